@@ -1,0 +1,259 @@
+"""The model bundle: a folder that describes itself, written by training, read by the service.
+
+::
+
+    bundle/
+      card.json       what the model is, what it takes and how good it is, with the sha256 of every other file
+      model.keras     the saved Keras classifier: the source of truth
+      openvino/       the same network compiled, for serving without TensorFlow
+
+A bundle whose schema, hashes or shapes do not agree is refused, with the reason.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass as plain_dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from photoz.errors import InvalidBundle
+from photoz.grid import RedshiftGrid
+from photoz.images import ImageSpec
+from photoz.metrics import Score
+
+SCHEMA_VERSION = 1
+CARD_NAME = "card.json"
+KERAS_NAME = "model.keras"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Inputs(_Part):
+    """What the network takes beside the images.
+
+    Attributes
+    ----------
+    ebv : bool
+        Whether it takes E(B-V).
+    ebv_assumed : float
+        The value that stands in where none is given: the median of the training galaxies.
+    """
+
+    ebv: bool
+    ebv_assumed: float = 0.0
+
+
+class Architecture(_Part):
+    """Which network it is."""
+
+    name: str
+    parameters: int
+
+
+class TrainingRecord(_Part):
+    """How the model came to be: enough to make it again."""
+
+    data: str
+    data_sha256: str
+    n_train: int
+    n_validation: int
+    hyper_parameters: dict[str, Any]
+    seed: int
+    epochs: int
+    git_commit: str | None
+    library_versions: dict[str, str]
+
+
+class TestRecord(_Part):
+    """How well it does on galaxies that it has not seen; `scores` maps a method to its figures."""
+
+    data: str
+    n_galaxies: int
+    scores: dict[str, dict[str, Score]]
+
+
+class EngineRecord(_Part):
+    """A compiled copy of the network and how it compared with model.keras.
+
+    Attributes
+    ----------
+    name : str
+        Kind and precision, such as "openvino-f32".
+    path : str
+        Its main file, relative to the bundle.
+    max_z_mean_difference : float
+        Largest difference of z_mean from Keras's over the galaxies compared.
+    n_compared : int
+        How many those were.
+    """
+
+    name: str
+    path: str
+    max_z_mean_difference: float
+    n_compared: int
+
+
+class Card(_Part):
+    """Everything that is to be known of a model without opening it."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: str
+    version: str
+    created: datetime
+    grid: RedshiftGrid
+    image: ImageSpec
+    inputs: Inputs
+    architecture: Architecture
+    training: TrainingRecord
+    test: TestRecord | None = None
+    engines: tuple[EngineRecord, ...] = ()
+    licence: str = "Apache-2.0"
+    caveats: tuple[str, ...] = ()
+    files: dict[str, str] = {}
+    digest: str = ""
+
+    def sealed(self, files: dict[str, str]) -> "Card":
+        """Return a copy that carries the hashes of the files and, last, the hash of itself."""
+        card = self.model_copy(update={"files": dict(sorted(files.items())), "digest": ""})
+        return card.model_copy(update={"digest": card._digest()})
+
+    def is_sealed(self) -> bool:
+        """Whether nothing in the card has changed since it was sealed: its grid and bands above all."""
+        return self.digest == self._digest()
+
+    def _digest(self) -> str:
+        content = self.model_dump(mode="json", exclude={"digest"})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@plain_dataclass(frozen=True)
+class ModelBundle:
+    """A bundle on disk whose card and files agree; made by `load` or `write`.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    card : Card
+        Its card.
+    """
+
+    path: Path
+    card: Card
+
+    @property
+    def keras_path(self) -> Path:
+        """Path of the saved Keras classifier."""
+        return self.path / KERAS_NAME
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "ModelBundle":
+        """Read a bundle and check it.
+
+        Parameters
+        ----------
+        path : path-like
+            The folder.
+
+        Returns
+        -------
+        ModelBundle
+            Whose files are the ones that its card was sealed with.
+
+        Raises
+        ------
+        InvalidBundle
+            With the reason.
+        """
+        folder = Path(path)
+        card = _read_card(folder)
+        _check_files(folder, card.files)
+        return cls(folder, card)
+
+    @classmethod
+    def write(cls, path: str | os.PathLike[str], card: Card, source: str | os.PathLike[str]) -> "ModelBundle":
+        """Seal a card over the files of a folder and put both in place as one new bundle.
+
+        The bundle appears whole or not at all; one that stood there before is replaced at the very end.
+
+        Parameters
+        ----------
+        path : path-like
+            Where the bundle shall be.
+        card : Card
+            Its card; the hashes are filled in.
+        source : path-like
+            Folder with model.keras and whatever else goes in; it is left as it was.
+
+        Returns
+        -------
+        ModelBundle
+            The new bundle.
+
+        Raises
+        ------
+        InvalidBundle
+            If the folder holds no model.keras.
+        """
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
+            folder = Path(scratch) / "new"
+            shutil.copytree(source, folder, ignore=shutil.ignore_patterns(CARD_NAME))
+            if not (folder / KERAS_NAME).is_file():
+                raise InvalidBundle(f"expected {KERAS_NAME} in {source}")
+            sealed = card.sealed({name: _sha256(folder / name) for name in _file_names(folder)})
+            (folder / CARD_NAME).write_text(sealed.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            if target.exists():
+                target.rename(Path(scratch) / "old")
+            folder.rename(target)
+        return cls.load(target)
+
+
+def _read_card(folder: Path) -> Card:
+    path = folder / CARD_NAME
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InvalidBundle(f"{folder} is not a model bundle: it holds no {CARD_NAME}") from error
+    except (OSError, ValueError) as error:
+        raise InvalidBundle(f"{path} cannot be read: {error}") from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
+        raise InvalidBundle(f"{path} has schema version {version}; expected {SCHEMA_VERSION}")
+    try:
+        card = Card.model_validate(content)
+    except ValidationError as error:
+        raise InvalidBundle(f"{path} does not follow schema version {SCHEMA_VERSION}: {error}") from error
+    if not card.is_sealed():
+        raise InvalidBundle(f"{path} was changed after the bundle was sealed: its digest does not agree")
+    return card
+
+
+def _check_files(folder: Path, expected: dict[str, str]) -> None:
+    found = set(_file_names(folder))
+    if missing := sorted(set(expected) - found):
+        raise InvalidBundle(f"{folder} lacks {', '.join(missing)}")
+    if extra := sorted(found - set(expected)):
+        raise InvalidBundle(f"{folder} holds files that its card does not list: {', '.join(extra)}")
+    for name, sha256 in expected.items():
+        if _sha256(folder / name) != sha256:
+            raise InvalidBundle(f"{folder / name} is not the file that the bundle was sealed with: its sha256 differs")
+
+
+def _file_names(folder: Path) -> list[str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(name for path in files if (name := path.relative_to(folder).as_posix()) != CARD_NAME)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,90 @@
+"""The HTTP contract: what goes over the wire as JSON, for the service and the SDK alike.
+
+Columns are named as in `photoz.estimates.Estimates`. JSON has no NaN: it travels as null.
+"""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from photoz.bundle import Card
+from photoz.metrics import Score
+
+# Media types of the doors that take and give files.
+NPY = "application/x-npy"
+NPZ = "application/x-npz"
+CSV = "text/csv"
+JSON = "application/json"
+HTML = "text/html"
+PNG = "image/png"
+SVG = "image/svg+xml"
+
+# The header that tells which model answered.
+MODEL_HEADER = "x-photoz-model"
+
+Pixels = Annotated[
+    list[list[list[list[float | None]]]], Field(description="(n, size, size, n_bands); null is a masked pixel")
+]
+Ebv = Annotated[
+    float | list[float | None] | None, Field(description="E(B-V) in mag (SFD): one for all cutouts or one for each")
+]
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class PredictRequest(_Message):
+    """Cutouts as JSON; for more than a few, `/predict_file` is a hundred times faster."""
+
+    images: Pixels
+    ebv: Ebv = None
+    object_id: list[str] | None = None
+    pdf: bool = Field(default=False, description="also return the PDFs")
+
+
+class PredictResponse(_Message):
+    """Estimates by column, one value a cutout."""
+
+    model: str
+    object_id: list[str]
+    z_mean: list[float]
+    z_median: list[float]
+    z_mode: list[float]
+    z_std: list[float]
+    z_lo68: list[float]
+    z_hi68: list[float]
+    z_lo95: list[float]
+    z_hi95: list[float]
+    odds: list[float]
+    ood_score: list[float | None]
+    flags: list[int]
+    pdf: list[list[float]] | None = None
+
+
+class EvaluateRequest(_Message):
+    """True redshifts with either cutouts or PDFs that were predicted before."""
+
+    z_spec: list[float | None]
+    images: Pixels | None = None
+    pdfs: list[list[float]] | None = None
+    ebv: Ebv = None
+    object_id: list[str] | None = None
+
+
+class EvaluateResponse(_Message):
+    """Figures of merit with bootstrap errors; `dropped` names the galaxies whose z_spec is not on the grid."""
+
+    model: str
+    n_galaxies: int
+    scores: dict[str, Score]
+    dropped: list[str] = []
+
+
+class ErrorResponse(_Message):
+    """The shape of every error."""
+
+    error: str
+
+
+ModelResponse = Card

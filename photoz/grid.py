@@ -1,0 +1,103 @@
+"""The redshift grid: where its bins begin, end, and which one holds a redshift."""
+
+from functools import cached_property
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from photoz.errors import InvalidRedshifts
+
+FloatArray = npt.NDArray[np.floating]
+IntArray = npt.NDArray[np.integer]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class RedshiftGrid:
+    """Equal bins of redshift from 0 to `z_max`, the last one closed.
+
+    Parameters
+    ----------
+    z_max : float
+        Upper edge of the last bin.
+    n_bins : int
+        Number of bins, at least 2.
+    """
+
+    z_max: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    n_bins: Annotated[int, Field(ge=2)]
+
+    @cached_property
+    def edges(self) -> FloatArray:
+        """Bin edges, shape (n_bins + 1,), float64.
+
+        `linspace`, never `arange` or multiples of the width: those put 85 of the 180 lower edges of the SDSS grid
+        into the bin below.
+        """
+        return _frozen(np.linspace(0.0, self.z_max, self.n_bins + 1))
+
+    @cached_property
+    def centres(self) -> FloatArray:
+        """Bin centres, shape (n_bins,), float64."""
+        return _frozen(0.5 * (self.edges[:-1] + self.edges[1:]))
+
+    @property
+    def width(self) -> float:
+        """Width of one bin."""
+        return self.z_max / self.n_bins
+
+    def contains(self, z: npt.ArrayLike) -> BoolArray:
+        """Tell which redshifts lie on the grid.
+
+        Parameters
+        ----------
+        z : array_like of float
+            Redshifts of any shape; NaN is never on the grid.
+
+        Returns
+        -------
+        ndarray of bool
+            Same shape as `z`.
+        """
+        z = np.asarray(z, dtype=np.float64)
+        return np.asarray((z >= 0.0) & (z <= self.z_max))
+
+    def bin_index(self, z: npt.ArrayLike) -> IntArray:
+        """Return the index of the bin that holds each redshift.
+
+        Parameters
+        ----------
+        z : array_like of float
+            Redshifts in [0, z_max], any shape.
+
+        Returns
+        -------
+        ndarray of int
+            Same shape as `z`, values 0 to n_bins - 1. A redshift on an inner edge belongs to the bin that starts
+            there; z_max belongs to the last bin.
+
+        Raises
+        ------
+        InvalidRedshifts
+            If any redshift is NaN or outside of the grid.
+        """
+        z = np.asarray(z, dtype=np.float64)
+        bad = ~self.contains(z)
+        if bad.any():
+            raise InvalidRedshifts(
+                f"{int(bad.sum())} of {z.size} redshifts are not on the grid: expected 0 <= z <= {self.z_max:g}, "
+                f"got for example {z[bad].flat[0]:g}"
+            )
+        index = np.searchsorted(self.edges, z, side="right") - 1
+        return np.asarray(np.minimum(index, self.n_bins - 1))
+
+
+def _frozen(array: FloatArray) -> FloatArray:
+    array.flags.writeable = False
+    return array
+
+
+SDSS_GRID = RedshiftGrid(z_max=0.4, n_bins=180)

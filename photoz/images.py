@@ -1,0 +1,240 @@
+"""What a cutout is, and the one border check on pixels and reddening."""
+
+from dataclasses import dataclass as plain_dataclass
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, field_validator
+from pydantic.dataclasses import dataclass
+
+from photoz.errors import InvalidEbv, InvalidImages
+from photoz.grid import BoolArray, FloatArray
+
+# A_band / E(B-V) of Schlegel, Finkbeiner and Davis 1998 for the SDSS bands (Stoughton et al. 2002, table 22). These
+# are the numbers behind SDSS's EXTINCTION columns, so E(B-V) = EXTINCTION_r / 2.751 is the SFD value.
+SFD_COEFFICIENTS = {"u": 5.155, "g": 3.793, "r": 2.751, "i": 2.086, "z": 1.479}
+
+# The SFD map exceeds this only in the innermost Galactic plane, where no galaxy redshift is to be had.
+EBV_MAX = 10.0
+
+LOW_SNR_LIMIT = 5.0
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """Geometry, bands and unit of the cutouts that a model takes.
+
+    Parameters
+    ----------
+    size : int
+        Side of the square cutout in pixels.
+    bands : tuple of str
+        Names of the bands in the order of the last axis. A plain string is read as one-letter bands.
+    pixel_scale : float
+        Arcseconds per pixel.
+    unit : str
+        Unit of the pixel values.
+    """
+
+    size: Annotated[int, Field(ge=8, le=1024)] = 64
+    bands: tuple[str, ...] = ("u", "g", "r", "i", "z")
+    pixel_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.396
+    unit: str = "nanomaggy"
+
+    @field_validator("bands", mode="before")
+    @classmethod
+    def _split_letters(cls, bands: object) -> object:
+        return tuple(bands) if isinstance(bands, str) else bands
+
+    @field_validator("bands")
+    @classmethod
+    def _distinct(cls, bands: tuple[str, ...]) -> tuple[str, ...]:
+        if not bands or len(set(bands)) != len(bands):
+            raise ValueError(f"expected one or more distinct bands, got {bands}")
+        return bands
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of one cutout: (size, size, number of bands)."""
+        return (self.size, self.size, len(self.bands))
+
+    @property
+    def extinction(self) -> FloatArray:
+        """A_band / E(B-V) per band, shape (n_bands,), float64; 0 for a band that is not one of SDSS's."""
+        return np.array([SFD_COEFFICIENTS.get(band, 0.0) for band in self.bands])
+
+
+SDSS_IMAGES = ImageSpec()
+
+
+@plain_dataclass(frozen=True)
+class ImageBatch:
+    """Cutouts that passed the border check.
+
+    Parameters
+    ----------
+    images : (n, size, size, n_bands) float32
+        Pixels, C-contiguous, all finite: pixels that were not are 0, the level of the subtracted sky.
+    masked : (n,) bool
+        Whether any pixel was not finite.
+    band_missing : (n,) bool
+        Whether any band has no finite pixel, or nothing but zeros.
+    """
+
+    images: npt.NDArray[np.float32]
+    masked: BoolArray
+    band_missing: BoolArray
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@plain_dataclass(frozen=True)
+class EbvBatch:
+    """Reddening that passed the border check.
+
+    Parameters
+    ----------
+    ebv : (n,) float32
+        E(B-V) in magnitudes, SFD scale.
+    assumed : (n,) bool
+        Where the value is the model's assumption, since none was given.
+    """
+
+    ebv: npt.NDArray[np.float32]
+    assumed: BoolArray
+
+
+def as_image_batch(images: npt.ArrayLike, spec: ImageSpec) -> ImageBatch:
+    """Check cutouts at the border and bring them into the form that every engine takes.
+
+    Parameters
+    ----------
+    images : array_like of a real number type
+        (n, size, size, n_bands), or one cutout without the first axis. Any byte order and memory layout. NaN and
+        infinite pixels count as masked.
+    spec : ImageSpec
+        What the model expects.
+
+    Returns
+    -------
+    ImageBatch
+        n cutouts.
+
+    Raises
+    ------
+    InvalidImages
+        If the shape or type is wrong, or a cutout has not one finite pixel.
+    """
+    array = _numeric(images)
+    if array.ndim == 3:
+        array = array[np.newaxis]
+    if array.ndim != 4 or array.shape[1:] != spec.shape:
+        raise InvalidImages(_shape_message(array.shape, spec))
+    if not len(array):
+        raise InvalidImages("expected at least one cutout, got none")
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, that is, masked
+        array = np.ascontiguousarray(array, dtype=np.float32)
+    return _mask(array)
+
+
+def _numeric(images: npt.ArrayLike) -> npt.NDArray[np.generic]:
+    try:
+        array = np.asarray(images)
+    except ValueError as error:  # ragged nested lists
+        raise InvalidImages(f"images do not form a regular array: {error}") from error
+    if array.dtype.kind not in "fiu":
+        raise InvalidImages(f"expected images of real numbers, got dtype {array.dtype}")
+    return array
+
+
+def _shape_message(shape: tuple[int, ...], spec: ImageSpec) -> str:
+    size, _, n_bands = spec.shape
+    message = f"expected images of shape (n, {size}, {size}, {n_bands}) with bands {','.join(spec.bands)}, got {shape}"
+    if shape[-3:] == (n_bands, size, size):
+        message += "; the bands come first here: move them last with numpy.moveaxis(images, -3, -1)"
+    return message
+
+
+def _mask(array: npt.NDArray[np.float32]) -> ImageBatch:
+    n = len(array)
+    finite = np.isfinite(array)
+    masked = np.zeros(n, dtype=bool)
+    if not finite.all():
+        masked = ~finite.all(axis=(1, 2, 3))
+        empty = ~finite.any(axis=(1, 2, 3))
+        if empty.any():
+            raise InvalidImages(
+                f"cutout {int(np.argmax(empty))} has no finite pixel; expected some signal in each cutout"
+            )
+        array = np.where(finite, array, np.float32(0.0))
+    band_missing = ~array.any(axis=(1, 2)).all(axis=-1)
+    return ImageBatch(array, masked, band_missing)
+
+
+def as_ebv_batch(ebv: npt.ArrayLike | None, n: int, assumed: float) -> EbvBatch:
+    """Check reddening at the border; fill in the model's assumption where none is given.
+
+    Parameters
+    ----------
+    ebv : array_like of float, or None
+        E(B-V) in magnitudes (SFD): one number for all cutouts or one for each. NaN means unknown.
+    n : int
+        Number of cutouts.
+    assumed : float
+        What is assumed where the value is unknown.
+
+    Returns
+    -------
+    EbvBatch
+        n values and whether each was assumed.
+
+    Raises
+    ------
+    InvalidEbv
+        If the length is wrong, or a value is negative, infinite or above 10 mag.
+    """
+    try:
+        array = np.asarray(np.nan if ebv is None else ebv, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InvalidEbv(f"expected ebv as numbers: {error}") from error
+    if array.shape == (n, 1):
+        array = array[:, 0]
+    if array.shape not in ((), (n,)):
+        raise InvalidEbv(f"expected one ebv, or one for each of {n} cutouts, got shape {array.shape}")
+    array = np.broadcast_to(array, (n,))
+    unknown = np.isnan(array)
+    bad = ~unknown & ~((array >= 0.0) & (array <= EBV_MAX))
+    if bad.any():
+        raise InvalidEbv(
+            f"expected 0 <= ebv <= {EBV_MAX:g} mag, got {array[bad][0]:g} for cutout {int(np.argmax(bad))}"
+        )
+    return EbvBatch(np.where(unknown, np.float32(assumed), array), unknown)
+
+
+def signal_to_noise(images: npt.NDArray[np.float32]) -> FloatArray:
+    """Signal-to-noise ratio of the central light, per band.
+
+    The signal is the sum over the central box of a quarter of the side; the noise per pixel is 1.4826 times the
+    median absolute deviation of the pixels on the border of the cutout.
+
+    Parameters
+    ----------
+    images : (n, size, size, n_bands) float
+        Sky-subtracted cutouts.
+
+    Returns
+    -------
+    (n, n_bands) float
+        Ratio per band; 0 where the border has no noise to measure.
+    """
+    size = images.shape[1]
+    half = max(size // 8, 1)
+    box = slice(size // 2 - half, size // 2 + half)
+    signal = images[:, box, box].sum(axis=(1, 2), dtype=np.float64)
+    border = np.concatenate([images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]], axis=1)
+    centre = np.median(border, axis=1)
+    sigma = 1.4826 * np.median(np.abs(border - centre[:, None]), axis=1)
+    noise = sigma * (2 * half)  # sqrt of the number of pixels in the box
+    return np.divide(signal, noise, out=np.zeros_like(signal), where=noise > 0)

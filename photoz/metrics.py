@@ -1,0 +1,312 @@
+"""How good redshifts and their PDFs are, each figure with its bootstrap error.
+
+Notation: dz = (z_phot - z_spec) / (1 + z_spec); F is the CDF of a galaxy's PDF. The definitions are those of Pasquet et
+al. 2019 (A&A 621, A26, sec. 4.1) unless a function says otherwise.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass as plain_dataclass
+
+import numpy as np
+import numpy.typing as npt
+from pydantic.dataclasses import dataclass
+
+from photoz import pdf
+from photoz.errors import InvalidRedshifts
+from photoz.grid import FloatArray, IntArray, RedshiftGrid
+
+# |dz| beyond which a redshift is an outlier: fixed, the SDSS convention of Pasquet et al. 2019, sec. 4.1. A cut in
+# units of sigma_mad would flatter a bad model.
+OUTLIER_CUT = 0.05
+
+N_RESAMPLES = 500
+
+
+@dataclass(frozen=True)
+class Score:
+    """A figure of merit and its bootstrap standard error.
+
+    Parameters
+    ----------
+    value : float
+        The figure on all galaxies.
+    error : float
+        Standard deviation over bootstrap resamples of the galaxies.
+    """
+
+    value: float
+    error: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.4f} ± {self.error:.4f}"
+
+
+def residuals(z_phot: npt.ArrayLike, z_spec: npt.ArrayLike) -> FloatArray:
+    """Dz = (z_phot - z_spec) / (1 + z_spec), shape (n,)."""
+    z_phot, z_spec = np.asarray(z_phot, dtype=np.float64), np.asarray(z_spec, dtype=np.float64)
+    return np.asarray((z_phot - z_spec) / (1.0 + z_spec))
+
+
+def bias(dz: FloatArray) -> float:
+    """Mean dz."""
+    return float(np.mean(dz))
+
+
+def sigma_mad(dz: FloatArray) -> float:
+    """1.4826 times the median absolute deviation of dz from its median."""
+    return 1.4826 * float(np.median(np.abs(dz - np.median(dz))))
+
+
+def outlier_fraction(dz: FloatArray) -> float:
+    """Fraction of galaxies with abs(dz) > 0.05."""
+    return float(np.mean(np.abs(dz) > OUTLIER_CUT))
+
+
+def crps(pdfs: FloatArray, z_spec: npt.ArrayLike, grid: RedshiftGrid) -> FloatArray:
+    r"""Continuous ranked probability score of each galaxy, in closed form.
+
+    .. math:: \mathrm{CRPS} = \int (F(z) - H(z - z_\mathrm{spec}))^2 \, dz
+
+    F is linear inside a bin, from a to b, where the integral of its square is w (a^2 + ab + b^2) / 3.
+
+    Parameters
+    ----------
+    pdfs : (n, n_bins) float
+        Probability mass per bin, rows sum to 1.
+    z_spec : (n,) array_like of float
+        True redshifts, on the grid.
+    grid : RedshiftGrid
+        The grid.
+
+    Returns
+    -------
+    (n,) float64
+        In units of redshift; 0 is perfect.
+
+    Raises
+    ------
+    InvalidRedshifts
+        If a redshift is not on the grid.
+
+    References
+    ----------
+    Hersbach 2000, Weather and Forecasting 15, 559; Gneiting and Raftery 2007, JASA 102, 359.
+    """
+    z_spec = _on_grid(z_spec, len(pdfs), grid)
+    below = pdf.cdf(pdfs)
+    above = 1.0 - below
+    before = np.arange(grid.n_bins) < grid.bin_index(z_spec)[:, None]
+    whole = np.where(before, _squared(below[:, :-1], below[:, 1:]), _squared(above[:, :-1], above[:, 1:]))
+    return np.asarray(grid.width * (whole.sum(axis=1) + _split_bin_correction(below, z_spec, grid)))
+
+
+def _split_bin_correction(below: FloatArray, z_spec: FloatArray, grid: RedshiftGrid) -> FloatArray:
+    """What the bin that holds z_spec adds over the integral of (1 - F)^2 across it, in bin widths."""
+    index = grid.bin_index(z_spec)
+    rows = np.arange(len(below))
+    part = (z_spec - grid.edges[index]) / grid.width
+    low, high = below[rows, index], below[rows, index + 1]
+    at = low + part * (high - low)
+    return part * (_squared(low, at) - _squared(1.0 - low, 1.0 - at))
+
+
+def _squared(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Mean of the square of a line that goes from a to b."""
+    return (a * a + a * b + b * b) / 3.0
+
+
+def pit(pdfs: FloatArray, z_spec: npt.ArrayLike, grid: RedshiftGrid) -> FloatArray:
+    """Probability integral transform F(z_spec), shape (n,): uniform on [0, 1] when the PDFs are calibrated."""
+    return pdf.cdf_at(pdfs, grid, _on_grid(z_spec, len(pdfs), grid))
+
+
+def uniform_ks(values: FloatArray) -> float:
+    """Kolmogorov-Smirnov distance of values in [0, 1] from the uniform distribution."""
+    ordered = np.sort(values)
+    n = len(ordered)
+    ranks = np.arange(n + 1) / n
+    return float(max(np.max(ranks[1:] - ordered), np.max(ordered - ranks[:-1])))
+
+
+def cde_loss(pdfs: FloatArray, z_spec: npt.ArrayLike, grid: RedshiftGrid) -> FloatArray:
+    """Conditional density estimation loss of each galaxy, int p(z)^2 dz - 2 p(z_spec); shape (n,), lower is better.
+
+    Izbicki and Lee 2017 (Electron. J. Statist. 11, 2800), as used for redshifts by Schmidt et al. 2020 (MNRAS 499,
+    1587).
+    """
+    index = grid.bin_index(_on_grid(z_spec, len(pdfs), grid))
+    at_truth = pdfs[np.arange(len(pdfs)), index]
+    return np.asarray(((pdfs**2).sum(axis=1) - 2.0 * at_truth) / grid.width)
+
+
+def covered(pdfs: FloatArray, z_spec: npt.ArrayLike, grid: RedshiftGrid, mass: float) -> npt.NDArray[np.bool_]:
+    """Whether the shortest interval of the given mass holds the true redshift, shape (n,)."""
+    z_spec = _on_grid(z_spec, len(pdfs), grid)
+    z_lo, z_hi = pdf.shortest_interval(pdfs, grid, mass)
+    return np.asarray((z_spec >= z_lo) & (z_spec <= z_hi))
+
+
+def _on_grid(z_spec: npt.ArrayLike, n: int, grid: RedshiftGrid) -> FloatArray:
+    z_spec = np.asarray(z_spec, dtype=np.float64)
+    if z_spec.shape != (n,):
+        raise InvalidRedshifts(f"expected {n} true redshifts, one for each galaxy, got shape {z_spec.shape}")
+    grid.bin_index(z_spec)
+    return z_spec
+
+
+@plain_dataclass(frozen=True)
+class GalaxyScores:
+    """What each galaxy contributes to the figures: computed once, then resampled.
+
+    Parameters
+    ----------
+    dz : (n,) float
+        Normalised residuals of the point estimate.
+    crps, pit, cde_loss : (n,) float, or None
+        See the functions of the same names; None where there are no PDFs.
+    in_68, in_95 : (n,) bool, or None
+        Whether the shortest interval holds the truth.
+    """
+
+    dz: FloatArray
+    crps: FloatArray | None = None
+    pit: FloatArray | None = None
+    cde_loss: FloatArray | None = None
+    in_68: npt.NDArray[np.bool_] | None = None
+    in_95: npt.NDArray[np.bool_] | None = None
+
+    def __len__(self) -> int:
+        return len(self.dz)
+
+    def take(self, index: IntArray | npt.NDArray[np.bool_]) -> "GalaxyScores":
+        """Return the chosen galaxies."""
+        return GalaxyScores(**{name: None if a is None else a[index] for name, a in vars(self).items()})
+
+
+def galaxy_scores(pdfs: FloatArray, z_spec: npt.ArrayLike, grid: RedshiftGrid) -> GalaxyScores:
+    """Score each galaxy; the point estimate is the mean of its PDF.
+
+    Parameters
+    ----------
+    pdfs : (n, n_bins) float
+        Probability mass per bin, rows sum to 1.
+    z_spec : (n,) array_like of float
+        True redshifts, on the grid.
+    grid : RedshiftGrid
+        The grid.
+
+    Returns
+    -------
+    GalaxyScores
+        One entry a galaxy.
+    """
+    return GalaxyScores(
+        dz=residuals(pdf.mean(pdfs, grid), z_spec),
+        crps=crps(pdfs, z_spec, grid),
+        pit=pit(pdfs, z_spec, grid),
+        cde_loss=cde_loss(pdfs, z_spec, grid),
+        in_68=covered(pdfs, z_spec, grid, 0.68),
+        in_95=covered(pdfs, z_spec, grid, 0.95),
+    )
+
+
+def _mean_of(name: str) -> Callable[[GalaxyScores], float]:
+    return lambda galaxies: float(np.mean(getattr(galaxies, name)))
+
+
+# Figure -> (the column that it needs, how it is computed).
+FIGURES: Mapping[str, tuple[str, Callable[[GalaxyScores], float]]] = {
+    "bias": ("dz", lambda galaxies: bias(galaxies.dz)),
+    "sigma_mad": ("dz", lambda galaxies: sigma_mad(galaxies.dz)),
+    "outlier_fraction": ("dz", lambda galaxies: outlier_fraction(galaxies.dz)),
+    "crps": ("crps", _mean_of("crps")),
+    "pit_ks": ("pit", lambda galaxies: uniform_ks(galaxies.pit) if galaxies.pit is not None else np.nan),
+    "cde_loss": ("cde_loss", _mean_of("cde_loss")),
+    "coverage_68": ("in_68", _mean_of("in_68")),
+    "coverage_95": ("in_95", _mean_of("in_95")),
+}
+
+
+def summarise(galaxies: GalaxyScores, n_resamples: int = N_RESAMPLES, seed: int = 0) -> dict[str, Score]:
+    """Reduce the scores of the galaxies to figures with bootstrap errors.
+
+    Parameters
+    ----------
+    galaxies : GalaxyScores
+        At least one galaxy.
+    n_resamples : int
+        Bootstrap resamples behind each error.
+    seed : int
+        Of the resampling.
+
+    Returns
+    -------
+    dict of str to Score
+        The figures of `FIGURES` that the columns at hand allow.
+
+    Notes
+    -----
+    The resamples of `pit_ks` carry the roughness of resampling itself, so its error is an upper bound.
+    """
+    if not len(galaxies):
+        raise InvalidRedshifts("expected at least one galaxy to score, got none")
+    figures = {name: of for name, (column, of) in FIGURES.items() if getattr(galaxies, column) is not None}
+    rng = np.random.default_rng(seed)
+    draws: dict[str, list[float]] = {name: [] for name in figures}
+    for _ in range(n_resamples):
+        resample = galaxies.take(rng.integers(0, len(galaxies), len(galaxies)))
+        for name, of in figures.items():
+            draws[name].append(of(resample))
+    return {name: Score(of(galaxies), float(np.std(draws[name]))) for name, of in figures.items()}
+
+
+@plain_dataclass(frozen=True)
+class Bin:
+    """The figures of the galaxies in one bin of some quantity.
+
+    Parameters
+    ----------
+    low, high : float
+        Bounds of the bin; the last bin of a series is closed.
+    n_galaxies : int
+        Galaxies in it.
+    scores : dict of str to Score
+        Their figures.
+    """
+
+    low: float
+    high: float
+    n_galaxies: int
+    scores: dict[str, Score]
+
+
+def summarise_by(
+    galaxies: GalaxyScores, values: FloatArray, edges: npt.ArrayLike, n_min: int = 20, n_resamples: int = 200
+) -> list[Bin]:
+    """Summarise the galaxies in bins of a quantity such as redshift or magnitude.
+
+    Parameters
+    ----------
+    galaxies : GalaxyScores
+        n galaxies.
+    values : (n,) float
+        The quantity.
+    edges : (m + 1,) array_like of float
+        Increasing bin edges.
+    n_min : int
+        Bins with fewer galaxies are left out.
+    n_resamples : int
+        Bootstrap resamples behind each error.
+
+    Returns
+    -------
+    list of Bin
+        At most m.
+    """
+    edges = np.asarray(edges, dtype=np.float64)
+    bins = []
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        inside = (values >= low) & ((values <= high) if high == edges[-1] else (values < high))
+        if (n := int(inside.sum())) >= n_min:
+            bins.append(Bin(float(low), float(high), n, summarise(galaxies.take(inside), n_resamples)))
+    return bins

@@ -1,0 +1,240 @@
+"""Pure functions on binned redshift PDFs.
+
+Everywhere `pdfs` is (n, n_bins) float, probability mass per bin, rows sum to 1, and the density inside a bin is taken
+to be flat. So the CDF is piecewise linear between the bin edges, and every function here is exact for it.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from photoz.errors import InvalidPdfs
+from photoz.grid import BoolArray, FloatArray, RedshiftGrid
+
+# Half width, in units of 1 + z, of the window that `odds` sums: about twice the scatter of a good photo-z at these
+# redshifts, the "2 sigma" of Benitez 2000 (ApJ 536, 571, eq. 17).
+ODDS_HALF_WIDTH = 0.03
+
+# A second peak counts when it rises above the valley before it by this part of the highest peak.
+PEAK_PROMINENCE = 0.2
+
+
+def as_pdfs(pdfs: npt.ArrayLike, grid: RedshiftGrid) -> FloatArray:
+    """Check PDFs at the border and scale each row to sum to 1.
+
+    Parameters
+    ----------
+    pdfs : array_like of float
+        (n, n_bins), probability mass per bin.
+    grid : RedshiftGrid
+        The grid that they are binned on.
+
+    Returns
+    -------
+    (n, n_bins) float64
+        Rows sum to 1.
+
+    Raises
+    ------
+    InvalidPdfs
+        If the shape is wrong or a row is negative, not finite or empty.
+    """
+    try:
+        array = np.asarray(pdfs, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidPdfs(f"expected pdfs as numbers: {error}") from error
+    if array.ndim != 2 or array.shape[1] != grid.n_bins:
+        raise InvalidPdfs(f"expected pdfs of shape (n, {grid.n_bins}), got {array.shape}")
+    if not np.isfinite(array).all() or (array < 0).any():
+        raise InvalidPdfs("expected finite pdfs without negative mass")
+    total = array.sum(axis=1, keepdims=True)
+    if (total <= 0).any():
+        raise InvalidPdfs(f"pdf {int(np.argmax(total[:, 0] <= 0))} has no mass")
+    return array / total
+
+
+def cdf(pdfs: FloatArray) -> FloatArray:
+    """Cumulative distribution at the bin edges.
+
+    Parameters
+    ----------
+    pdfs : (n, n_bins) float
+        Probability mass per bin, rows sum to 1.
+
+    Returns
+    -------
+    (n, n_bins + 1) float64
+        From exactly 0 to exactly 1.
+    """
+    edges = np.zeros((pdfs.shape[0], pdfs.shape[1] + 1))
+    np.cumsum(pdfs, axis=1, out=edges[:, 1:])
+    edges /= edges[:, -1:]
+    return edges
+
+
+def cdf_at(pdfs: FloatArray, grid: RedshiftGrid, z: npt.ArrayLike) -> FloatArray:
+    """Cumulative distribution of each PDF at one redshift of its own.
+
+    Parameters
+    ----------
+    pdfs : (n, n_bins) float
+        Probability mass per bin.
+    grid : RedshiftGrid
+        The grid.
+    z : (n,) array_like of float
+        Redshifts; below the grid the answer is 0, above it 1.
+
+    Returns
+    -------
+    (n,) float64
+        Values in [0, 1].
+    """
+    cumulative = cdf(pdfs)
+    position = np.clip(np.asarray(z, dtype=np.float64), 0.0, grid.z_max) / grid.width
+    index = np.minimum(position.astype(int), grid.n_bins - 1)
+    rows = np.arange(len(pdfs))
+    low, high = cumulative[rows, index], cumulative[rows, index + 1]
+    return np.asarray(low + (position - index) * (high - low))
+
+
+def mean(pdfs: FloatArray, grid: RedshiftGrid) -> FloatArray:
+    """Expected redshift, over bin centres (left edges would bias it by half a bin). Shape (n,)."""
+    return np.asarray(pdfs @ grid.centres)
+
+
+def std(pdfs: FloatArray, grid: RedshiftGrid) -> FloatArray:
+    """Standard deviation, shape (n,), with the width of a bin's own flat density (width^2 / 12) in it."""
+    second = pdfs @ (grid.centres**2 + grid.width**2 / 12.0)
+    return np.sqrt(np.maximum(second - mean(pdfs, grid) ** 2, 0.0))
+
+
+def mode(pdfs: FloatArray, grid: RedshiftGrid) -> FloatArray:
+    """Centre of the most probable bin, shape (n,)."""
+    return np.asarray(grid.centres[np.argmax(pdfs, axis=1)])
+
+
+def median(pdfs: FloatArray, grid: RedshiftGrid) -> FloatArray:
+    """Redshift below which half of the probability lies, shape (n,)."""
+    return quantile(pdfs, grid, 0.5)
+
+
+def quantile(pdfs: FloatArray, grid: RedshiftGrid, q: float) -> FloatArray:
+    """Redshift below which the probability is `q`.
+
+    Parameters
+    ----------
+    pdfs : (n, n_bins) float
+        Probability mass per bin.
+    grid : RedshiftGrid
+        The grid.
+    q : float
+        Probability in [0, 1].
+
+    Returns
+    -------
+    (n,) float64
+        Redshifts, interpolated inside the bin.
+    """
+    return _invert(cdf(pdfs), grid, np.full((len(pdfs), 1), q))[:, 0]
+
+
+def _invert(cumulative: FloatArray, grid: RedshiftGrid, targets: FloatArray) -> FloatArray:
+    """Invert each row's piecewise-linear CDF at that row's targets; both are (n, anything)."""
+    n, n_edges = cumulative.shape
+    # One search for all rows: row i lives in [2i, 2i + 1].
+    shift = 2.0 * np.arange(n)[:, None]
+    found = np.searchsorted((cumulative + shift).ravel(), (targets + shift).ravel(), side="left")
+    high = np.clip(found.reshape(targets.shape) - np.arange(n)[:, None] * n_edges, 1, n_edges - 1)
+    c_low, c_high = np.take_along_axis(cumulative, high - 1, 1), np.take_along_axis(cumulative, high, 1)
+    rise = c_high - c_low
+    fraction = np.divide(targets - c_low, rise, out=np.ones_like(rise), where=rise > 0)
+    return np.asarray(grid.edges[high - 1] + np.clip(fraction, 0.0, 1.0) * grid.width)
+
+
+def shortest_interval(pdfs: FloatArray, grid: RedshiftGrid, mass: float) -> tuple[FloatArray, FloatArray]:
+    """Shortest interval that holds a given probability (the highest-density interval of a one-peaked PDF).
+
+    With a piecewise-linear CDF the length is piecewise linear in the place of the interval, so that at least one end
+    of a shortest one lies on a bin edge: trying every edge as the lower and as the upper end finds it exactly.
+
+    Parameters
+    ----------
+    pdfs : (n, n_bins) float
+        Probability mass per bin.
+    grid : RedshiftGrid
+        The grid.
+    mass : float
+        Probability inside, in (0, 1).
+
+    Returns
+    -------
+    z_lo, z_hi : (n,) float64
+        Its two ends.
+    """
+    cumulative = cdf(pdfs)
+    edges = np.broadcast_to(grid.edges, cumulative.shape)
+    upper = _invert(cumulative, grid, np.minimum(cumulative + mass, 1.0))
+    lower = _invert(cumulative, grid, np.maximum(cumulative - mass, 0.0))
+    z_lo = np.concatenate([edges, lower], axis=1)
+    z_hi = np.concatenate([upper, edges], axis=1)
+    possible = np.concatenate([cumulative + mass <= 1.0, cumulative - mass >= 0.0], axis=1)
+    best = np.argmin(np.where(possible, z_hi - z_lo, np.inf), axis=1)[:, None]
+    return np.take_along_axis(z_lo, best, 1)[:, 0], np.take_along_axis(z_hi, best, 1)[:, 0]
+
+
+def odds(pdfs: FloatArray, grid: RedshiftGrid, half_width: float = ODDS_HALF_WIDTH) -> FloatArray:
+    """Probability near the most probable redshift: within half_width * (1 + z_mode) of it (Benitez 2000).
+
+    Parameters
+    ----------
+    pdfs : (n, n_bins) float
+        Probability mass per bin.
+    grid : RedshiftGrid
+        The grid.
+    half_width : float
+        Half width of the window in units of 1 + z.
+
+    Returns
+    -------
+    (n,) float64
+        Values in [0, 1].
+    """
+    z = mode(pdfs, grid)
+    reach = half_width * (1.0 + z)
+    return cdf_at(pdfs, grid, z + reach) - cdf_at(pdfs, grid, z - reach)
+
+
+def edge_mass(pdfs: FloatArray) -> FloatArray:
+    """Probability in the first and in the last bin together, shape (n,)."""
+    return np.asarray(pdfs[:, 0] + pdfs[:, -1])
+
+
+def is_multimodal(pdfs: FloatArray, prominence: float = PEAK_PROMINENCE) -> BoolArray:
+    """Tell which PDFs have a second peak that stands clear of the first.
+
+    Parameters
+    ----------
+    pdfs : (n, n_bins) float
+        Probability mass per bin.
+    prominence : float
+        How far the second peak must rise above the lowest point between the two, in units of the highest peak.
+
+    Returns
+    -------
+    (n,) bool
+        True where there is such a peak.
+    """
+    return np.maximum(_rise_after_peak(pdfs), _rise_after_peak(pdfs[:, ::-1])) >= prominence
+
+
+def _rise_after_peak(pdfs: FloatArray) -> FloatArray:
+    """Largest rise above the running minimum on the right of the highest bin, in units of its height; (n,)."""
+    peak = np.argmax(pdfs, axis=1)[:, None]
+    height = np.take_along_axis(pdfs, peak, 1)
+    right = np.where(np.arange(pdfs.shape[1]) >= peak, pdfs, height)
+    valley = np.minimum.accumulate(right, axis=1)
+    return np.asarray((right - valley).max(axis=1) / height[:, 0])
+
+
+def stack(pdfs: FloatArray, grid: RedshiftGrid) -> FloatArray:
+    """Sum the PDFs into an n(z): galaxies per unit redshift at the bin centres, shape (n_bins,)."""
+    return np.asarray(pdfs.sum(axis=0) / grid.width)

@@ -1,0 +1,1 @@
+"""The HTTP service: a model bundle behind BentoML."""

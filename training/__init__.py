@@ -1,0 +1,1 @@
+"""Offline training: makes the sample, trains the network, writes the model bundle."""
