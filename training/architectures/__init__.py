@@ -1,0 +1,47 @@
+"""The networks: each file builds one Keras model and knows nothing of how it is trained.
+
+Every network is made of Keras's own layers and operations, so that `model.keras` loads wherever Keras is, without this
+project. It takes `images` (n, size, size, n_bands) and perhaps `ebv` (n, 1); it gives one probability per redshift bin.
+"""
+
+import keras
+
+from photoz.grid import RedshiftGrid
+from photoz.images import ImageSpec
+from training.architectures.compact import build_compact
+from training.architectures.inception import build_inception
+from training.pixel_statistics import PixelStatistics
+
+ARCHITECTURES = ("compact", "inception")
+
+
+def build(name: str, spec: ImageSpec, grid: RedshiftGrid, statistics: PixelStatistics) -> keras.Model:
+    """Build an untrained network.
+
+    Parameters
+    ----------
+    name : str
+        "compact" or "inception".
+    spec : ImageSpec
+        The images it takes.
+    grid : RedshiftGrid
+        The bins it fills.
+    statistics : PixelStatistics
+        Of the training images, for the constants of "compact".
+
+    Returns
+    -------
+    keras.Model
+        With float32 outputs whose rows sum to 1.
+    """
+    match name:
+        case "compact":
+            return build_compact(spec, grid, statistics)
+        case "inception":
+            return build_inception(spec, grid)
+    raise ValueError(f"expected one of {', '.join(ARCHITECTURES)}, got {name!r}")
+
+
+def takes_ebv(model: keras.Model) -> bool:
+    """Whether a network has E(B-V) among its inputs."""
+    return any(tensor.name == "ebv" for tensor in model.inputs)

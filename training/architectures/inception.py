@@ -1,0 +1,61 @@
+"""The network of the user's document: Pasquet et al. 2019, simplified.
+
+Two slips of its text are put right: the input has as many channels as there are bands (not three), and the pools inside
+a block have stride 1 (or the concatenation fails).
+"""
+
+import keras
+from keras import layers
+
+from photoz.grid import RedshiftGrid
+from photoz.images import ImageSpec
+
+STEM_FILTERS, STEM_KERNEL = 64, 5
+DENSE_UNITS, DROPOUT = 1096, 0.3
+
+# Filters of a block: a is every first 1x1 convolution of a longer branch; b (1x1), c (3x3) and d (5x5) share theirs.
+BLOCK_FILTERS = ((48, 64), (64, 92), (92, 128), (92, 128), (92, 128))
+
+
+def build_inception(spec: ImageSpec, grid: RedshiftGrid) -> keras.Model:
+    """Build it: 27,841,856 parameters for 64x64 pixels, five bands and 180 bins.
+
+    Parameters
+    ----------
+    spec : ImageSpec
+        The images it takes.
+    grid : RedshiftGrid
+        The bins it fills.
+
+    Returns
+    -------
+    keras.Model
+        `images` -> softmax over the bins. It takes no E(B-V).
+    """
+    images = keras.Input(spec.shape, name="images")
+    x = _convolution(images, STEM_FILTERS, STEM_KERNEL)
+    x = layers.AveragePooling2D(2)(x)
+    for number, (a, b) in enumerate(BLOCK_FILTERS, start=1):
+        x = _block(x, a, b, with_d=number < 5)
+        if number in (2, 4):
+            x = layers.AveragePooling2D(2)(x)
+    x = layers.Flatten()(x)
+    x = layers.Dense(DENSE_UNITS, activation="relu")(x)
+    x = layers.Dropout(DROPOUT)(x)
+    pdfs = layers.Dense(grid.n_bins, activation="softmax", name="pdf")(x)
+    return keras.Model({"images": images}, pdfs, name="inception")
+
+
+def _block(x: keras.KerasTensor, a: int, b: int, *, with_d: bool) -> keras.KerasTensor:
+    branches = [
+        _convolution(x, b, 1),
+        layers.AveragePooling2D(2, strides=1, padding="same")(_convolution(x, a, 1)),
+        _convolution(_convolution(x, a, 1), b, 3),
+    ]
+    if with_d:
+        branches.append(_convolution(_convolution(x, a, 1), b, 5))
+    return layers.Concatenate()(branches)
+
+
+def _convolution(x: keras.KerasTensor, filters: int, kernel: int) -> keras.KerasTensor:
+    return layers.PReLU()(layers.Conv2D(filters, kernel, padding="same")(x))

@@ -1,0 +1,51 @@
+"""A head that describes a PDF by a few Gaussians and hands out their integrals over the redshift bins."""
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from photoz.grid import RedshiftGrid
+
+N_COMPONENTS = 6
+
+# Mass that every bin keeps, so that no redshift on the grid is impossible and the logarithm in the loss is finite.
+FLOOR = 1e-6
+
+# Small weights at first: every galaxy starts from the same broad PDF.
+_SMALL = keras.initializers.RandomNormal(stddev=0.02)
+
+
+def mixture_head(x: keras.KerasTensor, grid: RedshiftGrid) -> keras.KerasTensor:
+    """Turn features into one probability per bin.
+
+    Parameters
+    ----------
+    x : (n, m) tensor
+        Features.
+    grid : RedshiftGrid
+        The bins.
+
+    Returns
+    -------
+    (n, n_bins) tensor
+        Rows sum to 1. The mixture is cut at the ends of the grid and scaled up to what is left.
+    """
+    spread = np.linspace(-2.0, 2.0, N_COMPONENTS)  # the components start apart, or they stay alike
+    mean = ops.add(layers.Dense(N_COMPONENTS, kernel_initializer=_SMALL)(x), spread.astype(np.float32))
+    mean = ops.multiply(ops.sigmoid(mean), np.float32(grid.z_max))
+    # A component narrower than a third of a bin cannot be told from that.
+    width = layers.Dense(N_COMPONENTS, activation="softplus", kernel_initializer=_SMALL)(x)
+    width = ops.multiply(ops.add(ops.multiply(width, 0.1), 0.01), np.float32(grid.z_max))
+    weight = ops.softmax(layers.Dense(N_COMPONENTS, kernel_initializer=_SMALL)(x))
+    return _integrate(mean, width, weight, grid)
+
+
+def _integrate(
+    mean: keras.KerasTensor, width: keras.KerasTensor, weight: keras.KerasTensor, grid: RedshiftGrid
+) -> keras.KerasTensor:
+    edges = grid.edges.astype(np.float32)[np.newaxis, np.newaxis]
+    normal = ops.divide(ops.subtract(edges, ops.expand_dims(mean, -1)), ops.expand_dims(width, -1))
+    below = ops.multiply(ops.add(ops.erf(ops.multiply(normal, np.float32(np.sqrt(0.5)))), 1.0), 0.5)
+    below = ops.sum(ops.multiply(below, ops.expand_dims(weight, -1)), axis=1)
+    mass = ops.add(ops.subtract(below[:, 1:], below[:, :-1]), np.float32(FLOOR))
+    return ops.divide(mass, ops.sum(mass, axis=-1, keepdims=True))

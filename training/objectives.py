@@ -1,0 +1,114 @@
+"""What training minimises. Each objective says how a redshift becomes a target and what it costs to miss it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from keras import ops
+
+from photoz.grid import FloatArray, RedshiftGrid
+
+OBJECTIVES = ("crps", "one-hot")
+
+CRPS_WEIGHT = 100.0
+ENTROPY_WEIGHT = 0.3
+SOFTENING = 0.01  # width of the soft labels in units of z_max
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A loss with its targets.
+
+    Parameters
+    ----------
+    encode : function
+        z_spec (n,) -> targets of the loss.
+    loss : function
+        (targets, pdfs) -> (n,) loss.
+    """
+
+    encode: Callable[[FloatArray], npt.NDArray[np.generic]]
+    loss: Callable[[keras.KerasTensor, keras.KerasTensor], keras.KerasTensor]
+
+
+def objective(name: str, grid: RedshiftGrid) -> Objective:
+    """Return the objective of that name.
+
+    Parameters
+    ----------
+    name : str
+        "crps": CRPS and cross-entropy with soft labels, which both know that bins are ordered. "one-hot": the
+        document's sparse categorical cross-entropy, which does not.
+    grid : RedshiftGrid
+        The bins.
+
+    Returns
+    -------
+    Objective
+        Its targets and its loss.
+    """
+    match name:
+        case "crps":
+            return Objective(lambda z_spec: z_spec.astype(np.float32)[:, np.newaxis], _ordered_loss(grid))
+        case "one-hot":
+            return Objective(grid.bin_index, keras.losses.sparse_categorical_crossentropy)
+    raise ValueError(f"expected one of {', '.join(OBJECTIVES)}, got {name!r}")
+
+
+def _ordered_loss(grid: RedshiftGrid) -> Callable[[keras.KerasTensor, keras.KerasTensor], keras.KerasTensor]:
+    crps = crps_loss(grid)
+    entropy = soft_cross_entropy(grid)
+
+    def ordered(z_spec: keras.KerasTensor, pdfs: keras.KerasTensor) -> keras.KerasTensor:
+        return CRPS_WEIGHT * crps(z_spec, pdfs) + ENTROPY_WEIGHT * entropy(z_spec, pdfs)
+
+    return ordered
+
+
+def crps_loss(grid: RedshiftGrid) -> Callable[[keras.KerasTensor, keras.KerasTensor], keras.KerasTensor]:
+    """CRPS as a sum over upper bin edges, for gradients; `photoz.metrics.crps` is the exact integral.
+
+    The CDF at upper edges meets the step at upper edges: compared at bin centres it would bias z by half a bin.
+
+    Parameters
+    ----------
+    grid : RedshiftGrid
+        The bins.
+
+    Returns
+    -------
+    function
+        (z_spec (n, 1), pdfs (n, n_bins)) -> (n,) in units of redshift.
+    """
+    upper = grid.edges[1:].astype(np.float32)[np.newaxis]
+
+    def crps(z_spec: keras.KerasTensor, pdfs: keras.KerasTensor) -> keras.KerasTensor:
+        step = ops.cast(upper >= z_spec, "float32")
+        return grid.width * ops.sum(ops.square(ops.cumsum(pdfs, axis=-1) - step), axis=-1)
+
+    return crps
+
+
+def soft_cross_entropy(grid: RedshiftGrid) -> Callable[[keras.KerasTensor, keras.KerasTensor], keras.KerasTensor]:
+    """Cross-entropy with labels that fall off like a Gaussian of 0.01 z_max around the truth.
+
+    Parameters
+    ----------
+    grid : RedshiftGrid
+        The bins.
+
+    Returns
+    -------
+    function
+        (z_spec (n, 1), pdfs (n, n_bins)) -> (n,) in nats.
+    """
+    centres = grid.centres.astype(np.float32)[np.newaxis]
+    width = SOFTENING * grid.z_max
+
+    def entropy(z_spec: keras.KerasTensor, pdfs: keras.KerasTensor) -> keras.KerasTensor:
+        labels = ops.softmax(-0.5 * ops.square((centres - z_spec) / width), axis=-1)
+        return -ops.sum(labels * ops.log(ops.maximum(pdfs, 1e-9)), axis=-1)
+
+    return entropy

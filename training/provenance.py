@@ -1,0 +1,45 @@
+"""What a card tells of where a model came from."""
+
+import hashlib
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+LIBRARIES = ("keras", "tensorflow", "numpy", "openvino", "h5py", "galsim", "kcorrect")
+
+RENDERED_CAVEATS = (
+    "Trained and tested on cutouts rendered from real photometry: not yet shown on real pixels.",
+    "Its scores must not be compared with those published for real images.",
+)
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that decide a model, of those that are installed."""
+    installed = {}
+    for name in LIBRARIES:
+        try:
+            installed[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return installed
+
+
+def git_commit() -> str | None:
+    """Commit of the code, with "-dirty" if it was changed since; None outside of a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def caveats(provenance: str) -> tuple[str, ...]:
+    """What a user must know, given where the data came from."""
+    return RENDERED_CAVEATS if provenance.startswith("rendered") else ()

@@ -1,0 +1,85 @@
+"""Make a set of labelled cutouts from a catalogue, over all cores."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from photoz.datasets import create_hdf5, write_columns
+from photoz.errors import InvalidDataset
+from photoz.grid import FloatArray
+from photoz.images import ImageSpec
+from training.catalogue import Catalogue
+from training.render import SDSS_OBSERVATIONS, add_noise, draw_galaxies, render, render_with_galsim
+
+# Galaxies drawn by one task. It is also the unit of the random streams, so that a sample does not depend on the cores.
+CHUNK = 64
+
+RENDERERS = {"fft": render, "galsim": render_with_galsim}
+
+
+def make_sample(
+    catalogue: Catalogue,
+    path: Path,
+    spec: ImageSpec,
+    *,
+    seed: int = 0,
+    renderer: str = "fft",
+    workers: int | None = None,
+) -> None:
+    """Draw every galaxy of a catalogue with noise and write the cutouts as HDF5.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+        What to draw; its bands in the order of `spec`.
+    path : Path
+        The file; it appears when it is complete.
+    spec : ImageSpec
+        Size, bands and pixel scale.
+    seed : int
+        The same seed gives the same file, whatever the number of workers.
+    renderer : str
+        "fft" or "galsim".
+    workers : int, optional
+        Processes; all cores by default.
+
+    Raises
+    ------
+    InvalidDataset
+        If a band is not one whose observing conditions are known.
+    """
+    if unknown := [band for band in spec.bands if band not in SDSS_OBSERVATIONS]:
+        raise InvalidDataset(f"cannot draw {','.join(unknown)}: known bands are {','.join(SDSS_OBSERVATIONS)}")
+    streams = np.random.SeedSequence(seed).spawn(-(-len(catalogue) // CHUNK))
+    tasks = [
+        (fluxes, spec, stream, renderer) for fluxes, stream in zip(_chunks(catalogue.fluxes), streams, strict=True)
+    ]
+    shapes: list[dict[str, FloatArray]] = []
+    with create_hdf5(path, len(catalogue), spec, catalogue.provenance) as file:
+        with ProcessPoolExecutor(workers or os.cpu_count()) as pool, tqdm(total=len(catalogue), unit="galaxy") as bar:
+            for stamps, columns in pool.map(_draw, tasks):
+                file["images"][bar.n : bar.n + len(stamps)] = stamps
+                shapes.append(columns)
+                bar.update(len(stamps))
+        write_columns(file, _catalogue_columns(catalogue))
+        write_columns(file, {name: np.concatenate([s[name] for s in shapes]) for name in shapes[0]})
+
+
+def _chunks(fluxes: FloatArray) -> Iterator[FloatArray]:
+    return (fluxes[start : start + CHUNK] for start in range(0, len(fluxes), CHUNK))
+
+
+def _draw(task: tuple[FloatArray, ImageSpec, np.random.SeedSequence, str]) -> tuple[FloatArray, dict[str, FloatArray]]:
+    fluxes, spec, stream, renderer = task
+    rng = np.random.default_rng(stream)
+    galaxies = draw_galaxies(fluxes, spec, rng)
+    return add_noise(RENDERERS[renderer](galaxies, spec), galaxies, spec, rng), galaxies.columns()
+
+
+def _catalogue_columns(catalogue: Catalogue) -> dict[str, np.ndarray]:
+    names = ("object_id", "ra", "dec", "ebv", "z_spec", "magnitudes", "magnitude_errors", "split")
+    return {name: getattr(catalogue, name) for name in names}
