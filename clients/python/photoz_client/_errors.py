@@ -1,0 +1,162 @@
+"""What can go wrong between a client and the service, drawn once.
+
+::
+
+    PhotozError
+    └── PhotozClientError
+        ├── InvalidUrl              not the address of anything
+        ├── ConnectionFailed        nobody answers there, or the connection broke
+        ├── TimedOut                no answer in time, also 504
+        ├── RequestRefused          the service says no, and why; .status
+        │   ├── BadInput            400, 422; an InvalidInput too, as if the core had raised it here
+        │   ├── NotAuthorised       401, 403
+        │   └── TooLargeForService  413
+        ├── TryAgainLater           the same call may well succeed; .retry_after
+        │   ├── ServiceBusy         429
+        │   └── ServiceUnavailable  503, or 502 from a proxy: it starts, or it shuts down
+        ├── ServiceFailed           another 5xx: not the caller's fault
+        ├── UnexpectedResponse      whoever answered, it was not a photoz service
+        └── MissingExtra            an optional package is not installed
+
+Input that this side notices to be wrong raises the core's own `InvalidInput`, so one `except InvalidInput` catches bad
+input wherever it was noticed.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+
+from photoz.errors import InvalidInput, PhotozError
+
+
+class PhotozClientError(PhotozError):
+    """Root of the client's errors."""
+
+
+class InvalidUrl(PhotozClientError, ValueError):
+    """A base URL without http:// or https://, or without a host."""
+
+
+class ConnectionFailed(PhotozClientError, ConnectionError):
+    """Nobody answers at the URL, or the connection broke."""
+
+
+class TimedOut(PhotozClientError, TimeoutError):
+    """The answer did not come in time."""
+
+
+class RequestRefused(PhotozClientError):
+    """The service refused the request.
+
+    Parameters
+    ----------
+    status : int
+        HTTP status, 4xx.
+    message : str
+        The service's own sentence.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(status, message)
+        self.status = status
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class BadInput(RequestRefused, InvalidInput):
+    """The service cannot use the input; its sentence says what it found and what it expected."""
+
+
+class NotAuthorised(RequestRefused):
+    """The service, or a proxy before it, wants a key that was not given or is not valid."""
+
+
+class TooLargeForService(RequestRefused):
+    """One request went over a limit of the service, or of a proxy before it."""
+
+
+class TryAgainLater(PhotozClientError):
+    """The service cannot take the call now; nothing is wrong with the call.
+
+    Parameters
+    ----------
+    message : str
+        What it said.
+    retry_after : float or None
+        Seconds after which it asks to be called again; None where it names none.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message, retry_after)
+        self.message = message
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ServiceBusy(TryAgainLater):
+    """The service has as much to do as it takes on."""
+
+
+class ServiceUnavailable(TryAgainLater):
+    """The service is starting or shutting down."""
+
+
+class ServiceFailed(PhotozClientError):
+    """The service, or a proxy before it, failed; the request may be fine."""
+
+
+class UnexpectedResponse(PhotozClientError):
+    """An answer that no photoz service gives, or one of another version."""
+
+
+class MissingExtra(PhotozClientError, ImportError):
+    """An optional package is not installed; the message names the extra that brings it."""
+
+
+@contextmanager
+def httpx_errors_translated(base_url: str, timeout: float | None) -> Iterator[None]:
+    """Turn every error of httpx into one of this tree: the only place where that is done.
+
+    Parameters
+    ----------
+    base_url : str
+        Of the service, for the message.
+    timeout : float or None
+        The time limit in seconds, for the message.
+
+    Yields
+    ------
+    None
+        The block that speaks HTTP.
+
+    Raises
+    ------
+    TimedOut, ConnectionFailed
+        In place of what httpx raised, which is its cause.
+    """
+    try:
+        yield
+    except httpx.ConnectTimeout as error:
+        raise TimedOut(f"no photoz service answers at {base_url} within {timeout:g} s") from error
+    except httpx.TimeoutException as error:
+        message = f"the service at {base_url} gave no answer within {timeout:g} s, the client's timeout"
+        raise TimedOut(message) from error
+    except httpx.ConnectError as error:
+        raise ConnectionFailed(f"no photoz service answers at {base_url}: {_reason(error)}; is it running?") from error
+    except httpx.HTTPError as error:
+        raise ConnectionFailed(f"the connection to {base_url} broke: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """Say why, in the words of the operating system if they stand behind the error."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror.lower()
+        cause = cause.__cause__ or cause.__context__
+    return str(error) or type(error).__name__

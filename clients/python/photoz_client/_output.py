@@ -1,0 +1,113 @@
+"""What the command `photoz` prints and the files that it writes."""
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from photoz.bundle import Card
+from photoz.contract import EvaluateResponse, PredictResponse
+from photoz.datasets import npz_bytes
+from photoz.estimates import Flag
+from photoz.metrics import Score
+from photoz_client._prediction import Prediction
+
+
+def csv_bytes(prediction: Prediction) -> bytes:
+    """Render what `/predict_file` answers as CSV: an unknown value is an empty field, a PDF one column a bin."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    names, columns = zip(*_flat_columns(prediction), strict=True)
+    writer.writerow(names)
+    writer.writerows(["" if value != value else value for value in row] for row in zip(*columns, strict=True))
+    return buffer.getvalue().encode()
+
+
+def _flat_columns(prediction: Prediction) -> Iterator[tuple[str, list[object]]]:
+    for name, values in prediction.columns():
+        if values.ndim == 1:
+            yield name, values.tolist()
+        else:
+            yield from ((f"{name}_{i}", values[:, i].tolist()) for i in range(values.shape[1]))
+
+
+def json_bytes(prediction: Prediction) -> bytes:
+    """Render what `/predict` answers."""
+    columns = {name: values.tolist() for name, values in prediction.columns()}
+    return PredictResponse(model=prediction.model, **columns).model_dump_json(exclude_none=True).encode()
+
+
+def columns_npz_bytes(prediction: Prediction) -> bytes:
+    """One array a column, and `model`."""
+    return npz_bytes({**dict(prediction.columns()), "model": np.array(prediction.model)})
+
+
+FILE_FORMATS: dict[str, Callable[[Prediction], bytes]] = {
+    ".csv": csv_bytes,
+    ".json": json_bytes,
+    ".npz": columns_npz_bytes,
+}
+
+
+def write(prediction: Prediction, path: Path) -> None:
+    """Write the columns to a file whose suffix, one of `FILE_FORMATS`, says how."""
+    path.write_bytes(FILE_FORMATS[path.suffix.lower()](prediction))
+
+
+def prediction_table(prediction: Prediction) -> str:
+    """Lay out the estimates for reading: one line a galaxy, flags by name."""
+    width = max(len("object_id"), *(len(name) for name in prediction.object_id.tolist()))
+    head = f"{'object_id':<{width}}  z_mean  z_lo68  z_hi68   odds  flags"
+    columns = (prediction.z_mean, prediction.z_lo68, prediction.z_hi68, prediction.odds)
+    rows = zip(prediction.object_id.tolist(), *columns, prediction.flags.tolist(), strict=True)
+    lines = (
+        f"{name:<{width}}  {z:6.4f}  {low:6.4f}  {high:6.4f}  {odds:5.3f}  {flag_names(flags)}"
+        for name, z, low, high, odds, flags in rows
+    )
+    return "\n".join([head, *lines])
+
+
+def flag_names(flags: int) -> str:
+    """Names of the raised flags, joined by |; a dash for none."""
+    return "|".join(str(flag.name) for flag in Flag(flags)) or "-"
+
+
+def evaluation_text(evaluation: EvaluateResponse) -> str:
+    """Lay out the figures with their errors, and name the galaxies that were left out."""
+    lines = [f"{evaluation.n_galaxies} galaxies, model {evaluation.model}", *_score_lines(evaluation.scores)]
+    if dropped := evaluation.dropped:
+        shown = ", ".join(dropped[:5]) + (", ..." if len(dropped) > 5 else "")
+        lines.append(f"left out, z_spec not on the grid: {len(dropped)} ({shown})")
+    return "\n".join(lines)
+
+
+def card_text(card: Card) -> str:
+    """Lay out what a user needs to know of a model."""
+    image, grid, training = card.image, card.grid, card.training
+    size = f"{image.size} x {image.size} x {len(image.bands)}"
+    lines = [
+        f"{card.name} {card.version}, made {card.created:%Y-%m-%d}, licence {card.licence}",
+        f"takes     {size} cutouts, bands {','.join(image.bands)}, {image.pixel_scale:g} arcsec/pixel, {image.unit}",
+        f"E(B-V)    {_ebv_text(card)}",
+        f"gives     p(z) in {grid.n_bins} bins, 0 <= z <= {grid.z_max:g}",
+        f"network   {card.architecture.name}, {card.architecture.parameters:,} parameters",
+        f"trained   on {training.n_train:,} galaxies of {training.data}",
+    ]
+    if card.test is not None:
+        lines.append(f"tested    on {card.test.n_galaxies:,} galaxies of {card.test.data}")
+        for method, scores in card.test.scores.items():
+            lines += [f"  {method}", *(f"  {line}" for line in _score_lines(scores))]
+    return "\n".join([*lines, *(f"caveat    {caveat}" for caveat in card.caveats)])
+
+
+def _ebv_text(card: Card) -> str:
+    if not card.inputs.ebv:
+        return "not used"
+    return f"used; {card.inputs.ebv_assumed:.3f} mag is assumed where it is not given"
+
+
+def _score_lines(scores: dict[str, Score]) -> list[str]:
+    width = max((len(name) for name in scores), default=0)
+    return [f"  {name:<{width}}  {score.value:8.4f} ± {score.error:.4f}" for name, score in scores.items()]

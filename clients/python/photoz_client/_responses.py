@@ -1,0 +1,159 @@
+"""What the service answers: pure functions from responses to results or to the errors of the tree."""
+
+import io
+import json
+
+import httpx
+from pydantic import ValidationError
+
+from photoz.bundle import Card
+from photoz.contract import MODEL_HEADER, EvaluateResponse
+from photoz.datasets import read_arrays
+from photoz.errors import MalformedInput
+from photoz.estimates import COLUMNS
+from photoz_client._errors import (
+    BadInput,
+    NotAuthorised,
+    PhotozClientError,
+    RequestRefused,
+    ServiceBusy,
+    ServiceFailed,
+    ServiceUnavailable,
+    TimedOut,
+    TooLargeForService,
+    UnexpectedResponse,
+)
+from photoz_client._prediction import Prediction
+from photoz_client._requests import ANY_TYPE, Call
+
+
+def check(response: httpx.Response, call: Call) -> httpx.Response:
+    """Let a good answer through and raise what any other one means.
+
+    Parameters
+    ----------
+    response : httpx.Response
+        Read to its end.
+    call : Call
+        What it answers.
+
+    Returns
+    -------
+    httpx.Response
+        The same, of status 200 and the media type that was asked for.
+
+    Raises
+    ------
+    PhotozClientError
+        Of the class that fits the status.
+    """
+    if response.status_code != 200:
+        raise _error(response, call)
+    if call.accept != ANY_TYPE and (found := _media_type(response)) != call.accept:
+        raise UnexpectedResponse(f"{_source(response)} answered with {found or 'no media type'}, not {call.accept}")
+    return response
+
+
+def prediction(response: httpx.Response) -> Prediction:
+    """Read the columns out of an `.npz` answer; columns that this version does not know are left out.
+
+    Raises
+    ------
+    UnexpectedResponse
+        If it is not one, or lacks a column.
+    """
+    try:
+        arrays = read_arrays(io.BytesIO(response.content))
+    except MalformedInput as error:
+        raise UnexpectedResponse(f"{_source(response)} gave an answer that cannot be read: {error}") from error
+    if missing := [name for name in COLUMNS if name not in arrays]:
+        raise UnexpectedResponse(f"{_source(response)} answered without {', '.join(missing)}")
+    columns = {name: arrays[name] for name in (*COLUMNS, "pdf") if name in arrays}
+    return Prediction(**columns, model=response.headers.get(MODEL_HEADER, ""))
+
+
+def evaluation(response: httpx.Response) -> EvaluateResponse:
+    """Read scores.
+
+    Raises
+    ------
+    UnexpectedResponse
+        If the answer does not follow the contract.
+    """
+    try:
+        return EvaluateResponse.model_validate_json(response.content)
+    except ValidationError as error:
+        raise _off_contract(response, error) from error
+
+
+def card(response: httpx.Response) -> Card:
+    """Read a model's card.
+
+    Raises
+    ------
+    UnexpectedResponse
+        If the answer does not follow the contract.
+    """
+    try:
+        return Card.model_validate_json(response.content)
+    except ValidationError as error:
+        raise _off_contract(response, error) from error
+
+
+def _error(response: httpx.Response, call: Call) -> PhotozClientError:
+    """Choose by the status; a proxy gives most of these too, without the sentence, and means the same."""
+    status, sentence = response.status_code, _sentence(response)
+    said = sentence or f"{status} {response.reason_phrase}"
+    where = _source(response)
+    match status:
+        case 401 | 403:
+            return NotAuthorised(status, said)
+        case 413:
+            return TooLargeForService(status, said)
+        case 429:
+            return ServiceBusy(f"the service at {where} is busy: {said}", _retry_after(response))
+        case 502 | 503:
+            return ServiceUnavailable(f"the service at {where} cannot answer now: {said}", _retry_after(response))
+        case 504:
+            return TimedOut(f"the service at {where} gave up: {said}")
+        case _ if status >= 500:
+            return ServiceFailed(f"the service at {where} failed: {said}")
+        case _ if sentence is None:
+            return UnexpectedResponse(f"{where} answered {said}, not as a photoz service does: is the URL right?")
+        case 400 | 422:
+            return BadInput(status, _counted_from(call.first_row, sentence))
+        case _:
+            return RequestRefused(status, sentence)
+
+
+def _sentence(response: httpx.Response) -> str | None:
+    """Return what the service says is wrong; None if it is not in the shape in which it says so."""
+    try:
+        content = json.loads(response.content)
+    except ValueError:
+        return None
+    sentence = content.get("error") if isinstance(content, dict) else None
+    return sentence if isinstance(sentence, str) else None
+
+
+def _counted_from(first_row: int, sentence: str) -> str:
+    """Say where the count of cutouts in a sentence begins, if not at the caller's first."""
+    return f"{sentence} (counted from cutout {first_row} on)" if first_row else sentence
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds; None for the other form of the header, a date."""
+    value = response.headers.get("retry-after", "")
+    return float(value) if value.isdecimal() else None
+
+
+def _media_type(response: httpx.Response) -> str:
+    return str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
+
+
+def _source(response: httpx.Response) -> str:
+    return str(response.url.copy_with(query=None))
+
+
+def _off_contract(response: httpx.Response, error: ValidationError) -> UnexpectedResponse:
+    return UnexpectedResponse(f"{_source(response)} gave an answer that this version does not know: {error}")

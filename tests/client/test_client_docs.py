@@ -1,0 +1,63 @@
+"""What docs/client.md shows works: its Python and its commands, run as they stand but for the address."""
+
+import re
+import shlex
+from pathlib import Path
+
+import h5py
+import numpy as np
+import photoz_client
+import pytest
+from photoz_client import PhotozClient, PhotozClientError
+from photoz_client.cli import main
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "client.md").read_text(encoding="utf-8")
+
+
+def _blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", GUIDE, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def folder_with_cutouts(service_url, tmp_path, monkeypatch):
+    with PhotozClient(service_url) as client:
+        image = client.model().image
+    images = np.random.default_rng(3).normal(0.1, 0.05, (4, *image.shape)).astype(np.float32)
+    columns = {"images": images, "ebv": np.full(4, 0.03), "z_spec": np.linspace(0.1, 0.3, 4)}
+    np.save(tmp_path / "cutouts.npy", images)
+    np.savez(tmp_path / "cutouts.npz", **columns)
+    with h5py.File(tmp_path / "cutouts.h5", "w") as file:
+        for name, values in columns.items():
+            file[name] = values
+        file["split"] = np.array(["train", "test", "test", "test"], dtype=object)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.e2e
+def test_the_python_of_the_guide_runs(folder_with_cutouts, service_url):
+    names = {}
+    for block in _blocks("python"):
+        exec(block.replace("http://127.0.0.1:3000", service_url), names)
+    assert names["report"].lower().startswith("<!doctype html>")
+    assert len(names["table"]) == 4
+
+
+@pytest.mark.e2e
+def test_the_commands_of_the_guide_run(folder_with_cutouts, service_url, monkeypatch):
+    monkeypatch.setenv("PHOTOZ_URL", service_url)
+    lines = [line for block in _blocks("sh") for line in block.splitlines() if line.startswith("photoz ")]
+    assert len(lines) >= 7
+    for line in lines:
+        with pytest.raises(SystemExit) as done:
+            main(shlex.split(line)[1:])
+        assert not done.value.code, line
+    made = {path.name for path in folder_with_cutouts.iterdir()}
+    assert made >= {"redshifts.npz", "redshifts.csv", "report.html", "pit.png"}
+
+
+def test_the_guide_names_every_error():
+    kinds = (getattr(photoz_client, name) for name in photoz_client.__all__)
+    errors = {kind for kind in kinds if isinstance(kind, type) and issubclass(kind, PhotozClientError)}
+    unnamed = {kind.__name__ for kind in errors if f"`{kind.__name__}`" not in GUIDE}
+    assert unnamed == {"PhotozClientError", "InvalidUrl"}

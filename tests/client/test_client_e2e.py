@@ -1,0 +1,168 @@
+"""The real client on the real service."""
+
+import h5py
+import httpx
+import numpy as np
+import pytest
+from photoz_client import BadInput, Flag, PhotozClient, RequestRefused, TooLargeForService, _requests
+
+from photoz.errors import InvalidInput
+from photoz.estimates import COLUMNS
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def client(service_url):
+    with PhotozClient(service_url, timeout=120.0) as client:
+        client.wait_until_ready()
+        yield client
+
+
+@pytest.fixture(scope="module")
+def card(client):
+    return client.model()
+
+
+@pytest.fixture(scope="module")
+def images(card):
+    """Random cutouts: an object of some brightness on a noisy sky."""
+    rng = np.random.default_rng(1)
+    images = rng.normal(0.0, 0.05, (5, *card.image.shape))
+    centre = slice(card.image.size // 2 - 3, card.image.size // 2 + 3)
+    images[:, centre, centre] += rng.uniform(1.0, 5.0, (5, 1, 1, len(card.image.bands)))
+    return images.astype(np.float32)
+
+
+def test_the_card_describes_the_model_and_is_sealed(client, card):
+    assert card.is_sealed()
+    assert client.predict(np.ones(card.image.shape, np.float32)).model == f"{card.name} {card.version}"
+
+
+def test_a_prediction_has_every_column_and_pdfs_on_request(client, card, images):
+    prediction = client.predict(images, ebv=0.03, object_id=[11, 12, 13, 14, 15], pdf=True)
+    assert {name: values.shape[0] for name, values in prediction.columns()} == dict.fromkeys((*COLUMNS, "pdf"), 5)
+    assert prediction.object_id.tolist() == ["11", "12", "13", "14", "15"]
+    np.testing.assert_allclose(prediction.pdf.sum(axis=1), 1.0, atol=1e-6)
+    np.testing.assert_allclose(prediction.pdf @ card.grid.centres, prediction.z_mean, atol=1e-6)
+    assert client.predict(images).pdf is None
+
+
+def test_the_binary_way_gives_what_the_json_way_gives(client, service_url, images):
+    body = {"images": images[:2].tolist(), "ebv": 0.03}
+    by_json = httpx.post(f"{service_url}/predict", json=body, timeout=120.0).json()
+    prediction = client.predict(images[:2], ebv=0.03)
+    assert by_json["model"] == prediction.model
+    assert by_json["object_id"] == prediction.object_id.tolist()
+    np.testing.assert_allclose(by_json["z_mean"], prediction.z_mean, atol=1e-6)
+    assert by_json["flags"] == prediction.flags.tolist()
+
+
+def test_flags_tell_of_masked_pixels_and_missing_ebv(client, images):
+    masked = images.copy()
+    masked[1, 0, 0, 0] = np.nan
+    prediction = client.predict(masked, ebv=[0.03, 0.03, np.nan, 0.03, 0.03])
+    assert prediction.has(Flag.MASKED_PIXELS).tolist() == [False, True, False, False, False]
+    assert prediction.has(Flag.EBV_ASSUMED).tolist() == [False, False, True, False, False]
+
+
+def test_any_number_type_gives_the_same_redshifts(client, images):
+    expected = client.predict(images, ebv=0.03).z_mean
+    for dtype in (np.float64, ">f4"):
+        np.testing.assert_array_equal(client.predict(images.astype(dtype), ebv=0.03).z_mean, expected)
+    np.testing.assert_array_equal(client.predict(np.asfortranarray(images), ebv=0.03).z_mean, expected)
+
+
+def test_more_cutouts_than_fit_into_one_request_from_memory_and_from_disk(client, images, tmp_path):
+    n = _requests.ROWS_PER_REQUEST + 3
+    many = np.resize(images, (n, *images.shape[1:]))
+    np.save(tmp_path / "many.npy", many)
+    prediction = client.predict(many, ebv=0.03)
+    assert prediction.object_id.tolist() == [str(i) for i in range(n)]
+    np.testing.assert_allclose(prediction.z_mean, np.resize(client.predict(images, ebv=0.03).z_mean, n), atol=1e-6)
+    mapped = client.predict(np.load(tmp_path / "many.npy", mmap_mode="r"), ebv=0.03)
+    np.testing.assert_array_equal(mapped.z_mean, prediction.z_mean)
+    with h5py.File(tmp_path / "many.h5", "w") as file:
+        stored = client.predict(file.create_dataset("images", data=many), ebv=0.03)
+    np.testing.assert_array_equal(stored.z_mean, prediction.z_mean)
+
+
+def test_bad_images_are_refused_with_the_sentence_of_the_service(client, card, images):
+    size, n_bands = card.image.size, len(card.image.bands)
+    with pytest.raises(BadInput, match=rf"expected images of shape \(n, {size}, {size}, {n_bands}\)") as caught:
+        client.predict(images[:, 1:])
+    assert caught.value.status == 422
+    with pytest.raises(BadInput, match="moveaxis"):
+        client.predict(np.moveaxis(images, -1, 1))
+    with pytest.raises(BadInput, match="at least one cutout"):
+        client.predict(images[:0])
+
+
+def test_a_cutout_without_a_finite_pixel_is_named_by_its_place_in_its_part(client, images):
+    n = _requests.ROWS_PER_REQUEST
+    many = np.resize(images, (n + 2, *images.shape[1:])).copy()
+    many[n + 1] = np.nan
+    with pytest.raises(BadInput, match=rf"cutout 1 has no finite pixel.*counted from cutout {n} on"):
+        client.predict(many)
+
+
+@pytest.fixture(scope="module")
+def z_spec(card, images):
+    return np.linspace(0.1, 0.9, len(images)) * card.grid.z_max
+
+
+def test_cutouts_and_their_pdfs_score_the_same(client, images, z_spec):
+    by_images = client.evaluate(z_spec, images=images, ebv=0.03)
+    by_pdfs = client.evaluate(z_spec, pdfs=client.predict(images, ebv=0.03, pdf=True).pdf)
+    assert by_images.n_galaxies == by_pdfs.n_galaxies == len(z_spec)
+    assert set(by_images.scores) >= {"bias", "sigma_mad", "outlier_fraction", "crps", "pit_ks"}
+    for name, score in by_images.scores.items():
+        assert score.value == pytest.approx(by_pdfs.scores[name].value, abs=1e-6)
+        assert score.error == pytest.approx(by_pdfs.scores[name].error, abs=1e-6)
+
+
+def test_more_cutouts_than_fit_into_one_request_are_scored_whole(client, images, z_spec):
+    n = _requests.ROWS_PER_REQUEST + 5
+    many, many_z = np.resize(images, (n, *images.shape[1:])), np.resize(z_spec, n)
+    assert client.evaluate(many_z, images=many, ebv=0.03).n_galaxies == n
+
+
+def test_galaxies_off_the_grid_are_left_out_by_name(client, images, z_spec):
+    beyond = z_spec.copy()
+    beyond[[0, 3]] = 7.0, np.nan
+    evaluation = client.evaluate(beyond, images=images, object_id=list("abcde"))
+    assert evaluation.n_galaxies == 3
+    assert evaluation.dropped == ["a", "d"]
+
+
+def test_the_report_is_a_page_and_the_plots_are_images(client, images, z_spec):
+    pdfs = client.predict(images, ebv=0.03, pdf=True).pdf
+    report = client.evaluate_report(z_spec, pdfs=pdfs, magnitudes=np.linspace(15, 17, len(z_spec)))
+    assert report.lstrip().lower().startswith("<!doctype html>")
+    assert "r [mag]" in report
+    assert client.evaluate_plot(z_spec, pdfs=pdfs).startswith(b"\x89PNG")
+    few, more = (client.evaluate_plot(z_spec, pdfs=pdfs, plot="pdfs", format="svg", num_images=n) for n in (1, 4))
+    assert b"<svg" in few
+    assert len(few) < len(more)
+
+
+def test_evaluations_that_make_no_sense_are_refused_with_a_sentence(client, images, z_spec):
+    pdfs = client.predict(images, pdf=True).pdf
+    for galaxies in ({}, {"images": images, "pdfs": pdfs}):
+        with pytest.raises(InvalidInput, match="images.* pdfs"):
+            client.evaluate(z_spec, **galaxies)
+    with pytest.raises(BadInput, match=r"5 .*, one for each galaxy, got shape \(4,\)"):
+        client.evaluate(z_spec[:4], images=images)
+    with pytest.raises(BadInput, match="scatter"):
+        client.evaluate_plot(z_spec, pdfs=pdfs, plot="sculpture")
+
+
+def test_what_the_service_does_not_have_is_refused_by_name(client, service_url):
+    with PhotozClient(f"{service_url}/elsewhere") as lost, pytest.raises(RequestRefused, match="/elsewhere/model"):
+        lost.model()
+
+
+def test_one_request_over_the_limit_of_rows_is_too_large(client):
+    with pytest.raises(TooLargeForService, match="galaxies in one request, got 1,000,000") as caught:
+        client.evaluate(np.full(1_000_000, 0.1), pdfs=np.ones((1_000_000, 1)))
+    assert caught.value.status == 413

@@ -1,0 +1,184 @@
+"""Every way in which a call can fail, and the error that it becomes."""
+
+import pickle
+import socket
+import threading
+from contextlib import contextmanager
+
+import httpx
+import numpy as np
+import photoz_client
+import pytest
+from photoz_client import (
+    BadInput,
+    ConnectionFailed,
+    InvalidUrl,
+    NotAuthorised,
+    PhotozClient,
+    PhotozClientError,
+    RequestRefused,
+    ServiceBusy,
+    ServiceFailed,
+    ServiceUnavailable,
+    TimedOut,
+    TooLargeForService,
+    UnexpectedResponse,
+    _requests,
+)
+
+from photoz.contract import NPZ
+from photoz.datasets import npz_bytes
+from photoz.errors import InvalidInput, PhotozError
+
+IMAGES = np.ones((1, 8, 8, 2), np.float32)
+
+
+def _client(handler, **options):
+    return PhotozClient("http://service", http=httpx.Client(transport=httpx.MockTransport(handler)), **options)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, BadInput),
+        (401, NotAuthorised),
+        (403, NotAuthorised),
+        (406, RequestRefused),
+        (413, TooLargeForService),
+        (415, RequestRefused),
+        (422, BadInput),
+        (429, ServiceBusy),
+        (500, ServiceFailed),
+        (502, ServiceUnavailable),
+        (503, ServiceUnavailable),
+        (504, TimedOut),
+    ],
+)
+def test_each_status_becomes_its_error_with_the_sentence_of_the_service(status, kind, refusal):
+    with pytest.raises(PhotozClientError, match="the reason") as caught:
+        _client(lambda request: refusal(status)).predict(IMAGES)
+    assert type(caught.value) is kind
+    assert getattr(caught.value, "status", status) == status
+
+
+PROXY = [(413, TooLargeForService), (502, ServiceUnavailable), (500, ServiceFailed)]
+
+
+@pytest.mark.parametrize(("status", "kind"), PROXY)
+def test_what_a_proxy_says_in_html_means_the_same_and_stays_out_of_the_message(status, kind):
+    with pytest.raises(kind) as caught:
+        _client(lambda request: httpx.Response(status, html="<html>nginx</html>")).predict(IMAGES)
+    assert "<" not in str(caught.value)
+    assert str(status) in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [301, 400, 404, 405])
+def test_an_address_where_something_else_answers_is_named_as_such(status):
+    with pytest.raises(UnexpectedResponse, match=f"http://service/predict_file answered {status} .*is the URL right"):
+        _client(lambda request: httpx.Response(status, html="<h1>hello</h1>")).predict(IMAGES)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        httpx.Response(200, html="<h1>Sign in</h1>"),
+        httpx.Response(200, json={"redshift": 7}),
+        httpx.Response(200, content=b"PK\x03\x04 and then the line broke", headers={"content-type": NPZ}),
+        httpx.Response(200, content=npz_bytes({"z_mean": np.zeros(1)}), headers={"content-type": NPZ}),
+        httpx.Response(204),
+    ],
+)
+def test_an_answer_that_is_not_a_prediction_is_refused(response):
+    with pytest.raises(UnexpectedResponse, match="http://service/predict_file"):
+        _client(lambda request: response).predict(IMAGES)
+
+
+def test_an_answer_of_another_media_type_is_refused():
+    client = _client(lambda request: httpx.Response(200, html="<h1>Sign in</h1>"))
+    with pytest.raises(UnexpectedResponse, match="http://service/evaluate answered with text/html, not image/png"):
+        client.evaluate_plot([0.1], images=IMAGES)
+
+
+def test_answers_that_do_not_follow_the_contract_are_refused():
+    client = _client(lambda request: httpx.Response(200, json={"scores": "good"}))
+    with pytest.raises(UnexpectedResponse, match="does not know"):
+        client.model()
+    with pytest.raises(UnexpectedResponse, match="does not know"):
+        client.evaluate([0.1], images=IMAGES)
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("Wed, 21 Oct 2026 07:28:00 GMT", None), ("-1", None)])
+def test_the_seconds_of_retry_after_are_passed_on(header, seconds, refusal):
+    with pytest.raises(ServiceBusy) as caught:
+        _client(lambda request: refusal(429, headers={"Retry-After": header})).predict(IMAGES)
+    assert caught.value.retry_after == seconds
+
+
+def test_bad_input_is_caught_as_the_cores_own_error(refusal):
+    with pytest.raises(InvalidInput, match="expected a galaxy"):
+        _client(lambda request: refusal(422, "expected a galaxy")).predict(IMAGES)
+
+
+def test_a_sentence_on_a_later_part_says_where_its_count_begins(answer, refusal):
+    n = _requests.ROWS_PER_REQUEST
+    parts = iter([answer, lambda request: refusal(422, "cutout 3 has no finite pixel")])
+    with pytest.raises(BadInput, match=rf"cutout 3 has no finite pixel \(counted from cutout {n} on\)"):
+        _client(lambda request: next(parts)(request)).predict(np.ones((n + 9, 8, 8, 2), np.float32))
+
+
+def test_nobody_at_the_address():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        with pytest.raises(ConnectionFailed) as caught:
+            PhotozClient(url).model()
+    assert str(caught.value) == f"no photoz service answers at {url}: connection refused; is it running?"
+
+
+def test_a_service_that_does_not_answer_in_time():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(TimedOut, match="gave no answer within 0.1 s"), PhotozClient(url, timeout=0.1) as client:
+            client.model()
+
+
+@contextmanager
+def _hangs_up():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=lambda: server.accept()[0].close())
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        thread.join()
+
+
+def test_a_service_that_hangs_up():
+    with _hangs_up() as url, PhotozClient(url) as client, pytest.raises(ConnectionFailed, match="broke"):
+        client.model()
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:3000", "localhost:3000", "ftp://host", "http://", "", "http://host:port"])
+def test_a_url_that_is_none_is_refused_at_once(url):
+    with pytest.raises(InvalidUrl):
+        PhotozClient(url)
+
+
+def test_a_plot_in_a_format_that_is_none_is_refused_at_once():
+    with pytest.raises(InvalidInput, match="expected format png or svg, got 'pdf'"):
+        PhotozClient("http://service").evaluate_plot([0.1], images=IMAGES, format="pdf")
+
+
+def test_every_error_of_the_client_is_exported_and_hangs_on_the_tree():
+    exported = [getattr(photoz_client, name) for name in photoz_client.__all__]
+    errors = [thing for thing in exported if isinstance(thing, type) and issubclass(thing, Exception)]
+    assert {error for error in errors if not issubclass(error, PhotozClientError)} == {PhotozError}
+    assert set(_subclasses(PhotozClientError)) <= set(errors)
+
+
+def _subclasses(kind):
+    return [kind, *(below for child in kind.__subclasses__() for below in _subclasses(child))]
+
+
+@pytest.mark.parametrize("error", [BadInput(422, "the reason"), ServiceBusy("the reason", 2.0)])
+def test_errors_survive_the_way_from_another_process(error):
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), vars(copy)) == (str(error), vars(error))

@@ -1,0 +1,104 @@
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from photoz_client import Prediction, _output
+from photoz_client._prediction import DESCRIPTIONS
+
+from photoz import estimates
+from photoz.contract import PredictResponse
+from photoz.estimates import COLUMNS, Estimates, Flag
+from photoz.grid import RedshiftGrid
+
+GRID = RedshiftGrid(1.0, 4)
+
+
+@pytest.fixture
+def prediction():
+    pdfs = np.array([[0.1, 0.7, 0.1, 0.1], [0.0, 0.0, 1.0, 0.0], [0.4, 0.1, 0.1, 0.4]])
+    rows = estimates.from_pdfs(pdfs, GRID, object_id=np.array(["a", "b,c", "d"]), include_pdf=True)
+    flags = np.array([0, Flag.LOW_SNR, Flag.LOW_SNR | Flag.MULTIMODAL])
+    return Prediction(**dict(rows.columns()) | {"flags": flags}, model="photoz 1")
+
+
+def test_the_columns_are_those_of_the_core_and_the_model_is_none_of_them(prediction):
+    assert tuple(name for name, _ in prediction.columns()) == (*COLUMNS, "pdf")
+    assert [field.name for field in dataclasses.fields(Estimates)] == list(DESCRIPTIONS)
+
+
+def test_has_finds_the_rows_that_carry_any_of_the_flags(prediction):
+    assert prediction.has(Flag.LOW_SNR).tolist() == [False, True, True]
+    assert prediction.has(Flag.MULTIMODAL | Flag.EDGE_MASS).tolist() == [False, False, True]
+    assert not prediction.has(Flag.OUT_OF_DISTRIBUTION).any()
+
+
+def test_the_table_holds_every_column_with_its_description(prediction):
+    table = prediction.to_table()
+    assert table.colnames == [*COLUMNS, "pdf"]
+    assert table.meta["model"] == "photoz 1"
+    assert all(table[name].description for name in table.colnames)
+    assert "32 BROAD_PDF" in table["flags"].description
+    np.testing.assert_array_equal(table["pdf"], prediction.pdf)
+
+
+def test_without_astropy_the_table_names_the_extra_that_brings_it():
+    code = """
+import sys
+sys.modules["astropy"] = None
+import numpy as np
+from photoz.estimates import COLUMNS
+from photoz_client import MissingExtra, Prediction
+try:
+    Prediction(**{name: np.zeros(1) for name in COLUMNS}).to_table()
+except MissingExtra as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "to_table needs astropy: install it with pip install 'photoz[astropy]'"
+
+
+def test_a_csv_file_reads_back_with_the_same_values(prediction, tmp_path):
+    from astropy.table import Table
+
+    _output.write(prediction, tmp_path / "out.csv")
+    table = Table.read(tmp_path / "out.csv", format="ascii.csv")
+    assert table.colnames == [*COLUMNS, "pdf_0", "pdf_1", "pdf_2", "pdf_3"]
+    assert table["object_id"].tolist() == ["a", "b,c", "d"]
+    np.testing.assert_array_equal(table["z_mean"], prediction.z_mean)
+    np.testing.assert_array_equal(table["pdf_3"], prediction.pdf[:, 3])
+    assert table["ood_score"].mask.all()
+
+
+def test_a_json_file_follows_the_contract(prediction, tmp_path):
+    _output.write(prediction, tmp_path / "out.json")
+    response = PredictResponse.model_validate_json((tmp_path / "out.json").read_text())
+    assert response.model == "photoz 1"
+    assert response.z_mode == prediction.z_mode.tolist()
+    assert response.ood_score == [None, None, None]
+    assert response.pdf == prediction.pdf.tolist()
+
+
+def test_an_npz_file_holds_the_columns_as_arrays(prediction, tmp_path):
+    _output.write(prediction, tmp_path / "out.npz")
+    with np.load(tmp_path / "out.npz") as arrays:
+        assert sorted(arrays.files) == sorted([*COLUMNS, "pdf", "model"])
+        assert str(arrays["model"]) == "photoz 1"
+        for name, values in prediction.columns():
+            np.testing.assert_array_equal(arrays[name], values)
+
+
+def test_the_printed_table_names_the_flags(prediction):
+    head, *lines = _output.prediction_table(prediction).splitlines()
+    assert head.split() == ["object_id", "z_mean", "z_lo68", "z_hi68", "odds", "flags"]
+    assert lines[0].split()[:2] == ["a", f"{prediction.z_mean[0]:.4f}"]
+    assert [line.split()[-1] for line in lines] == ["-", "LOW_SNR", "LOW_SNR|MULTIMODAL"]
+
+
+@given(st.integers(0, 2**31 - 1))
+def test_flags_of_a_later_service_do_not_stop_the_table(flags):
+    known = {name for name in _output.flag_names(flags).split("|") if name != "-"}
+    assert known == {flag.name for flag in Flag if flags & flag}
