@@ -27,7 +27,7 @@ from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
 from photoz.metrics import Score
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 CARD_NAME = "card.json"
 KERAS_NAME = "model.keras"
 
@@ -201,21 +201,23 @@ class ModelBundle:
         Raises
         ------
         InvalidBundle
-            If the folder holds no model.keras.
+            If the folder holds no model.keras, or the card could not be read back (a score that is NaN).
         """
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
             folder = Path(scratch) / "new"
             shutil.copytree(source, folder, ignore=shutil.ignore_patterns(CARD_NAME))
+            folder.chmod(0o755)  # a temporary source would make the bundle unreadable to the user who serves it
             if not (folder / KERAS_NAME).is_file():
                 raise InvalidBundle(f"expected {KERAS_NAME} in {source}")
             sealed = card.sealed({name: _sha256(folder / name) for name in _file_names(folder)})
             (folder / CARD_NAME).write_text(sealed.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            card = cls.load(folder).card  # refuses, before anything is replaced, what nobody could load
             if target.exists():
                 target.rename(Path(scratch) / "old")
             folder.rename(target)
-        return cls.load(target)
+        return cls(target, card)
 
 
 def _read_card(folder: Path) -> Card:

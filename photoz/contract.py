@@ -3,7 +3,7 @@
 Columns are named as in `photoz.estimates.Estimates`. JSON has no NaN: it travels as null.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -43,6 +43,13 @@ class PredictRequest(_Message):
     pdf: bool = Field(default=False, description="also return the PDFs")
 
 
+class PredictOptions(_Message):
+    """The query string of `/predict_file`."""
+
+    pdf: bool = Field(default=False, description="also return the PDFs")
+    ebv: float | None = Field(default=None, description="E(B-V) in mag (SFD) of all cutouts, if the file has none")
+
+
 class PredictResponse(_Message):
     """Estimates by column, one value a cutout."""
 
@@ -70,6 +77,19 @@ class EvaluateRequest(_Message):
     pdfs: list[list[float]] | None = None
     ebv: Ebv = None
     object_id: list[str] | None = None
+    magnitudes: list[float | None] | None = Field(
+        default=None, description="one magnitude a galaxy: the report then shows residuals by it"
+    )
+
+
+class EvaluateOptions(_Message):
+    """The query string of `/evaluate`."""
+
+    plot: Literal["scatter", "pdfs", "pit", "coverage", "residuals", "stacked"] | None = Field(
+        default=None, description="which plot to draw, as PNG or SVG"
+    )
+    num_images: int = Field(default=9, ge=1, le=100, description="panels of the plot 'pdfs'")
+    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="of the choice of those panels")
 
 
 class EvaluateResponse(_Message):

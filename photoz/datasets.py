@@ -8,13 +8,12 @@ disk until they are sliced wherever the format allows it, so that a set larger t
 import io
 import json
 import os
-import tempfile
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
+from uuid import uuid4
 
 import h5py
 import numpy as np
@@ -139,23 +138,41 @@ def _open_hdf5(path: Path) -> Iterator[h5py.File]:
 
 
 def _from_hdf5(file: h5py.File, path: Path) -> Cutouts:
-    if "images" not in file:
+    if not isinstance(file.get("images"), h5py.Dataset):
         raise InvalidDataset(f"{path} holds no dataset 'images'")
-    names = [name for name in file if name != "images"]
-    columns = {name: file[name].asstr()[:] if _is_text(file[name]) else file[name][:] for name in names}
-    described = file.attrs.get("image_spec")
-    spec = None if described is None else ImageSpec(**json.loads(described))
-    return Cutouts(file["images"], columns, spec, str(file.attrs.get("provenance", "")))
+    found = {name: item for name, item in file.items() if name != "images" and isinstance(item, h5py.Dataset)}
+    columns = {name: item.asstr()[()] if _is_text(item) else item[()] for name, item in found.items()}
+    _check_lengths(file["images"].shape, columns)
+    return Cutouts(file["images"], columns, _described(file, path), str(file.attrs.get("provenance", "")))
 
 
 def _is_text(dataset: h5py.Dataset) -> bool:
     return h5py.check_string_dtype(dataset.dtype) is not None
 
 
-def _load_npy(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
+def _described(file: h5py.File, path: Path) -> ImageSpec | None:
+    if "image_spec" not in file.attrs:
+        return None
     try:
-        return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (ValueError, EOFError) as error:
+        return ImageSpec(**json.loads(file.attrs["image_spec"]))
+    except (TypeError, ValueError) as error:
+        raise InvalidDataset(f"{path} describes its images in a way that cannot be read: {error}") from error
+
+
+def _check_lengths(shape: tuple[int, ...], columns: Mapping[str, Column]) -> None:
+    if not shape:
+        raise InvalidDataset("expected images of shape (n, size, size, n_bands), got a single number")
+    for name, values in columns.items():
+        if np.ndim(values) and len(values) != shape[0]:
+            raise InvalidDataset(f"expected {shape[0]} values of {name!r}, one for each cutout, got {len(values)}")
+
+
+def _load_npy(path: Path) -> npt.NDArray[Any]:
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a broken header raises whatever its parser meets, tokenize.TokenError among others
         raise MalformedInput(f"not a readable .npy file of numbers: {error}") from error
 
 
@@ -179,7 +196,7 @@ def read_npy(stream: BinaryIO) -> Cutouts:
     """
     try:
         array = np.lib.format.read_array(stream, allow_pickle=False)
-    except (ValueError, EOFError, MemoryError) as error:
+    except Exception as error:  # see _load_npy
         raise MalformedInput(f"not a readable .npy file of numbers: {error}") from error
     return Cutouts(array, {})
 
@@ -208,9 +225,7 @@ def read_npz(stream: BinaryIO) -> Cutouts:
     if "images" not in columns:
         raise InvalidDataset(f"expected an array 'images' in the .npz file; it holds {', '.join(columns) or 'none'}")
     images = columns.pop("images")
-    for name, values in columns.items():
-        if values.ndim and len(values) != len(images):
-            raise InvalidDataset(f"expected {len(images)} values of {name!r}, one for each cutout, got {len(values)}")
+    _check_lengths(images.shape, columns)
     return Cutouts(images, columns)
 
 
@@ -219,16 +234,7 @@ def read_arrays(stream: BinaryIO) -> dict[str, npt.NDArray[Any]]:
     try:
         with np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (
-        ValueError,
-        EOFError,
-        OSError,
-        KeyError,
-        MemoryError,
-        zipfile.BadZipFile,
-        AttributeError,
-        TypeError,
-    ) as error:
+    except Exception as error:  # a broken archive raises anything: zlib.error, NotImplementedError, TokenError
         raise MalformedInput(f"not a readable .npz file of plain arrays: {error}") from error
 
 
@@ -263,8 +269,7 @@ def create_hdf5(
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    os.close(handle)
+    scratch = path.with_name(f".{path.name}-{uuid4().hex}")  # not mkstemp, whose files only their owner may read
     try:
         with h5py.File(scratch, "w") as file:
             file.attrs["image_spec"] = json.dumps(_spec_fields(spec))
@@ -273,7 +278,7 @@ def create_hdf5(
             yield file
         os.replace(scratch, path)
     except BaseException:
-        Path(scratch).unlink(missing_ok=True)
+        scratch.unlink(missing_ok=True)
         raise
 
 

@@ -1,7 +1,7 @@
 """What a cutout is, and the one border check on pixels and reddening."""
 
 from dataclasses import dataclass as plain_dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -112,8 +112,8 @@ def as_image_batch(images: npt.ArrayLike, spec: ImageSpec) -> ImageBatch:
     Parameters
     ----------
     images : array_like of a real number type
-        (n, size, size, n_bands), or one cutout without the first axis. Any byte order and memory layout. NaN and
-        infinite pixels count as masked.
+        (n, size, size, n_bands), or one cutout without the first axis. Any byte order and memory layout. NaN,
+        infinite pixels and those under the mask of a masked array count as masked.
     spec : ImageSpec
         What the model expects.
 
@@ -135,12 +135,14 @@ def as_image_batch(images: npt.ArrayLike, spec: ImageSpec) -> ImageBatch:
     if not len(array):
         raise InvalidImages("expected at least one cutout, got none")
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, that is, masked
-        array = np.ascontiguousarray(array, dtype=np.float32)
-    return _mask(array)
+        pixels = np.ascontiguousarray(array, dtype=np.float32)
+    return _mask(pixels)
 
 
-def _numeric(images: npt.ArrayLike) -> npt.NDArray[np.generic]:
+def _numeric(images: npt.ArrayLike) -> npt.NDArray[Any]:
     try:
+        if isinstance(images, np.ma.MaskedArray) and images.dtype.kind in "fiu":
+            images = np.ma.filled(images.astype(np.float64), np.nan)
         array = np.asarray(images)
     except ValueError as error:  # ragged nested lists
         raise InvalidImages(f"images do not form a regular array: {error}") from error
@@ -160,16 +162,16 @@ def _shape_message(shape: tuple[int, ...], spec: ImageSpec) -> str:
 def _mask(array: npt.NDArray[np.float32]) -> ImageBatch:
     n = len(array)
     finite = np.isfinite(array)
-    masked = np.zeros(n, dtype=bool)
+    masked: BoolArray = np.zeros(n, dtype=bool)
     if not finite.all():
-        masked = ~finite.all(axis=(1, 2, 3))
-        empty = ~finite.any(axis=(1, 2, 3))
+        masked = np.asarray(~finite.all(axis=(1, 2, 3)))
+        empty = np.asarray(~finite.any(axis=(1, 2, 3)))
         if empty.any():
             raise InvalidImages(
                 f"cutout {int(np.argmax(empty))} has no finite pixel; expected some signal in each cutout"
             )
         array = np.where(finite, array, np.float32(0.0))
-    band_missing = ~array.any(axis=(1, 2)).all(axis=-1)
+    band_missing = np.asarray(~array.any(axis=(1, 2)).all(axis=-1))
     return ImageBatch(array, masked, band_missing)
 
 
@@ -196,7 +198,8 @@ def as_ebv_batch(ebv: npt.ArrayLike | None, n: int, assumed: float) -> EbvBatch:
         If the length is wrong, or a value is negative, infinite or above 10 mag.
     """
     try:
-        array = np.asarray(np.nan if ebv is None else ebv, dtype=np.float32)
+        with np.errstate(over="ignore"):  # infinite then, which is refused below
+            array = np.asarray(np.nan if ebv is None else ebv, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise InvalidEbv(f"expected ebv as numbers: {error}") from error
     if array.shape == (n, 1):
@@ -237,4 +240,4 @@ def signal_to_noise(images: npt.NDArray[np.float32]) -> FloatArray:
     centre = np.median(border, axis=1)
     sigma = 1.4826 * np.median(np.abs(border - centre[:, None]), axis=1)
     noise = sigma * (2 * half)  # sqrt of the number of pixels in the box
-    return np.divide(signal, noise, out=np.zeros_like(signal), where=noise > 0)
+    return np.asarray(np.divide(signal, noise, out=np.zeros_like(signal), where=noise > 0))

@@ -6,6 +6,7 @@ al. 2019 (A&A 621, A26, sec. 4.1) unless a function says otherwise.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass as plain_dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -180,7 +181,8 @@ class GalaxyScores:
 
     def take(self, index: IntArray | npt.NDArray[np.bool_]) -> "GalaxyScores":
         """Return the chosen galaxies."""
-        return GalaxyScores(**{name: None if a is None else a[index] for name, a in vars(self).items()})
+        chosen: dict[str, Any] = {name: None if a is None else a[index] for name, a in vars(self).items()}
+        return GalaxyScores(**chosen)
 
 
 def galaxy_scores(pdfs: FloatArray, z_spec: npt.ArrayLike, grid: RedshiftGrid) -> GalaxyScores:

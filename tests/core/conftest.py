@@ -1,0 +1,51 @@
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from scipy.special import ndtr
+
+from photoz import pdf
+from photoz.grid import SDSS_GRID, FloatArray, RedshiftGrid
+
+with warnings.catch_warnings():  # its docstrings hold invalid escapes, of which Python warns when it compiles them
+    warnings.simplefilter("ignore")
+    import properscoring  # noqa: F401
+
+# The same examples on every run, and no folder of examples left behind.
+settings.register_profile("core", max_examples=50, deadline=None, derandomize=True, database=None)
+settings.load_profile("core")
+
+Gaussians = Callable[..., FloatArray]
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20260101)
+
+
+@pytest.fixture(scope="session")
+def gaussian_pdfs() -> Gaussians:
+    """Gaussians integrated over the bins: gaussian_pdfs(mean (n,), sigma, grid) -> (n, n_bins)."""
+
+    def bin_gaussians(mean: FloatArray, sigma: float | FloatArray, grid: RedshiftGrid = SDSS_GRID) -> FloatArray:
+        mean, sigma = np.atleast_1d(mean)[:, np.newaxis], np.reshape(sigma, (-1, 1))
+        return pdf.as_pdfs(np.diff(ndtr((grid.edges - mean) / sigma), axis=1), grid)
+
+    return bin_gaussians
+
+
+def draw_from(pdfs: FloatArray, grid: RedshiftGrid, rng: np.random.Generator) -> FloatArray:
+    """Draw one redshift from each PDF."""
+    u = rng.random(len(pdfs))
+    return np.array([pdf.quantile(row[np.newaxis], grid, q)[0] for row, q in zip(pdfs, u, strict=True)])
+
+
+@pytest.fixture(scope="session")
+def calibrated(gaussian_pdfs: Gaussians) -> tuple[FloatArray, FloatArray]:
+    """PDFs of 2,000 galaxies and true redshifts that were drawn from those very PDFs."""
+    rng = np.random.default_rng(7)
+    mean = rng.uniform(0.05, 0.3, 2000)
+    pdfs = gaussian_pdfs(mean, 0.014 * (1 + mean))
+    return pdfs, draw_from(pdfs, SDSS_GRID, rng)

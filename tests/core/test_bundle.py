@@ -1,0 +1,186 @@
+import json
+import os
+import stat
+from datetime import UTC, datetime
+
+import pytest
+
+from photoz import bundle
+from photoz.bundle import Card, ModelBundle
+from photoz.errors import InvalidBundle
+from photoz.grid import RedshiftGrid
+from photoz.images import ImageSpec
+from photoz.metrics import Score
+
+
+def card_with(**changes):
+    fields = {
+        "name": "compact",
+        "version": "1",
+        "created": datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC),
+        "grid": RedshiftGrid(0.1 + 0.2, 90),
+        "image": ImageSpec(size=23, bands="griz"),
+        "inputs": bundle.Inputs(ebv=True, ebv_assumed=0.03),
+        "architecture": bundle.Architecture(name="compact", parameters=12),
+        "training": bundle.TrainingRecord(
+            data="made up",
+            data_sha256="0" * 64,
+            n_train=8,
+            n_validation=2,
+            hyper_parameters={"filters": (1, 2), "rate": 1e-3},
+            seed=0,
+            epochs=1,
+            git_commit=None,
+            library_versions={"numpy": "2"},
+        ),
+        "test": bundle.TestRecord(data="made up", n_galaxies=2, scores={"this": {"bias": Score(1e-4, 2e-4)}}),
+    }
+    return Card(**{**fields, **changes})
+
+
+@pytest.fixture
+def source(tmp_path):
+    folder = tmp_path / "source"
+    (folder / "openvino").mkdir(parents=True)
+    (folder / "model.keras").write_bytes(b"\x00weights" * 100)
+    (folder / "openvino" / "model.bin").write_bytes(b"compiled")
+    return folder
+
+
+@pytest.fixture
+def written(tmp_path, source):
+    return ModelBundle.write(tmp_path / "models" / "compact", card_with(), source)
+
+
+def refusal(path):
+    with pytest.raises(InvalidBundle) as error:
+        ModelBundle.load(path)
+    return str(error.value)
+
+
+def edit(written, change):
+    path = written.path / "card.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_what_is_loaded_is_what_was_written(written):
+    loaded = ModelBundle.load(written.path)
+    assert loaded == written
+    assert loaded.card.grid == RedshiftGrid(0.1 + 0.2, 90)
+    assert loaded.card.image.shape == (23, 23, 4)
+    assert loaded.card.test == card_with().test
+    assert set(loaded.card.files) == {"model.keras", "openvino/model.bin"}
+    assert loaded.keras_path.read_bytes() == b"\x00weights" * 100
+
+
+def test_the_same_model_makes_the_same_card(written, source, tmp_path):
+    again = ModelBundle.write(tmp_path / "again", card_with(), source)
+    assert (again.path / "card.json").read_bytes() == (written.path / "card.json").read_bytes()
+
+
+def test_nothing_else_is_left_behind(written, source):
+    assert [path.name for path in written.path.parent.iterdir()] == ["compact"]
+    assert sorted(path.name for path in source.iterdir()) == ["model.keras", "openvino"]
+
+
+@pytest.mark.parametrize("name", ["model.keras", "openvino/model.bin"])
+@pytest.mark.parametrize("place", [0, -1])
+def test_one_changed_byte_is_refused(written, name, place):
+    content = bytearray((written.path / name).read_bytes())
+    content[place] ^= 1
+    (written.path / name).write_bytes(content)
+    assert f"{name} is not the file that the bundle was sealed with" in refusal(written.path)
+
+
+def test_a_missing_file_is_refused(written):
+    (written.path / "openvino" / "model.bin").unlink()
+    assert "lacks openvino/model.bin" in refusal(written.path)
+
+
+def test_an_extra_file_is_refused(written):
+    (written.path / "openvino" / "other.bin").touch()
+    assert "does not list: openvino/other.bin" in refusal(written.path)
+
+
+EDITS = {
+    "grid": lambda card: card["grid"].update(z_max=0.31),
+    "bins": lambda card: card["grid"].update(n_bins=91),
+    "band order": lambda card: card["image"].update(bands=["r", "g", "i", "z"]),
+    "reddening": lambda card: card["inputs"].update(ebv_assumed=0.0),
+    "score": lambda card: card["test"]["scores"]["this"]["bias"].update(value=0.0),
+    "licence": lambda card: card.update(licence="none"),
+    "list of files": lambda card: card["files"].update({"../secret": "0"}),
+    "digest": lambda card: card.update(digest="0" * 64),
+}
+
+
+@pytest.mark.parametrize("change", EDITS.values(), ids=EDITS)
+def test_an_edited_card_is_refused(written, change):
+    edit(written, change)
+    assert "changed after the bundle was sealed" in refusal(written.path)
+
+
+@pytest.mark.parametrize("version", [2, 0, None, "1"])
+def test_another_schema_is_refused_before_anything_else_is_read(written, version):
+    edit(written, lambda card: card.update(schema_version=version, news={"from": "the future"}))
+    assert f"schema version {version}; expected 1" in refusal(written.path)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda card: card.pop("grid"), lambda card: card.update(more=1), lambda card: card["grid"].clear()]
+)
+def test_a_card_that_breaks_the_schema_is_refused(written, change):
+    edit(written, change)
+    assert "does not follow schema version 1" in refusal(written.path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]"])
+def test_a_card_that_cannot_be_read_is_refused(written, content):
+    (written.path / "card.json").write_bytes(content)
+    assert "card.json" in refusal(written.path)
+
+
+def test_what_is_no_bundle_is_refused(tmp_path, source):
+    assert "holds no card.json" in refusal(tmp_path / "nowhere")
+    assert "holds no card.json" in refusal(source)
+    assert "cannot be read" in refusal(source / "model.keras")
+
+
+def test_a_bundle_without_a_network_is_not_written(tmp_path, source):
+    (source / "model.keras").unlink()
+    with pytest.raises(InvalidBundle, match=r"expected model\.keras"):
+        ModelBundle.write(tmp_path / "new", card_with(), source)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_a_new_bundle_replaces_the_old_one_whole(written, source):
+    (source / "openvino" / "model.bin").unlink()
+    ModelBundle.write(written.path, card_with(version="2"), source)
+    loaded = ModelBundle.load(written.path)
+    assert loaded.card.version == "2"
+    assert set(loaded.card.files) == {"model.keras"}
+
+
+def test_a_bundle_that_could_not_be_loaded_does_not_replace_the_old_one(written, source):
+    lost = bundle.TestRecord(data="none", n_galaxies=0, scores={"this": {"bias": Score(float("nan"), 0.0)}})
+    with pytest.raises(InvalidBundle):
+        ModelBundle.write(written.path, card_with(test=lost), source)
+    assert ModelBundle.load(written.path) == written
+
+
+def test_a_bundle_can_be_read_by_the_user_who_serves_it(tmp_path, source):
+    source.chmod(0o700)  # as a temporary folder is
+    mask = os.umask(0o022)
+    try:
+        written = ModelBundle.write(tmp_path / "served", card_with(), source)
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE(written.path.stat().st_mode) == 0o755
+    assert stat.S_IMODE((written.path / "card.json").stat().st_mode) == 0o644
+
+
+def test_a_card_of_its_own_in_the_source_is_not_taken(tmp_path, source):
+    (source / "card.json").write_text("old")
+    assert ModelBundle.write(tmp_path / "new", card_with(), source).card.name == "compact"

@@ -1,0 +1,159 @@
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from photoz.errors import InvalidEbv, InvalidImages
+from photoz.images import SDSS_IMAGES, ImageSpec, as_ebv_batch, as_image_batch, signal_to_noise
+
+SPEC = ImageSpec(size=8, bands="gri")
+
+
+def cutouts(n=3, dtype=np.float32, seed=0):
+    return np.random.default_rng(seed).uniform(1, 100, (n, *SPEC.shape)).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", ">f8", "<f2", "g", "<i2", ">i2", "<i4", ">i8", "u1", ">u2"])
+def test_every_real_type_and_byte_order_gives_the_same_pixels(dtype):
+    whole = np.round(cutouts())
+    batch = as_image_batch(whole.astype(dtype), SPEC)
+    assert batch.images.dtype == np.dtype("=f4")
+    np.testing.assert_array_equal(batch.images, whole)
+
+
+@pytest.mark.parametrize(
+    "relaid",
+    [np.asfortranarray, lambda a: a[::-1][::-1], lambda a: np.moveaxis(np.moveaxis(a, -1, 1).copy(), 1, -1)],
+    ids=["fortran", "strided", "transposed"],
+)
+def test_memory_layout_does_not_matter(relaid):
+    images = cutouts()
+    batch = as_image_batch(relaid(images), SPEC)
+    assert batch.images.flags.c_contiguous
+    np.testing.assert_array_equal(batch.images, images)
+
+
+def test_nested_lists_and_one_cutout_alone_are_taken():
+    images = cutouts(1)
+    np.testing.assert_array_equal(as_image_batch(images[0].tolist(), SPEC).images, images)
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 8, 8), (3, 8, 8)])
+def test_bands_that_come_first_are_refused_with_the_way_out(shape):
+    with pytest.raises(InvalidImages, match=r"expected images of shape \(n, 8, 8, 3\).*moveaxis"):
+        as_image_batch(np.ones(shape), SPEC)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8, 5), (2, 9, 9, 3), (8, 8), (), (1, 2, 8, 8, 3), (0,)])
+def test_other_shapes_are_refused_with_both_shapes(shape):
+    with pytest.raises(InvalidImages) as refusal:
+        as_image_batch(np.ones(shape), SPEC)
+    assert "(n, 8, 8, 3)" in str(refusal.value)
+    assert str(shape) in str(refusal.value)
+    assert "g,r,i" in str(refusal.value)
+
+
+def test_no_cutouts_at_all_are_refused():
+    with pytest.raises(InvalidImages, match="at least one cutout"):
+        as_image_batch(np.ones((0, 8, 8, 3)), SPEC)
+
+
+@pytest.mark.parametrize("dtype", [bool, complex, "U5", object, "M8[s]", [("x", "f4")]])
+def test_what_is_not_a_real_number_is_refused(dtype):
+    with pytest.raises(InvalidImages, match="real numbers, got dtype"):
+        as_image_batch(np.zeros((1, 8, 8, 3), dtype=dtype), SPEC)
+
+
+def test_ragged_lists_are_refused():
+    with pytest.raises(InvalidImages, match="regular array"):
+        as_image_batch([[1.0, 2.0], [3.0]], SPEC)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+def test_a_pixel_that_float32_cannot_hold_becomes_masked_sky(value):
+    images = cutouts(2, np.float64)
+    images[1, 4, 4, 0] = value
+    batch = as_image_batch(images, SPEC)
+    assert batch.images[1, 4, 4, 0] == 0
+    np.testing.assert_array_equal(batch.masked, [False, True])
+    np.testing.assert_array_equal(batch.band_missing, [False, False])
+
+
+def test_the_mask_of_a_masked_array_counts():
+    images = np.ma.masked_array(cutouts(2), mask=False)
+    images.data[0, 1, 2, 0] = 1e9
+    images[0, 1, 2, 0] = np.ma.masked
+    batch = as_image_batch(images, SPEC)
+    assert batch.images[0, 1, 2, 0] == 0
+    np.testing.assert_array_equal(batch.masked, [True, False])
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0])
+def test_a_band_without_signal_is_missing(value):
+    images = cutouts(2)
+    images[0, :, :, 2] = value
+    np.testing.assert_array_equal(as_image_batch(images, SPEC).band_missing, [True, False])
+
+
+def test_a_cutout_without_one_finite_pixel_is_refused_by_its_number():
+    images = cutouts(3)
+    images[2] = np.nan
+    with pytest.raises(InvalidImages, match="cutout 2 has no finite pixel"):
+        as_image_batch(images, SPEC)
+
+
+def test_the_callers_array_stays_as_it_was():
+    images = cutouts(1)
+    images[0, 0, 0, 0] = np.nan
+    before = images.copy()
+    as_image_batch(images, SPEC)
+    np.testing.assert_array_equal(images, before)
+
+
+@pytest.mark.parametrize("ebv", [0.1, [0.1, 0.1], [[0.1], [0.1]], np.full(2, 0.1, dtype=">f8")])
+def test_reddening_is_one_number_or_one_a_cutout(ebv):
+    batch = as_ebv_batch(ebv, 2, assumed=0.5)
+    np.testing.assert_array_equal(batch.ebv, np.full(2, 0.1, dtype=np.float32))
+    assert not batch.assumed.any()
+
+
+@pytest.mark.parametrize(("ebv", "assumed"), [(None, [1, 1]), (np.nan, [1, 1]), ([0.2, np.nan], [0, 1])])
+def test_unknown_reddening_is_assumed_and_said_so(ebv, assumed):
+    batch = as_ebv_batch(ebv, 2, assumed=0.5)
+    np.testing.assert_array_equal(batch.assumed, np.array(assumed, dtype=bool))
+    assert batch.ebv[1] == 0.5
+
+
+@pytest.mark.parametrize("bad", [-0.01, 10.1, np.inf, 1e39])
+def test_reddening_that_no_sky_has_is_refused_by_its_number(bad):
+    with pytest.raises(InvalidEbv, match="expected 0 <= ebv <= 10 mag.*cutout 1"):
+        as_ebv_batch([0.1, bad], 2, assumed=0.0)
+
+
+@pytest.mark.parametrize("ebv", [[0.1], [0.1, 0.1, 0.1], [[0.1, 0.1]], "much", [{}, {}]])
+def test_reddening_of_another_length_or_type_is_refused(ebv):
+    with pytest.raises(InvalidEbv, match="expected"):
+        as_ebv_batch(ebv, 2, assumed=0.0)
+
+
+def test_signal_to_noise_is_the_box_sum_over_its_noise(rng):
+    images = rng.normal(0.0, 2.0, (400, 32, 32, 1)).astype(np.float32)
+    images[:, 12:20, 12:20] += 5.0
+    # 64 pixels of 5 over noise 2 * 8
+    assert np.median(signal_to_noise(images)) == pytest.approx(20.0, rel=0.05)
+
+
+def test_without_noise_to_measure_the_ratio_is_0():
+    np.testing.assert_array_equal(signal_to_noise(np.ones((1, 8, 8, 2), dtype=np.float32)), [[0.0, 0.0]])
+
+
+def test_the_defaults_are_sdss():
+    assert SDSS_IMAGES.shape == (64, 64, 5)
+    assert SDSS_IMAGES.bands == ("u", "g", "r", "i", "z")
+    np.testing.assert_array_equal(SDSS_IMAGES.extinction, [5.155, 3.793, 2.751, 2.086, 1.479])
+    assert ImageSpec(bands=("r", "F606W")).extinction[1] == 0.0
+
+
+@pytest.mark.parametrize("bands", [(), "rr", ("g", "g")])
+def test_bands_are_distinct(bands):
+    with pytest.raises(ValidationError, match="distinct bands"):
+        ImageSpec(bands=bands)

@@ -1,0 +1,218 @@
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+
+from photoz import metrics, pdf, plots
+from photoz.grid import SDSS_GRID, RedshiftGrid
+
+
+@pytest.fixture
+def sample(calibrated):
+    """The first n galaxies: sample(n) -> pdfs, z_spec."""
+    return lambda n: tuple(values[:n] for values in calibrated)
+
+
+def every_figure(pdfs, z_spec):
+    z_phot = pdf.mean(pdfs, SDSS_GRID)
+    return {
+        "scatter": plots.scatter(z_spec, z_phot),
+        "panels": plots.pdf_panels(pdfs, SDSS_GRID, z_spec),
+        "pit": plots.pit_histogram(metrics.pit(pdfs, z_spec, SDSS_GRID)),
+        "coverage": plots.coverage(pdfs, SDSS_GRID, z_spec),
+        "residuals": plots.residuals(z_spec, metrics.residuals(z_phot, z_spec), xlabel="true redshift"),
+        "stacked": plots.stacked(pdfs, SDSS_GRID, z_spec),
+    }
+
+
+def texts(axes):
+    return "\n".join(text.get_text() for text in axes.texts)
+
+
+def drawn_panels(figure):
+    return [axes for axes in figure.axes if axes.axison]
+
+
+def line(axes, label):
+    (found,) = [line for line in axes.lines if line.get_label() == label]
+    return found
+
+
+@pytest.mark.parametrize("n", [1, 2, 30, 600])
+def test_every_figure_can_be_drawn_of_any_number_of_galaxies(sample, n):
+    for figure in every_figure(*sample(n)).values():
+        assert plots.render(figure, "svg").rstrip().endswith(b"</svg>")
+
+
+@pytest.mark.parametrize(("format", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_the_same_figure_gives_the_same_bytes(sample, format, magic):
+    first, second = (plots.render(plots.scatter(z, z), format) for z in (sample(600)[1], sample(600)[1]))
+    assert first.startswith(magic)
+    assert first == second
+    assert b"20" + b"26-" not in first
+
+
+def test_drawing_leaves_matplotlibs_settings_alone(sample):
+    before = dict(matplotlib.rcParams)
+    for figure in every_figure(*sample(2)).values():
+        plots.render(figure, "png")
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_the_scatter_plot_says_how_good_the_redshifts_are(sample):
+    pdfs, z_spec = sample(600)
+    scores = metrics.summarise(metrics.galaxy_scores(pdfs, z_spec, SDSS_GRID), n_resamples=2)
+    shown = texts(plots.scatter(z_spec, pdf.mean(pdfs, SDSS_GRID), scores=scores).axes[0]).replace("−", "-")
+    assert shown.splitlines() == [
+        "n = 600",
+        f"pred_bias = {scores['bias'].value:.3f}",
+        f"MAD deviation = {scores['sigma_mad'].value:.3f}",
+        f"fraction of outliers = {scores['outlier_fraction'].value:.3f}",
+        f"average CRPS = {scores['crps'].value:.3f}",
+    ]
+
+
+def test_without_scores_the_scatter_plot_says_what_needs_no_pdf():
+    z_spec = np.array([0.1, 0.2, 0.3])
+    shown = texts(plots.scatter(z_spec, z_spec + [-0.0001, 0.0, 0.2]).axes[0])
+    assert "pred_bias = 0.051" in shown
+    assert "fraction of outliers = 0.333" in shown
+    assert "CRPS" not in shown
+
+
+def test_a_bias_that_rounds_to_0_has_no_sign():
+    assert "pred_bias = 0.000" in texts(plots.scatter([0.1, 0.2], [0.0999, 0.2]).axes[0])
+
+
+def test_the_scatter_plot_has_a_dashed_black_diagonal_and_equal_scales(sample):
+    z_spec = sample(9)[1]
+    axes = plots.scatter(z_spec, np.append(z_spec[:-1], 0.39)).axes[0]
+    (diagonal,) = [line for line in axes.lines if line.get_linestyle() == "--"]
+    np.testing.assert_array_equal(diagonal.get_xdata(), [0.0, 0.39])
+    np.testing.assert_array_equal(diagonal.get_ydata(), [0.0, 0.39])
+    assert to_rgb(diagonal.get_color()) == (0, 0, 0)
+    assert axes.get_aspect() == 1.0
+    assert axes.get_xlim() == axes.get_ylim()
+
+
+def test_many_points_become_a_density_that_counts_them_all(sample):
+    z_spec = sample(600)[1]
+    (density,) = [c for c in plots.scatter(z_spec, z_spec).axes[0].collections if c.get_array() is not None]
+    assert density.get_array().sum() == 600
+    assert not [c for c in plots.scatter(z_spec[:9], z_spec[:9]).axes[0].collections if c.get_array() is not None]
+
+
+@pytest.mark.parametrize(
+    ("num_images", "n", "shape"),
+    [
+        (9, 20, (3, 3)),
+        (1, 20, (1, 1)),
+        (2, 20, (1, 2)),
+        (5, 20, (2, 3)),
+        (9, 2, (1, 2)),
+        (9, 1, (1, 1)),
+        (16, 7, (3, 3)),
+    ],
+)
+def test_panels_form_as_square_an_array_as_can_be(sample, num_images, n, shape):
+    figure = plots.pdf_panels(*insert_grid(sample(n)), num_images=num_images)
+    assert len(drawn_panels(figure)) == min(num_images, n)
+    assert figure.axes[0].get_gridspec().get_geometry() == shape
+
+
+def insert_grid(pair):
+    return pair[0], SDSS_GRID, pair[1]
+
+
+def test_panels_show_density_at_bin_centres(sample):
+    pdfs, z_spec = sample(1)
+    curve = line(plots.pdf_panels(pdfs, SDSS_GRID, z_spec).axes[0], "p(z)")
+    np.testing.assert_array_equal(curve.get_xdata(), SDSS_GRID.centres)
+    np.testing.assert_allclose(curve.get_ydata(), pdfs[0] * 450.0)
+
+
+def test_panels_mark_and_print_the_predicted_and_the_true_redshift(sample):
+    pdfs, z_spec = sample(1)
+    axes = plots.pdf_panels(pdfs, SDSS_GRID, z_spec).axes[0]
+    z_phot = pdf.mean(pdfs, SDSS_GRID)[0]
+    predicted, true = line(axes, "predicted (mean)"), line(axes, "true")
+    assert (predicted.get_xdata()[0], true.get_xdata()[0]) == (z_phot, z_spec[0])
+    assert np.argmax(to_rgb(predicted.get_color())) == 0  # red
+    assert np.argmax(to_rgb(true.get_color())) == 1  # green
+    assert predicted.get_linestyle() != true.get_linestyle()
+    gt, pt, difference = texts(axes).replace("−", "-").splitlines()
+    assert (gt, pt) == (f"gt {z_spec[0]:.3f}", f"pt {z_phot:.3f}")
+    assert float(difference.removeprefix("diff ")) == pytest.approx(round(z_phot, 3) - round(z_spec[0], 3))
+
+
+@pytest.mark.parametrize(("at", "side"), [(0.1, "right"), (0.33, "left")])
+def test_the_text_stands_on_the_emptier_side(gaussian_pdfs, at, side):
+    (text,) = plots.pdf_panels(gaussian_pdfs(at, 0.02), SDSS_GRID, [at]).axes[0].texts
+    assert text.get_horizontalalignment() == side
+
+
+def test_the_seed_chooses_the_galaxies(sample):
+    pdfs, z_spec = sample(600)
+    names = np.arange(600).astype(str)
+
+    def titles(seed):
+        figure = plots.pdf_panels(pdfs, SDSS_GRID, z_spec, seed=seed, object_id=names)
+        return [axes.get_title() for axes in drawn_panels(figure)]
+
+    assert titles(1) == titles(1)
+    assert titles(1) != titles(2)
+    assert len(set(titles(1))) == 9
+
+
+@pytest.mark.parametrize("name", ["$\\frac", "a_b^c$", "<b>&", "line\nbreak\0", "x" * 5000])
+def test_any_name_can_stand_over_a_panel(sample, name):
+    figure = plots.pdf_panels(*insert_grid(sample(1)), object_id=[name])
+    plots.render(figure, "svg")
+    title = figure.axes[0].get_title()
+    assert title.startswith(name[:4])
+    assert len(title) <= plots.ID_LENGTH
+
+
+def test_the_pit_histogram_is_a_density_about_1(rng):
+    (steps,) = [patch for patch in plots.pit_histogram(rng.random(4000)).axes[0].patches if hasattr(patch, "get_data")]
+    values, edges, _ = steps.get_data()
+    assert (values * np.diff(edges)).sum() == pytest.approx(1.0)
+    assert values == pytest.approx(1.0, abs=4 * np.sqrt(19 / 4000))
+
+
+def test_the_coverage_plot_shows_the_coverage_of_the_metrics(calibrated):
+    pdfs, z_spec = calibrated
+    figure = plots.coverage(pdfs, SDSS_GRID, z_spec)
+    (curve,) = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    at_68 = curve.get_ydata()[curve.get_xdata() == 0.68]
+    assert at_68 == metrics.covered(pdfs, z_spec, SDSS_GRID, 0.68).mean()
+
+
+def test_the_running_median_follows_the_residuals(rng):
+    magnitudes = rng.uniform(14, 18, 4000)
+    dz = rng.normal(0.01 * (magnitudes - 16), 0.01)
+    upper, lower = plots.residuals(magnitudes, dz, xlabel="r [mag]").axes
+    (median,) = [line for line in upper.lines if line.get_marker() == "o"]
+    np.testing.assert_allclose(median.get_ydata(), 0.01 * (median.get_xdata() - 16), atol=3e-3)
+    (sigma,) = [line for line in lower.lines if line.get_marker() == "s"]
+    np.testing.assert_allclose(sigma.get_ydata(), 0.0105, rtol=0.2)
+    assert lower.get_xlabel() == "r [mag]"
+
+
+def test_residuals_beyond_the_axis_are_counted(rng):
+    dz = np.append(rng.normal(0, 0.01, 500), [0.2, -0.3])
+    assert texts(plots.residuals(np.arange(502), dz, xlabel="row").axes[0]) == "2 beyond the axis"
+
+
+@pytest.mark.parametrize(
+    "grid", [SDSS_GRID, RedshiftGrid(0.6, 90), RedshiftGrid(1.0, 97), RedshiftGrid(0.1, 2)], ids=str
+)
+@pytest.mark.parametrize("n", [1, 50, 3000])
+def test_the_stack_counts_every_galaxy_on_any_grid(rng, grid, n):
+    pdfs, z_spec = pdf.as_pdfs(rng.random((n, grid.n_bins)), grid), rng.uniform(0, grid.z_max, n)
+    axes = plots.stacked(pdfs, grid, z_spec).axes[0]
+    values, edges, _ = axes.patches[0].get_data()
+    assert (values * np.diff(edges)).sum() == pytest.approx(n)
+    assert edges[-1] == grid.z_max
+    stack = line(axes, "sum of the PDFs")
+    assert stack.get_ydata().sum() * grid.width == pytest.approx(n)

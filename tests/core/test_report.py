@@ -1,0 +1,166 @@
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from photoz import metrics
+from photoz.errors import InvalidInput, InvalidPdfs, InvalidRedshifts
+from photoz.grid import SDSS_GRID
+from photoz.metrics import Score
+from photoz.report import render_html
+
+BASELINES = {
+    "trees": {
+        "bias": Score(-0.0008, 0.0003),
+        "sigma_mad": Score(0.0131, 0.0004),
+        "outlier_fraction": Score(0.0111, 0.002),
+    },
+    "<i>regression</i>": {"sigma_mad": Score(0.0132, 0.0004)},
+}
+
+
+class Page(HTMLParser):
+    """Tags and attributes, tables as lists of rows, and whether every tag is closed."""
+
+    VOID = {"meta", "img", "br", "link", "input"}
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.open, self.rows, self.text = [], [], [], ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+        if {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data
+
+    def row(self, start):
+        (found,) = [row for row in self.rows if row and row[0] == start]
+        return found
+
+
+@pytest.fixture(scope="module")
+def full(calibrated):
+    """A report with everything in it, on 600 galaxies."""
+    pdfs, z_spec = (values[:600] for values in calibrated)
+    magnitudes = np.linspace(14.0, 17.77, 600)
+    magnitudes[5] = np.nan
+    return render_html(
+        pdfs,
+        z_spec,
+        SDSS_GRID,
+        title="<script>alert('title')</script> & co",
+        description="first line\n<img src=x onerror=alert(1)>",
+        magnitudes=magnitudes,
+        magnitude_label="g <mag>",
+        baselines=BASELINES,
+        object_id=np.array([f"<b>{row}</b>" for row in range(600)]),
+    )
+
+
+@pytest.fixture(scope="module")
+def page(full):
+    return Page(full)
+
+
+def test_every_tag_is_closed(page):
+    assert page.open == []
+
+
+def test_the_page_needs_nothing_else(full, page):
+    for tag, attributes in page.tags:
+        assert tag not in ("script", "link", "iframe", "object", "embed")
+        for name, value in attributes.items():
+            assert not name.startswith("on")
+            assert name not in ("src", "href") or re.match(r"data:image/(png|svg\+xml);base64,", value)
+    assert "url(" not in full
+    assert "@import" not in full
+
+
+def test_no_word_of_the_callers_becomes_html(full, page):
+    for text in (
+        "<script>alert('title')</script> & co",
+        "<img src=x onerror=alert(1)>",
+        "<i>regression</i>",
+        "g <mag>",
+    ):
+        assert text not in full
+        assert text in page.text
+
+
+def test_all_figures_are_there_and_described(page):
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert len(images) == 7
+    assert all(attributes["alt"] for attributes in images)
+    assert page.text.count("Residuals against") == 2
+
+
+def test_the_table_shows_this_model_with_errors_beside_the_baselines(page, calibrated):
+    scores = metrics.summarise(metrics.galaxy_scores(calibrated[0][:600], calibrated[1][:600], SDSS_GRID))
+    own = page.row("this model")
+    assert own[2] == f"{scores['sigma_mad'].value:.4f} ± {scores['sigma_mad'].error:.4f}"
+    assert own[3] == f"{100 * scores['outlier_fraction'].value:.2f} ± {100 * scores['outlier_fraction'].error:.2f}"
+    assert own[4] == f"{scores['crps'].value:.4f} ± {scores['crps'].error:.4f}"
+    assert page.row("trees") == ["trees", "−0.0008 ± 0.0003", "0.0131 ± 0.0004", "1.11 ± 0.20", *"–––––"]
+    assert page.row("<i>regression</i>") == ["<i>regression</i>", "–", "0.0132 ± 0.0004", *"––––––"]
+
+
+def test_every_galaxy_with_a_magnitude_is_in_the_table_by_magnitude(page):
+    bins = [row for row in page.rows if re.fullmatch(r"1\d\.\d\d – 1\d\.\d\d", row[0])]
+    assert len(bins) >= 4
+    assert sum(int(row[1].replace(",", "")) for row in bins) == 599
+
+
+def test_the_metrics_are_defined(page):
+    for word in (
+        "1.4826 × median",
+        "|Δz| > 0.05",
+        "unit step",
+        "Kolmogorov-Smirnov",
+        "Izbicki and Lee",
+        "500 for the whole",
+    ):
+        assert word in page.text
+
+
+def test_the_same_galaxies_give_the_same_page(calibrated):
+    pdfs, z_spec = (values[:2] for values in calibrated)
+    first, second = (render_html(pdfs, z_spec, SDSS_GRID, title="twice", seed=3) for _ in range(2))
+    assert first == second
+
+
+def test_a_page_can_be_written_on_one_galaxy(calibrated):
+    pdfs, z_spec = (values[:1] for values in calibrated)
+    page = Page(render_html(pdfs, z_spec, SDSS_GRID, title="few", magnitudes=[np.nan]))
+    assert "No bin of true redshift holds the 20 galaxies" in page.text
+    assert "Residuals against magnitude" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "reason"),
+    [
+        ({"magnitudes": [17.0]}, InvalidInput, "expected 2 magnitudes"),
+        ({"object_id": ["a", "b", "c"]}, InvalidInput, "expected 2 object_id"),
+        ({"z_spec": [0.1, 0.5]}, InvalidRedshifts, "not on the grid"),
+        ({"pdfs": np.ones((2, 90))}, InvalidPdfs, "shape"),
+        ({"pdfs": np.ones((0, 180)), "z_spec": []}, InvalidRedshifts, "at least one galaxy"),
+    ],
+)
+def test_what_cannot_be_reported_on_is_refused(changes, error, reason):
+    given = {"pdfs": np.ones((2, 180)), "z_spec": [0.1, 0.2], "title": "no", **changes}
+    with pytest.raises(error, match=reason):
+        render_html(given.pop("pdfs"), given.pop("z_spec"), SDSS_GRID, **given)
