@@ -138,8 +138,8 @@ def train(
     A run that was killed goes on with --resume. A file without a column `split` is split here: a fifth to test on, a
     tenth of the rest to validate.
     """
-    from training.fit import settings_for
     from training.pipeline import train_bundle
+    from training.settings import settings_for
 
     settings = settings_for(architecture, **{name: value for name, value in recipe.items() if value is not None})
     spec = _spec(data, bands, pixel_scale, unit) if bands else None

@@ -12,9 +12,10 @@ from photoz.images import ImageSpec
 from training import architectures, provenance
 from training.evaluation import Evaluation, evaluate, table, write_report
 from training.export import export_openvino
-from training.fit import Fitted, Settings, fit
+from training.fit import Fitted, fit
 from training.predict import network_inputs
 from training.rows import with_split
+from training.settings import Settings
 
 N_EXPORT_CHECK = 256
 

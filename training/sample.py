@@ -13,7 +13,8 @@ from photoz.errors import InvalidDataset
 from photoz.grid import FloatArray
 from photoz.images import ImageSpec
 from training.catalogue import Catalogue
-from training.render import SDSS_OBSERVATIONS, add_noise, draw_galaxies, render, render_with_galsim
+from training.galaxies import SDSS_OBSERVATIONS, draw_galaxies
+from training.render import add_noise, render, render_with_galsim
 
 # Galaxies drawn by one task. It is also the unit of the random streams, so that a sample does not depend on the cores.
 CHUNK = 64

@@ -22,6 +22,7 @@ WIDTHS = (24, 48, 64)  # channels at half, a quarter and an eighth of the resolu
 N_MAPS = 6  # learned weight maps
 APERTURES = (0.05, 0.09, 0.16)  # sigma of the fixed ones in units of the side
 HIDDEN = (256, 128)
+DROPOUT = 0.2
 
 
 def build_compact(spec: ImageSpec, grid: RedshiftGrid, statistics: PixelStatistics) -> keras.Model:
@@ -49,7 +50,7 @@ def build_compact(spec: ImageSpec, grid: RedshiftGrid, statistics: PixelStatisti
     features = [*_magnitudes_and_colours(sums, ebv, spec, statistics), layers.GlobalAveragePooling2D()(coarse), ebv]
     x = layers.Concatenate()(features)
     for units in HIDDEN:
-        x = layers.Dense(units, activation="gelu")(x)
+        x = layers.Dropout(DROPOUT)(layers.Dense(units, activation="gelu")(x))
     return keras.Model({"images": images, "ebv": ebv}, mixture_head(x, grid), name="compact")
 
 

@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import numpy as np
+
+from photoz.datasets import open_cutouts
+from photoz.grid import SDSS_GRID
+from photoz.images import SDSS_IMAGES
+from training.batches import Batches, turn_and_flip
+from training.objectives import objective
+
+CRPS = objective("crps", SDSS_GRID)
+
+
+def batches(cutouts, rows, **changes) -> Batches:  # noqa: ANN001
+    settings = {"batch_size": 32, "with_ebv": True, "ebv_assumed": 0.03, **changes}
+    return Batches(cutouts, rows, SDSS_IMAGES, CRPS, **settings)
+
+
+def test_an_epoch_holds_each_galaxy_once_with_its_own_redshift(sample_file: Path) -> None:
+    with open_cutouts(sample_file) as cutouts:
+        rows = cutouts.rows("train")
+        all_batches = batches(cutouts, rows, seed=1)
+        found = [all_batches[i] for i in range(len(all_batches))]
+        z_spec = np.concatenate([targets[:, 0] for _, targets in found])
+        brightness = np.concatenate([inputs["images"].sum(axis=(1, 2, 3)) for inputs, _ in found])
+        expected = cutouts.images[:][rows].sum(axis=(1, 2, 3))
+    assert sorted(z_spec) == sorted(cutouts.columns["z_spec"][rows].astype(np.float32))
+    by_redshift = np.argsort(z_spec), np.argsort(cutouts.columns["z_spec"][rows])
+    np.testing.assert_allclose(brightness[by_redshift[0]], expected[by_redshift[1]], rtol=1e-3)
+
+
+def test_without_a_seed_rows_come_in_order_and_as_they_are(sample_file: Path) -> None:
+    with open_cutouts(sample_file) as cutouts:
+        rows = cutouts.rows("validation")
+        inputs, targets = batches(cutouts, rows)[0]
+        assert np.array_equal(inputs["images"], cutouts.images[rows][:32])
+        assert np.array_equal(targets[:, 0], cutouts.columns["z_spec"][rows].astype(np.float32)[:32])
+
+
+def test_each_epoch_has_an_order_of_its_own_that_can_be_made_again(sample_file: Path) -> None:
+    with open_cutouts(sample_file) as cutouts:
+        rows = cutouts.rows("train")
+        running = batches(cutouts, rows, seed=4)
+        first = running[0]
+        running.on_epoch_end()
+        second = running[0]
+        resumed = batches(cutouts, rows, seed=4, first_epoch=1)[0]
+    assert not np.array_equal(first[1], second[1])
+    assert np.array_equal(second[1], resumed[1])
+    assert np.array_equal(second[0]["images"], resumed[0]["images"])
+
+
+def test_only_the_rows_of_a_batch_are_read(sample_file: Path) -> None:
+    """The images are asked for 32 rows at a time: a set larger than memory trains."""
+
+    class Watched:
+        def __init__(self, images) -> None:  # noqa: ANN001
+            self.images, self.shape, self.largest = images, images.shape, 0
+
+        def __getitem__(self, key) -> np.ndarray:  # noqa: ANN001
+            self.largest = max(self.largest, len(key))
+            return self.images[key]
+
+    with open_cutouts(sample_file) as cutouts:
+        watched = Watched(cutouts.images)
+        all_batches = batches(type(cutouts)(watched, cutouts.columns), cutouts.rows("train"), seed=0)
+        for i in range(len(all_batches)):
+            all_batches[i]
+    assert watched.largest == 32
+
+
+def test_turns_and_flips_are_the_eight_symmetries_of_the_square() -> None:
+    image = np.arange(9.0).reshape(1, 3, 3, 1)
+    turned = turn_and_flip(np.repeat(image, 400, axis=0), np.random.default_rng(0))
+    assert len({one.tobytes() for one in turned}) == 8
+    assert (turned.sum(axis=(1, 2, 3)) == 36).all()
+    assert (turned[:, 1, 1, 0] == 4).all()

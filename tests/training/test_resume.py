@@ -1,0 +1,99 @@
+"""A run may be killed at any moment; resumed, it ends as if nothing had happened."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from photoz.bundle import ModelBundle
+from photoz.datasets import open_cutouts
+from photoz.errors import InvalidDataset
+from photoz.grid import SDSS_GRID
+from photoz.images import SDSS_IMAGES
+from training.checkpoint import Keeper
+from training.fit import fit
+from training.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+EPOCHS = 4
+
+
+def command(sample_file: Path, folder: Path) -> list[str]:
+    recipe = ["--epochs", str(EPOCHS), "--batch-size", "8", "--patience", "100"]
+    places = ["--data", str(sample_file), "--run", str(folder / "run"), "--bundle", str(folder / "bundle")]
+    return [sys.executable, "-m", "training", "train", *recipe, *places, "--resume"]
+
+
+def epochs(folder: Path) -> list[int]:
+    path = folder / "run" / "history.csv"
+    if not path.exists():
+        return []
+    with path.open() as file:
+        return [int(line["epoch"]) for line in csv.DictReader(file)]
+
+
+def kill_after(sample_file: Path, folder: Path, n_epochs: int) -> None:
+    """Start a run and kill it, as kill -9 does, in the middle of the epoch after `n_epochs`."""
+    process = subprocess.Popen(command(sample_file, folder), cwd=ROOT, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while len(epochs(folder)) < n_epochs:
+            assert process.poll() is None, "the run ended by itself"
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_same_number_of_epochs_and_a_bundle(sample_file: Path, tmp_path: Path) -> None:
+    kill_after(sample_file, tmp_path, 1)
+    assert not (tmp_path / "bundle").exists()
+    before = epochs(tmp_path)
+    subprocess.run(command(sample_file, tmp_path), cwd=ROOT, check=True, capture_output=True)
+    assert before == list(range(1, len(before) + 1))
+    assert len(before) < EPOCHS
+    assert epochs(tmp_path) == list(range(1, EPOCHS + 1))
+    card = ModelBundle.load(tmp_path / "bundle").card
+    assert card.training.epochs == EPOCHS
+    assert card.test is not None
+    assert "this model" in card.test.scores
+    assert (tmp_path / "run" / "report" / "report.html").stat().st_size > 10_000
+
+
+@pytest.fixture
+def finished_run(sample_file: Path, tmp_path: Path) -> Path:
+    settings = Settings(epochs=1, batch_size=64)
+    with open_cutouts(sample_file) as cutouts:
+        fit(cutouts, SDSS_IMAGES, SDSS_GRID, settings, tmp_path / "run", resume=False)
+    return tmp_path / "run"
+
+
+def test_a_kill_between_the_two_renames_of_a_checkpoint_loses_nothing(finished_run: Path) -> None:
+    (finished_run / "checkpoint").rename(finished_run / "checkpoint.old")
+    shutil.copytree(finished_run / "checkpoint.old", finished_run / "checkpoint.new")
+    keeper = Keeper(finished_run, Settings(epochs=1, batch_size=64), resume=True)
+    keeper.recover()
+    assert json.loads((finished_run / "checkpoint" / "history.json").read_text())[0]["epoch"] == 1
+
+
+def test_a_finished_run_is_not_trained_again(sample_file: Path, finished_run: Path) -> None:
+    stamp = (finished_run / "history.csv").stat().st_mtime_ns
+    with open_cutouts(sample_file) as cutouts:
+        fitted = fit(cutouts, SDSS_IMAGES, SDSS_GRID, Settings(epochs=1, batch_size=64), finished_run, resume=True)
+    assert (finished_run / "history.csv").stat().st_mtime_ns == stamp
+    assert np.isfinite(fitted.model.get_weights()[0]).all()
+
+
+def test_a_run_is_not_resumed_with_another_recipe(finished_run: Path) -> None:
+    with pytest.raises(InvalidDataset, match="begun with other settings"):
+        Keeper(finished_run, Settings(epochs=9), resume=True)

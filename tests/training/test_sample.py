@@ -1,0 +1,40 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from photoz.datasets import open_cutouts
+from photoz.errors import InvalidDataset
+from photoz.images import SDSS_IMAGES, ImageSpec
+from training.catalogue import Catalogue
+from training.sample import make_sample
+
+
+def test_a_sample_has_what_training_and_baselines_need(sample_file: Path, catalogue: Catalogue) -> None:
+    with open_cutouts(sample_file) as cutouts:
+        assert cutouts.images.shape == (300, 64, 64, 5)
+        assert cutouts.spec == SDSS_IMAGES
+        assert cutouts.provenance.startswith("rendered from real photometry")
+        assert np.isfinite(cutouts.images[:]).all()
+        for name in ("ebv", "z_spec", "magnitudes", "object_id", "ra", "dec", "split"):
+            assert np.array_equal(cutouts.column(name), getattr(catalogue, name)[:300]), name
+
+
+def test_a_seed_gives_one_file_whatever_the_workers(tmp_path: Path, catalogue: Catalogue) -> None:
+    for name, workers in (("one", 1), ("two", 2)):
+        make_sample(catalogue.head(100), tmp_path / name, SDSS_IMAGES, seed=7, workers=workers)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_another_seed_gives_other_noise(tmp_path: Path, catalogue: Catalogue) -> None:
+    files = [tmp_path / "0.h5", tmp_path / "1.h5"]
+    for seed, path in enumerate(files):
+        make_sample(catalogue.head(2), path, SDSS_IMAGES, seed=seed, workers=1)
+    with open_cutouts(files[0]) as first, open_cutouts(files[1]) as second:
+        assert not np.array_equal(first.images[:], second.images[:])
+
+
+def test_bands_without_known_conditions_are_refused(tmp_path: Path, catalogue: Catalogue) -> None:
+    with pytest.raises(InvalidDataset, match="cannot draw y"):
+        make_sample(catalogue.head(2), tmp_path / "s.h5", ImageSpec(bands="ugriy"))
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,138 @@
+"""What a training run keeps on disk, so that it may be killed at any moment and go on.
+
+A run is a folder::
+
+    run/
+      settings.json     what was asked for
+      checkpoint/       of the last whole epoch: weights, optimizer and history; replaced at once, never half
+      history.csv       one line an epoch
+      tensorboard/      the same for TensorBoard
+"""
+
+import csv
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from photoz.errors import InvalidDataset
+from training.settings import Settings
+
+
+class Keeper(keras.callbacks.Callback):
+    """Keeps history, checkpoint and best weights, and stops early: all from what is on disk."""
+
+    def __init__(self, run: Path, settings: Settings, *, resume: bool) -> None:
+        super().__init__()
+        self.run, self.settings = run, settings
+        self.history: list[dict[str, float]] = []
+        self.best_weights: list[np.ndarray] = []
+        self._folder = run / "checkpoint"
+        if not resume:
+            shutil.rmtree(run, ignore_errors=True)
+        run.mkdir(parents=True, exist_ok=True)
+        self._agree_on_settings()
+
+    def _agree_on_settings(self) -> None:
+        path, wanted = self.run / "settings.json", json.dumps(asdict(self.settings), indent=2)
+        if self._folder.exists() and path.read_text() != wanted:
+            raise InvalidDataset(f"{self.run} was begun with other settings: resume with those in {path}")
+        _write_text(path, wanted)
+
+    def restore(self, model: keras.Model) -> int:
+        """Bring a compiled model to the state of the checkpoint; return the number of epochs that it has seen."""
+        self.recover()
+        if self._folder.exists():
+            self.history = json.loads((self._folder / "history.json").read_text())
+            model.optimizer.build(model.trainable_variables)
+            _assign(_state(model), _load(self._folder / "state.npz"))
+            self.best_weights = _load(self._folder / "best.npz")
+        return len(self.history)
+
+    def is_finished(self) -> bool:
+        """Whether there is nothing left to train: all epochs seen, or no progress for too long."""
+        losses = [epoch["val_loss"] for epoch in self.history]
+        since_best = len(losses) - 1 - int(np.argmin(losses)) if losses else 0
+        return len(losses) >= self.settings.epochs or since_best >= self.settings.patience
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Take note of the epoch and write the checkpoint."""
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        self.history.append(
+            {"epoch": epoch + 1, **{k: float(v) for k, v in (logs or {}).items()}, "learning_rate": rate}
+        )
+        losses = [entry["val_loss"] for entry in self.history]
+        if np.argmin(losses) == len(losses) - 1:
+            self.best_weights = self._averaged_weights()
+        self._save()
+        self.model.stop_training = self.is_finished()
+
+    def _averaged_weights(self) -> list[np.ndarray]:
+        """Weights averaged over the last steps: the ones that the validation loss was measured with."""
+        present = self.model.get_weights()
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        averaged = self.model.get_weights()
+        self.model.set_weights(present)
+        return averaged
+
+    def _save(self) -> None:
+        new = self.run / "checkpoint.new"
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        _store(new / "state.npz", [np.asarray(variable) for variable in _state(self.model)])
+        _store(new / "best.npz", self.best_weights)
+        (new / "history.json").write_text(json.dumps(self.history))
+        self._swap(new)
+        _write_csv(self.run / "history.csv", self.history)
+
+    def _swap(self, new: Path) -> None:
+        old = self.run / "checkpoint.old"
+        shutil.rmtree(old, ignore_errors=True)
+        if self._folder.exists():
+            self._folder.rename(old)
+        new.rename(self._folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def recover(self) -> None:
+        """If the run was killed between the two renames of a swap, the old checkpoint is the whole one."""
+        old = self.run / "checkpoint.old"
+        if old.exists() and not self._folder.exists():
+            old.rename(self._folder)
+
+
+def _state(model: keras.Model) -> list[Any]:
+    return [*model.variables, *model.optimizer.variables]
+
+
+def _assign(variables: list[Any], values: list[np.ndarray]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def _store(path: Path, arrays: list[np.ndarray]) -> None:
+    np.savez(path, *arrays)
+
+
+def _load(path: Path) -> list[np.ndarray]:
+    with np.load(path) as archive:
+        return [archive[f"arr_{i}"] for i in range(len(archive.files))]
+
+
+def _write_text(path: Path, text: str) -> None:
+    scratch = path.with_name(f".{path.name}")
+    scratch.write_text(text)
+    os.replace(scratch, path)
+
+
+def _write_csv(path: Path, history: list[dict[str, float]]) -> None:
+    scratch = path.with_name(f".{path.name}")
+    with scratch.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)
+    os.replace(scratch, path)
