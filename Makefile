@@ -1,0 +1,67 @@
+# The doors of the project. Each one makes what it needs; the file that says so is its own stamp.
+#
+#   make serve    the service on 127.0.0.1:3000 with the shipped model
+#   make test     all tests            make lint    style and types
+#   make train    the sample, the model that ships and its report, from nothing
+#   make bench    measurements         make lock    the hash-locked requirements, from pyproject.toml
+
+PYTHON ?= python3
+PORT ?= 3000
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+export PYTHONPATH := .:clients/python
+# BentoML reports its use unless this says exactly "true".
+export BENTOML_DO_NOT_TRACK := true
+
+.PHONY: help serve test lint fix train bench lock clean
+
+help:
+	@sed -n '3,6s/^# *//p' Makefile
+
+$(STAMPS):
+	$(PYTHON) -m venv $(VENV)
+	mkdir -p $(STAMPS)
+
+# Requirements by set: what is listed in requirements/SET.txt, with hashes, then this project itself without more.
+$(STAMPS)/%: requirements/%.txt pyproject.toml | $(STAMPS)
+	@echo "Installing requirements/$*.txt into $(VENV) ..."
+	$(PIP) install --require-hashes -r requirements/$*.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	touch $@
+
+serve: $(STAMPS)/service
+	@$(BIN)/python -m service.serve --port $(PORT)
+
+test: $(STAMPS)/all
+	$(BIN)/python -m pytest
+
+lint: $(STAMPS)/all
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+fix: $(STAMPS)/all
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+data/sample.h5: | $(STAMPS)/all
+	$(BIN)/python -m training sample $@
+
+train: data/sample.h5
+	$(BIN)/python -m training train --data data/sample.h5 --bundle models/photoz --resume
+
+bench: $(STAMPS)/all
+	$(BIN)/python -m benchmarks
+
+lock: $(STAMPS)/lock
+	$(BIN)/python requirements/lock.py
+
+$(STAMPS)/lock: | $(STAMPS)
+	$(PIP) install "uv>=0.5"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
