@@ -27,7 +27,7 @@ class Settings:
     architecture: str = "compact"
     objective: str = "crps"
     batch_size: int = 64
-    epochs: int = 60
+    epochs: int = 50
     learning_rate: float = 2e-3
     patience: int = 20
     seed: int = 0
