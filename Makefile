@@ -3,6 +3,7 @@
 #   make serve    the service on 127.0.0.1:3000 with the shipped model
 #   make test     all tests            make lint    style and types
 #   make train    the sample, the model that ships and its report, from nothing
+#   make docs     what the documents say of the shipped model, from its card
 #   make bench    measurements         make lock    the hash-locked requirements, from pyproject.toml
 
 PYTHON ?= python3
@@ -16,10 +17,10 @@ export PYTHONPATH := .:clients/python
 # BentoML reports its use unless this says exactly "true".
 export BENTOML_DO_NOT_TRACK := true
 
-.PHONY: help serve test lint fix train bench lock clean
+.PHONY: help serve test lint fix train docs bench lock clean
 
 help:
-	@sed -n '3,6s/^# *//p' Makefile
+	@sed -n '3,7s/^# *//p' Makefile
 
 $(STAMPS):
 	$(PYTHON) -m venv $(VENV)
@@ -52,6 +53,9 @@ data/sample.h5: | $(STAMPS)/all
 
 train: data/sample.h5
 	$(BIN)/python -m training train --data data/sample.h5 --bundle models/photoz --resume
+
+docs: data/sample.h5
+	$(BIN)/python docs/make.py
 
 bench: $(STAMPS)/all
 	$(BIN)/python -m benchmarks

@@ -1,0 +1,19 @@
+"""Make cutouts.npz: the first test galaxies of the sample, small enough to ship.
+
+    python examples/make.py        needs data/sample.h5 (python -m training sample)
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from photoz.datasets import TEST, open_cutouts
+
+N_GALAXIES = 8
+
+if __name__ == "__main__":
+    with open_cutouts("data/sample.h5") as cutouts:
+        rows = cutouts.rows(TEST)[:N_GALAXIES]
+        columns = {name: cutouts.column(name)[rows] for name in ("ebv", "z_spec")}
+        names = cutouts.column("object_id")[rows].astype(str)
+        np.savez(Path(__file__).with_name("cutouts.npz"), images=cutouts.images[rows], object_id=names, **columns)
