@@ -200,5 +200,10 @@ def test_bins_with_too_few_galaxies_are_left_out():
     assert [b.n_galaxies for b in bins] == [25]
 
 
+def test_a_galaxy_on_an_inner_edge_is_in_the_bin_above():
+    bins = metrics.summarise_by(GalaxyScores(np.zeros(3)), np.array([0.0, 1.0, 2.0]), [0, 1, 2], n_min=1, n_resamples=2)
+    assert [b.n_galaxies for b in bins] == [1, 2]
+
+
 def test_a_score_reads_as_value_and_error():
     assert str(metrics.Score(0.01379, 0.00041)) == "0.0138 ± 0.0004"

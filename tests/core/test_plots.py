@@ -7,6 +7,14 @@ from photoz import metrics, pdf, plots
 from photoz.grid import SDSS_GRID, RedshiftGrid
 
 
+@pytest.fixture(autouse=True)
+def _settings_stay():
+    """No drawing here changes a setting of matplotlib's."""
+    before = dict(matplotlib.rcParams)
+    yield
+    assert dict(matplotlib.rcParams) == before
+
+
 @pytest.fixture
 def sample(calibrated):
     """The first n galaxies: sample(n) -> pdfs, z_spec."""
@@ -50,13 +58,6 @@ def test_the_same_figure_gives_the_same_bytes(sample, format, magic):
     assert first.startswith(magic)
     assert first == second
     assert b"20" + b"26-" not in first
-
-
-def test_drawing_leaves_matplotlibs_settings_alone(sample):
-    before = dict(matplotlib.rcParams)
-    for figure in every_figure(*sample(2)).values():
-        plots.render(figure, "png")
-    assert dict(matplotlib.rcParams) == before
 
 
 def test_the_scatter_plot_says_how_good_the_redshifts_are(sample):
@@ -164,7 +165,7 @@ def test_the_seed_chooses_the_galaxies(sample):
     assert len(set(titles(1))) == 9
 
 
-@pytest.mark.parametrize("name", ["$\\frac", "a_b^c$", "<b>&", "line\nbreak\0", "x" * 5000])
+@pytest.mark.parametrize("name", ["$\\frac$", "a_b^c$", "<b>&", "line\nbreak\0", "x" * 5000])
 def test_any_name_can_stand_over_a_panel(sample, name):
     figure = plots.pdf_panels(*insert_grid(sample(1)), object_id=[name])
     plots.render(figure, "svg")
