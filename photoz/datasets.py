@@ -31,7 +31,7 @@ TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 
 class ImageSource(Protocol):
-    """Images in memory or on disk: has a shape and answers slices and sorted index arrays with arrays."""
+    """Images in memory or on disk: has a shape and answers integers and slices with arrays."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...  # noqa: D102
@@ -84,6 +84,22 @@ class Cutouts:
         if name not in self.columns:
             raise InvalidDataset(f"expected a column {name!r}; there are {', '.join(self.columns) or 'none'}")
         return self.columns[name]
+
+    def read_images(self, rows: npt.NDArray[np.integer]) -> npt.NDArray[Any]:
+        """Read the images of some rows into memory.
+
+        Parameters
+        ----------
+        rows : (m,) int
+            Which ones, in any order.
+
+        Returns
+        -------
+        (m, size, size, n_bands) ndarray
+            Unchecked.
+        """
+        # One by one: h5py takes 30 times as long for an index array, one chunk a row notwithstanding.
+        return np.stack([self.images[row] for row in rows])
 
     def rows(self, split: str) -> npt.NDArray[np.intp]:
         """Return the indices of the cutouts of one split, "train", "validation" or "test"."""

@@ -81,7 +81,7 @@ def aperture_magnitudes(cutouts: Cutouts, spec: ImageSpec, ebv: FloatArray) -> F
 def _measure_rows(
     cutouts: Cutouts, rows: IntArray, spec: ImageSpec, weight: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    images = as_image_batch(cutouts.images[rows], spec).images
+    images = as_image_batch(cutouts.read_images(rows), spec).images
     return measure(images, weight), sky_noise(images)
 
 

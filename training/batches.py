@@ -71,9 +71,8 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Read one batch: (inputs, targets)."""
         chosen = self._order[index * self.batch_size : (index + 1) * self.batch_size]
-        chosen = chosen[np.argsort(self.rows[chosen])]  # HDF5 wants its rows in increasing order
         rows = self.rows[chosen]
-        images = as_image_batch(self.cutouts.images[rows], self.spec).images
+        images = as_image_batch(self.cutouts.read_images(rows), self.spec).images
         if self.seed is not None:
             images = turn_and_flip(images, np.random.default_rng((self.seed, self.epoch, index)))
         return self._inputs(images, rows), self._targets[chosen]

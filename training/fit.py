@@ -104,7 +104,7 @@ def _constants(cutouts: Cutouts, train: IntArray, spec: ImageSpec) -> tuple[floa
     known = ebv[train][np.isfinite(ebv[train])]
     ebv_assumed = float(np.median(known)) if len(known) else 0.0
     filled = np.where(np.isfinite(ebv), ebv, ebv_assumed)
-    return ebv_assumed, pixel_statistics(cutouts.images, filled, train, spec)
+    return ebv_assumed, pixel_statistics(cutouts, filled, train, spec)
 
 
 def _optimizer(settings: Settings, steps: int) -> keras.optimizers.Optimizer:

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from photoz.datasets import ImageSource
+from photoz.datasets import Cutouts
 from photoz.grid import FloatArray, IntArray
-from photoz.images import ImageSpec
+from photoz.images import ImageSpec, as_image_batch
 from training.photometry import asinh_magnitudes, gaussian_aperture, measure
 
 # Enough for constants that are only to bring inputs near zero and one.
@@ -37,17 +37,17 @@ class PixelStatistics:
     colour_std: FloatArray
 
 
-def pixel_statistics(images: ImageSource, ebv: FloatArray, rows: IntArray, spec: ImageSpec) -> PixelStatistics:
+def pixel_statistics(cutouts: Cutouts, ebv: FloatArray, rows: IntArray, spec: ImageSpec) -> PixelStatistics:
     """Measure the scales on some of the training galaxies.
 
     Parameters
     ----------
-    images : (n, size, size, n_bands) image source
-        All images.
+    cutouts : Cutouts
+        Open, of n galaxies.
     ebv : (n,) float
         Their E(B-V).
     rows : (m,) int
-        Which of them are trained on, in increasing order.
+        Which of them are trained on.
     spec : ImageSpec
         What they are.
 
@@ -57,7 +57,7 @@ def pixel_statistics(images: ImageSource, ebv: FloatArray, rows: IntArray, spec:
         From at most 1,000 galaxies, spread evenly over `rows`.
     """
     rows = rows[:: max(1, len(rows) // N_GALAXIES)]
-    sample = np.nan_to_num(np.asarray(images[rows], dtype=np.float64), posinf=0.0, neginf=0.0)
+    sample = as_image_batch(cutouts.read_images(rows), spec).images.astype(np.float64)
     noise = sky_noise(sample)
     fluxes = measure(sample, gaussian_aperture(spec.size, REFERENCE_SIGMA * spec.size))
     magnitudes = asinh_magnitudes(fluxes * 10.0 ** (0.4 * spec.extinction * ebv[rows, None]), noise)

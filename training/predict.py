@@ -23,7 +23,7 @@ def predict_pdfs(
     cutouts : Cutouts
         Open.
     rows : (n,) int
-        Which of them, in increasing order.
+        Which of them.
     spec : ImageSpec
         What the images are.
     ebv_assumed : float
@@ -46,4 +46,4 @@ def network_inputs(cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv_assume
     """Read the inputs of a network: images (n, size, size, n_bands) and ebv (n, 1), both float32."""
     ebv = cutouts.columns.get("ebv")
     checked = as_ebv_batch(None if ebv is None else ebv[rows], len(rows), ebv_assumed)
-    return {"images": as_image_batch(cutouts.images[rows], spec).images, "ebv": checked.ebv[:, np.newaxis]}
+    return {"images": as_image_batch(cutouts.read_images(rows), spec).images, "ebv": checked.ebv[:, np.newaxis]}
