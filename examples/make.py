@@ -1,6 +1,6 @@
 """Make cutouts.npz: the first test galaxies of the sample, small enough to ship.
 
-    python examples/make.py        needs data/sample.h5 (python -m training sample)
+It needs data/sample.h5, which `python -m training sample` makes.
 """
 
 from pathlib import Path

@@ -47,7 +47,8 @@ class Batches(keras.utils.PyDataset):
         seed: int | None = None,
         first_epoch: int = 0,
     ) -> None:
-        super().__init__(workers=1, max_queue_size=8)
+        # Keras's own queue waits five seconds at the end of each epoch; without workers, tf.data prefetches instead.
+        super().__init__(workers=0)
         self.cutouts, self.rows, self.spec, self.objective = cutouts, rows, spec, objective
         self.batch_size, self.with_ebv, self.ebv_assumed = batch_size, with_ebv, ebv_assumed
         self.seed, self.epoch = seed, first_epoch

@@ -9,11 +9,11 @@ import sys
 import h5py
 import numpy as np
 import pytest
-from photoz_client import Card, PhotozClient
-from photoz_client.cli import main
 
 from photoz import __version__
 from photoz.contract import PredictResponse
+from photoz_client import Card, PhotozClient
+from photoz_client.cli import main
 
 
 @pytest.fixture

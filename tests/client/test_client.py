@@ -3,10 +3,10 @@
 import httpx
 import numpy as np
 import pytest
-from photoz_client import PhotozClient, TimedOut, UnexpectedResponse, _requests
 
 from photoz.contract import JSON
 from photoz.estimates import COLUMNS
+from photoz_client import PhotozClient, TimedOut, UnexpectedResponse, _requests
 
 MANY = np.ones((_requests.ROWS_PER_REQUEST + 1, 8, 8, 2), np.float32)
 

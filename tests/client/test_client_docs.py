@@ -6,8 +6,9 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import photoz_client
 import pytest
+
+import photoz_client
 from photoz_client import PhotozClient, PhotozClientError
 from photoz_client.cli import main
 

@@ -4,10 +4,10 @@ import h5py
 import httpx
 import numpy as np
 import pytest
-from photoz_client import BadInput, Flag, PhotozClient, RequestRefused, TooLargeForService, _requests
 
 from photoz.errors import InvalidInput
 from photoz.estimates import COLUMNS
+from photoz_client import BadInput, Flag, PhotozClient, RequestRefused, TooLargeForService, _requests
 
 pytestmark = pytest.mark.e2e
 

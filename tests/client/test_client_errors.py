@@ -7,8 +7,12 @@ from contextlib import contextmanager
 
 import httpx
 import numpy as np
-import photoz_client
 import pytest
+
+import photoz_client
+from photoz.contract import NPZ
+from photoz.datasets import npz_bytes
+from photoz.errors import InvalidInput, PhotozError
 from photoz_client import (
     BadInput,
     ConnectionFailed,
@@ -25,10 +29,6 @@ from photoz_client import (
     UnexpectedResponse,
     _requests,
 )
-
-from photoz.contract import NPZ
-from photoz.datasets import npz_bytes
-from photoz.errors import InvalidInput, PhotozError
 
 IMAGES = np.ones((1, 8, 8, 2), np.float32)
 

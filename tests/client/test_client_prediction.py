@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from photoz_client import Prediction, _output
-from photoz_client._prediction import DESCRIPTIONS
 
 from photoz import estimates
 from photoz.contract import PredictResponse
 from photoz.estimates import COLUMNS, Estimates, Flag
 from photoz.grid import RedshiftGrid
+from photoz_client import Prediction, _output
+from photoz_client._prediction import DESCRIPTIONS
 
 GRID = RedshiftGrid(1.0, 4)
 

@@ -5,11 +5,11 @@ import io
 import h5py
 import numpy as np
 import pytest
-from photoz_client import _arrays, _requests
 
 from photoz.contract import HTML, JSON, NPZ, PNG
 from photoz.datasets import read_arrays, read_npz
 from photoz.errors import InvalidEbv, InvalidImages, InvalidInput
+from photoz_client import _arrays, _requests
 
 
 def _sent(call):

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from photoz_client import PhotozClient
 
 from photoz.bundle import ModelBundle
 from photoz.datasets import open_cutouts
 from photoz.errors import InvalidBundle
 from photoz.images import SDSS_IMAGES, ImageSpec
+from photoz_client import PhotozClient
 from training.catalogue import read_kcorrect
 from training.sample import make_sample
 

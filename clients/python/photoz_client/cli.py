@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz import __version__
-from photoz.datasets import Cutouts, ImageSource, open_cutouts
+from photoz.datasets import Cutouts, open_cutouts
 from photoz.errors import InvalidDataset, PhotozError
 from photoz.grid import IntArray
 from photoz_client import _output
@@ -170,17 +170,17 @@ def wait(url: str, timeout: float) -> None:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Chosen rows of images that stay on disk."""
+    """Chosen rows of images that stay on disk; answers slices."""
 
-    images: ImageSource
+    cutouts: Cutouts
     rows: IntArray
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (len(self.rows), *self.images.shape[1:])
+        return (len(self.rows), *self.cutouts.images.shape[1:])
 
-    def __getitem__(self, key: Any) -> Any:
-        return self.images[self.rows[key]]
+    def __getitem__(self, key: slice) -> Any:
+        return self.cutouts.read_images(self.rows[key])
 
 
 @contextmanager
@@ -195,7 +195,7 @@ def _of_split(cutouts: Cutouts, split: str) -> Cutouts:
         there = ", ".join(np.unique(cutouts.column("split").astype(str)).tolist())
         raise InvalidDataset(f"no cutout belongs to the split {split!r}; there are {there}")
     columns = {name: values[rows] if values.ndim else values for name, values in cutouts.columns.items()}
-    return replace(cutouts, images=_Rows(cutouts.images, rows), columns=columns)
+    return replace(cutouts, images=_Rows(cutouts, rows), columns=columns)
 
 
 def _ebv(cutouts: Cutouts, given: float | None) -> npt.ArrayLike | None:
