@@ -1,11 +1,12 @@
 """Compile a network for serving without TensorFlow, and check the copy against the original."""
 
+import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
-import openvino as ov
 
 from photoz import pdf
 from photoz.bundle import EngineRecord
@@ -47,9 +48,9 @@ def export_openvino(
     path = folder / OPENVINO_PATH
     with tempfile.TemporaryDirectory() as scratch:
         model.export(scratch, format="tf_saved_model", verbose=False)
-        compiled = ov.convert_model(scratch)
+        compiled = _openvino().convert_model(scratch)
     # Weights stay float32: halved ones were seen to move z_mean.
-    ov.save_model(compiled, path, compress_to_fp16=False)
+    _openvino().save_model(compiled, path, compress_to_fp16=False)
     difference = _compare(model, path, grid, inputs)
     if not difference < TOLERANCE:
         raise InvalidBundle(
@@ -63,10 +64,18 @@ def export_openvino(
     )
 
 
+def _openvino() -> Any:
+    """Import OpenVINO without the part of it that reports each import to Google Analytics."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
 def _compare(model: keras.Model, path: Path, grid: RedshiftGrid, inputs: dict[str, np.ndarray]) -> float:
     named = {tensor.name: inputs[tensor.name] for tensor in model.inputs}
     # The default precision is bfloat16 where the processor has it, which is neither the same answers nor safe.
-    network = ov.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    network = _openvino().Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     ours = network(named)[0].astype(np.float64)
     theirs = model.predict_on_batch(named).astype(np.float64)
     return float(np.max(np.abs(pdf.mean(ours, grid) - pdf.mean(theirs, grid))))

@@ -1,53 +1,32 @@
 """What the command `photoz` prints and the files that it writes."""
 
-import csv
-import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from photoz.bundle import Card
-from photoz.contract import EvaluateResponse, PredictResponse
+from photoz.contract import EvaluateResponse
 from photoz.datasets import npz_bytes
 from photoz.estimates import Flag
 from photoz.metrics import Score
+from photoz.tables import csv_bytes, json_bytes
 from photoz_client._prediction import Prediction
 
 
-def csv_bytes(prediction: Prediction) -> bytes:
-    """Render what `/predict_file` answers as CSV: an unknown value is an empty field, a PDF one column a bin."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    names, columns = zip(*_flat_columns(prediction), strict=True)
-    writer.writerow(names)
-    writer.writerows(["" if value != value else value for value in row] for row in zip(*columns, strict=True))
-    return buffer.getvalue().encode()
+def _json_bytes(prediction: Prediction) -> bytes:
+    return json_bytes(prediction, prediction.model)
 
 
-def _flat_columns(prediction: Prediction) -> Iterator[tuple[str, list[object]]]:
-    for name, values in prediction.columns():
-        if values.ndim == 1:
-            yield name, values.tolist()
-        else:
-            yield from ((f"{name}_{i}", values[:, i].tolist()) for i in range(values.shape[1]))
-
-
-def json_bytes(prediction: Prediction) -> bytes:
-    """Render what `/predict` answers."""
-    columns = {name: values.tolist() for name, values in prediction.columns()}
-    return PredictResponse(model=prediction.model, **columns).model_dump_json(exclude_none=True).encode()
-
-
-def columns_npz_bytes(prediction: Prediction) -> bytes:
+def _npz_bytes(prediction: Prediction) -> bytes:
     """One array a column, and `model`."""
     return npz_bytes({**dict(prediction.columns()), "model": np.array(prediction.model)})
 
 
 FILE_FORMATS: dict[str, Callable[[Prediction], bytes]] = {
     ".csv": csv_bytes,
-    ".json": json_bytes,
-    ".npz": columns_npz_bytes,
+    ".json": _json_bytes,
+    ".npz": _npz_bytes,
 }
 
 

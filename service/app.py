@@ -1,0 +1,102 @@
+"""The BentoML service: `bentoml serve service.app:Photoz`.
+
+Each endpoint decodes, predicts and encodes; all three run in a worker thread, never on the event loop.
+"""
+
+import os
+import sys
+
+import bentoml
+from anyio import to_thread
+from starlette.responses import Response
+
+from photoz import contract, estimates
+from photoz.bundle import ModelBundle
+from photoz.errors import PhotozError
+from photoz.grid import FloatArray
+from service import decode, encode
+from service.batch import Batch, Labelled, as_batch, as_labelled, unpacked_limit
+from service.call import Call
+from service.check import try_bundle
+from service.engines import load_engine
+from service.errors import OneShape, answered
+from service.inputs import EvaluateInput, FileInput, PredictInput
+from service.pages import pages
+from service.reports import Reporter
+from service.settings import Settings
+
+
+@bentoml.service(workers=1, threads=4, traffic={"timeout": 300})
+@bentoml.asgi_app(pages(), path="/")
+class Photoz:
+    """Photometric redshifts: galaxy cutouts in, redshift PDFs and their summaries out."""
+
+    def __init__(self) -> None:
+        settings = Settings.from_environment()
+        bundle = ModelBundle.load(settings.bundle)
+        self.card = bundle.card
+        self.model_label = encode.model_label(bundle.card)
+        self._engine = load_engine(bundle, settings.engine, settings.threads)
+        self._max_rows = settings.max_rows
+        self._max_bytes = unpacked_limit(bundle.card, settings.max_rows)
+        self._reporter = Reporter(bundle.card.grid, self.model_label, settings.draw_timeout)
+
+    @bentoml.on_deployment
+    @staticmethod
+    def refuse_bad_bundle() -> None:
+        """End with one line, before a worker starts, when the bundle or a setting cannot be used."""
+        try:
+            settings = Settings.from_environment()
+            try_bundle(settings)
+        except PhotozError as error:
+            sys.exit(f"photoz: {error}")
+        os.environ["PHOTOZ_BUNDLE"] = str(settings.bundle.resolve())  # the workers of a bento run in another folder
+
+    @bentoml.api(input_spec=PredictInput, output_spec=contract.PredictResponse)
+    @answered
+    def predict(self, call: Call) -> Response:
+        """Predict redshifts of cutouts in JSON."""
+        media_type = encode.negotiate(call.accept, encode.PREDICTIONS)
+        arrays, options = decode.predict_json(call)
+        table = self._estimate(arrays, options)
+        return encode.predictions(table, media_type, self.model_label)
+
+    @bentoml.api(input_spec=FileInput, output_spec=contract.PredictResponse)
+    @answered
+    def predict_file(self, call: Call) -> Response:
+        """Predict redshifts of cutouts in the bytes of a .npy or .npz file."""
+        media_type = encode.negotiate(call.accept, encode.PREDICTIONS)
+        arrays, options = decode.predict_file(call, self._max_bytes)
+        table = self._estimate(arrays, options)
+        return encode.predictions(table, media_type, self.model_label)
+
+    @bentoml.api(input_spec=EvaluateInput, output_spec=contract.EvaluateResponse)
+    @answered
+    async def evaluate(self, call: Call) -> Response:
+        """Compare redshifts with true ones: figures of merit, a plot, or a report."""
+        options = decode.query_options(call, contract.EvaluateOptions)
+        media_type = encode.negotiate(call.accept, encode.evaluations(options))
+        labelled, pdfs = await to_thread.run_sync(self._labelled_pdfs, call)
+        return await self._reporter.evaluation(labelled, pdfs, options, media_type)
+
+    def _labelled_pdfs(self, call: Call) -> tuple[Labelled, FloatArray]:
+        arrays = decode.evaluation(call, self._max_bytes)
+        labelled = as_labelled(arrays, self.card, self._max_rows)
+        source = labelled.source
+        return labelled, self._pdfs(source) if isinstance(source, Batch) else source
+
+    def _pdfs(self, batch: Batch) -> FloatArray:
+        return self._engine.predict_pdfs(batch.images.images, batch.ebv.ebv)
+
+    def _estimate(self, arrays: decode.Arrays, options: contract.PredictOptions) -> estimates.Estimates:
+        batch = as_batch(arrays, self.card, self._max_rows)
+        return estimates.from_pdfs(
+            self._pdfs(batch),
+            self.card.grid,
+            object_id=batch.object_id,
+            input_flags=estimates.flag_inputs(batch.images, batch.ebv),
+            include_pdf=options.pdf,
+        )
+
+
+Photoz.add_asgi_middleware(OneShape)

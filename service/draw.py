@@ -1,0 +1,81 @@
+"""The child process that scores and draws: an `.npz` comes in on stdin, the bytes of the result leave on stdout."""
+
+import io
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import TypeAdapter
+
+from photoz import datasets, metrics, pdf
+from photoz.grid import FloatArray, RedshiftGrid
+from photoz.metrics import Score
+
+Names = npt.NDArray[np.str_]
+
+PLOTS = ("scatter", "pdfs", "pit", "coverage", "residuals", "stacked")
+
+
+def scores(pdfs: FloatArray, z_spec: FloatArray, *, grid: RedshiftGrid) -> bytes:
+    """Return the figures of merit with bootstrap errors as JSON."""
+    summary = metrics.summarise(metrics.galaxy_scores(pdfs, z_spec, grid))
+    return TypeAdapter(dict[str, Score]).dump_json(summary)
+
+
+def draw(
+    pdfs: FloatArray,
+    z_spec: FloatArray,
+    object_id: Names,
+    *,
+    grid: RedshiftGrid,
+    plot: str,
+    format: Literal["png", "svg"],
+    num_images: int,
+    seed: int,
+) -> bytes:
+    """Draw one of `PLOTS` as "png" or "svg"."""
+    from photoz import plots
+
+    z_phot = pdf.mean(pdfs, grid)
+    match plot:
+        case "pdfs":
+            figure = plots.pdf_panels(pdfs, grid, z_spec, num_images=num_images, seed=seed, object_id=object_id)
+        case "pit":
+            figure = plots.pit_histogram(metrics.pit(pdfs, z_spec, grid))
+        case "coverage":
+            figure = plots.coverage(pdfs, grid, z_spec)
+        case "residuals":
+            figure = plots.residuals(z_spec, metrics.residuals(z_phot, z_spec), xlabel="true redshift")
+        case "stacked":
+            figure = plots.stacked(pdfs, grid, z_spec)
+        case _:
+            summary = metrics.summarise(metrics.galaxy_scores(pdfs, z_spec, grid), n_resamples=2)
+            figure = plots.scatter(z_spec, z_phot, scores=summary)
+    return plots.render(figure, format)
+
+
+def report(pdfs: FloatArray, z_spec: FloatArray, *, grid: RedshiftGrid, **details: Any) -> bytes:
+    """Write the whole evaluation as one HTML page that needs nothing else."""
+    from photoz.report import render_html
+
+    return render_html(pdfs, z_spec, grid, **details).encode()
+
+
+TASKS: dict[str, Callable[..., bytes]] = {"scores": scores, "plot": draw, "report": report}
+
+
+def main() -> None:
+    """Do what stdin asks for."""
+    os.nice(10)  # predictions go first
+    arrays: dict[str, Any] = datasets.read_arrays(io.BytesIO(sys.stdin.buffer.read()))
+    order = json.loads(str(arrays.pop("order")))
+    grid = RedshiftGrid(**order.pop("grid"))
+    sys.stdout.buffer.write(TASKS[order.pop("task")](**arrays, grid=grid, **order))
+
+
+if __name__ == "__main__":
+    main()

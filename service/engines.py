@@ -1,0 +1,230 @@
+"""Engines: what runs the network of a bundle.
+
+An engine has one method. Which one runs is decided once, in `load_engine`; nothing else in the service knows.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from threading import Lock
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from photoz.bundle import Card, EngineRecord, ModelBundle
+from photoz.errors import InvalidBundle, InvalidImages
+from photoz.grid import FloatArray
+
+Images = npt.NDArray[np.float32]
+Feed = dict[str, npt.NDArray[np.float32]]
+
+# Cutouts that go through the network at a time. More are no faster, and 64 keep the memory of the document's network
+# below 1 GB.
+CHUNK = 64
+
+
+class Engine(Protocol):
+    """Whatever predicts PDFs."""
+
+    def predict_pdfs(self, images: Images, ebv: npt.NDArray[np.float32]) -> FloatArray:
+        """Predict.
+
+        Parameters
+        ----------
+        images : (n, size, size, n_bands) float32
+            Finite pixels.
+        ebv : (n,) float32
+            Reddening; not used by a network that does not take it.
+
+        Returns
+        -------
+        (n, n_bins) float64
+            Probability mass per bin, rows sum to 1.
+
+        Raises
+        ------
+        InvalidImages
+            If the network finds no finite PDF for a cutout, since its pixels are beyond all measure.
+        """
+        ...
+
+
+class OpenVinoEngine:
+    """The compiled network of a bundle.
+
+    Parameters
+    ----------
+    bundle : ModelBundle
+        The bundle.
+    record : EngineRecord
+        Which of its engines.
+    threads : int
+        CPU threads.
+
+    Raises
+    ------
+    InvalidBundle
+        If the network cannot be read or is not the one that the card describes.
+    """
+
+    def __init__(self, bundle: ModelBundle, record: EngineRecord, threads: int) -> None:
+        if record.path not in bundle.card.files:
+            raise InvalidBundle(f"{bundle.path} holds no file {record.path}, which its card names as {record.name}")
+        self._compiled = _compile(bundle.path / record.path, threads)
+        inputs = {port.get_any_name(): _extent(port.get_partial_shape()) for port in self._compiled.inputs}
+        outputs = [_extent(port.get_partial_shape()) for port in self._compiled.outputs]
+        _check_network(bundle.card, inputs, outputs)
+        self._names = tuple(inputs)
+        self._lock = Lock()
+
+    def predict_pdfs(self, images: Images, ebv: npt.NDArray[np.float32]) -> FloatArray:
+        """See `Engine.predict_pdfs`."""
+        return _predict_in_chunks(self._infer, self._names, self._lock, images, ebv)
+
+    def _infer(self, feed: Feed) -> npt.NDArray[np.generic]:
+        return np.asarray(self._compiled(feed)[0])
+
+
+class KerasEngine:
+    """The saved Keras classifier of a bundle: slower than a compiled one, and the truth that it is checked against.
+
+    Parameters
+    ----------
+    bundle : ModelBundle
+        The bundle.
+
+    Raises
+    ------
+    InvalidBundle
+        If Keras is not there, or the network is not the one that the card describes.
+    """
+
+    def __init__(self, bundle: ModelBundle) -> None:
+        self._model = _load_keras(bundle.keras_path)
+        inputs = {tensor.name: tuple(tensor.shape) for tensor in self._model.inputs}
+        _check_network(bundle.card, inputs, [tuple(tensor.shape) for tensor in self._model.outputs])
+        self._names = tuple(inputs)
+        self._lock = Lock()
+
+    def predict_pdfs(self, images: Images, ebv: npt.NDArray[np.float32]) -> FloatArray:
+        """See `Engine.predict_pdfs`."""
+        return _predict_in_chunks(self._infer, self._names, self._lock, images, ebv)
+
+    def _infer(self, feed: Feed) -> npt.NDArray[np.generic]:
+        return np.asarray(self._model.predict_on_batch(feed))
+
+
+def load_engine(bundle: ModelBundle, preference: str = "auto", threads: int = 1) -> Engine:
+    """Choose and load the engine of a bundle, and let it predict once.
+
+    Parameters
+    ----------
+    bundle : ModelBundle
+        The bundle.
+    preference : {"auto", "openvino", "keras"}
+        "auto" takes the compiled network where the bundle has one.
+    threads : int
+        CPU threads of a compiled network.
+
+    Returns
+    -------
+    Engine
+        Warm.
+
+    Raises
+    ------
+    InvalidBundle
+        If the bundle has no such engine, or its network is not the one that its card describes.
+    """
+    record = next((record for record in bundle.card.engines if record.name.startswith("openvino")), None)
+    if preference == "openvino" and record is None:
+        raise InvalidBundle(f"{bundle.path} holds no OpenVINO engine, which PHOTOZ_ENGINE asks for")
+    if record is None or preference == "keras":
+        engine: Engine = KerasEngine(bundle)
+    else:
+        engine = OpenVinoEngine(bundle, record, threads)
+    engine.predict_pdfs(np.ones((1, *bundle.card.image.shape), np.float32), np.zeros(1, np.float32))
+    return engine
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO without letting it report to Google Analytics.
+
+    It does so at its import, through a child process and for up to three seconds, unless its telemetry is not there.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino  # here, so that the process that only watches over the workers does not carry it
+
+    return openvino
+
+
+def _compile(path: Path, threads: int) -> Any:
+    # Set on purpose: where the CPU has bfloat16 it is OpenVINO's default, and with it some networks end the process
+    # with a floating point exception.
+    config = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": threads,
+    }
+    try:
+        return import_openvino().Core().compile_model(path, "CPU", config)
+    except RuntimeError as error:
+        raise InvalidBundle(f"OpenVINO cannot read {path}: {str(error).strip().splitlines()[-1]}") from error
+
+
+def _extent(shape: Any) -> tuple[int | None, ...]:
+    return tuple(None if dimension.is_dynamic else dimension.get_length() for dimension in shape)
+
+
+def _load_keras(path: Path) -> Any:
+    try:
+        import keras  # here alone: serving a bundle with a compiled engine needs no TensorFlow
+    except ImportError as error:
+        raise InvalidBundle(f"{path} needs Keras and TensorFlow, which are not installed here") from error
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, TypeError, OSError) as error:
+        raise InvalidBundle(f"Keras cannot read {path}: {error}") from error
+
+
+def _check_network(
+    card: Card, inputs: dict[str, tuple[int | None, ...]], outputs: list[tuple[int | None, ...]]
+) -> None:
+    """Compare what a network takes and gives with what its card says; axis 0 is the number of cutouts."""
+    expected: dict[str, tuple[int, ...]] = {"images": card.image.shape}
+    if card.inputs.ebv:
+        expected["ebv"] = (1,)
+    found = {name: shape[1:] for name, shape in inputs.items()}
+    if found != expected:
+        raise InvalidBundle(f"the network of {card.name} takes {found}; its card says {expected}")
+    if [shape[1:] for shape in outputs] != [(card.grid.n_bins,)]:
+        raise InvalidBundle(
+            f"the network of {card.name} gives {outputs}; its card says {card.grid.n_bins} bins of redshift"
+        )
+
+
+def _predict_in_chunks(
+    infer: Callable[[Feed], npt.NDArray[np.generic]],
+    names: tuple[str, ...],
+    lock: Lock,
+    images: Images,
+    ebv: npt.NDArray[np.float32],
+) -> FloatArray:
+    """Run the network on a few cutouts at a time; the lock is let go between, so that small requests slip in."""
+    pdfs = []
+    for start in range(0, len(images), CHUNK):
+        rows = slice(start, start + CHUNK)
+        feed = {"images": images[rows], "ebv": ebv[rows, np.newaxis]}
+        with lock:
+            pdfs.append(infer({name: feed[name] for name in names}))
+    return _normalised(np.concatenate(pdfs).astype(np.float64))
+
+
+def _normalised(pdfs: FloatArray) -> FloatArray:
+    good = np.isfinite(pdfs).all(axis=1) & (pdfs >= 0).all(axis=1) & pdfs.any(axis=1)
+    if not good.all():
+        raise InvalidImages(
+            f"the network finds no PDF for cutout {int(np.argmin(good))}: its pixel values are beyond all measure"
+        )
+    return np.asarray(pdfs / pdfs.sum(axis=1, keepdims=True))

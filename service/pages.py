@@ -1,0 +1,37 @@
+"""What cannot be a BentoML API, since those are POST alone: the model card, the OpenAPI document, and its page."""
+
+import inspect
+from pathlib import Path
+
+import bentoml
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from photoz import contract
+from service import openapi
+
+
+async def _model(request: Request) -> Response:
+    service = bentoml.get_current_service()
+    headers = {contract.MODEL_HEADER: service.model_label}
+    return Response(service.card.model_dump_json(), media_type=contract.JSON, headers=headers)
+
+
+async def _document(request: Request) -> Response:
+    service = bentoml.get_current_service()
+    skeleton = service.bento_service.openapi_spec.asdict()
+    return JSONResponse(openapi.document(skeleton, inspect.getdoc(service) or ""))
+
+
+async def _index(request: Request) -> Response:
+    return FileResponse(Path(__file__).with_name("index.html"))
+
+
+def pages() -> Starlette:
+    """Make the application to mount; its `/` and `/docs.json` stand before BentoML's own.
+
+    BentoML's page reports its visitors to Google, and its document knows one media type for each endpoint.
+    """
+    return Starlette(routes=[Route("/", _index), Route("/model", _model), Route("/docs.json", _document)])

@@ -1,0 +1,40 @@
+"""The real service, shared by every test that needs one."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+from running import ROOT, RunningService, running_service
+
+from photoz.bundle import Card, ModelBundle
+
+
+@pytest.fixture(scope="session")
+def bundle_path() -> Path:
+    """Return the bundle under test: the one that ships, or that of PHOTOZ_BUNDLE."""
+    return Path(os.environ.get("PHOTOZ_BUNDLE", ROOT / "models" / "photoz"))
+
+
+@pytest.fixture(scope="session")
+def card(bundle_path) -> Card:
+    return ModelBundle.load(bundle_path).card
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory, bundle_path) -> Iterator[RunningService]:
+    with running_service(tmp_path_factory.mktemp("bentoml"), PHOTOZ_BUNDLE=bundle_path) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def service_url(service) -> str:
+    """Return the address of a running service, such as http://127.0.0.1:41234."""
+    return service.url
+
+
+@pytest.fixture(scope="session")
+def start_service() -> Callable[..., AbstractContextManager[RunningService]]:
+    """Return a function that runs a service of one's own: (home, **environment) -> context manager."""
+    return running_service

@@ -1,0 +1,73 @@
+"""Start the real service as a real process, and stop it."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).parents[1]
+START_TIMEOUT = 90.0  # seconds; it takes three on an idle machine
+
+
+@dataclass(frozen=True)
+class RunningService:
+    """A service that answers."""
+
+    url: str
+    process: subprocess.Popen
+    log: Path
+
+
+def serve_command(port: int) -> list[str]:
+    return [sys.executable, "-m", "bentoml", "serve", "service.app:Photoz", "--host", "127.0.0.1", "--port", str(port)]
+
+
+def serve_environment(home: Path, **variables: object) -> dict[str, str]:
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    fixed = {"BENTOML_DO_NOT_TRACK": "true", "BENTOML_HOME": str(home), "PYTHONPATH": path}
+    return {**os.environ, **fixed, **{name: str(value) for name, value in variables.items()}}
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def wait_until_ready(process: subprocess.Popen, url: str, log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            if httpx.get(f"{url}/readyz").status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)  # there is nothing to wait on before it listens
+    pytest.fail(f"the service did not start:\n{log.read_text()[-3000:]}")
+
+
+@contextmanager
+def running_service(home: Path, **variables: object) -> Iterator[RunningService]:
+    port = free_port()
+    url, log = f"http://127.0.0.1:{port}", home / "service.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            serve_command(port),
+            cwd=ROOT,
+            env=serve_environment(home, **variables),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            wait_until_ready(process, url, log)
+            yield RunningService(url, process, log)
+        finally:
+            process.terminate()
+            process.wait(timeout=30)

@@ -1,0 +1,73 @@
+"""docs/http-api.md says what the code says, and its commands work."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from running import ROOT
+
+from photoz import contract
+from photoz.datasets import npz_bytes
+from photoz.estimates import COLUMNS, Flag
+from photoz.metrics import FIGURES
+from service.errors import STATUS
+from service.settings import Settings
+
+DOCUMENT = (ROOT / "docs" / "http-api.md").read_text(encoding="utf-8")
+COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", DOCUMENT, re.DOTALL) for line in block.splitlines()]
+
+
+def test_flags_are_told_with_their_bits():
+    rows = re.findall(r"^\| (\d+) \| `([A-Z_]+)` \|", DOCUMENT, re.MULTILINE)
+    assert {name: int(bit) for bit, name in rows} == {flag.name: flag.value for flag in Flag}
+
+
+@pytest.mark.parametrize("name", [*COLUMNS, "pdf", *FIGURES, *contract.EvaluateRequest.model_fields])
+def test_columns_and_scores_are_told(name):
+    assert f"`{name}`" in DOCUMENT
+
+
+def test_options_are_told():
+    for option in (*contract.PredictOptions.model_fields, *contract.EvaluateOptions.model_fields):
+        assert re.search(rf"`{option}[=`]", DOCUMENT), option
+
+
+def test_statuses_are_told():
+    rows = re.findall(r"^\| ([\d, ]+) \|", DOCUMENT, re.MULTILINE)
+    assert {str(int(status)) for _, status in STATUS} <= set(", ".join(rows).split(", "))
+
+
+def test_variables_are_told_with_their_defaults():
+    source = (ROOT / "service" / "settings.py").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(PHOTOZ_[A-Z_]+)` \| (.*?) \|", DOCUMENT, re.MULTILINE))
+    assert set(rows) == set(re.findall(r'"(PHOTOZ_[A-Z_]+)"', source))
+    assert rows["PHOTOZ_MAX_ROWS"] == f"`{Settings.max_rows}`"
+    assert rows["PHOTOZ_DRAW_TIMEOUT"] == f"`{Settings.draw_timeout:g}`"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, images, card):
+    folder = tmp_path_factory.mktemp("docs")
+    z_spec = np.linspace(0.1, 0.9, len(images)) * card.grid.z_max
+    (folder / "cutouts.npz").write_bytes(npz_bytes({"images": images}))
+    (folder / "labelled.npz").write_bytes(npz_bytes({"images": images, "z_spec": z_spec}))
+    (folder / "cutouts.json").write_text(json.dumps({"images": images[:1].tolist()}))
+    return folder
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_commands_work(command, folder, service_url):
+    assert command.startswith("curl "), command
+    command = command.replace("http://127.0.0.1:3000", service_url).replace(
+        "curl ", "curl -sS -w '\\n%{http_code}' ", 1
+    )
+    result = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, timeout=60)
+    assert result.stderr == ""
+    answer, status = result.stdout.rsplit("\n", 1)
+    assert status == ("422" if "[[[[1.0]]]]" in command else "200"), answer
+    if status == "422":
+        assert answer in DOCUMENT

@@ -1,0 +1,146 @@
+import csv
+import io
+
+import numpy as np
+import pytest
+from toys import galaxies, npy_bytes
+
+from photoz import contract, datasets, estimates
+from photoz.bundle import Card, ModelBundle
+from photoz.estimates import COLUMNS, Flag
+from service.engines import load_engine
+
+EBV = 0.03
+
+
+@pytest.fixture(scope="module")
+def expected(bundle_path, card, images):
+    """Give what the engine and the core say in this process."""
+    pdfs = load_engine(ModelBundle.load(bundle_path)).predict_pdfs(images, np.full(len(images), EBV, np.float32))
+    return estimates.from_pdfs(pdfs, card.grid, include_pdf=True)
+
+
+def test_json_cutouts_are_answered_by_the_contract(client, card, images, expected):
+    response = client.post("/predict", json={"images": images.tolist(), "ebv": EBV, "pdf": True})
+    answer = contract.PredictResponse.model_validate_json(response.content)
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers[contract.MODEL_HEADER] == answer.model == f"{card.name} {card.version}"
+    assert answer.object_id == [str(i) for i in range(len(images))]
+    for name in ("z_mean", "z_median", "z_mode", "z_std", "z_lo68", "z_hi68", "z_lo95", "z_hi95", "odds", "pdf"):
+        np.testing.assert_allclose(getattr(answer, name), getattr(expected, name), atol=1e-6)
+
+
+def test_npy_npz_and_json_give_the_same_table(client, post_npy, post_npz, images):
+    by_json = client.post("/predict", json={"images": images.tolist(), "ebv": EBV}).json()
+    assert post_npy(f"/predict_file?ebv={EBV}", images).json() == by_json
+    assert post_npz("/predict_file", {"images": images, "ebv": np.full(len(images), EBV)}).json() == by_json
+
+
+@pytest.mark.parametrize(
+    "media_type", ["application/octet-stream", contract.NPY, contract.NPZ, "Application/X-NPY; v=1"]
+)
+def test_the_first_bytes_tell_the_format_whatever_the_content_type(client, images, media_type):
+    headers = {"content-type": media_type}
+    assert client.post("/predict_file", content=npy_bytes(images), headers=headers).status_code == 200
+    content = datasets.npz_bytes({"images": images})
+    assert client.post("/predict_file", content=content, headers=headers).status_code == 200
+
+
+def test_the_content_type_that_curl_sends_by_default_is_taken(client, images):
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    assert client.post("/predict_file", content=npy_bytes(images), headers=headers).status_code == 200
+    content = contract.PredictRequest(images=images[:1].tolist()).model_dump_json()
+    assert client.post("/predict", content=content, headers=headers).status_code == 200
+
+
+def as_columns(response, card):
+    """Read back an answer in any of the three media types."""
+    match response.headers["content-type"].partition(";")[0]:
+        case contract.JSON:
+            return {name: values for name, values in response.json().items() if name != "model"}
+        case contract.NPZ:
+            return datasets.read_arrays(io.BytesIO(response.content))
+        case contract.CSV:
+            header, *rows = csv.reader(io.StringIO(response.text))
+            columns = dict(zip(header, zip(*rows, strict=True), strict=True))
+            pdf = [columns.pop(f"pdf_{i}") for i in range(card.grid.n_bins)]
+            return columns | {"pdf": np.transpose(pdf)}
+
+
+def test_the_three_answers_hold_the_same_columns(post_npz, card, images):
+    arrays = {"images": images, "object_id": np.array([f'galaxy, "{i}"' for i in range(len(images))])}
+    answers = [
+        as_columns(post_npz("/predict_file?pdf=true", arrays, accept=accept), card)
+        for accept in (contract.JSON, contract.NPZ, contract.CSV)
+    ]
+    for answer in answers:
+        assert list(answer) == [*COLUMNS, "pdf"]
+        assert list(answer["object_id"]) == arrays["object_id"].tolist()
+        for name in set(answer) - {"object_id", "ood_score"}:
+            np.testing.assert_array_equal(np.array(answer[name], float), np.array(answers[0][name], float))
+    assert answers[0]["ood_score"] == [None] * len(images)
+    assert np.isnan(answers[1]["ood_score"]).all()
+    assert set(answers[2]["ood_score"]) == {""}
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ("*/*", contract.JSON),
+        ("text/*", contract.CSV),
+        ("text/csv;q=0.5, application/x-npz", contract.NPZ),
+        ("application/json;q=0, */*;q=0.1", contract.CSV),
+        ("image/png, application/*;q=0.2", contract.JSON),
+    ],
+)
+def test_the_answer_is_what_accept_likes_best(post_npy, images, accept, media_type):
+    response = post_npy("/predict_file", images, accept=accept)
+    assert response.headers["content-type"].partition(";")[0] == media_type
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda a: a.astype(np.float64), lambda a: a.astype(">f4"), np.asfortranarray, lambda a: a[::-1][::-1]],
+    ids=["float64", "big-endian", "Fortran", "strided"],
+)
+def test_number_type_and_memory_layout_do_not_matter(post_npy, images, change):
+    assert post_npy("/predict_file", change(images)).json() == post_npy("/predict_file", images).json()
+
+
+def test_one_cutout_needs_no_first_axis(client, post_npy, images):
+    answer = post_npy("/predict_file", images[:1]).json()
+    assert post_npy("/predict_file", images[0]).json() == answer
+    assert client.post("/predict", json={"images": images[0].tolist()}).json() == answer
+
+
+def test_masked_pixels_and_unknown_reddening_raise_flags(client, card, images):
+    pixels = images[:3].tolist()
+    pixels[1][0][0][0] = None
+    ebv = [0.02, 0.02, None]
+    flags = client.post("/predict", json={"images": pixels, "ebv": ebv}).json()["flags"]
+    assert [bool(flag & Flag.MASKED_PIXELS) for flag in flags] == [False, True, False]
+    assert [bool(flag & Flag.EBV_ASSUMED) for flag in flags] == [False, False, card.inputs.ebv]
+
+
+def test_a_band_without_signal_raises_a_flag(post_npy, images):
+    without = images.copy()
+    without[0, :, :, 0] = 0.0
+    flags = post_npy("/predict_file", without).json()["flags"]
+    assert [bool(flag & Flag.BAND_MISSING) for flag in flags[:2]] == [True, False]
+
+
+def test_columns_of_a_labelled_file_that_mean_nothing_here_are_left_alone(post_npz, images):
+    arrays = {"images": images, "z_spec": np.zeros(len(images)), "split": np.array(["test"] * len(images))}
+    assert post_npz("/predict_file", arrays).json() == post_npz("/predict_file", {"images": images}).json()
+
+
+def test_model_is_the_card(client, card):
+    response = client.get("/model")
+    assert Card.model_validate_json(response.content) == card
+    assert response.headers[contract.MODEL_HEADER] == f"{card.name} {card.version}"
+
+
+def test_many_rows_are_answered_in_order(post_npy, card):
+    many = galaxies(card.image, 150)
+    whole = post_npy("/predict_file", many).json()["z_mean"]
+    np.testing.assert_allclose(whole[148:], post_npy("/predict_file", many[148:]).json()["z_mean"], atol=1e-6)
