@@ -16,6 +16,9 @@ from service.decode import Arrays
 
 Names = npt.NDArray[np.str_]
 
+# A PDF is a fiftieth of a cutout of the model that ships, and scores cannot be put together from parts.
+PDFS_PER_CUTOUT = 25
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -104,7 +107,7 @@ def as_labelled(arrays: Arrays, card: Card, max_rows: int) -> Labelled:
     card : Card
         What the model takes.
     max_rows : int
-        Galaxies allowed.
+        Galaxies allowed as cutouts; 25 times as many as PDFs.
 
     Returns
     -------
@@ -117,7 +120,7 @@ def as_labelled(arrays: Arrays, card: Card, max_rows: int) -> Labelled:
         By what is wrong.
     """
     rows = _cutouts_or_pdfs(arrays, card)
-    n = _count(rows, max_rows)
+    n = _count(rows, max_rows if given_pdfs is None else PDFS_PER_CUTOUT * max_rows)
     z_spec, magnitudes, ebv = _z_spec(arrays, n), _magnitudes(arrays, n, card), _ebv(arrays, n, card)
     given_names = _object_id(arrays, n)
     object_id = np.arange(n).astype(np.str_) if given_names is None else given_names
