@@ -157,13 +157,18 @@ def _from_hdf5(file: h5py.File, path: Path) -> Cutouts:
     if not isinstance(file.get("images"), h5py.Dataset):
         raise InvalidDataset(f"{path} holds no dataset 'images'")
     found = {name: item for name, item in file.items() if name != "images" and isinstance(item, h5py.Dataset)}
-    columns = {name: item.asstr()[()] if _is_text(item) else item[()] for name, item in found.items()}
+    columns = {name: _text(item) if _is_text(item) else item[()] for name, item in found.items()}
     _check_lengths(file["images"].shape, columns)
     return Cutouts(file["images"], columns, _described(file, path), str(file.attrs.get("provenance", "")))
 
 
 def _is_text(dataset: h5py.Dataset) -> bool:
     return h5py.check_string_dtype(dataset.dtype) is not None
+
+
+def _text(dataset: h5py.Dataset) -> Column:
+    """Read text as numpy's own, not as Python objects: those could not be saved without pickle."""
+    return np.asarray(dataset.asstr()[()]).astype(np.str_)
 
 
 def _described(file: h5py.File, path: Path) -> ImageSpec | None:

@@ -120,7 +120,7 @@ def as_labelled(arrays: Arrays, card: Card, max_rows: int) -> Labelled:
         By what is wrong.
     """
     rows = _cutouts_or_pdfs(arrays, card)
-    n = _count(rows, max_rows if given_pdfs is None else PDFS_PER_CUTOUT * max_rows)
+    n = _count(rows, PDFS_PER_CUTOUT * max_rows if "pdfs" in arrays else max_rows)
     z_spec, magnitudes, ebv = _z_spec(arrays, n), _magnitudes(arrays, n, card), _ebv(arrays, n, card)
     given_names = _object_id(arrays, n)
     object_id = np.arange(n).astype(np.str_) if given_names is None else given_names

@@ -122,8 +122,8 @@ def test_damaged_archives_are_malformed(client, images):
 
 
 def test_more_galaxies_than_one_request_may_carry_are_too_large(post_npz, card):
-    pdfs = np.ones((4097, card.grid.n_bins), np.float16)
-    check(post_npz("/evaluate", {"pdfs": pdfs, "z_spec": np.full(4097, 0.1)}), 413, "4,096", "4,097")
+    pdfs = np.ones((25 * 4096 + 1, card.grid.n_bins), np.float16)
+    check(post_npz("/evaluate", {"pdfs": pdfs, "z_spec": np.full(len(pdfs), 0.1)}), 413, "102,400", "102,401")
 
 
 def test_bytes_of_no_known_format_are_malformed(client):
