@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from photoz import contract
+from photoz import __version__, contract
 from service import decode
 
 Document = dict[str, Any]
@@ -80,7 +80,7 @@ def document(skeleton: Document, description: str) -> Document:
         "openapi": "3.1.0",
         "info": {
             "title": skeleton["info"]["title"],
-            "version": skeleton["info"]["version"],
+            "version": __version__,
             "description": description,
         },
         "paths": paths,
