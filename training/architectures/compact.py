@@ -48,7 +48,7 @@ def build_compact(spec: ImageSpec, grid: RedshiftGrid, statistics: PixelStatisti
     fine, coarse = _trunk(_scale(pixels, statistics))
     sums = ops.concatenate([_fixed_sums(pixels), _learned_sums(pixels, fine, coarse)], axis=1)
     features = [*_magnitudes_and_colours(sums, ebv, spec, statistics), layers.GlobalAveragePooling2D()(coarse), ebv]
-    x = layers.Concatenate()(features)
+    x = layers.Concatenate(name="features")(features)
     for units in HIDDEN:
         x = layers.Dropout(DROPOUT)(layers.Dense(units, activation="gelu")(x))
     return keras.Model({"images": images, "ebv": ebv}, mixture_head(x, grid), name="compact")

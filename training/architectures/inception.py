@@ -40,7 +40,7 @@ def build_inception(spec: ImageSpec, grid: RedshiftGrid) -> keras.Model:
         if number in (2, 4):
             x = layers.AveragePooling2D(2)(x)
     x = layers.Flatten()(x)
-    x = layers.Dense(DENSE_UNITS, activation="relu")(x)
+    x = layers.Dense(DENSE_UNITS, activation="relu", name="features")(x)
     x = layers.Dropout(DROPOUT)(x)
     pdfs = layers.Dense(grid.n_bins, activation="softmax", name="pdf")(x)
     return keras.Model({"images": images}, pdfs, name="inception")
