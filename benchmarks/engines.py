@@ -41,7 +41,7 @@ def _interleaved(engines: dict[str, Engine], bundle: ModelBundle, n: int) -> dic
     rates: dict[str, list[float]] = {name: [] for name in engines}
     for _ in range(ROUNDS):
         for name, engine in engines.items():
-            rates[name].append(n * _calls_per_second(lambda engine=engine: engine.predict_pdfs(images, ebv)))
+            rates[name].append(n * _calls_per_second(lambda engine=engine: engine.predict(images, ebv)))
     return rates
 
 

@@ -6,6 +6,7 @@
       card.json       what the model is, what it takes and how good it is, with the sha256 of every other file
       model.keras     the saved Keras classifier: the source of truth
       openvino/       the same network compiled, for serving without TensorFlow
+      novelty.npz     what the training images look like, to tell others from them
 
 A bundle whose schema, hashes or shapes do not agree is refused, with the reason.
 """
@@ -22,6 +23,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from photoz.calibration import Calibration
 from photoz.errors import InvalidBundle
 from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
@@ -30,6 +32,10 @@ from photoz.metrics import Score
 SCHEMA_VERSION: Literal[1] = 1
 CARD_NAME = "card.json"
 KERAS_NAME = "model.keras"
+NOVELTY_NAME = "novelty.npz"
+
+# Fields of the card that came after the first bundles: where they are None they do not count in the digest.
+_LATER_FIELDS = ("calibration", "novelty")
 
 
 class _Part(BaseModel):
@@ -101,6 +107,42 @@ class EngineRecord(_Part):
     n_compared: int
 
 
+class CalibrationRecord(_Part):
+    """How PDFs are recalibrated, and what it did for the galaxies that it was learned from.
+
+    Attributes
+    ----------
+    parameters : Calibration
+        What `photoz.calibration.apply` takes.
+    n_galaxies : int
+        Validation galaxies.
+    scores : dict
+        Their figures "before" and "after".
+    """
+
+    parameters: Calibration
+    n_galaxies: int
+    scores: dict[str, dict[str, Score]]
+
+
+class NoveltyRecord(_Part):
+    """How images unlike those of the training are told, by the arrays of novelty.npz.
+
+    Attributes
+    ----------
+    threshold : float
+        An `ood_score` above it is flagged.
+    false_alarms : float
+        Part of the validation galaxies above it.
+    n_features : int
+        Length of the network's output "features"; 0 where the score does without.
+    """
+
+    threshold: float
+    false_alarms: float
+    n_features: int
+
+
 class Card(_Part):
     """Everything that is to be known of a model without opening it."""
 
@@ -114,6 +156,8 @@ class Card(_Part):
     architecture: Architecture
     training: TrainingRecord
     test: TestRecord | None = None
+    calibration: CalibrationRecord | None = None
+    novelty: NoveltyRecord | None = None
     engines: tuple[EngineRecord, ...] = ()
     licence: str = "Apache-2.0"
     caveats: tuple[str, ...] = ()
@@ -130,7 +174,8 @@ class Card(_Part):
         return self.digest == self._digest()
 
     def _digest(self) -> str:
-        content = self.model_dump(mode="json", exclude={"digest"})
+        absent = {name for name in _LATER_FIELDS if getattr(self, name) is None}
+        content = self.model_dump(mode="json", exclude={"digest"} | absent)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -154,6 +199,16 @@ class ModelBundle:
         """Path of the saved Keras classifier."""
         return self.path / KERAS_NAME
 
+    @property
+    def calibration(self) -> Calibration | None:
+        """How the PDFs of the network are to be recalibrated; None if they are not."""
+        return self.card.calibration.parameters if self.card.calibration else None
+
+    @property
+    def novelty_path(self) -> Path:
+        """Path of the arrays that tell other images from those of the training."""
+        return self.path / NOVELTY_NAME
+
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "ModelBundle":
         """Read a bundle and check it.
@@ -176,6 +231,8 @@ class ModelBundle:
         folder = Path(path)
         card = _read_card(folder)
         _check_files(folder, card.files)
+        if card.novelty and NOVELTY_NAME not in card.files:
+            raise InvalidBundle(f"{folder} lacks {NOVELTY_NAME}, which its card speaks of")
         return cls(folder, card)
 
     @classmethod

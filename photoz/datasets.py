@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from photoz.cube import PROVENANCE, is_cube, read_cube
 from photoz.errors import InvalidDataset, MalformedInput, UnsupportedType
 from photoz.images import SDSS_IMAGES, ImageSpec
 
@@ -108,12 +109,12 @@ class Cutouts:
 
 @contextmanager
 def open_cutouts(path: str | os.PathLike[str]) -> Iterator[Cutouts]:
-    """Open a file of cutouts; images of HDF5 and `.npy` files stay on disk.
+    """Open a file of cutouts; images of HDF5 and `.npy` files and of the published cube stay on disk.
 
     Parameters
     ----------
     path : path-like
-        A `.h5`, `.hdf5`, `.npz` or `.npy` file.
+        A `.h5`, `.hdf5`, `.npz` or `.npy` file; an `.npz` file may have the layout of Pasquet et al. 2019.
 
     Yields
     ------
@@ -133,8 +134,11 @@ def open_cutouts(path: str | os.PathLike[str]) -> Iterator[Cutouts]:
             with _open_hdf5(path) as file:
                 yield _from_hdf5(file, path)
         case ".npz":
-            with path.open("rb") as stream:
-                yield read_npz(stream)
+            if is_cube(path):
+                yield _from_cube(path)
+            else:
+                with path.open("rb") as stream:
+                    yield read_npz(stream)
         case ".npy":
             yield Cutouts(_load_npy(path), {})
         case suffix:
@@ -160,6 +164,12 @@ def _from_hdf5(file: h5py.File, path: Path) -> Cutouts:
     columns = {name: _text(item) if _is_text(item) else item[()] for name, item in found.items()}
     _check_lengths(file["images"].shape, columns)
     return Cutouts(file["images"], columns, _described(file, path), str(file.attrs.get("provenance", "")))
+
+
+def _from_cube(path: Path) -> Cutouts:
+    images, columns = read_cube(path)
+    _check_lengths(images.shape, columns)
+    return Cutouts(images, columns, provenance=f"{PROVENANCE} ({path.name})")
 
 
 def _is_text(dataset: h5py.Dataset) -> bool:

@@ -39,7 +39,7 @@ class Flag(IntFlag):
     MULTIMODAL
         The PDF has a second peak that stands clear of the first.
     OUT_OF_DISTRIBUTION
-        The image is unlike those that the model was trained on.
+        The image is unlike those that the model was trained on: `ood_score` is above the threshold of its card.
     """
 
     EBV_ASSUMED = 1
@@ -67,7 +67,7 @@ class Estimates:
     odds : (n,) float
         Probability within 0.03 (1 + z_mode) of the mode.
     ood_score : (n,) float
-        How unlike the training images a cutout is; NaN when the model cannot tell.
+        How unlike the training images a cutout is (`photoz.novelty`); NaN when the model cannot tell.
     flags : (n,) int
         Bit mask of `Flag`.
     pdf : (n, n_bins) float, or None
@@ -109,6 +109,7 @@ def from_pdfs(
     object_id: npt.NDArray[np.str_] | None = None,
     input_flags: IntArray | int = 0,
     ood_score: FloatArray | None = None,
+    ood_threshold: float = np.inf,
     include_pdf: bool = False,
 ) -> Estimates:
     """Summarise PDFs.
@@ -125,6 +126,8 @@ def from_pdfs(
         Flags that the input raised, from `flag_inputs`; those of the PDF are added.
     ood_score : (n,) float, optional
         From the model; NaN without.
+    ood_threshold : float
+        Above which score an image counts as unlike those of the training.
     include_pdf : bool
         Keep the PDFs as a column.
 
@@ -134,6 +137,7 @@ def from_pdfs(
         n rows.
     """
     n = len(pdfs)
+    ood_score = np.full(n, np.nan) if ood_score is None else ood_score
     z_lo68, z_hi68 = pdf.shortest_interval(pdfs, grid, 0.68)
     z_lo95, z_hi95 = pdf.shortest_interval(pdfs, grid, 0.95)
     z_mean = pdf.mean(pdfs, grid)
@@ -149,11 +153,12 @@ def from_pdfs(
         z_lo95=z_lo95,
         z_hi95=z_hi95,
         odds=pdf.odds(pdfs, grid),
-        ood_score=np.full(n, np.nan) if ood_score is None else ood_score,
+        ood_score=ood_score,
         flags=input_flags
         | _raise_where(Flag.EDGE_MASS, pdf.edge_mass(pdfs) > EDGE_MASS_LIMIT)
         | _raise_where(Flag.BROAD_PDF, is_broad)
-        | _raise_where(Flag.MULTIMODAL, pdf.is_multimodal(pdfs)),
+        | _raise_where(Flag.MULTIMODAL, pdf.is_multimodal(pdfs))
+        | _raise_where(Flag.OUT_OF_DISTRIBUTION, ood_score > ood_threshold),
         pdf=pdfs if include_pdf else None,
     )
 

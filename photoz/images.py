@@ -236,8 +236,24 @@ def signal_to_noise(images: npt.NDArray[np.float32]) -> FloatArray:
     half = max(size // 8, 1)
     box = slice(size // 2 - half, size // 2 + half)
     signal = images[:, box, box].sum(axis=(1, 2), dtype=np.float64)
-    border = np.concatenate([images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]], axis=1)
-    centre = np.median(border, axis=1)
-    sigma = 1.4826 * np.median(np.abs(border - centre[:, None]), axis=1)
+    sigma = border_noise(images)
     noise = sigma * (2 * half)  # sqrt of the number of pixels in the box
     return np.asarray(np.divide(signal, noise, out=np.zeros_like(signal), where=noise > 0))
+
+
+def border_noise(images: npt.NDArray[np.float32]) -> FloatArray:
+    """Noise per pixel and band: 1.4826 times the median absolute deviation on the border of each cutout.
+
+    Parameters
+    ----------
+    images : (n, size, size, n_bands) float
+        Cutouts.
+
+    Returns
+    -------
+    (n, n_bands) float
+        In the unit of the pixels.
+    """
+    border = np.concatenate([images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]], axis=1)
+    centre = np.median(border, axis=1)
+    return np.asarray(1.4826 * np.median(np.abs(border - centre[:, None]), axis=1))

@@ -5,8 +5,9 @@ What is computed is computed here; every word and the layout are in `report.html
 
 import base64
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +17,16 @@ from matplotlib.ticker import MaxNLocator
 
 from photoz import __version__, metrics, pdf, plots
 from photoz.errors import InvalidInput
+from photoz.flag_scores import FlagScores, summarise_flags
 from photoz.grid import FloatArray, RedshiftGrid
 from photoz.metrics import Bin, GalaxyScores, Score
+
+Scores = Mapping[str, Score]
+
+OWN = "this model"  # its own variants, such as "this model, not recalibrated", begin so as well
+
+# Figures of many points are pixels inside the page, all others vectors.
+PIXELS = ("scatter", "by_redshift", "by_magnitude", "by_colour")
 
 
 class BinTable(NamedTuple):
@@ -28,7 +37,66 @@ class BinTable(NamedTuple):
     bins: list[Bin]
 
 
-def render_html(
+class Quantity(NamedTuple):
+    """Something to show residuals by: its name among the figures, its label, its (n,) values and their decimals."""
+
+    name: str
+    label: str
+    values: FloatArray
+    decimals: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is known of a set of PDFs, ready to be laid out; made by `make_report`.
+
+    Parameters
+    ----------
+    title, description : str
+        What was evaluated, as plain text.
+    grid : RedshiftGrid
+        The grid.
+    n_galaxies : int
+        How many were evaluated.
+    methods : mapping of str to mapping of str to Score
+        Figures of merit by method; the first is "this model".
+    figures : dict of str to Figure
+        By name: scatter, stacked, panels, pit, qq, coverage, by_redshift, and where there is something to draw them
+        from by_magnitude, by_colour, learning_curve.
+    tables : list of BinTable
+        Figures of merit in bins.
+    flags : list of FlagScores
+        What each flag catches; empty where no flags were given.
+    learning_curve : mapping of int to mapping of str to Score
+        Figures of merit by number of training galaxies; may be empty.
+    """
+
+    title: str
+    description: str
+    grid: RedshiftGrid
+    n_galaxies: int
+    methods: Mapping[str, Scores]
+    figures: dict[str, Figure]
+    tables: list[BinTable]
+    flags: list[FlagScores]
+    learning_curve: Mapping[int, Scores]
+
+    def html(self) -> str:
+        """Lay it out as one HTML page that needs no other file; the same report gives the same page."""
+        return _template().render(
+            vars(self) | {"figures": {name: _uri(name, figure) for name, figure in self.figures.items()}},
+            version=__version__,
+            outlier_cut=metrics.OUTLIER_CUT,
+            n_resamples=metrics.N_RESAMPLES,
+        )
+
+
+def render_html(pdfs: npt.ArrayLike, z_spec: npt.ArrayLike, grid: RedshiftGrid, *, title: str, **details: Any) -> str:
+    """Write the report on PDFs of galaxies whose redshifts are known; parameters and errors are `make_report`'s."""
+    return make_report(pdfs, z_spec, grid, title=title, **details).html()
+
+
+def make_report(
     pdfs: npt.ArrayLike,
     z_spec: npt.ArrayLike,
     grid: RedshiftGrid,
@@ -37,11 +105,15 @@ def render_html(
     description: str = "",
     magnitudes: npt.ArrayLike | None = None,
     magnitude_label: str = "r [mag]",
-    baselines: Mapping[str, Mapping[str, Score]] | None = None,
+    colours: npt.ArrayLike | None = None,
+    colour_label: str = "g − r [mag]",
+    flags: npt.ArrayLike | None = None,
+    learning_curve: Mapping[int, Scores] | None = None,
+    baselines: Mapping[str, Scores] | None = None,
     object_id: npt.ArrayLike | None = None,
     seed: int = 0,
-) -> str:
-    """Write the report on PDFs of galaxies whose redshifts are known.
+) -> Report:
+    """Evaluate PDFs of galaxies whose redshifts are known.
 
     Parameters
     ----------
@@ -53,10 +125,14 @@ def render_html(
         The grid.
     title, description : str
         What was evaluated, as plain text.
-    magnitudes : (n,) array_like of float, optional
-        One magnitude a galaxy; galaxies where it is not finite are left out of what is shown by magnitude.
-    magnitude_label : str
-        Band and unit of the magnitudes.
+    magnitudes, colours : (n,) array_like of float, optional
+        One a galaxy; galaxies where it is not finite are left out of what is shown by it.
+    magnitude_label, colour_label : str
+        Bands and units of these.
+    flags : (n,) array_like of int, optional
+        Bit masks of `estimates.Flag`.
+    learning_curve : mapping of int to mapping of str to Score, optional
+        Figures on these galaxies, by the number of galaxies that such a network was trained on.
     baselines : mapping of str to mapping of str to Score, optional
         Figures of other methods on the same galaxies, by the method's name; any figure may be missing.
     object_id : (n,) array_like of str, optional
@@ -66,39 +142,41 @@ def render_html(
 
     Returns
     -------
-    str
-        HTML that needs no other file; the same input gives the same page.
+    Report
+        With every figure that can be drawn from this.
 
     Raises
     ------
     InvalidPdfs, InvalidRedshifts
         If these cannot be scored.
     InvalidInput
-        If magnitudes or names are not one a galaxy.
+        If magnitudes, colours, flags or names are not one a galaxy.
     """
     pdfs, z_spec = pdf.as_pdfs(pdfs, grid), np.asarray(z_spec, dtype=np.float64)
     names = None if object_id is None else _one_each(np.asarray(object_id).astype(str), len(pdfs), "object_id")
-    values = np.full(len(pdfs), np.nan) if magnitudes is None else np.asarray(magnitudes, dtype=np.float64)
-    known = np.isfinite(_one_each(values, len(pdfs), "magnitudes"))
+    quantities = [
+        Quantity("by_redshift", "true redshift", z_spec, 3),
+        Quantity("by_magnitude", magnitude_label, _values(magnitudes, len(pdfs), "magnitudes"), 2),
+        Quantity("by_colour", colour_label, _values(colours, len(pdfs), "colours"), 2),
+    ]
     galaxies = metrics.galaxy_scores(pdfs, z_spec, grid)
-    scores = metrics.summarise(galaxies, seed=seed)
-    figures = _figures(pdfs, z_spec, grid, galaxies, scores)
-    figures["panels"] = _uri(plots.pdf_panels(pdfs, grid, z_spec, seed=seed, object_id=names), "svg")
-    tables = [_table("true redshift", 3, galaxies, z_spec)]
-    if known.any():
-        figures["by_magnitude"] = _residuals(values[known], galaxies.dz[known], magnitude_label)
-        tables.append(_table(magnitude_label, 2, galaxies.take(known), values[known]))
-    return _template().render(
+    methods = {OWN: metrics.summarise(galaxies, seed=seed), **(baselines or {})}
+    figures = _figures(pdfs, z_spec, grid, methods[OWN])
+    figures["panels"] = plots.pdf_panels(pdfs, grid, z_spec, seed=seed, object_id=names)
+    known = [quantity for quantity in quantities if np.isfinite(quantity.values).any()]
+    figures |= {quantity.name: _residuals(quantity, galaxies) for quantity in known}
+    if learning_curve:
+        figures["learning_curve"] = _learning_curve(learning_curve, methods)
+    return Report(
         title=title,
         description=description,
-        version=__version__,
-        n_galaxies=len(pdfs),
         grid=grid,
-        outlier_cut=metrics.OUTLIER_CUT,
-        n_resamples=metrics.N_RESAMPLES,
-        methods={"this model": scores, **(baselines or {})},
+        n_galaxies=len(pdfs),
+        methods=methods,
         figures=figures,
-        tables=tables,
+        tables=[_table(quantity, galaxies) for quantity in known],
+        flags=[] if flags is None else summarise_flags(galaxies, flags),
+        learning_curve=learning_curve or {},
     )
 
 
@@ -108,32 +186,47 @@ def _one_each(values: npt.NDArray[Any], n: int, name: str) -> npt.NDArray[Any]:
     return values
 
 
-def _figures(
-    pdfs: FloatArray, z_spec: FloatArray, grid: RedshiftGrid, galaxies: GalaxyScores, scores: Mapping[str, Score]
-) -> dict[str, str]:
+def _values(given: npt.ArrayLike | None, n: int, name: str) -> FloatArray:
+    values = np.full(n, np.nan) if given is None else np.asarray(given, dtype=np.float64)
+    return _one_each(values, n, name)
+
+
+def _figures(pdfs: FloatArray, z_spec: FloatArray, grid: RedshiftGrid, scores: Scores) -> dict[str, Figure]:
+    pit = metrics.pit(pdfs, z_spec, grid)
     return {
-        "scatter": _uri(plots.scatter(z_spec, pdf.mean(pdfs, grid), scores=scores), "png"),
-        "stacked": _uri(plots.stacked(pdfs, grid, z_spec), "svg"),
-        "pit": _uri(plots.pit_histogram(metrics.pit(pdfs, z_spec, grid)), "svg"),
-        "coverage": _uri(plots.coverage(pdfs, grid, z_spec), "svg"),
-        "by_redshift": _residuals(z_spec, galaxies.dz, "true redshift"),
+        "scatter": plots.scatter(z_spec, pdf.mean(pdfs, grid), scores=scores),
+        "stacked": plots.stacked(pdfs, grid, z_spec),
+        "pit": plots.pit_histogram(pit),
+        "qq": plots.pit_qq(pit),
+        "coverage": plots.coverage(pdfs, grid, z_spec),
     }
 
 
-def _residuals(values: FloatArray, dz: FloatArray, xlabel: str) -> str:
-    return _uri(plots.residuals(values, dz, xlabel=xlabel), "png")
+def _residuals(quantity: Quantity, galaxies: GalaxyScores) -> Figure:
+    known = np.isfinite(quantity.values)
+    return plots.residuals(quantity.values[known], galaxies.dz[known], xlabel=quantity.label)
 
 
-def _uri(figure: Figure, format: Literal["png", "svg"]) -> str:
-    """Pack a figure as a data URI: vectors where they are few, pixels where points are many."""
-    mime = {"png": "image/png", "svg": "image/svg+xml"}[format]
-    return f"data:{mime};base64,{base64.b64encode(plots.render(figure, format)).decode('ascii')}"
+def _learning_curve(by_size: Mapping[int, Scores], methods: Mapping[str, Scores]) -> Figure:
+    others = {method: found for method, found in methods.items() if not method.startswith(OWN)}
+    return plots.learning_curve(list(by_size), list(by_size.values()), baselines=others)
 
 
-def _table(quantity: str, decimals: int, galaxies: GalaxyScores, values: FloatArray) -> BinTable:
+def _table(quantity: Quantity, galaxies: GalaxyScores) -> BinTable:
     """Summarise in about eight bins with round bounds."""
-    edges = MaxNLocator(8, steps=[1, 2, 2.5, 5, 10]).tick_values(float(values.min()), float(values.max()))
-    return BinTable(quantity, decimals, metrics.summarise_by(galaxies, values, edges))
+    known = np.isfinite(quantity.values)
+    values = quantity.values[known]
+    edges = MaxNLocator(8, steps=[1, 2, 2.5, 5, 10]).tick_values(*plots.shown_range(values))
+    return BinTable(quantity.label, quantity.decimals, metrics.summarise_by(galaxies.take(known), values, edges))
+
+
+def _uri(name: str, figure: Figure) -> str:
+    """Pack a figure as a data URI."""
+    if name in PIXELS:
+        mime, content = "image/png", plots.render(figure, "png")
+    else:
+        mime, content = "image/svg+xml", plots.render(figure, "svg")
+    return f"data:{mime};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def _template() -> Template:

@@ -3,6 +3,7 @@
 Each endpoint decodes, predicts and encodes; all three run in a worker thread, never on the event loop.
 """
 
+import math
 import os
 import sys
 
@@ -18,10 +19,10 @@ from service import decode, encode
 from service.batch import Batch, Labelled, as_batch, as_labelled, unpacked_limit
 from service.call import Call
 from service.check import try_bundle
-from service.engines import load_engine
 from service.errors import OneShape, answered
 from service.inputs import EvaluateInput, FileInput, PredictInput
 from service.pages import pages
+from service.predictor import Predictor
 from service.reports import Reporter
 from service.settings import Settings
 
@@ -36,7 +37,8 @@ class Photoz:
         bundle = ModelBundle.load(settings.bundle)
         self.card = bundle.card
         self.model_label = encode.model_label(bundle.card)
-        self._engine = load_engine(bundle, settings.engine, settings.threads)
+        self._predictor = Predictor(bundle, settings)
+        self._ood_threshold = bundle.card.novelty.threshold if bundle.card.novelty else math.inf
         self._max_rows = settings.max_rows
         self._max_bytes = unpacked_limit(bundle.card, settings.max_rows)
         self._reporter = Reporter(bundle.card.grid, self.model_label, settings.draw_timeout)
@@ -83,18 +85,18 @@ class Photoz:
         arrays = decode.evaluation(call, self._max_bytes)
         labelled = as_labelled(arrays, self.card, self._max_rows)
         source = labelled.source
-        return labelled, self._pdfs(source) if isinstance(source, Batch) else source
-
-    def _pdfs(self, batch: Batch) -> FloatArray:
-        return self._engine.predict_pdfs(batch.images.images, batch.ebv.ebv)
+        return labelled, self._predictor.predict(source).pdfs if isinstance(source, Batch) else source
 
     def _estimate(self, arrays: decode.Arrays, options: contract.PredictOptions) -> estimates.Estimates:
         batch = as_batch(arrays, self.card, self._max_rows)
+        predicted = self._predictor.predict(batch)
         return estimates.from_pdfs(
-            self._pdfs(batch),
+            predicted.pdfs,
             self.card.grid,
             object_id=batch.object_id,
             input_flags=estimates.flag_inputs(batch.images, batch.ebv),
+            ood_score=predicted.ood_score,
+            ood_threshold=self._ood_threshold,
             include_pdf=options.pdf,
         )
 

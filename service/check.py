@@ -7,7 +7,7 @@ import sys
 
 from photoz.bundle import ModelBundle
 from photoz.errors import InvalidBundle, PhotozError
-from service.engines import load_engine
+from service.predictor import Predictor
 from service.settings import ROOT, Settings
 
 
@@ -43,7 +43,7 @@ def main() -> int:
     """Load and predict; what is wrong goes to stdout."""
     try:
         settings = Settings.from_environment()
-        load_engine(ModelBundle.load(settings.bundle), settings.engine, settings.threads)
+        Predictor(ModelBundle.load(settings.bundle), settings)
     except PhotozError as error:
         print(" ".join(str(error).split()))
         return 1

@@ -4,7 +4,8 @@ An engine has one method. Which one runs is decided once, in `load_engine`; noth
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
@@ -15,19 +16,39 @@ import numpy.typing as npt
 from photoz.bundle import Card, EngineRecord, ModelBundle
 from photoz.errors import InvalidBundle, InvalidImages
 from photoz.grid import FloatArray
+from photoz.novelty import FEATURES
 
 Images = npt.NDArray[np.float32]
-Feed = dict[str, npt.NDArray[np.float32]]
+Arrays = dict[str, npt.NDArray[np.float32]]
+Shape = tuple[int | None, ...]
+
+PDF = "pdf"
 
 # Cutouts that go through the network at a time. More are no faster, and 64 keep the memory of the document's network
 # below 1 GB.
 CHUNK = 64
 
 
-class Engine(Protocol):
-    """Whatever predicts PDFs."""
+@dataclass(frozen=True)
+class Output:
+    """What a network says of n cutouts.
 
-    def predict_pdfs(self, images: Images, ebv: npt.NDArray[np.float32]) -> FloatArray:
+    Parameters
+    ----------
+    pdfs : (n, n_bins) float64
+        Probability mass per bin, rows sum to 1, not recalibrated.
+    features : (n, n_features) float32, or None
+        What it saw, if the bundle's `ood_score` needs that.
+    """
+
+    pdfs: FloatArray
+    features: FloatArray | None
+
+
+class Engine(Protocol):
+    """Whatever runs a network."""
+
+    def predict(self, images: Images, ebv: npt.NDArray[np.float32]) -> Output:
         """Predict.
 
         Parameters
@@ -39,8 +60,8 @@ class Engine(Protocol):
 
         Returns
         -------
-        (n, n_bins) float64
-            Probability mass per bin, rows sum to 1.
+        Output
+            Of n rows.
 
         Raises
         ------
@@ -73,17 +94,19 @@ class OpenVinoEngine:
             raise InvalidBundle(f"{bundle.path} holds no file {record.path}, which its card names as {record.name}")
         self._compiled = _compile(bundle.path / record.path, threads)
         inputs = {port.get_any_name(): _extent(port.get_partial_shape()) for port in self._compiled.inputs}
-        outputs = [_extent(port.get_partial_shape()) for port in self._compiled.outputs]
+        self._outputs = _named(self._compiled.outputs)
+        outputs = {name: _extent(port.get_partial_shape()) for name, port in self._outputs.items()}
         _check_network(bundle.card, inputs, outputs)
         self._names = tuple(inputs)
         self._lock = Lock()
 
-    def predict_pdfs(self, images: Images, ebv: npt.NDArray[np.float32]) -> FloatArray:
-        """See `Engine.predict_pdfs`."""
+    def predict(self, images: Images, ebv: npt.NDArray[np.float32]) -> Output:
+        """See `Engine.predict`."""
         return _predict_in_chunks(self._infer, self._names, self._lock, images, ebv)
 
-    def _infer(self, feed: Feed) -> npt.NDArray[np.generic]:
-        return np.asarray(self._compiled(feed)[0])
+    def _infer(self, feed: Arrays) -> Arrays:
+        answer = self._compiled(feed)
+        return {name: np.array(answer[port]) for name, port in self._outputs.items()}
 
 
 class KerasEngine:
@@ -101,18 +124,22 @@ class KerasEngine:
     """
 
     def __init__(self, bundle: ModelBundle) -> None:
-        self._model = _load_keras(bundle.keras_path)
-        inputs = {tensor.name: tuple(tensor.shape) for tensor in self._model.inputs}
-        _check_network(bundle.card, inputs, [tuple(tensor.shape) for tensor in self._model.outputs])
+        model = _load_keras(bundle.keras_path)
+        inputs = {tensor.name: tuple(tensor.shape) for tensor in model.inputs}
+        outputs = {PDF: model.output}
+        if bundle.card.novelty and bundle.card.novelty.n_features:
+            outputs |= {layer.name: layer.output for layer in model.layers if layer.name == FEATURES}
+        _check_network(bundle.card, inputs, {name: tuple(tensor.shape) for name, tensor in outputs.items()})
+        self._model = type(model)(model.inputs, outputs)
         self._names = tuple(inputs)
         self._lock = Lock()
 
-    def predict_pdfs(self, images: Images, ebv: npt.NDArray[np.float32]) -> FloatArray:
-        """See `Engine.predict_pdfs`."""
+    def predict(self, images: Images, ebv: npt.NDArray[np.float32]) -> Output:
+        """See `Engine.predict`."""
         return _predict_in_chunks(self._infer, self._names, self._lock, images, ebv)
 
-    def _infer(self, feed: Feed) -> npt.NDArray[np.generic]:
-        return np.asarray(self._model.predict_on_batch(feed))
+    def _infer(self, feed: Arrays) -> Arrays:
+        return {name: np.asarray(values) for name, values in self._model.predict_on_batch(feed).items()}
 
 
 def load_engine(bundle: ModelBundle, preference: str = "auto", threads: int = 1) -> Engine:
@@ -144,7 +171,7 @@ def load_engine(bundle: ModelBundle, preference: str = "auto", threads: int = 1)
         engine: Engine = KerasEngine(bundle)
     else:
         engine = OpenVinoEngine(bundle, record, threads)
-    engine.predict_pdfs(np.ones((1, *bundle.card.image.shape), np.float32), np.zeros(1, np.float32))
+    engine.predict(np.ones((1, *bundle.card.image.shape), np.float32), np.zeros(1, np.float32))
     return engine
 
 
@@ -188,37 +215,43 @@ def _load_keras(path: Path) -> Any:
         raise InvalidBundle(f"Keras cannot read {path}: {error}") from error
 
 
-def _check_network(
-    card: Card, inputs: dict[str, tuple[int | None, ...]], outputs: list[tuple[int | None, ...]]
-) -> None:
+def _named(ports: list[Any]) -> dict[str, Any]:
+    """Name the outputs of a compiled network; the only one is the PDF, whatever it is called."""
+    return {PDF: ports[0]} if len(ports) == 1 else {port.get_any_name(): port for port in ports}
+
+
+def _check_network(card: Card, inputs: dict[str, Shape], outputs: dict[str, Shape]) -> None:
     """Compare what a network takes and gives with what its card says; axis 0 is the number of cutouts."""
-    expected: dict[str, tuple[int, ...]] = {"images": card.image.shape}
+    takes: dict[str, tuple[int, ...]] = {"images": card.image.shape}
     if card.inputs.ebv:
-        expected["ebv"] = (1,)
+        takes["ebv"] = (1,)
+    gives = {PDF: (card.grid.n_bins,)}
+    if card.novelty and card.novelty.n_features:
+        gives[FEATURES] = (card.novelty.n_features,)
     found = {name: shape[1:] for name, shape in inputs.items()}
-    if found != expected:
-        raise InvalidBundle(f"the network of {card.name} takes {found}; its card says {expected}")
-    if [shape[1:] for shape in outputs] != [(card.grid.n_bins,)]:
-        raise InvalidBundle(
-            f"the network of {card.name} gives {outputs}; its card says {card.grid.n_bins} bins of redshift"
-        )
+    if found != takes:
+        raise InvalidBundle(f"the network of {card.name} takes {found}; its card says {takes}")
+    found = {name: shape[1:] for name, shape in outputs.items()}
+    if {name: found.get(name) for name in gives} != gives:
+        raise InvalidBundle(f"the network of {card.name} gives {found}; its card says {gives}")
 
 
 def _predict_in_chunks(
-    infer: Callable[[Feed], npt.NDArray[np.generic]],
+    infer: Callable[[Arrays], Mapping[str, npt.NDArray[np.float32]]],
     names: tuple[str, ...],
     lock: Lock,
     images: Images,
     ebv: npt.NDArray[np.float32],
-) -> FloatArray:
+) -> Output:
     """Run the network on a few cutouts at a time; the lock is let go between, so that small requests slip in."""
-    pdfs = []
+    answers = []
     for start in range(0, len(images), CHUNK):
         rows = slice(start, start + CHUNK)
         feed = {"images": images[rows], "ebv": ebv[rows, np.newaxis]}
         with lock:
-            pdfs.append(infer({name: feed[name] for name in names}))
-    return _normalised(np.concatenate(pdfs).astype(np.float64))
+            answers.append(infer({name: feed[name] for name in names}))
+    joined = {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+    return Output(_normalised(joined[PDF].astype(np.float64)), joined.get(FEATURES))
 
 
 def _normalised(pdfs: FloatArray) -> FloatArray:

@@ -29,6 +29,8 @@ class Settings:
         Threads of the network (PHOTOZ_THREADS); without it, the CPUs that this process may use.
     max_rows : int
         Galaxies that one request may carry (PHOTOZ_MAX_ROWS).
+    calibration : bool
+        Whether PDFs are recalibrated as the bundle says (PHOTOZ_CALIBRATION, "on" or "off").
     draw_timeout : float
         Seconds that scores, a plot or a report may take (PHOTOZ_DRAW_TIMEOUT).
     """
@@ -37,6 +39,7 @@ class Settings:
     engine: str = "auto"
     threads: int = 1
     max_rows: int = 4096
+    calibration: bool = True
     draw_timeout: float = 60.0
 
     @classmethod
@@ -71,6 +74,7 @@ class Settings:
             engine=read("PHOTOZ_ENGINE", cls.engine, _engine),
             threads=read("PHOTOZ_THREADS", available_cpus(), _positive_int),
             max_rows=read("PHOTOZ_MAX_ROWS", cls.max_rows, _positive_int),
+            calibration=read("PHOTOZ_CALIBRATION", cls.calibration, _switch),
             draw_timeout=read("PHOTOZ_DRAW_TIMEOUT", cls.draw_timeout, _positive_float),
         )
 
@@ -85,6 +89,12 @@ def _engine(text: str) -> str:
     if text not in ENGINES:
         raise ValueError(f"expected one of {', '.join(ENGINES)}")
     return text
+
+
+def _switch(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise ValueError("expected on or off")
+    return text == "on"
 
 
 def _positive_int(text: str) -> int:

@@ -3,6 +3,8 @@
 Each takes dereddened colours and a magnitude, from the catalogue or measured on the cutouts, and gives a Gaussian PDF.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 from scipy.stats import norm
 from sklearn.ensemble import HistGradientBoostingRegressor
@@ -22,6 +24,17 @@ CLIP = 3.0  # neighbours beyond so many sigma are left out and the plane is fitt
 RIDGE = 1e-9  # keeps the equations solvable where neighbours coincide
 MIN_SIGMA = 1e-3
 CHUNK = 512
+
+# What `training.sample` keeps of the shape of each galaxy that it drew.
+SHAPE_COLUMNS = (
+    "half_light_radius",
+    "axis_ratio",
+    "position_angle",
+    "bulge_fraction",
+    "offset",
+    "fwhm",
+    "sky_sigma",
+)
 
 
 def baseline_scores(
@@ -50,39 +63,83 @@ def baseline_scores(
     known = np.flatnonzero(usable & np.isin(cutouts.column("split"), (TRAIN, VALIDATION)))
     test = np.flatnonzero(usable & (cutouts.column("split") == TEST))
     scores = {}
-    for source, magnitudes in _photometries(cutouts, spec, ebv).items():
-        features = colours_and_magnitude(magnitudes)
+    for source, magnitudes in _photometries(cutouts, np.concatenate([known, test]), spec, ebv).items():
+        features, wanted = np.split(colours_and_magnitude(magnitudes), [len(known)])
         for method, predict in METHODS.items():
-            z_phot, sigma = predict(features[known], z_spec[known], features[test])
+            z_phot, sigma = predict(features, z_spec[known], wanted)
             pdfs = gaussian_pdfs(z_phot, sigma, grid)
             scores[f"{method}, {source}"] = summarise(galaxy_scores(pdfs, z_spec[test], grid))
     return scores
 
 
-def _photometries(cutouts: Cutouts, spec: ImageSpec, ebv: FloatArray) -> dict[str, FloatArray]:
-    """Dereddened magnitudes (n, n_bands) of all galaxies, by their source."""
+def _photometries(cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv: FloatArray) -> dict[str, FloatArray]:
+    """Dereddened magnitudes (m, n_bands) of some galaxies, by their source."""
     found = {}
     if "magnitudes" in cutouts.columns:
-        found["catalogue photometry"] = cutouts.columns["magnitudes"] - spec.extinction * ebv[:, None]
-    found["aperture fluxes of the cutouts"] = aperture_magnitudes(cutouts, spec, ebv)
+        found["catalogue photometry"] = cutouts.columns["magnitudes"][rows] - spec.extinction * ebv[rows, None]
+    found["aperture fluxes of the cutouts"] = aperture_magnitudes(cutouts, rows, spec, ebv)
+    if all(name in cutouts.columns for name in SHAPE_COLUMNS):
+        found["true-profile fluxes of the cutouts"] = profile_magnitudes(cutouts, rows, spec, ebv)
     return found
 
 
-def aperture_magnitudes(cutouts: Cutouts, spec: ImageSpec, ebv: FloatArray) -> FloatArray:
-    """Dereddened asinh magnitudes under a Gaussian of an eighth of the side, shape (n, n_bands)."""
+def profile_magnitudes(cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv: FloatArray) -> FloatArray:
+    """Dereddened asinh magnitudes of fluxes under each galaxy's true profile: the limit that its photons allow.
+
+    The flux that fits a known profile best is the sum of the pixels under it. Neighbours are not taken out.
+
+    Parameters
+    ----------
+    cutouts : Cutouts
+        Rendered, with the shapes that they were drawn with; n galaxies.
+    rows : (m,) int
+        Which of them.
+    spec : ImageSpec
+        What the images are.
+    ebv : (n,) float64
+        Reddening, finite.
+
+    Returns
+    -------
+    (m, n_bands) float64
+        Magnitudes.
+    """
+    measured = [_fit_profiles(cutouts, some, spec) for some in _chunks(rows, "fit profiles")]
+    fluxes, noise = (np.concatenate(part) for part in zip(*measured, strict=True))
+    return asinh_magnitudes(deredden(fluxes, ebv[rows], spec), np.median(noise, axis=0))
+
+
+def _fit_profiles(cutouts: Cutouts, rows: IntArray, spec: ImageSpec) -> tuple[FloatArray, FloatArray]:
+    """Fluxes under the true profiles and their noise from the sky, each (m, n_bands)."""
+    from training.galaxies import Galaxies  # needs GalSim, as the drawing of the cutouts did
+    from training.render import render
+
+    shapes = {name: cutouts.columns[name][rows] for name in SHAPE_COLUMNS}
+    profiles = render(Galaxies(fluxes=np.ones((len(rows), len(spec.bands))), **shapes), spec).astype(np.float64)
+    square = (profiles**2).sum(axis=(1, 2))
+    images = as_image_batch(cutouts.read_images(rows), spec).images
+    return (profiles * images).sum(axis=(1, 2)) / square, shapes["sky_sigma"] / np.sqrt(square)
+
+
+def aperture_magnitudes(cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv: FloatArray) -> FloatArray:
+    """Dereddened asinh magnitudes of some galaxies under a Gaussian of an eighth of the side, shape (m, n_bands)."""
     weight = gaussian_aperture(spec.size, REFERENCE_SIGMA * spec.size)
-    chunks = np.array_split(np.arange(len(cutouts)), -(-len(cutouts) // CHUNK))
-    batches = [_measure_rows(cutouts, rows, spec, weight) for rows in tqdm(chunks, desc="measure", leave=False)]
-    fluxes = np.concatenate([fluxes for fluxes, _ in batches])
-    noise = np.median([noise for _, noise in batches], axis=0) * np.sqrt((weight**2).sum())
-    return asinh_magnitudes(deredden(fluxes, ebv, spec), noise)
+    measured = [_sum_apertures(cutouts, some, spec, weight) for some in _chunks(rows, "sum apertures")]
+    fluxes = np.concatenate([fluxes for fluxes, _ in measured])
+    noise = np.median([noise for _, noise in measured], axis=0) * np.sqrt((weight**2).sum())
+    return asinh_magnitudes(deredden(fluxes, ebv[rows], spec), noise)
 
 
-def _measure_rows(
+def _sum_apertures(
     cutouts: Cutouts, rows: IntArray, spec: ImageSpec, weight: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
+    """Fluxes (m, n_bands) under a weight, and the noise of a pixel (n_bands,)."""
     images = as_image_batch(cutouts.read_images(rows), spec).images
     return measure(images, weight), sky_noise(images)
+
+
+def _chunks(rows: IntArray, what: str) -> Iterable[IntArray]:
+    return tqdm(np.array_split(rows, -(-len(rows) // CHUNK)), desc=what, unit="chunk", leave=False)
 
 
 def colours_and_magnitude(magnitudes: FloatArray) -> FloatArray:

@@ -39,10 +39,11 @@ class Keeper(keras.callbacks.Callback):
         self._agree_on_settings()
 
     def _agree_on_settings(self) -> None:
-        path, wanted = self.run / "settings.json", json.dumps(asdict(self.settings), indent=2)
-        if self._folder.exists() and path.read_text() != wanted:
+        path, wanted = self.run / "settings.json", asdict(self.settings)
+        # A run of before a setting was there had what is now its default.
+        if self._folder.exists() and {**asdict(Settings()), **json.loads(path.read_text())} != wanted:
             raise InvalidDataset(f"{self.run} was begun with other settings: resume with those in {path}")
-        _write_text(path, wanted)
+        _write_text(path, json.dumps(wanted, indent=2))
 
     def restore(self, model: keras.Model) -> int:
         """Bring a compiled model to the state of the checkpoint; return the number of epochs that it has seen."""

@@ -1,6 +1,7 @@
 """The command line of training. Heavy libraries are imported by the command that needs them, so that help is quick."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -8,6 +9,7 @@ import click
 from photoz.errors import PhotozError
 from photoz.grid import SDSS_GRID, RedshiftGrid
 from photoz.images import SDSS_IMAGES, ImageSpec
+from training.settings import BY_ARCHITECTURE, PRESETS
 
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 ANY_PATH = click.Path(path_type=Path)
@@ -26,14 +28,32 @@ class _Commands(click.Group):
             raise click.ClickException(str(error)) from error
 
 
+def _valid(reader: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    """Make a callback that lets a text pass if that function of `training.rows` can read it."""
+
+    def check(ctx: click.Context, param: click.Parameter, text: str | None) -> str | None:
+        from training import rows
+
+        try:
+            if text:
+                getattr(rows, reader)(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
+        return text
+
+    return check
+
+
 @click.group(cls=_Commands, context_settings={"show_default": True, "max_content_width": 110})
 def main() -> None:
     r"""Make a sample, train a network on it, and see how good it is.
 
     \b
       python -m training sample       draw cutouts of galaxies with known redshifts
+      python -m training convert      write the published cube as HDF5, if it is compressed
       python -m training train        train a network and write its model bundle
       python -m training evaluate     score a bundle beside catalogue methods
+      python -m training learning-curve  train on fewer galaxies to see what more would bring
 
     Each command explains itself with --help.
     """
@@ -92,27 +112,47 @@ def sample(
 
 
 @main.command()
-@click.option("--data", type=EXISTING_FILE, default=DATA, help="Cutouts with z_spec: .h5, .npz.")
+@click.argument("source", type=EXISTING_FILE)
+@click.argument("target", type=ANY_PATH)
+def convert(source: Path, target: Path) -> None:
+    """Write the published cube SOURCE (.npz with `cube` and `labels`) as TARGET (.h5), a few cutouts at a time.
+
+    Needed only if the cube is compressed: one that is not is read where it lies.
+    """
+    from training.convert import convert_cube
+
+    click.echo(f"{target}: {convert_cube(source, target)} cutouts")
+
+
+@main.command()
+@click.option("--data", type=EXISTING_FILE, default=DATA, help="Cutouts with z_spec: .h5, .npz; or the published cube.")
 @click.option(
     "--bundle", type=ANY_PATH, default=BUNDLE, help="Where the model bundle goes; its last part is the model's name."
 )
 @click.option("--run", type=ANY_PATH, help="Folder of checkpoint, logs and report.  [default: runs/NAME]")
 @click.option("--resume", is_flag=True, help="Go on from the run's checkpoint, if there is one.")
 @click.option(
-    "--architecture", type=click.Choice(["compact", "inception"]), default="compact", help="Ours, or the document's."
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    help="A whole recipe: the document's, or that of Pasquet et al. 2019 with its selection, split and six seeds.",
+)
+@click.option(
+    "--architecture",
+    type=click.Choice(list(BY_ARCHITECTURE)),
+    help="Ours, the document's, or Pasquet's.  [default: by preset, or compact]",
 )
 @click.option(
     "--objective",
     type=click.Choice(["crps", "one-hot"]),
-    help="CRPS with soft labels, or one-hot cross-entropy.  [default: by architecture]",
+    help="CRPS with soft labels, or one-hot cross-entropy.  [default: by recipe]",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), help="Images a step.  [default: by architecture]")
-@click.option("--epochs", type=click.IntRange(min=1), help="At most so many passes.  [default: by architecture]")
-@click.option("--learning-rate", type=float, help="At its highest.  [default: by architecture]")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Images a step.  [default: by recipe]")
+@click.option("--epochs", type=click.IntRange(min=1), help="At most so many passes.  [default: by recipe]")
+@click.option("--learning-rate", type=float, help="At its highest.  [default: by recipe]")
 @click.option(
     "--patience",
     type=click.IntRange(min=1),
-    help="Epochs without progress before it stops.  [default: by architecture]",
+    help="Epochs without progress before it stops.  [default: by recipe]",
 )
 @click.option("--z-max", default=SDSS_GRID.z_max, help="Upper end of the redshift grid.")
 @click.option("--n-bins", default=SDSS_GRID.n_bins, help="Bins of the redshift grid.")
@@ -120,6 +160,22 @@ def sample(
 @click.option("--pixel-scale", default=SDSS_IMAGES.pixel_scale, help="Arcsec per pixel, if --bands is given.")
 @click.option("--unit", default=SDSS_IMAGES.unit, help="Unit of the pixels, if --bands is given.")
 @click.option("--seed", default=0)
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    help="Networks to train, with seeds from --seed on, whose PDFs are averaged.  [default: by recipe, or 1]",
+)
+@click.option(
+    "--select",
+    callback=_valid("conditions"),
+    help="Galaxies to use, such as 'dered_petro_r<=17.8,z_spec<=0.4'; any column.  [default: by recipe, or all]",
+)
+@click.option(
+    "--split",
+    "shares",
+    callback=_valid("parse_shares"),
+    help="Shares to train, validate and test on, such as 0.7,0.1,0.2.  [default: by recipe, or what the file says]",
+)
 def train(
     data: Path,
     bundle: Path,
@@ -130,18 +186,17 @@ def train(
     bands: str | None,
     pixel_scale: float,
     unit: str,
-    architecture: str,
     **recipe: object,
 ) -> None:
     """Train a network on cutouts and write its model bundle, with its scores on galaxies that it has not seen.
 
     A run that was killed goes on with --resume. A file without a column `split` is split here: a fifth to test on, a
-    tenth of the rest to validate.
+    tenth of the rest to validate. docs/training.md is the guide.
     """
     from training.pipeline import train_bundle
     from training.settings import settings_for
 
-    settings = settings_for(architecture, **{name: value for name, value in recipe.items() if value is not None})
+    settings = settings_for(**{name: value for name, value in recipe.items() if value is not None})
     spec = _spec(data, bands, pixel_scale, unit) if bands else None
     grid = RedshiftGrid(z_max, n_bins)
     made = train_bundle(data, spec, grid, settings, run or RUNS / bundle.name, bundle, resume=resume)
@@ -151,8 +206,9 @@ def train(
 @main.command()
 @click.argument("bundle", type=ANY_PATH, default=BUNDLE)
 @click.argument("data", type=EXISTING_FILE, default=DATA)
-@click.option("--out", type=ANY_PATH, help="Folder of metrics.json and report.html.  [default: reports/NAME]")
-def evaluate(bundle: Path, data: Path, out: Path | None) -> None:
+@click.option("--out", type=ANY_PATH, help="Folder of metrics.json, report.html, figures/.  [default: reports/NAME]")
+@click.option("--calibration/--no-calibration", default=True, help="Recalibrate the PDFs as the bundle says, or not.")
+def evaluate(bundle: Path, data: Path, out: Path | None, calibration: bool) -> None:
     """Score BUNDLE on the test galaxies of DATA, beside catalogue methods on the very same galaxies."""
     from photoz.bundle import ModelBundle
     from training.evaluation import table
@@ -160,9 +216,32 @@ def evaluate(bundle: Path, data: Path, out: Path | None) -> None:
 
     loaded = ModelBundle.load(bundle)
     folder = out or REPORTS / loaded.card.name
-    evaluation = evaluate_bundle(loaded, data, folder)
+    evaluation = evaluate_bundle(loaded, data, folder, recalibrate=calibration)
     click.echo(table(evaluation.scores))
-    click.echo(f"{folder}: metrics.json, report.html ({len(evaluation.rows)} galaxies)")
+    click.echo(f"{folder}: metrics.json, report.html, figures ({len(evaluation.rows)} galaxies)")
+
+
+@main.command("learning-curve")
+@click.option("--data", type=EXISTING_FILE, default=DATA, help="Cutouts with z_spec.")
+@click.option("--run", type=ANY_PATH, default=RUNS / "learning-curve", help="Folder of the runs and of the result.")
+@click.option("--architecture", type=click.Choice(list(BY_ARCHITECTURE)), default="compact", help="What to train.")
+@click.option("--size", "sizes", type=click.IntRange(min=1), multiple=True, help="Training galaxies; may be repeated.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Images a step.  [default: by recipe]")
+@click.option("--epochs", type=click.IntRange(min=1), help="Passes over all galaxies.  [default: by recipe]")
+@click.option("--patience", type=click.IntRange(min=1), help="Epochs without progress.  [default: by recipe]")
+@click.option("--seed", default=0)
+def learning_curve(data: Path, run: Path, sizes: tuple[int, ...], **recipe: object) -> None:
+    """Train on samples of growing size, 500 to 8,000 without --size, and score each on the same test galaxies.
+
+    A curve that was killed goes on where it stopped. `evaluate` shows it from runs/learning-curve.
+    """
+    from training.learning_curve import RESULT, SIZES
+    from training.learning_curve import learning_curve as run_curve
+    from training.settings import settings_for
+
+    settings = settings_for(**{name: value for name, value in recipe.items() if value is not None})
+    points = run_curve(data, None, SDSS_GRID, settings, run, sizes or SIZES)
+    click.echo(f"{run / RESULT}: {len(points)} networks")
 
 
 def _bands(text: str) -> tuple[str, ...]:

@@ -1,25 +1,39 @@
 """How good a model is on galaxies that it has not seen, beside catalogue methods on the very same ones."""
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import properscoring
 
-from photoz import pdf
+from photoz import calibration as recalibration
+from photoz import novelty as novelties
+from photoz import pdf, plots
 from photoz.bundle import Card
+from photoz.calibration import Calibration
 from photoz.datasets import TEST, Cutouts
+from photoz.estimates import flag_inputs, from_pdfs
 from photoz.grid import FloatArray, IntArray, RedshiftGrid
-from photoz.images import ImageSpec, as_ebv_batch
+from photoz.images import EbvBatch, ImageSpec, as_ebv_batch, as_image_batch
 from photoz.metrics import Score, galaxy_scores, summarise
-from photoz.report import render_html
+from photoz.novelty import Novelty
+from photoz.report import Report, make_report
 from training.baselines import baseline_scores
-from training.predict import predict_pdfs
+from training.predict import BATCH_SIZE, predict_pdfs, predict_views
 from training.rows import usable_rows
 
 MODEL = "this model"
+NOT_RECALIBRATED = "this model, not recalibrated"
+
+FORMATS = ("png", "svg", "pdf")
+
+# Where `learning-curve` leaves its scores unless told otherwise, and a report looks for them.
+LEARNING_CURVE = Path("runs/learning-curve/learning-curve.json")
 
 
 @dataclass(frozen=True)
@@ -36,16 +50,27 @@ class Evaluation:
         Method -> figure -> Score; the model comes first, under "this model".
     crps_gaussian : float
         Mean CRPS of the Gaussians with the PDFs' means and standard deviations: what the PDFs add beyond those.
+    flags : (n,) int
+        What each galaxy's input and PDF raised: bit masks of `estimates.Flag`.
     """
 
     pdfs: FloatArray
     rows: IntArray
     scores: dict[str, dict[str, Score]]
     crps_gaussian: float
+    flags: IntArray
 
 
 def evaluate(
-    model: keras.Model, cutouts: Cutouts, spec: ImageSpec, grid: RedshiftGrid, ebv_assumed: float
+    model: keras.Model,
+    cutouts: Cutouts,
+    spec: ImageSpec,
+    grid: RedshiftGrid,
+    ebv_assumed: float,
+    *,
+    calibration: Calibration | None = None,
+    novelty: Novelty | None = None,
+    ood_threshold: float = np.inf,
 ) -> Evaluation:
     """Score a model and the catalogue methods on the test galaxies.
 
@@ -61,6 +86,12 @@ def evaluate(
         The bins of the model.
     ebv_assumed : float
         What stands in for an unknown E(B-V).
+    calibration : Calibration, optional
+        Of the PDFs; the scores without it are then given too.
+    novelty : dict of str to Part, optional
+        What the training images look like, for the flag OUT_OF_DISTRIBUTION.
+    ood_threshold : float
+        Above which score that is raised.
 
     Returns
     -------
@@ -74,15 +105,40 @@ def evaluate(
     """
     rows = usable_rows(cutouts, grid, TEST)
     z_spec = cutouts.column("z_spec")[rows]
-    pdfs = predict_pdfs(model, cutouts, rows, spec, ebv_assumed)
+    raw = predict_pdfs(model, cutouts, rows, spec, ebv_assumed)
+    pdfs = recalibration.apply(raw, calibration)
     ebv = as_ebv_batch(cutouts.columns.get("ebv"), len(cutouts), ebv_assumed).ebv.astype(np.float64)
-    scores = {MODEL: summarise(galaxy_scores(pdfs, z_spec, grid)), **baseline_scores(cutouts, spec, grid, ebv)}
+    scores = {MODEL: summarise(galaxy_scores(pdfs, z_spec, grid))}
+    if calibration:
+        scores[NOT_RECALIBRATED] = summarise(galaxy_scores(raw, z_spec, grid))
+    scores |= baseline_scores(cutouts, spec, grid, ebv)
     gaussian = properscoring.crps_gaussian(z_spec, pdf.mean(pdfs, grid), pdf.std(pdfs, grid))
-    return Evaluation(pdfs, rows, scores, float(gaussian.mean()))
+    ood_score = novelty and novelties.score(novelty, predict_views(model, cutouts, rows, spec, ebv_assumed))
+    raised = input_flags(cutouts, rows, spec)
+    flags = from_pdfs(pdfs, grid, input_flags=raised, ood_score=ood_score, ood_threshold=ood_threshold).flags
+    return Evaluation(pdfs, rows, scores, float(gaussian.mean()), flags)
 
 
-def write_report(evaluation: Evaluation, cutouts: Cutouts, card: Card, folder: Path) -> None:
-    """Write an evaluation as metrics.json and report.html.
+def input_flags(cutouts: Cutouts, rows: IntArray, spec: ImageSpec) -> IntArray:
+    """Return the flags that the inputs of some rows raise, shape (n,), a batch of images in memory at a time."""
+    ebv = as_ebv_batch(cutouts.columns.get("ebv"), len(cutouts), 0.0)
+    flags = np.zeros(len(rows), np.int32)
+    for start in range(0, len(rows), BATCH_SIZE):
+        batch = rows[start : start + BATCH_SIZE]
+        images = as_image_batch(cutouts.read_images(batch), spec)
+        flags[start : start + BATCH_SIZE] = flag_inputs(images, EbvBatch(ebv.ebv[batch], ebv.assumed[batch]))
+    return flags
+
+
+def galaxies_digest(cutouts: Cutouts, rows: IntArray) -> str:
+    """Tell one set of galaxies from another: the sha256 of their redshifts in order."""
+    return hashlib.sha256(np.asarray(cutouts.column("z_spec")[rows], dtype="<f8").tobytes()).hexdigest()
+
+
+def write_report(
+    evaluation: Evaluation, cutouts: Cutouts, card: Card, folder: Path, learning_curve: Path = LEARNING_CURVE
+) -> None:
+    """Write an evaluation as metrics.json, report.html and figures/NAME.png, .svg and .pdf.
 
     Parameters
     ----------
@@ -94,35 +150,81 @@ def write_report(evaluation: Evaluation, cutouts: Cutouts, card: Card, folder: P
         Of the model.
     folder : Path
         Made if need be.
+    learning_curve : Path
+        Scores by training size, from `python -m training learning-curve`; shown if the file is there and was made with
+        the same architecture on the same test galaxies.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    report = _report(evaluation, cutouts, card, _read_curve(learning_curve, card, evaluation, cutouts))
     content = {
         "model": f"{card.name} {card.version}",
         "data": cutouts.provenance,
         "n_galaxies": len(evaluation.rows),
         "crps_gaussian": evaluation.crps_gaussian,
-        "scores": {method: {k: asdict(v) for k, v in found.items()} for method, found in evaluation.scores.items()},
+        "scores": {method: as_numbers(found) for method, found in evaluation.scores.items()},
+        "bins": {table.quantity: [asdict(found) for found in table.bins] for table in report.tables},
+        "flags": [{**row._asdict(), "scores": as_numbers(row.scores)} for row in report.flags],
+        "learning_curve": {str(n): as_numbers(found) for n, found in report.learning_curve.items()},
     }
     (folder / "metrics.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    (folder / "report.html").write_text(_html(evaluation, cutouts, card), encoding="utf-8")
+    (folder / "report.html").write_text(report.html(), encoding="utf-8")
+    for name, figure in report.figures.items():
+        for format in FORMATS:
+            (folder / "figures" / f"{name}.{format}").write_bytes(plots.render(figure, format))
 
 
-def _html(evaluation: Evaluation, cutouts: Cutouts, card: Card) -> str:
+def as_numbers(scores: Mapping[str, Score]) -> dict[str, dict[str, float]]:
+    """Return scores as JSON takes them: figure -> value and error."""
+    return {figure: asdict(score) for figure, score in scores.items()}
+
+
+def _read_curve(path: Path, card: Card, evaluation: Evaluation, cutouts: Cutouts) -> dict[int, dict[str, Score]]:
+    if not path.is_file():
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))
+    is_same = (card.architecture.name, galaxies_digest(cutouts, evaluation.rows))
+    if (found["settings"]["architecture"], found["test_galaxies"]) != is_same:
+        return {}
+    return {
+        point["n_train"]: {figure: Score(**score) for figure, score in point["scores"].items()}
+        for point in found["points"]
+    }
+
+
+def _report(
+    evaluation: Evaluation, cutouts: Cutouts, card: Card, learning_curve: Mapping[int, Mapping[str, Score]]
+) -> Report:
     rows = evaluation.rows
-    middle = len(card.image.bands) // 2
-    magnitudes = cutouts.columns.get("magnitudes")
     names = cutouts.columns.get("object_id")
-    return render_html(
+    return make_report(
         evaluation.pdfs,
         cutouts.column("z_spec")[rows],
         card.grid,
         title=f"{card.name} {card.version}",
         description=f"{len(rows)} test galaxies; {cutouts.provenance or 'no provenance given'}.",
-        magnitudes=None if magnitudes is None else magnitudes[rows, middle],
-        magnitude_label=f"{card.image.bands[middle]} [mag]",
+        **_photometry(cutouts, rows, card),
+        flags=evaluation.flags,
+        learning_curve=learning_curve,
         baselines={method: found for method, found in evaluation.scores.items() if method != MODEL},
         object_id=None if names is None else names[rows],
     )
+
+
+def _photometry(cutouts: Cutouts, rows: IntArray, card: Card) -> dict[str, Any]:
+    """Magnitude in the middle band and the colour g - r, or of the first two bands; dereddened where that is known."""
+    bands = card.image.bands
+    if "magnitudes" not in cutouts.columns:
+        return {}
+    extinction = card.image.extinction
+    ebv = as_ebv_batch(cutouts.columns.get("ebv"), len(cutouts), card.inputs.ebv_assumed).ebv[rows]
+    magnitudes = cutouts.columns["magnitudes"][rows] - extinction * ebv[:, np.newaxis]
+    prefix = "dereddened " if extinction.all() else ""
+    found = {"magnitudes": magnitudes[:, len(bands) // 2], "magnitude_label": f"{prefix}{bands[len(bands) // 2]} [mag]"}
+    if len(bands) > 1:
+        blue, red = ("g", "r") if {"g", "r"} <= set(bands) else bands[:2]
+        found["colours"] = magnitudes[:, bands.index(blue)] - magnitudes[:, bands.index(red)]
+        found["colour_label"] = f"{prefix}{blue} − {red} [mag]"
+    return found
 
 
 def table(scores: dict[str, dict[str, Score]]) -> str:

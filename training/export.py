@@ -12,6 +12,8 @@ from photoz import pdf
 from photoz.bundle import EngineRecord
 from photoz.errors import InvalidBundle
 from photoz.grid import RedshiftGrid
+from photoz.novelty import FEATURES
+from training.predict import features
 
 # Largest difference of z_mean that a compiled network of the same precision may show.
 TOLERANCE = 1e-3
@@ -27,7 +29,8 @@ def export_openvino(
     Parameters
     ----------
     model : keras.Model
-        With inputs named `images` and perhaps `ebv`.
+        With inputs named `images` and perhaps `ebv`. If it has a layer "features", the copy gives those too: its
+        outputs are then named "pdf" and "features".
     folder : Path
         The bundle to be; the files go to `openvino/` inside.
     grid : RedshiftGrid
@@ -47,7 +50,7 @@ def export_openvino(
     """
     path = folder / OPENVINO_PATH
     with tempfile.TemporaryDirectory() as scratch:
-        model.export(scratch, format="tf_saved_model", verbose=False)
+        _with_features(model).export(scratch, format="tf_saved_model", verbose=False)
         compiled = _openvino().convert_model(scratch)
     # Weights stay float32: halved ones were seen to move z_mean.
     _openvino().save_model(compiled, path, compress_to_fp16=False)
@@ -64,6 +67,11 @@ def export_openvino(
     )
 
 
+def _with_features(model: keras.Model) -> keras.Model:
+    found = features(model)
+    return model if found is None else keras.Model(model.inputs, {"pdf": model.output, FEATURES: found})
+
+
 def _openvino() -> Any:
     """Import OpenVINO without the part of it that reports each import to Google Analytics."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -76,6 +84,7 @@ def _compare(model: keras.Model, path: Path, grid: RedshiftGrid, inputs: dict[st
     named = {tensor.name: inputs[tensor.name] for tensor in model.inputs}
     # The default precision is bfloat16 where the processor has it, which is neither the same answers nor safe.
     network = _openvino().Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    ours = network(named)[0].astype(np.float64)
+    answer = network(named)
+    ours = np.asarray(answer["pdf"] if len(network.outputs) > 1 else answer[0], dtype=np.float64)
     theirs = model.predict_on_batch(named).astype(np.float64)
     return float(np.max(np.abs(pdf.mean(ours, grid) - pdf.mean(theirs, grid))))

@@ -16,11 +16,8 @@ from training.checkpoint import Keeper
 from training.objectives import objective
 from training.pixel_statistics import PixelStatistics, pixel_statistics
 from training.rows import usable_rows
-from training.settings import Settings
+from training.settings import SCHEDULES, Settings
 
-EMA_MOMENTUM = 0.995
-WEIGHT_DECAY = 1e-3
-CLIP_NORM = 1.0
 WARM_UP_EPOCHS = 2
 
 
@@ -92,7 +89,7 @@ def fit(
             validation_data=Batches(cutouts, validation, spec, target, **common),
             initial_epoch=first_epoch,
             epochs=settings.epochs,
-            callbacks=[keras.callbacks.SwapEMAWeights(), keeper, keras.callbacks.TensorBoard(run / "tensorboard")],
+            callbacks=[*_averaging(settings), keeper, keras.callbacks.TensorBoard(run / "tensorboard")],
         )
     best = architectures.build(settings.architecture, spec, grid, statistics)
     best.set_weights(keeper.best_weights)
@@ -107,15 +104,39 @@ def _constants(cutouts: Cutouts, train: IntArray, spec: ImageSpec) -> tuple[floa
     return ebv_assumed, pixel_statistics(cutouts, filled, train, spec)
 
 
+def _averaging(settings: Settings) -> list[keras.callbacks.Callback]:
+    """Validate with the averaged weights, where there are such."""
+    return [keras.callbacks.SwapEMAWeights()] if settings.ema_momentum else []
+
+
 def _optimizer(settings: Settings, steps: int) -> keras.optimizers.Optimizer:
+    return keras.optimizers.AdamW(
+        _schedule(settings, steps),
+        weight_decay=settings.weight_decay,
+        clipnorm=settings.clip_norm or None,
+        use_ema=bool(settings.ema_momentum),
+        ema_momentum=settings.ema_momentum or 0.99,  # an unused one has to be a valid one
+    )
+
+
+def _schedule(settings: Settings, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    rate = settings.learning_rate
+    match settings.schedule:
+        case "cosine":
+            return _warm_up_and_cosine(settings, steps)
+        case "constant":
+            return rate
+        case "halfway-fifth":
+            return keras.optimizers.schedules.PiecewiseConstantDecay([settings.epochs * steps // 2], [rate, rate / 5])
+    raise ValueError(f"expected one of {', '.join(SCHEDULES)}, got {settings.schedule!r}")
+
+
+def _warm_up_and_cosine(settings: Settings, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
     warm_up = min(WARM_UP_EPOCHS, max(settings.epochs - 1, 0)) * steps
-    schedule = keras.optimizers.schedules.CosineDecay(
+    return keras.optimizers.schedules.CosineDecay(
         0.0 if warm_up else settings.learning_rate,
         max(settings.epochs * steps - warm_up, 1),
         alpha=0.01,
         warmup_target=settings.learning_rate if warm_up else None,
         warmup_steps=warm_up,
-    )
-    return keras.optimizers.AdamW(
-        schedule, weight_decay=WEIGHT_DECAY, clipnorm=CLIP_NORM, use_ema=True, ema_momentum=EMA_MOMENTUM
     )

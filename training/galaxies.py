@@ -4,12 +4,12 @@ Sizes and shapes follow from the apparent magnitude and colour and from chance a
 the pixels carry no more about it than the real photometry does.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from photoz.grid import FloatArray
-from photoz.images import ImageSpec
+from photoz.grid import FloatArray, IntArray
+from photoz.images import SDSS_IMAGES, ImageSpec
 from training.catalogue import ZERO_POINT
 
 
@@ -32,19 +32,25 @@ class Observation:
     electrons: float
 
 
-# fwhm: medians of the SDSS imaging (DR7 seeing, u to z). sky_sigma: the sky and dark variance of psField files times
-# the nanomaggies per count of photoObj; the r frame of run 1000 has 0.037. electrons: gain / nanomaggies per count from
-# the same files.
+# fwhm: medians of the SDSS imaging, u to z. electrons: gain / nanomaggies per count of psField and photoObj files.
+# sky_sigma: within the range of those files (u 0.047 to 0.072, g 0.025 to 0.035, r 0.037 to 0.045), and such that
+# fluxes under the true profile have the errors that the catalogue itself gives for these galaxies, which a test holds.
 SDSS_OBSERVATIONS = {
-    "u": Observation(1.53, 0.064, 226.0),
-    "g": Observation(1.44, 0.028, 1240.0),
-    "r": Observation(1.32, 0.043, 988.0),
-    "i": Observation(1.26, 0.064, 706.0),
-    "z": Observation(1.29, 0.200, 146.0),
+    "u": Observation(1.53, 0.053, 226.0),
+    "g": Observation(1.44, 0.026, 1240.0),
+    "r": Observation(1.32, 0.042, 988.0),
+    "i": Observation(1.26, 0.066, 706.0),
+    "z": Observation(1.29, 0.208, 146.0),
 }
 
 # Scatter of seeing and sky noise from field to field (natural logarithm).
 FIELD_SCATTER = 0.1
+
+# Objects down to magnitude 21 or so by chance in a cutout of 25 arcsec, how much fainter they are than the sample's
+# galaxies (more of them at the faint end), and how near they come to the centre in units of the side.
+NEIGHBOURS = 0.5
+NEIGHBOUR_MAGNITUDES = (1.0, 5.0)
+NEIGHBOUR_DISTANCE = 0.2
 
 
 @dataclass(frozen=True)
@@ -103,14 +109,14 @@ def draw_galaxies(fluxes: FloatArray, spec: ImageSpec, rng: np.random.Generator)
 
     Notes
     -----
-    The median size falls from 2.0 arcsec at magnitude 17 by 0.15 dex a magnitude, roughly as in the SDSS Main Galaxy
+    The median size falls from 1.7 arcsec at magnitude 17 by 0.15 dex a magnitude, roughly as in the SDSS Main Galaxy
     Sample; redder galaxies get more bulge.
     """
     n = len(fluxes)
     observations = [SDSS_OBSERVATIONS[band] for band in spec.bands]
     magnitude = ZERO_POINT - 2.5 * np.log10(fluxes[:, len(spec.bands) // 2])
     colour = 2.5 * np.log10(fluxes[:, len(spec.bands) // 2] / fluxes[:, 0])
-    log_radius = 0.30 - 0.15 * (magnitude - 17.0) + 0.18 * rng.standard_normal(n)
+    log_radius = 0.23 - 0.15 * (magnitude - 17.0) + 0.18 * rng.standard_normal(n)
     cos_inclination = rng.uniform(size=n)
     thickness = 0.25
     return Galaxies(
@@ -127,3 +133,38 @@ def draw_galaxies(fluxes: FloatArray, spec: ImageSpec, rng: np.random.Generator)
 
 def _scattered(medians: list[float], n: int, rng: np.random.Generator) -> FloatArray:
     return np.array(medians) * np.exp(FIELD_SCATTER * rng.standard_normal((n, len(medians))))
+
+
+def draw_neighbours(fluxes: FloatArray, spec: ImageSpec, rng: np.random.Generator) -> tuple[IntArray, Galaxies]:
+    """Draw other objects that stand by chance in the cutouts of some galaxies.
+
+    Parameters
+    ----------
+    fluxes : (n, n_bands) float64
+        Of the galaxies themselves. Neighbours have the colours of others of them, so that they tell nothing about the
+        galaxy in the centre.
+    spec : ImageSpec
+        Its bands must be of SDSS's.
+    rng : numpy.random.Generator
+        Source of chance.
+
+    Returns
+    -------
+    rows : (m,) int
+        In whose cutout each neighbour stands.
+    neighbours : Galaxies
+        m objects, one to five magnitudes fainter than the galaxy that lends its colours; half of them are points.
+    """
+    counts = rng.poisson(NEIGHBOURS * (spec.size / SDSS_IMAGES.size) ** 2, len(fluxes))
+    rows = np.repeat(np.arange(len(fluxes)), counts)
+    fainter = NEIGHBOUR_MAGNITUDES[0] + np.diff(NEIGHBOUR_MAGNITUDES) * np.sqrt(rng.uniform(size=len(rows)))
+    lent = fluxes[rng.integers(0, len(fluxes), len(rows))]
+    neighbours = draw_galaxies(lent * 10.0 ** (-0.4 * fainter[:, None]), spec, rng)
+    angle = rng.uniform(0.0, 2.0 * np.pi, len(rows))
+    distance = spec.size * rng.uniform(NEIGHBOUR_DISTANCE, 0.5, len(rows))
+    is_point = rng.uniform(size=len(rows)) < 0.5
+    return rows, replace(
+        neighbours,
+        half_light_radius=np.where(is_point, 0.05, neighbours.half_light_radius),
+        offset=np.stack([distance * np.cos(angle), distance * np.sin(angle)], axis=1),
+    )

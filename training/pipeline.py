@@ -1,20 +1,37 @@
-"""From a file of cutouts to a model bundle with its scores: fit, evaluate, export, seal."""
+"""From a file of cutouts to a model bundle with its scores: fit, calibrate, evaluate, export, seal."""
 
 import tempfile
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from photoz.bundle import KERAS_NAME, Architecture, Card, EngineRecord, Inputs, ModelBundle, TestRecord, TrainingRecord
-from photoz.datasets import TRAIN, Cutouts, open_cutouts
+import numpy as np
+
+from photoz import novelty as novelties
+from photoz.bundle import (
+    KERAS_NAME,
+    NOVELTY_NAME,
+    Architecture,
+    CalibrationRecord,
+    Card,
+    EngineRecord,
+    Inputs,
+    ModelBundle,
+    TestRecord,
+    TrainingRecord,
+)
+from photoz.datasets import TRAIN, VALIDATION, Cutouts, open_cutouts
 from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
 from training import architectures, provenance
+from training.calibrate import calibrate
+from training.ensemble import fit_ensemble
 from training.evaluation import Evaluation, evaluate, table, write_report
 from training.export import export_openvino
-from training.fit import Fitted, fit
-from training.predict import network_inputs
-from training.rows import with_split
+from training.fit import Fitted
+from training.novelty import learn_novelty
+from training.predict import network_inputs, predict_pdfs
+from training.rows import usable_rows, with_split
 from training.settings import Settings
 
 N_EXPORT_CHECK = 256
@@ -50,18 +67,30 @@ def train_bundle(
         The new bundle.
     """
     with open_cutouts(data) as opened:
-        cutouts = with_split(opened)
+        cutouts = with_split(opened, settings.select, settings.shares)
         spec = spec or cutouts.spec or ImageSpec(size=cutouts.images.shape[1])
-        fitted = fit(cutouts, spec, grid, settings, run, resume=resume)
-        evaluation = evaluate(fitted.model, cutouts, spec, grid, fitted.ebv_assumed)
+        fitted = fit_ensemble(cutouts, spec, grid, settings, run, resume=resume)
+        model, ebv_assumed = fitted.model, fitted.ebv_assumed
+        calibration = _calibration(fitted, cutouts, spec, grid)
+        novelty, record = learn_novelty(model, cutouts, spec, grid, ebv_assumed)
+        learned = {"calibration": calibration.parameters, "novelty": novelty, "ood_threshold": record.threshold}
+        evaluation = evaluate(model, cutouts, spec, grid, ebv_assumed, **learned)
         with tempfile.TemporaryDirectory() as scratch:
-            fitted.model.save(Path(scratch) / KERAS_NAME)
+            model.save(Path(scratch) / KERAS_NAME)
+            novelties.save(novelty, Path(scratch) / NOVELTY_NAME)
             engine = _export(fitted, cutouts, spec, grid, Path(scratch))
             card = _card(path.name, data, cutouts, spec, grid, settings, fitted, evaluation, engine)
+            card = card.model_copy(update={"calibration": calibration, "novelty": record})
             bundle = ModelBundle.write(path, card, scratch)
         write_report(evaluation, cutouts, bundle.card, run / REPORT_FOLDER)
     print(table(evaluation.scores))
     return bundle
+
+
+def _calibration(fitted: Fitted, cutouts: Cutouts, spec: ImageSpec, grid: RedshiftGrid) -> CalibrationRecord:
+    rows = usable_rows(cutouts, grid, VALIDATION)
+    pdfs = predict_pdfs(fitted.model, cutouts, rows, spec, fitted.ebv_assumed)
+    return calibrate(pdfs, cutouts.column("z_spec")[rows], grid)
 
 
 def _export(fitted: Fitted, cutouts: Cutouts, spec: ImageSpec, grid: RedshiftGrid, folder: Path) -> EngineRecord:
@@ -107,7 +136,7 @@ def _card(
     )
 
 
-def evaluate_bundle(bundle: ModelBundle, data: Path, folder: Path) -> Evaluation:
+def evaluate_bundle(bundle: ModelBundle, data: Path, folder: Path, *, recalibrate: bool = True) -> Evaluation:
     """Score a bundle's Keras model on the test galaxies of a file and write the report.
 
     Parameters
@@ -118,6 +147,8 @@ def evaluate_bundle(bundle: ModelBundle, data: Path, folder: Path) -> Evaluation
         File of cutouts with z_spec; without a split, all galaxies are tested on.
     folder : Path
         Where metrics.json and report.html go.
+    recalibrate : bool
+        Apply the calibration of the bundle.
 
     Returns
     -------
@@ -129,7 +160,18 @@ def evaluate_bundle(bundle: ModelBundle, data: Path, folder: Path) -> Evaluation
     card = bundle.card
     model = keras.models.load_model(bundle.keras_path, compile=False, safe_mode=True)
     with open_cutouts(data) as opened:
-        cutouts = with_split(opened)
-        evaluation = evaluate(model, cutouts, card.image, card.grid, card.inputs.ebv_assumed)
+        # A file without a split of its own is split as for training, or the model would be tested on what it knows.
+        recipe = {} if "split" in opened.columns else card.training.hyper_parameters
+        cutouts = with_split(opened, recipe.get("select", ""), recipe.get("shares", ""))
+        evaluation = evaluate(
+            model,
+            cutouts,
+            card.image,
+            card.grid,
+            card.inputs.ebv_assumed,
+            calibration=bundle.calibration if recalibrate else None,
+            novelty=novelties.load(bundle.novelty_path) if card.novelty else None,
+            ood_threshold=card.novelty.threshold if card.novelty else np.inf,
+        )
         write_report(evaluation, cutouts, card, folder)
     return evaluation

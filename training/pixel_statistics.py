@@ -25,7 +25,7 @@ class PixelStatistics:
     noise : (n_bands,) float64
         1.4826 times the median absolute deviation of the border pixels: the noise of the sky.
     magnitude_mean, magnitude_std : (n_bands,) float64
-        Of the asinh magnitudes in the reference aperture.
+        Of the asinh magnitudes in the reference aperture, whose weights have unit norm.
     colour_mean, colour_std : (n_bands - 1,) float64
         Of the differences between neighbouring bands.
     """
@@ -59,7 +59,8 @@ def pixel_statistics(cutouts: Cutouts, ebv: FloatArray, rows: IntArray, spec: Im
     rows = rows[:: max(1, len(rows) // N_GALAXIES)]
     sample = as_image_batch(cutouts.read_images(rows), spec).images.astype(np.float64)
     noise = sky_noise(sample)
-    fluxes = measure(sample, gaussian_aperture(spec.size, REFERENCE_SIGMA * spec.size))
+    weight = gaussian_aperture(spec.size, REFERENCE_SIGMA * spec.size)
+    fluxes = measure(sample, weight / np.linalg.norm(weight))
     magnitudes = asinh_magnitudes(fluxes * 10.0 ** (0.4 * spec.extinction * ebv[rows, None]), noise)
     colours = magnitudes[:, :-1] - magnitudes[:, 1:]
     return PixelStatistics(noise, magnitudes.mean(0), magnitudes.std(0) + 1e-3, colours.mean(0), colours.std(0) + 1e-3)

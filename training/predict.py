@@ -1,9 +1,12 @@
 """PDFs of many cutouts from a Keras network, streamed from disk."""
 
+from collections.abc import Iterator
+
 import keras
 import numpy as np
 from tqdm import tqdm
 
+from photoz import novelty
 from photoz.datasets import Cutouts
 from photoz.grid import FloatArray, IntArray
 from photoz.images import ImageSpec, as_ebv_batch, as_image_batch
@@ -34,12 +37,44 @@ def predict_pdfs(
     (n, n_bins) float64
         Probability mass per bin, rows sum to 1.
     """
-    pdfs = []
-    for start in tqdm(range(0, len(rows), BATCH_SIZE), desc="predict", unit="batch", leave=False):
-        inputs = network_inputs(cutouts, rows[start : start + BATCH_SIZE], spec, ebv_assumed)
-        pdfs.append(model.predict_on_batch({tensor.name: inputs[tensor.name] for tensor in model.inputs}))
+    batches = _batches(cutouts, rows, spec, ebv_assumed)
+    pdfs = [model.predict_on_batch({tensor.name: inputs[tensor.name] for tensor in model.inputs}) for inputs in batches]
     stacked = np.concatenate(pdfs).astype(np.float64)
     return np.asarray(stacked / stacked.sum(axis=1, keepdims=True))
+
+
+def predict_views(
+    model: keras.Model, cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv_assumed: float
+) -> dict[str, FloatArray]:
+    """Look at some cutouts as `photoz.novelty.views` does, with the features of the network where it has any.
+
+    Parameters
+    ----------
+    model, cutouts, rows, spec, ebv_assumed
+        As for `predict_pdfs`.
+
+    Returns
+    -------
+    dict of str to (n, p) float64
+        The parts by name.
+    """
+    layer = features(model)
+    network = None if layer is None else keras.Model(model.inputs, layer)
+    seen = []
+    for inputs in _batches(cutouts, rows, spec, ebv_assumed):
+        found = network and network.predict_on_batch({tensor.name: inputs[tensor.name] for tensor in model.inputs})
+        seen.append(novelty.views(inputs["images"], found))
+    return {name: np.concatenate([part[name] for part in seen]) for name in seen[0]}
+
+
+def features(model: keras.Model) -> keras.KerasTensor | None:
+    """Return the output of the layer "features" of a network; None where it has none."""
+    return next((layer.output for layer in model.layers if layer.name == novelty.FEATURES), None)
+
+
+def _batches(cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv_assumed: float) -> Iterator[dict[str, np.ndarray]]:
+    for start in tqdm(range(0, len(rows), BATCH_SIZE), desc="predict", unit="batch", leave=False):
+        yield network_inputs(cutouts, rows[start : start + BATCH_SIZE], spec, ebv_assumed)
 
 
 def network_inputs(cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv_assumed: float) -> dict[str, np.ndarray]:

@@ -1,20 +1,37 @@
 """Which galaxies are trained, validated and tested on."""
 
+import operator
+import re
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from photoz.datasets import TEST, TRAIN, VALIDATION, Cutouts
 from photoz.errors import InvalidDataset
-from photoz.grid import IntArray, RedshiftGrid
+from photoz.grid import BoolArray, IntArray, RedshiftGrid
 
 SPLIT_SEED = 0
 VALIDATION_FRACTION = 0.1  # of the galaxies that are not tested on
 TEST_FRACTION = 0.2
 
+UNUSED = ""  # the split of a galaxy that was not selected
 
-def split(n: int, n_test: int, seed: int = SPLIT_SEED) -> npt.NDArray[np.str_]:
+OPERATORS: dict[str, Callable[[Any, float], Any]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+CONDITION = re.compile(r"\s*(\w+)\s*(<=|>=|==|<|>)\s*([-+\d.eE]+)\s*")
+
+Condition = tuple[str, str, float]  # column, operator, number
+
+
+def split(n: int, n_test: int, seed: int = SPLIT_SEED, n_validation: int | None = None) -> npt.NDArray[np.str_]:
     """Assign galaxies to train, validation and test at random.
 
     Parameters
@@ -22,9 +39,11 @@ def split(n: int, n_test: int, seed: int = SPLIT_SEED) -> npt.NDArray[np.str_]:
     n : int
         Number of galaxies.
     n_test : int
-        The last ones of the permutation are tested on; of the others, the last tenth validates.
+        The last ones of the permutation are tested on.
     seed : int
         Of the permutation.
+    n_validation : int, optional
+        The ones before those validate; by default a tenth of what is not tested on.
 
     Returns
     -------
@@ -32,19 +51,113 @@ def split(n: int, n_test: int, seed: int = SPLIT_SEED) -> npt.NDArray[np.str_]:
         The split of each galaxy.
     """
     order = np.random.default_rng(seed).permutation(n)
-    n_validation = round(VALIDATION_FRACTION * (n - n_test))
+    n_validation = round(VALIDATION_FRACTION * (n - n_test)) if n_validation is None else n_validation
     labels = np.full(n, TRAIN, dtype=f"<U{len(VALIDATION)}")
     labels[order[n - n_test - n_validation : n - n_test]] = VALIDATION
     labels[order[n - n_test :]] = TEST
     return labels
 
 
-def with_split(cutouts: Cutouts) -> Cutouts:
-    """Return cutouts that have a split: their own, or a fifth to test on and a tenth of the rest to validate."""
-    if "split" in cutouts.columns:
+def with_split(cutouts: Cutouts, select: str = "", shares: str = "") -> Cutouts:
+    """Return cutouts that have a split.
+
+    Parameters
+    ----------
+    cutouts : Cutouts
+        With the columns that `select` names.
+    select : str
+        Conditions as for `conditions`; galaxies that do not meet them are in no split.
+    shares : str
+        As for `parse_shares`. Without, the split is the cutouts' own, or a fifth to test on and a tenth of the rest to
+        validate.
+
+    Returns
+    -------
+    Cutouts
+        The same images with a column `split`.
+
+    Raises
+    ------
+    InvalidDataset
+        If a column is missing, or no galaxy meets the conditions.
+    """
+    if not select and not shares and "split" in cutouts.columns:
         return cutouts
-    n = len(cutouts)
-    return replace(cutouts, columns={**cutouts.columns, "split": split(n, round(TEST_FRACTION * n))})
+    selected = _selected(cutouts, select)
+    if "split" in cutouts.columns and not shares:
+        labels = np.where(selected, cutouts.column("split"), UNUSED)
+    else:
+        labels = np.full(len(cutouts), UNUSED, dtype=f"<U{len(VALIDATION)}")
+        labels[selected] = _new_split(int(selected.sum()), shares)
+    return replace(cutouts, columns={**cutouts.columns, "split": labels})
+
+
+def _selected(cutouts: Cutouts, select: str) -> BoolArray:
+    selected = np.ones(len(cutouts), dtype=bool)
+    for column, comparison, number in conditions(select):
+        selected &= OPERATORS[comparison](cutouts.column(column), number)  # a comparison with NaN is false
+    if not selected.any():
+        raise InvalidDataset(f"none of {len(cutouts)} galaxies meets {select}")
+    return selected
+
+
+def _new_split(n: int, shares: str) -> npt.NDArray[np.str_]:
+    if not shares:
+        return split(n, round(TEST_FRACTION * n))
+    train, validation, test = parse_shares(shares)
+    scale = n / (train + validation + test)
+    return split(n, round(scale * test), n_validation=round(scale * validation))
+
+
+def conditions(text: str) -> list[Condition]:
+    """Read conditions such as "dered_petro_r<=17.8,z_spec<=0.4".
+
+    Parameters
+    ----------
+    text : str
+        Column, one of < <= == >= >, and a number; separated by commas.
+
+    Returns
+    -------
+    list of (str, str, float)
+        Column, operator, number.
+
+    Raises
+    ------
+    ValueError
+        If it reads otherwise.
+    """
+    matches = [CONDITION.fullmatch(part) for part in text.split(",") if part]
+    if not all(matches):
+        raise ValueError(f"expected conditions such as dered_petro_r<=17.8,z_spec<=0.4, got {text!r}")
+    return [(found[1], found[2], float(found[3])) for found in matches if found]
+
+
+def parse_shares(text: str) -> tuple[float, float, float]:
+    """Read shares of train, validation and test such as "393219,20000,103305" or "0.7,0.1,0.2".
+
+    Parameters
+    ----------
+    text : str
+        Three numbers above 0, separated by commas.
+
+    Returns
+    -------
+    train, validation, test : float
+        As given: only their proportion counts.
+
+    Raises
+    ------
+    ValueError
+        If it reads otherwise.
+    """
+    try:
+        train, validation, test = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"expected three numbers such as 0.7,0.1,0.2, got {text!r}") from None
+    if not min(train, validation, test) > 0:
+        raise ValueError(f"expected three numbers above 0, got {text!r}")
+    return train, validation, test
 
 
 def usable_rows(cutouts: Cutouts, grid: RedshiftGrid, split: str) -> IntArray:

@@ -13,7 +13,7 @@ from photoz.errors import InvalidDataset
 from photoz.grid import FloatArray
 from photoz.images import ImageSpec
 from training.catalogue import Catalogue
-from training.galaxies import SDSS_OBSERVATIONS, draw_galaxies
+from training.galaxies import SDSS_OBSERVATIONS, draw_galaxies, draw_neighbours
 from training.render import add_noise, render, render_with_galsim
 
 # Galaxies drawn by one task. It is also the unit of the random streams, so that a sample does not depend on the cores.
@@ -78,7 +78,11 @@ def _draw(task: tuple[FloatArray, ImageSpec, np.random.SeedSequence, str]) -> tu
     fluxes, spec, stream, renderer = task
     rng = np.random.default_rng(stream)
     galaxies = draw_galaxies(fluxes, spec, rng)
-    return add_noise(RENDERERS[renderer](galaxies, spec), galaxies, spec, rng), galaxies.columns()
+    rows, neighbours = draw_neighbours(fluxes, spec, rng)
+    stamps = RENDERERS[renderer](galaxies, spec)
+    np.add.at(stamps, rows, RENDERERS[renderer](neighbours, spec))
+    columns = {**galaxies.columns(), "n_neighbours": np.bincount(rows, minlength=len(galaxies))}
+    return add_noise(stamps, galaxies, spec, rng), columns
 
 
 def _catalogue_columns(catalogue: Catalogue) -> dict[str, np.ndarray]:

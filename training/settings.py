@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+SCHEDULES = ("cosine", "constant", "halfway-fifth")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -11,39 +13,80 @@ class Settings:
     Parameters
     ----------
     architecture : str
-        "compact" or "inception".
+        "compact", "inception" or "pasquet".
     objective : str
         "crps" or "one-hot".
     batch_size, epochs : int
         Images a step, and at most so many passes.
     learning_rate : float
-        At its highest: it warms up over two epochs and falls as a cosine.
+        At its highest.
     patience : int
         Epochs without a better validation loss before the run stops.
     seed : int
         Of everything.
+    schedule : str
+        "cosine": the rate warms up over two epochs and falls as a cosine. "constant": it stays. "halfway-fifth": it is
+        divided by five after half of the steps.
+    weight_decay : float
+        Of AdamW; 0 is Adam.
+    clip_norm : float
+        Largest norm of a gradient; 0 for any.
+    ema_momentum : float
+        Of the average of the weights over the last steps, which is what is kept; 0 keeps the weights themselves.
+    seeds : int
+        Networks whose PDFs are averaged, trained with this seed, the next one and so on.
+    select : str
+        Conditions on columns that a galaxy has to meet, such as "dered_petro_r<=17.8,z_spec<=0.4"; "" for none.
+    shares : str
+        Galaxies to train, validate and test on, such as "393219,20000,103305": that many, or in that proportion if
+        there are more or fewer; "" for the split of the file.
     """
 
     architecture: str = "compact"
     objective: str = "crps"
     batch_size: int = 64
-    epochs: int = 50
+    epochs: int = 24
     learning_rate: float = 2e-3
-    patience: int = 20
+    patience: int = 24
     seed: int = 0
+    schedule: str = "cosine"
+    weight_decay: float = 1e-3
+    clip_norm: float = 1.0
+    ema_momentum: float = 0.995
+    seeds: int = 1
+    select: str = ""
+    shares: str = ""
 
 
-# The document's own recipe for its network: 20 epochs of batches of 32 with Adam's usual rate, one-hot, no early stop.
+# The document's epochs, batches and rate for its network, one-hot, no early stop; with our schedule.
 DOCUMENT = Settings("inception", "one-hot", batch_size=32, epochs=20, learning_rate=1e-3, patience=20)
 
+# Adam as the document has it: a constant rate and nothing else.
+PLAIN_ADAM: dict[str, Any] = {"schedule": "constant", "weight_decay": 0.0, "clip_norm": 0.0, "ema_momentum": 0.0}
 
-def settings_for(architecture: str, **changes: Any) -> Settings:
-    """Return the recipe of an architecture, with changes.
+# Pasquet et al. 2019. docs/training.md says where each number comes from.
+PASQUET = replace(
+    Settings("pasquet", "one-hot", batch_size=128, epochs=39, learning_rate=1e-4, patience=39),
+    **{**PLAIN_ADAM, "schedule": "halfway-fifth"},
+)
+
+BY_ARCHITECTURE = {"compact": Settings(), "inception": DOCUMENT, "pasquet": PASQUET}
+
+PRESETS = {
+    "document": replace(DOCUMENT, **PLAIN_ADAM),
+    "pasquet2019": replace(PASQUET, seeds=6, select="dered_petro_r<=17.8,z_spec<=0.4", shares="393219,20000,103305"),
+}
+
+
+def settings_for(architecture: str | None = None, preset: str | None = None, **changes: Any) -> Settings:
+    """Return a recipe, with changes.
 
     Parameters
     ----------
-    architecture : str
-        "compact" or "inception".
+    architecture : str, optional
+        "compact", "inception" or "pasquet"; without, that of the preset, or "compact".
+    preset : str, optional
+        One of `PRESETS`; without, the recipe of the architecture.
     **changes
         Fields of `Settings` that shall be other than usual.
 
@@ -52,4 +95,6 @@ def settings_for(architecture: str, **changes: Any) -> Settings:
     Settings
         The recipe.
     """
-    return replace(DOCUMENT if architecture == "inception" else Settings(architecture), **changes)
+    if preset is None:
+        return replace(BY_ARCHITECTURE[architecture or "compact"], **changes)
+    return replace(PRESETS[preset], **({"architecture": architecture} if architecture else {}), **changes)

@@ -37,7 +37,8 @@ def _metadata(wheel):
 
 def test_the_wheel_holds_the_core_and_the_client_whole_and_nothing_else(wheel):
     held = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    core = {f"photoz/{path.name}" for path in (ROOT / "photoz").iterdir() if path.suffix in (".py", ".html")}
+    files = (path for path in (ROOT / "photoz").rglob("*") if path.suffix in (".py", ".html"))
+    core = {path.relative_to(ROOT).as_posix() for path in files}
     client_files = (ROOT / "clients" / "python" / "photoz_client").glob("*.py")
     client = {f"photoz_client/{path.name}" for path in client_files}
     assert held == core | client | {"photoz/py.typed", "photoz_client/py.typed"}

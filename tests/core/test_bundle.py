@@ -7,6 +7,7 @@ import pytest
 
 from photoz import bundle
 from photoz.bundle import Card, ModelBundle
+from photoz.calibration import Calibration
 from photoz.errors import InvalidBundle
 from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
@@ -102,6 +103,37 @@ def test_a_missing_file_is_refused(written):
 def test_an_extra_file_is_refused(written):
     (written.path / "openvino" / "other.bin").touch()
     assert "does not list: openvino/other.bin" in refusal(written.path)
+
+
+def later_fields():
+    return {
+        "calibration": bundle.CalibrationRecord(
+            parameters=Calibration(1.1, 0.9), n_galaxies=2, scores={"before": {"bias": Score(1e-4, 2e-4)}}
+        ),
+        "novelty": bundle.NoveltyRecord(threshold=1.02, false_alarms=0.01, n_features=3),
+    }
+
+
+def test_calibration_and_novelty_come_back_and_are_sealed(source, tmp_path):
+    (source / "novelty.npz").write_bytes(b"arrays")
+    written = ModelBundle.write(tmp_path / "new", card_with(**later_fields()), source)
+    loaded = ModelBundle.load(written.path)
+    assert loaded == written
+    assert loaded.calibration == Calibration(1.1, 0.9, 1.0)
+    edit(written, lambda card: card["novelty"].update(threshold=9.0))
+    assert "changed after the bundle was sealed" in refusal(written.path)
+
+
+def test_a_bundle_from_before_calibration_still_loads(written):
+    edit(written, lambda card: [card.pop(name) for name in later_fields()])
+    loaded = ModelBundle.load(written.path)
+    assert loaded.calibration is None
+    assert loaded.card.novelty is None
+
+
+def test_a_card_that_speaks_of_novelty_needs_its_arrays(source, tmp_path):
+    with pytest.raises(InvalidBundle, match=r"lacks novelty\.npz"):
+        ModelBundle.write(tmp_path / "new", card_with(**later_fields()), source)
 
 
 EDITS = {

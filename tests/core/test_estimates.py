@@ -79,6 +79,14 @@ def test_flags_of_the_input_are_added_to_those_of_the_pdf(gaussian_pdfs):
     assert table.flags.tolist() == [0, Flag.LOW_SNR | Flag.EDGE_MASS]
 
 
+def test_a_score_above_the_threshold_is_flagged_and_an_unknown_one_is_not(gaussian_pdfs):
+    pdfs, scores = gaussian_pdfs(np.full(4, 0.2), 0.01), np.array([0.5, 1.0, 1.1, np.nan])
+    table = estimates.from_pdfs(pdfs, SDSS_GRID, ood_score=scores, ood_threshold=1.0)
+    assert table.flags.tolist() == [0, 0, Flag.OUT_OF_DISTRIBUTION, 0]
+    np.testing.assert_array_equal(table.ood_score, scores)
+    assert not estimates.from_pdfs(pdfs, SDSS_GRID).flags.any()
+
+
 def bright(n, seed=3):
     images = np.random.default_rng(seed).normal(0, 1, (n, *SPEC.shape))
     images[:, 6:10, 6:10] += 20.0

@@ -2,9 +2,13 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from scipy.stats import binomtest, kstwobign
 
 from photoz import metrics, pdf, plots
 from photoz.grid import SDSS_GRID, RedshiftGrid
+from photoz.metrics import Score
+from photoz.plots.calibration import KS_68, KS_95
+from photoz.plots.dependence import wilson_interval
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +31,7 @@ def every_figure(pdfs, z_spec):
         "scatter": plots.scatter(z_spec, z_phot),
         "panels": plots.pdf_panels(pdfs, SDSS_GRID, z_spec),
         "pit": plots.pit_histogram(metrics.pit(pdfs, z_spec, SDSS_GRID)),
+        "qq": plots.pit_qq(metrics.pit(pdfs, z_spec, SDSS_GRID)),
         "coverage": plots.coverage(pdfs, SDSS_GRID, z_spec),
         "residuals": plots.residuals(z_spec, metrics.residuals(z_phot, z_spec), xlabel="true redshift"),
         "stacked": plots.stacked(pdfs, SDSS_GRID, z_spec),
@@ -58,6 +63,12 @@ def test_the_same_figure_gives_the_same_bytes(sample, format, magic):
     assert first.startswith(magic)
     assert first == second
     assert b"20" + b"26-" not in first
+
+
+def test_a_pdf_holds_no_type_3_fonts(sample):
+    drawn = plots.render(plots.scatter(sample(9)[1], sample(9)[1]), "pdf")
+    assert b"/Type0" in drawn
+    assert b"/Type3" not in drawn
 
 
 def test_the_scatter_plot_says_how_good_the_redshifts_are(sample):
@@ -181,6 +192,29 @@ def test_the_pit_histogram_is_a_density_about_1(rng):
     assert values == pytest.approx(1.0, abs=4 * np.sqrt(19 / 4000))
 
 
+def test_the_qq_plot_of_calibrated_pdfs_stays_inside_its_bands_and_that_of_narrow_ones_leaves_them(rng):
+    def differences(pit):
+        (curve,) = [line for line in plots.pit_qq(pit).axes[1].lines if line.get_linestyle() == "-"]
+        return curve.get_ydata()
+
+    reach = KS_95 / np.sqrt(4000)
+    assert np.abs(differences(rng.random(4000))).max() < reach
+    narrow = differences(rng.beta(0.5, 0.5, 4000))  # the truth in the tails
+    assert narrow.min() < -reach
+    assert narrow.max() > reach
+
+
+def test_the_qq_plot_has_quantiles_on_both_axes():
+    pit = np.array([0.9, 0.1, 0.3, 0.7])
+    (curve,) = [line for line in plots.pit_qq(pit).axes[0].lines if line.get_linestyle() == "-"]
+    np.testing.assert_array_equal(curve.get_xdata(), [0.125, 0.375, 0.625, 0.875])
+    np.testing.assert_array_equal(curve.get_ydata(), [0.1, 0.3, 0.7, 0.9])
+
+
+def test_the_bands_of_the_qq_plot_are_kolmogorovs():
+    np.testing.assert_allclose([KS_68, KS_95], kstwobign.ppf([0.68, 0.95]), atol=1e-4)
+
+
 def test_the_coverage_plot_shows_the_coverage_of_the_metrics(calibrated):
     pdfs, z_spec = calibrated
     figure = plots.coverage(pdfs, SDSS_GRID, z_spec)
@@ -192,17 +226,70 @@ def test_the_coverage_plot_shows_the_coverage_of_the_metrics(calibrated):
 def test_the_running_median_follows_the_residuals(rng):
     magnitudes = rng.uniform(14, 18, 4000)
     dz = rng.normal(0.01 * (magnitudes - 16), 0.01)
-    upper, lower = plots.residuals(magnitudes, dz, xlabel="r [mag]").axes
+    upper, lower, outliers = plots.residuals(magnitudes, dz, xlabel="r [mag]").axes
     (median,) = [line for line in upper.lines if line.get_marker() == "o"]
     np.testing.assert_allclose(median.get_ydata(), 0.01 * (median.get_xdata() - 16), atol=3e-3)
     (sigma,) = [line for line in lower.lines if line.get_marker() == "s"]
     np.testing.assert_allclose(sigma.get_ydata(), 0.0105, rtol=0.2)
-    assert lower.get_xlabel() == "r [mag]"
+    assert outliers.get_xlabel() == "r [mag]"
+
+
+def test_the_outliers_are_counted_in_bins_with_errors_where_there_are_none(rng):
+    dz = np.where(np.arange(2000) < 500, 0.1, 0.0)
+    axes = plots.residuals(np.arange(2000.0), dz, xlabel="row").axes[2]
+    (curve,) = [line for line in axes.lines if line.get_marker() == "D"]
+    np.testing.assert_array_equal(curve.get_ydata()[[0, 1, -1]], [100.0, 100.0, 0.0])
+    (bars,) = axes.collections
+    assert bars.get_segments()[-1][1, 1] > 0.3
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 50), (3, 50), (50, 50)])
+def test_the_errors_of_the_outliers_are_wilsons(k, n):
+    below, above = wilson_interval(np.array([k / n]), np.array([n]))
+    expected = binomtest(k, n).proportion_ci(0.6826894921, "wilson")
+    np.testing.assert_allclose([below[0], above[0]], [expected.low, expected.high], atol=1e-9)
+
+
+def test_a_few_wild_values_do_not_stretch_the_axis(rng):
+    colours = np.append(rng.uniform(0.5, 1.1, 2000), [9.0, -40.0])
+    low, high = plots.shown_range(colours)
+    assert 0.3 < low < 0.5
+    assert 1.1 < high < 1.3
+    axes = plots.residuals(colours, np.zeros(2002), xlabel="g - r").axes[0]
+    assert axes.get_xlim() == pytest.approx((low, high), abs=0.05)
+    assert texts(axes) == "2 beyond the axes"
+    assert plots.shown_range(np.linspace(14.0, 17.0, 100)) == (14.0, 17.0)
+
+
+def scores_of(sigma_mad, crps):
+    return {"sigma_mad": Score(sigma_mad, 0.001), "crps": Score(crps, 0.0005)}
+
+
+def test_the_learning_curve_shows_scores_with_errors_and_baselines_as_lines():
+    baselines = {"trees": scores_of(0.015, 0.011), "regression": {"sigma_mad": Score(0.014, 0.001)}}
+    figure = plots.learning_curve([500, 8000], [scores_of(0.03, 0.02), scores_of(0.02, 0.01)], baselines)
+    upper, lower = figure.axes
+    (curve,) = [line for line in upper.lines if line.get_marker() == "o"]
+    np.testing.assert_array_equal(curve.get_xdata(), [500, 8000])
+    np.testing.assert_array_equal(curve.get_ydata(), [0.03, 0.02])
+    (bars,) = upper.collections
+    np.testing.assert_allclose(bars.get_segments()[0][:, 1], [0.029, 0.031])
+    assert [line(upper, name).get_ydata()[0] for name in baselines] == [0.015, 0.014]
+    assert [line(lower, name).get_ydata()[0] for name in ("trees",)] == [0.011]
+    assert len({line(upper, name).get_linestyle() for name in baselines}) == 2
+    assert [text.get_text() for text in figure.legends[0].texts] == ["trees", "regression", "this network"]
+    assert upper.get_xscale() == "log"
+
+
+@pytest.mark.parametrize("n_train", [[500], [500, 501, 1000]])
+def test_a_learning_curve_of_any_sizes_can_be_drawn(n_train):
+    figure = plots.learning_curve(n_train, [scores_of(0.02, 0.01)] * len(n_train))
+    assert plots.render(figure, "svg").rstrip().endswith(b"</svg>")
 
 
 def test_residuals_beyond_the_axis_are_counted(rng):
     dz = np.append(rng.normal(0, 0.01, 500), [0.2, -0.3])
-    assert texts(plots.residuals(np.arange(502), dz, xlabel="row").axes[0]) == "2 beyond the axis"
+    assert texts(plots.residuals(np.arange(502), dz, xlabel="row").axes[0]) == "2 beyond the axes"
 
 
 @pytest.mark.parametrize(

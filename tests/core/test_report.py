@@ -6,9 +6,10 @@ import pytest
 
 from photoz import metrics
 from photoz.errors import InvalidInput, InvalidPdfs, InvalidRedshifts
+from photoz.estimates import Flag
 from photoz.grid import SDSS_GRID
 from photoz.metrics import Score
-from photoz.report import render_html
+from photoz.report import make_report, render_html
 
 BASELINES = {
     "trees": {
@@ -18,6 +19,8 @@ BASELINES = {
     },
     "<i>regression</i>": {"sigma_mad": Score(0.0132, 0.0004)},
 }
+
+CURVE = {"sigma_mad": Score(0.021, 0.0004), "crps": Score(0.011, 0.0002)}
 
 
 class Page(HTMLParser):
@@ -59,6 +62,9 @@ def full(calibrated):
     pdfs, z_spec = (values[:600] for values in calibrated)
     magnitudes = np.linspace(14.0, 17.77, 600)
     magnitudes[5] = np.nan
+    flags = np.zeros(600, int)
+    flags[:30] = Flag.BROAD_PDF
+    flags[20:25] |= Flag.MULTIMODAL
     return render_html(
         pdfs,
         z_spec,
@@ -67,6 +73,10 @@ def full(calibrated):
         description="first line\n<img src=x onerror=alert(1)>",
         magnitudes=magnitudes,
         magnitude_label="g <mag>",
+        colours=np.linspace(0.0, 2.0, 600),
+        colour_label="g − <r>",
+        flags=flags,
+        learning_curve={500: CURVE | {"crps": Score(0.02, 0.001)}, 7200: CURVE},
         baselines=BASELINES,
         object_id=np.array([f"<b>{row}</b>" for row in range(600)]),
     )
@@ -97,6 +107,7 @@ def test_no_word_of_the_callers_becomes_html(full, page):
         "<img src=x onerror=alert(1)>",
         "<i>regression</i>",
         "g <mag>",
+        "g − <r>",
     ):
         assert text not in full
         assert text in page.text
@@ -104,9 +115,9 @@ def test_no_word_of_the_callers_becomes_html(full, page):
 
 def test_all_figures_are_there_and_described(page):
     images = [attributes for tag, attributes in page.tags if tag == "img"]
-    assert len(images) == 7
+    assert len(images) == 10
     assert all(attributes["alt"] for attributes in images)
-    assert page.text.count("Residuals against") == 2
+    assert page.text.count("Residuals against") == 3
 
 
 def test_the_table_shows_this_model_with_errors_beside_the_baselines(page, calibrated):
@@ -123,6 +134,47 @@ def test_every_galaxy_with_a_magnitude_is_in_the_table_by_magnitude(page):
     bins = [row for row in page.rows if re.fullmatch(r"1\d\.\d\d – 1\d\.\d\d", row[0])]
     assert len(bins) >= 4
     assert sum(int(row[1].replace(",", "")) for row in bins) == 599
+
+
+def test_the_table_of_flags_compares_clean_and_flagged_galaxies(page, calibrated):
+    galaxies = metrics.galaxy_scores(calibrated[0][:600], calibrated[1][:600], SDSS_GRID)
+    clean = galaxies.take(np.arange(30, 600))
+    n_outliers = int((np.abs(galaxies.dz) > 0.05).sum())
+    row = page.row("none")
+    assert row[1:3] == ["570", "95.0"]
+    assert row[3] == f"{int((np.abs(clean.dz) > 0.05).sum())} of {n_outliers}"
+    assert row[5].startswith(f"{metrics.sigma_mad(clean.dz):.4f} ± ")
+    assert page.row("BROAD_PDF")[1] == "30"
+    assert "–" not in page.row("BROAD_PDF")
+    assert page.row("MULTIMODAL")[1:3] + page.row("MULTIMODAL")[4:] == ["5", "0.8", *"––––"]
+    assert page.row("EDGE_MASS")[1] == "0"
+    assert page.row("any")[1] == "30"
+
+
+def test_every_flag_is_in_the_table_and_explained(page):
+    for flag in Flag:
+        assert page.row(flag.name)
+        assert f"{flag.name}: " in page.text
+
+
+def test_the_table_of_the_learning_curve_has_a_row_for_each_size(page):
+    assert page.row("500")[2] == "0.0210 ± 0.0004"
+    assert page.row("500")[4] == "0.0200 ± 0.0010"
+    assert page.row("7,200")[4] == "0.0110 ± 0.0002"
+
+
+def test_the_models_own_variants_are_no_lines_of_the_learning_curve(calibrated):
+    pdfs, z_spec = (values[:50] for values in calibrated)
+    others = {"this model, not recalibrated": CURVE, "trees": CURVE}
+    report = make_report(pdfs, z_spec, SDSS_GRID, title="t", baselines=others, learning_curve={500: CURVE})
+    labels = [text.get_text() for text in report.figures["learning_curve"].legends[0].texts]
+    assert labels == ["trees", "this network"]
+
+
+def test_what_is_not_given_is_not_spoken_of(calibrated):
+    page = Page(render_html(calibrated[0][:50], calibrated[1][:50], SDSS_GRID, title="plain"))
+    for words in ("Flags", "flags", "Residuals against magnitude", "Residuals against colour", "training galaxies"):
+        assert words not in page.text
 
 
 def test_the_metrics_are_defined(page):
@@ -150,6 +202,9 @@ def test_a_page_can_be_written_on_one_galaxy_and_is_the_same_every_time(calibrat
     ("changes", "error", "reason"),
     [
         ({"magnitudes": [17.0]}, InvalidInput, "expected 2 magnitudes"),
+        ({"colours": [[0.5, 0.6]]}, InvalidInput, "expected 2 colours"),
+        ({"flags": [0, 1, 2]}, InvalidInput, "expected 2 whole-number flags"),
+        ({"flags": [0.0, 1.0]}, InvalidInput, "expected 2 whole-number flags"),
         ({"object_id": ["a", "b", "c"]}, InvalidInput, "expected 2 object_id"),
         ({"z_spec": [0.1, 0.5]}, InvalidRedshifts, "not on the grid"),
         ({"pdfs": np.ones((2, 90))}, InvalidPdfs, "shape"),

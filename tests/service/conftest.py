@@ -2,7 +2,8 @@ import httpx
 import pytest
 from toys import GRID_90, GRIZ, galaxies, npy_bytes, openvino, toy_card, toy_network
 
-from photoz.bundle import ModelBundle
+from photoz import novelty as novelties
+from photoz.bundle import NOVELTY_NAME, ModelBundle
 from photoz.datasets import npz_bytes
 
 
@@ -10,13 +11,17 @@ from photoz.datasets import npz_bytes
 def make_toy_bundle(tmp_path_factory):
     """Make a bundle around a toy network; by default for 23x23 griz cutouts and 90 bins, without E(B-V)."""
 
-    def make(*, spec=GRIZ, grid=GRID_90, takes_ebv=False, network=None):
+    def make(*, spec=GRIZ, grid=GRID_90, takes_ebv=False, network=None, novelty=None, record=None, **fields):
         folder = tmp_path_factory.mktemp("toy")
         (folder / "source").mkdir()
         (folder / "source" / "model.keras").write_bytes(b"not needed here")
         network = network or toy_network(spec.size, len(spec.bands), grid.n_bins, takes_ebv)
         openvino.save_model(network, folder / "source" / "openvino" / "model.xml", compress_to_fp16=False)
-        return ModelBundle.write(folder / "bundle", toy_card(spec, grid, takes_ebv), folder / "source")
+        if novelty:
+            novelties.save(novelty, folder / "source" / NOVELTY_NAME)
+        return ModelBundle.write(
+            folder / "bundle", toy_card(spec, grid, takes_ebv, novelty=record, **fields), folder / "source"
+        )
 
     return make
 

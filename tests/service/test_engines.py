@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from toys import GRIZ, galaxies, toy_network
+from toys import GRIZ, galaxies, toy_network, toy_novelty, toy_novelty_record
 
 from photoz.bundle import ModelBundle
 from photoz.errors import InvalidBundle, InvalidImages
@@ -17,7 +17,7 @@ def test_a_bundle_with_a_compiled_network_is_served_by_openvino(shipped):
 
 
 def test_pdfs_have_the_bins_of_the_card_and_sum_to_one(shipped, images):
-    pdfs = load_engine(shipped, threads=1).predict_pdfs(images, np.full(len(images), 0.03, np.float32))
+    pdfs = load_engine(shipped, threads=1).predict(images, np.full(len(images), 0.03, np.float32)).pdfs
     assert pdfs.shape == (len(images), shipped.card.grid.n_bins)
     assert pdfs.dtype == np.float64
     np.testing.assert_allclose(pdfs.sum(axis=1), 1.0, atol=1e-12)
@@ -26,16 +26,16 @@ def test_pdfs_have_the_bins_of_the_card_and_sum_to_one(shipped, images):
 def test_chunks_do_not_change_the_answer(make_toy_bundle):
     engine = load_engine(make_toy_bundle(takes_ebv=True))
     many, ebv = galaxies(GRIZ, 2 * CHUNK + 3), np.linspace(0, 0.5, 2 * CHUNK + 3, dtype=np.float32)
-    one_by_one = [engine.predict_pdfs(many[i : i + 1], ebv[i : i + 1])[0] for i in (0, CHUNK - 1, CHUNK, 2 * CHUNK + 2)]
-    together = engine.predict_pdfs(many, ebv)[[0, CHUNK - 1, CHUNK, 2 * CHUNK + 2]]
+    one_by_one = [engine.predict(many[i : i + 1], ebv[i : i + 1]).pdfs[0] for i in (0, CHUNK - 1, CHUNK, 2 * CHUNK + 2)]
+    together = engine.predict(many, ebv).pdfs[[0, CHUNK - 1, CHUNK, 2 * CHUNK + 2]]
     np.testing.assert_allclose(together, one_by_one, atol=1e-7)
 
 
 def test_reddening_reaches_a_network_that_takes_it_and_only_that(make_toy_bundle):
     pictures, low, high = galaxies(GRIZ, 1), np.zeros(1, np.float32), np.ones(1, np.float32)
     with_ebv, without = load_engine(make_toy_bundle(takes_ebv=True)), load_engine(make_toy_bundle())
-    assert np.abs(with_ebv.predict_pdfs(pictures, low) - with_ebv.predict_pdfs(pictures, high)).max() > 1e-4
-    np.testing.assert_array_equal(without.predict_pdfs(pictures, low), without.predict_pdfs(pictures, high))
+    assert np.abs(with_ebv.predict(pictures, low).pdfs - with_ebv.predict(pictures, high).pdfs).max() > 1e-4
+    np.testing.assert_array_equal(without.predict(pictures, low).pdfs, without.predict(pictures, high).pdfs)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_pixels_beyond_all_measure_are_the_callers_mistake(make_toy_bundle):
     pictures = galaxies(GRIZ, 3)
     pictures[1] = 3e38
     with pytest.raises(InvalidImages, match="cutout 1"):
-        load_engine(make_toy_bundle()).predict_pdfs(pictures, np.zeros(3, np.float32))
+        load_engine(make_toy_bundle()).predict(pictures, np.zeros(3, np.float32))
 
 
 @pytest.mark.slow
@@ -68,8 +68,35 @@ def test_keras_and_openvino_give_the_same_redshifts(shipped, images):
     ebv = np.full(len(images), 0.03, np.float32)
     keras_engine = load_engine(shipped, "keras")
     assert isinstance(keras_engine, KerasEngine)
-    z_mean = [e.predict_pdfs(images, ebv) @ shipped.card.grid.centres for e in (keras_engine, load_engine(shipped))]
+    z_mean = [e.predict(images, ebv).pdfs @ shipped.card.grid.centres for e in (keras_engine, load_engine(shipped))]
     np.testing.assert_allclose(z_mean[0], z_mean[1], atol=1e-4)
+
+
+@pytest.mark.slow
+def test_keras_and_openvino_see_the_same_features(shipped, images):
+    ebv = np.full(len(images), 0.03, np.float32)
+    keras_features, openvino_features = (
+        load_engine(shipped, name).predict(images, ebv).features for name in ("keras", "openvino")
+    )
+    assert keras_features.shape == (len(images), shipped.card.novelty.n_features)
+    np.testing.assert_allclose(keras_features, openvino_features, rtol=1e-3, atol=1e-3)
+
+
+def test_features_come_with_the_pdfs_whatever_the_order_of_the_outputs(make_toy_bundle):
+    network = toy_network(GRIZ.size, 4, 90, takes_ebv=False, gives_features=True)
+    record = toy_novelty_record(n_features=4)
+    pictures = galaxies(GRIZ, CHUNK + 3)
+    bundle = make_toy_bundle(network=network, novelty=toy_novelty(pictures), record=record)
+    output = load_engine(bundle).predict(pictures, np.zeros(len(pictures), np.float32))
+    assert output.pdfs.shape == (CHUNK + 3, 90)
+    np.testing.assert_allclose(output.features, pictures.mean((1, 2)), atol=1e-5)
+
+
+def test_a_network_without_the_features_of_its_card_is_refused(make_toy_bundle):
+    record = toy_novelty_record(n_features=4)
+    bundle = make_toy_bundle(novelty=toy_novelty(galaxies(GRIZ, 9)), record=record)
+    with pytest.raises(InvalidBundle, match="its card says"):
+        load_engine(bundle)
 
 
 def test_a_keras_file_that_is_none_is_refused(make_toy_bundle):

@@ -1,23 +1,27 @@
 import csv
 import io
+import json
 
 import numpy as np
 import pytest
 from toys import galaxies, npy_bytes
 
-from photoz import contract, datasets, estimates
+from photoz import contract, datasets, estimates, tables
 from photoz.bundle import Card, ModelBundle
 from photoz.estimates import COLUMNS, Flag
-from service.engines import load_engine
+from service.batch import as_batch
+from service.predictor import Predictor
+from service.settings import Settings
 
 EBV = 0.03
 
 
 @pytest.fixture(scope="module")
 def expected(bundle_path, card, images):
-    """Give what the engine and the core say in this process."""
-    pdfs = load_engine(ModelBundle.load(bundle_path)).predict_pdfs(images, np.full(len(images), EBV, np.float32))
-    return estimates.from_pdfs(pdfs, card.grid, include_pdf=True)
+    """Give what the model and the core say in this process."""
+    batch = as_batch({"images": images, "ebv": np.full(len(images), EBV)}, card, len(images))
+    predicted = Predictor(ModelBundle.load(bundle_path), Settings()).predict(batch)
+    return estimates.from_pdfs(predicted.pdfs, card.grid, ood_score=predicted.ood_score, include_pdf=True)
 
 
 def test_json_cutouts_are_answered_by_the_contract(client, card, images, expected):
@@ -67,6 +71,21 @@ def as_columns(response, card):
             return columns | {"pdf": np.transpose(pdf)}
 
 
+def numbers(column):
+    """Read a column as numbers; unknown ones are null in JSON and empty in CSV."""
+    if np.ndim(column) > 1:
+        return np.array(column, float)
+    return np.array([np.nan if value in (None, "") else value for value in column], float)
+
+
+def test_an_unknown_score_is_null_nan_or_empty(card):
+    n_bins = card.grid.n_bins
+    table = estimates.from_pdfs(np.full((2, n_bins), 1 / n_bins), card.grid, ood_score=np.array([0.5, np.nan]))
+    assert json.loads(tables.json_bytes(table, "model"))["ood_score"] == [0.5, None]
+    rows = list(csv.DictReader(io.StringIO(tables.csv_bytes(table).decode())))
+    assert [row["ood_score"] for row in rows] == ["0.5", ""]
+
+
 def test_the_three_answers_hold_the_same_columns(post_npz, card, images):
     arrays = {"images": images, "object_id": np.array([f'galaxy, "{i}"' for i in range(len(images))])}
     answers = [
@@ -76,11 +95,8 @@ def test_the_three_answers_hold_the_same_columns(post_npz, card, images):
     for answer in answers:
         assert list(answer) == [*COLUMNS, "pdf"]
         assert list(answer["object_id"]) == arrays["object_id"].tolist()
-        for name in set(answer) - {"object_id", "ood_score"}:
-            np.testing.assert_array_equal(np.array(answer[name], float), np.array(answers[0][name], float))
-    assert answers[0]["ood_score"] == [None] * len(images)
-    assert np.isnan(answers[1]["ood_score"]).all()
-    assert set(answers[2]["ood_score"]) == {""}
+        for name in set(answer) - {"object_id"}:
+            np.testing.assert_array_equal(numbers(answer[name]), numbers(answers[0][name]))
 
 
 @pytest.mark.parametrize(

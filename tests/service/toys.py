@@ -5,9 +5,19 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from photoz.bundle import Architecture, Card, EngineRecord, Inputs, TrainingRecord
+from photoz.bundle import (
+    Architecture,
+    CalibrationRecord,
+    Card,
+    EngineRecord,
+    Inputs,
+    NoveltyRecord,
+    TrainingRecord,
+)
+from photoz.calibration import Calibration
 from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
+from photoz.novelty import Part, views
 from service.engines import import_openvino
 
 openvino = import_openvino()
@@ -17,8 +27,8 @@ GRIZ = ImageSpec(size=23, bands="griz")
 GRID_90 = RedshiftGrid(0.6, 90)
 
 
-def toy_network(size, n_bands, n_bins, takes_ebv):
-    """Make a softmax of weighted band means (and of E(B-V)), as any engine would see it."""
+def toy_network(size, n_bands, n_bins, takes_ebv, gives_features=False):
+    """Make a softmax of weighted band means (and of E(B-V)), as any engine would see it; the means are features."""
     rng = np.random.default_rng(0)
     images = opset13.parameter([-1, size, size, n_bands], np.float32, name="images")
     features = opset13.reduce_mean(images, np.array([1, 2]), keep_dims=False)
@@ -30,10 +40,34 @@ def toy_network(size, n_bands, n_bins, takes_ebv):
     pdfs = opset13.softmax(opset13.matmul(features, opset13.constant(weights), False, False), axis=1)
     for parameter in inputs:
         parameter.output(0).get_tensor().set_names({parameter.friendly_name})
-    return openvino.Model([opset13.result(pdfs)], inputs)
+    if not gives_features:
+        return openvino.Model([opset13.result(pdfs)], inputs)
+    features.output(0).get_tensor().set_names({"features"})
+    pdfs.output(0).get_tensor().set_names({"pdf"})
+    return openvino.Model([opset13.result(features), opset13.result(pdfs)], inputs)
 
 
-def toy_card(spec, grid, takes_ebv):
+def toy_novelty(images, with_features=True):
+    """Learn what cutouts look like in the plainest way: each value by itself."""
+
+    def part(values):
+        mean, std = values.mean(axis=0), values.std(axis=0)
+        return Part(mean, std, np.zeros_like(mean), np.eye(len(mean)) / np.sqrt(len(mean)), 4.0)
+
+    return {
+        name: part(values) for name, values in views(images, images.mean((1, 2)) if with_features else None).items()
+    }
+
+
+def toy_calibration(**parameters):
+    return CalibrationRecord(parameters=Calibration(**parameters), n_galaxies=0, scores={})
+
+
+def toy_novelty_record(n_features=0):
+    return NoveltyRecord(threshold=1.0, false_alarms=0.01, n_features=n_features)
+
+
+def toy_card(spec, grid, takes_ebv, **fields):
     record = TrainingRecord(
         data="none",
         data_sha256="",
@@ -55,6 +89,7 @@ def toy_card(spec, grid, takes_ebv):
         architecture=Architecture(name="toy", parameters=0),
         training=record,
         engines=(EngineRecord(name="openvino-f32", path="openvino/model.xml", max_z_mean_difference=0, n_compared=0),),
+        **fields,
     )
 
 

@@ -1,3 +1,4 @@
+import warnings
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,10 @@ import pytest
 from photoz.images import SDSS_IMAGES
 from training.catalogue import Catalogue, read_kcorrect
 from training.sample import make_sample
+
+with warnings.catch_warnings():  # its docstrings hold invalid escapes, of which Python warns when it compiles them
+    warnings.simplefilter("ignore")
+    import properscoring  # noqa: F401
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.neighbors import NearestNeighbors
 
 from photoz.images import SDSS_IMAGES, ImageSpec
 from training.catalogue import Catalogue
-from training.galaxies import Galaxies, draw_galaxies
+from training.galaxies import SDSS_OBSERVATIONS, Galaxies, draw_galaxies, draw_neighbours
 from training.render import add_noise, render, render_with_galsim
 
 N = 12
@@ -63,3 +67,57 @@ def test_other_sizes_and_bands_are_drawn() -> None:
     spec = ImageSpec(size=23, bands="griz")
     shapes = draw_galaxies(np.full((3, 4), 50.0), spec, np.random.default_rng(0))
     assert render(shapes, spec).shape == (3, 23, 23, 4)
+
+
+def test_fluxes_under_the_true_profile_have_the_catalogues_own_errors(catalogue: Catalogue) -> None:
+    """The noise is SDSS's where it matters: what the survey says of its own model fluxes comes out again, to 7 %."""
+    some = np.arange(0, len(catalogue), 20)
+    drawn = draw_galaxies(catalogue.fluxes[some], SDSS_IMAGES, np.random.default_rng(2))
+    profiles = render(replace(drawn, fluxes=np.ones_like(drawn.fluxes)), SDSS_IMAGES)
+    square = (profiles**2).sum(axis=(1, 2))
+    electrons = np.array([SDSS_OBSERVATIONS[band].electrons for band in SDSS_IMAGES.bands])
+    sky = drawn.sky_sigma**2 / square
+    photons = drawn.fluxes * (profiles**3).sum(axis=(1, 2)) / square**2 / electrons
+    ratio = np.nanmedian(np.sqrt(sky + photons) / catalogue.flux_errors[some], axis=0)
+    np.testing.assert_allclose(ratio, 1.0, atol=0.07)
+
+
+def test_neighbours_stand_off_the_centre_and_tell_nothing_of_the_galaxy(catalogue: Catalogue) -> None:
+    fluxes = catalogue.fluxes[:4000]
+    rows, neighbours = draw_neighbours(fluxes, SDSS_IMAGES, np.random.default_rng(3))
+    assert len(rows) / 4000 == pytest.approx(0.5, abs=0.05)
+    distance = np.hypot(*neighbours.offset.T)
+    assert (distance >= 0.2 * 64).all()
+    assert (distance <= 0.5 * 64).all()
+    colour = 2.5 * np.log10(neighbours.fluxes[:, 2] / neighbours.fluxes[:, 1])
+    own_redshift = catalogue.z_spec[:4000][rows]
+    assert abs(np.corrcoef(colour, own_redshift)[0, 1]) < 4 / np.sqrt(len(rows))
+
+
+def test_shapes_add_nothing_about_redshift_beyond_magnitude_and_colour(catalogue: Catalogue) -> None:
+    """A regressor learns no more from a galaxy's own shape than from that of its twin in magnitude and colour."""
+    drawn = draw_galaxies(catalogue.fluxes, SDSS_IMAGES, np.random.default_rng(4))
+    shapes = np.stack([drawn.half_light_radius, drawn.axis_ratio, drawn.bulge_fraction], axis=1)
+    magnitudes = catalogue.magnitudes
+    known = np.stack([magnitudes[:, 2], magnitudes[:, 0] - magnitudes[:, 2]], axis=1)  # what shapes are drawn from
+    twins = NearestNeighbors(n_neighbors=2).fit(known).kneighbors(known, return_distance=False)[:, 1]
+    own, twin = (_forest_error(np.hstack([known, of]), catalogue) for of in (shapes, shapes[twins]))
+    assert own > 0.97 * twin
+
+
+def test_that_test_would_notice_a_leak(catalogue: Catalogue) -> None:
+    """With sizes that shrink with redshift, at the scatter that real galaxies have, the regressor does learn."""
+    drawn = draw_galaxies(catalogue.fluxes, SDSS_IMAGES, np.random.default_rng(4))
+    leaky = drawn.half_light_radius * (0.1 / catalogue.z_spec) ** 0.5
+    magnitudes = catalogue.magnitudes
+    known = np.stack([magnitudes[:, 2], magnitudes[:, 0] - magnitudes[:, 2]], axis=1)
+    twins = NearestNeighbors(n_neighbors=2).fit(known).kneighbors(known, return_distance=False)[:, 1]
+    own, twin = (_forest_error(np.hstack([known, of[:, None]]), catalogue) for of in (leaky, leaky[twins]))
+    assert own < 0.95 * twin
+
+
+def _forest_error(features: np.ndarray, catalogue: Catalogue) -> float:
+    test = catalogue.split == "test"
+    forest = ExtraTreesRegressor(50, min_samples_leaf=10, random_state=0, n_jobs=1)
+    predicted = forest.fit(features[~test], catalogue.z_spec[~test]).predict(features[test])
+    return float(np.mean((predicted - catalogue.z_spec[test]) ** 2))

@@ -10,9 +10,10 @@ from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
 from training.architectures.compact import build_compact
 from training.architectures.inception import build_inception
+from training.architectures.pasquet import build_pasquet
 from training.pixel_statistics import PixelStatistics
 
-ARCHITECTURES = ("compact", "inception")
+ARCHITECTURES = ("compact", "inception", "pasquet")
 
 
 def build(name: str, spec: ImageSpec, grid: RedshiftGrid, statistics: PixelStatistics) -> keras.Model:
@@ -21,7 +22,7 @@ def build(name: str, spec: ImageSpec, grid: RedshiftGrid, statistics: PixelStati
     Parameters
     ----------
     name : str
-        "compact" or "inception".
+        "compact", "inception" or "pasquet".
     spec : ImageSpec
         The images it takes.
     grid : RedshiftGrid
@@ -39,6 +40,8 @@ def build(name: str, spec: ImageSpec, grid: RedshiftGrid, statistics: PixelStati
             return build_compact(spec, grid, statistics)
         case "inception":
             return build_inception(spec, grid)
+        case "pasquet":
+            return build_pasquet(spec, grid)
     raise ValueError(f"expected one of {', '.join(ARCHITECTURES)}, got {name!r}")
 
 

@@ -18,11 +18,16 @@ from training.architectures.mixture import mixture_head
 from training.photometry import gaussian_aperture
 from training.pixel_statistics import PixelStatistics
 
-WIDTHS = (24, 48, 64)  # channels at half, a quarter and an eighth of the resolution
-N_MAPS = 6  # learned weight maps
-APERTURES = (0.05, 0.09, 0.16)  # sigma of the fixed ones in units of the side
-HIDDEN = (256, 128)
-DROPOUT = 0.2
+WIDTHS = (16, 32, 48)  # channels at half, a quarter and an eighth of the resolution
+N_MAPS = 5  # learned weight maps
+APERTURES = (0.05, 0.08, 0.125)  # sigma of the fixed ones in units of the side
+CONTEXT_UNITS = 16  # what the head learns of the shape beside the fluxes
+HIDDEN = (128, 128)
+DROPOUT = 0.1
+
+
+# Maps begin near the foot of the sigmoid, where they are proportional to the light and not the same everywhere.
+_FAINT = keras.initializers.Constant(-2.0)
 
 
 def build_compact(spec: ImageSpec, grid: RedshiftGrid, statistics: PixelStatistics) -> keras.Model:
@@ -46,8 +51,9 @@ def build_compact(spec: ImageSpec, grid: RedshiftGrid, statistics: PixelStatisti
     ebv = keras.Input((1,), name="ebv")
     pixels = _sum_blocks(images)
     fine, coarse = _trunk(_scale(pixels, statistics))
-    sums = ops.concatenate([_fixed_sums(pixels), _learned_sums(pixels, fine, coarse)], axis=1)
-    features = [*_magnitudes_and_colours(sums, ebv, spec, statistics), layers.GlobalAveragePooling2D()(coarse), ebv]
+    fluxes = ops.concatenate([_sums(pixels, _fixed_weights(pixels)), _sums(pixels, _learned_weights(fine, coarse))], 1)
+    shape = layers.Dense(CONTEXT_UNITS, activation="gelu")(layers.GlobalAveragePooling2D()(coarse))
+    features = [*_magnitudes_and_colours(fluxes, ebv, spec, statistics), shape, ebv]
     x = layers.Concatenate(name="features")(features)
     for units in HIDDEN:
         x = layers.Dropout(DROPOUT)(layers.Dense(units, activation="gelu")(x))
@@ -80,24 +86,28 @@ def _convolution(x: keras.KerasTensor, filters: int, kernel: int) -> keras.Keras
     return layers.Activation("relu")(layers.BatchNormalization(momentum=0.98)(x))
 
 
-def _fixed_sums(pixels: keras.KerasTensor) -> keras.KerasTensor:
-    """Sum the pixels under the fixed apertures; (n, n_apertures, n_bands)."""
+def _fixed_weights(pixels: keras.KerasTensor) -> np.ndarray:
+    """Round Gaussians, (1, n_apertures, n_pixels), of unit norm: under them the noise of a sum is that of a pixel."""
     size = pixels.shape[1]
     weights = np.stack([gaussian_aperture(size, sigma * size).ravel() for sigma in APERTURES])
-    flat = layers.Reshape((size * size, pixels.shape[-1]))(pixels)
-    return ops.matmul(weights[np.newaxis].astype(np.float32), flat)
+    return (weights / np.linalg.norm(weights, axis=1, keepdims=True))[np.newaxis].astype(np.float32)
 
 
-def _learned_sums(pixels: keras.KerasTensor, fine: keras.KerasTensor, coarse: keras.KerasTensor) -> keras.KerasTensor:
-    """Sum the pixels under weight maps that the trunk draws; (n, N_MAPS, n_bands)."""
-    size = pixels.shape[1]
+def _learned_weights(fine: keras.KerasTensor, coarse: keras.KerasTensor) -> keras.KerasTensor:
+    """Weight maps that the trunk draws, (n, N_MAPS, n_pixels), of unit norm."""
+    size = fine.shape[1]
     context = layers.Conv2D(WIDTHS[0], 1)(coarse)
     context = layers.UpSampling2D(4, interpolation="bilinear")(context)[:, :size, :size]
     hidden = layers.Activation("relu")(layers.Add()([layers.Conv2D(WIDTHS[0], 1)(fine), context]))
-    maps = layers.Conv2D(N_MAPS, 1, activation="sigmoid")(hidden)
-    maps = layers.Reshape((size * size, N_MAPS))(maps)
-    flat = layers.Reshape((size * size, pixels.shape[-1]))(pixels)
-    return ops.matmul(ops.transpose(maps, (0, 2, 1)), flat)
+    maps = layers.Conv2D(N_MAPS, 1, activation="sigmoid", bias_initializer=_FAINT)(hidden)
+    maps = ops.transpose(layers.Reshape((size * size, N_MAPS))(maps), (0, 2, 1))
+    return ops.divide(maps, ops.sqrt(ops.add(ops.sum(ops.square(maps), axis=-1, keepdims=True), 1e-6)))
+
+
+def _sums(pixels: keras.KerasTensor, weights: keras.KerasTensor | np.ndarray) -> keras.KerasTensor:
+    """Sum the pixels of each band under each weight; (n, n_weights, n_bands)."""
+    size = pixels.shape[1]
+    return ops.matmul(weights, layers.Reshape((size * size, pixels.shape[-1]))(pixels))
 
 
 def _magnitudes_and_colours(
@@ -106,7 +116,8 @@ def _magnitudes_and_colours(
     """Turn sums (n, m, n_bands) into dereddened, standardised magnitudes and colours, each flat."""
     exponent = (0.4 * np.log(10.0) * spec.extinction).astype(np.float32)
     dust = ops.exp(ops.multiply(ops.expand_dims(ebv, 1), exponent))
-    softening = (2.0 * statistics.noise).astype(np.float32)
+    # Under weights of unit norm a sum has the noise of a block of four pixels, twice that of one; see asinh_magnitudes.
+    softening = (4.0 * statistics.noise).astype(np.float32)
     scale = np.float32(-2.5 / np.log(10.0))
     magnitudes = ops.multiply(ops.arcsinh(ops.divide(ops.multiply(sums, dust), softening)), scale)
     colours = ops.subtract(magnitudes[:, :, :-1], magnitudes[:, :, 1:])

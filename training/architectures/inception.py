@@ -4,11 +4,15 @@ Two slips of its text are put right: the input has as many channels as there are
 a block have stride 1 (or the concatenation fails).
 """
 
+from collections.abc import Callable
+
 import keras
 from keras import layers
 
 from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
+
+Convolution = Callable[[keras.KerasTensor, int, int], keras.KerasTensor]
 
 STEM_FILTERS, STEM_KERNEL = 64, 5
 DENSE_UNITS, DROPOUT = 1096, 0.3
@@ -33,27 +37,45 @@ def build_inception(spec: ImageSpec, grid: RedshiftGrid) -> keras.Model:
         `images` -> softmax over the bins. It takes no E(B-V).
     """
     images = keras.Input(spec.shape, name="images")
-    x = _convolution(images, STEM_FILTERS, STEM_KERNEL)
-    x = layers.AveragePooling2D(2)(x)
-    for number, (a, b) in enumerate(BLOCK_FILTERS, start=1):
-        x = _block(x, a, b, with_d=number < 5)
-        if number in (2, 4):
-            x = layers.AveragePooling2D(2)(x)
-    x = layers.Flatten()(x)
+    x = layers.Flatten()(convolutions(images, _convolution))
     x = layers.Dense(DENSE_UNITS, activation="relu", name="features")(x)
     x = layers.Dropout(DROPOUT)(x)
     pdfs = layers.Dense(grid.n_bins, activation="softmax", name="pdf")(x)
     return keras.Model({"images": images}, pdfs, name="inception")
 
 
-def _block(x: keras.KerasTensor, a: int, b: int, *, with_d: bool) -> keras.KerasTensor:
+def convolutions(images: keras.KerasTensor, convolution: Convolution) -> keras.KerasTensor:
+    """Apply the stem and the five blocks.
+
+    Parameters
+    ----------
+    images : (n, size, size, n_bands) tensor
+        Pixels.
+    convolution : function
+        (x, filters, kernel) -> convolved and activated.
+
+    Returns
+    -------
+    (n, size / 8, size / 8, 348) tensor
+        Features.
+    """
+    x = convolution(images, STEM_FILTERS, STEM_KERNEL)
+    x = layers.AveragePooling2D(2)(x)
+    for number, (a, b) in enumerate(BLOCK_FILTERS, start=1):
+        x = _block(x, a, b, convolution, with_d=number < 5)
+        if number in (2, 4):
+            x = layers.AveragePooling2D(2)(x)
+    return x
+
+
+def _block(x: keras.KerasTensor, a: int, b: int, convolution: Convolution, *, with_d: bool) -> keras.KerasTensor:
     branches = [
-        _convolution(x, b, 1),
-        layers.AveragePooling2D(2, strides=1, padding="same")(_convolution(x, a, 1)),
-        _convolution(_convolution(x, a, 1), b, 3),
+        convolution(x, b, 1),
+        layers.AveragePooling2D(2, strides=1, padding="same")(convolution(x, a, 1)),
+        convolution(convolution(x, a, 1), b, 3),
     ]
     if with_d:
-        branches.append(_convolution(_convolution(x, a, 1), b, 5))
+        branches.append(convolution(convolution(x, a, 1), b, 5))
     return layers.Concatenate()(branches)
 
 

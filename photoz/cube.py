@@ -1,0 +1,164 @@
+"""Read the published cube, `sdss.npz` of Pasquet et al. 2019, without loading it: it is larger than most memories.
+
+An `.npz` file is a zip archive of `.npy` files. A member that is stored as it is, not compressed, is as good as a file
+of its own that begins somewhere inside the archive: it is mapped into memory there. A compressed one can only be read
+from front to end, which is what converting does, once.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from photoz.errors import InvalidDataset
+
+Header = tuple[tuple[int, ...], bool, np.dtype[Any]]  # shape, whether Fortran-ordered, dtype
+
+CUBE, LABELS = "cube.npy", "labels.npy"
+
+# What the fields of `labels` are called here; others keep their names.
+COLUMN_NAMES = {"z": "z_spec", "ebv": "ebv", "dered_petro_r": "dered_petro_r", "objid": "object_id"}
+
+PROVENANCE = "cutouts in the layout of Pasquet et al. 2019"
+
+_HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+_LOCAL_HEADER_SIZE = 30  # of a zip member, before its name and its extra field; APPNOTE.TXT of PKWARE, 4.3.7
+
+ROWS_PER_READ = 64
+
+
+def is_cube(path: Path) -> bool:
+    """Whether a file is an `.npz` archive with an array `cube` and no `images`; False for what is no archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError):
+        return False
+    return CUBE in names and "images.npy" not in names
+
+
+def read_cube(path: Path) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[Any]]]:
+    """Open the cube and its labels.
+
+    Parameters
+    ----------
+    path : Path
+        An `.npz` file with `cube` (n, size, size, n_bands), not compressed, and a structured array `labels` (n,).
+
+    Returns
+    -------
+    images : (n, size, size, n_bands) memory map
+        On disk, read-only.
+    columns : dict of str to (n,) ndarray
+        The fields of `labels`: `z` is called z_spec and `EBV` ebv, whatever their case; the others keep their names.
+
+    Raises
+    ------
+    InvalidDataset
+        If the cube is compressed, the labels are not a structured array, or either holds Python objects.
+    """
+    with zipfile.ZipFile(path) as archive:
+        member = archive.getinfo(CUBE)
+        if member.compress_type != zipfile.ZIP_STORED:
+            raise InvalidDataset(
+                f"{path} is compressed, so that its cutouts cannot be read one by one; "
+                f"once run: python -m training convert {path} {path.with_suffix('.h5')}"
+            )
+        columns = _columns(archive, path)
+    return _mapped(path, member), columns
+
+
+def stream_cube(path: Path) -> tuple[tuple[int, ...], Mapping[str, npt.NDArray[Any]], Iterator[npt.NDArray[Any]]]:
+    """Open the cube to be read once from front to end, compressed or not.
+
+    Parameters
+    ----------
+    path : Path
+        As for `read_cube`.
+
+    Returns
+    -------
+    shape : tuple of int
+        (n, size, size, n_bands).
+    columns : dict of str to (n,) ndarray
+        As those of `read_cube`.
+    blocks : iterator of (m, size, size, n_bands) ndarray
+        All cutouts in order, a few at a time.
+
+    Raises
+    ------
+    InvalidDataset
+        If it cannot be read so.
+    """
+    with zipfile.ZipFile(path) as archive:
+        with archive.open(CUBE) as stream:
+            shape, fortran, _ = _header(stream, path)
+        if fortran:
+            raise InvalidDataset(f"the cube in {path} is in Fortran order: its cutouts do not follow one another")
+        columns = _columns(archive, path)
+    return shape, columns, _blocks(path)
+
+
+def _blocks(path: Path) -> Iterator[npt.NDArray[Any]]:
+    with zipfile.ZipFile(path) as archive, archive.open(CUBE) as stream:
+        (n, *cutout), _, dtype = _header(stream, path)
+        for start in range(0, n, ROWS_PER_READ):
+            shape = (min(ROWS_PER_READ, n - start), *cutout)
+            yield np.frombuffer(_read(stream, int(np.prod(shape)) * dtype.itemsize, path), dtype).reshape(shape)
+
+
+def _read(stream: IO[bytes], n_bytes: int, path: Path) -> bytes:
+    try:
+        content = stream.read(n_bytes)
+    except (zlib.error, zipfile.BadZipFile, EOFError) as error:
+        raise InvalidDataset(f"the cube in {path} is damaged: {error}") from error
+    if len(content) < n_bytes:
+        raise InvalidDataset(f"{path} ends before its last cutout")
+    return content
+
+
+def _mapped(path: Path, member: zipfile.ZipInfo) -> npt.NDArray[Any]:
+    with path.open("rb") as file:
+        file.seek(member.header_offset)
+        # The archive's directory may give an extra field of another length than the one that stands here.
+        local = file.read(_LOCAL_HEADER_SIZE)
+        file.seek(int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little"), 1)
+        shape, fortran, dtype = _header(file, path)
+        return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran else "C")
+
+
+def _header(stream: IO[bytes], path: Path) -> Header:
+    try:
+        shape, fortran, dtype = _HEADER_READERS[np.lib.format.read_magic(stream)](stream)
+    except Exception as error:  # a broken header raises whatever its parser meets
+        raise InvalidDataset(f"the cube in {path} has no readable header: {error}") from error
+    if dtype.kind != "f" or len(shape) != 4:
+        raise InvalidDataset(f"expected a cube (n, size, size, n_bands) of floats in {path}, got {shape} of {dtype}")
+    return shape, fortran, dtype
+
+
+def _columns(archive: zipfile.ZipFile, path: Path) -> dict[str, npt.NDArray[Any]]:
+    if LABELS not in archive.namelist():
+        raise InvalidDataset(f"expected an array 'labels' beside the cube in {path}")
+    with archive.open(LABELS) as stream:
+        try:
+            labels = np.lib.format.read_array(stream, allow_pickle=False)
+        except Exception as error:  # see _header
+            raise InvalidDataset(f"the labels in {path} are not a readable array of plain values: {error}") from error
+    if labels.dtype.names is None:
+        raise InvalidDataset(f"expected labels with named fields in {path}, got an array of {labels.dtype}")
+    columns = {_column_name(name, labels.dtype.names): labels[name].copy() for name in labels.dtype.names}
+    if "object_id" in columns:
+        columns["object_id"] = columns["object_id"].astype(np.str_)  # SDSS's are numbers
+    return columns
+
+
+def _column_name(field: str, fields: tuple[str, ...]) -> str:
+    """Translate the name of a field, unless another field has the translation for its own."""
+    name = COLUMN_NAMES.get(field.lower(), field)
+    return field if name in fields else name

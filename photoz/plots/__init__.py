@@ -1,0 +1,22 @@
+"""Figures from arrays: each function returns a matplotlib Figure and leaves no global state behind."""
+
+from photoz.plots.calibration import coverage, pit_histogram, pit_qq
+from photoz.plots.dependence import residuals, shown_range
+from photoz.plots.panels import ID_LENGTH, pdf_panels
+from photoz.plots.redshifts import scatter, stacked
+from photoz.plots.style import render
+from photoz.plots.training_size import learning_curve
+
+__all__ = [
+    "ID_LENGTH",
+    "coverage",
+    "learning_curve",
+    "pdf_panels",
+    "pit_histogram",
+    "pit_qq",
+    "render",
+    "residuals",
+    "scatter",
+    "shown_range",
+    "stacked",
+]

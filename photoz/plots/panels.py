@@ -1,0 +1,100 @@
+"""The PDFs of some galaxies, a panel each."""
+
+import math
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from photoz import pdf
+from photoz.grid import FloatArray, RedshiftGrid
+from photoz.plots.style import COLUMN, FONT, GREEN, RED, SMALL, label_axes, note, three_decimals
+
+ID_LENGTH = 24  # characters of an object_id that fit over a panel
+
+
+def pdf_panels(
+    pdfs: FloatArray,
+    grid: RedshiftGrid,
+    z_spec: npt.ArrayLike,
+    *,
+    num_images: int = 9,
+    seed: int = 0,
+    object_id: npt.ArrayLike | None = None,
+) -> Figure:
+    """PDFs of some galaxies chosen at random, with their predicted (mean) and true redshift.
+
+    Parameters
+    ----------
+    pdfs : (n, n_bins) float
+        Probability mass per bin; drawn as density at the bin centres.
+    grid : RedshiftGrid
+        The grid.
+    z_spec : (n,) array_like of float
+        True redshifts.
+    num_images : int
+        Number of panels; never more than there are galaxies.
+    seed : int
+        Of the choice.
+    object_id : (n,) array_like of str, optional
+        Names to write over the panels.
+
+    Returns
+    -------
+    Figure
+        Up to two columns wide, as square an array of panels as possible.
+    """
+    z_spec, z_mean = np.asarray(z_spec, dtype=np.float64), pdf.mean(pdfs, grid)
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(pdfs))[: max(num_images, 1)])
+    columns = math.ceil(math.sqrt(len(chosen)))
+    rows = math.ceil(len(chosen) / columns)
+    size = (max(COLUMN, 2.37 * columns), 0.35 + 1.75 * rows)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
+    names = None if object_id is None else np.asarray(object_id).astype(str)
+    for axes, galaxy in zip(panels, chosen, strict=False):
+        _draw_pdf(axes, pdfs[galaxy], grid, z_mean[galaxy], z_spec[galaxy])
+        if names is not None:
+            axes.set_title(_printable(names[galaxy]), fontsize=SMALL, pad=2.5, parse_math=False)
+    for axes in panels[len(chosen) :]:
+        axes.set_axis_off()
+    for below in panels[max(len(chosen) - columns, 0) : len(chosen)]:  # also where the last row is not full
+        below.tick_params(labelbottom=True)
+    figure.supxlabel("redshift", fontsize=FONT)
+    figure.supylabel("probability density", fontsize=FONT)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=SMALL)
+    return figure
+
+
+def _draw_pdf(axes: Axes, masses: FloatArray, grid: RedshiftGrid, z_phot: float, z_spec: float) -> None:
+    density = masses / grid.width
+    axes.plot(grid.centres, density, color="black", linewidth=0.9, label="p(z)")
+    axes.fill_between(grid.centres, density, color="0.88", linewidth=0)
+    axes.axvline(z_phot, color=RED, linestyle="--", linewidth=1.1, label="predicted (mean)")
+    axes.axvline(z_spec, color=GREEN, linestyle="-", linewidth=1.1, label="true")
+    axes.set(xlim=(0.0, grid.z_max), ylim=(0.0, 1.08 * density.max()))
+    label_axes(axes, "", "")
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    difference = round(z_phot, 3) - round(z_spec, 3)  # of the numbers as printed
+    text = f"gt {three_decimals(z_spec)}\npt {three_decimals(z_phot)}\ndiff {three_decimals(difference)}"
+    note(axes, text, side=_emptier_side(masses, grid, (z_phot, z_spec)))
+
+
+def _emptier_side(masses: FloatArray, grid: RedshiftGrid, lines: tuple[float, float]) -> Literal["left", "right"]:
+    """Where a text three tenths of a panel wide hides less of the PDF and of the two lines."""
+
+    def hidden(distance_to_centres: FloatArray, distance_to_lines: FloatArray) -> float:
+        reach = 0.3 * grid.z_max
+        return float(masses[distance_to_centres < reach].max() / masses.max() + (distance_to_lines < reach).sum())
+
+    at = np.array(lines)
+    is_left_fuller = hidden(grid.centres, at) >= hidden(grid.z_max - grid.centres, grid.z_max - at)
+    return "right" if is_left_fuller else "left"
+
+
+def _printable(text: str) -> str:
+    plain = "".join(character if character.isprintable() else "?" for character in text)
+    return plain if len(plain) <= ID_LENGTH else plain[: ID_LENGTH - 1] + "…"

@@ -1,0 +1,223 @@
+"""The published cube and the paper's configuration, on sixty rendered galaxies in the layout of the real one."""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from photoz.bundle import ModelBundle
+from photoz.datasets import open_cutouts
+from photoz.errors import InvalidDataset
+from photoz.grid import SDSS_GRID
+from photoz.images import SDSS_IMAGES
+from training.catalogue import read_kcorrect
+from training.convert import convert_cube
+from training.ensemble import fit_ensemble
+from training.fit import fit
+from training.pipeline import evaluate_bundle
+from training.predict import network_inputs
+from training.rows import with_split
+from training.sample import make_sample
+from training.settings import PRESETS, Settings, settings_for
+
+ROOT = Path(__file__).parents[2]
+N = 60
+
+
+@pytest.fixture(scope="module")
+def cube(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty galaxies as sdss.npz has them; every tenth is fainter than the paper's limit."""
+    folder = tmp_path_factory.mktemp("cube")
+    make_sample(read_kcorrect().head(N), folder / "sample.h5", SDSS_IMAGES, workers=1)
+    with open_cutouts(folder / "sample.h5") as cutouts:
+        labels = np.empty(N, dtype=[("objID", "i8"), ("z", "f4"), ("EBV", "f4"), ("dered_petro_r", "f4")])
+        labels["objID"], labels["z"] = np.arange(N), cutouts.column("z_spec")
+        labels["EBV"], labels["dered_petro_r"] = cutouts.column("ebv"), 17.0 + 0.9 * (np.arange(N) % 10 == 9)
+        np.savez(folder / "sdss.npz", cube=cutouts.images[:], labels=labels)
+        np.savez_compressed(folder / "compressed.npz", cube=cutouts.images[:], labels=labels)
+    return folder / "sdss.npz"
+
+
+def train(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "training", "train", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_the_preset_is_the_papers_configuration() -> None:
+    assert settings_for(preset="pasquet2019") == Settings(
+        architecture="pasquet",
+        objective="one-hot",
+        batch_size=128,
+        epochs=39,
+        learning_rate=1e-4,
+        patience=39,
+        schedule="halfway-fifth",
+        weight_decay=0.0,
+        clip_norm=0.0,
+        ema_momentum=0.0,
+        seeds=6,
+        select="dered_petro_r<=17.8,z_spec<=0.4",
+        shares="393219,20000,103305",
+    )
+
+
+def test_a_preset_gives_way_to_what_is_asked_for() -> None:
+    changed = settings_for(preset="pasquet2019", architecture="compact", epochs=2, select="")
+    assert (changed.architecture, changed.epochs, changed.select) == ("compact", 2, "")
+    assert (changed.batch_size, changed.seeds) == (128, 6)
+
+
+def test_selection_and_shares_of_the_preset_split_the_cube(cube: Path) -> None:
+    preset = PRESETS["pasquet2019"]
+    with open_cutouts(cube) as opened:
+        cutouts = with_split(opened, preset.select, preset.shares)
+        faint = cutouts.column("dered_petro_r") > 17.8
+        assert (cutouts.column("split")[faint] == "").all()
+        sizes = [len(cutouts.rows(name)) for name in ("train", "validation", "test")]
+        assert sum(sizes) == N - faint.sum() == 54
+        assert sizes == [41, 2, 11]  # 54 times 0.761, 0.039 and 0.200
+        again = with_split(opened, preset.select, preset.shares)
+    assert np.array_equal(cutouts.column("split"), again.column("split"))
+
+
+def test_a_split_of_the_file_is_kept_for_the_galaxies_that_are_selected(cube: Path) -> None:
+    with open_cutouts(cube.with_name("sample.h5")) as cutouts:
+        chosen = with_split(cutouts, "z_spec<0.1")
+        near = cutouts.column("z_spec") < 0.1
+        assert np.array_equal(chosen.column("split")[near], cutouts.column("split")[near])
+        assert (chosen.column("split")[~near] == "").all()
+        assert 0 < near.sum() < N
+
+
+def test_a_selection_that_cannot_be_made_says_why(cube: Path) -> None:
+    with open_cutouts(cube) as cutouts:
+        with pytest.raises(InvalidDataset, match="'primtarget'; there are .*z_spec"):
+            with_split(cutouts, "primtarget>=64")
+        with pytest.raises(InvalidDataset, match="none of 60 galaxies meets z_spec>5"):
+            with_split(cutouts, "z_spec>5")
+
+
+def test_a_compressed_cube_is_converted_to_a_native_file(cube: Path, tmp_path: Path) -> None:
+    assert convert_cube(cube.with_name("compressed.npz"), tmp_path / "sdss.h5") == N
+    with open_cutouts(cube) as original, open_cutouts(tmp_path / "sdss.h5") as converted:
+        assert isinstance(converted.images, h5py.Dataset)
+        assert converted.spec == SDSS_IMAGES
+        np.testing.assert_array_equal(converted.images[:], original.images)
+        assert converted.columns.keys() == original.columns.keys()
+        for name, values in original.columns.items():
+            np.testing.assert_array_equal(converted.column(name), values)
+
+
+def test_only_the_cube_is_converted(cube: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidDataset, match="expected an .npz file with arrays 'cube' and 'labels'"):
+        convert_cube(cube.with_name("sample.h5"), tmp_path / "sdss.h5")
+
+
+def test_the_rate_of_the_preset_is_a_fifth_after_half_of_the_steps(cube: Path, tmp_path: Path) -> None:
+    settings = settings_for(architecture="compact", preset="pasquet2019", epochs=4, batch_size=32, seeds=1)
+    with open_cutouts(cube) as opened:
+        cutouts = with_split(opened, settings.select, settings.shares)
+        fitted = fit(cutouts, SDSS_IMAGES, SDSS_GRID, settings, tmp_path, resume=False)
+    rates = [epoch["learning_rate"] for epoch in fitted.history]
+    # After each epoch: that of the next step, but for the boundary itself, which belongs to the first half.
+    assert rates == pytest.approx([1e-4, 1e-4, 2e-5, 2e-5])
+
+
+def test_a_run_from_before_a_setting_was_there_is_resumed(cube: Path, tmp_path: Path) -> None:
+    settings = Settings(epochs=1)
+    with open_cutouts(cube) as opened:
+        cutouts = with_split(opened)
+        fit(cutouts, SDSS_IMAGES, SDSS_GRID, settings, tmp_path, resume=False)
+        old = {name: value for name, value in asdict(settings).items() if name not in ("schedule", "select", "seeds")}
+        (tmp_path / "settings.json").write_text(json.dumps(old))
+        assert len(fit(cutouts, SDSS_IMAGES, SDSS_GRID, settings, tmp_path, resume=True).history) == 1
+
+
+@pytest.fixture(scope="module")
+def trained(cube: Path) -> Path:
+    """What the preset makes of the small cube in one epoch: bundle and run."""
+    folder = cube.parent
+    tiny = ("--preset", "pasquet2019", "--epochs", 1, "--batch-size", 8, "--seeds", 2)
+    done = train("--data", cube, *tiny, "--bundle", folder / "bundle", "--run", folder / "run", "--resume")
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+@pytest.mark.slow
+def test_the_preset_trains_on_the_cube_and_its_bundle_loads(trained: Path) -> None:
+    card = ModelBundle.load(trained / "bundle").card
+    assert card.architecture.name == "pasquet"
+    # Of one network: 1,781,668 in the convolutions, 2,628 slopes, 24,412,304 + 1,202,312 + 197,460 in the dense layers.
+    assert card.architecture.parameters == 2 * 27_596_372
+    assert card.inputs.ebv
+    assert (card.training.n_train, card.training.n_validation) == (41, 2)
+    assert card.test is not None
+    assert card.test.n_galaxies == 11
+    assert card.training.hyper_parameters["select"] == PRESETS["pasquet2019"].select
+    assert {path.name for path in (trained / "run").iterdir()} >= {"seed-0", "seed-1", "report"}
+
+
+@pytest.mark.slow
+def test_the_bundles_network_gives_the_mean_of_its_members_pdfs(trained: Path, cube: Path) -> None:
+    bundle = ModelBundle.load(trained / "bundle")
+    model = keras.models.load_model(bundle.keras_path, compile=False, safe_mode=True)
+    preset = settings_for(preset="pasquet2019", epochs=1, batch_size=8)
+    with open_cutouts(cube) as opened:
+        cutouts = with_split(opened, preset.select, preset.shares)
+        inputs = network_inputs(cutouts, cutouts.rows("test"), SDSS_IMAGES, 0.0)
+        members = [_member(cutouts, preset, trained, seed) for seed in (0, 1)]
+    pdfs = [member.predict_on_batch(inputs) for member in members]
+    assert np.abs(pdfs[0] - pdfs[1]).max() > 1e-4
+    np.testing.assert_allclose(model.predict_on_batch(inputs), np.mean(pdfs, axis=0), rtol=0, atol=1e-6)
+    features = keras.Model(model.inputs, model.get_layer("features").output).predict_on_batch(inputs)
+    expected = [keras.Model(one.inputs, one.get_layer("features").output).predict_on_batch(inputs) for one in members]
+    np.testing.assert_allclose(features, np.concatenate(expected, axis=1), rtol=1e-4, atol=1e-4)
+
+
+def _member(cutouts, preset: Settings, folder: Path, seed: int) -> keras.Model:  # noqa: ANN001
+    """Read a finished member of the ensemble from its run."""
+    one = settings_for(preset="pasquet2019", epochs=1, batch_size=8, seeds=1, seed=seed)
+    return fit(cutouts, SDSS_IMAGES, SDSS_GRID, one, folder / "run" / f"seed-{seed}", resume=True).model
+
+
+@pytest.mark.slow
+def test_a_resumed_ensemble_trains_only_what_is_missing(cube: Path, tmp_path: Path) -> None:
+    settings = settings_for(preset="pasquet2019", architecture="compact", epochs=1, batch_size=8, seeds=2)
+    with open_cutouts(cube) as opened:
+        cutouts = with_split(opened, settings.select, settings.shares)
+        fit_ensemble(cutouts, SDSS_IMAGES, SDSS_GRID, settings, tmp_path, resume=True)
+        stamps = [(tmp_path / f"seed-{seed}" / "history.csv").stat().st_mtime_ns for seed in (0, 1)]
+        three = fit_ensemble(cutouts, SDSS_IMAGES, SDSS_GRID, replace(settings, seeds=3), tmp_path, resume=True)
+    assert [(tmp_path / f"seed-{seed}" / "history.csv").stat().st_mtime_ns for seed in (0, 1)] == stamps
+    assert (tmp_path / "seed-2" / "history.csv").exists()
+    assert three.model.output_shape == (None, 180)
+    assert (three.n_train, three.n_validation) == (41, 2)
+
+
+@pytest.mark.slow
+def test_a_bundle_is_evaluated_on_the_galaxies_that_it_was_not_trained_on(cube: Path, tmp_path: Path) -> None:
+    tiny = ("--preset", "pasquet2019", "--architecture", "compact", "--epochs", 1, "--batch-size", 8, "--seeds", 1)
+    done = train("--data", cube, *tiny, "--bundle", tmp_path / "bundle", "--run", tmp_path / "run")
+    assert done.returncode == 0, done.stderr[-3000:]
+    bundle = ModelBundle.load(tmp_path / "bundle")
+    evaluation = evaluate_bundle(bundle, cube, tmp_path / "report")
+    assert bundle.card.test is not None
+    assert len(evaluation.rows) == bundle.card.test.n_galaxies == 11
+    assert evaluation.scores["this model"]["crps"].value == pytest.approx(
+        bundle.card.test.scores["this model"]["crps"].value, rel=1e-4
+    )
+
+
+@pytest.mark.slow
+def test_a_compressed_cube_ends_training_with_one_line_that_helps(cube: Path) -> None:
+    done = train("--data", cube.with_name("compressed.npz"))
+    assert done.returncode == 1
+    assert "Error:" in done.stderr
+    assert "python -m training convert" in done.stderr
+    assert "Traceback" not in done.stderr

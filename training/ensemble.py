@@ -1,0 +1,76 @@
+"""Several networks of one recipe whose PDFs are averaged, as one Keras model."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+from keras import layers
+
+from photoz.datasets import Cutouts
+from photoz.grid import RedshiftGrid
+from photoz.images import ImageSpec
+from training.fit import Fitted, fit
+from training.settings import Settings
+
+FEATURES = "features"
+
+
+def fit_ensemble(
+    cutouts: Cutouts, spec: ImageSpec, grid: RedshiftGrid, settings: Settings, run: Path, *, resume: bool
+) -> Fitted:
+    """Train as many networks as the settings ask for, one after the other.
+
+    Parameters
+    ----------
+    cutouts, spec, grid, settings, run, resume
+        As for `training.fit.fit`. A single network trains in `run`, several in `run/seed-0`, `run/seed-1` and so on;
+        those that are finished are not trained again when a run is resumed.
+
+    Returns
+    -------
+    Fitted
+        The network, or the average of all; then the history is that of the one that trained longest.
+    """
+    if settings.seeds == 1:
+        return fit(cutouts, spec, grid, settings, run, resume=resume)
+    members = []
+    for seed in range(settings.seed, settings.seed + settings.seeds):
+        one = replace(settings, seed=seed, seeds=1)
+        members.append(fit(cutouts, spec, grid, one, run / f"seed-{seed}", resume=resume))
+    longest = max((member.history for member in members), key=len)
+    return replace(members[0], model=average([member.model for member in members]), history=longest)
+
+
+def average(models: list[keras.Model]) -> keras.Model:
+    """Join networks to one that gives the mean of their PDFs.
+
+    Parameters
+    ----------
+    models : list of keras.Model
+        With the same inputs, and each with a layer "features" from which alone its PDF follows.
+
+    Returns
+    -------
+    keras.Model
+        With a layer "features" too, which holds those of all members one after the other. It shares their weights.
+    """
+    inputs = {tensor.name: keras.Input(tensor.shape[1:], name=tensor.name) for tensor in models[0].inputs}
+    parts = [_halves(model, number) for number, model in enumerate(models)]
+    found = [trunk(inputs) for trunk, _ in parts]
+    features = layers.Concatenate(name=FEATURES)(found)
+    pdfs, start = [], 0
+    for (_, head), own in zip(parts, found, strict=True):
+        stop = start + own.shape[-1]
+        pdfs.append(head(features[:, start:stop]))
+        start = stop
+    return keras.Model(inputs, layers.Average(name="average")(pdfs), name=f"{models[0].name}_average")
+
+
+def _halves(model: keras.Model, number: int) -> tuple[keras.Model, keras.Model]:
+    """Cut a network at its features: (inputs -> features, features -> PDF)."""
+    inputs = {tensor.name: tensor for tensor in model.inputs}
+    features = model.get_layer(FEATURES).output
+    return (
+        keras.Model(inputs, features, name=f"trunk_{number}"),
+        keras.Model(features, model.output, name=f"head_{number}"),
+    )
