@@ -36,8 +36,9 @@ $(STAMPS)/%: requirements/%.txt pyproject.toml | $(STAMPS)
 serve: $(STAMPS)/service
 	@$(BIN)/python -m service.serve --port $(PORT)
 
+# Two test processes on two cores, a thread each.
 test: $(STAMPS)/all
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(BIN)/python -m pytest
 
 lint: $(STAMPS)/all
 	$(BIN)/ruff format --check .

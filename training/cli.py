@@ -176,6 +176,7 @@ def convert(source: Path, target: Path) -> None:
     callback=_valid("parse_shares"),
     help="Shares to train, validate and test on, such as 0.7,0.1,0.2.  [default: by recipe, or what the file says]",
 )
+@click.option("--figures/--no-figures", default=True, help="Write the report's figures alone too, as PNG, SVG, PDF.")
 def train(
     data: Path,
     bundle: Path,
@@ -186,6 +187,7 @@ def train(
     bands: str | None,
     pixel_scale: float,
     unit: str,
+    figures: bool,
     **recipe: object,
 ) -> None:
     """Train a network on cutouts and write its model bundle, with its scores on galaxies that it has not seen.
@@ -199,7 +201,8 @@ def train(
     settings = settings_for(**{name: value for name, value in recipe.items() if value is not None})
     spec = _spec(data, bands, pixel_scale, unit) if bands else None
     grid = RedshiftGrid(z_max, n_bins)
-    made = train_bundle(data, spec, grid, settings, run or RUNS / bundle.name, bundle, resume=resume)
+    run = run or RUNS / bundle.name
+    made = train_bundle(data, spec, grid, settings, run, bundle, resume=resume, figures=figures)
     click.echo(f"{made.path}: {made.card.name} {made.card.version}")
 
 
@@ -208,7 +211,8 @@ def train(
 @click.argument("data", type=EXISTING_FILE, default=DATA)
 @click.option("--out", type=ANY_PATH, help="Folder of metrics.json, report.html, figures/.  [default: reports/NAME]")
 @click.option("--calibration/--no-calibration", default=True, help="Recalibrate the PDFs as the bundle says, or not.")
-def evaluate(bundle: Path, data: Path, out: Path | None, calibration: bool) -> None:
+@click.option("--figures/--no-figures", default=True, help="Write the report's figures alone too, as PNG, SVG, PDF.")
+def evaluate(bundle: Path, data: Path, out: Path | None, calibration: bool, figures: bool) -> None:
     """Score BUNDLE on the test galaxies of DATA, beside catalogue methods on the very same galaxies."""
     from photoz.bundle import ModelBundle
     from training.evaluation import table
@@ -216,7 +220,7 @@ def evaluate(bundle: Path, data: Path, out: Path | None, calibration: bool) -> N
 
     loaded = ModelBundle.load(bundle)
     folder = out or REPORTS / loaded.card.name
-    evaluation = evaluate_bundle(loaded, data, folder, recalibrate=calibration)
+    evaluation = evaluate_bundle(loaded, data, folder, recalibrate=calibration, figures=figures)
     click.echo(table(evaluation.scores))
     click.echo(f"{folder}: metrics.json, report.html, figures ({len(evaluation.rows)} galaxies)")
 

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 import properscoring
+from matplotlib.figure import Figure
 
 from photoz import calibration as recalibration
 from photoz import novelty as novelties
@@ -136,7 +137,13 @@ def galaxies_digest(cutouts: Cutouts, rows: IntArray) -> str:
 
 
 def write_report(
-    evaluation: Evaluation, cutouts: Cutouts, card: Card, folder: Path, learning_curve: Path = LEARNING_CURVE
+    evaluation: Evaluation,
+    cutouts: Cutouts,
+    card: Card,
+    folder: Path,
+    learning_curve: Path = LEARNING_CURVE,
+    *,
+    figures: bool = True,
 ) -> None:
     """Write an evaluation as metrics.json, report.html and figures/NAME.png, .svg and .pdf.
 
@@ -153,8 +160,10 @@ def write_report(
     learning_curve : Path
         Scores by training size, from `python -m training learning-curve`; shown if the file is there and was made with
         the same architecture on the same test galaxies.
+    figures : bool
+        Write the figures alone too; in three formats they take some seconds.
     """
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     report = _report(evaluation, cutouts, card, _read_curve(learning_curve, card, evaluation, cutouts))
     content = {
         "model": f"{card.name} {card.version}",
@@ -168,9 +177,15 @@ def write_report(
     }
     (folder / "metrics.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     (folder / "report.html").write_text(report.html(), encoding="utf-8")
-    for name, figure in report.figures.items():
+    if figures:
+        _write_figures(report.figures, folder / "figures")
+
+
+def _write_figures(figures: Mapping[str, Figure], folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, figure in figures.items():
         for format in FORMATS:
-            (folder / "figures" / f"{name}.{format}").write_bytes(plots.render(figure, format))
+            (folder / f"{name}.{format}").write_bytes(plots.render(figure, format))
 
 
 def as_numbers(scores: Mapping[str, Score]) -> dict[str, dict[str, float]]:

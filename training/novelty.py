@@ -82,8 +82,18 @@ def _fit_part(values: FloatArray, exceeded_by: float) -> Part:
 
 def _whitening(offsets: FloatArray) -> FloatArray:
     """Return the principal axes that the number of galaxies allows, each over its standard deviation; (p, k)."""
-    variances, axes = np.linalg.eigh(offsets.T @ offsets / len(offsets))
+    variances, axes = _principal_axes(offsets)
     n_axes = min(len(variances), max(1, len(offsets) // GALAXIES_PER_DIRECTION))
-    variances, axes = variances[::-1][:n_axes], axes[:, ::-1][:, :n_axes]
+    variances, axes = variances[:n_axes], axes[:, :n_axes]
     least = max(LEAST_VARIANCE * float(variances.mean()), 1e-12)
     return np.asarray(axes / np.sqrt(np.maximum(variances, least)))
+
+
+def _principal_axes(offsets: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return variances, the largest first, and their axes (p, k); the cheaper way for the shape at hand."""
+    n, p = offsets.shape
+    if n < p:
+        _, singular, transposed = np.linalg.svd(offsets / np.sqrt(n), full_matrices=False)
+        return singular**2, transposed.T
+    variances, axes = np.linalg.eigh(offsets.T @ offsets / n)
+    return variances[::-1], axes[:, ::-1]

@@ -40,7 +40,15 @@ REPORT_FOLDER = "report"
 
 
 def train_bundle(
-    data: Path, spec: ImageSpec | None, grid: RedshiftGrid, settings: Settings, run: Path, path: Path, *, resume: bool
+    data: Path,
+    spec: ImageSpec | None,
+    grid: RedshiftGrid,
+    settings: Settings,
+    run: Path,
+    path: Path,
+    *,
+    resume: bool,
+    figures: bool = True,
 ) -> ModelBundle:
     """Train a network on a file of cutouts and write its bundle, and its report beside the run.
 
@@ -60,6 +68,8 @@ def train_bundle(
         Where the bundle shall be; its last part is the model's name.
     resume : bool
         Go on from the run's checkpoint.
+    figures : bool
+        Write the figures of the report alone too.
 
     Returns
     -------
@@ -82,7 +92,7 @@ def train_bundle(
             card = _card(path.name, data, cutouts, spec, grid, settings, fitted, evaluation, engine)
             card = card.model_copy(update={"calibration": calibration, "novelty": record})
             bundle = ModelBundle.write(path, card, scratch)
-        write_report(evaluation, cutouts, bundle.card, run / REPORT_FOLDER)
+        write_report(evaluation, cutouts, bundle.card, run / REPORT_FOLDER, figures=figures)
     print(table(evaluation.scores))
     return bundle
 
@@ -136,7 +146,9 @@ def _card(
     )
 
 
-def evaluate_bundle(bundle: ModelBundle, data: Path, folder: Path, *, recalibrate: bool = True) -> Evaluation:
+def evaluate_bundle(
+    bundle: ModelBundle, data: Path, folder: Path, *, recalibrate: bool = True, figures: bool = True
+) -> Evaluation:
     """Score a bundle's Keras model on the test galaxies of a file and write the report.
 
     Parameters
@@ -149,6 +161,8 @@ def evaluate_bundle(bundle: ModelBundle, data: Path, folder: Path, *, recalibrat
         Where metrics.json and report.html go.
     recalibrate : bool
         Apply the calibration of the bundle.
+    figures : bool
+        Write the figures of the report alone too.
 
     Returns
     -------
@@ -173,5 +187,5 @@ def evaluate_bundle(bundle: ModelBundle, data: Path, folder: Path, *, recalibrat
             novelty=novelties.load(bundle.novelty_path) if card.novelty else None,
             ood_threshold=card.novelty.threshold if card.novelty else np.inf,
         )
-        write_report(evaluation, cutouts, card, folder)
+        write_report(evaluation, cutouts, card, folder, figures=figures)
     return evaluation

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
 def train(*arguments: object) -> None:
-    command = [sys.executable, "-m", "training", "train", "--epochs", "1", *map(str, arguments)]
+    command = [sys.executable, "-m", "training", "train", "--epochs", "1", "--no-figures", *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -75,7 +75,17 @@ def test_another_survey_is_served_and_evaluated(griz, start_service, tmp_path: P
 
 def test_another_survey_is_evaluated_offline(griz, tmp_path: Path) -> None:
     data, bundle = griz
-    command = [sys.executable, "-m", "training", "evaluate", str(bundle), str(data), "--out", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "training",
+        "evaluate",
+        str(bundle),
+        str(data),
+        "--out",
+        str(tmp_path),
+        "--no-figures",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "gradient-boosted trees, aperture fluxes of the cutouts" in done.stdout

@@ -36,6 +36,13 @@ def test_inception_is_the_documents_network() -> None:
     assert not architectures.takes_ebv(model)
 
 
+def test_pasquet_is_the_papers_network() -> None:
+    model = architectures.build("pasquet", SDSS_IMAGES, SDSS_GRID, statistics())
+    # 1,781,668 in the convolutions, 2,628 slopes, 24,412,304 + 1,202,312 + 197,460 in the dense layers.
+    assert model.count_params() == 27_596_372
+    assert architectures.takes_ebv(model)
+
+
 def test_compact_is_small_and_takes_reddening() -> None:
     model = architectures.build("compact", SDSS_IMAGES, SDSS_GRID, statistics())
     assert model.count_params() < 2_000_000
