@@ -156,7 +156,7 @@ def evaluate_bundle(
     bundle : ModelBundle
         The model.
     data : Path
-        File of cutouts with z_spec; without a split, all galaxies are tested on.
+        File of cutouts with z_spec; without a split of its own it is split as it was for training.
     folder : Path
         Where metrics.json and report.html go.
     recalibrate : bool
