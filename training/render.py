@@ -7,17 +7,16 @@ The fast path sums the profiles in Fourier space, where both have closed or tabu
 plain path lets GalSim draw each stamp; it is the oracle of the tests.
 """
 
+import math
 from functools import cache
 
 import galsim
 import numpy as np
+from scipy.fft import next_fast_len
 
 from photoz.grid import FloatArray
 from photoz.images import ImageSpec
 from training.galaxies import SDSS_OBSERVATIONS, Galaxies
-
-# Side of the grid that stamps are drawn on, in units of the cutout's: light beyond it wraps around.
-OVERSIZE = 2
 
 # SDSS truncates its de Vaucouleurs model here (half-light radii), and so does the drawing; see
 # https://www.sdss4.org/dr17/algorithms/magnitudes/#mag_model.
@@ -29,6 +28,9 @@ EXPONENTIAL_HALF_LIGHT = 1.6783469900166605  # half-light radius of exp(-r), in 
 # medians of psf_sigma2_2G / psf_sigma1_2G and psf_b_2G over the bands of the psField file of run 5754, camcol 3.
 PSF_SIGMA_RATIO = 2.4
 PSF_AMPLITUDE_RATIO = 0.09
+
+# Half the width of the PSF in units of its wider sigma: beyond it lie 3e-4 of the wing's light.
+PSF_REACH = 4.0
 
 
 def add_noise(stamps: FloatArray, galaxies: Galaxies, spec: ImageSpec, rng: np.random.Generator) -> FloatArray:
@@ -71,20 +73,33 @@ def render(galaxies: Galaxies, spec: ImageSpec) -> FloatArray:
     (n, size, size, n_bands) float32
         Nanomaggies per pixel.
     """
-    side = OVERSIZE * spec.size
-    kx, ky = 2.0 * np.pi * np.fft.rfftfreq(side), 2.0 * np.pi * np.fft.fftfreq(side)[:, None]
-    pixel = np.sinc(kx / (2.0 * np.pi)) * np.sinc(ky / (2.0 * np.pi))
-    k_squared = kx**2 + ky**2
     stamps = np.empty((len(galaxies), *spec.shape), dtype=np.float32)
     for row in range(len(galaxies)):
-        profile = _profile(galaxies, row, kx, ky, spec) * pixel * _shift(galaxies.offset[row], kx, ky, spec)
-        fwhm = galaxies.fwhm[row] / spec.pixel_scale
-        bands = np.stack(
-            [flux * profile * _psf(k_squared, f) for flux, f in zip(galaxies.fluxes[row], fwhm, strict=True)]
-        )
-        drawn = np.fft.irfft2(bands.astype(np.complex64), s=(side, side))
-        stamps[row] = np.moveaxis(drawn[:, : spec.size, : spec.size], 0, -1)
+        stamps[row] = _draw(galaxies, row, spec)
     return stamps
+
+
+def _draw(galaxies: Galaxies, row: int, spec: ImageSpec) -> FloatArray:
+    """Draw one galaxy, shape (size, size, n_bands), on a grid that its light does not wrap around."""
+    side = _grid_side(galaxies, row, spec)
+    kx, ky = 2.0 * np.pi * np.fft.rfftfreq(side), 2.0 * np.pi * np.fft.fftfreq(side)[:, None]
+    pixel = np.sinc(kx / (2.0 * np.pi)) * np.sinc(ky / (2.0 * np.pi))
+    profile = _profile(galaxies, row, kx, ky, spec) * pixel * _shift(galaxies.offset[row], kx, ky, spec)
+    fwhm = galaxies.fwhm[row] / spec.pixel_scale
+    bands = np.stack(
+        [flux * profile * _psf(kx**2 + ky**2, f) for flux, f in zip(galaxies.fluxes[row], fwhm, strict=True)]
+    )
+    drawn = np.fft.irfft2(bands.astype(np.complex64), s=(side, side))
+    return np.moveaxis(drawn[:, : spec.size, : spec.size], 0, -1)
+
+
+def _grid_side(galaxies: Galaxies, row: int, spec: ImageSpec) -> int:
+    """Smallest fast side of a grid, in pixels, whose next period of a galaxy sheds no light on the cutout."""
+    major = galaxies.half_light_radius[row] / np.sqrt(galaxies.axis_ratio[row])
+    wing = PSF_SIGMA_RATIO * _double_gaussian(galaxies.fwhm[row].max())[1]
+    reach = (BULGE_TRUNCATION * major + PSF_REACH * wing) / spec.pixel_scale
+    to_edge = spec.size / 2.0 + np.abs(galaxies.offset[row]).max()
+    return next_fast_len(max(spec.size, math.ceil(to_edge + reach)), real=True)
 
 
 def _profile(galaxies: Galaxies, row: int, kx: FloatArray, ky: FloatArray, spec: ImageSpec) -> FloatArray:
