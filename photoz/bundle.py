@@ -115,7 +115,7 @@ class CalibrationRecord(_Part):
     parameters : Calibration
         What `photoz.calibration.apply` takes.
     n_galaxies : int
-        Validation galaxies.
+        Galaxies that the networks they were judged by had not been trained on.
     scores : dict
         Their figures "before" and "after".
     """
@@ -133,7 +133,7 @@ class NoveltyRecord(_Part):
     threshold : float
         An `ood_score` above it is flagged.
     false_alarms : float
-        Part of the validation galaxies above it.
+        Part of such galaxies above it.
     n_features : int
         Length of the network's output "features"; 0 where the score does without.
     """

@@ -57,9 +57,13 @@ class Keeper(keras.callbacks.Callback):
 
     def is_finished(self) -> bool:
         """Whether there is nothing left to train: all epochs seen, or no progress for too long."""
-        losses = [epoch["val_loss"] for epoch in self.history]
-        since_best = len(losses) - 1 - int(np.argmin(losses)) if losses else 0
-        return len(losses) >= self.settings.epochs or since_best >= self.settings.patience
+        n_epochs = len(self.history)
+        return n_epochs >= self.settings.epochs or n_epochs - self._best_epoch() >= self.settings.patience
+
+    def _best_epoch(self) -> int:
+        """Return the number of the epoch with the lowest validation loss; the last one where nothing validates."""
+        losses = [epoch["val_loss"] for epoch in self.history if "val_loss" in epoch]
+        return int(np.argmin(losses)) + 1 if losses else len(self.history)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Take note of the epoch and write the checkpoint."""
@@ -67,8 +71,7 @@ class Keeper(keras.callbacks.Callback):
         self.history.append(
             {"epoch": epoch + 1, **{k: float(v) for k, v in (logs or {}).items()}, "learning_rate": rate}
         )
-        losses = [entry["val_loss"] for entry in self.history]
-        if np.argmin(losses) == len(losses) - 1:
+        if self._best_epoch() == len(self.history):
             self.best_weights = self._averaged_weights()
         self._save()
         self.model.stop_training = self.is_finished()

@@ -166,6 +166,11 @@ def convert(source: Path, target: Path) -> None:
     help="Networks to train, with seeds from --seed on, whose PDFs are averaged.  [default: by recipe, or 1]",
 )
 @click.option(
+    "--folds",
+    type=click.IntRange(min=2),
+    help="Train on validation galaxies too; calibrate by training the recipe again without each of so many folds.",
+)
+@click.option(
     "--select",
     callback=_valid("conditions"),
     help="Galaxies to use, such as 'dered_petro_r<=17.8,z_spec<=0.4'; any column.  [default: by recipe, or all]",

@@ -28,7 +28,8 @@ class Fitted:
     Parameters
     ----------
     model : keras.Model
-        With the weights of the epoch with the lowest validation loss, not compiled.
+        With the weights of the epoch with the lowest validation loss, or where nothing validates of the last epoch;
+        not compiled.
     history : list of dict
         One entry an epoch.
     ebv_assumed : float
@@ -52,7 +53,7 @@ def fit(
     Parameters
     ----------
     cutouts : Cutouts
-        Open, with columns z_spec and split; images stream from it.
+        Open, with columns z_spec and split; images stream from it. It need not have galaxies to validate.
     spec : ImageSpec
         What the images are.
     grid : RedshiftGrid
@@ -69,7 +70,8 @@ def fit(
     Fitted
         The network with its best weights.
     """
-    train, validation = (usable_rows(cutouts, grid, split) for split in (TRAIN, VALIDATION))
+    train = usable_rows(cutouts, grid, TRAIN)
+    validation = usable_rows(cutouts, grid, VALIDATION) if len(cutouts.rows(VALIDATION)) else None
     keras.utils.set_random_seed(settings.seed)
     ebv_assumed, statistics = _constants(cutouts, train, spec)
     model = architectures.build(settings.architecture, spec, grid, statistics)
@@ -86,14 +88,14 @@ def fit(
     if not keeper.is_finished():
         model.fit(
             Batches(cutouts, train, spec, target, **common, seed=settings.seed, first_epoch=first_epoch),
-            validation_data=Batches(cutouts, validation, spec, target, **common),
+            validation_data=None if validation is None else Batches(cutouts, validation, spec, target, **common),
             initial_epoch=first_epoch,
             epochs=settings.epochs,
             callbacks=[*_averaging(settings), keeper, keras.callbacks.TensorBoard(run / "tensorboard")],
         )
     best = architectures.build(settings.architecture, spec, grid, statistics)
     best.set_weights(keeper.best_weights)
-    return Fitted(best, keeper.history, ebv_assumed, len(train), len(validation))
+    return Fitted(best, keeper.history, ebv_assumed, len(train), 0 if validation is None else len(validation))
 
 
 def _constants(cutouts: Cutouts, train: IntArray, spec: ImageSpec) -> tuple[float, PixelStatistics]:

@@ -4,12 +4,11 @@ import keras
 import numpy as np
 
 from photoz.bundle import NoveltyRecord
-from photoz.datasets import TRAIN, VALIDATION, Cutouts
-from photoz.grid import FloatArray, IntArray, RedshiftGrid
+from photoz.datasets import Cutouts
+from photoz.grid import FloatArray, IntArray
 from photoz.images import ImageSpec
-from photoz.novelty import FEATURES, Part, Views, compress, score
+from photoz.novelty import FEATURES, Novelty, Part, Views, compress
 from training.predict import predict_views
-from training.rows import usable_rows
 
 # Part of the clean cutouts that may be flagged.
 FALSE_ALARMS = 0.01
@@ -24,49 +23,56 @@ MOST_GALAXIES = 20_000
 LEAST_VARIANCE = 1e-3
 
 
-def learn_novelty(
-    model: keras.Model, cutouts: Cutouts, spec: ImageSpec, grid: RedshiftGrid, ebv_assumed: float
-) -> tuple[dict[str, Part], NoveltyRecord]:
-    """Fit all parts on the training galaxies, and the threshold on the validation galaxies.
+def learn_parts(
+    model: keras.Model, cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv_assumed: float
+) -> dict[str, Part]:
+    """Learn what the training galaxies of a network look like.
 
     Parameters
     ----------
     model : keras.Model
         Its layer "features" is one of the parts, if it has such a layer.
     cutouts : Cutouts
-        Open, with z_spec and split.
+        Open.
+    rows : (n,) int
+        Those that it was trained on.
     spec : ImageSpec
         What the images are.
-    grid : RedshiftGrid
-        The bins of the model.
     ebv_assumed : float
         What stands in for an unknown E(B-V).
 
     Returns
     -------
-    novelty : dict of str to Part
-        For `photoz.novelty.save`.
-    record : NoveltyRecord
-        For the card.
+    dict of str to Part
+        For `photoz.novelty.score` and `save`.
     """
-    train, held_out = (_some(usable_rows(cutouts, grid, split)) for split in (TRAIN, VALIDATION))
-    seen = (predict_views(model, cutouts, rows, spec, ebv_assumed) for rows in (train, held_out))
-    return fit_novelty(*seen)
+    some = np.sort(np.random.default_rng(0).permutation(rows)[:MOST_GALAXIES])
+    return fit_parts(predict_views(model, cutouts, some, spec, ebv_assumed))
 
 
-def _some(rows: IntArray) -> IntArray:
-    return np.sort(np.random.default_rng(0).permutation(rows)[:MOST_GALAXIES])
+def fit_parts(train: Views) -> dict[str, Part]:
+    """Fit all parts to what `photoz.novelty.views` saw of the training galaxies."""
+    return {name: _fit_part(values, FALSE_ALARMS / len(train)) for name, values in train.items()}
 
 
-def fit_novelty(train: Views, held_out: Views) -> tuple[dict[str, Part], NoveltyRecord]:
-    """Fit parts and threshold on what `photoz.novelty.views` saw of two sets of galaxies."""
-    novelty = {name: _fit_part(values, FALSE_ALARMS / len(train)) for name, values in train.items()}
-    scores = score(novelty, held_out)
-    threshold = float(np.quantile(scores, 1.0 - FALSE_ALARMS))
-    n_features = train[FEATURES].shape[1] if FEATURES in train else 0
-    return novelty, NoveltyRecord(
-        threshold=threshold, false_alarms=float(np.mean(scores > threshold)), n_features=n_features
-    )
+def choose_threshold(novelty: Novelty, held_out: FloatArray) -> NoveltyRecord:
+    """Choose the score above which an image is flagged.
+
+    Parameters
+    ----------
+    novelty : dict of str to Part
+        What the training galaxies look like.
+    held_out : (n,) float
+        Scores of galaxies that were not trained on.
+
+    Returns
+    -------
+    NoveltyRecord
+        `FALSE_ALARMS` of those lie above its threshold.
+    """
+    threshold = float(np.quantile(held_out, 1.0 - FALSE_ALARMS))
+    n_features = len(novelty[FEATURES].mean) if FEATURES in novelty else 0
+    return NoveltyRecord(threshold=threshold, false_alarms=float(np.mean(held_out > threshold)), n_features=n_features)
 
 
 def _fit_part(values: FloatArray, exceeded_by: float) -> Part:

@@ -12,7 +12,6 @@ from photoz.bundle import (
     KERAS_NAME,
     NOVELTY_NAME,
     Architecture,
-    CalibrationRecord,
     Card,
     EngineRecord,
     Inputs,
@@ -20,18 +19,18 @@ from photoz.bundle import (
     TestRecord,
     TrainingRecord,
 )
-from photoz.datasets import TRAIN, VALIDATION, Cutouts, open_cutouts
+from photoz.datasets import TRAIN, Cutouts, open_cutouts
 from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
 from training import architectures, provenance
 from training.calibrate import calibrate
-from training.ensemble import fit_ensemble
 from training.evaluation import Evaluation, evaluate, table, write_report
 from training.export import export_openvino
 from training.fit import Fitted
-from training.novelty import learn_novelty
-from training.predict import network_inputs, predict_pdfs
-from training.rows import usable_rows, with_split
+from training.held_out import fit_and_hold_out
+from training.novelty import choose_threshold
+from training.predict import network_inputs
+from training.rows import with_split
 from training.settings import Settings
 
 N_EXPORT_CHECK = 256
@@ -79,10 +78,10 @@ def train_bundle(
     with open_cutouts(data) as opened:
         cutouts = with_split(opened, settings.select, settings.shares)
         spec = spec or cutouts.spec or ImageSpec(size=cutouts.images.shape[1])
-        fitted = fit_ensemble(cutouts, spec, grid, settings, run, resume=resume)
+        fitted, novelty, held_out = fit_and_hold_out(cutouts, spec, grid, settings, run, resume=resume)
         model, ebv_assumed = fitted.model, fitted.ebv_assumed
-        calibration = _calibration(fitted, cutouts, spec, grid)
-        novelty, record = learn_novelty(model, cutouts, spec, grid, ebv_assumed)
+        calibration = calibrate(held_out.pdfs, held_out.z_spec, grid)
+        record = choose_threshold(novelty, held_out.ood_scores)
         learned = {"calibration": calibration.parameters, "novelty": novelty, "ood_threshold": record.threshold}
         evaluation = evaluate(model, cutouts, spec, grid, ebv_assumed, **learned)
         with tempfile.TemporaryDirectory() as scratch:
@@ -95,12 +94,6 @@ def train_bundle(
         write_report(evaluation, cutouts, bundle.card, run / REPORT_FOLDER, figures=figures)
     print(table(evaluation.scores))
     return bundle
-
-
-def _calibration(fitted: Fitted, cutouts: Cutouts, spec: ImageSpec, grid: RedshiftGrid) -> CalibrationRecord:
-    rows = usable_rows(cutouts, grid, VALIDATION)
-    pdfs = predict_pdfs(fitted.model, cutouts, rows, spec, fitted.ebv_assumed)
-    return calibrate(pdfs, cutouts.column("z_spec")[rows], grid)
 
 
 def _export(fitted: Fitted, cutouts: Cutouts, spec: ImageSpec, grid: RedshiftGrid, folder: Path) -> EngineRecord:

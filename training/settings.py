@@ -35,6 +35,8 @@ class Settings:
         Of the average of the weights over the last steps, which is what is kept; 0 keeps the weights themselves.
     seeds : int
         Networks whose PDFs are averaged, trained with this seed, the next one and so on.
+    folds : int
+        Folds of cross-fitting, which trains the recipe once more for each (`training.held_out`); 0 for none.
     select : str
         Conditions on columns that a galaxy has to meet, such as "dered_petro_r<=17.8,z_spec<=0.4"; "" for none.
     shares : str
@@ -54,6 +56,7 @@ class Settings:
     clip_norm: float = 1.0
     ema_momentum: float = 0.995
     seeds: int = 1
+    folds: int = 0
     select: str = ""
     shares: str = ""
 

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from photoz.novelty import FEATURES, score
-from training.novelty import FALSE_ALARMS, fit_novelty
+from photoz.bundle import NoveltyRecord
+from photoz.novelty import FEATURES, Novelty, Views, score
+from training.novelty import FALSE_ALARMS, choose_threshold, fit_parts
 
 
 def views(n: int, seed: int, shift: float = 0.0) -> dict[str, np.ndarray]:
@@ -13,6 +14,11 @@ def views(n: int, seed: int, shift: float = 0.0) -> dict[str, np.ndarray]:
     features = np.hstack([hidden @ mixing + 0.1 * rng.standard_normal((n, 12)), np.full((n, 1), 7.0)])
     features[:, 3] += shift
     return {FEATURES: features, "noise": rng.normal(-3, 0.1, (n, 5)), "concentration": rng.beta(2, 8, (n, 1))}
+
+
+def fit_novelty(train: Views, held_out: Views) -> tuple[Novelty, NoveltyRecord]:
+    novelty = fit_parts(train)
+    return novelty, choose_threshold(novelty, score(novelty, held_out))
 
 
 def test_one_in_a_hundred_clean_galaxies_is_flagged() -> None:
