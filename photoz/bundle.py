@@ -35,7 +35,7 @@ KERAS_NAME = "model.keras"
 NOVELTY_NAME = "novelty.npz"
 
 # Fields of the card that came after the first bundles: where they are None they do not count in the digest.
-_LATER_FIELDS = ("calibration", "novelty")
+_LATER_FIELDS = ("calibration", "novelty", "gflop")
 
 
 class _Part(BaseModel):
@@ -158,6 +158,7 @@ class Card(_Part):
     test: TestRecord | None = None
     calibration: CalibrationRecord | None = None
     novelty: NoveltyRecord | None = None
+    gflop: float | None = None  # of one image's way through the network; a multiplication and an addition are two
     engines: tuple[EngineRecord, ...] = ()
     licence: str = "Apache-2.0"
     caveats: tuple[str, ...] = ()

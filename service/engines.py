@@ -3,7 +3,6 @@
 An engine has one method. Which one runs is decided once, in `load_engine`; nothing else in the service knows.
 """
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from photoz.bundle import Card, EngineRecord, ModelBundle
 from photoz.errors import InvalidBundle, InvalidImages
 from photoz.grid import FloatArray
 from photoz.novelty import FEATURES
+from photoz.openvino import import_openvino
 
 Images = npt.NDArray[np.float32]
 Arrays = dict[str, npt.NDArray[np.float32]]
@@ -173,17 +173,6 @@ def load_engine(bundle: ModelBundle, preference: str = "auto", threads: int = 1)
         engine = OpenVinoEngine(bundle, record, threads)
     engine.predict(np.ones((1, *bundle.card.image.shape), np.float32), np.zeros(1, np.float32))
     return engine
-
-
-def import_openvino() -> Any:
-    """Import OpenVINO without letting it report to Google Analytics.
-
-    It does so at its import, through a child process and for up to three seconds, unless its telemetry is not there.
-    """
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino  # here, so that the process that only watches over the workers does not carry it
-
-    return openvino
 
 
 def _compile(path: Path, threads: int) -> Any:

@@ -9,7 +9,7 @@ import click
 from photoz.errors import PhotozError
 from photoz.grid import SDSS_GRID, RedshiftGrid
 from photoz.images import SDSS_IMAGES, ImageSpec
-from training.settings import BY_ARCHITECTURE, PRESETS
+from training.settings import BY_ARCHITECTURE, PRECISIONS, PRESETS
 
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 ANY_PATH = click.Path(path_type=Path)
@@ -146,6 +146,11 @@ def convert(source: Path, target: Path) -> None:
     type=click.Choice(["crps", "one-hot"]),
     help="CRPS with soft labels, or one-hot cross-entropy.  [default: by recipe]",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    help="mixed_bfloat16 is faster on new processors; not for compact.  [default: float32]",
+)
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images a step.  [default: by recipe]")
 @click.option("--epochs", type=click.IntRange(min=1), help="At most so many passes.  [default: by recipe]")
 @click.option("--learning-rate", type=float, help="At its highest.  [default: by recipe]")
@@ -203,7 +208,10 @@ def train(
     from training.pipeline import train_bundle
     from training.settings import settings_for
 
-    settings = settings_for(**{name: value for name, value in recipe.items() if value is not None})
+    try:
+        settings = settings_for(**{name: value for name, value in recipe.items() if value is not None})
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     spec = _spec(data, bands, pixel_scale, unit) if bands else None
     grid = RedshiftGrid(z_max, n_bins)
     run = run or RUNS / bundle.name

@@ -1,18 +1,17 @@
 """Compile a network for serving without TensorFlow, and check the copy against the original."""
 
-import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 
 from photoz import pdf
-from photoz.bundle import EngineRecord
+from photoz.bundle import KERAS_NAME, EngineRecord
 from photoz.errors import InvalidBundle
 from photoz.grid import RedshiftGrid
 from photoz.novelty import FEATURES
+from photoz.openvino import import_openvino
 from training.predict import features
 
 # Largest difference of z_mean that a compiled network of the same precision may show.
@@ -51,9 +50,11 @@ def export_openvino(
     path = folder / OPENVINO_PATH
     with tempfile.TemporaryDirectory() as scratch:
         _with_features(model).export(scratch, format="tf_saved_model", verbose=False)
-        compiled = _openvino().convert_model(scratch)
+        compiled = import_openvino().convert_model(scratch)
+    # Otherwise the name of the scratch folder, so that no two exports of one network are the same file.
+    compiled.set_rt_info(KERAS_NAME, ["conversion_parameters", "input_model"])
     # Weights stay float32: halved ones were seen to move z_mean.
-    _openvino().save_model(compiled, path, compress_to_fp16=False)
+    import_openvino().save_model(compiled, path, compress_to_fp16=False)
     difference = _compare(model, path, grid, inputs)
     if not difference < TOLERANCE:
         raise InvalidBundle(
@@ -72,18 +73,10 @@ def _with_features(model: keras.Model) -> keras.Model:
     return model if found is None else keras.Model(model.inputs, {"pdf": model.output, FEATURES: found})
 
 
-def _openvino() -> Any:
-    """Import OpenVINO without the part of it that reports each import to Google Analytics."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino
-
-    return openvino
-
-
 def _compare(model: keras.Model, path: Path, grid: RedshiftGrid, inputs: dict[str, np.ndarray]) -> float:
     named = {tensor.name: inputs[tensor.name] for tensor in model.inputs}
     # The default precision is bfloat16 where the processor has it, which is neither the same answers nor safe.
-    network = _openvino().Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    network = import_openvino().Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     answer = network(named)
     ours = np.asarray(answer["pdf"] if len(network.outputs) > 1 else answer[0], dtype=np.float64)
     theirs = model.predict_on_batch(named).astype(np.float64)

@@ -1,5 +1,7 @@
 """The training loop: batches from disk, an optimizer with a schedule, and the best weights of what it saw."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +76,8 @@ def fit(
     validation = usable_rows(cutouts, grid, VALIDATION) if len(cutouts.rows(VALIDATION)) else None
     keras.utils.set_random_seed(settings.seed)
     ebv_assumed, statistics = _constants(cutouts, train, spec)
-    model = architectures.build(settings.architecture, spec, grid, statistics)
+    with _dtype_policy(settings):
+        model = architectures.build(settings.architecture, spec, grid, statistics)
     target = objective(settings.objective, grid)
     common: dict[str, Any] = {
         "batch_size": settings.batch_size,
@@ -96,6 +99,17 @@ def fit(
     best = architectures.build(settings.architecture, spec, grid, statistics)
     best.set_weights(keeper.best_weights)
     return Fitted(best, keeper.history, ebv_assumed, len(train), 0 if validation is None else len(validation))
+
+
+@contextmanager
+def _dtype_policy(settings: Settings) -> Iterator[None]:
+    """Let Keras build layers of the wanted precision."""
+    usual = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(settings.precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(usual)
 
 
 def _constants(cutouts: Cutouts, train: IntArray, spec: ImageSpec) -> tuple[float, PixelStatistics]:

@@ -4,6 +4,7 @@ import tempfile
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
 from training import architectures, provenance
 from training.calibrate import calibrate
+from training.cost import forward_gflop
 from training.evaluation import Evaluation, evaluate, table, write_report
 from training.export import export_openvino
 from training.fit import Fitted
@@ -87,9 +89,21 @@ def train_bundle(
         with tempfile.TemporaryDirectory() as scratch:
             model.save(Path(scratch) / KERAS_NAME)
             novelties.save(novelty, Path(scratch) / NOVELTY_NAME)
-            engine = _export(fitted, cutouts, spec, grid, Path(scratch))
-            card = _card(path.name, data, cutouts, spec, grid, settings, fitted, evaluation, engine)
-            card = card.model_copy(update={"calibration": calibration, "novelty": record})
+            card = Card(
+                name=path.name,
+                **_version(),
+                grid=grid,
+                image=spec,
+                inputs=Inputs(ebv=architectures.takes_ebv(model), ebv_assumed=ebv_assumed),
+                architecture=Architecture(name=settings.architecture, parameters=model.count_params()),
+                training=_training_record(data, cutouts, settings, fitted),
+                test=_test_record(data, cutouts, evaluation),
+                calibration=calibration,
+                novelty=record,
+                gflop=forward_gflop(model),
+                engines=(_export(fitted, cutouts, spec, grid, Path(scratch)),),
+                caveats=provenance.caveats(_source(data, cutouts)),
+            )
             bundle = ModelBundle.write(path, card, scratch)
         write_report(evaluation, cutouts, bundle.card, run / REPORT_FOLDER, figures=figures)
     print(table(evaluation.scores))
@@ -101,42 +115,31 @@ def _export(fitted: Fitted, cutouts: Cutouts, spec: ImageSpec, grid: RedshiftGri
     return export_openvino(fitted.model, folder, grid, network_inputs(cutouts, rows, spec, fitted.ebv_assumed))
 
 
-def _card(
-    name: str,
-    data: Path,
-    cutouts: Cutouts,
-    spec: ImageSpec,
-    grid: RedshiftGrid,
-    settings: Settings,
-    fitted: Fitted,
-    evaluation: Evaluation,
-    engine: EngineRecord,
-) -> Card:
+def _version() -> dict[str, Any]:
     created = datetime.now(UTC).replace(microsecond=0)
-    source = cutouts.provenance or data.name
-    return Card(
-        name=name,
-        version=created.strftime("%Y.%m.%d-%H%M%S"),
-        created=created,
-        grid=grid,
-        image=spec,
-        inputs=Inputs(ebv=architectures.takes_ebv(fitted.model), ebv_assumed=fitted.ebv_assumed),
-        architecture=Architecture(name=settings.architecture, parameters=fitted.model.count_params()),
-        training=TrainingRecord(
-            data=source,
-            data_sha256=provenance.file_sha256(data),
-            n_train=fitted.n_train,
-            n_validation=fitted.n_validation,
-            hyper_parameters=asdict(settings),
-            seed=settings.seed,
-            epochs=len(fitted.history),
-            git_commit=provenance.git_commit(),
-            library_versions=provenance.library_versions(),
-        ),
-        test=TestRecord(data=source, n_galaxies=len(evaluation.rows), scores=evaluation.scores),
-        engines=(engine,),
-        caveats=provenance.caveats(source),
+    return {"version": created.strftime("%Y.%m.%d-%H%M%S"), "created": created}
+
+
+def _source(data: Path, cutouts: Cutouts) -> str:
+    return cutouts.provenance or data.name
+
+
+def _training_record(data: Path, cutouts: Cutouts, settings: Settings, fitted: Fitted) -> TrainingRecord:
+    return TrainingRecord(
+        data=_source(data, cutouts),
+        data_sha256=provenance.file_sha256(data),
+        n_train=fitted.n_train,
+        n_validation=fitted.n_validation,
+        hyper_parameters=asdict(settings),
+        seed=settings.seed,
+        epochs=len(fitted.history),
+        git_commit=provenance.git_commit(),
+        library_versions=provenance.library_versions(),
     )
+
+
+def _test_record(data: Path, cutouts: Cutouts, evaluation: Evaluation) -> TestRecord:
+    return TestRecord(data=_source(data, cutouts), n_galaxies=len(evaluation.rows), scores=evaluation.scores)
 
 
 def evaluate_bundle(

@@ -99,7 +99,7 @@ def _grid_side(galaxies: Galaxies, row: int, spec: ImageSpec) -> int:
     wing = PSF_SIGMA_RATIO * _double_gaussian(galaxies.fwhm[row].max())[1]
     reach = (BULGE_TRUNCATION * major + PSF_REACH * wing) / spec.pixel_scale
     to_edge = spec.size / 2.0 + np.abs(galaxies.offset[row]).max()
-    return next_fast_len(max(spec.size, math.ceil(to_edge + reach)), real=True)
+    return int(next_fast_len(max(spec.size, math.ceil(to_edge + reach)), real=True))
 
 
 def _profile(galaxies: Galaxies, row: int, kx: FloatArray, ky: FloatArray, spec: ImageSpec) -> FloatArray:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+PRECISIONS = ("float32", "mixed_bfloat16")
+
 SCHEDULES = ("cosine", "constant", "halfway-fifth")
 
 
@@ -33,6 +35,9 @@ class Settings:
         Largest norm of a gradient; 0 for any.
     ema_momentum : float
         Of the average of the weights over the last steps, which is what is kept; 0 keeps the weights themselves.
+    precision : str
+        Keras's dtype policy while training: "mixed_bfloat16" keeps weights and PDFs float32 and multiplies in bfloat16,
+        in two thirds of the time where processors have it. Not for "compact": its sums of fluxes need float32.
     seeds : int
         Networks whose PDFs are averaged, trained with this seed, the next one and so on.
     folds : int
@@ -55,10 +60,15 @@ class Settings:
     weight_decay: float = 1e-3
     clip_norm: float = 1.0
     ema_momentum: float = 0.995
+    precision: str = "float32"
     seeds: int = 1
     folds: int = 0
     select: str = ""
     shares: str = ""
+
+    def __post_init__(self) -> None:
+        if self.precision != "float32" and self.architecture == "compact":
+            raise ValueError(f"compact sums fluxes, which needs precision float32; got {self.precision}")
 
 
 # The document's epochs, batches and rate for its network, one-hot, no early stop; with our schedule.

@@ -18,7 +18,7 @@ from photoz.calibration import Calibration
 from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
 from photoz.novelty import Part, views
-from service.engines import import_openvino
+from photoz.openvino import import_openvino
 
 openvino = import_openvino()
 opset13 = openvino.opset13

@@ -8,17 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from photoz.bundle import ModelBundle
 from photoz.datasets import open_cutouts
 from photoz.errors import InvalidDataset
 from photoz.grid import SDSS_GRID
-from photoz.images import SDSS_IMAGES
+from photoz.images import SDSS_IMAGES, ImageSpec
 from training.checkpoint import Keeper
+from training.cli import main
 from training.fit import fit
 from training.settings import Settings
 
@@ -97,3 +100,24 @@ def test_a_finished_run_is_not_trained_again(sample_file: Path, finished_run: Pa
 def test_a_run_is_not_resumed_with_another_recipe(finished_run: Path) -> None:
     with pytest.raises(InvalidDataset, match="begun with other settings"):
         Keeper(finished_run, Settings(epochs=9), resume=True)
+
+
+def test_bfloat16_trains_to_a_float32_network(sample_file: Path, tmp_path: Path) -> None:
+    settings = Settings("inception", epochs=1, precision="mixed_bfloat16")
+    small = ImageSpec(size=16)
+    with open_cutouts(sample_file) as whole:
+        cutouts = replace(whole, images=whole.images[:, 24:40, 24:40])
+        fitted = fit(cutouts, small, SDSS_GRID, settings, tmp_path, resume=False)
+        again = fit(cutouts, small, SDSS_GRID, settings, tmp_path, resume=True)
+        inputs = {"images": cutouts.images[:8]}
+    assert {str(layer.dtype_policy.name) for layer in fitted.model.layers} == {"float32"}
+    pdfs = fitted.model.predict_on_batch(inputs)
+    np.testing.assert_allclose(pdfs.sum(axis=1), 1.0, atol=1e-5)
+    np.testing.assert_array_equal(pdfs, again.model.predict_on_batch(inputs))
+
+
+def test_bfloat16_is_refused_where_fluxes_are_summed(sample_file: Path, tmp_path: Path) -> None:
+    arguments = [*command(sample_file, tmp_path)[3:], "--precision", "mixed_bfloat16"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert "compact sums fluxes, which needs precision float32; got mixed_bfloat16" in result.output

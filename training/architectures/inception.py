@@ -40,7 +40,7 @@ def build_inception(spec: ImageSpec, grid: RedshiftGrid) -> keras.Model:
     x = layers.Flatten()(convolutions(images, _convolution))
     x = layers.Dense(DENSE_UNITS, activation="relu", name="features")(x)
     x = layers.Dropout(DROPOUT)(x)
-    pdfs = layers.Dense(grid.n_bins, activation="softmax", name="pdf")(x)
+    pdfs = layers.Dense(grid.n_bins, activation="softmax", dtype="float32", name="pdf")(x)
     return keras.Model({"images": images}, pdfs, name="inception")
 
 

@@ -35,7 +35,7 @@ def build_pasquet(spec: ImageSpec, grid: RedshiftGrid) -> keras.Model:
     x = layers.Concatenate()([layers.Flatten()(convolutions(images, _convolution)), ebv])
     x = layers.Dense(DENSE_UNITS, activation="relu", bias_initializer=_bias())(x)
     x = layers.Dense(DENSE_UNITS, activation="relu", bias_initializer=_bias(), name="features")(x)
-    pdfs = layers.Dense(grid.n_bins, activation="softmax", bias_initializer=_bias(), name="pdf")(x)
+    pdfs = layers.Dense(grid.n_bins, activation="softmax", dtype="float32", bias_initializer=_bias(), name="pdf")(x)
     return keras.Model({"images": images, "ebv": ebv}, pdfs, name="pasquet")
 
 
