@@ -18,6 +18,7 @@ from photoz.images import ImageSpec, as_image_batch
 from photoz.metrics import Score, galaxy_scores, summarise
 from training.photometry import asinh_magnitudes, deredden, gaussian_aperture, measure
 from training.pixel_statistics import REFERENCE_SIGMA, sky_noise
+from training.rows import galaxies
 
 NEIGHBOURS = 100  # Beck et al. 2016 (MNRAS 460, 1371), sec. 2.2
 CLIP = 3.0  # neighbours beyond so many sigma are left out and the plane is fitted again, ibid.
@@ -56,11 +57,11 @@ def baseline_scores(
     Returns
     -------
     dict
-        Name of the method -> figure -> Score, on the test galaxies. Trained on all the others.
+        Name of the method -> figure -> Score, on the test galaxies. Trained on the first cutout of all others.
     """
     z_spec = cutouts.column("z_spec")
     usable = grid.contains(z_spec)
-    known = np.flatnonzero(usable & np.isin(cutouts.column("split"), (TRAIN, VALIDATION)))
+    known, _ = galaxies(cutouts, np.flatnonzero(usable & np.isin(cutouts.column("split"), (TRAIN, VALIDATION))))
     test = np.flatnonzero(usable & (cutouts.column("split") == TEST))
     scores = {}
     for source, magnitudes in _photometries(cutouts, np.concatenate([known, test]), spec, ebv).items():

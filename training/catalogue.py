@@ -2,14 +2,14 @@
 
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from photoz.errors import InvalidDataset, UnsupportedType
-from photoz.grid import SDSS_GRID, BoolArray, FloatArray
+from photoz.grid import SDSS_GRID, BoolArray, FloatArray, IntArray
 from photoz.images import SDSS_IMAGES, SFD_COEFFICIENTS
 from training.rows import TEST_FRACTION, split
 
@@ -69,10 +69,14 @@ class Catalogue:
         """Standard errors of the magnitudes, shape (n, n_bands); NaN where unknown."""
         return np.asarray(2.5 / np.log(10.0) * self.flux_errors / self.fluxes)
 
+    def take(self, rows: IntArray) -> "Catalogue":
+        """Return the galaxies of some rows, in their order; a row may come more than once."""
+        taken = {name: value[rows] for name, value in vars(self).items() if name != "provenance"}
+        return replace(self, **taken)
+
     def head(self, n: int) -> "Catalogue":
         """Return the first n galaxies."""
-        rows = {name: value[:n] for name, value in vars(self).items() if name != "provenance"}
-        return Catalogue(**rows, provenance=self.provenance)
+        return self.take(np.arange(min(n, len(self))))
 
 
 def kcorrect_path() -> Path:

@@ -79,6 +79,7 @@ def main() -> None:
     default="fft",
     help="Fourier sums, or GalSim drawing each stamp (ten times slower).",
 )
+@click.option("--renders", type=click.IntRange(min=1), default=1, help="Cutouts of each galaxy that is not tested on.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes; all cores without.")
 @click.option("--seed", default=0)
 def sample(
@@ -90,6 +91,7 @@ def sample(
     size: int,
     limit: int | None,
     renderer: str,
+    renders: int,
     workers: int | None,
     seed: int,
 ) -> None:
@@ -107,8 +109,8 @@ def sample(
     else:
         galaxies = read_kcorrect(spec.bands)
     galaxies = galaxies.head(limit) if limit else galaxies
-    make_sample(galaxies, out, spec, seed=seed, renderer=renderer, workers=workers)
-    click.echo(f"{out}: {len(galaxies)} cutouts of {size}x{size} pixels in {','.join(spec.bands)}")
+    make_sample(galaxies, out, spec, seed=seed, renderer=renderer, renders=renders, workers=workers)
+    click.echo(f"{out}: {len(galaxies)} galaxies of {size}x{size} pixels in {','.join(spec.bands)}")
 
 
 @main.command()

@@ -20,7 +20,7 @@ from training.pixel_statistics import PixelStatistics, pixel_statistics
 from training.rows import usable_rows
 from training.settings import SCHEDULES, Settings
 
-WARM_UP_EPOCHS = 2
+WARM_UP = 1 / 12  # of all steps
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _schedule(settings: Settings, steps: int) -> float | keras.optimizers.schedu
 
 
 def _warm_up_and_cosine(settings: Settings, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    warm_up = min(WARM_UP_EPOCHS, max(settings.epochs - 1, 0)) * steps
+    warm_up = round(WARM_UP * settings.epochs * steps)
     return keras.optimizers.schedules.CosineDecay(
         0.0 if warm_up else settings.learning_rate,
         max(settings.epochs * steps - warm_up, 1),

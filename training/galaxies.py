@@ -37,10 +37,10 @@ class Observation:
 # fluxes under the true profile have the errors that the catalogue itself gives for these galaxies, which a test holds.
 SDSS_OBSERVATIONS = {
     "u": Observation(1.53, 0.053, 226.0),
-    "g": Observation(1.44, 0.026, 1240.0),
-    "r": Observation(1.32, 0.042, 988.0),
-    "i": Observation(1.26, 0.066, 706.0),
-    "z": Observation(1.29, 0.208, 146.0),
+    "g": Observation(1.44, 0.026, 1020.0),
+    "r": Observation(1.32, 0.042, 960.0),
+    "i": Observation(1.26, 0.066, 740.0),
+    "z": Observation(1.29, 0.208, 136.0),
 }
 
 # Scatter of seeing and sky noise from field to field (natural logarithm).

@@ -21,7 +21,7 @@ from training.ensemble import fit_ensemble
 from training.fit import Fitted
 from training.novelty import learn_parts
 from training.predict import predict_pdfs, predict_views
-from training.rows import UNUSED, usable_rows
+from training.rows import UNUSED, galaxies, usable_rows
 from training.settings import Settings
 
 FOLD_SEED = 0
@@ -87,7 +87,7 @@ def _all_known(cutouts: Cutouts) -> Cutouts:
 
 
 def folds(cutouts: Cutouts, grid: RedshiftGrid, n_folds: int) -> Iterator[tuple[Cutouts, IntArray]]:
-    """Deal the training galaxies into folds at random; all cutouts of one `object_id` go to the same.
+    """Deal the training galaxies into folds at random, each with all its cutouts.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def folds(cutouts: Cutouts, grid: RedshiftGrid, n_folds: int) -> Iterator[tuple[
     others : Cutouts
         Without those of the fold, which are in no split.
     left_out : (m,) int
-        The rows of the fold, in increasing order.
+        The first row of each galaxy of the fold, in increasing order.
 
     Raises
     ------
@@ -111,20 +111,13 @@ def folds(cutouts: Cutouts, grid: RedshiftGrid, n_folds: int) -> Iterator[tuple[
         If there are fewer galaxies than folds.
     """
     train = usable_rows(cutouts, grid, TRAIN)
-    galaxies, galaxy = _galaxies(cutouts, train)
-    if len(galaxies) < n_folds:
-        raise InvalidDataset(f"expected at least {n_folds} galaxies to train on for as many folds, got {len(galaxies)}")
-    for dealt in np.array_split(np.random.default_rng(FOLD_SEED).permutation(len(galaxies)), n_folds):
-        left_out = train[np.isin(galaxy, dealt)]
+    first, galaxy = galaxies(cutouts, train)
+    if len(first) < n_folds:
+        raise InvalidDataset(f"expected at least {n_folds} galaxies to train on for as many folds, got {len(first)}")
+    for dealt in np.array_split(np.random.default_rng(FOLD_SEED).permutation(len(first)), n_folds):
         split = np.array(cutouts.column("split"))
-        split[left_out] = UNUSED
-        yield _with_labels(cutouts, split), left_out
-
-
-def _galaxies(cutouts: Cutouts, rows: IntArray) -> tuple[np.ndarray, IntArray]:
-    """Return the different galaxies among some rows and the number of each row's: one `object_id` is one galaxy."""
-    names = cutouts.columns.get("object_id")
-    return np.unique(rows if names is None else names[rows], return_inverse=True)
+        split[train[np.isin(galaxy, dealt)]] = UNUSED
+        yield _with_labels(cutouts, split), np.sort(first[dealt])
 
 
 def _with_labels(cutouts: Cutouts, split: np.ndarray) -> Cutouts:

@@ -15,7 +15,7 @@ from photoz.metrics import Score, galaxy_scores, summarise
 from training.ensemble import fit_ensemble
 from training.evaluation import as_numbers, galaxies_digest
 from training.predict import predict_pdfs
-from training.rows import UNUSED, usable_rows, with_split
+from training.rows import UNUSED, galaxies, usable_rows, with_split
 from training.settings import Settings
 
 SIZES = (500, 1000, 2000, 4000, 8000)
@@ -81,8 +81,9 @@ def learning_curve(
         cutouts = with_split(opened, settings.select, settings.shares)
         spec = spec or cutouts.spec or ImageSpec(size=cutouts.images.shape[1])
         train = usable_rows(cutouts, grid, TRAIN)
-        for n_train in sorted({min(size, len(train)) for size in sizes}):
-            recipe = scaled(settings, n_train, len(train))
+        n_galaxies = len(galaxies(cutouts, train)[0])
+        for n_train in sorted({min(size, n_galaxies) for size in sizes}):
+            recipe = scaled(settings, n_train, n_galaxies)
             points.append(_train(subset(cutouts, train, n_train), spec, grid, recipe, folder / str(n_train)))
             _write(folder / RESULT, points, cutouts, grid, settings)
     return points
@@ -95,11 +96,11 @@ def scaled(settings: Settings, n_train: int, n_all: int) -> Settings:
 
 
 def subset(cutouts: Cutouts, train: IntArray, n_train: int) -> Cutouts:
-    """Return the cutouts with n_train of the training galaxies; a smaller sample is part of every larger one."""
-    kept = np.random.default_rng(0).permutation(train)[:n_train]
+    """Return the cutouts of n_train of the training galaxies; a smaller sample is part of every larger one."""
+    first, galaxy = galaxies(cutouts, train)
+    kept = np.random.default_rng(0).permutation(len(first))[:n_train]
     split = np.array(cutouts.column("split"))
-    split[train] = UNUSED
-    split[kept] = TRAIN
+    split[train[~np.isin(galaxy, kept)]] = UNUSED
     return replace(cutouts, columns={**cutouts.columns, "split": split})
 
 

@@ -160,6 +160,28 @@ def parse_shares(text: str) -> tuple[float, float, float]:
     return train, validation, test
 
 
+def galaxies(cutouts: Cutouts, rows: IntArray) -> tuple[IntArray, IntArray]:
+    """Tell which cutouts show the same galaxy: those of the same `object_id`. Without that column each shows another.
+
+    Parameters
+    ----------
+    cutouts : Cutouts
+        All of them.
+    rows : (n,) int
+        Some, in increasing order.
+
+    Returns
+    -------
+    first : (m,) int
+        The first row of each of m galaxies.
+    galaxy : (n,) int
+        Number of the galaxy that each row shows, from 0 to m - 1.
+    """
+    names = cutouts.columns.get("object_id")
+    _, first, galaxy = np.unique(rows if names is None else names[rows], return_index=True, return_inverse=True)
+    return rows[first], galaxy
+
+
 def usable_rows(cutouts: Cutouts, grid: RedshiftGrid, split: str) -> IntArray:
     """Return the rows of a split whose redshift is known and on the grid.
 

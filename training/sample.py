@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from photoz.datasets import create_hdf5, write_columns
+from photoz.datasets import TEST, create_hdf5, write_columns
 from photoz.errors import InvalidDataset
 from photoz.grid import FloatArray
 from photoz.images import ImageSpec
@@ -29,6 +29,7 @@ def make_sample(
     *,
     seed: int = 0,
     renderer: str = "fft",
+    renders: int = 1,
     workers: int | None = None,
 ) -> None:
     """Draw every galaxy of a catalogue with noise and write the cutouts as HDF5.
@@ -45,6 +46,9 @@ def make_sample(
         The same seed gives the same file, whatever the number of workers.
     renderer : str
         "fft" or "galsim".
+    renders : int
+        How often galaxies are drawn that are not tested on, each time with another shape, seeing, neighbourhood and
+        noise. All first cutouts come first, and they do not depend on this number.
     workers : int, optional
         Processes; all cores by default.
 
@@ -55,10 +59,11 @@ def make_sample(
     """
     if unknown := [band for band in spec.bands if band not in SDSS_OBSERVATIONS]:
         raise InvalidDataset(f"cannot draw {','.join(unknown)}: known bands are {','.join(SDSS_OBSERVATIONS)}")
-    streams = np.random.SeedSequence(seed).spawn(-(-len(catalogue) // CHUNK))
-    tasks = [
-        (fluxes, spec, stream, renderer) for fluxes, stream in zip(_chunks(catalogue.fluxes), streams, strict=True)
-    ]
+    again = np.tile(np.flatnonzero(catalogue.split != TEST), renders - 1)
+    chunks = [*_chunks(catalogue.fluxes), *_chunks(catalogue.fluxes[again])]
+    streams = np.random.SeedSequence(seed).spawn(len(chunks))
+    tasks = [(fluxes, spec, stream, renderer) for fluxes, stream in zip(chunks, streams, strict=True)]
+    catalogue = catalogue.take(np.concatenate([np.arange(len(catalogue)), again]))
     shapes: list[dict[str, FloatArray]] = []
     with create_hdf5(path, len(catalogue), spec, catalogue.provenance) as file:
         with ProcessPoolExecutor(workers or os.cpu_count()) as pool, tqdm(total=len(catalogue), unit="galaxy") as bar:

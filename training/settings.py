@@ -27,8 +27,8 @@ class Settings:
     seed : int
         Of everything.
     schedule : str
-        "cosine": the rate warms up over two epochs and falls as a cosine. "constant": it stays. "halfway-fifth": it is
-        divided by five after half of the steps.
+        "cosine": the rate warms up over a twelfth of the steps and falls as a cosine. "constant": it stays.
+        "halfway-fifth": it is divided by five after half of the steps.
     weight_decay : float
         Of AdamW; 0 is Adam.
     clip_norm : float

@@ -3,10 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from photoz.datasets import open_cutouts
+from photoz.datasets import TEST, TRAIN, open_cutouts
 from photoz.errors import InvalidDataset
 from photoz.images import SDSS_IMAGES, ImageSpec
 from training.catalogue import Catalogue
+from training.rows import galaxies
 from training.sample import make_sample
 
 
@@ -38,3 +39,19 @@ def test_bands_without_known_conditions_are_refused(tmp_path: Path, catalogue: C
     with pytest.raises(InvalidDataset, match="cannot draw y"):
         make_sample(catalogue.head(2), tmp_path / "s.h5", ImageSpec(bands="ugriy"))
     assert not list(tmp_path.iterdir())
+
+
+def test_more_renders_are_other_views_of_what_is_not_tested_on(tmp_path: Path, catalogue: Catalogue) -> None:
+    few = catalogue.head(100)
+    make_sample(few, tmp_path / "once.h5", SDSS_IMAGES, workers=1)
+    make_sample(few, tmp_path / "thrice.h5", SDSS_IMAGES, renders=3, workers=1)
+    again = np.tile(np.flatnonzero(few.split != TEST), 2)
+    with open_cutouts(tmp_path / "once.h5") as once, open_cutouts(tmp_path / "thrice.h5") as thrice:
+        assert len(thrice) == 100 + len(again)
+        np.testing.assert_array_equal(thrice.images[:100], once.images[:])
+        for name in ("object_id", "z_spec", "split", "magnitudes"):
+            np.testing.assert_array_equal(thrice.column(name)[100:], once.column(name)[again])
+        assert not np.isclose(thrice.column("position_angle")[100:], once.column("position_angle")[again]).any()
+        first, galaxy = galaxies(thrice, thrice.rows(TRAIN))
+        np.testing.assert_array_equal(np.sort(first), once.rows(TRAIN))
+        assert np.bincount(galaxy).tolist() == [3] * len(first)
