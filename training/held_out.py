@@ -70,7 +70,7 @@ def fit_and_hold_out(
         fitted = fit_ensemble(cutouts, spec, grid, settings, run, resume=resume)
         novelty, held_out = _look(fitted, cutouts, usable_rows(cutouts, grid, VALIDATION), spec, grid)
         return fitted, novelty, held_out
-    everyone = _all_known(cutouts)
+    everyone = all_known(cutouts)
     fitted = fit_ensemble(everyone, spec, grid, settings, run, resume=resume)
     novelty = learn_parts(fitted.model, everyone, usable_rows(everyone, grid, TRAIN), spec, fitted.ebv_assumed)
     seen = []
@@ -80,7 +80,7 @@ def fit_and_hold_out(
     return fitted, novelty, _join(seen)
 
 
-def _all_known(cutouts: Cutouts) -> Cutouts:
+def all_known(cutouts: Cutouts) -> Cutouts:
     """Return the cutouts with those of the validation galaxies among the ones to train on."""
     split = cutouts.column("split")
     return _with_labels(cutouts, np.where(split == VALIDATION, TRAIN, split))
