@@ -14,9 +14,9 @@ from photoz.images import LOW_SNR_LIMIT, EbvBatch, ImageBatch, signal_to_noise
 # More than this much probability in the first and last bin: the redshift may lie beyond the grid.
 EDGE_MASS_LIMIT = 0.05
 
-# A 68 % interval wider than this, in units of 1 + z, is of little use: |dz| > 0.05 is an outlier, so the interval
-# alone spans one on either side.
-BROAD_LIMIT = 0.10
+# A 68 % interval wider than this, in units of 1 + z, calls one estimate in ten an outlier by itself: it spans two sigma
+# of 0.03, and |dz| > 0.05 is 1.67 of those.
+BROAD_LIMIT = 0.06
 
 
 class Flag(IntFlag):
@@ -35,7 +35,7 @@ class Flag(IntFlag):
     EDGE_MASS
         More than 5 % of the probability lies in the first and last bin: the redshift may lie beyond the grid.
     BROAD_PDF
-        The 68 % interval is wider than 0.10 (1 + z).
+        The 68 % interval is wider than 0.06 (1 + z): one such estimate in ten is an outlier by its own PDF.
     MULTIMODAL
         The PDF has a second peak that stands clear of the first.
     OUT_OF_DISTRIBUTION

@@ -62,15 +62,16 @@ def test_mass_at_either_edge_is_flagged(gaussian_pdfs, mean):
     assert flags_of(gaussian_pdfs(mean, 0.01)) == Flag.EDGE_MASS
 
 
-@pytest.mark.parametrize(("sigma", "flag"), [(0.055, Flag(0)), (0.07, Flag.BROAD_PDF)])
+@pytest.mark.parametrize(("sigma", "flag"), [(0.033, Flag(0)), (0.042, Flag.BROAD_PDF)])
 def test_a_pdf_is_broad_when_its_68_percent_interval_is(gaussian_pdfs, sigma, flag):
-    # 2 sigma against 0.10 * 1.2
+    # 2 sigma against 0.06 * 1.2
     assert flags_of(gaussian_pdfs(0.2, sigma)) == flag
 
 
-def test_two_peaks_are_flagged(gaussian_pdfs):
-    two = 0.6 * gaussian_pdfs(0.15, 0.01) + 0.4 * gaussian_pdfs(0.22, 0.01)
-    assert flags_of(two) == Flag.MULTIMODAL
+@pytest.mark.parametrize(("second", "flag"), [(0.19, Flag.MULTIMODAL), (0.22, Flag.MULTIMODAL | Flag.BROAD_PDF)])
+def test_two_peaks_are_flagged(gaussian_pdfs, second, flag):
+    two = 0.6 * gaussian_pdfs(0.15, 0.007) + 0.4 * gaussian_pdfs(second, 0.007)
+    assert flags_of(two) == flag
 
 
 def test_flags_of_the_input_are_added_to_those_of_the_pdf(gaussian_pdfs):
