@@ -85,7 +85,7 @@ class EvaluateRequest(_Message):
 class EvaluateOptions(_Message):
     """The query string of `/evaluate`."""
 
-    plot: Literal["scatter", "pdfs", "pit", "coverage", "residuals", "stacked"] | None = Field(
+    plot: Literal["scatter", "pdfs", "pit", "qq", "coverage", "residuals", "stacked"] | None = Field(
         default=None, description="which plot to draw, as PNG or SVG"
     )
     num_images: int = Field(default=9, ge=1, le=100, description="panels of the plot 'pdfs'")

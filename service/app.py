@@ -14,7 +14,6 @@ from starlette.responses import Response
 from photoz import contract, estimates
 from photoz.bundle import ModelBundle
 from photoz.errors import PhotozError
-from photoz.grid import FloatArray
 from service import decode, encode
 from service.batch import Batch, Labelled, as_batch, as_labelled, unpacked_limit
 from service.call import Call
@@ -78,17 +77,21 @@ class Photoz:
         """Compare redshifts with true ones: figures of merit, a plot, or a report."""
         options = decode.query_options(call, contract.EvaluateOptions)
         media_type = encode.negotiate(call.accept, encode.evaluations(options))
-        labelled, pdfs = await to_thread.run_sync(self._labelled_pdfs, call)
-        return await self._reporter.evaluation(labelled, pdfs, options, media_type)
+        labelled, table = await to_thread.run_sync(self._labelled_estimates, call)
+        return await self._reporter.evaluation(labelled, table, options, media_type)
 
-    def _labelled_pdfs(self, call: Call) -> tuple[Labelled, FloatArray]:
+    def _labelled_estimates(self, call: Call) -> tuple[Labelled, estimates.Estimates]:
         arrays = decode.evaluation(call, self._max_bytes)
         labelled = as_labelled(arrays, self.card, self._max_rows)
         source = labelled.source
-        return labelled, self._predictor.predict(source).pdfs if isinstance(source, Batch) else source
+        if isinstance(source, Batch):
+            return labelled, self._table(source, include_pdf=True)
+        return labelled, estimates.from_pdfs(source, self.card.grid, include_pdf=True)
 
     def _estimate(self, arrays: decode.Arrays, options: contract.PredictOptions) -> estimates.Estimates:
-        batch = as_batch(arrays, self.card, self._max_rows)
+        return self._table(as_batch(arrays, self.card, self._max_rows), include_pdf=options.pdf)
+
+    def _table(self, batch: Batch, *, include_pdf: bool) -> estimates.Estimates:
         predicted = self._predictor.predict(batch)
         return estimates.from_pdfs(
             predicted.pdfs,
@@ -97,7 +100,7 @@ class Photoz:
             input_flags=estimates.flag_inputs(batch.images, batch.ebv),
             ood_score=predicted.ood_score,
             ood_threshold=self._ood_threshold,
-            include_pdf=options.pdf,
+            include_pdf=include_pdf,
         )
 
 

@@ -17,7 +17,7 @@ from photoz.metrics import Score
 
 Names = npt.NDArray[np.str_]
 
-PLOTS = ("scatter", "pdfs", "pit", "coverage", "residuals", "stacked")
+PLOTS = ("scatter", "pdfs", "pit", "qq", "coverage", "residuals", "stacked")
 
 
 def scores(pdfs: FloatArray, z_spec: FloatArray, *, grid: RedshiftGrid) -> bytes:
@@ -46,6 +46,8 @@ def draw(
             figure = plots.pdf_panels(pdfs, grid, z_spec, num_images=num_images, seed=seed, object_id=object_id)
         case "pit":
             figure = plots.pit_histogram(metrics.pit(pdfs, z_spec, grid))
+        case "qq":
+            figure = plots.pit_qq(metrics.pit(pdfs, z_spec, grid))
         case "coverage":
             figure = plots.coverage(pdfs, grid, z_spec)
         case "residuals":

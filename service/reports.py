@@ -11,11 +11,13 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 from starlette.responses import Response
 
 from photoz import contract, datasets
-from photoz.grid import FloatArray, RedshiftGrid
+from photoz.estimates import Estimates
+from photoz.grid import RedshiftGrid
 from service.batch import Batch, Labelled
 from service.errors import TooSlow
 from service.settings import ROOT
@@ -44,7 +46,7 @@ class Reporter:
         self._turn = asyncio.Lock()
 
     async def evaluation(
-        self, labelled: Labelled, pdfs: FloatArray, options: contract.EvaluateOptions, media_type: str
+        self, labelled: Labelled, table: Estimates, options: contract.EvaluateOptions, media_type: str
     ) -> Response:
         """Write an evaluation.
 
@@ -52,8 +54,8 @@ class Reporter:
         ----------
         labelled : Labelled
             n galaxies.
-        pdfs : (n, n_bins) float
-            Their PDFs.
+        table : Estimates
+            Theirs, with the PDFs.
         options : EvaluateOptions
             Which plot, and of what.
         media_type : str
@@ -69,13 +71,14 @@ class Reporter:
         TooSlow
             If it took too long.
         """
-        arrays: dict[str, npt.ArrayLike] = {"pdfs": pdfs, "z_spec": labelled.z_spec}
+        arrays: dict[str, npt.ArrayLike] = {"pdfs": np.asarray(table.pdf), "z_spec": labelled.z_spec}
         named = {**arrays, "object_id": labelled.object_id}
         match media_type:
             case contract.JSON:
                 content = self._message(labelled, await self._make("scores", arrays))
             case contract.HTML:
-                content = await self._make("report", named | _magnitudes(labelled), **self._words(labelled))
+                shown = named | {"flags": table.flags} | _magnitudes(labelled)
+                content = await self._make("report", shown, **self._words(labelled))
             case _:
                 format = "svg" if media_type == contract.SVG else "png"
                 details = options.model_dump() | {"plot": options.plot or "scatter", "format": format}

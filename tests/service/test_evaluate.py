@@ -87,7 +87,7 @@ def test_what_cannot_be_evaluated_is_refused(post_npz, labelled, change, words):
     assert words in response.json()["error"]
 
 
-@pytest.mark.parametrize("plot", ["scatter", "pdfs", "pit", "coverage", "residuals", "stacked"])
+@pytest.mark.parametrize("plot", ["scatter", "pdfs", "pit", "qq", "coverage", "residuals", "stacked"])
 def test_every_plot_is_drawn_as_png(post_npz, labelled, plot):
     response = post_npz(f"/evaluate?plot={plot}", labelled)
     assert response.headers["content-type"] == contract.PNG
@@ -109,6 +109,7 @@ def test_the_report_is_one_page_that_needs_nothing_else(post_npz, card, labelled
     assert "<galaxy" not in response.text
     assert 'src="http' not in response.text
     assert "[mag]" in response.text
+    assert "Flags and what they catch" in response.text
 
 
 def test_an_unknown_magnitude_travels_as_null(client, labelled):

@@ -189,7 +189,7 @@ class PhotozClient:
         z_spec, images, pdfs, ebv, object_id
             As in `evaluate`.
         plot : str
-            "scatter", "pdfs", "pit", "coverage", "residuals", "stacked" or another that the service knows.
+            "scatter", "pdfs", "pit", "qq", "coverage", "residuals", "stacked" or another that the service knows.
         format : {"png", "svg"}
             Of the image.
         num_images, seed : int

@@ -112,7 +112,7 @@ def predict(cutouts: Path, url: str, ebv: float | None, split: str | None, pdf: 
     callback=_output_path(".html"),
     help="Write a page with the figures and all plots to this .html file.",
 )
-@click.option("--plot", metavar="NAME", help="scatter (the default), pdfs, pit, coverage, residuals or stacked.")
+@click.option("--plot", metavar="NAME", help="scatter (the default), pdfs, pit, qq, coverage, residuals or stacked.")
 @click.option(
     "--plot-file",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
