@@ -63,9 +63,10 @@ def make_sample(
     chunks = [*_chunks(catalogue.fluxes), *_chunks(catalogue.fluxes[again])]
     streams = np.random.SeedSequence(seed).spawn(len(chunks))
     tasks = [(fluxes, spec, stream, renderer) for fluxes, stream in zip(chunks, streams, strict=True)]
+    provenance = catalogue.provenance + (f"; {renders} renders of those not tested on" if renders > 1 else "")
     catalogue = catalogue.take(np.concatenate([np.arange(len(catalogue)), again]))
     shapes: list[dict[str, FloatArray]] = []
-    with create_hdf5(path, len(catalogue), spec, catalogue.provenance) as file:
+    with create_hdf5(path, len(catalogue), spec, provenance) as file:
         with ProcessPoolExecutor(workers or os.cpu_count()) as pool, tqdm(total=len(catalogue), unit="galaxy") as bar:
             for stamps, columns in pool.map(_draw, tasks):
                 file["images"][bar.n : bar.n + len(stamps)] = stamps

@@ -48,6 +48,7 @@ def test_more_renders_are_other_views_of_what_is_not_tested_on(tmp_path: Path, c
     again = np.tile(np.flatnonzero(few.split != TEST), 2)
     with open_cutouts(tmp_path / "once.h5") as once, open_cutouts(tmp_path / "thrice.h5") as thrice:
         assert len(thrice) == 100 + len(again)
+        assert thrice.provenance == f"{once.provenance}; 3 renders of those not tested on"
         np.testing.assert_array_equal(thrice.images[:100], once.images[:])
         for name in ("object_id", "z_spec", "split", "magnitudes"):
             np.testing.assert_array_equal(thrice.column(name)[100:], once.column(name)[again])
