@@ -247,7 +247,6 @@ def evaluate(bundle: Path, data: Path, out: Path | None, calibration: bool, figu
 @click.option("--size", "sizes", type=click.IntRange(min=1), multiple=True, help="Training galaxies; may be repeated.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images a step.  [default: by recipe]")
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over all galaxies.  [default: by recipe]")
-@click.option("--patience", type=click.IntRange(min=1), help="Epochs without progress.  [default: by recipe]")
 @click.option("--seed", default=0)
 def learning_curve(data: Path, run: Path, sizes: tuple[int, ...], **recipe: object) -> None:
     """Train on samples of growing size, 500 to 8,000 without --size, and score each on the same test galaxies.

@@ -14,6 +14,7 @@ from photoz.images import ImageSpec
 from photoz.metrics import Score, galaxy_scores, summarise
 from training.ensemble import fit_ensemble
 from training.evaluation import as_numbers, galaxies_digest
+from training.held_out import all_known
 from training.predict import predict_pdfs
 from training.rows import UNUSED, galaxies, usable_rows, with_split
 from training.settings import Settings
@@ -64,7 +65,7 @@ def learning_curve(
         Each network's run is FOLDER/N, resumed if it was begun; the result is FOLDER/learning-curve.json, written anew
         after each network.
     sizes : sequence of int
-        Numbers of training galaxies; one beyond the sample means all of it.
+        Numbers of training galaxies; one beyond the sample means all of it, those that would validate included.
 
     Returns
     -------
@@ -73,12 +74,13 @@ def learning_curve(
 
     Notes
     -----
-    Epochs and patience grow as the square root of the ratio of the sizes: with the same number of passes a small sample
-    would be given too few steps to be learnt, with the same number of steps it would cost as much as all galaxies.
+    Every network is trained to its last epoch. Epochs grow as the square root of the ratio of the sizes: with the same
+    number of passes a small sample would be given too few steps to be learnt, with the same number of steps it would
+    cost as much as all galaxies.
     """
     points: list[Point] = []
     with open_cutouts(data) as opened:
-        cutouts = with_split(opened, settings.select, settings.shares)
+        cutouts = all_known(with_split(opened, settings.select, settings.shares))
         spec = spec or cutouts.spec or ImageSpec(size=cutouts.images.shape[1])
         train = usable_rows(cutouts, grid, TRAIN)
         n_galaxies = len(galaxies(cutouts, train)[0])
@@ -92,7 +94,7 @@ def learning_curve(
 def scaled(settings: Settings, n_train: int, n_all: int) -> Settings:
     """Return the recipe for a sample of n_train out of n_all galaxies."""
     factor = math.sqrt(n_all / n_train)
-    return replace(settings, epochs=math.ceil(factor * settings.epochs), patience=math.ceil(factor * settings.patience))
+    return replace(settings, epochs=math.ceil(factor * settings.epochs))
 
 
 def subset(cutouts: Cutouts, train: IntArray, n_train: int) -> Cutouts:
