@@ -1,7 +1,7 @@
 """How much of the shipped model's scores is chance: its recipe trained twice more with other seeds, and the medians.
 
-All three are recalibrated as the shipped bundle says: its calibration was learned by the same recipe, on galaxies that are
-not tested on. The other methods' scores are in the card of the bundle.
+All three are recalibrated as the shipped bundle says: its calibration was learned by the same recipe, on galaxies that
+are not tested on. The other methods' scores are in the card of the bundle.
 
     python -m benchmarks.seeds
 
