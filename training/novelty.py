@@ -10,8 +10,8 @@ from photoz.images import ImageSpec
 from photoz.novelty import FEATURES, Novelty, Part, Views, compress
 from training.predict import predict_views
 
-# Part of the clean cutouts that may be flagged: less than the one in a hundred that is wanted leaves room for chance. With
-# half of it, a twentieth of the swaps of r and i went unseen.
+# Part of the clean cutouts that may be flagged: less than the one in a hundred that is wanted leaves room for chance.
+# With half of it, a twentieth of the swaps of r and i went unseen.
 FALSE_ALARMS = 0.0075
 
 # Training galaxies behind each direction of a part's covariance, at least: it is not to be trusted with fewer.
