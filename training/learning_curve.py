@@ -14,6 +14,7 @@ from photoz.images import ImageSpec
 from photoz.metrics import Score, galaxy_scores, summarise
 from training.ensemble import fit_ensemble
 from training.evaluation import as_numbers, galaxies_digest
+from training.fit import Fitted
 from training.held_out import all_known
 from training.predict import predict_pdfs
 from training.rows import UNUSED, galaxies, usable_rows, with_split
@@ -86,7 +87,10 @@ def learning_curve(
         n_galaxies = len(galaxies(cutouts, train)[0])
         for n_train in sorted({min(size, n_galaxies) for size in sizes}):
             recipe = scaled(settings, n_train, n_galaxies)
-            points.append(_train(subset(cutouts, train, n_train), spec, grid, recipe, folder / str(n_train)))
+            fitted = fit_ensemble(
+                subset(cutouts, train, n_train), spec, grid, recipe, folder / str(n_train), resume=True
+            )
+            points.append(_point(n_train, fitted, cutouts, spec, grid))
             _write(folder / RESULT, points, cutouts, grid, settings)
     return points
 
@@ -106,13 +110,12 @@ def subset(cutouts: Cutouts, train: IntArray, n_train: int) -> Cutouts:
     return replace(cutouts, columns={**cutouts.columns, "split": split})
 
 
-def _train(cutouts: Cutouts, spec: ImageSpec, grid: RedshiftGrid, settings: Settings, run: Path) -> Point:
-    fitted = fit_ensemble(cutouts, spec, grid, settings, run, resume=True)
+def _point(n_train: int, fitted: Fitted, cutouts: Cutouts, spec: ImageSpec, grid: RedshiftGrid) -> Point:
     rows = usable_rows(cutouts, grid, TEST)
     pdfs = predict_pdfs(fitted.model, cutouts, rows, spec, fitted.ebv_assumed)
     scores = summarise(galaxy_scores(pdfs, cutouts.column("z_spec")[rows], grid))
-    print(f"{fitted.n_train} galaxies: sigma_mad {scores['sigma_mad']}, crps {scores['crps']}")
-    return Point(fitted.n_train, len(fitted.history), scores)
+    print(f"{n_train} galaxies: sigma_mad {scores['sigma_mad']}, crps {scores['crps']}")
+    return Point(n_train, len(fitted.history), scores)
 
 
 def _write(path: Path, points: list[Point], cutouts: Cutouts, grid: RedshiftGrid, settings: Settings) -> None:
