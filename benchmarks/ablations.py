@@ -84,14 +84,15 @@ def main(names: list[str]) -> None:
         cutouts, held_out = next(folds(all_known(opened), SDSS_GRID, N_FOLDS))
         z_spec = cutouts.column("z_spec")[held_out]
         reference = None
-        print(f"{len(held_out)} galaxies that were not trained on\n\n| | {' | '.join(FIGURES)} | CRPS more by |")
-        print("| --- |" + " --- |" * (len(FIGURES) + 1))
+        lines = [f"{len(held_out)} galaxies that were not trained on\n\n| | {' | '.join(FIGURES)} | CRPS more by |"]
+        lines.append("| --- |" + " --- |" * (len(FIGURES) + 1))
         for name in names or VARIANTS:
             found = galaxy_scores(_predict(name, cutouts, held_out), z_spec, SDSS_GRID)
             reference = reference or found
             scores = summarise(found)
             cells = [str(scores[figure]) for figure in FIGURES]
-            print(f"| {name} | {' | '.join(cells)} | {_difference(found, reference)} |", flush=True)
+            lines.append(f"| {name} | {' | '.join(cells)} | {_difference(found, reference)} |")
+    print("\n".join(lines))  # at the end, since Keras prints its progress between
 
 
 def _predict(name: str, cutouts: Cutouts, rows: IntArray) -> FloatArray:
