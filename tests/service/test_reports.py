@@ -5,6 +5,7 @@ import psutil
 import pytest
 
 from photoz import contract
+from photoz.estimates import from_pdfs
 from photoz.grid import RedshiftGrid
 from service.batch import Labelled
 from service.errors import TooSlow
@@ -16,7 +17,8 @@ GRID = RedshiftGrid(0.4, 20)
 def evaluate(reporter, n_bins=GRID.n_bins):
     pdfs, z_spec = np.full((3, n_bins), 1.0 / n_bins), np.array([0.1, 0.2, 0.3])
     labelled = Labelled(z_spec, np.array(["a", "b", "c"]), (), pdfs, None)
-    return asyncio.run(reporter.evaluation(labelled, pdfs, contract.EvaluateOptions(), contract.JSON))
+    table = from_pdfs(pdfs, RedshiftGrid(0.4, n_bins), include_pdf=True)
+    return asyncio.run(reporter.evaluation(labelled, table, contract.EvaluateOptions(), contract.JSON))
 
 
 def n_drawing():
@@ -39,10 +41,11 @@ def test_evaluations_take_turns():
     reporter = Reporter(GRID, "model 1", timeout=60.0)
     pdfs, z_spec = np.full((3, 20), 0.05), np.array([0.1, 0.2, 0.3])
     labelled = Labelled(z_spec, np.array(["a", "b", "c"]), (), pdfs, None)
+    table = from_pdfs(pdfs, GRID, include_pdf=True)
 
     async def together():
         answers = [
-            asyncio.create_task(reporter.evaluation(labelled, pdfs, contract.EvaluateOptions(), contract.JSON))
+            asyncio.create_task(reporter.evaluation(labelled, table, contract.EvaluateOptions(), contract.JSON))
             for _ in range(2)
         ]
         most = 0
