@@ -133,7 +133,7 @@ class NoveltyRecord(_Part):
     threshold : float
         An `ood_score` above it is flagged.
     false_alarms : float
-        Part of such galaxies above it.
+        Part of the galaxies that were held out that lie above it.
     n_features : int
         Length of the network's output "features"; 0 where the score does without.
     """

@@ -33,7 +33,7 @@ class Observation:
 
 
 # fwhm: medians of the SDSS imaging, u to z. electrons: gain / nanomaggies per count of psField and photoObj files.
-# sky_sigma: within the range of those files (u 0.047 to 0.072, g 0.025 to 0.035, r 0.037 to 0.045), and such that
+# sky_sigma: within the range of those files but for i, 10 % above (python -m benchmarks.realism), and such that
 # fluxes under the true profile have the errors that the catalogue itself gives for these galaxies, which a test holds.
 SDSS_OBSERVATIONS = {
     "u": Observation(1.53, 0.053, 226.0),
