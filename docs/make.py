@@ -10,7 +10,8 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from photoz.bundle import Card, ModelBundle
+from photoz.bundle import ModelBundle
+from photoz.card import Card
 from photoz.metrics import Score
 
 ROOT = Path(__file__).parents[1]

@@ -16,171 +16,21 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass as plain_dataclass
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from photoz.calibration import Calibration
+from photoz.card import SCHEMA_VERSION, Card
 from photoz.errors import InvalidBundle
-from photoz.grid import RedshiftGrid
-from photoz.images import ImageSpec
-from photoz.metrics import Score
 
-SCHEMA_VERSION: Literal[1] = 1
 CARD_NAME = "card.json"
 KERAS_NAME = "model.keras"
 NOVELTY_NAME = "novelty.npz"
 
-# Fields of the card that came after the first bundles: where they are None they do not count in the digest.
-_LATER_FIELDS = ("calibration", "novelty", "gflop")
 
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Inputs(_Part):
-    """What the network takes beside the images.
-
-    Attributes
-    ----------
-    ebv : bool
-        Whether it takes E(B-V).
-    ebv_assumed : float
-        The value that stands in where none is given: the median of the training galaxies.
-    """
-
-    ebv: bool
-    ebv_assumed: float = 0.0
-
-
-class Architecture(_Part):
-    """Which network it is."""
-
-    name: str
-    parameters: int
-
-
-class TrainingRecord(_Part):
-    """How the model came to be: enough to make it again."""
-
-    data: str
-    data_sha256: str
-    n_train: int
-    n_validation: int
-    hyper_parameters: dict[str, Any]
-    seed: int
-    epochs: int
-    git_commit: str | None
-    library_versions: dict[str, str]
-
-
-class TestRecord(_Part):
-    """How well it does on galaxies that it has not seen; `scores` maps a method to its figures."""
-
-    data: str
-    n_galaxies: int
-    scores: dict[str, dict[str, Score]]
-
-
-class EngineRecord(_Part):
-    """A compiled copy of the network and how it compared with model.keras.
-
-    Attributes
-    ----------
-    name : str
-        Kind and precision, such as "openvino-f32".
-    path : str
-        Its main file, relative to the bundle.
-    max_z_mean_difference : float
-        Largest difference of z_mean from Keras's over the galaxies compared.
-    n_compared : int
-        How many those were.
-    """
-
-    name: str
-    path: str
-    max_z_mean_difference: float
-    n_compared: int
-
-
-class CalibrationRecord(_Part):
-    """How PDFs are recalibrated, and what it did for the galaxies that it was learned from.
-
-    Attributes
-    ----------
-    parameters : Calibration
-        What `photoz.calibration.apply` takes.
-    n_galaxies : int
-        Galaxies that the networks they were judged by had not been trained on.
-    scores : dict
-        Their figures "before" and "after".
-    """
-
-    parameters: Calibration
-    n_galaxies: int
-    scores: dict[str, dict[str, Score]]
-
-
-class NoveltyRecord(_Part):
-    """How images unlike those of the training are told, by the arrays of novelty.npz.
-
-    Attributes
-    ----------
-    threshold : float
-        An `ood_score` above it is flagged.
-    false_alarms : float
-        Part of the galaxies that were held out that lie above it.
-    n_features : int
-        Length of the network's output "features"; 0 where the score does without.
-    """
-
-    threshold: float
-    false_alarms: float
-    n_features: int
-
-
-class Card(_Part):
-    """Everything that is to be known of a model without opening it."""
-
-    schema_version: Literal[1] = SCHEMA_VERSION
-    name: str
-    version: str
-    created: datetime
-    grid: RedshiftGrid
-    image: ImageSpec
-    inputs: Inputs
-    architecture: Architecture
-    training: TrainingRecord
-    test: TestRecord | None = None
-    calibration: CalibrationRecord | None = None
-    novelty: NoveltyRecord | None = None
-    gflop: float | None = None  # of one image's way through the network; a multiplication and an addition are two
-    engines: tuple[EngineRecord, ...] = ()
-    licence: str = "Apache-2.0"
-    caveats: tuple[str, ...] = ()
-    files: dict[str, str] = {}
-    digest: str = ""
-
-    def sealed(self, files: dict[str, str]) -> "Card":
-        """Return a copy that carries the hashes of the files and, last, the hash of itself."""
-        card = self.model_copy(update={"files": dict(sorted(files.items())), "digest": ""})
-        return card.model_copy(update={"digest": card._digest()})
-
-    def is_sealed(self) -> bool:
-        """Whether nothing in the card has changed since it was sealed: its grid and bands above all."""
-        return self.digest == self._digest()
-
-    def _digest(self) -> str:
-        absent = {name for name in _LATER_FIELDS if getattr(self, name) is None}
-        content = self.model_dump(mode="json", exclude={"digest"} | absent)
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-@plain_dataclass(frozen=True)
+@dataclass(frozen=True)
 class ModelBundle:
     """A bundle on disk whose card and files agree; made by `load` or `write`.
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from photoz.bundle import Card
+from photoz.card import Card
 from photoz.metrics import Score
 
 # Media types of the doors that take and give files.

@@ -6,6 +6,7 @@ Each endpoint decodes, predicts and encodes; all three run in a worker thread, n
 import math
 import os
 import sys
+from functools import partial
 
 import bentoml
 from anyio import to_thread
@@ -38,7 +39,7 @@ class Photoz:
         self.model_label = encode.model_label(bundle.card)
         self._predictor = Predictor(bundle, settings)
         self._ood_threshold = bundle.card.novelty.threshold if bundle.card.novelty else math.inf
-        self._max_rows = settings.max_rows
+        self.max_rows = settings.max_rows
         self._max_bytes = unpacked_limit(bundle.card, settings.max_rows)
         self._reporter = Reporter(bundle.card.grid, self.model_label, settings.draw_timeout)
 
@@ -82,14 +83,18 @@ class Photoz:
 
     def _labelled_estimates(self, call: Call) -> tuple[Labelled, estimates.Estimates]:
         arrays = decode.evaluation(call, self._max_bytes)
-        labelled = as_labelled(arrays, self.card, self._max_rows)
+        labelled = as_labelled(arrays, self.card, self.max_rows)
         source = labelled.source
         if isinstance(source, Batch):
             return labelled, self._table(source, include_pdf=True)
         return labelled, estimates.from_pdfs(source, self.card.grid, include_pdf=True)
 
+    async def estimate(self, batch: Batch) -> estimates.Estimates:
+        """Estimate the redshifts of galaxies that passed the border check, with their PDFs."""
+        return await to_thread.run_sync(partial(self._table, batch, include_pdf=True))
+
     def _estimate(self, arrays: decode.Arrays, options: contract.PredictOptions) -> estimates.Estimates:
-        return self._table(as_batch(arrays, self.card, self._max_rows), include_pdf=options.pdf)
+        return self._table(as_batch(arrays, self.card, self.max_rows), include_pdf=options.pdf)
 
     def _table(self, batch: Batch, *, include_pdf: bool) -> estimates.Estimates:
         predicted = self._predictor.predict(batch)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz import pdf
-from photoz.bundle import Card
+from photoz.card import Card
 from photoz.errors import InvalidInput, InvalidRedshifts, TooLarge
 from photoz.grid import BoolArray, FloatArray
 from photoz.images import EbvBatch, ImageBatch, as_ebv_batch, as_image_batch

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from starlette.responses import Response
 
 from photoz import contract, datasets, tables
-from photoz.bundle import Card
+from photoz.card import Card
 from photoz.estimates import Estimates
 from service.errors import NotAcceptable
 

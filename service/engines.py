@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from photoz.bundle import Card, EngineRecord, ModelBundle
+from photoz.bundle import ModelBundle
+from photoz.card import Card, EngineRecord
 from photoz.errors import InvalidBundle, InvalidImages
 from photoz.grid import FloatArray
 from photoz.novelty import FEATURES

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from running import ROOT, RunningService, running_service
 
-from photoz.bundle import Card, ModelBundle
+from photoz.bundle import ModelBundle
+from photoz.card import Card
 
 
 @pytest.fixture(scope="session")

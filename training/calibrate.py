@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 
-from photoz.bundle import CalibrationRecord
 from photoz.calibration import Calibration, apply
+from photoz.card import CalibrationRecord
 from photoz.grid import FloatArray, RedshiftGrid
 from photoz.metrics import galaxy_scores, summarise
 

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from photoz import calibration as recalibration
 from photoz import novelty as novelties
 from photoz import pdf, plots
-from photoz.bundle import Card
 from photoz.calibration import Calibration
+from photoz.card import Card
 from photoz.datasets import TEST, Cutouts
 from photoz.estimates import flag_inputs, from_pdfs
 from photoz.grid import FloatArray, IntArray, RedshiftGrid

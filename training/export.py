@@ -7,7 +7,8 @@ import keras
 import numpy as np
 
 from photoz import pdf
-from photoz.bundle import KERAS_NAME, EngineRecord
+from photoz.bundle import KERAS_NAME
+from photoz.card import EngineRecord
 from photoz.errors import InvalidBundle
 from photoz.grid import RedshiftGrid
 from photoz.novelty import FEATURES

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from photoz.bundle import NoveltyRecord
+from photoz.card import NoveltyRecord
 from photoz.datasets import Cutouts
 from photoz.grid import FloatArray, IntArray
 from photoz.images import ImageSpec

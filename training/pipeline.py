@@ -9,17 +9,8 @@ from typing import Any
 import numpy as np
 
 from photoz import novelty as novelties
-from photoz.bundle import (
-    KERAS_NAME,
-    NOVELTY_NAME,
-    Architecture,
-    Card,
-    EngineRecord,
-    Inputs,
-    ModelBundle,
-    TestRecord,
-    TrainingRecord,
-)
+from photoz.bundle import KERAS_NAME, NOVELTY_NAME, ModelBundle
+from photoz.card import Architecture, Card, EngineRecord, Inputs, TestRecord, TrainingRecord
 from photoz.datasets import TRAIN, Cutouts, open_cutouts
 from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec

@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from photoz import bundle
-from photoz.bundle import Card, ModelBundle
+from photoz import card as records  # its TestRecord by itself would look like a test
+from photoz.bundle import ModelBundle
 from photoz.calibration import Calibration
+from photoz.card import Architecture, CalibrationRecord, Card, Inputs, NoveltyRecord, TrainingRecord
 from photoz.errors import InvalidBundle
 from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
@@ -21,9 +22,9 @@ def card_with(**changes):
         "created": datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC),
         "grid": RedshiftGrid(0.1 + 0.2, 90),
         "image": ImageSpec(size=23, bands="griz"),
-        "inputs": bundle.Inputs(ebv=True, ebv_assumed=0.03),
-        "architecture": bundle.Architecture(name="compact", parameters=12),
-        "training": bundle.TrainingRecord(
+        "inputs": Inputs(ebv=True, ebv_assumed=0.03),
+        "architecture": Architecture(name="compact", parameters=12),
+        "training": TrainingRecord(
             data="made up",
             data_sha256="0" * 64,
             n_train=8,
@@ -34,7 +35,7 @@ def card_with(**changes):
             git_commit=None,
             library_versions={"numpy": "2"},
         ),
-        "test": bundle.TestRecord(data="made up", n_galaxies=2, scores={"this": {"bias": Score(1e-4, 2e-4)}}),
+        "test": records.TestRecord(data="made up", n_galaxies=2, scores={"this": {"bias": Score(1e-4, 2e-4)}}),
     }
     return Card(**{**fields, **changes})
 
@@ -107,10 +108,10 @@ def test_an_extra_file_is_refused(written):
 
 def later_fields():
     return {
-        "calibration": bundle.CalibrationRecord(
+        "calibration": CalibrationRecord(
             parameters=Calibration(1.1, 0.9), n_galaxies=2, scores={"before": {"bias": Score(1e-4, 2e-4)}}
         ),
-        "novelty": bundle.NoveltyRecord(threshold=1.02, false_alarms=0.01, n_features=3),
+        "novelty": NoveltyRecord(threshold=1.02, false_alarms=0.01, n_features=3),
     }
 
 
@@ -196,7 +197,7 @@ def test_a_new_bundle_replaces_the_old_one_whole(written, source):
 
 
 def test_a_bundle_that_could_not_be_loaded_does_not_replace_the_old_one(written, source):
-    lost = bundle.TestRecord(data="none", n_galaxies=0, scores={"this": {"bias": Score(float("nan"), 0.0)}})
+    lost = records.TestRecord(data="none", n_galaxies=0, scores={"this": {"bias": Score(float("nan"), 0.0)}})
     with pytest.raises(InvalidBundle):
         ModelBundle.write(written.path, card_with(test=lost), source)
     assert ModelBundle.load(written.path) == written

@@ -7,7 +7,8 @@ import pytest
 from toys import galaxies, npy_bytes
 
 from photoz import contract, datasets, estimates, tables
-from photoz.bundle import Card, ModelBundle
+from photoz.bundle import ModelBundle
+from photoz.card import Card
 from photoz.estimates import COLUMNS, Flag
 from service.batch import as_batch
 from service.predictor import Predictor

@@ -5,16 +5,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from photoz.bundle import (
-    Architecture,
-    CalibrationRecord,
-    Card,
-    EngineRecord,
-    Inputs,
-    NoveltyRecord,
-    TrainingRecord,
-)
 from photoz.calibration import Calibration
+from photoz.card import Architecture, CalibrationRecord, Card, EngineRecord, Inputs, NoveltyRecord, TrainingRecord
 from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
 from photoz.novelty import Part, views

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from photoz import pdf
-from photoz.bundle import Architecture, Card, Inputs, TrainingRecord
+from photoz.card import Architecture, Card, Inputs, TrainingRecord
 from photoz.datasets import TEST, Cutouts, open_cutouts
 from photoz.estimates import Flag
 from photoz.grid import SDSS_GRID

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from photoz.bundle import NoveltyRecord
+from photoz.card import NoveltyRecord
 from photoz.novelty import FEATURES, Novelty, Views, score
 from training.novelty import FALSE_ALARMS, choose_threshold, fit_parts
 

@@ -8,7 +8,7 @@
 """
 
 from photoz import __version__
-from photoz.bundle import Card
+from photoz.card import Card
 from photoz.contract import EvaluateResponse
 from photoz.errors import PhotozError
 from photoz.estimates import Flag

@@ -9,7 +9,7 @@ import httpx
 import numpy.typing as npt
 
 from photoz import __version__
-from photoz.bundle import Card
+from photoz.card import Card
 from photoz.contract import HTML, JSON, PNG, SVG, EvaluateResponse
 from photoz.datasets import ImageSource
 from photoz.errors import InvalidInput

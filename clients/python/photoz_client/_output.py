@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from photoz.bundle import Card
+from photoz.card import Card
 from photoz.contract import EvaluateResponse
 from photoz.datasets import npz_bytes
 from photoz.estimates import Flag

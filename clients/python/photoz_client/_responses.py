@@ -6,7 +6,7 @@ import json
 import httpx
 from pydantic import ValidationError
 
-from photoz.bundle import Card
+from photoz.card import Card
 from photoz.contract import MODEL_HEADER, EvaluateResponse
 from photoz.datasets import read_arrays
 from photoz.errors import MalformedInput
