@@ -178,7 +178,7 @@ def flag_inputs(batch: ImageBatch, ebv: EbvBatch) -> IntArray:
     (n,) int32
         Bit mask of `Flag`.
     """
-    is_faint = np.asarray((signal_to_noise(batch.images) < LOW_SNR_LIMIT).all(axis=1))
+    is_faint = np.asarray((signal_to_noise(batch.images, batch.noise) < LOW_SNR_LIMIT).all(axis=1))
     return (
         _raise_where(Flag.EBV_ASSUMED, ebv.assumed)
         | _raise_where(Flag.MASKED_PIXELS, batch.masked)

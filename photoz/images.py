@@ -1,6 +1,7 @@
 """What a cutout is, and the one border check on pixels and reddening."""
 
 from dataclasses import dataclass as plain_dataclass
+from functools import cached_property
 from typing import Annotated, Any
 
 import numpy as np
@@ -89,6 +90,11 @@ class ImageBatch:
     def __len__(self) -> int:
         return len(self.images)
 
+    @cached_property
+    def noise(self) -> FloatArray:
+        """Noise per pixel and band, (n, n_bands) float32, as `border_noise` finds it; measured when first asked for."""
+        return border_noise(self.images)
+
 
 @plain_dataclass(frozen=True)
 class EbvBatch:
@@ -161,6 +167,9 @@ def _shape_message(shape: tuple[int, ...], spec: ImageSpec) -> str:
 
 def _mask(array: npt.NDArray[np.float32]) -> ImageBatch:
     n = len(array)
+    if _is_plain(array):
+        nowhere: BoolArray = np.zeros(n, dtype=bool)
+        return ImageBatch(array, nowhere, nowhere)
     finite = np.isfinite(array)
     masked: BoolArray = np.zeros(n, dtype=bool)
     if not finite.all():
@@ -173,6 +182,17 @@ def _mask(array: npt.NDArray[np.float32]) -> ImageBatch:
         array = np.where(finite, array, np.float32(0.0))
     band_missing = np.asarray(~array.any(axis=(1, 2)).all(axis=-1))
     return ImageBatch(array, masked, band_missing)
+
+
+def _is_plain(array: npt.NDArray[np.float32]) -> bool:
+    """Whether every pixel is finite and every band has light: nearly always, and ten times faster to tell than where.
+
+    Only a sum that is finite and not 0 tells: one that overflows, or cancels to 0 by chance, asks for a closer look.
+    """
+    n, size, _, n_bands = array.shape
+    with np.errstate(invalid="ignore", over="ignore"):
+        sums = np.matmul(np.ones(size * size, np.float32), array.reshape(n, size * size, n_bands))
+    return bool((np.isfinite(sums) & (sums != 0)).all())
 
 
 def as_ebv_batch(ebv: npt.ArrayLike | None, n: int, assumed: float) -> EbvBatch:
@@ -216,16 +236,17 @@ def as_ebv_batch(ebv: npt.ArrayLike | None, n: int, assumed: float) -> EbvBatch:
     return EbvBatch(np.where(unknown, np.float32(assumed), array), unknown)
 
 
-def signal_to_noise(images: npt.NDArray[np.float32]) -> FloatArray:
+def signal_to_noise(images: npt.NDArray[np.float32], noise: FloatArray | None = None) -> FloatArray:
     """Signal-to-noise ratio of the central light, per band.
 
-    The signal is the sum over the central box of a quarter of the side; the noise per pixel is 1.4826 times the
-    median absolute deviation of the pixels on the border of the cutout.
+    The signal is the sum over the central box of a quarter of the side.
 
     Parameters
     ----------
     images : (n, size, size, n_bands) float
         Sky-subtracted cutouts.
+    noise : (n, n_bands) float, optional
+        Theirs, if `border_noise` has been asked already.
 
     Returns
     -------
@@ -235,10 +256,11 @@ def signal_to_noise(images: npt.NDArray[np.float32]) -> FloatArray:
     size = images.shape[1]
     half = max(size // 8, 1)
     box = slice(size // 2 - half, size // 2 + half)
-    signal = images[:, box, box].sum(axis=(1, 2), dtype=np.float64)
-    sigma = border_noise(images)
-    noise = sigma * (2 * half)  # sqrt of the number of pixels in the box
-    return np.asarray(np.divide(signal, noise, out=np.zeros_like(signal), where=noise > 0))
+    core = images[:, box, box].reshape(len(images), -1, images.shape[-1])
+    signal = np.matmul(np.ones(core.shape[1], np.float32), core).astype(np.float64)
+    per_pixel = border_noise(images) if noise is None else noise
+    of_box = per_pixel * (2 * half)  # sqrt of the number of pixels in the box
+    return np.asarray(np.divide(signal, of_box, out=np.zeros_like(signal), where=of_box > 0))
 
 
 def border_noise(images: npt.NDArray[np.float32]) -> FloatArray:
@@ -255,5 +277,13 @@ def border_noise(images: npt.NDArray[np.float32]) -> FloatArray:
         In the unit of the pixels.
     """
     border = np.concatenate([images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]], axis=1)
-    centre = np.median(border, axis=1)
-    return np.asarray(1.4826 * np.median(np.abs(border - centre[:, None]), axis=1))
+    by_band = np.ascontiguousarray(border.transpose(0, 2, 1))
+    deviation = np.abs(by_band - _median(by_band)[:, :, np.newaxis])
+    return np.asarray(1.4826 * _median(deviation))
+
+
+def _median(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Median along the last axis: numpy sorts float32 faster than its own median selects."""
+    ordered = np.sort(values, axis=-1)
+    middle = values.shape[-1] // 2
+    return np.asarray((ordered[..., middle] + ordered[..., (values.shape[-1] - 1) // 2]) / 2)

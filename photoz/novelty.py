@@ -16,6 +16,7 @@ about 1 is as far out as the training galaxies go; the exact threshold is in the
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -79,7 +80,11 @@ def compress(standardised: FloatArray) -> FloatArray:
     return np.asarray(TAIL * np.arcsinh(standardised / TAIL))
 
 
-def views(images: npt.NDArray[np.float32], features: FloatArray | None) -> dict[str, FloatArray]:
+def views(
+    images: npt.NDArray[np.float32],
+    features: npt.NDArray[np.floating[Any]] | None,
+    noise: npt.NDArray[np.floating[Any]] | None = None,
+) -> dict[str, FloatArray]:
     """Look at cutouts in all parts.
 
     Parameters
@@ -88,13 +93,15 @@ def views(images: npt.NDArray[np.float32], features: FloatArray | None) -> dict[
         Finite pixels.
     features : (n, n_features) float, or None
         Of the network, where it has any.
+    noise : (n, n_bands) float, optional
+        Of the images, if `photoz.images.border_noise` has been asked already.
 
     Returns
     -------
     dict of str to (n, p) float64
         The parts by name.
     """
-    noise = border_noise(images).astype(np.float64)
+    noise = np.asarray(border_noise(images) if noise is None else noise, dtype=np.float64)
     seen = {"noise": np.log(np.maximum(noise, _TINY)), "concentration": _concentration(images, noise)}
     return seen if features is None else {FEATURES: np.asarray(features, dtype=np.float64), **seen}
 

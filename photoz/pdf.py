@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz.errors import InvalidPdfs
-from photoz.grid import BoolArray, FloatArray, RedshiftGrid
+from photoz.grid import BoolArray, FloatArray, IntArray, RedshiftGrid
 
 # Half width, in units of 1 + z, of the window that `odds` sums: about twice the scatter of a good photo-z at these
 # redshifts, the "2 sigma" of Benitez 2000 (ApJ 536, 571, eq. 17).
@@ -139,20 +139,20 @@ def quantile(pdfs: FloatArray, grid: RedshiftGrid, q: float) -> FloatArray:
     (n,) float64
         Redshifts, interpolated inside the bin.
     """
-    return _invert(cdf(pdfs), grid, np.full((len(pdfs), 1), q))[:, 0]
+    return _invert(cdf(pdfs), grid, np.arange(len(pdfs)), np.full(len(pdfs), q))
 
 
-def _invert(cumulative: FloatArray, grid: RedshiftGrid, targets: FloatArray) -> FloatArray:
-    """Invert each row's piecewise-linear CDF at that row's targets; both are (n, anything)."""
+def _invert(cumulative: FloatArray, grid: RedshiftGrid, rows: IntArray, targets: FloatArray) -> FloatArray:
+    """Invert piecewise-linear CDFs, each target (m,) in the CDF of its row (m,): redshifts, shape (m,)."""
     n, n_edges = cumulative.shape
     # One search for all rows: row i lives in [2i, 2i + 1].
-    shift = 2.0 * np.arange(n)[:, None]
-    found = np.searchsorted((cumulative + shift).ravel(), (targets + shift).ravel(), side="left")
-    high = np.clip(found.reshape(targets.shape) - np.arange(n)[:, None] * n_edges, 1, n_edges - 1)
-    c_low, c_high = np.take_along_axis(cumulative, high - 1, 1), np.take_along_axis(cumulative, high, 1)
+    shifted = (cumulative + 2.0 * np.arange(n)[:, np.newaxis]).ravel()
+    first = rows * n_edges
+    high = np.clip(np.searchsorted(shifted, targets + 2.0 * rows, side="left"), first + 1, first + n_edges - 1)
+    c_low, c_high = cumulative.ravel()[high - 1], cumulative.ravel()[high]
     rise = c_high - c_low
     fraction = np.divide(targets - c_low, rise, out=np.ones_like(rise), where=rise > 0)
-    return np.asarray(grid.edges[high - 1] + np.clip(fraction, 0.0, 1.0) * grid.width)
+    return np.asarray(grid.edges[high - 1 - first] + np.clip(fraction, 0.0, 1.0) * grid.width)
 
 
 def shortest_interval(pdfs: FloatArray, grid: RedshiftGrid, mass: float) -> tuple[FloatArray, FloatArray]:
@@ -183,13 +183,15 @@ def shortest_interval(pdfs: FloatArray, grid: RedshiftGrid, mass: float) -> tupl
 
 def _shortest_of_block(pdfs: FloatArray, grid: RedshiftGrid, mass: float) -> tuple[FloatArray, FloatArray]:
     cumulative = cdf(pdfs)
-    edges = np.broadcast_to(grid.edges, cumulative.shape)
-    upper = _invert(cumulative, grid, np.minimum(cumulative + mass, 1.0))
-    lower = _invert(cumulative, grid, np.maximum(cumulative - mass, 0.0))
-    z_lo = np.concatenate([edges, lower], axis=1)
-    z_hi = np.concatenate([upper, edges], axis=1)
-    possible = np.concatenate([cumulative + mass <= 1.0, cumulative - mass >= 0.0], axis=1)
-    best = np.argmin(np.where(possible, z_hi - z_lo, np.inf), axis=1)[:, None]
+    n_edges = cumulative.shape[1]
+    z_lo, z_hi = np.full((2, len(pdfs), 2 * n_edges), np.nan)
+    from_lower, from_upper = np.nonzero(cumulative + mass <= 1.0), np.nonzero(cumulative - mass >= 0.0)
+    z_lo[from_lower] = grid.edges[from_lower[1]]
+    z_hi[from_lower] = _invert(cumulative, grid, from_lower[0], cumulative[from_lower] + mass)
+    place = (from_upper[0], from_upper[1] + n_edges)
+    z_lo[place] = _invert(cumulative, grid, from_upper[0], cumulative[from_upper] - mass)
+    z_hi[place] = grid.edges[from_upper[1]]
+    best = np.nanargmin(z_hi - z_lo, axis=1)[:, np.newaxis]
     return np.take_along_axis(z_lo, best, 1)[:, 0], np.take_along_axis(z_hi, best, 1)[:, 0]
 
 
