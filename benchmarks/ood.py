@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from photoz import estimates
 from photoz.bundle import ModelBundle
 from photoz.datasets import TEST, Cutouts, open_cutouts
-from photoz.estimates import Flag
+from photoz.estimates import Estimates, Flag
 from photoz.images import EbvBatch, ImageSpec, as_ebv_batch, as_image_batch
 from service.batch import Batch
 from service.predictor import Predictor
@@ -79,22 +78,13 @@ def _line(bundle: ModelBundle, predictor: Predictor, cutouts: Cutouts, rows: Any
 
 def _estimates(
     bundle: ModelBundle, predictor: Predictor, cutouts: Cutouts, rows: Any, spoil: Spoil
-) -> Iterator[estimates.Estimates]:
+) -> Iterator[Estimates]:
     card, rng = bundle.card, np.random.default_rng(0)
-    threshold = card.novelty.threshold if card.novelty else np.inf
     for start in range(0, len(rows), BATCH):
         some = rows[start : start + BATCH]
         spoilt = spoil(cutouts.read_images(some), _galaxies(cutouts, some), card.image, rng)
         ebv: EbvBatch = as_ebv_batch(cutouts.column("ebv")[some], len(some), card.inputs.ebv_assumed)
-        batch = Batch(as_image_batch(spoilt, card.image), ebv, None)
-        predicted = predictor.predict(batch)
-        yield estimates.from_pdfs(
-            predicted.pdfs,
-            card.grid,
-            input_flags=estimates.flag_inputs(batch.images, batch.ebv),
-            ood_score=predicted.ood_score,
-            ood_threshold=threshold,
-        )
+        yield predictor.predict(Batch(as_image_batch(spoilt, card.image), ebv, None))
 
 
 def _galaxies(cutouts: Cutouts, rows: Any) -> Galaxies:

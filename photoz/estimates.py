@@ -1,8 +1,9 @@
 """From PDFs to the table of estimates and quality flags that every door hands out."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from enum import IntFlag
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -98,8 +99,18 @@ class Estimates:
             if values is not None:
                 yield field.name, values
 
+    def __getitem__(self, rows: slice) -> Self:
+        """Return some of the rows, without copying."""
+        return replace(self, **{name: values[rows] for name, values in self.columns()})
+
 
 COLUMNS = tuple(field.name for field in fields(Estimates) if field.name != "pdf")
+
+
+def join(tables: Sequence[Estimates]) -> Estimates:
+    """Put the rows of one or more tables with the same columns behind each other."""
+    names = [name for name, _ in tables[0].columns()]
+    return Estimates(**{name: np.concatenate([getattr(table, name) for table in tables]) for name in names})
 
 
 def from_pdfs(

@@ -1,26 +1,29 @@
 """The BentoML service: `bentoml serve service.app:Photoz`.
 
-Each endpoint decodes, predicts and encodes; all three run in a worker thread, never on the event loop.
+Each endpoint decodes, estimates and encodes. The network runs in the lane's threads; whatever else takes longer than
+the way to a thread runs in one too, so that the event loop is free for others.
 """
 
-import math
 import os
 import sys
+from dataclasses import replace
 from functools import partial
 
 import bentoml
+import numpy as np
 from anyio import to_thread
 from starlette.responses import Response
 
 from photoz import contract, estimates
 from photoz.bundle import ModelBundle
 from photoz.errors import PhotozError
-from service import decode, encode
+from service import aside, decode, encode
 from service.batch import Batch, Labelled, as_batch, as_labelled, unpacked_limit
 from service.call import Call
 from service.check import try_bundle
 from service.errors import OneShape, answered
 from service.inputs import EvaluateInput, FileInput, PredictInput
+from service.lane import Lane
 from service.pages import pages
 from service.predictor import Predictor
 from service.reports import Reporter
@@ -37,8 +40,8 @@ class Photoz:
         bundle = ModelBundle.load(settings.bundle)
         self.card = bundle.card
         self.model_label = encode.model_label(bundle.card)
-        self._predictor = Predictor(bundle, settings)
-        self._ood_threshold = bundle.card.novelty.threshold if bundle.card.novelty else math.inf
+        predictor = Predictor(bundle, settings)
+        self._lane = Lane(predictor.infer, predictor.summarise)
         self.max_rows = settings.max_rows
         self._max_bytes = unpacked_limit(bundle.card, settings.max_rows)
         self._reporter = Reporter(bundle.card.grid, self.model_label, settings.draw_timeout)
@@ -56,21 +59,20 @@ class Photoz:
 
     @bentoml.api(input_spec=PredictInput, output_spec=contract.PredictResponse)
     @answered
-    def predict(self, call: Call) -> Response:
+    async def predict(self, call: Call) -> Response:
         """Predict redshifts of cutouts in JSON."""
         media_type = encode.negotiate(call.accept, encode.PREDICTIONS)
-        arrays, options = decode.predict_json(call)
-        table = self._estimate(arrays, options)
-        return encode.predictions(table, media_type, self.model_label)
+        # A pixel of JSON takes a thousand times the work of a binary one.
+        arrays, options = await to_thread.run_sync(decode.predict_json, call)
+        return await self._predicted(call, arrays, options, media_type)
 
     @bentoml.api(input_spec=FileInput, output_spec=contract.PredictResponse)
     @answered
-    def predict_file(self, call: Call) -> Response:
+    async def predict_file(self, call: Call) -> Response:
         """Predict redshifts of cutouts in the bytes of a .npy or .npz file."""
         media_type = encode.negotiate(call.accept, encode.PREDICTIONS)
-        arrays, options = decode.predict_file(call, self._max_bytes)
-        table = self._estimate(arrays, options)
-        return encode.predictions(table, media_type, self.model_label)
+        arrays, options = await aside.run(len(call.body), decode.predict_file, call, self._max_bytes)
+        return await self._predicted(call, arrays, options, media_type)
 
     @bentoml.api(input_spec=EvaluateInput, output_spec=contract.EvaluateResponse)
     @answered
@@ -78,35 +80,30 @@ class Photoz:
         """Compare redshifts with true ones: figures of merit, a plot, or a report."""
         options = decode.query_options(call, contract.EvaluateOptions)
         media_type = encode.negotiate(call.accept, encode.evaluations(options))
-        labelled, table = await to_thread.run_sync(self._labelled_estimates, call)
-        return await self._reporter.evaluation(labelled, table, options, media_type)
-
-    def _labelled_estimates(self, call: Call) -> tuple[Labelled, estimates.Estimates]:
-        arrays = decode.evaluation(call, self._max_bytes)
-        labelled = as_labelled(arrays, self.card, self.max_rows)
+        labelled = await to_thread.run_sync(self._labelled, call)
         source = labelled.source
         if isinstance(source, Batch):
-            return labelled, self._table(source, include_pdf=True)
-        return labelled, estimates.from_pdfs(source, self.card.grid, include_pdf=True)
+            table = await self.estimate(source)
+        else:
+            table = await to_thread.run_sync(partial(estimates.from_pdfs, source, self.card.grid, include_pdf=True))
+        return await self._reporter.evaluation(labelled, table, options, media_type)
 
     async def estimate(self, batch: Batch) -> estimates.Estimates:
-        """Estimate the redshifts of galaxies that passed the border check, with their PDFs."""
-        return await to_thread.run_sync(partial(self._table, batch, include_pdf=True))
+        """Estimate the redshifts of galaxies that passed the border check, with their names and PDFs."""
+        table = await self._lane.estimate(batch)
+        names = np.arange(len(batch)).astype(np.str_) if batch.object_id is None else batch.object_id
+        return replace(table, object_id=names)
 
-    def _estimate(self, arrays: decode.Arrays, options: contract.PredictOptions) -> estimates.Estimates:
-        return self._table(as_batch(arrays, self.card, self.max_rows), include_pdf=options.pdf)
+    async def _predicted(
+        self, call: Call, arrays: decode.Arrays, options: contract.PredictOptions, media_type: str
+    ) -> Response:
+        batch = await aside.run(len(call.body), as_batch, arrays, self.card, self.max_rows)
+        table = await self.estimate(batch)
+        chosen = table if options.pdf else replace(table, pdf=None)
+        return await aside.run(len(call.body), encode.predictions, chosen, media_type, self.model_label)
 
-    def _table(self, batch: Batch, *, include_pdf: bool) -> estimates.Estimates:
-        predicted = self._predictor.predict(batch)
-        return estimates.from_pdfs(
-            predicted.pdfs,
-            self.card.grid,
-            object_id=batch.object_id,
-            input_flags=estimates.flag_inputs(batch.images, batch.ebv),
-            ood_score=predicted.ood_score,
-            ood_threshold=self._ood_threshold,
-            include_pdf=include_pdf,
-        )
+    def _labelled(self, call: Call) -> Labelled:
+        return as_labelled(decode.evaluation(call, self._max_bytes), self.card, self.max_rows)
 
 
 Photoz.add_asgi_middleware(OneShape)

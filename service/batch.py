@@ -1,6 +1,7 @@
 """From plain arrays to what the engine and the figures of merit take: every check on a request's content."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,34 @@ class Batch:
     images: ImageBatch
     ebv: EbvBatch
     object_id: Names | None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: slice) -> "Batch":
+        """Return some of the rows, without copying."""
+        images, ebv = self.images, self.ebv
+        return Batch(
+            ImageBatch(images.images[rows], images.masked[rows], images.band_missing[rows]),
+            EbvBatch(ebv.ebv[rows], ebv.assumed[rows]),
+            None if self.object_id is None else self.object_id[rows],
+        )
+
+
+def join(batches: Sequence[Batch]) -> Batch:
+    """Put the galaxies of one or more batches behind each other, without their names."""
+    if len(batches) == 1:
+        return batches[0]
+    images, ebv = [batch.images for batch in batches], [batch.ebv for batch in batches]
+    return Batch(
+        ImageBatch(
+            np.concatenate([part.images for part in images]),
+            np.concatenate([part.masked for part in images]),
+            np.concatenate([part.band_missing for part in images]),
+        ),
+        EbvBatch(np.concatenate([part.ebv for part in ebv]), np.concatenate([part.assumed for part in ebv])),
+        None,
+    )
 
 
 @dataclass(frozen=True)

@@ -1,33 +1,18 @@
 """The whole model of a bundle: its network, the calibration of its PDFs, and its judgement of what it was shown."""
 
-from dataclasses import dataclass
+import math
 
 import numpy as np
 
-from photoz import calibration, novelty
+from photoz import calibration, estimates, novelty
 from photoz.bundle import ModelBundle
 from photoz.errors import InvalidBundle
+from photoz.estimates import Estimates
 from photoz.grid import FloatArray
 from photoz.novelty import FEATURES, Novelty
 from service.batch import Batch
-from service.engines import Engine, load_engine
+from service.engines import Engine, Output, load_engine
 from service.settings import Settings
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model says of n cutouts.
-
-    Parameters
-    ----------
-    pdfs : (n, n_bins) float64
-        Probability mass per bin, rows sum to 1, recalibrated.
-    ood_score : (n,) float64, or None
-        How unlike the training images each cutout is, where the model can tell.
-    """
-
-    pdfs: FloatArray
-    ood_score: FloatArray | None
 
 
 class Predictor:
@@ -47,33 +32,50 @@ class Predictor:
     """
 
     def __init__(self, bundle: ModelBundle, settings: Settings) -> None:
+        self._grid = bundle.card.grid
         self._calibration = bundle.calibration if settings.calibration else None
         self._novelty = _load_novelty(bundle)
+        self._ood_threshold = bundle.card.novelty.threshold if bundle.card.novelty else math.inf
         self._engine: Engine = load_engine(bundle, settings.engine, settings.threads)
 
-    def predict(self, batch: Batch) -> Prediction:
-        """Predict.
+    def infer(self, batch: Batch) -> Output:
+        """Run the network alone: all of the time that is not Python's."""
+        return self._engine.predict(batch.images.images, batch.ebv.ebv)
+
+    def summarise(self, batch: Batch, output: Output) -> Estimates:
+        """Turn what the network said of a batch into its estimates.
 
         Parameters
         ----------
         batch : Batch
             n galaxies.
+        output : Output
+            From `infer`.
 
         Returns
         -------
-        Prediction
-            Of n rows.
-
-        Raises
-        ------
-        InvalidImages
-            If the network finds no finite PDF for a cutout.
+        Estimates
+            n rows, with the PDFs, recalibrated.
         """
-        output = self._engine.predict(batch.images.images, batch.ebv.ebv)
-        pdfs = calibration.apply(output.pdfs, self._calibration)
+        return estimates.from_pdfs(
+            calibration.apply(output.pdfs, self._calibration),
+            self._grid,
+            object_id=batch.object_id,
+            input_flags=estimates.flag_inputs(batch.images, batch.ebv),
+            ood_score=self._ood_score(batch, output),
+            ood_threshold=self._ood_threshold,
+            include_pdf=True,
+        )
+
+    def predict(self, batch: Batch) -> Estimates:
+        """Do both, as `summarise` says."""
+        return self.summarise(batch, self.infer(batch))
+
+    def _ood_score(self, batch: Batch, output: Output) -> FloatArray | None:
         if self._novelty is None:
-            return Prediction(pdfs, None)
-        return Prediction(pdfs, novelty.score(self._novelty, novelty.views(batch.images.images, output.features)))
+            return None
+        images = batch.images
+        return novelty.score(self._novelty, novelty.views(images.images, output.features, images.noise))
 
 
 def _load_novelty(bundle: ModelBundle) -> Novelty | None:

@@ -21,8 +21,7 @@ EBV = 0.03
 def expected(bundle_path, card, images):
     """Give what the model and the core say in this process."""
     batch = as_batch({"images": images, "ebv": np.full(len(images), EBV)}, card, len(images))
-    predicted = Predictor(ModelBundle.load(bundle_path), Settings()).predict(batch)
-    return estimates.from_pdfs(predicted.pdfs, card.grid, ood_score=predicted.ood_score, include_pdf=True)
+    return Predictor(ModelBundle.load(bundle_path), Settings()).predict(batch)
 
 
 def test_json_cutouts_are_answered_by_the_contract(client, card, images, expected):
