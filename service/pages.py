@@ -1,4 +1,4 @@
-"""What cannot be a BentoML API, since those are POST alone: the model card, the OpenAPI document, and its page."""
+"""What cannot be a BentoML API: GET, paths that name the model, and answers whose headers count."""
 
 import inspect
 from pathlib import Path
@@ -10,7 +10,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from photoz import contract
-from service import openapi
+from service import openapi, v2
 
 
 async def _model(request: Request) -> Response:
@@ -34,4 +34,5 @@ def pages() -> Starlette:
 
     BentoML's page reports its visitors to Google, and its document knows one media type for each endpoint.
     """
-    return Starlette(routes=[Route("/", _index), Route("/model", _model), Route("/docs.json", _document)])
+    routes = [Route("/", _index), Route("/model", _model), Route("/docs.json", _document)]
+    return Starlette(routes=[*v2.routes(), *routes])

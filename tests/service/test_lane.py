@@ -168,4 +168,5 @@ def test_the_lane_outlives_a_loop_that_was_closed(model, lane):
 
     asyncio.run(leave())
     model.gate.set()
-    assert asyncio.run(lane.estimate(batch(*range(20, 20 + 2 * ROWS)))).z_mean.tolist() == list(range(20, 20 + 2 * ROWS))
+    values = list(range(20, 20 + 2 * ROWS))
+    assert asyncio.run(lane.estimate(batch(*values))).z_mean.tolist() == values

@@ -63,13 +63,15 @@ def as_pixels(images: npt.ArrayLike) -> npt.NDArray[Any]:
 
 
 def as_ebv(ebv: npt.ArrayLike, n: int) -> npt.NDArray[np.float32]:
-    """Return E(B-V) as one value a galaxy, shape (n,); NaN where it is not known.
+    """Return E(B-V) as one value, shape (), or one for each galaxy, shape (n,); NaN where it is not known.
 
     Raises
     ------
     InvalidEbv
         As `photoz.images.as_ebv_batch` does: of another length, its parts could fit the parts of the images by chance.
     """
+    if np.isscalar(ebv) or getattr(ebv, "shape", None) == ():
+        return as_ebv_batch(_unmasked(ebv), 1, assumed=np.nan).ebv[0]  # not one for each of a hundred million
     return as_ebv_batch(_unmasked(ebv), n, assumed=np.nan).ebv
 
 
@@ -87,8 +89,8 @@ def as_numbers(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
         raise InvalidInput(f"expected {name} as numbers: {error}") from error
 
 
-def as_names(object_id: npt.ArrayLike | None, n: int) -> npt.NDArray[np.str_]:
-    """Return the names of n galaxies as text: "0", "1", ... where none are given.
+def as_names(object_id: npt.ArrayLike, n: int) -> npt.NDArray[np.str_]:
+    """Return the names of n galaxies as text.
 
     Raises
     ------
@@ -96,7 +98,7 @@ def as_names(object_id: npt.ArrayLike | None, n: int) -> npt.NDArray[np.str_]:
         If there are more or fewer, or bytes that are not ASCII.
     """
     try:
-        names = np.asarray(np.arange(n) if object_id is None else object_id).astype(np.str_)
+        names = np.asarray(object_id).astype(np.str_)
     except ValueError as error:
         raise InvalidInput(f"expected object_id as text or numbers: {error}") from error
     if names.shape != (n,):

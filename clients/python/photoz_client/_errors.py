@@ -16,18 +16,26 @@
         │   └── ServiceUnavailable  503, or 502 from a proxy: it starts, or it shuts down
         ├── ServiceFailed           another 5xx: not the caller's fault
         ├── UnexpectedResponse      whoever answered, it was not a photoz service
+        ├── PredictionIncomplete    some rows failed, others did not; .failed, .prediction
+        ├── NotTried                why a row in .failed has none: the service was given up before
         └── MissingExtra            an optional package is not installed
 
 Input that this side notices to be wrong raises the core's own `InvalidInput`, so one `except InvalidInput` catches bad
 input wherever it was noticed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
 
 import httpx
+import numpy as np
 
 from photoz.errors import InvalidInput, PhotozError
+from photoz.grid import IntArray
+
+if TYPE_CHECKING:
+    from photoz_client._prediction import Prediction
 
 
 class PhotozClientError(PhotozError):
@@ -112,6 +120,69 @@ class ServiceFailed(PhotozClientError):
 
 class UnexpectedResponse(PhotozClientError):
     """An answer that no photoz service gives, or one of another version."""
+
+
+class NotTried(PhotozClientError):
+    """Rows that were not sent, since the rows before had failed in a way that these would have too."""
+
+
+class FailedRows(NamedTuple):
+    """Rows without a prediction and the reason.
+
+    Attributes
+    ----------
+    rows : sequence of int
+        Counted from the caller's first, 0.
+    error : Exception
+        What went wrong: a `PhotozError`, or an `OSError` from reading a file.
+    """
+
+    rows: Sequence[int]
+    error: Exception
+
+
+class PredictionIncomplete(PhotozClientError):
+    """Some rows have no prediction; those of the others are not lost.
+
+    Parameters
+    ----------
+    n : int
+        Number of rows that were to be predicted.
+    failed : tuple of FailedRows
+        Which rows failed, and why.
+    prediction : Prediction or None
+        Estimates of all other rows, in order; None where they were handed out before, part by part.
+    """
+
+    def __init__(self, n: int, failed: "tuple[FailedRows, ...]", prediction: "Prediction | None" = None) -> None:
+        super().__init__(n, failed, prediction)
+        self.n = n
+        self.failed = failed
+        self.prediction = prediction
+
+    def __str__(self) -> str:
+        n_failed = sum(len(rows) for rows, _ in self.failed)
+        reasons = [f"{_places(rows)}: {error}" for rows, error in self.failed[:3]]
+        more = ["..."] if len(self.failed) > 3 else []
+        return f"{n_failed:,} of {self.n:,} cutouts have no prediction; " + "; ".join(reasons + more)
+
+    @property
+    def failed_rows(self) -> IntArray:
+        """Numbers of the rows without a prediction, shape (m,), in order: `images[error.failed_rows]` are left to do."""
+        return np.sort(np.concatenate([np.asarray(rows, dtype=np.int64) for rows, _ in self.failed]))
+
+    @property
+    def rows(self) -> IntArray:
+        """Numbers of the rows with one, shape (n - m,), in order: those of `prediction`."""
+        return np.setdiff1d(np.arange(self.n), self.failed_rows, assume_unique=True)
+
+
+def _places(rows: Sequence[int]) -> str:
+    if len(rows) == 1:
+        return f"cutout {rows[0]}"
+    if rows[-1] - rows[0] == len(rows) - 1:
+        return f"cutouts {rows[0]} to {rows[-1]}"
+    return f"cutouts {', '.join(map(str, rows[:5]))}" + (", ..." if len(rows) > 5 else "")
 
 
 class MissingExtra(PhotozClientError, ImportError):

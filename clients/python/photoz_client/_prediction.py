@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from photoz.estimates import Estimates, Flag
 from photoz.grid import BoolArray
-from photoz_client._errors import MissingExtra, UnexpectedResponse
+from photoz_client._errors import MissingExtra
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -97,20 +97,10 @@ def join(predictions: Sequence[Prediction]) -> Prediction:
     -------
     Prediction
         All rows, in order.
-
-    Raises
-    ------
-    UnexpectedResponse
-        If they are not all of the same model.
     """
     first = predictions[0]
     if len(predictions) == 1:
         return first
-    if models := sorted({prediction.model for prediction in predictions} - {first.model}):
-        raise UnexpectedResponse(
-            f"the service changed its model between two requests, from {first.model} to {', '.join(models)}; "
-            "predict again to have all rows of the same one"
-        )
     names = [name for name, _ in first.columns()]
     columns = {name: np.concatenate([getattr(part, name) for part in predictions]) for name in names}
     return Prediction(**columns, model=first.model)

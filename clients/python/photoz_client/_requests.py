@@ -1,7 +1,6 @@
 """What is asked of the service: pure functions from arrays to calls, for any kind of client."""
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,11 +11,7 @@ from photoz.contract import JSON, NPZ
 from photoz.datasets import ImageSource, npz_bytes
 from photoz_client import _arrays
 from photoz_client._errors import InvalidUrl
-
-# One request carries at most this many cutouts and, whatever their size, this many bytes of pixels: below the limits
-# of the service, and about two seconds of work for a slow model.
-ROWS_PER_REQUEST = 256
-BYTES_PER_REQUEST = 32 * 2**20
+from photoz_client._galaxies import Arrays
 
 ANY_TYPE = "*/*"
 
@@ -63,47 +58,24 @@ def ready_call() -> Call:
     return Call("GET", "/readyz", ANY_TYPE)
 
 
-def predict_calls(
-    images: npt.ArrayLike | ImageSource,
-    ebv: npt.ArrayLike | None = None,
-    object_id: npt.ArrayLike | None = None,
-    pdf: bool = False,
-) -> Iterator[Call]:
-    """Ask for predictions, in as many calls as the number and size of the cutouts takes.
+def predict_call(arrays: Arrays, pdf: bool = False, first_row: int = 0) -> Call:
+    """Ask for predictions: the one place that knows how cutouts travel; `_responses.prediction` reads the answer.
 
     Parameters
     ----------
-    images : (n, size, size, n_bands) array_like, memory map or HDF5 dataset of a real number type
-        Read part by part.
-    ebv : float or (n,) array_like of float, optional
-        E(B-V) in mag (SFD); NaN or masked is unknown.
-    object_id : (n,) array_like, optional
-        Names of the galaxies.
+    arrays : dict
+        `images` (n, size, size, n_bands), `object_id` (n,) and, where it is known, `ebv` (n,).
     pdf : bool
         Ask for the PDFs too.
+    first_row : int
+        Which of the caller's rows is the first of these.
 
-    Yields
-    ------
+    Returns
+    -------
     Call
-        In the order of the rows; at least one.
-
-    Raises
-    ------
-    InvalidInput
-        If the arrays do not fit each other or cannot be sent.
+        All of them in one.
     """
-    source = _arrays.image_source(images)
-    n = source.shape[0]
-    columns: dict[str, npt.NDArray[Any]] = {"object_id": _arrays.as_names(object_id, n)}
-    if ebv is not None:
-        columns["ebv"] = _arrays.as_ebv(ebv, n)
-    params = {"pdf": "true"} if pdf else {}
-    n_rows = rows_per_request(source.shape)
-    for start in range(0, max(n, 1), n_rows):
-        rows = slice(start, start + n_rows)
-        part = {name: values[rows] for name, values in columns.items()}
-        content = npz_bytes({"images": _arrays.as_pixels(source[rows]), **part})
-        yield Call("POST", "/predict_file", NPZ, content, params, start)
+    return Call("POST", "/predict_file", NPZ, npz_bytes(arrays), {"pdf": "true"} if pdf else {}, first_row)
 
 
 def evaluate_call(
@@ -123,7 +95,7 @@ def evaluate_call(
     z_spec : (n,) array_like of float
         True redshifts; masked is unknown.
     images, ebv, object_id
-        As in `predict_calls`.
+        As in `Galaxies.of`; images are read whole.
     pdfs : (n, n_bins) array_like of float, optional
         Probability mass per bin, in place of the images.
     magnitudes : (n,) or (n, n_bands) array_like of float, optional
@@ -149,18 +121,6 @@ def evaluate_call(
     if object_id is not None:
         arrays["object_id"] = _arrays.as_names(object_id, z_spec.size)
     return Call("POST", "/evaluate", accept, npz_bytes(arrays), params or {})
-
-
-def takes_parts(images: npt.ArrayLike | ImageSource) -> bool:
-    """Whether images are too many for one request."""
-    shape = _arrays.image_source(images).shape
-    return shape[0] > rows_per_request(shape)
-
-
-def rows_per_request(shape: tuple[int, ...]) -> int:
-    """How many cutouts of an array of the given shape go into one request."""
-    bytes_per_row = 4 * math.prod(shape[1:])
-    return min(ROWS_PER_REQUEST, max(1, BYTES_PER_REQUEST // max(1, bytes_per_row)))
 
 
 def checked_url(base_url: str) -> str:

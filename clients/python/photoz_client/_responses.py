@@ -2,8 +2,11 @@
 
 import io
 import json
+import time
+from email.utils import parsedate_to_datetime
 
 import httpx
+import numpy as np
 from pydantic import ValidationError
 
 from photoz.card import Card
@@ -54,13 +57,25 @@ def check(response: httpx.Response, call: Call) -> httpx.Response:
     return response
 
 
-def prediction(response: httpx.Response) -> Prediction:
+def prediction(response: httpx.Response, n: int) -> Prediction:
     """Read the columns out of an `.npz` answer; columns that this version does not know are left out.
+
+    Parameters
+    ----------
+    response : httpx.Response
+        To `_requests.predict_call`.
+    n : int
+        Number of cutouts that were sent.
+
+    Returns
+    -------
+    Prediction
+        n rows.
 
     Raises
     ------
     UnexpectedResponse
-        If it is not one, or lacks a column.
+        If it is not one, or lacks a column or a row.
     """
     try:
         arrays = read_arrays(io.BytesIO(response.content))
@@ -69,6 +84,8 @@ def prediction(response: httpx.Response) -> Prediction:
     if missing := [name for name in COLUMNS if name not in arrays]:
         raise UnexpectedResponse(f"{_source(response)} answered without {', '.join(missing)}")
     columns = {name: arrays[name] for name in (*COLUMNS, "pdf") if name in arrays}
+    if lengths := {np.shape(values)[:1] for values in columns.values()} - {(n,)}:
+        raise UnexpectedResponse(f"{_source(response)} answered {n} cutouts with columns of {lengths.pop()} rows")
     return Prediction(**columns, model=response.headers.get(MODEL_HEADER, ""))
 
 
@@ -142,9 +159,20 @@ def _counted_from(first_row: int, sentence: str) -> str:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds; None for the other form of the header, a date."""
-    value = response.headers.get("retry-after", "")
-    return float(value) if value.isdecimal() else None
+    """Seconds; a date is counted from the service's own clock where it tells the time."""
+    value = response.headers.get("retry-after", "").strip()
+    if value.isdecimal():
+        return float(value)
+    until = _timestamp(value)
+    now = _timestamp(response.headers.get("date", "")) or time.time()
+    return None if until is None else max(0.0, until - now)
+
+
+def _timestamp(date: str) -> float | None:
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _media_type(response: httpx.Response) -> str:
