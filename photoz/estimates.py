@@ -1,9 +1,9 @@
 """From PDFs to the table of estimates and quality flags that every door hands out."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, fields
 from enum import IntFlag
-from typing import Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -99,18 +99,8 @@ class Estimates:
             if values is not None:
                 yield field.name, values
 
-    def __getitem__(self, rows: slice) -> Self:
-        """Return some of the rows, without copying."""
-        return replace(self, **{name: values[rows] for name, values in self.columns()})
-
 
 COLUMNS = tuple(field.name for field in fields(Estimates) if field.name != "pdf")
-
-
-def join(tables: Sequence[Estimates]) -> Estimates:
-    """Put the rows of one or more tables with the same columns behind each other."""
-    names = [name for name, _ in tables[0].columns()]
-    return Estimates(**{name: np.concatenate([getattr(table, name) for table in tables]) for name in names})
 
 
 def from_pdfs(
@@ -149,29 +139,76 @@ def from_pdfs(
     """
     n = len(pdfs)
     ood_score = np.full(n, np.nan) if ood_score is None else ood_score
-    z_lo68, z_hi68 = pdf.shortest_interval(pdfs, grid, 0.68)
-    z_lo95, z_hi95 = pdf.shortest_interval(pdfs, grid, 0.95)
-    z_mean = pdf.mean(pdfs, grid)
-    is_broad = z_hi68 - z_lo68 > BROAD_LIMIT * (1.0 + z_mean)
+    found = summaries(pdfs, grid, COLUMNS)
+    found["flags"] = found["flags"] | input_flags | flag_novelty(ood_score, ood_threshold)
     return Estimates(
         object_id=np.arange(n).astype(str) if object_id is None else object_id,
-        z_mean=z_mean,
-        z_median=pdf.median(pdfs, grid),
-        z_mode=pdf.mode(pdfs, grid),
-        z_std=pdf.std(pdfs, grid),
-        z_lo68=z_lo68,
-        z_hi68=z_hi68,
-        z_lo95=z_lo95,
-        z_hi95=z_hi95,
-        odds=pdf.odds(pdfs, grid),
         ood_score=ood_score,
-        flags=input_flags
-        | _raise_where(Flag.EDGE_MASS, pdf.edge_mass(pdfs) > EDGE_MASS_LIMIT)
-        | _raise_where(Flag.BROAD_PDF, is_broad)
-        | _raise_where(Flag.MULTIMODAL, pdf.is_multimodal(pdfs))
-        | _raise_where(Flag.OUT_OF_DISTRIBUTION, ood_score > ood_threshold),
         pdf=pdfs if include_pdf else None,
+        **found,
     )
+
+
+def summaries(pdfs: FloatArray, grid: RedshiftGrid, wanted: Collection[str]) -> dict[str, npt.NDArray[Any]]:
+    """Compute those columns that follow from the PDFs alone.
+
+    Parameters
+    ----------
+    pdfs : (n, n_bins) float
+        Probability mass per bin, rows sum to 1.
+    grid : RedshiftGrid
+        The grid.
+    wanted : collection of str
+        Names of columns; those that do not follow from a PDF are passed over.
+
+    Returns
+    -------
+    dict of str to (n,) ndarray
+        The columns; `flags` are those of the PDF alone.
+    """
+    found: dict[str, npt.NDArray[Any]] = {name: _OF_PDF[name](pdfs, grid) for name in wanted if name in _OF_PDF}
+    for percent in (68, 95):
+        names = (f"z_lo{percent}", f"z_hi{percent}")
+        if not set(names).isdisjoint(wanted) or (percent == 68 and "flags" in wanted):
+            found |= zip(names, pdf.shortest_interval(pdfs, grid, percent / 100), strict=True)
+    if "flags" in wanted:
+        found["flags"] = _flag_pdfs(pdfs, grid, found["z_hi68"] - found["z_lo68"])
+    return {name: found[name] for name in wanted if name in found}
+
+
+_OF_PDF: Mapping[str, Callable[[FloatArray, RedshiftGrid], FloatArray]] = {
+    "z_mean": pdf.mean,
+    "z_median": pdf.median,
+    "z_mode": pdf.mode,
+    "z_std": pdf.std,
+    "odds": pdf.odds,
+}
+
+
+def _flag_pdfs(pdfs: FloatArray, grid: RedshiftGrid, width: FloatArray) -> IntArray:
+    return (
+        _raise_where(Flag.EDGE_MASS, pdf.edge_mass(pdfs) > EDGE_MASS_LIMIT)
+        | _raise_where(Flag.BROAD_PDF, width > BROAD_LIMIT * (1.0 + pdf.mean(pdfs, grid)))
+        | _raise_where(Flag.MULTIMODAL, pdf.is_multimodal(pdfs))
+    )
+
+
+def flag_novelty(ood_score: FloatArray, ood_threshold: float) -> IntArray:
+    """Flag what is unlike the training images.
+
+    Parameters
+    ----------
+    ood_score : (n,) float
+        From the model; NaN raises nothing.
+    ood_threshold : float
+        Above which score it does.
+
+    Returns
+    -------
+    (n,) int32
+        Bit mask of `Flag`.
+    """
+    return _raise_where(Flag.OUT_OF_DISTRIBUTION, ood_score > ood_threshold)
 
 
 def flag_inputs(batch: ImageBatch, ebv: EbvBatch) -> IntArray:

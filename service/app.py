@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import partial
 
 import bentoml
-import numpy as np
 from anyio import to_thread
 from starlette.responses import Response
 
@@ -23,14 +22,22 @@ from service.call import Call
 from service.check import try_bundle
 from service.errors import OneShape, answered
 from service.inputs import EvaluateInput, FileInput, PredictInput
-from service.lane import Lane
+from service.lane import Columns, Lane
 from service.pages import pages
-from service.predictor import Predictor
+from service.predictor import EVERYTHING, Predictor, as_estimates
 from service.reports import Reporter
-from service.settings import Settings
+from service.settings import Settings, access_log
 
 
-@bentoml.service(workers=1, threads=4, traffic={"timeout": 300})
+# Of the half millisecond that BentoML adds to a request, tracing takes half, even where nothing collects the traces,
+# and the access log a fifth (docs/decisions.md).
+@bentoml.service(
+    workers=1,
+    threads=4,
+    traffic={"timeout": 300},
+    tracing={"excluded_urls": "."},
+    logging={"access": {"enabled": access_log()}},
+)
 @bentoml.asgi_app(pages(), path="/")
 class Photoz:
     """Photometric redshifts: galaxy cutouts in, redshift PDFs and their summaries out."""
@@ -90,9 +97,11 @@ class Photoz:
 
     async def estimate(self, batch: Batch) -> estimates.Estimates:
         """Estimate the redshifts of galaxies that passed the border check, with their names and PDFs."""
-        table = await self._lane.estimate(batch)
-        names = np.arange(len(batch)).astype(np.str_) if batch.object_id is None else batch.object_id
-        return replace(table, object_id=names)
+        return as_estimates(batch, await self.columns(batch, EVERYTHING))
+
+    async def columns(self, batch: Batch, wanted: frozenset[str]) -> Columns:
+        """Compute some columns alone, of those that follow from the images, an element a galaxy."""
+        return await self._lane.columns(batch, wanted)
 
     async def _predicted(
         self, call: Call, arrays: decode.Arrays, options: contract.PredictOptions, media_type: str

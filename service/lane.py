@@ -12,12 +12,13 @@ import contextlib
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from photoz import estimates
-from photoz.estimates import Estimates
+import numpy as np
+import numpy.typing as npt
+
 from service.batch import Batch, join
 
 # Cutouts that go through the engine at a time. More are no faster, cost memory, and keep a small request waiting.
@@ -27,15 +28,17 @@ ROWS = 32
 # find room between its parts.
 PARTS = 3
 
+Columns = Mapping[str, npt.NDArray[Any]]
 Infer = Callable[[Batch], Any]
-Summarise = Callable[[Batch, Any], Estimates]
-Outcome = Estimates | BaseException
+Summarise = Callable[[Batch, Any, frozenset[str]], Columns]
+Outcome = Columns | BaseException
 
 
 @dataclass(frozen=True)
 class _Part:
     batch: Batch
-    arrived: "asyncio.Future[Estimates]"
+    wanted: frozenset[str]
+    arrived: "asyncio.Future[Columns]"
 
 
 class Lane:
@@ -46,7 +49,8 @@ class Lane:
     infer : callable
         From a batch to the network's output; never called twice at once.
     summarise : callable
-        From a batch and its output to estimates; may be called while another batch is in `infer`.
+        From a batch, its output and the names of the columns that are wanted to these, an element a row; may be called
+        while another batch is in `infer`.
     rows : int
         Cutouts that go through at a time.
     """
@@ -59,18 +63,20 @@ class Lane:
         for number in range(2):
             threading.Thread(target=self._carry, name=f"lane-{number}", daemon=True).start()
 
-    async def estimate(self, batch: Batch) -> Estimates:
+    async def columns(self, batch: Batch, wanted: frozenset[str]) -> Columns:
         """Estimate the redshifts of any number of galaxies.
 
         Parameters
         ----------
         batch : Batch
-            n galaxies that passed the border check.
+            n galaxies that passed the border check; their names are not looked at.
+        wanted : frozenset of str
+            Which columns.
 
         Returns
         -------
-        Estimates
-            n rows in the same order; their names are not looked at.
+        mapping of str to (n, ...) ndarray
+            These and perhaps others, rows in the same order.
 
         Raises
         ------
@@ -78,17 +84,18 @@ class Lane:
             What the model raised for these galaxies; never what it raised for another request's.
         """
         if len(batch) <= self._rows:
-            return await self._enter(batch)
+            return await self._enter(batch, wanted)
         room = asyncio.Semaphore(PARTS)
 
-        async def travel(start: int) -> Estimates:
+        async def travel(start: int) -> Columns:
             async with room:
-                return await self._enter(batch[start : start + self._rows])
+                return await self._enter(batch[start : start + self._rows], wanted)
 
-        return estimates.join(await asyncio.gather(*map(travel, range(0, len(batch), self._rows))))
+        parts = await asyncio.gather(*map(travel, range(0, len(batch), self._rows)))
+        return {name: np.concatenate([part[name] for part in parts]) for name in wanted}
 
-    def _enter(self, batch: Batch) -> "asyncio.Future[Estimates]":
-        part = _Part(batch, asyncio.get_running_loop().create_future())
+    def _enter(self, batch: Batch, wanted: frozenset[str]) -> "asyncio.Future[Columns]":
+        part = _Part(batch, wanted, asyncio.get_running_loop().create_future())
         with self._entry:
             self._queue.append(part)
             self._entry.notify()
@@ -100,8 +107,8 @@ class Lane:
                 parts = self._board()
                 batch = join([part.batch for part in parts])
                 output = _outcome(self._infer, batch)
-            table = _outcome(self._summarise, batch, output)
-            _arrive(parts, self._split(parts, table))
+            wanted = frozenset().union(*(part.wanted for part in parts))
+            _arrive(parts, self._split(parts, _outcome(self._summarise, batch, output, wanted)))
 
     def _board(self) -> list[_Part]:
         """Wait until anything waits, and take as much of it as goes through at a time."""
@@ -117,25 +124,28 @@ class Lane:
                     return parts
                 self._entry.wait()
 
-    def _split(self, parts: list[_Part], table: Outcome) -> list[Outcome]:
-        if isinstance(table, Estimates):
-            stops = itertools.accumulate(len(part.batch) for part in parts)
-            return [table[stop - len(part.batch) : stop] for part, stop in zip(parts, stops, strict=True)]
-        return [table] if len(parts) == 1 else [self._alone(part.batch) for part in parts]
+    def _split(self, parts: list[_Part], columns: Outcome) -> list[Outcome]:
+        if len(parts) == 1:
+            return [columns]
+        if isinstance(columns, BaseException):
+            return [self._alone(part) for part in parts]
+        stops = itertools.accumulate(len(part.batch) for part in parts)
+        rows = [slice(stop - len(part.batch), stop) for part, stop in zip(parts, stops, strict=True)]
+        return [{name: columns[name][some] for name in part.wanted} for part, some in zip(parts, rows, strict=True)]
 
-    def _alone(self, batch: Batch) -> Outcome:
+    def _alone(self, part: _Part) -> Outcome:
         """Try one part by itself, so that what is wrong with another is not its own."""
         with self._engine:
-            output = _outcome(self._infer, batch)
-        return _outcome(self._summarise, batch, output)
+            output = _outcome(self._infer, part.batch)
+        return _outcome(self._summarise, part.batch, output, part.wanted)
 
 
-def _outcome(step: Callable[..., Any], batch: Batch, *output: Any) -> Any:
+def _outcome(step: Callable[..., Any], batch: Batch, output: Any = None, *more: Any) -> Any:
     """Return what a step returns or raises; what the step before raised passes through."""
-    if output and isinstance(output[0], BaseException):
-        return output[0]
+    if isinstance(output, BaseException):
+        return output
     try:
-        return step(batch, *output)
+        return step(batch, output, *more) if more else step(batch)
     except BaseException as error:  # the thread goes on whatever it was: the caller is told
         return error
 

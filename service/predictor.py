@@ -1,18 +1,26 @@
 """The whole model of a bundle: its network, the calibration of its PDFs, and its judgement of what it was shown."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from photoz import calibration, estimates, novelty
 from photoz.bundle import ModelBundle
 from photoz.errors import InvalidBundle
-from photoz.estimates import Estimates
+from photoz.estimates import COLUMNS, Estimates
 from photoz.grid import FloatArray
 from photoz.novelty import FEATURES, Novelty
 from service.batch import Batch
 from service.engines import Engine, Output, load_engine
 from service.settings import Settings
+
+Array = npt.NDArray[Any]
+
+# All columns that follow from the images.
+EVERYTHING = frozenset({*COLUMNS, "pdf"}) - {"object_id"}
 
 
 class Predictor:
@@ -42,7 +50,7 @@ class Predictor:
         """Run the network alone: all of the time that is not Python's."""
         return self._engine.predict(batch.images.images, batch.ebv.ebv)
 
-    def summarise(self, batch: Batch, output: Output) -> Estimates:
+    def summarise(self, batch: Batch, output: Output, wanted: frozenset[str] = EVERYTHING) -> dict[str, Array]:
         """Turn what the network said of a batch into its estimates.
 
         Parameters
@@ -51,31 +59,38 @@ class Predictor:
             n galaxies.
         output : Output
             From `infer`.
+        wanted : frozenset of str
+            Names of columns of `photoz.estimates.Estimates`; what nobody wants is not computed.
 
         Returns
         -------
-        Estimates
-            n rows, with the PDFs, recalibrated.
+        dict of str to (n, ...) ndarray
+            The columns that follow from the images: all but `object_id`. PDFs are recalibrated.
         """
-        return estimates.from_pdfs(
-            calibration.apply(output.pdfs, self._calibration),
-            self._grid,
-            object_id=batch.object_id,
-            input_flags=estimates.flag_inputs(batch.images, batch.ebv),
-            ood_score=self._ood_score(batch, output),
-            ood_threshold=self._ood_threshold,
-            include_pdf=True,
-        )
+        pdfs = calibration.apply(output.pdfs, self._calibration)
+        columns = estimates.summaries(pdfs, self._grid, wanted) | {"pdf": pdfs}
+        if not wanted.isdisjoint({"ood_score", "flags"}):
+            columns["ood_score"] = self._ood_score(batch, output)
+        if "flags" in wanted:
+            columns["flags"] |= estimates.flag_inputs(batch.images, batch.ebv)
+            columns["flags"] |= estimates.flag_novelty(columns["ood_score"], self._ood_threshold)
+        return columns
 
     def predict(self, batch: Batch) -> Estimates:
-        """Do both, as `summarise` says."""
-        return self.summarise(batch, self.infer(batch))
+        """Do both, for all columns."""
+        return as_estimates(batch, self.summarise(batch, self.infer(batch)))
 
-    def _ood_score(self, batch: Batch, output: Output) -> FloatArray | None:
+    def _ood_score(self, batch: Batch, output: Output) -> FloatArray:
         if self._novelty is None:
-            return None
+            return np.full(len(batch), np.nan)
         images = batch.images
         return novelty.score(self._novelty, novelty.views(images.images, output.features, images.noise))
+
+
+def as_estimates(batch: Batch, columns: Mapping[str, Array]) -> Estimates:
+    """Put the columns of a batch together with the names of its galaxies, or "0", "1", ... where it has none."""
+    names = np.arange(len(batch)).astype(np.str_) if batch.object_id is None else batch.object_id
+    return Estimates(object_id=names, **{name: columns[name] for name in EVERYTHING})
 
 
 def _load_novelty(bundle: ModelBundle) -> Novelty | None:

@@ -33,6 +33,8 @@ class Settings:
         Whether PDFs are recalibrated as the bundle says (PHOTOZ_CALIBRATION, "on" or "off").
     draw_timeout : float
         Seconds that scores, a plot or a report may take (PHOTOZ_DRAW_TIMEOUT).
+    access_log : bool
+        Whether each request gets a line in the log (PHOTOZ_ACCESS_LOG, "on" or "off").
     """
 
     bundle: Path = ROOT / "models" / "photoz"
@@ -41,6 +43,7 @@ class Settings:
     max_rows: int = 4096
     calibration: bool = True
     draw_timeout: float = 60.0
+    access_log: bool = False
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
@@ -76,7 +79,13 @@ class Settings:
             max_rows=read("PHOTOZ_MAX_ROWS", cls.max_rows, _positive_int),
             calibration=read("PHOTOZ_CALIBRATION", cls.calibration, _switch),
             draw_timeout=read("PHOTOZ_DRAW_TIMEOUT", cls.draw_timeout, _positive_float),
+            access_log=read("PHOTOZ_ACCESS_LOG", cls.access_log, _switch),
         )
+
+
+def access_log(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether each request gets a line in the log (PHOTOZ_ACCESS_LOG): BentoML wants to know before it starts."""
+    return environment.get("PHOTOZ_ACCESS_LOG", "").strip() == "on"
 
 
 def available_cpus() -> int:
