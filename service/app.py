@@ -26,7 +26,7 @@ from service.lane import Columns, Lane
 from service.pages import pages
 from service.predictor import EVERYTHING, Predictor, as_estimates
 from service.reports import Reporter
-from service.settings import Settings, access_log
+from service.settings import ONE_THREAD, Settings, access_log
 
 
 # Of the half millisecond that BentoML adds to a request, tracing takes half, even where nothing collects the traces,
@@ -63,6 +63,7 @@ class Photoz:
         except PhotozError as error:
             sys.exit(f"photoz: {error}")
         os.environ["PHOTOZ_BUNDLE"] = str(settings.bundle.resolve())  # the workers of a bento run in another folder
+        os.environ.update(ONE_THREAD)
 
     @bentoml.api(input_spec=PredictInput, output_spec=contract.PredictResponse)
     @answered

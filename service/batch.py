@@ -42,6 +42,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def names(self) -> Names:
+        """Names of the galaxies, (n,) str: "0", "1", ... where none were given."""
+        return np.arange(len(self)).astype(np.str_) if self.object_id is None else self.object_id
+
     def __getitem__(self, rows: slice) -> "Batch":
         """Return some of the rows, without copying."""
         images, ebv = self.images, self.ebv

@@ -1,6 +1,6 @@
 """The OpenAPI document: BentoML writes the skeleton, this adds what BentoML has no words for.
 
-That is: query options, the other media types of bodies and answers, the statuses of errors, and `GET /model`.
+That is: query options, the other media types of bodies and answers, the statuses of errors, `GET /model`, and `/v2`.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from photoz import __version__, contract
-from service import decode
+from service import decode, v2_document
 
 Document = dict[str, Any]
 Content = Mapping[str, type[BaseModel] | None]  # None: bytes
@@ -83,8 +83,8 @@ def document(skeleton: Document, description: str) -> Document:
             "version": __version__,
             "description": description,
         },
-        "paths": paths,
-        "components": {"schemas": definitions["$defs"]},
+        "paths": paths | v2_document.paths(),
+        "components": {"schemas": definitions["$defs"] | v2_document.schemas()},
     }
 
 

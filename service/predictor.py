@@ -89,8 +89,7 @@ class Predictor:
 
 def as_estimates(batch: Batch, columns: Mapping[str, Array]) -> Estimates:
     """Put the columns of a batch together with the names of its galaxies, or "0", "1", ... where it has none."""
-    names = np.arange(len(batch)).astype(np.str_) if batch.object_id is None else batch.object_id
-    return Estimates(object_id=names, **{name: columns[name] for name in EVERYTHING})
+    return Estimates(object_id=batch.names, **{name: columns[name] for name in EVERYTHING})
 
 
 def _load_novelty(bundle: ModelBundle) -> Novelty | None:

@@ -20,10 +20,7 @@ from photoz.estimates import Estimates
 from photoz.grid import RedshiftGrid
 from service.batch import Batch, Labelled
 from service.errors import TooSlow
-from service.settings import ROOT
-
-# One thread is enough for the arithmetic of a report, and leaves the others to the network.
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+from service.settings import ONE_THREAD, ROOT
 
 
 class Reporter:

@@ -10,7 +10,11 @@ from photoz.errors import InvalidInput
 
 ROOT = Path(__file__).resolve().parents[1]
 
-ENGINES = ("auto", "openvino", "keras")
+ENGINES = ("auto", "openvino", "openvino-int8", "openvino-bf16", "openvino-f32", "keras")
+
+# For numpy, in a worker and in what it starts: one thread is enough for the arithmetic around the network, which has
+# threads of its own (PHOTOZ_THREADS).
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 T = TypeVar("T")
 

@@ -1,0 +1,241 @@
+"""Named arrays in the forms that the Open Inference Protocol v2 gives them: as bytes, and as lists in JSON.
+
+Numbers are little-endian and row-major; text, UTF-8 here, is `BYTES`: each element after its length in four bytes
+(Triton's docs/protocol/extension_binary_data.md). JSON has no NaN: it travels as null.
+"""
+
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from photoz.errors import InvalidInput, MalformedInput
+
+Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
+
+BYTES = "BYTES"
+NUMBERS: Mapping[str, np.dtype[Any]] = {
+    "FP16": np.dtype("<f2"),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+    "INT8": np.dtype("i1"),
+    "INT16": np.dtype("<i2"),
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+    "UINT8": np.dtype("u1"),
+    "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"),
+}
+_NAMES = {dtype: name for name, dtype in NUMBERS.items()}
+
+# What the elements of a tensor may be in JSON. To Python a bool is an int, but none of these is a bool.
+_REAL: frozenset[type] = frozenset({float, int, type(None)})
+_WHOLE: frozenset[type] = frozenset({int})
+_TEXT: frozenset[type] = frozenset({str})
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A named array.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    datatype : str
+        One of `NUMBERS`, or `BYTES`.
+    array : ndarray
+        Numbers; for `BYTES` text, of dtype U or str objects.
+    """
+
+    name: str
+    datatype: str
+    array: Array
+
+    @classmethod
+    def of(cls, name: str, array: Array) -> "Tensor":
+        """Name an array.
+
+        Parameters
+        ----------
+        name : str
+            Its name.
+        array : ndarray
+            Real numbers or text.
+
+        Returns
+        -------
+        Tensor
+            Of the datatype that holds its dtype.
+
+        Raises
+        ------
+        InvalidInput
+            If there is none.
+        """
+        if array.dtype.kind in "UTO":
+            return cls(name, BYTES, array)
+        datatype = _NAMES.get(array.dtype.newbyteorder("<"))
+        if datatype is None:
+            raise InvalidInput(f"expected {name} as one of {', '.join(NUMBERS)} or as text, got dtype {array.dtype}")
+        return cls(name, datatype, array)
+
+
+def to_bytes(tensor: Tensor) -> bytes | memoryview:
+    """Write a tensor as bytes.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        Its array is brought into the datatype where it has another.
+
+    Returns
+    -------
+    bytes-like
+        A view of the array, not a copy, if that had the right form.
+    """
+    if tensor.datatype == BYTES:
+        texts = (str(text).encode() for text in tensor.array.flat)
+        return b"".join(chain.from_iterable((struct.pack("<I", len(text)), text) for text in texts))
+    array = np.ascontiguousarray(tensor.array, NUMBERS[tensor.datatype])
+    return array.data.cast("B") if array.size else b""
+
+
+def from_bytes(data: memoryview, name: str, datatype: str, shape: Shape) -> Tensor:
+    """Read a tensor from its bytes.
+
+    Parameters
+    ----------
+    data : memoryview
+        Its bytes and no others.
+    name, datatype, shape : str, str, tuple of int
+        What the JSON says of it.
+
+    Returns
+    -------
+    Tensor
+        Numbers as a read-only view of the bytes, if these are aligned.
+
+    Raises
+    ------
+    MalformedInput
+        If datatype, shape and bytes do not agree.
+    """
+    if datatype == BYTES:
+        return Tensor(name, BYTES, _shaped(_read_texts(data, name), name, shape))
+    dtype = NUMBERS[datatype]
+    expected = math.prod(shape) * dtype.itemsize
+    if len(data) != expected:
+        raise MalformedInput(f"{name}: {datatype} of shape {shape} is {expected:,} bytes, got {len(data):,}")
+    array = np.frombuffer(data, dtype)
+    return Tensor(name, datatype, _shaped(array if array.flags.aligned else array.copy(), name, shape))
+
+
+def to_list(tensor: Tensor) -> list[Any]:
+    """Write a tensor as the flat list that stands in JSON."""
+    if tensor.datatype == BYTES:
+        return [str(text) for text in tensor.array.flat]
+    flat: list[Any] = tensor.array.astype(NUMBERS[tensor.datatype], copy=False).ravel().tolist()
+    return flat
+
+
+def from_list(data: Any, name: str, datatype: str, shape: Shape) -> Tensor:
+    """Read a tensor from its place in JSON.
+
+    Parameters
+    ----------
+    data : list
+        The elements, nested as the shape says or flat; null is NaN.
+    name, datatype, shape : str, str, tuple of int
+        What the JSON says of it.
+
+    Returns
+    -------
+    Tensor
+        Text as str objects.
+
+    Raises
+    ------
+    MalformedInput
+        If datatype, shape and data do not agree.
+    """
+    flat = _flattened(data, name, shape)
+    return Tensor(name, datatype, _shaped(_array(flat, name, datatype), name, shape))
+
+
+def _read_texts(data: memoryview, name: str) -> Array:
+    texts: list[str] = []
+    start = 0
+    try:
+        while start < len(data):
+            end = start + 4 + struct.unpack_from("<I", data, start)[0]
+            if end > len(data):
+                raise MalformedInput(f"{name}: element {len(texts)} is longer than the bytes that are there")
+            texts.append(str(data[start + 4 : end], "utf-8"))
+            start = end
+    except struct.error as error:
+        raise MalformedInput(f"{name}: expected the length of element {len(texts)} in four bytes: {error}") from error
+    except UnicodeDecodeError as error:
+        raise MalformedInput(f"{name}: expected UTF-8 text, got other bytes: {error}") from error
+    return np.array(texts, dtype=object)
+
+
+def _flattened(data: Any, name: str, shape: Shape) -> list[Any]:
+    if not isinstance(data, list):
+        raise MalformedInput(f"{name}: expected data as a list, got a {type(data).__name__}")
+    flat, found = data, [len(data)]
+    while set(map(type, flat)) == {list}:
+        lengths = set(map(len, flat))
+        if len(lengths) > 1:
+            raise MalformedInput(f"{name}: data do not form a regular array")
+        found += lengths
+        flat = list(chain.from_iterable(flat))
+    if tuple(found) not in (shape, (math.prod(shape),)):
+        raise MalformedInput(f"{name}: expected data of shape {shape}, nested or flat, got {tuple(found)}")
+    return flat
+
+
+def _array(flat: list[Any], name: str, datatype: str) -> Array:
+    kinds = set(map(type, flat))
+    if datatype == BYTES:
+        _check_kinds(kinds, _TEXT, name, "text")
+        return np.array(flat, dtype=object)
+    dtype = NUMBERS[datatype]
+    if dtype.kind != "f":
+        _check_kinds(kinds, _WHOLE, name, "whole numbers")
+        _check_range(flat, name, datatype)
+        return np.array(flat, dtype=dtype)
+    _check_kinds(kinds, _REAL, name, "numbers or null")
+    try:
+        with np.errstate(over="ignore"):  # infinite then, as a number beyond the datatype is in bytes
+            return np.array(flat, dtype=dtype)
+    except OverflowError as error:  # a whole number that is beyond every float
+        raise MalformedInput(f"{name}: expected {datatype}: {error}") from error
+
+
+def _check_kinds(kinds: set[type], expected: frozenset[type], name: str, words: str) -> None:
+    if not kinds <= expected:
+        other = min(kind.__name__ for kind in kinds - expected)
+        raise MalformedInput(f"{name}: expected {words} as data, got a {other}")
+
+
+def _check_range(flat: Sequence[int], name: str, datatype: str) -> None:
+    limits = np.iinfo(NUMBERS[datatype])
+    if flat and not (limits.min <= min(flat) and max(flat) <= limits.max):
+        raise MalformedInput(f"{name}: expected {datatype}, {limits.min} to {limits.max}, got a number beyond")
+
+
+def _shaped(array: Array, name: str, shape: Shape) -> Array:
+    if len(array) != math.prod(shape):
+        raise MalformedInput(f"{name}: shape {shape} has {math.prod(shape):,} elements, got {len(array):,}")
+    try:
+        return array.reshape(shape)
+    except (ValueError, OverflowError) as error:  # more dimensions, or longer empty ones, than an array may have
+        raise MalformedInput(f"{name}: no array has shape {shape}: {error}") from error

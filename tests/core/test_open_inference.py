@@ -1,0 +1,241 @@
+"""Both ends of the wire, and bytes written by hand after the documents of the protocol."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from photoz.errors import InvalidInput, MalformedInput
+from photoz.open_inference import (
+    ALIGNMENT,
+    decode_request,
+    decode_response,
+    encode_request,
+    encode_response,
+)
+from photoz.tensors import NUMBERS, Tensor
+
+
+def request(*inputs, behind=b"", **others):
+    """Put a request together by hand; without anything behind the JSON it has no header."""
+    header = json.dumps({"inputs": inputs} | others).encode()
+    return decode_request(header + behind, len(header) if behind else None)
+
+
+def image(data=None, **changes):
+    """Describe a tensor of shape (2, 2), in JSON or as bytes that follow."""
+    how = {"parameters": {"binary_data_size": 16}} if data is None else {"data": data}
+    return {"name": "images", "datatype": "FP32", "shape": [2, 2]} | how | changes
+
+
+FOUR = struct.pack("<4f", 1.0, 2.5, -3.0, 4.0)
+
+
+def test_bytes_written_by_hand_are_read():
+    behind = FOUR + struct.pack("<I", 3) + b"NGC" + struct.pack("<I", 2) + "é".encode()
+    names = {"name": "names", "datatype": "BYTES", "shape": [2], "parameters": {"binary_data_size": 13}}
+    decoded = request(image(), names, behind=behind, id="7", outputs=[{"name": "z"}])
+    np.testing.assert_array_equal(decoded.inputs["images"].array, [[1.0, 2.5], [-3.0, 4.0]])
+    assert decoded.inputs["names"].array.tolist() == ["NGC", "é"]
+    assert decoded.request_id == "7"
+    assert [(output.name, output.binary) for output in decoded.outputs] == [("z", False)]
+
+
+def test_json_and_bytes_may_be_mixed_and_only_bytes_count_behind_the_json():
+    words = {"name": "names", "datatype": "BYTES", "shape": [1], "data": ["NGC 1"]}
+    again = image(name="again")
+    decoded = request(image(), words, again, behind=FOUR + FOUR[::-1])
+    assert decoded.inputs["images"].array.tobytes() == FOUR
+    assert decoded.inputs["names"].array.tolist() == ["NGC 1"]
+    assert decoded.inputs["again"].array.tobytes() == FOUR[::-1]
+
+
+@pytest.mark.parametrize("data", [[1, 2.5, None, 4], [[1, 2.5], [None, 4]]])
+def test_json_data_may_be_nested_or_flat_and_null_is_nan(data):
+    array = request(image(data)).inputs["images"].array
+    assert array.dtype == np.float32
+    np.testing.assert_array_equal(array, [[1, 2.5], [np.nan, 4]])
+
+
+def test_numbers_that_begin_anywhere_are_read_and_aligned():
+    for spaces in range(ALIGNMENT):
+        header = json.dumps({"inputs": [image()]}).encode() + b" " * spaces
+        array = decode_request(header + FOUR, len(header)).inputs["images"].array
+        assert array.tobytes() == FOUR
+        assert array.flags.aligned
+
+
+def test_large_tensors_are_neither_copied_on_the_way_out_nor_on_the_way_in():
+    pixels = np.ones((3, 8, 8, 5), np.float32)
+    message = encode_request([Tensor.of("images", pixels)])
+    assert np.shares_memory(np.frombuffer(message.parts[1], np.uint8), pixels)
+    body = message.body
+    array = decode_request(body, message.header_length).inputs["images"].array
+    assert np.shares_memory(array, np.frombuffer(body, np.uint8))
+
+
+numbers = st.sampled_from(list(NUMBERS.values())).flatmap(
+    lambda dtype: arrays.arrays(dtype, arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=3))
+)
+texts = arrays.arrays(object, arrays.array_shapes(max_dims=2, min_side=0), elements=st.text(max_size=5), fill=None)
+
+
+@given(array=st.one_of(numbers, texts), binary=st.booleans())
+def test_a_tensor_comes_through_a_request_as_it_was(array, binary):
+    infinite = array.dtype.kind == "f" and np.isinf(array).any()
+    message = encode_request([Tensor.of("x", array)], ["y"], binary=binary, request_id="é")
+    decoded = decode_request(message.body, message.header_length)
+    expected = np.where(np.isinf(array), np.nan, array).astype(array.dtype) if infinite and not binary else array
+    assert decoded.inputs["x"].array.dtype == array.dtype
+    np.testing.assert_array_equal(decoded.inputs["x"].array, expected)
+    assert decoded.request_id == "é"
+    assert decoded.outputs[0].binary == binary
+
+
+@given(array=st.one_of(numbers, texts), binary=st.booleans())
+def test_a_tensor_comes_through_a_response_as_it_was(array, binary):
+    tensors = [(Tensor.of("x", array), binary), (Tensor.of("y", np.array([1.5])), not binary)]
+    message = encode_response(tensors, model_name="photoz", model_version="1.2")
+    decoded = decode_response(message.body, message.header_length)
+    assert (decoded.model_name, decoded.model_version, decoded.request_id) == ("photoz", "1.2", None)
+    assert list(decoded.outputs) == ["x", "y"]
+    assert decoded.outputs["x"].array.shape == array.shape
+    assert decoded.outputs["y"].array.tolist() == [1.5]
+
+
+def test_other_byte_orders_and_layouts_go_out_as_the_protocol_wants_them():
+    array = np.arange(6, dtype=">f4").reshape(2, 3).T
+    message = encode_request([Tensor.of("x", array)])
+    assert json.loads(message.parts[0])["inputs"][0]["datatype"] == "FP32"
+    assert bytes(message.parts[1]) == struct.pack("<6f", 0, 3, 1, 4, 2, 5)
+
+
+def test_nan_is_null_in_json():
+    message = encode_response([(Tensor.of("x", np.array([np.nan, 0.5])), False)], model_name="m", model_version="1")
+    assert message.header_length is None
+    assert json.loads(message.body)["outputs"][0]["data"] == [None, 0.5]
+
+
+def test_without_a_choice_of_outputs_all_are_wanted():
+    assert request(image([1, 2, 3, 4])).outputs is None
+    assert request(image([1, 2, 3, 4]), outputs=[]).outputs is None
+    assert request(image([1, 2, 3, 4]), parameters={"binary_data_output": True}).binary
+
+
+def test_an_output_says_for_itself_how_it_is_wanted():
+    outputs = [{"name": "a"}, {"name": "b", "parameters": {"binary_data": False}}]
+    decoded = request(image([1, 2, 3, 4]), outputs=outputs, parameters={"binary_data_output": True})
+    assert [output.binary for output in decoded.outputs] == [True, False]
+
+
+def test_parameters_of_other_extensions_are_left_alone():
+    parameters = {"sequence_id": 3, "priority": 1, "timeout": 100}
+    assert request(image([1, 2, 3, 4], parameters={"unit": "nanomaggy"}), parameters=parameters).inputs
+
+
+@pytest.mark.parametrize("header_length", [0, 10**6])
+def test_a_header_length_outside_of_the_body_is_told(header_length):
+    with pytest.raises(MalformedInput, match=f"between 1 and 14, the length of the body, got {header_length}"):
+        decode_request(b'{"inputs": []}', header_length)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 10**5, FOUR])
+def test_a_body_that_is_no_json_is_malformed(body):
+    with pytest.raises(MalformedInput, match="not JSON"):
+        decode_request(body)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ([], "expected a JSON object, got a list"),
+        ({}, "expected inputs as a list of JSON objects"),
+        ({"inputs": [3]}, "expected inputs as a list of JSON objects"),
+        ({"inputs": [], "id": 3}, "expected id as text, got a int"),
+        ({"inputs": [], "parameters": []}, "expected parameters of the request as a JSON object"),
+        ({"inputs": [], "parameters": {"binary_data_output": 1}}, "binary_data_output as true or false"),
+        ({"inputs": [], "outputs": "all"}, "expected outputs as a list"),
+        ({"inputs": [], "outputs": [{}]}, "expected each tensor with a name"),
+        ({"inputs": [], "outputs": [{"name": "a"}, {"name": "a"}]}, "a stands there twice"),
+        ({"inputs": [], "outputs": [{"name": "a", "parameters": {"binary_data": 1}}]}, "true or false, got 1"),
+        ({"inputs": [], "outputs": [{"name": "a", "parameters": {"classification": 1}}]}, "is not supported"),
+        ({"inputs": [], "outputs": [{"name": "a", "parameters": {"shared_memory_region": "m"}}]}, "is not supported"),
+    ],
+)
+def test_what_breaks_the_protocol_is_told(content, words):
+    with pytest.raises(MalformedInput, match=words):
+        decode_request(json.dumps(content).encode())
+
+
+@pytest.mark.parametrize(
+    ("tensor", "words"),
+    [
+        (image([1] * 4, name=None), "expected each tensor with a name, got None"),
+        (image([1] * 4, datatype="BF16"), "datatype of FP16, .*, BYTES, got 'BF16'"),
+        (image([1] * 4, datatype=[]), r"datatype of .* got \[\]"),
+        (image([1] * 4, shape=4), "shape as a list of lengths, got 4"),
+        (image([1] * 4, shape=[-1, 4]), "shape as a list of lengths"),
+        (image([1] * 4, shape=[True, 4]), "shape as a list of lengths"),
+        (image([1] * 4, shape=[1] * 50), "shape as a list of lengths"),
+        (image([1] * 3), r"expected data of shape \(2, 2\), nested or flat, got \(3,\)"),
+        (image([[1, 2, 3, 4]]), r"got \(1, 4\)"),
+        (image([[1, 2], [3]]), "regular array"),
+        (image([[1, 2], 3, 4]), "nested or flat"),
+        (image([[1], [2], [[3], 4], [5]], shape=[4, 1]), "regular array"),
+        (image("1234"), "data as a list, got a str"),
+        (image(None, parameters={}), "data in the JSON, or binary_data_size"),
+        (image([1] * 4, parameters={"binary_data_size": 16}), "either data or binary_data_size"),
+        (image(None, parameters={"binary_data_size": "16"}), "binary_data_size as a number of bytes, got '16'"),
+        (image(None, parameters={"binary_data_size": -1}), "binary_data_size as a number of bytes"),
+        (image(None, parameters=[]), "parameters of images as a JSON object"),
+        (image(), "expected 16 bytes behind the JSON, got 0"),
+        (image([1, 2, 3, "4"]), "numbers or null as data, got a str"),
+        (image([1, 2, 3, True]), "numbers or null as data, got a bool"),
+        (image([1, 2, 3, 10**400]), "expected FP32: int too large"),
+        (image([1, 2, 3, 4.5], datatype="INT32"), "whole numbers as data, got a float"),
+        (image([1, 2, 3, None], datatype="INT32"), "whole numbers as data, got a NoneType"),
+        (image([1, 2, 3, 256], datatype="UINT8"), "expected UINT8, 0 to 255"),
+        (image([1, 2, 3, 4], datatype="BYTES"), "text as data, got a int"),
+    ],
+)
+def test_a_tensor_that_breaks_the_protocol_is_told(tensor, words):
+    with pytest.raises(MalformedInput, match=words):
+        request(tensor)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "behind", "words"),
+    [
+        (image(), FOUR[:-1], "images: expected 16 bytes behind the JSON, got 15"),
+        (image(), FOUR + b"!", "expected 16 bytes behind the JSON, as binary_data_size says, got 17"),
+        (image(datatype="FP64"), FOUR, r"FP64 of shape \(2, 2\) is 32 bytes, got 16"),
+        (image(shape=[2**39] * 8), FOUR, "bytes, got 16"),
+        (image(datatype="BYTES"), struct.pack("<I", 13) + b"x" * 12, "element 0 is longer than the bytes"),
+        (image(datatype="BYTES"), struct.pack("<I", 10) + b"x" * 12, "length of element 1 in four bytes"),
+        (image(datatype="BYTES"), struct.pack("<I", 12) + b"\xff" * 12, "expected UTF-8 text"),
+        (image(datatype="BYTES"), struct.pack("<I", 12) + b"x" * 12, r"shape \(2, 2\) has 4 elements, got 1"),
+    ],
+)
+def test_bytes_that_do_not_agree_with_the_json_are_told(tensor, behind, words):
+    with pytest.raises(MalformedInput, match=words):
+        request(tensor, behind=behind)
+
+
+def test_an_empty_array_that_cannot_be_is_malformed():
+    with pytest.raises(MalformedInput, match="no array has shape"):
+        request(image([], shape=[0, 2**39, 2**39, 2**39]))
+
+
+def test_a_tensor_cannot_stand_there_twice():
+    with pytest.raises(MalformedInput, match="images stands there twice"):
+        request(image([1] * 4), image([1] * 4))
+
+
+@pytest.mark.parametrize("dtype", ["?", "c8", "M8[s]"])
+def test_what_is_neither_number_nor_text_has_no_datatype(dtype):
+    with pytest.raises(InvalidInput, match="expected x as one of FP16, .* or as text"):
+        Tensor.of("x", np.zeros(3, dtype))
