@@ -14,8 +14,10 @@ from photoz.metrics import Score
 
 SCHEMA_VERSION: Literal[1] = 1
 
-# Fields of the card that came after the first bundles: where they are None they do not count in the digest.
+# Fields of the card and its engines that came after the first bundles: where they are None they do not count in the
+# digest.
 _LATER_FIELDS = ("calibration", "novelty", "gflop")
+_LATER_ENGINE_FIELDS = ("precision", "check")
 
 
 class _Part(BaseModel):
@@ -66,25 +68,53 @@ class TestRecord(_Part):
     scores: dict[str, dict[str, Score]]
 
 
+class EngineCheck(_Part):
+    """How the answers of a compiled network compare with Keras's, as they are served.
+
+    Attributes
+    ----------
+    crps_ratio, sigma_mad_ratio : float
+        Its figure over Keras's on the same galaxies.
+    z_mean_agreement : float
+        Part of the galaxies whose z_mean differs by less than 0.002.
+    flag_changes : float
+        Part of the galaxies whose flag OUT_OF_DISTRIBUTION differs.
+    images_per_second : float
+        At 64 cutouts a call, where it was exported.
+    """
+
+    crps_ratio: float
+    sigma_mad_ratio: float
+    z_mean_agreement: float
+    flag_changes: float
+    images_per_second: float
+
+
 class EngineRecord(_Part):
     """A compiled copy of the network and how it compared with model.keras.
 
     Attributes
     ----------
     name : str
-        Kind and precision, such as "openvino-f32".
+        Kind and precision: "openvino-int8", "openvino-bf16" or "openvino-f32".
     path : str
-        Its main file, relative to the bundle.
+        Its main file, relative to the bundle; two engines may share it.
     max_z_mean_difference : float
         Largest difference of z_mean from Keras's over the galaxies compared.
     n_compared : int
         How many those were.
+    precision : {"f32", "bf16"}, or None
+        What it computes in, where it is not quantised; None, of bundles from before there was a choice, is "f32".
+    check : EngineCheck, or None
+        How else it compared; None in bundles from before that was asked for.
     """
 
     name: str
     path: str
     max_z_mean_difference: float
     n_compared: int
+    precision: Literal["f32", "bf16"] | None = None
+    check: EngineCheck | None = None
 
 
 class CalibrationRecord(_Part):
@@ -139,7 +169,7 @@ class Card(_Part):
     calibration: CalibrationRecord | None = None
     novelty: NoveltyRecord | None = None
     gflop: float | None = None  # of one image's way through the network; a multiplication and an addition are two
-    engines: tuple[EngineRecord, ...] = ()
+    engines: tuple[EngineRecord, ...] = ()  # the best first
     licence: str = "Apache-2.0"
     caveats: tuple[str, ...] = ()
     files: dict[str, str] = {}
@@ -155,6 +185,9 @@ class Card(_Part):
         return self.digest == self._digest()
 
     def _digest(self) -> str:
-        absent = {name for name in _LATER_FIELDS if getattr(self, name) is None}
-        content = self.model_dump(mode="json", exclude={"digest"} | absent)
+        content = self.model_dump(mode="json", exclude={"digest"})
+        for part, later in [(content, _LATER_FIELDS), *((part, _LATER_ENGINE_FIELDS) for part in content["engines"])]:
+            for name in later:
+                if part[name] is None:
+                    del part[name]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -257,7 +257,8 @@ def signal_to_noise(images: npt.NDArray[np.float32], noise: FloatArray | None = 
     half = max(size // 8, 1)
     box = slice(size // 2 - half, size // 2 + half)
     core = images[:, box, box].reshape(len(images), -1, images.shape[-1])
-    signal = np.matmul(np.ones(core.shape[1], np.float32), core).astype(np.float64)
+    with np.errstate(over="ignore"):  # pixel values near the largest float32 are nobody's galaxy
+        signal = np.matmul(np.ones(core.shape[1], np.float32), core).astype(np.float64)
     per_pixel = border_noise(images) if noise is None else noise
     of_box = per_pixel * (2 * half)  # sqrt of the number of pixels in the box
     return np.asarray(np.divide(signal, of_box, out=np.zeros_like(signal), where=of_box > 0))
@@ -286,4 +287,4 @@ def _median(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Median along the last axis: numpy sorts float32 faster than its own median selects."""
     ordered = np.sort(values, axis=-1)
     middle = values.shape[-1] // 2
-    return np.asarray((ordered[..., middle] + ordered[..., (values.shape[-1] - 1) // 2]) / 2)
+    return np.asarray(ordered[..., middle] / 2 + ordered[..., (values.shape[-1] - 1) // 2] / 2)

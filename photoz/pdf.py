@@ -57,6 +57,25 @@ def as_pdfs(pdfs: npt.ArrayLike, grid: RedshiftGrid) -> FloatArray:
     return np.asarray(array / total)
 
 
+def from_network(outputs: npt.NDArray[np.floating]) -> FloatArray:
+    """Make PDFs of what a network's softmax gives.
+
+    Parameters
+    ----------
+    outputs : (n, n_bins) float
+        Rows sum to 1 but for rounding.
+
+    Returns
+    -------
+    (n, n_bins) float64
+        Rows sum to 1; all NaN where the network found none, as for pixel values beyond all measure.
+    """
+    masses = outputs.astype(np.float64)
+    good = np.isfinite(masses).all(axis=1) & (masses >= 0).all(axis=1) & masses.any(axis=1)
+    masses[~good] = np.nan
+    return np.asarray(masses / masses.sum(axis=1, keepdims=True))
+
+
 def cdf(pdfs: FloatArray) -> FloatArray:
     """Cumulative distribution at the bin edges.
 

@@ -24,7 +24,7 @@ from service.errors import OneShape, answered
 from service.inputs import EvaluateInput, FileInput, PredictInput
 from service.lane import Columns, Lane
 from service.pages import pages
-from service.predictor import EVERYTHING, Predictor, as_estimates
+from service.predictor import EVERYTHING, Predictor, as_estimates, refuse_unmeasured
 from service.reports import Reporter
 from service.settings import ONE_THREAD, Settings, access_log
 
@@ -59,10 +59,11 @@ class Photoz:
         """End with one line, before a worker starts, when the bundle or a setting cannot be used."""
         try:
             settings = Settings.from_environment()
-            try_bundle(settings)
+            engine = try_bundle(settings)
         except PhotozError as error:
             sys.exit(f"photoz: {error}")
         os.environ["PHOTOZ_BUNDLE"] = str(settings.bundle.resolve())  # the workers of a bento run in another folder
+        os.environ["PHOTOZ_ENGINE"] = engine
         os.environ.update(ONE_THREAD)
 
     @bentoml.api(input_spec=PredictInput, output_spec=contract.PredictResponse)
@@ -101,8 +102,10 @@ class Photoz:
         return as_estimates(batch, await self.columns(batch, EVERYTHING))
 
     async def columns(self, batch: Batch, wanted: frozenset[str]) -> Columns:
-        """Compute some columns alone, of those that follow from the images, an element a galaxy."""
-        return await self._lane.columns(batch, wanted)
+        """Compute some columns alone, and the PDFs, of those that follow from the images, an element a galaxy."""
+        columns = await self._lane.columns(batch, wanted | {"pdf"})
+        refuse_unmeasured(columns["pdf"])
+        return columns
 
     async def _predicted(
         self, call: Call, arrays: decode.Arrays, options: contract.PredictOptions, media_type: str

@@ -1,49 +1,86 @@
-"""Try a bundle before any worker starts, in a process of its own: an engine that crashes takes that one down."""
+"""Try a bundle before any worker starts, its engine in a process of its own: one that crashes takes that one down."""
 
-import os
+import json
+import logging
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 from photoz.bundle import ModelBundle
+from photoz.card import EngineRecord
 from photoz.errors import InvalidBundle, PhotozError
-from service.predictor import Predictor
+from service.engines import KERAS, check_network, engine_records, needs_bfloat16
+from service.predictor import Predictor, _load_novelty
 from service.settings import ROOT, Settings
 
+_log = logging.getLogger(__name__)
 
-def try_bundle(settings: Settings) -> None:
-    """Load a bundle in a child process and let it predict once.
+
+def try_bundle(settings: Settings) -> str:
+    """Check a bundle and let its engine predict once, in a child process.
 
     Parameters
     ----------
     settings : Settings
-        Which bundle, and with what engine.
+        Which bundle, and with what engine. Where that leaves a choice, one that crashes is passed over.
+
+    Returns
+    -------
+    str
+        Name of the engine that works: what PHOTOZ_ENGINE has to be for the workers.
 
     Raises
     ------
     InvalidBundle
         With what is wrong, in one line.
     """
-    child = subprocess.run(
-        [sys.executable, "-m", "service.check"],
+    bundle = ModelBundle.load(settings.bundle)
+    _load_novelty(bundle)
+    records = engine_records(bundle, settings.engine)
+    while records:
+        child = _run("service.attempt", str(settings.threads), *(_argument(bundle, record) for record in records))
+        place, _, rest = child.stdout.partition("\n")
+        if not child.returncode and not place:
+            raise needs_bfloat16(bundle, records)
+        if child.returncode >= 0:
+            _refuse_failure(child)
+            check_network(bundle.card, *json.loads(rest))
+            return records[int(place)].name
+        at = int(place or 0)  # empty where OpenVINO itself ended it, before any was tried
+        tried, records = records[at], records[at + 1 :]
+        crash = f"{tried.name} of {settings.bundle} ended its process with {signal.Signals(-child.returncode).name}"
+        if not records:
+            raise InvalidBundle(f"{crash}; try PHOTOZ_ENGINE=keras")
+        _log.warning("%s; trying %s", crash, records[0].name)
+    _refuse_failure(_run("service.check", str(settings.bundle.resolve())))
+    return KERAS
+
+
+def _argument(bundle: ModelBundle, record: EngineRecord) -> str:
+    return f"{record.precision or 'f32'}:{bundle.path.resolve() / record.path}"
+
+
+def _run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
-        env={**os.environ, "PHOTOZ_BUNDLE": str(settings.bundle.resolve())},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
     )
-    if child.returncode < 0:
-        name = signal.Signals(-child.returncode).name
-        raise InvalidBundle(f"the engine of {settings.bundle} ended its process with {name}; try PHOTOZ_ENGINE=keras")
+
+
+def _refuse_failure(child: subprocess.CompletedProcess[str]) -> None:
     if child.returncode:
-        raise InvalidBundle((child.stdout.strip() or child.stderr.strip() or "unknown error").splitlines()[-1])
+        said = child.stdout.strip() or child.stderr.strip() or f"the check ended with {child.returncode}"
+        raise InvalidBundle(said.splitlines()[-1])
 
 
-def main() -> int:
-    """Load and predict; what is wrong goes to stdout."""
+def main(bundle: str) -> int:
+    """Load Keras's network and let it predict once; what is wrong goes to stdout."""
     try:
-        settings = Settings.from_environment()
-        Predictor(ModelBundle.load(settings.bundle), settings)
+        Predictor(ModelBundle.load(bundle), replace(Settings.from_environment(), engine=KERAS))
     except PhotozError as error:
         print(" ".join(str(error).split()))
         return 1
@@ -51,4 +88,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1]))

@@ -3,7 +3,7 @@
 An engine has one method. Which one runs is decided once, in `load_engine`; nothing else in the service knows.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -14,16 +14,17 @@ import numpy.typing as npt
 
 from photoz.bundle import ModelBundle
 from photoz.card import Card, EngineRecord
-from photoz.errors import InvalidBundle, InvalidImages
+from photoz.errors import InvalidBundle
 from photoz.grid import FloatArray
 from photoz.novelty import FEATURES
-from photoz.openvino import import_openvino
+from photoz.openvino import PDF, compile_network, named_outputs, runs
+from photoz.pdf import from_network
 
 Images = npt.NDArray[np.float32]
 Arrays = dict[str, npt.NDArray[np.float32]]
-Shape = tuple[int | None, ...]
+Shape = Sequence[int | None]
 
-PDF = "pdf"
+AUTO, OPENVINO, KERAS = "auto", "openvino", "keras"
 
 # Cutouts that go through the network at a time. More are no faster, and 64 keep the memory of the document's network
 # below 1 GB.
@@ -37,7 +38,7 @@ class Output:
     Parameters
     ----------
     pdfs : (n, n_bins) float64
-        Probability mass per bin, rows sum to 1, not recalibrated.
+        Probability mass per bin, rows sum to 1, not recalibrated; NaN where it found none.
     features : (n, n_features) float32, or None
         What it saw, if the bundle's `ood_score` needs that.
     """
@@ -64,10 +65,6 @@ class Engine(Protocol):
         Output
             Of n rows.
 
-        Raises
-        ------
-        InvalidImages
-            If the network finds no finite PDF for a cutout, since its pixels are beyond all measure.
         """
         ...
 
@@ -91,22 +88,21 @@ class OpenVinoEngine:
     """
 
     def __init__(self, bundle: ModelBundle, record: EngineRecord, threads: int) -> None:
-        if record.path not in bundle.card.files:
-            raise InvalidBundle(f"{bundle.path} holds no file {record.path}, which its card names as {record.name}")
-        self._compiled = _compile(bundle.path / record.path, threads)
-        inputs = {port.get_any_name(): _extent(port.get_partial_shape()) for port in self._compiled.inputs}
-        self._outputs = _named(self._compiled.outputs)
-        outputs = {name: _extent(port.get_partial_shape()) for name, port in self._outputs.items()}
-        _check_network(bundle.card, inputs, outputs)
+        compiled = _compile(bundle.path / record.path, record.precision or "f32", threads)
+        inputs = {port.get_any_name(): _extent(port.get_partial_shape()) for port in compiled.inputs}
+        outputs = named_outputs(compiled)
+        shapes = {name: _extent(port.get_partial_shape()) for name, port in outputs.items()}
+        self._outputs = {name: outputs[name] for name in check_network(bundle.card, inputs, shapes)}
         self._names = tuple(inputs)
-        self._lock = Lock()
+        self._request = compiled.create_infer_request()
+        self._lock = Lock()  # a request has one place for its outputs
 
     def predict(self, images: Images, ebv: npt.NDArray[np.float32]) -> Output:
         """See `Engine.predict`."""
         return _predict_in_chunks(self._infer, self._names, self._lock, images, ebv)
 
     def _infer(self, feed: Arrays) -> Arrays:
-        answer = self._compiled(feed)
+        answer = self._request.infer(feed, share_inputs=True, share_outputs=True)
         return {name: np.array(answer[port]) for name, port in self._outputs.items()}
 
 
@@ -127,11 +123,10 @@ class KerasEngine:
     def __init__(self, bundle: ModelBundle) -> None:
         model = _load_keras(bundle.keras_path)
         inputs = {tensor.name: tuple(tensor.shape) for tensor in model.inputs}
-        outputs = {PDF: model.output}
-        if bundle.card.novelty and bundle.card.novelty.n_features:
-            outputs |= {layer.name: layer.output for layer in model.layers if layer.name == FEATURES}
-        _check_network(bundle.card, inputs, {name: tuple(tensor.shape) for name, tensor in outputs.items()})
-        self._model = type(model)(model.inputs, outputs)
+        outputs = {PDF: model.output, **{layer.name: layer.output for layer in model.layers if layer.name == FEATURES}}
+        shapes = {name: tuple(tensor.shape) for name, tensor in outputs.items()}
+        wanted = check_network(bundle.card, inputs, shapes)
+        self._model = type(model)(model.inputs, {name: outputs[name] for name in wanted})
         self._names = tuple(inputs)
         self._lock = Lock()
 
@@ -143,15 +138,55 @@ class KerasEngine:
         return {name: np.asarray(values) for name, values in self._model.predict_on_batch(feed).items()}
 
 
-def load_engine(bundle: ModelBundle, preference: str = "auto", threads: int = 1) -> Engine:
+def engine_records(bundle: ModelBundle, preference: str = AUTO) -> tuple[EngineRecord, ...]:
+    """Tell which compiled networks of a bundle serve a preference, whether or not this processor runs them.
+
+    Parameters
+    ----------
+    bundle : ModelBundle
+        The bundle.
+    preference : str
+        "auto" takes the compiled networks, or Keras where the bundle has none; "openvino" the compiled networks alone;
+        any other is the name of an engine.
+
+    Returns
+    -------
+    tuple of EngineRecord
+        The best first; empty for Keras.
+
+    Raises
+    ------
+    InvalidBundle
+        If there is none.
+    """
+    compiled = bundle.card.engines
+    if preference == KERAS or (preference == AUTO and not compiled):
+        return ()
+    found = tuple(record for record in compiled if preference in (AUTO, OPENVINO, record.name))
+    if not found:
+        kind = "OpenVINO engine" if preference == OPENVINO else f"engine {preference}"
+        raise InvalidBundle(f"{bundle.path} holds no {kind}, which PHOTOZ_ENGINE asks for")
+    for record in found:
+        if record.path not in bundle.card.files:
+            raise InvalidBundle(f"{bundle.path} holds no file {record.path}, which its card names as {record.name}")
+    return found
+
+
+def needs_bfloat16(bundle: ModelBundle, records: Sequence[EngineRecord]) -> InvalidBundle:
+    """Make the error that says that this processor runs none of some engines."""
+    names = ", ".join(record.name for record in records)
+    return InvalidBundle(f"{names} of {bundle.path} needs a processor that multiplies in bfloat16")
+
+
+def load_engine(bundle: ModelBundle, preference: str = AUTO, threads: int = 1) -> Engine:
     """Choose and load the engine of a bundle, and let it predict once.
 
     Parameters
     ----------
     bundle : ModelBundle
         The bundle.
-    preference : {"auto", "openvino", "keras"}
-        "auto" takes the compiled network where the bundle has one.
+    preference : str
+        As for `engine_records`, of which the first is taken that this processor runs.
     threads : int
         CPU threads of a compiled network.
 
@@ -165,32 +200,23 @@ def load_engine(bundle: ModelBundle, preference: str = "auto", threads: int = 1)
     InvalidBundle
         If the bundle has no such engine, or its network is not the one that its card describes.
     """
-    record = next((record for record in bundle.card.engines if record.name.startswith("openvino")), None)
-    if preference == "openvino" and record is None:
-        raise InvalidBundle(f"{bundle.path} holds no OpenVINO engine, which PHOTOZ_ENGINE asks for")
-    if record is None or preference == "keras":
-        engine: Engine = KerasEngine(bundle)
-    else:
-        engine = OpenVinoEngine(bundle, record, threads)
+    records = engine_records(bundle, preference)
+    record = next((record for record in records if runs(record.precision)), None)
+    if records and not record:
+        raise needs_bfloat16(bundle, records)
+    engine: Engine = OpenVinoEngine(bundle, record, threads) if record else KerasEngine(bundle)
     engine.predict(np.ones((1, *bundle.card.image.shape), np.float32), np.zeros(1, np.float32))
     return engine
 
 
-def _compile(path: Path, threads: int) -> Any:
-    # Set on purpose: where the CPU has bfloat16 it is OpenVINO's default, and with it some networks end the process
-    # with a floating point exception.
-    config = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32",
-        "INFERENCE_NUM_THREADS": threads,
-    }
+def _compile(path: Path, precision: str, threads: int) -> Any:
     try:
-        return import_openvino().Core().compile_model(path, "CPU", config)
+        return compile_network(path, precision, threads)
     except RuntimeError as error:
         raise InvalidBundle(f"OpenVINO cannot read {path}: {str(error).strip().splitlines()[-1]}") from error
 
 
-def _extent(shape: Any) -> tuple[int | None, ...]:
+def _extent(shape: Any) -> Shape:
     return tuple(None if dimension.is_dynamic else dimension.get_length() for dimension in shape)
 
 
@@ -205,25 +231,39 @@ def _load_keras(path: Path) -> Any:
         raise InvalidBundle(f"Keras cannot read {path}: {error}") from error
 
 
-def _named(ports: list[Any]) -> dict[str, Any]:
-    """Name the outputs of a compiled network; the only one is the PDF, whatever it is called."""
-    return {PDF: ports[0]} if len(ports) == 1 else {port.get_any_name(): port for port in ports}
+def check_network(card: Card, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape]) -> tuple[str, ...]:
+    """Compare what a network takes and gives with what its card says.
 
+    Parameters
+    ----------
+    card : Card
+        Of the bundle.
+    inputs, outputs : mapping of str to shape
+        By name; axis 0 is the number of cutouts.
 
-def _check_network(card: Card, inputs: dict[str, Shape], outputs: dict[str, Shape]) -> None:
-    """Compare what a network takes and gives with what its card says; axis 0 is the number of cutouts."""
+    Returns
+    -------
+    tuple of str
+        Names of the outputs that the card speaks of.
+
+    Raises
+    ------
+    InvalidBundle
+        If they differ.
+    """
     takes: dict[str, tuple[int, ...]] = {"images": card.image.shape}
     if card.inputs.ebv:
         takes["ebv"] = (1,)
     gives = {PDF: (card.grid.n_bins,)}
     if card.novelty and card.novelty.n_features:
         gives[FEATURES] = (card.novelty.n_features,)
-    found = {name: shape[1:] for name, shape in inputs.items()}
+    found = {name: tuple(shape[1:]) for name, shape in inputs.items()}
     if found != takes:
         raise InvalidBundle(f"the network of {card.name} takes {found}; its card says {takes}")
-    found = {name: shape[1:] for name, shape in outputs.items()}
+    found = {name: tuple(shape[1:]) for name, shape in outputs.items()}
     if {name: found.get(name) for name in gives} != gives:
         raise InvalidBundle(f"the network of {card.name} gives {found}; its card says {gives}")
+    return tuple(gives)
 
 
 def _predict_in_chunks(
@@ -241,13 +281,4 @@ def _predict_in_chunks(
         with lock:
             answers.append(infer({name: feed[name] for name in names}))
     joined = {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
-    return Output(_normalised(joined[PDF].astype(np.float64)), joined.get(FEATURES))
-
-
-def _normalised(pdfs: FloatArray) -> FloatArray:
-    good = np.isfinite(pdfs).all(axis=1) & (pdfs >= 0).all(axis=1) & pdfs.any(axis=1)
-    if not good.all():
-        raise InvalidImages(
-            f"the network finds no PDF for cutout {int(np.argmin(good))}: its pixel values are beyond all measure"
-        )
-    return np.asarray(pdfs / pdfs.sum(axis=1, keepdims=True))
+    return Output(from_network(joined[PDF]), joined.get(FEATURES))

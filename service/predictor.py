@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from photoz import calibration, estimates, novelty
 from photoz.bundle import ModelBundle
-from photoz.errors import InvalidBundle
+from photoz.errors import InvalidBundle, InvalidImages
 from photoz.estimates import COLUMNS, Estimates
 from photoz.grid import FloatArray
 from photoz.novelty import FEATURES, Novelty
@@ -65,26 +65,52 @@ class Predictor:
         Returns
         -------
         dict of str to (n, ...) ndarray
-            The columns that follow from the images: all but `object_id`. PDFs are recalibrated.
+            These, and always "pdf", recalibrated: NaN where the network found none. What else is said of such a galaxy
+            means nothing.
         """
-        pdfs = calibration.apply(output.pdfs, self._calibration)
+        found = np.isfinite(output.pdfs[:, 0])
+        flat = np.float64(1 / self._grid.n_bins)  # stands in for what was not found, lest it spoil the others' rows
+        pdfs = calibration.apply(np.where(found[:, np.newaxis], output.pdfs, flat), self._calibration)
         columns = estimates.summaries(pdfs, self._grid, wanted) | {"pdf": pdfs}
         if not wanted.isdisjoint({"ood_score", "flags"}):
             columns["ood_score"] = self._ood_score(batch, output)
         if "flags" in wanted:
             columns["flags"] |= estimates.flag_inputs(batch.images, batch.ebv)
             columns["flags"] |= estimates.flag_novelty(columns["ood_score"], self._ood_threshold)
+        pdfs[~found] = np.nan
         return columns
 
     def predict(self, batch: Batch) -> Estimates:
-        """Do both, for all columns."""
-        return as_estimates(batch, self.summarise(batch, self.infer(batch)))
+        """Do both, for all columns; `InvalidImages` as from `refuse_unmeasured`."""
+        columns = self.summarise(batch, self.infer(batch))
+        refuse_unmeasured(columns["pdf"])
+        return as_estimates(batch, columns)
 
     def _ood_score(self, batch: Batch, output: Output) -> FloatArray:
         if self._novelty is None:
             return np.full(len(batch), np.nan)
         images = batch.images
         return novelty.score(self._novelty, novelty.views(images.images, output.features, images.noise))
+
+
+def refuse_unmeasured(pdfs: FloatArray) -> None:
+    """Raise for galaxies that the network found no PDF for.
+
+    Parameters
+    ----------
+    pdfs : (n, n_bins) float64
+        From `Predictor.summarise`.
+
+    Raises
+    ------
+    InvalidImages
+        Naming the first of them.
+    """
+    missing = np.isnan(pdfs[:, 0])
+    if missing.any():
+        raise InvalidImages(
+            f"the network finds no PDF for cutout {int(np.argmax(missing))}: its pixel values are beyond all measure"
+        )
 
 
 def as_estimates(batch: Batch, columns: Mapping[str, Array]) -> Estimates:

@@ -1,5 +1,6 @@
 """From a file of cutouts to a model bundle with its scores: fit, calibrate, evaluate, export, seal."""
 
+import shutil
 import tempfile
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -10,23 +11,21 @@ import numpy as np
 
 from photoz import novelty as novelties
 from photoz.bundle import KERAS_NAME, NOVELTY_NAME, ModelBundle
-from photoz.card import Architecture, Card, EngineRecord, Inputs, TestRecord, TrainingRecord
-from photoz.datasets import TRAIN, Cutouts, open_cutouts
+from photoz.card import Architecture, Card, Inputs, TestRecord, TrainingRecord
+from photoz.datasets import Cutouts, open_cutouts
 from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
 from training import architectures, provenance
 from training.calibrate import calibrate
 from training.cost import forward_gflop
 from training.evaluation import Evaluation, evaluate, table, write_report
-from training.export import export_openvino
+from training.export import export_engines
+from training.export_check import Model
 from training.fit import Fitted
 from training.held_out import fit_and_hold_out
 from training.novelty import choose_threshold
-from training.predict import network_inputs
 from training.rows import with_split
 from training.settings import Settings
-
-N_EXPORT_CHECK = 256
 
 REPORT_FOLDER = "report"
 
@@ -41,6 +40,7 @@ def train_bundle(
     *,
     resume: bool,
     figures: bool = True,
+    only_f32: bool = False,
 ) -> ModelBundle:
     """Train a network on a file of cutouts and write its bundle, and its report beside the run.
 
@@ -62,6 +62,8 @@ def train_bundle(
         Go on from the run's checkpoint.
     figures : bool
         Write the figures of the report alone too.
+    only_f32 : bool
+        Leave the fast engines out.
 
     Returns
     -------
@@ -77,6 +79,7 @@ def train_bundle(
         record = choose_threshold(novelty, held_out.ood_scores)
         learned = {"calibration": calibration.parameters, "novelty": novelty, "ood_threshold": record.threshold}
         evaluation = evaluate(model, cutouts, spec, grid, ebv_assumed, **learned)
+        whole = Model(spec, grid, ebv_assumed, **learned)
         with tempfile.TemporaryDirectory() as scratch:
             model.save(Path(scratch) / KERAS_NAME)
             novelties.save(novelty, Path(scratch) / NOVELTY_NAME)
@@ -92,18 +95,13 @@ def train_bundle(
                 calibration=calibration,
                 novelty=record,
                 gflop=forward_gflop(model),
-                engines=(_export(fitted, cutouts, spec, grid, Path(scratch)),),
+                engines=export_engines(model, cutouts, whole, Path(scratch), only_f32=only_f32),
                 caveats=provenance.caveats(_source(data, cutouts)),
             )
             bundle = ModelBundle.write(path, card, scratch)
         write_report(evaluation, cutouts, bundle.card, run / REPORT_FOLDER, figures=figures)
     print(table(evaluation.scores))
     return bundle
-
-
-def _export(fitted: Fitted, cutouts: Cutouts, spec: ImageSpec, grid: RedshiftGrid, folder: Path) -> EngineRecord:
-    rows = cutouts.rows(TRAIN)[:N_EXPORT_CHECK]
-    return export_openvino(fitted.model, folder, grid, network_inputs(cutouts, rows, spec, fitted.ebv_assumed))
 
 
 def _version() -> dict[str, Any]:
@@ -156,16 +154,11 @@ def evaluate_bundle(
     Evaluation
         What was written.
     """
-    import keras
-
     card = bundle.card
-    model = keras.models.load_model(bundle.keras_path, compile=False, safe_mode=True)
     with open_cutouts(data) as opened:
-        # A file without a split of its own is split as for training, or the model would be tested on what it knows.
-        recipe = {} if "split" in opened.columns else card.training.hyper_parameters
-        cutouts = with_split(opened, recipe.get("select", ""), recipe.get("shares", ""))
+        cutouts = _split_as_trained(opened, card)
         evaluation = evaluate(
-            model,
+            _load_keras(bundle),
             cutouts,
             card.image,
             card.grid,
@@ -176,3 +169,53 @@ def evaluate_bundle(
         )
         write_report(evaluation, cutouts, card, folder, figures=figures)
     return evaluation
+
+
+def export_bundle(bundle: ModelBundle, data: Path, *, only_f32: bool = False) -> ModelBundle:
+    """Compile a bundle's Keras model anew and write the bundle in the place of the old one.
+
+    Parameters
+    ----------
+    bundle : ModelBundle
+        The model.
+    data : Path
+        File of cutouts with z_spec; without a split of its own it is split as it was for training.
+    only_f32 : bool
+        Leave the fast engines out.
+
+    Returns
+    -------
+    ModelBundle
+        The same model with other engines.
+
+    Raises
+    ------
+    InvalidBundle
+        If not even the engine in float32 gives the answers of Keras; the bundle is then left as it was.
+    """
+    card = bundle.card
+    whole = Model(
+        card.image,
+        card.grid,
+        card.inputs.ebv_assumed,
+        bundle.calibration,
+        novelty=novelties.load(bundle.novelty_path) if card.novelty else None,
+        ood_threshold=card.novelty.threshold if card.novelty else np.inf,
+    )
+    with open_cutouts(data) as opened, tempfile.TemporaryDirectory() as scratch:
+        shutil.copytree(bundle.path, scratch, ignore=shutil.ignore_patterns("openvino"), dirs_exist_ok=True)
+        cutouts = _split_as_trained(opened, card)
+        engines = export_engines(_load_keras(bundle), cutouts, whole, Path(scratch), only_f32=only_f32)
+        return ModelBundle.write(bundle.path, card.model_copy(update={"engines": engines}), scratch)
+
+
+def _load_keras(bundle: ModelBundle) -> Any:
+    import keras
+
+    return keras.models.load_model(bundle.keras_path, compile=False, safe_mode=True)
+
+
+def _split_as_trained(opened: Cutouts, card: Card) -> Cutouts:
+    """Split a file that has no split of its own as for training, or the model would be tested on what it knows."""
+    recipe = {} if "split" in opened.columns else card.training.hyper_parameters
+    return with_split(opened, recipe.get("select", ""), recipe.get("shares", ""))

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
-from toys import GRIZ, galaxies, toy_network, toy_novelty, toy_novelty_record
+from toys import GRIZ, galaxies, toy_engine, toy_network, toy_novelty, toy_novelty_record
 
 from photoz.bundle import ModelBundle
-from photoz.errors import InvalidBundle, InvalidImages
+from photoz.errors import InvalidBundle
+from photoz.openvino import compile_network
+from service import engines
 from service.engines import CHUNK, KerasEngine, OpenVinoEngine, load_engine
 
 
@@ -56,11 +58,56 @@ def test_an_engine_that_the_bundle_does_not_have_is_refused(make_toy_bundle):
         load_engine(bare, "openvino")
 
 
-def test_pixels_beyond_all_measure_are_the_callers_mistake(make_toy_bundle):
-    pictures = galaxies(GRIZ, 3)
+def test_pixels_beyond_all_measure_have_no_pdf_and_cost_no_other_cutout_its_own(make_toy_bundle):
+    pictures, ebv = galaxies(GRIZ, 3), np.zeros(3, np.float32)
+    engine = load_engine(make_toy_bundle())
+    expected = engine.predict(pictures, ebv).pdfs
     pictures[1] = 3e38
-    with pytest.raises(InvalidImages, match="cutout 1"):
-        load_engine(make_toy_bundle()).predict(pictures, np.zeros(3, np.float32))
+    pdfs = engine.predict(pictures, ebv).pdfs
+    assert np.isnan(pdfs[1]).all()
+    np.testing.assert_allclose(pdfs[[0, 2]], expected[[0, 2]], atol=1e-7)
+
+
+SEVERAL = (
+    toy_engine("openvino-bf16", precision="bf16"),
+    toy_engine("openvino-int8", precision="f32"),
+    toy_engine(precision="f32"),
+)
+
+
+@pytest.mark.parametrize(
+    ("preference", "has_bfloat16", "expected"),
+    [
+        ("auto", True, "bf16"),
+        ("auto", False, "f32"),
+        ("openvino", True, "bf16"),
+        ("openvino-int8", True, "f32"),
+        ("openvino-bf16", True, "bf16"),
+    ],
+)
+def test_the_first_engine_that_is_asked_for_and_runs_here_is_taken(
+    make_toy_bundle, monkeypatch, preference, has_bfloat16, expected
+):
+    monkeypatch.setattr(engines, "runs", lambda precision: has_bfloat16 or precision != "bf16")
+    taken = []
+    monkeypatch.setattr(
+        engines,
+        "compile_network",
+        lambda path, precision, threads: taken.append(precision) or compile_network(path, "f32"),
+    )
+    load_engine(make_toy_bundle(engines=SEVERAL), preference)
+    assert taken == [expected]
+
+
+def test_an_engine_in_bfloat16_is_refused_where_the_processor_has_none(make_toy_bundle, monkeypatch):
+    monkeypatch.setattr(engines, "runs", lambda precision: precision != "bf16")
+    with pytest.raises(InvalidBundle, match=r"^openvino-bf16 of .* needs a processor that multiplies in bfloat16"):
+        load_engine(make_toy_bundle(engines=SEVERAL), "openvino-bf16")
+
+
+def test_an_engine_by_name_that_the_bundle_does_not_have_is_refused(make_toy_bundle):
+    with pytest.raises(InvalidBundle, match="no engine openvino-int8, which PHOTOZ_ENGINE asks for"):
+        load_engine(make_toy_bundle(), "openvino-int8")
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from toys import GRIZ, galaxies, toy_calibration, toy_network, toy_novelty, toy_
 
 from photoz import calibration
 from photoz.calibration import Calibration
-from photoz.errors import InvalidBundle, InvalidInput
+from photoz.errors import InvalidBundle, InvalidImages, InvalidInput
 from service.batch import as_batch
 from service.predictor import Predictor
 from service.settings import Settings
@@ -48,6 +48,21 @@ def test_a_score_tells_what_was_trained_on_from_what_was_not(make_toy_bundle, n_
     threshold = bundle.card.novelty.threshold
     assert (predict(bundle).ood_score < threshold).all()
     assert (predict(bundle, 10 * PICTURES).ood_score > threshold).all()
+
+
+def test_a_cutout_without_a_pdf_spoils_no_other_of_its_batch_and_is_named_to_its_caller(make_toy_bundle):
+    bundle = make_toy_bundle(calibration=toy_calibration(temperature=1.5, a=1.1))
+    spoiled = PICTURES.copy()
+    spoiled[3] = 3e38
+    predictor, batch = Predictor(bundle, Settings()), as_batch({"images": spoiled}, bundle.card, len(spoiled))
+    columns, expected = predictor.summarise(batch, predictor.infer(batch)), predict(bundle)
+    assert np.isnan(columns["pdf"][3]).all()
+    for name in ("pdf", "z_mean", "z_lo68", "flags"):
+        np.testing.assert_array_equal(
+            np.delete(columns[name], 3, axis=0), np.delete(getattr(expected, name), 3, axis=0)
+        )
+    with pytest.raises(InvalidImages, match="the network finds no PDF for cutout 3: its pixel values are beyond all"):
+        predictor.predict(batch)
 
 
 def test_arrays_that_are_not_those_of_the_card_are_refused(make_toy_bundle):

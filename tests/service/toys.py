@@ -59,7 +59,11 @@ def toy_novelty_record(n_features=0):
     return NoveltyRecord(threshold=1.0, false_alarms=0.01, n_features=n_features)
 
 
-def toy_card(spec, grid, takes_ebv, **fields):
+def toy_engine(name="openvino-f32", path="openvino/model.xml", **fields):
+    return EngineRecord(name=name, path=path, max_z_mean_difference=0, n_compared=0, **fields)
+
+
+def toy_card(spec, grid, takes_ebv, engines=None, **fields):
     record = TrainingRecord(
         data="none",
         data_sha256="",
@@ -80,7 +84,7 @@ def toy_card(spec, grid, takes_ebv, **fields):
         inputs=Inputs(ebv=takes_ebv, ebv_assumed=0.03),
         architecture=Architecture(name="toy", parameters=0),
         training=record,
-        engines=(EngineRecord(name="openvino-f32", path="openvino/model.xml", max_z_mean_difference=0, n_compared=0),),
+        engines=(toy_engine(),) if engines is None else engines,
         **fields,
     )
 
