@@ -29,6 +29,11 @@ Ebv = Annotated[
     float | list[float | None] | None, Field(description="E(B-V) in mag (SFD): one for all cutouts or one for each")
 ]
 
+# In an array each name takes as much room as the longest.
+MAX_OBJECT_ID = 256  # characters
+
+Names = list[Annotated[str, Field(max_length=MAX_OBJECT_ID)]]
+
 
 class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -39,7 +44,7 @@ class PredictRequest(_Message):
 
     images: Pixels
     ebv: Ebv = None
-    object_id: list[str] | None = None
+    object_id: Names | None = None
     pdf: bool = Field(default=False, description="also return the PDFs")
 
 
@@ -76,7 +81,7 @@ class EvaluateRequest(_Message):
     images: Pixels | None = None
     pdfs: list[list[float]] | None = None
     ebv: Ebv = None
-    object_id: list[str] | None = None
+    object_id: Names | None = None
     magnitudes: list[float | None] | None = Field(
         default=None, description="one magnitude a galaxy: the report then shows residuals by it"
     )

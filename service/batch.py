@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from photoz import pdf
 from photoz.card import Card
+from photoz.contract import MAX_OBJECT_ID
 from photoz.errors import InvalidInput, InvalidRedshifts, TooLarge
 from photoz.grid import BoolArray, FloatArray
 from photoz.images import EbvBatch, ImageBatch, as_ebv_batch, as_image_batch
@@ -218,9 +219,13 @@ def _object_id(arrays: Arrays, n: int) -> Names | None:
             f"expected object_id as {n} names or integers, got shape {given.shape} and dtype {given.dtype}"
         )
     try:
-        return given.astype(np.str_)
+        names = given.astype(np.str_)
     except UnicodeDecodeError as error:
         raise InvalidInput(f"expected object_id as text, got bytes that are not ASCII: {error}") from error
+    longest = int(np.char.str_len(names).max(initial=0))
+    if longest > MAX_OBJECT_ID:
+        raise InvalidInput(f"expected object_id of at most {MAX_OBJECT_ID} characters, got one of {longest:,}")
+    return names
 
 
 def _z_spec(arrays: Arrays, n: int) -> FloatArray:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz.card import Card
+from photoz.contract import MAX_OBJECT_ID
 from photoz.errors import InvalidInput, TooLarge
 from photoz.estimates import COLUMNS
 from photoz.open_inference import Request, RequestedOutput
@@ -32,9 +33,6 @@ OUTPUTS: Mapping[str, str] = {name: "FP64" for name in COLUMNS} | {
     "flags": "INT32",
     "pdf": "FP32",
 }
-
-# In an array each name takes as much room as the longest.
-MAX_OBJECT_ID = 256
 
 
 def metadata(card: Card) -> dict[str, Any]:

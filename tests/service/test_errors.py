@@ -55,6 +55,7 @@ def test_images_that_are_not_real_numbers_are_refused(post_npy, images, dtype):
         ({"images": 3}, 422, ["images", "valid list"]),
         ({"images": [[[[1]]]], "image": 1}, 422, ["image: extra inputs are not permitted"]),
         ({"images": [[[[1]]]], "ebv": "0.1"}, 422, ["ebv", "'0.1'"]),
+        ({"images": [[[[1]]]], "object_id": ["a" * 257]}, 422, ["object_id.0", "at most 256 characters"]),
         ([], 422, ["JSON object"]),
     ],
 )
@@ -78,6 +79,14 @@ def test_columns_of_a_wrong_length_or_type_are_refused(post_npz, images):
     check(post_npz("/predict_file", {"images": images, "ebv": np.array(["0.1"] * n)}), 422, "ebv as real numbers")
     check(post_npz("/predict_file", {"images": images, "object_id": np.array(["a"])}), 422, f"{n} names")
     check(post_npz("/predict_file", {"cutouts": images}), 422, "'images'", "cutouts")
+
+
+def test_names_that_are_texts_are_refused(post_npz, images):
+    names = np.array([f"{i}" for i in range(len(images))], dtype="U300")  # room for more is no mistake
+    assert post_npz("/predict_file", {"images": images, "object_id": names}).status_code == 200
+    names[1] = "a" * 257
+    answer = post_npz("/predict_file", {"images": images, "object_id": names})
+    check(answer, 422, "expected object_id of at most 256 characters, got one of 257")
 
 
 def test_pickled_arrays_are_refused_and_never_opened(client, tmp_path):
