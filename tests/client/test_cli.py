@@ -9,10 +9,11 @@ import sys
 import h5py
 import numpy as np
 import pytest
+from unruly import good, numbered, refusal, serving
 
 from photoz import __version__
 from photoz.contract import PredictResponse
-from photoz_client import Card, PhotozClient
+from photoz_client import Card, PhotozClient, _galaxies
 from photoz_client.cli import main
 
 
@@ -168,6 +169,40 @@ def test_input_that_the_service_refuses_prints_its_sentence(at, npy):
     assert err.count("\n") == 1
 
 
+@pytest.fixture
+def a_third_fails(tmp_path, monkeypatch):
+    """A file of 12 cutouts, and the address of a service that answers the requests for all but rows 4 to 7."""
+    monkeypatch.setattr(_galaxies, "ROWS_PER_REQUEST", 4)
+    np.save(tmp_path / "cutouts.npy", numbered(12))
+    with serving(lambda asked: refusal(500) if asked.first == 4 else good(asked)) as server:
+        yield tmp_path / "cutouts.npy", "--url", server.url
+
+
+LEFT = [str(row) for row in (0, 1, 2, 3, 8, 9, 10, 11)]
+COMPLAINT = "Error: 4 of 12 cutouts have no prediction; cutouts 4 to 7: the service at"
+
+
+@pytest.mark.parametrize("in_flight", [1, 3])
+def test_cutouts_that_fail_leave_the_others_in_the_file(photoz, a_third_fails, tmp_path, in_flight):
+    for suffix in ("csv", "npz"):
+        status, out, err = photoz("predict", *a_third_fails, "--in-flight", in_flight, "-o", tmp_path / f"z.{suffix}")
+        assert (status, out) == (1, "")
+        wrote, complaint = err.splitlines()
+        assert wrote.startswith("wrote 8 rows to ")
+        assert complaint.startswith(COMPLAINT)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "z.csv").read_text())))
+    assert [row["object_id"] for row in rows] == LEFT
+    with np.load(tmp_path / "z.npz") as arrays:
+        assert arrays["object_id"].tolist() == LEFT
+
+
+def test_cutouts_that_fail_leave_the_others_in_the_table(photoz, a_third_fails):
+    status, out, err = photoz("predict", *a_third_fails)
+    assert status == 1
+    assert [line.split()[0] for line in out.splitlines()[1:]] == LEFT
+    assert err.startswith(COMPLAINT)
+
+
 def test_a_service_that_does_not_run_prints_one_line(photoz, npy):
     status, _, err = photoz("predict", npy, "--url", "http://127.0.0.1:9")
     assert status == 1
@@ -188,6 +223,7 @@ def test_waiting_in_vain_ends(photoz):
         (["{npy}", "-o", "no/such/folder/out.csv"], "there is no folder no/such/folder"),
         (["{npy}", "--pdf"], "--pdf needs --output"),
         (["{npy}", "--ebv", "much"], "'much' is not a valid float"),
+        (["{npy}", "--in-flight", "0"], "0 is not in the range x>=1"),
     ],
 )
 def test_a_wrong_call_is_refused_before_any_work(photoz, npy, arguments, complaint):

@@ -6,9 +6,10 @@ import pytest
 
 from photoz.contract import JSON
 from photoz.estimates import COLUMNS
-from photoz_client import PhotozClient, TimedOut, UnexpectedResponse, _requests
+from photoz_client import PhotozClient, TimedOut, UnexpectedResponse
+from photoz_client._galaxies import ROWS_PER_REQUEST
 
-MANY = np.ones((_requests.ROWS_PER_REQUEST + 1, 8, 8, 2), np.float32)
+MANY = np.ones((ROWS_PER_REQUEST + 1, 8, 8, 2), np.float32)
 
 
 def _client(handler, **options):
@@ -22,12 +23,6 @@ def test_the_rows_of_all_parts_come_back_in_order_with_their_names(answer):
     assert prediction.object_id.tolist() == [str(i) for i in range(len(MANY))]
     assert prediction.pdf.shape == (len(MANY), 180)
     assert tuple(name for name, _ in prediction.columns()) == (*COLUMNS, "pdf")
-
-
-def test_rows_of_two_models_are_not_mixed(answer):
-    models = iter(["photoz 1", "photoz 2"])
-    with pytest.raises(UnexpectedResponse, match="changed its model between two requests, from photoz 1 to photoz 2"):
-        _client(lambda request: answer(request, next(models))).predict(MANY)
 
 
 def test_too_many_cutouts_for_one_evaluation_are_predicted_first_and_scored_by_their_pdfs(answer):

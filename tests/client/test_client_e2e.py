@@ -7,7 +7,15 @@ import pytest
 
 from photoz.errors import InvalidInput
 from photoz.estimates import COLUMNS
-from photoz_client import BadInput, Flag, PhotozClient, RequestRefused, TooLargeForService, _requests
+from photoz_client import (
+    BadInput,
+    Flag,
+    PhotozClient,
+    PredictionIncomplete,
+    RequestRefused,
+    TooLargeForService,
+)
+from photoz_client._galaxies import ROWS_PER_REQUEST
 
 pytestmark = pytest.mark.e2e
 
@@ -74,7 +82,7 @@ def test_any_number_type_gives_the_same_redshifts(client, images):
 
 
 def test_more_cutouts_than_fit_into_one_request_from_memory_and_from_disk(client, images, tmp_path):
-    n = _requests.ROWS_PER_REQUEST + 3
+    n = ROWS_PER_REQUEST + 3
     many = np.resize(images, (n, *images.shape[1:]))
     np.save(tmp_path / "many.npy", many)
     prediction = client.predict(many, ebv=0.03)
@@ -98,12 +106,22 @@ def test_bad_images_are_refused_with_the_sentence_of_the_service(client, card, i
         client.predict(images[:0])
 
 
-def test_a_cutout_without_a_finite_pixel_is_named_by_its_place_in_its_part(client, images):
-    n = _requests.ROWS_PER_REQUEST
-    many = np.resize(images, (n + 2, *images.shape[1:])).copy()
-    many[n + 1] = np.nan
-    with pytest.raises(BadInput, match=rf"cutout 1 has no finite pixel.*counted from cutout {n} on"):
-        client.predict(many)
+def test_a_cutout_without_a_finite_pixel_among_few_is_named_by_the_service(client, images):
+    few = images.copy()
+    few[3] = np.nan
+    with pytest.raises(BadInput, match="cutout 3 has no finite pixel"):
+        client.predict(few)
+
+
+def test_cutouts_without_a_finite_pixel_among_many_are_named_and_cost_no_other_cutout(client, images):
+    n, empty = 2 * ROWS_PER_REQUEST + 9, [3, ROWS_PER_REQUEST, ROWS_PER_REQUEST + 7, 2 * ROWS_PER_REQUEST + 8]
+    many = np.resize(images, (n, *images.shape[1:]))
+    expected = client.predict(many, ebv=0.03).z_mean
+    many[empty] = np.nan
+    with pytest.raises(PredictionIncomplete, match=f"^4 of {n} cutouts .*; cutout 3: no finite pixel") as caught:
+        client.predict(many, ebv=0.03)
+    assert caught.value.failed_rows.tolist() == empty
+    np.testing.assert_allclose(caught.value.prediction.z_mean, np.delete(expected, empty), atol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +140,7 @@ def test_cutouts_and_their_pdfs_score_the_same(client, images, z_spec):
 
 
 def test_more_cutouts_than_fit_into_one_request_are_scored_whole(client, images, z_spec):
-    n = _requests.ROWS_PER_REQUEST + 5
+    n = ROWS_PER_REQUEST + 5
     many, many_z = np.resize(images, (n, *images.shape[1:])), np.resize(z_spec, n)
     assert client.evaluate(many_z, images=many, ebv=0.03).n_galaxies == n
 

@@ -1,6 +1,7 @@
 """What the client puts on the wire, read back with the core's own readers."""
 
 import io
+import tracemalloc
 
 import h5py
 import numpy as np
@@ -10,6 +11,12 @@ from photoz.contract import HTML, JSON, NPZ, PNG
 from photoz.datasets import read_arrays, read_npz
 from photoz.errors import InvalidEbv, InvalidImages, InvalidInput
 from photoz_client import _arrays, _requests
+from photoz_client._galaxies import BYTES_PER_REQUEST, ROWS_PER_REQUEST, Galaxies, rows_per_request
+
+
+def _calls(images, ebv=None, object_id=None, pdf=False):
+    galaxies = Galaxies.of(images, ebv, object_id)
+    return (_requests.predict_call(galaxies.read(rows), pdf, rows.start) for rows in galaxies.parts())
 
 
 def _sent(call):
@@ -21,7 +28,7 @@ def _images(n, size=8, bands=2, dtype=np.float32):
 
 
 def test_a_few_cutouts_travel_in_one_npz_that_asks_for_npz():
-    (call,) = _requests.predict_calls(_images(3), ebv=[0.1, 0.2, 0.3], object_id=["a", "b", "c"])
+    (call,) = _calls(_images(3), ebv=[0.1, 0.2, 0.3], object_id=["a", "b", "c"])
     assert (call.method, call.path, call.params) == ("POST", "/predict_file", {})
     assert call.headers == {"Accept": NPZ, "Content-Type": NPZ}
     cutouts = read_npz(io.BytesIO(call.content))
@@ -31,17 +38,17 @@ def test_a_few_cutouts_travel_in_one_npz_that_asks_for_npz():
 
 
 def test_pdfs_are_asked_for_in_the_query():
-    (call,) = _requests.predict_calls(_images(1), pdf=True)
+    (call,) = _calls(_images(1), pdf=True)
     assert call.params == {"pdf": "true"}
 
 
 def test_many_cutouts_travel_in_parts_that_put_together_are_the_whole():
-    n = 2 * _requests.ROWS_PER_REQUEST + 1
+    n = 2 * ROWS_PER_REQUEST + 1
     images, ebv = _images(n, size=1), np.linspace(0.0, 1.0, n)
-    calls = list(_requests.predict_calls(images, ebv))
+    calls = list(_calls(images, ebv))
     sent = [_sent(call) for call in calls]
-    assert [len(part["images"]) for part in sent] == [_requests.ROWS_PER_REQUEST, _requests.ROWS_PER_REQUEST, 1]
-    assert [call.first_row for call in calls] == [0, _requests.ROWS_PER_REQUEST, 2 * _requests.ROWS_PER_REQUEST]
+    assert [len(part["images"]) for part in sent] == [ROWS_PER_REQUEST, ROWS_PER_REQUEST, 1]
+    assert [call.first_row for call in calls] == [0, ROWS_PER_REQUEST, 2 * ROWS_PER_REQUEST]
     np.testing.assert_array_equal(np.concatenate([part["images"] for part in sent]), images)
     np.testing.assert_array_equal(np.concatenate([part["ebv"] for part in sent]), ebv.astype(np.float32))
     assert np.concatenate([part["object_id"] for part in sent]).tolist() == [str(i) for i in range(n)]
@@ -49,16 +56,16 @@ def test_many_cutouts_travel_in_parts_that_put_together_are_the_whole():
 
 def test_large_cutouts_travel_in_parts_of_fewer_bytes_than_the_limit():
     shape = (100, 1000, 1000, 3)
-    n_rows = _requests.rows_per_request(shape)
-    assert n_rows * 12e6 <= _requests.BYTES_PER_REQUEST < (n_rows + 1) * 12e6
-    assert _requests.rows_per_request((9, 10_000, 10_000, 5)) == 1
+    n_rows = rows_per_request(shape)
+    assert n_rows * 12e6 <= BYTES_PER_REQUEST < (n_rows + 1) * 12e6
+    assert rows_per_request((9, 10_000, 10_000, 5)) == 1
 
 
 def test_images_on_disk_are_read_part_by_part(tmp_path):
-    images = _images(2 * _requests.ROWS_PER_REQUEST, size=2)
+    images = _images(2 * ROWS_PER_REQUEST, size=2)
     with h5py.File(tmp_path / "cutouts.h5", "w") as file:
-        calls = _requests.predict_calls(file.create_dataset("images", data=images))
-        np.testing.assert_array_equal(_sent(next(calls))["images"], images[: _requests.ROWS_PER_REQUEST])
+        calls = _calls(file.create_dataset("images", data=images))
+        np.testing.assert_array_equal(_sent(next(calls))["images"], images[:ROWS_PER_REQUEST])
         file["images"][...] = 0.0  # what was not read yet is read as it stands when its turn comes
         assert not _sent(next(calls))["images"].any()
 
@@ -77,7 +84,7 @@ def test_pixels_travel_no_wider_than_float32_and_with_the_same_values(dtype, sen
 def test_masked_pixels_and_masked_ebv_travel_as_nan():
     images = np.ma.masked_equal(_images(2, dtype=int), 5)
     ebv = np.ma.MaskedArray([0.1, 1e20], mask=[False, True])
-    (call,) = _requests.predict_calls(images, ebv)
+    (call,) = _calls(images, ebv)
     assert np.isnan(_sent(call)["images"]).sum() == 1
     np.testing.assert_array_equal(_sent(call)["ebv"], np.float32([0.1, np.nan]))
 
@@ -87,13 +94,13 @@ def test_pixels_beyond_float32_are_masked_without_a_warning():
 
 
 def test_one_cutout_needs_no_first_axis():
-    (call,) = _requests.predict_calls(_images(1)[0], ebv=0.1)
+    (call,) = _calls(_images(1)[0], ebv=0.1)
     np.testing.assert_array_equal(_sent(call)["images"], _images(1))
     np.testing.assert_array_equal(_sent(call)["ebv"], np.float32([0.1]))
 
 
 def test_no_cutouts_at_all_are_left_to_the_service_to_refuse():
-    (call,) = _requests.predict_calls(_images(0))
+    (call,) = _calls(_images(0))
     assert len(_sent(call)["images"]) == 0
 
 
@@ -109,24 +116,46 @@ def test_no_cutouts_at_all_are_left_to_the_service_to_refuse():
 )
 def test_images_that_cannot_be_sent_are_refused_here(images, sentence):
     with pytest.raises(InvalidImages) as caught:
-        list(_requests.predict_calls(images))
+        list(_calls(images))
     assert sentence in str(caught.value)
 
 
 def test_columns_that_do_not_fit_are_refused_before_anything_is_sent():
     with pytest.raises(InvalidEbv, match="one for each of 3 cutouts"):
-        next(_requests.predict_calls(_images(3), ebv=[0.1] * 4))
+        Galaxies.of(_images(3), ebv=[0.1] * 4)
+    with pytest.raises(InvalidEbv, match="expected 0 <= ebv"):
+        Galaxies.of(_images(3), ebv=-1.0)
     with pytest.raises(InvalidInput, match="expected 3 object_id"):
-        next(_requests.predict_calls(_images(3), object_id=["a"] * 4))
+        Galaxies.of(_images(3), object_id=["a"] * 4)
     with pytest.raises(InvalidInput, match="expected object_id as text"):
-        next(_requests.predict_calls(_images(1), object_id=np.array([b"\xff"])))
+        Galaxies.of(_images(1), object_id=np.array([b"\xff"]))
+
+
+class _Endless:
+    """A hundred million cutouts that nobody can hold."""
+
+    shape = (100_000_000, 64, 64, 5)
+
+    def __getitem__(self, rows):
+        return np.zeros((rows.stop - rows.start, *self.shape[1:]), np.float32)
+
+
+def test_one_ebv_and_no_names_take_no_memory_for_each_of_a_hundred_million_galaxies():
+    tracemalloc.start()
+    galaxies = Galaxies.of(_Endless(), ebv=0.1)
+    sent = galaxies.read(range(99_999_990, 100_000_000))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10e6
+    assert sent["object_id"].tolist() == [str(row) for row in range(99_999_990, 100_000_000)]
+    np.testing.assert_array_equal(sent["ebv"], np.full(10, 0.1, np.float32))
 
 
 def test_names_of_any_kind_travel_as_text():
     for names in ([1237648720693755918, 2], np.array([b"a", b"b"]), np.array(["a", "b"], dtype=object)):
-        (call,) = _requests.predict_calls(_images(2), object_id=names)
+        (call,) = _calls(_images(2), object_id=names)
         assert _sent(call)["object_id"].dtype.kind == "U"
-    (call,) = _requests.predict_calls(_images(2), object_id=[1237648720693755918, 2])
+    (call,) = _calls(_images(2), object_id=[1237648720693755918, 2])
     assert _sent(call)["object_id"].tolist() == ["1237648720693755918", "2"]
 
 

@@ -12,14 +12,18 @@ from photoz.card import Card
 from photoz.contract import EvaluateResponse
 from photoz.errors import PhotozError
 from photoz.estimates import Flag
+from photoz_client._async_client import AsyncPhotozClient
 from photoz_client._client import PhotozClient
 from photoz_client._errors import (
     BadInput,
     ConnectionFailed,
+    FailedRows,
     InvalidUrl,
     MissingExtra,
     NotAuthorised,
+    NotTried,
     PhotozClientError,
+    PredictionIncomplete,
     RequestRefused,
     ServiceBusy,
     ServiceFailed,
@@ -30,21 +34,27 @@ from photoz_client._errors import (
     UnexpectedResponse,
 )
 from photoz_client._prediction import Prediction
+from photoz_client._retries import Retries
 
 __all__ = [
+    "AsyncPhotozClient",
     "BadInput",
     "Card",
     "ConnectionFailed",
     "EvaluateResponse",
+    "FailedRows",
     "Flag",
     "InvalidUrl",
     "MissingExtra",
     "NotAuthorised",
+    "NotTried",
     "PhotozClient",
     "PhotozClientError",
     "PhotozError",
     "Prediction",
+    "PredictionIncomplete",
     "RequestRefused",
+    "Retries",
     "ServiceBusy",
     "ServiceFailed",
     "ServiceUnavailable",

@@ -71,7 +71,7 @@ def as_ebv(ebv: npt.ArrayLike, n: int) -> npt.NDArray[np.float32]:
         As `photoz.images.as_ebv_batch` does: of another length, its parts could fit the parts of the images by chance.
     """
     if np.isscalar(ebv) or getattr(ebv, "shape", None) == ():
-        return as_ebv_batch(_unmasked(ebv), 1, assumed=np.nan).ebv[0]  # not one for each of a hundred million
+        return as_ebv_batch(_unmasked(ebv), 1, assumed=np.nan).ebv.reshape(())  # not one for each of a hundred million
     return as_ebv_batch(_unmasked(ebv), n, assumed=np.nan).ebv
 
 

@@ -1,33 +1,31 @@
-"""The client: thin, since requests are built and responses read by pure functions."""
+"""The client that blocks: each call returns when it is done."""
 
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Literal, Self
 
 import httpx
 import numpy.typing as npt
 
-from photoz import __version__
 from photoz.card import Card
-from photoz.contract import HTML, JSON, PNG, SVG, EvaluateResponse
+from photoz.contract import EvaluateResponse
 from photoz.datasets import ImageSource
-from photoz.errors import InvalidInput
-from photoz_client import _requests, _responses
-from photoz_client._errors import ConnectionFailed, ServiceUnavailable, TimedOut, httpx_errors_translated
-from photoz_client._prediction import Prediction, join
+from photoz.grid import IntArray
+from photoz_client import _core
+from photoz_client._galaxies import Galaxies
+from photoz_client._io import BlockingIo, finish
+from photoz_client._prediction import Prediction
+from photoz_client._progress import Progress, shown
+from photoz_client._retries import DEFAULT_RETRIES, Retries
+from photoz_client._run import PredictionRun
+from photoz_client._service import Service
 
-# The server drops a connection that has been idle for 5 s; one that is used at that very moment breaks.
-KEEPALIVE_EXPIRY = 3.0
-
-# Seconds between two questions whether the service is ready.
-POLL_INTERVAL = 0.2
-
-IMAGE_TYPES = {"png": PNG, "svg": SVG}
+# A second request fills the time in which the service would wait for the next one; more of them help several workers.
+IN_FLIGHT = 4
 
 
 class PhotozClient:
-    """A connection to one photo-z service; close it, or use it in a `with` block.
+    """A connection to one photo-z service; close it, or use it in a `with` block. Threads may share it.
 
     Parameters
     ----------
@@ -35,23 +33,31 @@ class PhotozClient:
         Such as "http://127.0.0.1:3000".
     timeout : float or None
         Seconds that connecting, sending and answering may each take; None waits for ever.
+    in_flight : int
+        How many requests of one prediction are on their way at once, and so held in memory; 1 also uses no threads.
+    retries : Retries
+        When a request is sent again; `Retries(attempts=1)` is never.
     http : httpx.Client, optional
         To be used in place of one of its own, with its headers, proxies or certificates. It stays open.
 
     Raises
     ------
-    InvalidUrl
-        If the URL is not one.
+    InvalidUrl, InvalidInput
+        If an argument cannot be used.
     """
 
-    def __init__(self, base_url: str, *, timeout: float | None = 30.0, http: httpx.Client | None = None) -> None:
-        self._base_url = _requests.checked_url(base_url)
-        self._timeout = timeout
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        timeout: float | None = 30.0,
+        in_flight: int = IN_FLIGHT,
+        retries: Retries = DEFAULT_RETRIES,
+        http: httpx.Client | None = None,
+    ) -> None:
         self._owns_http = http is None
-        self._http = http or httpx.Client(
-            headers={"User-Agent": f"photoz-client/{__version__}"},
-            limits=httpx.Limits(keepalive_expiry=KEEPALIVE_EXPIRY),
-        )
+        self._http = http or httpx.Client(**_core.http_options())
+        self._service = Service(base_url, timeout, retries, in_flight, BlockingIo(self._http))
 
     def __enter__(self) -> Self:
         return self
@@ -62,7 +68,7 @@ class PhotozClient:
         self.close()
 
     def __repr__(self) -> str:
-        return f"PhotozClient({self._base_url!r})"
+        return f"PhotozClient({self._service.base_url!r})"
 
     def close(self) -> None:
         """Close the connections, unless they belong to an `http` that was given."""
@@ -76,6 +82,7 @@ class PhotozClient:
         ebv: npt.ArrayLike | None = None,
         object_id: npt.ArrayLike | None = None,
         pdf: bool = False,
+        progress: Progress = False,
     ) -> Prediction:
         """Estimate redshifts.
 
@@ -90,21 +97,69 @@ class PhotozClient:
             Names of the galaxies; "0", "1", ... without.
         pdf : bool
             Return the PDFs too.
+        progress : bool or callable
+            Show a bar on a terminal's standard error; or a function to call with the number of rows of each part that
+            is done with, such as `tqdm(total=n).update`.
 
         Returns
         -------
         Prediction
-            n rows.
+            n rows, in order.
 
         Raises
         ------
+        PredictionIncomplete
+            If some rows failed while others did not: it names them, and carries the estimates of the others.
         InvalidInput
             If the input cannot be used, whether noticed here or there.
         PhotozClientError
             If the service does not answer, or answers with something else.
+        OSError
+            If images that are on disk cannot be read.
         """
-        calls = _requests.predict_calls(images, ebv, object_id, pdf)
-        return join([_responses.prediction(self._send(call)) for call in calls])
+        return finish(_core.predict(self._service, images, ebv, object_id, pdf, progress))
+
+    def predict_parts(
+        self,
+        images: npt.ArrayLike | ImageSource,
+        *,
+        ebv: npt.ArrayLike | None = None,
+        object_id: npt.ArrayLike | None = None,
+        pdf: bool = False,
+        progress: Progress = False,
+    ) -> Iterator[tuple[IntArray, Prediction]]:
+        """Estimate redshifts, handed out as they come: for more galaxies than estimates fit into memory.
+
+        Parameters
+        ----------
+        images, ebv, object_id, pdf, progress
+            As in `predict`.
+
+        Yields
+        ------
+        rows : (m,) int
+            Numbers of the next rows that were predicted, counted from 0, in order.
+        prediction : Prediction
+            Their estimates, m rows.
+
+        Raises
+        ------
+        PredictionIncomplete
+            At the end, if some rows failed while others did not; without the estimates, which you have.
+        InvalidInput, PhotozClientError, OSError
+            As `predict` does.
+        """
+        return self._parts(Galaxies.of(images, ebv, object_id), pdf, progress)
+
+    def _parts(self, galaxies: Galaxies, pdf: bool, progress: Progress) -> Iterator[tuple[IntArray, Prediction]]:
+        with shown(progress, len(galaxies)) as tell:
+            run = PredictionRun(self._service, galaxies, pdf, tell)
+            try:
+                while (part := finish(run.next())) is not None:
+                    yield part
+            finally:
+                finish(run.close())
+        run.check()
 
     def evaluate(
         self,
@@ -141,7 +196,7 @@ class PhotozClient:
         PhotozClientError
             If the service does not answer, or answers with something else.
         """
-        return _responses.evaluation(self._evaluate(z_spec, images, pdfs, ebv, object_id))
+        return finish(_core.scores(self._service, z_spec, images, pdfs, ebv, object_id))
 
     def evaluate_report(
         self,
@@ -167,7 +222,8 @@ class PhotozClient:
         str
             HTML that needs no other file.
         """
-        return self._evaluate(z_spec, images, pdfs, ebv, object_id, HTML, magnitudes=magnitudes).text
+        galaxies = (z_spec, images, pdfs, ebv, object_id)
+        return finish(_core.report(self._service, *galaxies, magnitudes=magnitudes))
 
     def evaluate_plot(
         self,
@@ -200,10 +256,8 @@ class PhotozClient:
         bytes
             The image file.
         """
-        if format not in IMAGE_TYPES:
-            raise InvalidInput(f"expected format {' or '.join(IMAGE_TYPES)}, got {format!r}")
-        params = {"plot": plot, "num_images": str(num_images), "seed": str(seed)}
-        return self._evaluate(z_spec, images, pdfs, ebv, object_id, IMAGE_TYPES[format], params=params).content
+        galaxies = (z_spec, images, pdfs, ebv, object_id)
+        return finish(_core.plot(self._service, *galaxies, plot=plot, format=format, num_images=num_images, seed=seed))
 
     def model(self) -> Card:
         """Return the card of the model that the service runs: grid, bands, size and unit of the cutouts, scores.
@@ -213,7 +267,7 @@ class PhotozClient:
         PhotozClientError
             If the service does not answer, or answers with something else.
         """
-        return _responses.card(self._send(_requests.model_call()))
+        return finish(_core.model(self._service))
 
     def wait_until_ready(self, timeout: float = 60.0) -> None:
         """Return as soon as the service is ready to predict.
@@ -230,41 +284,4 @@ class PhotozClient:
         PhotozClientError
             At once if something else than a photo-z service answers.
         """
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                self._send(_requests.ready_call(), max(deadline - time.monotonic(), POLL_INTERVAL))
-                return
-            except (ConnectionFailed, ServiceUnavailable, TimedOut) as error:
-                if time.monotonic() > deadline:
-                    raise TimedOut(f"waited {timeout:g} s in vain: {error}") from error
-            time.sleep(POLL_INTERVAL)
-
-    def _evaluate(
-        self,
-        z_spec: npt.ArrayLike,
-        images: npt.ArrayLike | ImageSource | None,
-        pdfs: npt.ArrayLike | None,
-        ebv: npt.ArrayLike | None,
-        object_id: npt.ArrayLike | None,
-        accept: str = JSON,
-        magnitudes: npt.ArrayLike | None = None,
-        params: Mapping[str, str] | None = None,
-    ) -> httpx.Response:
-        if images is not None and pdfs is None and _requests.takes_parts(images):
-            pdfs = self.predict(images, ebv=ebv, pdf=True).pdf
-            images = None
-        return self._send(_requests.evaluate_call(z_spec, images, pdfs, ebv, object_id, magnitudes, accept, params))
-
-    def _send(self, call: _requests.Call, timeout: float | None = None) -> httpx.Response:
-        timeout = self._timeout if timeout is None else timeout
-        with httpx_errors_translated(self._base_url, timeout):
-            response = self._http.request(
-                call.method,
-                self._base_url + call.path,
-                params=call.params,
-                headers=call.headers,
-                content=call.content,
-                timeout=timeout,
-            )
-        return _responses.check(response, call)
+        finish(_core.wait_until_ready(self._service, timeout))

@@ -168,7 +168,7 @@ class PredictionIncomplete(PhotozClientError):
 
     @property
     def failed_rows(self) -> IntArray:
-        """Numbers of the rows without a prediction, shape (m,), in order: `images[error.failed_rows]` are left to do."""
+        """Numbers of the rows without a prediction, shape (m,), in order."""
         return np.sort(np.concatenate([np.asarray(rows, dtype=np.int64) for rows, _ in self.failed]))
 
     @property

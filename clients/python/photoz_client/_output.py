@@ -1,6 +1,6 @@
 """What the command `photoz` prints and the files that it writes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,15 @@ FILE_FORMATS: dict[str, Callable[[Prediction], bytes]] = {
 def write(prediction: Prediction, path: Path) -> None:
     """Write the columns to a file whose suffix, one of `FILE_FORMATS`, says how."""
     path.write_bytes(FILE_FORMATS[path.suffix.lower()](prediction))
+
+
+def write_csv(parts: Iterable[Prediction], path: Path) -> Iterator[int]:
+    """Write estimates to a `.csv` file as they come; yields the rows of each part. Without a part there is no file."""
+    for i, prediction in enumerate(parts):
+        head, _, lines = csv_bytes(prediction).partition(b"\n")
+        with path.open("ab" if i else "wb") as file:
+            file.write(lines if i else head + b"\n" + lines)
+        yield len(prediction)
 
 
 def prediction_table(prediction: Prediction) -> str:

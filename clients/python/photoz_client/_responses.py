@@ -89,6 +89,11 @@ def prediction(response: httpx.Response, n: int) -> Prediction:
     return Prediction(**columns, model=response.headers.get(MODEL_HEADER, ""))
 
 
+def unread(response: httpx.Response) -> httpx.Response:
+    """Leave an answer as it is: a page or an image."""
+    return response
+
+
 def evaluation(response: httpx.Response) -> EvaluateResponse:
     """Read scores.
 

@@ -1,7 +1,7 @@
 """The command `photoz`: the SDK from a shell."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,14 +9,17 @@ from typing import Any, Literal
 
 import click
 import numpy as np
-import numpy.typing as npt
 
 from photoz import __version__
 from photoz.datasets import Cutouts, open_cutouts
 from photoz.errors import InvalidDataset, PhotozError
 from photoz.grid import IntArray
 from photoz_client import _output
-from photoz_client._client import IMAGE_TYPES, PhotozClient
+from photoz_client._client import IN_FLIGHT, PhotozClient
+from photoz_client._core import IMAGE_TYPES
+from photoz_client._errors import PredictionIncomplete
+from photoz_client._galaxies import Galaxies
+from photoz_client._prediction import Prediction
 
 DEFAULT_URL = "http://127.0.0.1:3000"
 
@@ -55,7 +58,41 @@ url_option = click.option(
 )
 cutouts_argument = click.argument("cutouts", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 ebv_option = click.option("--ebv", type=float, help="E(B-V) in mag for all cutouts, instead of the file's column.")
+in_flight_option = click.option(
+    "--in-flight",
+    type=click.IntRange(min=1),
+    default=IN_FLIGHT,
+    show_default=True,
+    help="Requests of 256 cutouts or less that are on their way at once.",
+)
 split_option = click.option("--split", help="Only the rows whose column 'split' says so, such as test.")
+
+
+def _predict_options(cutouts: Cutouts, ebv: float | None, pdf: bool) -> dict[str, Any]:
+    return {
+        "ebv": cutouts.columns.get("ebv") if ebv is None else ebv,
+        "object_id": cutouts.columns.get("object_id"),
+        "pdf": pdf,
+        "progress": Galaxies.of(cutouts.images).takes_parts(),
+    }
+
+
+def _write_csv(parts: Iterable[tuple[IntArray, Prediction]], path: Path) -> None:
+    n = 0
+    try:
+        for n_rows in _output.write_csv((prediction for _, prediction in parts), path):
+            n += n_rows
+    finally:
+        if n:
+            click.echo(f"wrote {n} rows to {path}", err=True)
+
+
+def _show(prediction: Prediction, path: Path | None) -> None:
+    if path is None:
+        click.echo(_output.prediction_table(prediction))
+    else:
+        _output.write(prediction, path)
+        click.echo(f"wrote {len(prediction)} rows to {path}", err=True)
 
 
 def _output_path(*suffixes: str) -> Any:
@@ -76,6 +113,7 @@ def _output_path(*suffixes: str) -> Any:
 @url_option
 @ebv_option
 @split_option
+@in_flight_option
 @click.option("--pdf", is_flag=True, help="Write the PDFs too.")
 @click.option(
     "-o",
@@ -84,21 +122,28 @@ def _output_path(*suffixes: str) -> Any:
     callback=_output_path(*_output.FILE_FORMATS),
     help="Write all columns to this .csv, .json or .npz file instead of printing a table.",
 )
-def predict(cutouts: Path, url: str, ebv: float | None, split: str | None, pdf: bool, output: Path | None) -> None:
+def predict(
+    cutouts: Path, url: str, ebv: float | None, split: str | None, in_flight: int, pdf: bool, output: Path | None
+) -> None:
     """Estimate the redshifts of CUTOUTS, a .npy, .npz or .h5 file.
 
-    Prints a table with the mean, the 68 % interval, the odds and the quality flags, or writes all columns to a file.
+    Prints a table with the mean, the 68 % interval, the odds and the quality flags, or writes all columns to a file: to
+    a .csv file as they come. If some cutouts fail, those of the others are printed or written, and the status is 1.
     """
     if pdf and output is None:
         raise click.UsageError("--pdf needs --output: PDFs are not printed")
-    with _opened(cutouts, split) as galaxies, PhotozClient(url, timeout=TIMEOUT) as client:
-        columns = {"ebv": _ebv(galaxies, ebv), "object_id": galaxies.columns.get("object_id")}
-        prediction = client.predict(galaxies.images, **columns, pdf=pdf)
-    if output is None:
-        click.echo(_output.prediction_table(prediction))
-    else:
-        _output.write(prediction, output)
-        click.echo(f"wrote {len(prediction)} rows to {output}", err=True)
+    with _opened(cutouts, split) as galaxies, PhotozClient(url, timeout=TIMEOUT, in_flight=in_flight) as client:
+        options = _predict_options(galaxies, ebv, pdf)
+        if output is not None and output.suffix.lower() == ".csv":
+            _write_csv(client.predict_parts(galaxies.images, **options), output)
+        else:
+            try:
+                prediction = client.predict(galaxies.images, **options)
+            except PredictionIncomplete as error:
+                if error.prediction is not None:
+                    _show(error.prediction, output)
+                raise
+            _show(prediction, output)
 
 
 @photoz.command()
@@ -106,6 +151,7 @@ def predict(cutouts: Path, url: str, ebv: float | None, split: str | None, pdf: 
 @url_option
 @ebv_option
 @split_option
+@in_flight_option
 @click.option(
     "--report",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
@@ -124,6 +170,7 @@ def evaluate(
     url: str,
     ebv: float | None,
     split: str | None,
+    in_flight: int,
     report: Path | None,
     plot: str | None,
     plot_file: Path | None,
@@ -134,10 +181,10 @@ def evaluate(
     """
     if plot is not None and plot_file is None:
         raise click.UsageError("--plot needs --plot-file")
-    with _opened(cutouts, split) as galaxies, PhotozClient(url, timeout=TIMEOUT) as client:
+    with _opened(cutouts, split) as galaxies, PhotozClient(url, timeout=TIMEOUT, in_flight=in_flight) as client:
         z_spec, object_id = galaxies.column("z_spec"), galaxies.columns.get("object_id")
         # The cutouts travel once; everything below is made from their PDFs.
-        pdfs = client.predict(galaxies.images, ebv=_ebv(galaxies, ebv), pdf=True).pdf
+        pdfs = client.predict(galaxies.images, **_predict_options(galaxies, ebv, pdf=True)).pdf
         click.echo(_output.evaluation_text(client.evaluate(z_spec, pdfs=pdfs, object_id=object_id)))
         if report is not None:
             magnitudes = galaxies.columns.get("magnitudes")
@@ -196,7 +243,3 @@ def _of_split(cutouts: Cutouts, split: str) -> Cutouts:
         raise InvalidDataset(f"no cutout belongs to the split {split!r}; there are {there}")
     columns = {name: values[rows] if values.ndim else values for name, values in cutouts.columns.items()}
     return replace(cutouts, images=_Rows(cutouts, rows), columns=columns)
-
-
-def _ebv(cutouts: Cutouts, given: float | None) -> npt.ArrayLike | None:
-    return cutouts.columns.get("ebv") if given is None else given

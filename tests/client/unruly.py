@@ -1,0 +1,162 @@
+"""Real HTTP servers that misbehave as they are told to."""
+
+import io
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+
+from photoz import estimates
+from photoz.contract import JSON, MODEL_HEADER, NPZ
+from photoz.datasets import npz_bytes, read_arrays
+from photoz.grid import SDSS_GRID
+
+TIMEOUT = 20.0  # seconds after which a test that waits for another request has failed
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as the server sees it."""
+
+    path: str
+    number: int
+    port: int  # of the client's end: the same for all requests over one connection
+    arrays: Mapping[str, Any]
+    pdf: bool
+
+    @property
+    def first(self) -> int:
+        """Row number of its first cutout, which the tests write into the pixels."""
+        return int(self.arrays["images"][0, 0, 0, 0])
+
+    def __len__(self) -> int:
+        return len(self.arrays["images"])
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    content: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Reset(Exception):
+    """Break the connection in the middle of an answer."""
+
+
+class HangUp(Exception):
+    """Close the connection without any answer."""
+
+
+def good(asked: Asked, model: str = "photoz 1") -> Answer:
+    """Answer each cutout with a PDF in the bin of its row number, modulo the number of bins."""
+    bins = asked.arrays["images"][:, 0, 0, 0].astype(int) % SDSS_GRID.n_bins
+    table = estimates.from_pdfs(
+        np.eye(SDSS_GRID.n_bins)[bins], SDSS_GRID, object_id=asked.arrays["object_id"], include_pdf=asked.pdf
+    )
+    return Answer(200, npz_bytes(dict(table.columns())), {"Content-Type": NPZ, MODEL_HEADER: model})
+
+
+def refusal(status: int, sentence: str = "the reason", **headers: str) -> Answer:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Answer(status, json.dumps({"error": sentence}).encode(), {"Content-Type": JSON, **named})
+
+
+class Server:
+    """Counts what it is asked and how much at a time."""
+
+    def __init__(self, behave: Callable[[Asked], Answer]) -> None:
+        self.behave = behave
+        self.asked: list[Asked] = []
+        self.most_at_once = 0
+        self._now = 0
+        self._lock = threading.Lock()
+        self.url = ""
+
+    @property
+    def firsts(self) -> list[int]:
+        return [asked.first for asked in self.asked]
+
+    def answer(self, path: str, port: int, content: bytes) -> Answer:
+        with self._lock:
+            arrays = read_arrays(io.BytesIO(content)) if content else {}
+            asked = Asked(path, len(self.asked), port, arrays, "pdf=true" in path)
+            self.asked.append(asked)
+            self._now += 1
+            self.most_at_once = max(self.most_at_once, self._now)
+        try:
+            return self.behave(asked)
+        finally:
+            with self._lock:
+                self._now -= 1
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: "_HttpServer"
+
+    def do_GET(self) -> None:
+        self.do_POST()
+
+    def do_POST(self) -> None:
+        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        try:
+            answer = self.server.told.answer(self.path, self.client_address[1], content)
+        except HangUp:
+            self._cut()
+        except Reset:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nPK\x03\x04")
+            self._cut()
+        else:
+            self._send(answer)
+
+    def _send(self, answer: Answer) -> None:
+        self.send_response(answer.status)
+        headers = {"Content-Length": str(len(answer.content)), **answer.headers}
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(answer.content)
+
+    def _cut(self) -> None:
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class _HttpServer(ThreadingHTTPServer):
+    daemon_threads = True
+    told: Server
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        pass  # a client that went away
+
+
+@contextmanager
+def serving(behave: Callable[[Asked], Answer]) -> Iterator[Server]:
+    """Run a server for as long as the block."""
+    server = Server(behave)
+    http = _HttpServer(("127.0.0.1", 0), _Handler)
+    http.told = server
+    server.url = f"http://127.0.0.1:{http.server_port}"
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        http.shutdown()
+        thread.join()
+        http.server_close()
+
+
+def numbered(n: int, size: int = 4) -> np.ndarray:
+    """Cutouts whose pixels are their row numbers."""
+    return np.broadcast_to(np.arange(n, dtype=np.float32)[:, None, None, None], (n, size, size, 2)).copy()
