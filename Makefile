@@ -4,7 +4,8 @@
 #   make test     all tests            make lint    style and types
 #   make train    the sample, the model that ships and its report, from nothing
 #   make docs     what the documents say of the shipped model, from its card
-#   make bench    measurements         make lock    the hash-locked requirements, from pyproject.toml
+#   make bench    measurements         make bench-peers    the service beside other servers of the same model
+#   make lock     the hash-locked requirements, from pyproject.toml
 
 PYTHON ?= python3
 PORT ?= 3000
@@ -17,10 +18,10 @@ export PYTHONPATH := .:clients/python
 # BentoML reports its use unless this says exactly "true".
 export BENTOML_DO_NOT_TRACK := true
 
-.PHONY: help serve test lint fix train docs bench lock clean
+.PHONY: help serve test lint fix train docs bench bench-peers lock clean
 
 help:
-	@sed -n '3,7s/^# *//p' Makefile
+	@sed -n '3,8s/^# *//p' Makefile
 
 $(STAMPS):
 	$(PYTHON) -m venv $(VENV)
@@ -60,6 +61,10 @@ docs: data/sample.h5
 
 bench: $(STAMPS)/all
 	$(BIN)/python -m benchmarks
+
+bench-peers: $(STAMPS)/all
+	$(BIN)/python -m benchmarks.peers.install
+	$(BIN)/python -m benchmarks.peers
 
 lock: $(STAMPS)/lock
 	$(BIN)/python requirements/lock.py

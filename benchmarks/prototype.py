@@ -1,0 +1,68 @@
+"""The plain prototype that the service is measured against: the protocol's route in a BentoML service as it comes.
+
+One executor thread, no coalescing, the same engine with the same threads; BentoML's own configuration, with its
+tracing and its access log. It takes the binary tensors of the Open Inference Protocol and answers with the PDFs: no
+checks, no recalibration, no flags.
+
+    PHOTOZ_BUNDLE=models/photoz python -m bentoml serve benchmarks.prototype:Prototype
+"""
+
+import asyncio
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import bentoml
+import numpy as np
+import numpy.typing as npt
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from photoz.bundle import ModelBundle
+from service.engines import load_engine
+from service.settings import Settings
+
+HEADER = "Inference-Header-Content-Length"
+
+FloatArray = npt.NDArray[np.float32]
+
+
+async def _infer(request: Request) -> Response:
+    body = await request.body()
+    split = int(request.headers[HEADER])
+    images, ebv = _tensors(json.loads(body[:split])["inputs"], body[split:])
+    return _reply(await bentoml.get_current_service().pdfs(images, ebv))
+
+
+def _tensors(inputs: list[dict[str, Any]], binary: bytes) -> list[FloatArray]:
+    tensors, start = [], 0
+    for tensor in inputs:
+        shape = tensor["shape"]
+        tensors.append(np.frombuffer(binary, "<f4", int(np.prod(shape)), start).reshape(shape))
+        start += tensor["parameters"]["binary_data_size"]
+    return tensors
+
+
+def _reply(pdfs: FloatArray) -> Response:
+    output = {"name": "pdf", "datatype": "FP32", "shape": pdfs.shape, "parameters": {"binary_data_size": pdfs.nbytes}}
+    header = json.dumps({"model_name": "photoz", "outputs": [output]}).encode()
+    return Response(header + pdfs.tobytes(), media_type="application/octet-stream", headers={HEADER: str(len(header))})
+
+
+@bentoml.service
+@bentoml.asgi_app(Starlette(routes=[Route("/v2/models/{name}/infer", _infer, methods=["POST"])]), path="/")
+class Prototype:
+    """A bundle's engine behind one thread."""
+
+    def __init__(self) -> None:
+        settings = Settings.from_environment()
+        self._engine = load_engine(ModelBundle.load(settings.bundle), settings.engine, settings.threads)
+        self._executor = ThreadPoolExecutor(max_workers=1)
+
+    async def pdfs(self, images: FloatArray, ebv: FloatArray) -> FloatArray:
+        """Give PDFs of shape (n, n_bins)."""
+        loop = asyncio.get_running_loop()
+        output = await loop.run_in_executor(self._executor, self._engine.predict, images, ebv)
+        return output.pdfs.astype(np.float32)
