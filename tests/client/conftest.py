@@ -1,13 +1,9 @@
-import io
-
 import httpx
 import numpy as np
 import pytest
+import v2_answers
 
-from photoz import estimates
-from photoz.contract import JSON, MODEL_HEADER, NPZ
-from photoz.datasets import npz_bytes, read_npz
-from photoz.grid import SDSS_GRID
+from photoz.contract import JSON
 
 
 @pytest.fixture
@@ -15,12 +11,11 @@ def answer():
     """Make the answer of a service that gives every cutout the same PDF."""
 
     def make(request: httpx.Request, model: str = "photoz 1") -> httpx.Response:
-        cutouts = read_npz(io.BytesIO(request.content))
-        pdfs = np.tile(np.eye(SDSS_GRID.n_bins)[40], (len(cutouts), 1))
-        pdf = request.url.params.get("pdf") == "true"
-        rows = estimates.from_pdfs(pdfs, SDSS_GRID, object_id=cutouts.columns["object_id"], include_pdf=pdf)
-        headers = {"content-type": NPZ, MODEL_HEADER: model}
-        return httpx.Response(200, content=npz_bytes(dict(rows.columns())), headers=headers)
+        if request.url.path == v2_answers.NAMES_PATH:
+            return httpx.Response(200, json=v2_answers.names())
+        asked = v2_answers.asked(request.content, request.headers)
+        content, headers = v2_answers.answer(asked, np.full(len(asked.inputs["images"].array), 40), model)
+        return httpx.Response(200, content=content, headers=headers)
 
     return make
 

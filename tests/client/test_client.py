@@ -3,6 +3,7 @@
 import httpx
 import numpy as np
 import pytest
+from v2_answers import INFER_PATH, NAMES_PATH
 
 from photoz.contract import JSON
 from photoz.estimates import COLUMNS
@@ -25,18 +26,25 @@ def test_the_rows_of_all_parts_come_back_in_order_with_their_names(answer):
     assert tuple(name for name, _ in prediction.columns()) == (*COLUMNS, "pdf")
 
 
+def test_the_columns_have_the_number_types_of_the_answer_and_can_be_written_into(answer):
+    prediction = _client(answer).predict(MANY[:1], pdf=True, object_id=["a"])
+    assert all(values.flags.writeable for _, values in prediction.columns())
+    assert prediction.z_mean.dtype == np.float64
+    assert prediction.object_id.dtype.kind == "U"
+
+
 def test_too_many_cutouts_for_one_evaluation_are_predicted_first_and_scored_by_their_pdfs(answer):
     paths = []
 
     def service(request):
         paths.append(request.url.path)
-        if request.url.path == "/predict_file":
+        if request.url.path != "/evaluate":
             return answer(request)
         scores = {"bias": {"value": 0.0, "error": 0.0}}
         return httpx.Response(200, json={"model": "photoz 1", "n_galaxies": len(MANY), "scores": scores})
 
     assert _client(service).evaluate(np.full(len(MANY), 0.1), images=MANY).n_galaxies == len(MANY)
-    assert paths == ["/predict_file", "/predict_file", "/evaluate"]
+    assert paths == [NAMES_PATH, INFER_PATH, INFER_PATH, "/evaluate"]
 
 
 def test_waiting_ends_when_the_service_turns_ready(refusal):
@@ -75,5 +83,5 @@ def test_headers_of_a_given_client_go_with_every_request(answer):
 
     http = httpx.Client(transport=httpx.MockTransport(service), headers={"Authorization": "Bearer key"})
     PhotozClient("http://service", http=http).predict(MANY[:1])
-    assert seen[0]["authorization"] == "Bearer key"
-    assert seen[0]["accept"] != JSON
+    assert [headers["authorization"] for headers in seen] == ["Bearer key"] * 2
+    assert seen[-1]["accept"] != JSON

@@ -53,6 +53,7 @@ def test_a_prediction_has_every_column_and_pdfs_on_request(client, card, images)
     assert prediction.object_id.tolist() == ["11", "12", "13", "14", "15"]
     np.testing.assert_allclose(prediction.pdf.sum(axis=1), 1.0, atol=1e-6)
     np.testing.assert_allclose(prediction.pdf @ card.grid.centres, prediction.z_mean, atol=1e-6)
+    assert prediction.pdf.dtype == np.float32
     assert client.predict(images).pdf is None
 
 
@@ -99,7 +100,7 @@ def test_bad_images_are_refused_with_the_sentence_of_the_service(client, card, i
     size, n_bands = card.image.size, len(card.image.bands)
     with pytest.raises(BadInput, match=rf"expected images of shape \(n, {size}, {size}, {n_bands}\)") as caught:
         client.predict(images[:, 1:])
-    assert caught.value.status == 422
+    assert caught.value.status == 400
     with pytest.raises(BadInput, match="moveaxis"):
         client.predict(np.moveaxis(images, -1, 1))
     with pytest.raises(BadInput, match="at least one cutout"):

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 import httpx
 import numpy as np
 import pytest
+import v2_answers
+from v2_answers import HEADER_LENGTH, INFER_PATH, NAMES_PATH, OCTETS
 
 import photoz_client
-from photoz.contract import NPZ
-from photoz.datasets import npz_bytes
 from photoz.errors import InvalidInput, PhotozError
 from photoz_client import (
     BadInput,
@@ -41,12 +41,27 @@ def _client(handler):
     return PhotozClient("http://service", http=http, retries=ONCE)
 
 
+def _told(handler):
+    """Tell the name of the model, and leave the rest to the handler."""
+
+    def handle(request):
+        is_first = request.url.path == NAMES_PATH
+        return httpx.Response(200, json=v2_answers.names()) if is_first else handler(request)
+
+    return _client(handle)
+
+
+# At which of its two requests a prediction fails.
+both_requests = pytest.mark.parametrize(("client", "path"), [(_client, NAMES_PATH), (_told, INFER_PATH)])
+
+
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
         (400, BadInput),
         (401, NotAuthorised),
         (403, NotAuthorised),
+        (404, RequestRefused),
         (406, RequestRefused),
         (413, TooLargeForService),
         (415, RequestRefused),
@@ -58,9 +73,10 @@ def _client(handler):
         (504, TimedOut),
     ],
 )
-def test_each_status_becomes_its_error_with_the_sentence_of_the_service(status, kind, refusal):
+@both_requests
+def test_each_status_becomes_its_error_with_the_sentence_of_the_service(status, kind, client, path, refusal):
     with pytest.raises(PhotozClientError, match="the reason") as caught:
-        _client(lambda request: refusal(status)).predict(IMAGES)
+        client(lambda request: refusal(status)).predict(IMAGES)
     assert type(caught.value) is kind
     assert getattr(caught.value, "status", status) == status
 
@@ -69,32 +85,53 @@ PROXY = [(413, TooLargeForService), (502, ServiceUnavailable), (500, ServiceFail
 
 
 @pytest.mark.parametrize(("status", "kind"), PROXY)
-def test_what_a_proxy_says_in_html_means_the_same_and_stays_out_of_the_message(status, kind):
+@both_requests
+def test_what_a_proxy_says_in_html_means_the_same_and_stays_out_of_the_message(status, kind, client, path):
     with pytest.raises(kind) as caught:
-        _client(lambda request: httpx.Response(status, html="<html>nginx</html>")).predict(IMAGES)
+        client(lambda request: httpx.Response(status, html="<html>nginx</html>")).predict(IMAGES)
     assert "<" not in str(caught.value)
     assert str(status) in str(caught.value)
 
 
 @pytest.mark.parametrize("status", [301, 400, 404, 405])
-def test_an_address_where_something_else_answers_is_named_as_such(status):
-    with pytest.raises(UnexpectedResponse, match=f"http://service/predict_file answered {status} .*is the URL right"):
-        _client(lambda request: httpx.Response(status, html="<h1>hello</h1>")).predict(IMAGES)
+@both_requests
+def test_an_address_where_something_else_answers_is_named_as_such(status, client, path):
+    with pytest.raises(UnexpectedResponse, match=f"http://service{path} answered {status} .*is the URL right"):
+        client(lambda request: httpx.Response(status, html="<h1>hello</h1>")).predict(IMAGES)
+
+
+def _octets(content, header_length=None):
+    headers = {"content-type": OCTETS} | ({} if header_length is None else {HEADER_LENGTH: header_length})
+    return httpx.Response(200, content=content, headers=headers)
+
+
+GOOD, HEADERS = v2_answers.message({"z_mean": np.zeros(1), "flags": np.zeros(1, np.int32)})
 
 
 @pytest.mark.parametrize(
-    "response",
+    ("response", "complaint"),
     [
-        httpx.Response(200, html="<h1>Sign in</h1>"),
-        httpx.Response(200, json={"redshift": 7}),
-        httpx.Response(200, content=b"PK\x03\x04 and then the line broke", headers={"content-type": NPZ}),
-        httpx.Response(200, content=npz_bytes({"z_mean": np.zeros(1)}), headers={"content-type": NPZ}),
-        httpx.Response(204),
+        (httpx.Response(200, html="<h1>Sign in</h1>"), "answered with text/html, not application/octet-stream"),
+        (httpx.Response(200, json={"redshift": 7}), "answered with application/json, not application/octet-stream"),
+        (_octets(GOOD[:-1], HEADERS[HEADER_LENGTH]), "cannot be read: flags: expected 4 bytes behind the JSON, got 3"),
+        (_octets(GOOD), "cannot be read: the first .* bytes of the body are not JSON"),
+        (_octets(GOOD, "soon"), f"cannot be read: expected {HEADER_LENGTH} as a number of bytes, got 'soon'"),
+        (_octets(GOOD, "9" * 5000), f"cannot be read: expected {HEADER_LENGTH} as a number of bytes"),
+        (httpx.Response(200, content=GOOD, headers=HEADERS), "answered without z_median, z_mode, .*ood_score$"),
+        (httpx.Response(204), "answered 204 No Content"),
     ],
 )
-def test_an_answer_that_is_not_a_prediction_is_refused(response):
-    with pytest.raises(UnexpectedResponse, match="http://service/predict_file"):
-        _client(lambda request: response).predict(IMAGES)
+def test_an_answer_that_is_not_a_prediction_is_refused(response, complaint):
+    with pytest.raises(UnexpectedResponse, match=f"http://service{INFER_PATH} .*{complaint}"):
+        _told(lambda request: response).predict(IMAGES)
+
+
+@pytest.mark.parametrize(
+    "models", [[], [{}], ["photoz"], {}, {"name": "photoz"}, 7, v2_answers.names() + v2_answers.names("other")]
+)
+def test_an_answer_that_does_not_name_one_model_is_refused(models):
+    with pytest.raises(UnexpectedResponse, match=f"http://service{NAMES_PATH} answered without the name of one model"):
+        _client(lambda request: httpx.Response(200, json=models)).predict(IMAGES)
 
 
 def test_an_answer_of_another_media_type_is_refused():
@@ -132,7 +169,7 @@ def test_the_seconds_until_retry_after_are_passed_on(header, seconds, refusal):
 
 def test_bad_input_is_caught_as_the_cores_own_error(refusal):
     with pytest.raises(InvalidInput, match="expected a galaxy"):
-        _client(lambda request: refusal(422, "expected a galaxy")).predict(IMAGES)
+        _told(lambda request: refusal(400, "expected a galaxy")).predict(IMAGES)
 
 
 def test_nobody_at_the_address():

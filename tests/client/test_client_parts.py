@@ -17,7 +17,8 @@ import h5py
 import httpx
 import numpy as np
 import pytest
-from unruly import TIMEOUT, HangUp, Reset, good, numbered, refusal, serving
+from unruly import TIMEOUT, HangUp, Reset, good, names, numbered, refusal, serving
+from v2_answers import INFER_PATH
 
 from photoz.errors import InvalidImages, InvalidInput
 from photoz_client import (
@@ -29,6 +30,7 @@ from photoz_client import (
     NotTried,
     PhotozClient,
     PredictionIncomplete,
+    RequestRefused,
     Retries,
     ServiceBusy,
     ServiceFailed,
@@ -271,13 +273,15 @@ def test_a_service_that_was_never_there_is_given_up_soon_and_one_that_answered_i
         with pytest.raises(ConnectionFailed):
             client.predict(numbered(1))
         assert len(server.asked) == 1 + 6
+        server.tell_names = _raising(HangUp)
         with PhotozClient(server.url, retries=always) as stranger, pytest.raises(ConnectionFailed):
             stranger.predict(numbered(1))
-        assert len(server.asked) == 1 + 6 + 3
+        assert server.asked_for_names == 1 + 3
+        assert len(server.asked) == 1 + 6
 
 
 def _raising(error):
-    def behave(asked):
+    def behave(*_):
         raise error
 
     return behave
@@ -319,10 +323,85 @@ def test_a_part_that_the_service_fails_on_costs_no_other_part(predict):
 
 
 def test_when_every_part_fails_in_the_same_way_it_stops_and_the_error_is_the_plain_one(predict):
-    with serving(lambda asked: refusal(422, "expected five bands")) as server:
+    with serving(lambda asked: refusal(400, "expected five bands")) as server:
         with pytest.raises(BadInput, match="^expected five bands$"):
             predict(server.url, numbered(100 * ROWS), in_flight=2)
         assert len(server.asked) <= 5
+
+
+def test_the_name_of_the_model_is_asked_for_once_by_a_client(predict):
+    with serving(good) as server:
+        predict(server.url, numbered(9 * ROWS), in_flight=3)
+        assert server.asked_for_names == 1
+        with PhotozClient(server.url) as client:
+            client.predict(numbered(1))
+            client.predict(numbered(3 * ROWS))
+        assert server.asked_for_names == 2
+    assert {asked.path for asked in server.asked} == {INFER_PATH}
+
+
+def test_a_name_that_is_no_part_of_a_path_is_quoted(predict):
+    with serving(good) as server:
+        server.tell_names = lambda: names("a/b c?")
+        predict(server.url, numbered(1))
+        assert [asked.path for asked in server.asked] == ["/v2/models/a%2Fb%20c%3F/infer"]
+
+
+class _Restarted:
+    """Answers under one name until it is told to go on under another."""
+
+    def __init__(self):
+        self.name = "old"
+
+    def tell(self):
+        return names(self.name)
+
+    def __call__(self, asked):
+        if asked.path != f"/v2/models/{self.name}/infer":
+            return refusal(404, f"there is no such model here; expected model {self.name}")
+        return good(asked, f"{self.name} 1")
+
+
+def test_a_service_that_came_back_with_another_model_is_asked_under_its_new_name():
+    service = _Restarted()
+    with serving(service) as server, PhotozClient(server.url) as client:
+        server.tell_names = service.tell
+        assert client.predict(numbered(1)).model == "old 1"
+        service.name = "new"
+        prediction = client.predict(numbered(3 * ROWS), pdf=True)
+    assert prediction.model == "new 1"
+    assert _bins(prediction) == list(range(3 * ROWS))
+
+
+def test_a_service_that_comes_back_with_another_model_amid_a_prediction_costs_the_rest(predict):
+    service = _Restarted()
+
+    def restarting(asked):
+        if asked.first == 2 * ROWS:
+            service.name = "new"
+        return service(asked)
+
+    with serving(restarting) as server:
+        server.tell_names = service.tell
+        error = _incomplete(predict, server.url, numbered(20 * ROWS), in_flight=1, pdf=True)
+    assert _bins(error.prediction) == list(range(2 * ROWS))
+    assert "changed its model between two requests, from old 1 to new 1" in str(error)
+
+
+def test_a_service_that_has_not_the_model_that_it_names_is_asked_twice(predict):
+    with serving(lambda asked: refusal(404, "no such model")) as server:
+        with pytest.raises(RequestRefused, match="^no such model$") as caught:
+            predict(server.url, numbered(ROWS))
+        assert (server.asked_for_names, len(server.asked)) == (2, 2)
+    assert caught.value.status == 404
+
+
+def test_a_service_that_does_not_tell_the_name_of_its_model_is_sent_no_cutouts(predict):
+    with serving(good) as server:
+        server.tell_names = lambda: refusal(401)
+        with pytest.raises(NotAuthorised):
+            predict(server.url, numbered(100 * ROWS), in_flight=2)
+        assert (server.asked_for_names, len(server.asked)) == (1, 0)
 
 
 def test_a_service_without_a_key_is_asked_by_each_request_in_flight_once(predict):
@@ -334,8 +413,8 @@ def test_a_service_without_a_key_is_asked_by_each_request_in_flight_once(predict
 
 def _strict(asked):
     """Refuse what the real service refuses."""
-    empty = ~np.isfinite(asked.arrays["images"]).any(axis=(1, 2, 3))
-    return refusal(422, f"cutout {empty.argmax()} has no finite pixel") if empty.any() else good(asked)
+    empty = ~np.isfinite(asked.images).any(axis=(1, 2, 3))
+    return refusal(400, f"cutout {empty.argmax()} has no finite pixel") if empty.any() else good(asked)
 
 
 def test_cutouts_without_a_finite_pixel_cost_no_other_cutout(predict):
@@ -361,7 +440,7 @@ def test_many_empty_parts_in_a_row_do_not_stop_the_others(predict):
 
 def test_a_refusal_for_another_reason_names_the_part(predict):
     with serving(
-        lambda asked: refusal(422, "cutout 3 is upside down") if asked.first == ROWS else good(asked)
+        lambda asked: refusal(400, "cutout 3 is upside down") if asked.first == ROWS else good(asked)
     ) as server:
         error = _incomplete(predict, server.url, numbered(3 * ROWS))
     assert error.failed_rows.tolist() == [4, 5, 6, 7]
@@ -377,13 +456,8 @@ def test_rows_of_two_models_are_not_mixed(predict):
 
 
 def test_an_answer_with_other_rows_than_were_sent_is_refused(predict):
-    def short(asked):
-        asked.arrays["images"] = asked.arrays["images"][1:]
-        asked.arrays["object_id"] = asked.arrays["object_id"][1:]
-        return good(asked)
-
     with (
-        serving(short) as server,
+        serving(lambda asked: good(asked, n=3)) as server,
         pytest.raises(UnexpectedResponse, match=r"answered 4 cutouts with columns of \(3,\) rows"),
     ):
         predict(server.url, numbered(ROWS))
@@ -419,7 +493,7 @@ def test_a_part_that_is_refused_and_then_cannot_be_read_again_costs_no_other_par
             self.reads.append(rows.start)
             return numbered(self.shape[0])[rows]
 
-    with serving(lambda asked: refusal(422) if asked.first == ROWS else good(asked)) as server:
+    with serving(lambda asked: refusal(400) if asked.first == ROWS else good(asked)) as server:
         error = _incomplete(predict, server.url, ReadOnce(), pdf=True)
     assert error.failed_rows.tolist() == [4, 5, 6, 7]
     assert _bins(error.prediction) == error.rows.tolist()
@@ -462,7 +536,7 @@ def test_answered_requests_do_not_wait_in_memory_for_the_garbage_collector():
     hooks = {"request": [lambda request: sent.append(weakref.ref(request))]}
     with serving(good) as server, httpx.Client(event_hooks=hooks) as http:
         PhotozClient(server.url, in_flight=2, http=http).predict(numbered(9 * ROWS))
-        assert [request() for request in sent] == [None] * 9
+        assert [request() for request in sent] == [None] * (1 + 9)
 
 
 def test_progress_is_told_in_rows_up_to_the_last_also_of_those_that_fail(predict):

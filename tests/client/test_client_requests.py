@@ -6,20 +6,35 @@ import tracemalloc
 import h5py
 import numpy as np
 import pytest
+import v2_answers
+from v2_answers import OCTETS
 
 from photoz.contract import HTML, JSON, NPZ, PNG
-from photoz.datasets import read_arrays, read_npz
+from photoz.datasets import read_arrays
 from photoz.errors import InvalidEbv, InvalidImages, InvalidInput
+from photoz.estimates import COLUMNS
+from photoz.open_inference import HEADER_LENGTH, RequestedOutput
 from photoz_client import _arrays, _requests
 from photoz_client._galaxies import BYTES_PER_REQUEST, ROWS_PER_REQUEST, Galaxies, rows_per_request
 
 
 def _calls(images, ebv=None, object_id=None, pdf=False):
     galaxies = Galaxies.of(images, ebv, object_id)
-    return (_requests.predict_call(galaxies.read(rows), pdf, rows.start) for rows in galaxies.parts())
+    return (_requests.predict_call(galaxies.read(rows), "photoz", pdf, rows.start) for rows in galaxies.parts())
+
+
+def _asked(call):
+    return v2_answers.asked(call.content, call.headers)
 
 
 def _sent(call):
+    """Arrays of a prediction."""
+    return {name: tensor.array for name, tensor in _asked(call).inputs.items()}
+
+
+def _sent_file(call):
+    """Arrays of an evaluation."""
+    assert call.headers["Content-Type"] == NPZ
     return read_arrays(io.BytesIO(call.content))
 
 
@@ -27,19 +42,25 @@ def _images(n, size=8, bands=2, dtype=np.float32):
     return np.arange(n * size * size * bands).reshape(n, size, size, bands).astype(dtype)
 
 
-def test_a_few_cutouts_travel_in_one_npz_that_asks_for_npz():
+ESTIMATES = [name for name in COLUMNS if name != "object_id"]
+
+
+def test_a_few_cutouts_travel_as_binary_tensors_without_their_names():
     (call,) = _calls(_images(3), ebv=[0.1, 0.2, 0.3], object_id=["a", "b", "c"])
-    assert (call.method, call.path, call.params) == ("POST", "/predict_file", {})
-    assert call.headers == {"Accept": NPZ, "Content-Type": NPZ}
-    cutouts = read_npz(io.BytesIO(call.content))
-    np.testing.assert_array_equal(cutouts.images, _images(3))
-    np.testing.assert_array_equal(cutouts.columns["ebv"], np.float32([0.1, 0.2, 0.3]))
-    assert cutouts.columns["object_id"].tolist() == ["a", "b", "c"]
+    assert (call.method, call.path, call.params) == ("POST", v2_answers.INFER_PATH, {})
+    assert call.headers.keys() == {"Accept", "Content-Type", HEADER_LENGTH}
+    assert call.headers["Accept"] == call.headers["Content-Type"] == OCTETS
+    sent = _sent(call)
+    assert sorted(sent) == ["ebv", "images"]
+    np.testing.assert_array_equal(sent["images"], _images(3))
+    np.testing.assert_array_equal(sent["ebv"], np.float32([0.1, 0.2, 0.3]))
+    assert int(call.headers[HEADER_LENGTH]) % 8 == 0  # where numpy can use the pixels as they lie
 
 
-def test_pdfs_are_asked_for_in_the_query():
-    (call,) = _calls(_images(1), pdf=True)
-    assert call.params == {"pdf": "true"}
+@pytest.mark.parametrize(("pdf", "outputs"), [(False, ESTIMATES), (True, [*ESTIMATES, "pdf"])])
+def test_what_is_asked_for_is_what_a_prediction_holds_beside_the_names(pdf, outputs):
+    (call,) = _calls(_images(1), pdf=pdf)
+    assert _asked(call).outputs == tuple(RequestedOutput(name, binary=True) for name in outputs)
 
 
 def test_many_cutouts_travel_in_parts_that_put_together_are_the_whole():
@@ -51,7 +72,6 @@ def test_many_cutouts_travel_in_parts_that_put_together_are_the_whole():
     assert [call.first_row for call in calls] == [0, ROWS_PER_REQUEST, 2 * ROWS_PER_REQUEST]
     np.testing.assert_array_equal(np.concatenate([part["images"] for part in sent]), images)
     np.testing.assert_array_equal(np.concatenate([part["ebv"] for part in sent]), ebv.astype(np.float32))
-    assert np.concatenate([part["object_id"] for part in sent]).tolist() == [str(i) for i in range(n)]
 
 
 def test_large_cutouts_travel_in_parts_of_fewer_bytes_than_the_limit():
@@ -79,6 +99,10 @@ def test_pixels_travel_no_wider_than_float32_and_with_the_same_values(dtype, sen
     pixels = _arrays.as_pixels(images)
     assert pixels.dtype == np.dtype(sent)
     np.testing.assert_array_equal(pixels, images)
+    (call,) = _calls(np.asfortranarray(images.reshape(2, 1, 1, 2)))
+    travelled = _sent(call)["images"]
+    assert travelled.dtype == np.dtype(sent).newbyteorder("<")
+    np.testing.assert_array_equal(travelled.ravel(), images.ravel())
 
 
 def test_masked_pixels_and_masked_ebv_travel_as_nan():
@@ -129,6 +153,8 @@ def test_columns_that_do_not_fit_are_refused_before_anything_is_sent():
         Galaxies.of(_images(3), object_id=["a"] * 4)
     with pytest.raises(InvalidInput, match="expected object_id as text"):
         Galaxies.of(_images(1), object_id=np.array([b"\xff"]))
+    with pytest.raises(InvalidInput, match="at most 256 characters, got one of 257"):
+        Galaxies.of(_images(2), object_id=["b" * 256, "a" * 257])
 
 
 class _Endless:
@@ -143,26 +169,26 @@ class _Endless:
 def test_one_ebv_and_no_names_take_no_memory_for_each_of_a_hundred_million_galaxies():
     tracemalloc.start()
     galaxies = Galaxies.of(_Endless(), ebv=0.1)
-    sent = galaxies.read(range(99_999_990, 100_000_000))
+    rows = range(99_999_990, 100_000_000)
+    sent, names = galaxies.read(rows), galaxies.names(np.asarray(rows))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 10e6
-    assert sent["object_id"].tolist() == [str(row) for row in range(99_999_990, 100_000_000)]
+    assert names.tolist() == [str(row) for row in rows]
     np.testing.assert_array_equal(sent["ebv"], np.full(10, 0.1, np.float32))
 
 
-def test_names_of_any_kind_travel_as_text():
-    for names in ([1237648720693755918, 2], np.array([b"a", b"b"]), np.array(["a", "b"], dtype=object)):
-        (call,) = _calls(_images(2), object_id=names)
-        assert _sent(call)["object_id"].dtype.kind == "U"
-    (call,) = _calls(_images(2), object_id=[1237648720693755918, 2])
-    assert _sent(call)["object_id"].tolist() == ["1237648720693755918", "2"]
+def test_names_of_any_kind_become_text():
+    for given in ([1237648720693755918, 2], np.array([b"a", b"b"]), np.array(["a", "b"], dtype=object)):
+        assert Galaxies.of(_images(2), object_id=given).names(np.arange(2)).dtype.kind == "U"
+    names = Galaxies.of(_images(2), object_id=[1237648720693755918, 2]).names(np.array([1, 0]))
+    assert names.tolist() == ["2", "1237648720693755918"]
 
 
 def test_true_redshifts_and_pdfs_keep_every_bit():
     z_spec, pdfs = np.array([0.1, 1 / 3]), np.full((2, 3), 1 / 3)
     call = _requests.evaluate_call(z_spec, pdfs=pdfs, object_id=["a", "b"])
-    sent = _sent(call)
+    sent = _sent_file(call)
     assert sorted(sent) == ["object_id", "pdfs", "z_spec"]
     np.testing.assert_array_equal(sent["z_spec"], z_spec)
     np.testing.assert_array_equal(sent["pdfs"], pdfs)
@@ -173,7 +199,7 @@ def test_the_accept_header_says_what_an_evaluation_returns():
     assert _requests.evaluate_call([0.1], accept=HTML).headers["Accept"] == HTML
     call = _requests.evaluate_call([0.1], images=_images(1), ebv=0.1, accept=PNG, params={"plot": "pit"})
     assert (call.headers["Accept"], call.params) == (PNG, {"plot": "pit"})
-    assert sorted(_sent(call)) == ["ebv", "images", "z_spec"]
+    assert sorted(_sent_file(call)) == ["ebv", "images", "z_spec"]
 
 
 def test_true_redshifts_that_are_no_numbers_are_refused_here():

@@ -1,21 +1,20 @@
 """Real HTTP servers that misbehave as they are told to."""
 
-import io
 import json
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import numpy as np
+import v2_answers
 
-from photoz import estimates
-from photoz.contract import JSON, MODEL_HEADER, NPZ
-from photoz.datasets import npz_bytes, read_arrays
+from photoz.contract import JSON
 from photoz.grid import SDSS_GRID
+from photoz.open_inference import Request
 
 TIMEOUT = 20.0  # seconds after which a test that waits for another request has failed
 
@@ -27,16 +26,25 @@ class Asked:
     path: str
     number: int
     port: int  # of the client's end: the same for all requests over one connection
-    arrays: Mapping[str, Any]
-    pdf: bool
+    content: bytes
+    headers: Mapping[str, str]
+
+    @cached_property
+    def request(self) -> Request:
+        """What it says, if it asks for predictions."""
+        return v2_answers.asked(self.content, self.headers)
+
+    @property
+    def images(self) -> np.ndarray:
+        return self.request.inputs["images"].array
 
     @property
     def first(self) -> int:
         """Row number of its first cutout, which the tests write into the pixels."""
-        return int(self.arrays["images"][0, 0, 0, 0])
+        return int(self.images[0, 0, 0, 0])
 
     def __len__(self) -> int:
-        return len(self.arrays["images"])
+        return len(self.images)
 
 
 @dataclass(frozen=True)
@@ -54,13 +62,15 @@ class HangUp(Exception):
     """Close the connection without any answer."""
 
 
-def good(asked: Asked, model: str = "photoz 1") -> Answer:
-    """Answer each cutout with a PDF in the bin of its row number, modulo the number of bins."""
-    bins = asked.arrays["images"][:, 0, 0, 0].astype(int) % SDSS_GRID.n_bins
-    table = estimates.from_pdfs(
-        np.eye(SDSS_GRID.n_bins)[bins], SDSS_GRID, object_id=asked.arrays["object_id"], include_pdf=asked.pdf
-    )
-    return Answer(200, npz_bytes(dict(table.columns())), {"Content-Type": NPZ, MODEL_HEADER: model})
+def good(asked: Asked, model: str = "photoz 1", n: int | None = None) -> Answer:
+    """Answer each cutout, or the first n, with a PDF in the bin of its row number, modulo the number of bins."""
+    bins = asked.images[:n, 0, 0, 0].astype(int) % SDSS_GRID.n_bins
+    return Answer(200, *v2_answers.answer(asked.request, bins, model))
+
+
+def names(model: str = "photoz") -> Answer:
+    """Tell the name of the model."""
+    return Answer(200, json.dumps(v2_answers.names(model)).encode(), {"Content-Type": JSON})
 
 
 def refusal(status: int, sentence: str = "the reason", **headers: str) -> Answer:
@@ -69,11 +79,13 @@ def refusal(status: int, sentence: str = "the reason", **headers: str) -> Answer
 
 
 class Server:
-    """Counts what it is asked and how much at a time."""
+    """Counts what it is asked and how much at a time; for the name of its model, apart."""
 
     def __init__(self, behave: Callable[[Asked], Answer]) -> None:
         self.behave = behave
         self.asked: list[Asked] = []
+        self.tell_names: Callable[[], Answer] = names
+        self.asked_for_names = 0
         self.most_at_once = 0
         self._now = 0
         self._lock = threading.Lock()
@@ -83,10 +95,12 @@ class Server:
     def firsts(self) -> list[int]:
         return [asked.first for asked in self.asked]
 
-    def answer(self, path: str, port: int, content: bytes) -> Answer:
+    def answer(self, path: str, port: int, content: bytes, headers: Mapping[str, str]) -> Answer:
+        if path == v2_answers.NAMES_PATH:
+            self.asked_for_names += 1
+            return self.tell_names()
         with self._lock:
-            arrays = read_arrays(io.BytesIO(content)) if content else {}
-            asked = Asked(path, len(self.asked), port, arrays, "pdf=true" in path)
+            asked = Asked(path, len(self.asked), port, content, headers)
             self.asked.append(asked)
             self._now += 1
             self.most_at_once = max(self.most_at_once, self._now)
@@ -107,11 +121,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         try:
-            answer = self.server.told.answer(self.path, self.client_address[1], content)
+            answer = self.server.told.answer(self.path, self.client_address[1], content, self.headers)
         except HangUp:
             self._cut()
         except Reset:
-            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nPK\x03\x04")
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
             self._cut()
         else:
             self._send(answer)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from photoz.contract import MAX_OBJECT_ID
 from photoz.datasets import ImageSource
 from photoz.errors import InvalidImages, InvalidInput
 from photoz.images import as_ebv_batch
@@ -95,7 +96,7 @@ def as_names(object_id: npt.ArrayLike, n: int) -> npt.NDArray[np.str_]:
     Raises
     ------
     InvalidInput
-        If there are more or fewer, or bytes that are not ASCII.
+        If there are more or fewer, bytes that are not ASCII, or one that is too long.
     """
     try:
         names = np.asarray(object_id).astype(np.str_)
@@ -103,6 +104,9 @@ def as_names(object_id: npt.ArrayLike, n: int) -> npt.NDArray[np.str_]:
         raise InvalidInput(f"expected object_id as text or numbers: {error}") from error
     if names.shape != (n,):
         raise InvalidInput(f"expected {n} object_id, one for each galaxy, got shape {names.shape}")
+    longest = int(np.char.str_len(names).max(initial=0))
+    if longest > MAX_OBJECT_ID:
+        raise InvalidInput(f"expected object_id of at most {MAX_OBJECT_ID} characters, got one of {longest:,}")
     return names
 
 

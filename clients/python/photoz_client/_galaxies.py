@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz.datasets import ImageSource
-from photoz.grid import BoolArray
+from photoz.grid import BoolArray, IntArray
 from photoz_client import _arrays
 
 # One request carries at most this many cutouts and, whatever their size, this many bytes of pixels: below the limits
@@ -80,6 +80,10 @@ class Galaxies:
     def __len__(self) -> int:
         return self.images.shape[0]
 
+    def names(self, numbers: IntArray) -> npt.NDArray[np.str_]:
+        """Return the names of the rows that are numbered; they do not travel."""
+        return numbers.astype(np.str_) if self.object_id is None else self.object_id[numbers]
+
     def takes_parts(self) -> bool:
         """Whether they are too many for one request."""
         return len(self) > rows_per_request(self.images.shape)
@@ -100,7 +104,7 @@ class Galaxies:
         Returns
         -------
         dict
-            `images` as they travel, `object_id` and, where it is given, `ebv`.
+            `images` as they travel and, where it is given, `ebv`.
 
         Raises
         ------
@@ -110,8 +114,7 @@ class Galaxies:
         part = slice(rows.start, rows.stop)
         with self._reading:
             images = _arrays.as_pixels(self.images[part])
-        names = np.arange(rows.start, rows.stop).astype(np.str_) if self.object_id is None else self.object_id[part]
-        arrays: Arrays = {"images": images, "object_id": names}
+        arrays: Arrays = {"images": images}
         if self.ebv is not None:
             arrays["ebv"] = np.broadcast_to(self.ebv, len(self))[part]
         return arrays

@@ -3,17 +3,25 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import numpy.typing as npt
 
+from photoz import open_inference
 from photoz.contract import JSON, NPZ
 from photoz.datasets import ImageSource, npz_bytes
+from photoz.estimates import COLUMNS
+from photoz.tensors import Tensor
 from photoz_client import _arrays
 from photoz_client._errors import InvalidUrl
 from photoz_client._galaxies import Arrays
 
 ANY_TYPE = "*/*"
+OCTETS = "application/octet-stream"
+
+# The columns that the service computes; it would only send the names back.
+ESTIMATES = tuple(name for name in COLUMNS if name != "object_id")
 
 
 @dataclass(frozen=True)
@@ -23,11 +31,15 @@ class Call:
     Parameters
     ----------
     method, path : str
-        Such as "POST", "/predict_file".
+        Such as "POST", "/evaluate".
     accept : str
         Media type of the answer.
     content : bytes
-        The body; arrays as `.npz`.
+        The body.
+    content_type : str
+        Media type of the body.
+    header_length : int, or None
+        How much of the body is JSON, where it is a message of the Open Inference Protocol with tensors behind.
     params : mapping of str to str
         The query.
     first_row : int
@@ -38,14 +50,20 @@ class Call:
     path: str
     accept: str = JSON
     content: bytes = b""
+    content_type: str = NPZ
+    header_length: int | None = None
     params: Mapping[str, str] = field(default_factory=dict)
     first_row: int = 0
 
     @property
     def headers(self) -> dict[str, str]:
         """Headers that go with it."""
-        body = {"Content-Type": NPZ} if self.content else {}
-        return {"Accept": self.accept, **body}
+        headers = {"Accept": self.accept}
+        if self.content:
+            headers["Content-Type"] = self.content_type
+        if self.header_length is not None:
+            headers[open_inference.HEADER_LENGTH] = str(self.header_length)
+        return headers
 
 
 def model_call() -> Call:
@@ -58,13 +76,23 @@ def ready_call() -> Call:
     return Call("GET", "/readyz", ANY_TYPE)
 
 
-def predict_call(arrays: Arrays, pdf: bool = False, first_row: int = 0) -> Call:
+def model_names_call() -> Call:
+    """Ask for the names of the models that there are: one, here."""
+    return Call("POST", "/v2/repository/index")
+
+
+def predict_call(arrays: Arrays, model: str, pdf: bool = False, first_row: int = 0) -> Call:
     """Ask for predictions: the one place that knows how cutouts travel; `_responses.prediction` reads the answer.
+
+    They go as binary tensors of the Open Inference Protocol, each in its own number type. An `.npz` file would carry a
+    checksum, which both ends have to compute.
 
     Parameters
     ----------
     arrays : dict
-        `images` (n, size, size, n_bands), `object_id` (n,) and, where it is known, `ebv` (n,).
+        `images` (n, size, size, n_bands) and, where it is known, `ebv` (n,).
+    model : str
+        Name of the service's model.
     pdf : bool
         Ask for the PDFs too.
     first_row : int
@@ -75,7 +103,17 @@ def predict_call(arrays: Arrays, pdf: bool = False, first_row: int = 0) -> Call:
     Call
         All of them in one.
     """
-    return Call("POST", "/predict_file", NPZ, npz_bytes(arrays), {"pdf": "true"} if pdf else {}, first_row)
+    inputs = [Tensor.of(name, arrays[name]) for name in ("images", "ebv") if name in arrays]
+    message = open_inference.encode_request(inputs, (*ESTIMATES, "pdf") if pdf else ESTIMATES)
+    return Call(
+        "POST",
+        f"/v2/models/{quote(model, safe='')}/infer",
+        accept=OCTETS,
+        content=message.body,
+        content_type=OCTETS,
+        header_length=message.header_length,
+        first_row=first_row,
+    )
 
 
 def evaluate_call(
@@ -120,7 +158,7 @@ def evaluate_call(
         arrays["ebv"] = _arrays.as_ebv(ebv, z_spec.size)
     if object_id is not None:
         arrays["object_id"] = _arrays.as_names(object_id, z_spec.size)
-    return Call("POST", "/evaluate", accept, npz_bytes(arrays), params or {})
+    return Call("POST", "/evaluate", accept, npz_bytes(arrays), params=params or {})
 
 
 def checked_url(base_url: str) -> str:

@@ -1,19 +1,18 @@
 """What the service answers: pure functions from responses to results or to the errors of the tree."""
 
-import io
 import json
 import time
 from email.utils import parsedate_to_datetime
 
 import httpx
 import numpy as np
+import numpy.typing as npt
 from pydantic import ValidationError
 
+from photoz import open_inference
 from photoz.card import Card
 from photoz.contract import MODEL_HEADER, EvaluateResponse
-from photoz.datasets import read_arrays
 from photoz.errors import MalformedInput
-from photoz.estimates import COLUMNS
 from photoz_client._errors import (
     BadInput,
     NotAuthorised,
@@ -27,7 +26,7 @@ from photoz_client._errors import (
     UnexpectedResponse,
 )
 from photoz_client._prediction import Prediction
-from photoz_client._requests import ANY_TYPE, Call
+from photoz_client._requests import ANY_TYPE, ESTIMATES, Call
 
 
 def check(response: httpx.Response, call: Call) -> httpx.Response:
@@ -57,15 +56,15 @@ def check(response: httpx.Response, call: Call) -> httpx.Response:
     return response
 
 
-def prediction(response: httpx.Response, n: int) -> Prediction:
-    """Read the columns out of an `.npz` answer; columns that this version does not know are left out.
+def prediction(response: httpx.Response, object_id: npt.NDArray[np.str_]) -> Prediction:
+    """Read the columns out of an answer; columns that this version does not know are left out.
 
     Parameters
     ----------
     response : httpx.Response
         To `_requests.predict_call`.
-    n : int
-        Number of cutouts that were sent.
+    object_id : (n,) str
+        Names of the cutouts that were sent.
 
     Returns
     -------
@@ -75,18 +74,35 @@ def prediction(response: httpx.Response, n: int) -> Prediction:
     Raises
     ------
     UnexpectedResponse
-        If it is not one, or lacks a column or a row.
+        If it does not follow the protocol, or lacks a column or a row.
     """
     try:
-        arrays = read_arrays(io.BytesIO(response.content))
+        outputs = open_inference.decode_response(response.content, _header_length(response)).outputs
     except MalformedInput as error:
         raise UnexpectedResponse(f"{_source(response)} gave an answer that cannot be read: {error}") from error
-    if missing := [name for name in COLUMNS if name not in arrays]:
+    if missing := [name for name in ESTIMATES if name not in outputs]:
         raise UnexpectedResponse(f"{_source(response)} answered without {', '.join(missing)}")
-    columns = {name: arrays[name] for name in (*COLUMNS, "pdf") if name in arrays}
-    if lengths := {np.shape(values)[:1] for values in columns.values()} - {(n,)}:
+    # Copies, since the caller may write into them: the tensors are views of the answer.
+    columns = {name: outputs[name].array.copy() for name in (*ESTIMATES, "pdf") if name in outputs}
+    n = len(object_id)
+    if lengths := {values.shape[:1] for values in columns.values()} - {(n,)}:
         raise UnexpectedResponse(f"{_source(response)} answered {n} cutouts with columns of {lengths.pop()} rows")
-    return Prediction(**columns, model=response.headers.get(MODEL_HEADER, ""))
+    return Prediction(object_id=object_id, **columns, model=response.headers.get(MODEL_HEADER, ""))
+
+
+def model_name(response: httpx.Response) -> str:
+    """Read the name of the only model out of the list of all.
+
+    Raises
+    ------
+    UnexpectedResponse
+        If there is another number of them.
+    """
+    try:
+        (model,) = json.loads(response.content)
+        return str(model["name"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise UnexpectedResponse(f"{_source(response)} answered without the name of one model") from error
 
 
 def unread(response: httpx.Response) -> httpx.Response:
@@ -178,6 +194,15 @@ def _timestamp(date: str) -> float | None:
         return parsedate_to_datetime(date).timestamp()
     except (ValueError, OverflowError):
         return None
+
+
+def _header_length(response: httpx.Response) -> int | None:
+    text = response.headers.get(open_inference.HEADER_LENGTH)
+    if text is None:
+        return None
+    if not (text.isdecimal() and len(text) < 20):
+        raise MalformedInput(f"expected {open_inference.HEADER_LENGTH} as a number of bytes, got {text[:40]!r}")
+    return int(text)
 
 
 def _media_type(response: httpx.Response) -> str:

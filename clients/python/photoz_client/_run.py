@@ -101,9 +101,13 @@ class PredictionRun:
         self._failed: list[FailedRows] = []
         self._failures_in_a_row = 0
         self._model: str | None = None
+        self._is_new = True
 
     async def next(self) -> Part | None:
         """Return the next rows that were predicted, by number, and their estimates; None after the last."""
+        if self._is_new:
+            await self._service.model_name()  # once, before the requests in flight would each ask for it
+            self._is_new = False
         self._send()
         while self._in_flight:
             outcome = self._of_one_model(await self._in_flight.popleft().result())
@@ -200,15 +204,15 @@ class PredictionRun:
 
     async def _outcome_of(self, rows: range, numbers: IntArray) -> _Outcome:
         """Send those of the rows of a part that are numbered."""
-        read = partial(_responses.prediction, n=len(numbers))
+        read = partial(_responses.prediction, object_id=self._galaxies.names(numbers))
         try:
-            prediction = await self._service.ask(partial(self._call, rows, numbers), read, self._stop)
+            prediction = await self._service.ask_model(partial(self._call, rows, numbers), read, self._stop)
             return _Outcome(len(rows), done=(numbers, prediction))
         except (PhotozError, OSError) as error:
             return _Outcome(len(rows), failed=_failed(numbers.tolist(), error))
 
-    def _call(self, rows: range, numbers: IntArray) -> Call:
+    def _call(self, rows: range, numbers: IntArray, model: str) -> Call:
         arrays = self._galaxies.read(rows)
         if len(numbers) < len(rows):
             arrays = {name: values[numbers - rows.start] for name, values in arrays.items()}
-        return _requests.predict_call(arrays, self._pdf, first_row=rows.start)
+        return _requests.predict_call(arrays, model, self._pdf, first_row=rows.start)

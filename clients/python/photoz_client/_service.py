@@ -1,13 +1,15 @@
 """The service as it is seen from here: asked until it answers or patience ends."""
 
 from collections.abc import Callable
+from functools import partial
+from http import HTTPStatus
 from typing import TypeVar
 
 import httpx
 
 from photoz.errors import InvalidInput
 from photoz_client import _requests, _responses
-from photoz_client._errors import PhotozClientError, httpx_errors_translated
+from photoz_client._errors import PhotozClientError, RequestRefused, httpx_errors_translated
 from photoz_client._io import Io, Stop
 from photoz_client._requests import Call
 from photoz_client._retries import Retries
@@ -46,6 +48,62 @@ class Service:
         self._timeout = timeout
         self._retries = retries
         self._has_answered = False
+        self._model_name: str | None = None
+
+    async def model_name(self, stop: Stop | None = None) -> str:
+        """Return the name of its model, asked for at the first call only.
+
+        Parameters
+        ----------
+        stop : Stop, optional
+            After this signal nothing is asked again.
+
+        Returns
+        -------
+        str
+            As it stands in the paths of the protocol.
+
+        Raises
+        ------
+        PhotozClientError
+            If the service does not tell.
+        """
+        name = self._model_name  # another thread may forget it meanwhile
+        if name is None:
+            name = self._model_name = await self.ask(_requests.model_names_call, _responses.model_name, stop)
+        return name
+
+    async def ask_model(
+        self, build: Callable[[str], Call], read: Callable[[httpx.Response], T], stop: Stop | None = None
+    ) -> T:
+        """Ask its model; if there is none of that name any more, ask once more the one that is there now.
+
+        Parameters
+        ----------
+        build : callable
+            Makes the call, from the name of the model.
+        read, stop
+            As in `ask`.
+
+        Returns
+        -------
+        T
+            What was read.
+
+        Raises
+        ------
+        InvalidInput, PhotozClientError
+            Of the last attempt.
+        """
+        name = await self.model_name(stop)
+        try:
+            return await self.ask(partial(build, name), read, stop)
+        except RequestRefused as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+        if self._model_name == name:  # else another request has found out already
+            self._model_name = None
+        return await self.ask(partial(build, await self.model_name(stop)), read, stop)
 
     async def ask(self, build: Callable[[], Call], read: Callable[[httpx.Response], T], stop: Stop | None = None) -> T:
         """Ask, again where that may help.
