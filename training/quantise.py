@@ -51,10 +51,10 @@ def quantise(network: Any, samples: list[dict[str, np.ndarray]], scope: Scope) -
     samples : list of dict of str to (1, ...) float32
         Inputs by name, of real cutouts.
     scope : Scope
-        With `EVERYTHING`, all that NNCF can, as it does by default. With `CONVOLUTIONS` those alone, and with more
-        care: the ranges span all that was seen, not the mean of the galaxies' ranges, or bright ones are cut off; and
-        the shift that the rounding makes is measured after each layer. For the network that ships that took the part
-        of the galaxies whose z_mean moves by less than 0.002 from 0.979 to 1. It takes minutes for large networks.
+        With `EVERYTHING`, all that NNCF can. With `CONVOLUTIONS` those alone, and with more care: the ranges span all
+        that was seen, not the mean of the galaxies' ranges, or bright ones are cut off; and the shift that the rounding
+        makes is measured after each layer. For the network that ships that took the part of the galaxies whose z_mean
+        moves by less than 0.002 from 0.979 to 1. It takes minutes for large networks.
 
     Returns
     -------
@@ -63,7 +63,9 @@ def quantise(network: Any, samples: list[dict[str, np.ndarray]], scope: Scope) -
     """
     nncf = _import_nncf()
     data = nncf.Dataset(samples)
-    options: dict[str, Any] = {"subset_size": len(samples)}
+    # Activations lie on both sides of 0, and not by the same amount: of the document's network that leaves 0.70 of the
+    # galaxies in place, where ranges that are symmetric leave 0.64.
+    options: dict[str, Any] = {"subset_size": len(samples), "preset": nncf.QuantizationPreset.MIXED}
     if scope is Scope.CONVOLUTIONS:
         minmax = nncf.quantization.range_estimator.RangeEstimatorParametersSet.MINMAX
         options |= {
