@@ -49,41 +49,18 @@ def import_converter() -> Any:
     return convert_model
 
 
-def read_network(path: str | os.PathLike[str]) -> Any:
-    """Read a network.
+def compile_network(path: str | os.PathLike[str], precision: str, threads: int = 0) -> Any:
+    """Compile a network for the CPU, for answers one after the other.
 
     Parameters
     ----------
     path : path-like
         Its .xml file.
-
-    Returns
-    -------
-    openvino.Model
-        Not compiled yet.
-
-    Raises
-    ------
-    RuntimeError
-        If OpenVINO cannot read it.
-    """
-    return import_openvino().Core().read_model(path)
-
-
-def compile_network(network: Any, precision: str, threads: int = 0, streams: int = 1) -> Any:
-    """Compile a network for the CPU.
-
-    Parameters
-    ----------
-    network : openvino.Model
-        From `read_network`.
     precision : {"f32", "bf16"}
         What it computes in, where it is not quantised. Set on purpose: where the CPU has bfloat16 that is OpenVINO's
         default, and with it some networks end the process with a floating point exception.
     threads : int
         CPU threads; 0 leaves it to OpenVINO.
-    streams : int
-        Inferences at a time, which share the threads.
 
     Returns
     -------
@@ -93,15 +70,14 @@ def compile_network(network: Any, precision: str, threads: int = 0, streams: int
     Raises
     ------
     RuntimeError
-        If OpenVINO cannot compile it.
+        If OpenVINO cannot read or compile it.
     """
     config = {
-        "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
-        "NUM_STREAMS": streams,
+        "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": precision,
         "INFERENCE_NUM_THREADS": threads,
     }
-    return import_openvino().Core().compile_model(network, "CPU", config)
+    return import_openvino().Core().compile_model(path, "CPU", config)
 
 
 def named_outputs(compiled: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The BentoML service: `bentoml serve service.app:Photoz`.
 
-Each endpoint decodes, estimates and encodes. The network runs in the threads of the lanes; whatever else takes longer
-than the way to a thread runs in one too, so that the event loop is free for others.
+Each endpoint decodes, estimates and encodes. The network runs in the lane's threads; whatever else takes longer than
+the way to a thread runs in one too, so that the event loop is free for others.
 """
 
 import gc
@@ -24,7 +24,7 @@ from service.check import try_bundle
 from service.deadline import take_the_place_of_bentomls
 from service.errors import OneShape, answered
 from service.inputs import EvaluateInput, FileInput, PredictInput
-from service.lanes import Columns, Lanes
+from service.lane import Columns, Lane
 from service.pages import pages
 from service.predictor import EVERYTHING, Predictor, as_estimates, refuse_unmeasured
 from service.reports import Reporter
@@ -50,7 +50,7 @@ class Photoz:
         self.card = bundle.card
         self.model_label = encode.model_label(bundle.card)
         predictor = Predictor(bundle, settings)
-        self._lanes = Lanes(predictor.infer, predictor.summarise, settings.threads)
+        self._lane = Lane(predictor.infer, predictor.summarise)
         self.max_rows = settings.max_rows
         self._max_bytes = unpacked_limit(bundle.card, settings.max_rows)
         self._reporter = Reporter(bundle.card.grid, self.model_label, settings.draw_timeout)
@@ -109,7 +109,7 @@ class Photoz:
 
     async def columns(self, batch: Batch, wanted: frozenset[str]) -> Columns:
         """Compute some columns alone, and the PDFs, of those that follow from the images, an element a galaxy."""
-        columns = await self._lanes.columns(batch, wanted | {"pdf"})
+        columns = await self._lane.columns(batch, wanted | {"pdf"})
         refuse_unmeasured(columns["pdf"])
         return columns
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from photoz.openvino import compile_network, named_outputs, read_network, runs
+from photoz.openvino import compile_network, named_outputs, runs
 
 
 def main(threads: str, *engines: str) -> int:
@@ -34,7 +34,7 @@ def main(threads: str, *engines: str) -> int:
     print(place, flush=True)
     precision, _, path = engines[place].partition(":")
     try:
-        compiled = compile_network(read_network(path), precision, int(threads))
+        compiled = compile_network(path, precision, int(threads))
     except RuntimeError as error:
         print(f"OpenVINO cannot read {path}: {str(error).strip().splitlines()[-1]}")
         return 1

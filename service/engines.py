@@ -1,13 +1,11 @@
 """Engines: what runs the network of a bundle.
 
-An engine has one method, which several threads may call at once. Which engine runs is decided once, in `load_engine`;
-nothing else in the service knows.
+An engine has one method. Which one runs is decided once, in `load_engine`; nothing else in the service knows.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 from threading import Lock
 from typing import Any, Protocol
 
@@ -19,7 +17,7 @@ from photoz.card import Card, EngineRecord
 from photoz.errors import InvalidBundle
 from photoz.grid import FloatArray
 from photoz.novelty import FEATURES
-from photoz.openvino import PDF, compile_network, named_outputs, read_network, runs
+from photoz.openvino import PDF, compile_network, named_outputs, runs
 from photoz.pdf import from_network
 
 Images = npt.NDArray[np.float32]
@@ -52,7 +50,7 @@ class Output:
 class Engine(Protocol):
     """Whatever runs a network."""
 
-    def predict(self, images: Images, ebv: npt.NDArray[np.float32], *, alone: bool = True) -> Output:
+    def predict(self, images: Images, ebv: npt.NDArray[np.float32]) -> Output:
         """Predict.
 
         Parameters
@@ -61,8 +59,6 @@ class Engine(Protocol):
             Finite pixels.
         ebv : (n,) float32
             Reddening; not used by a network that does not take it.
-        alone : bool
-            Whether nothing else is to be predicted meanwhile, so that all threads may work on this.
 
         Returns
         -------
@@ -74,12 +70,7 @@ class Engine(Protocol):
 
 
 class OpenVinoEngine:
-    """The compiled network of a bundle, compiled twice.
-
-    For cutouts that come alone, all threads work on one inference, which is answered soonest. For those of a busy
-    service each thread has an inference of its own: threads that share one wait for each other at every layer, and all
-    wait when one of them is kept from its core. With the event loop at work beside them two threads get through 1.7
-    times as many cutouts of the model that ships, and more of a larger one (docs/decisions.md).
+    """The compiled network of a bundle.
 
     Parameters
     ----------
@@ -97,38 +88,22 @@ class OpenVinoEngine:
     """
 
     def __init__(self, bundle: ModelBundle, record: EngineRecord, threads: int) -> None:
-        path, precision = bundle.path / record.path, record.precision or "f32"
-        wide, narrow = _compiled_twice(path, precision, threads)
-        inputs = {port.get_any_name(): _extent(port.get_partial_shape()) for port in wide.inputs}
-        shapes = {name: _extent(port.get_partial_shape()) for name, port in named_outputs(wide).items()}
-        wanted = check_network(bundle.card, inputs, shapes)
-        self._names = tuple(inputs)
-        self._wide = _Requests(wide, wanted, 1)
-        self._narrow = _Requests(narrow, wanted, threads)
-
-    def predict(self, images: Images, ebv: npt.NDArray[np.float32], *, alone: bool = True) -> Output:
-        """See `Engine.predict`."""
-        requests = self._wide if alone else self._narrow
-        return _predict_in_chunks(requests.infer, self._names, images, ebv)
-
-
-class _Requests:
-    """Some inferences of a network that may go on at once; who finds all of them taken waits."""
-
-    def __init__(self, compiled: Any, wanted: Sequence[str], n: int) -> None:
+        compiled = _compile(bundle.path / record.path, record.precision or "f32", threads)
+        inputs = {port.get_any_name(): _extent(port.get_partial_shape()) for port in compiled.inputs}
         outputs = named_outputs(compiled)
-        self._outputs = {name: outputs[name] for name in wanted}
-        self._free: SimpleQueue[Any] = SimpleQueue()
-        for _ in range(n):
-            self._free.put(compiled.create_infer_request())
+        shapes = {name: _extent(port.get_partial_shape()) for name, port in outputs.items()}
+        self._outputs = {name: outputs[name] for name in check_network(bundle.card, inputs, shapes)}
+        self._names = tuple(inputs)
+        self._request = compiled.create_infer_request()
+        self._lock = Lock()  # a request has one place for its outputs
 
-    def infer(self, feed: Arrays) -> Arrays:
-        request = self._free.get()
-        try:
-            answer = request.infer(feed, share_inputs=True, share_outputs=True)
-            return {name: np.array(answer[port]) for name, port in self._outputs.items()}
-        finally:
-            self._free.put(request)
+    def predict(self, images: Images, ebv: npt.NDArray[np.float32]) -> Output:
+        """See `Engine.predict`."""
+        return _predict_in_chunks(self._infer, self._names, self._lock, images, ebv)
+
+    def _infer(self, feed: Arrays) -> Arrays:
+        answer = self._request.infer(feed, share_inputs=True, share_outputs=True)
+        return {name: np.array(answer[port]) for name, port in self._outputs.items()}
 
 
 class KerasEngine:
@@ -155,13 +130,12 @@ class KerasEngine:
         self._names = tuple(inputs)
         self._lock = Lock()
 
-    def predict(self, images: Images, ebv: npt.NDArray[np.float32], *, alone: bool = True) -> Output:
+    def predict(self, images: Images, ebv: npt.NDArray[np.float32]) -> Output:
         """See `Engine.predict`."""
-        return _predict_in_chunks(self._infer, self._names, images, ebv)
+        return _predict_in_chunks(self._infer, self._names, self._lock, images, ebv)
 
     def _infer(self, feed: Arrays) -> Arrays:
-        with self._lock:
-            return {name: np.asarray(values) for name, values in self._model.predict_on_batch(feed).items()}
+        return {name: np.asarray(values) for name, values in self._model.predict_on_batch(feed).items()}
 
 
 def engine_records(bundle: ModelBundle, preference: str = AUTO) -> tuple[EngineRecord, ...]:
@@ -231,16 +205,13 @@ def load_engine(bundle: ModelBundle, preference: str = AUTO, threads: int = 1) -
     if records and not record:
         raise needs_bfloat16(bundle, records)
     engine: Engine = OpenVinoEngine(bundle, record, threads) if record else KerasEngine(bundle)
-    for alone in (True, False):
-        engine.predict(np.ones((1, *bundle.card.image.shape), np.float32), np.zeros(1, np.float32), alone=alone)
+    engine.predict(np.ones((1, *bundle.card.image.shape), np.float32), np.zeros(1, np.float32))
     return engine
 
 
-def _compiled_twice(path: Path, precision: str, threads: int) -> tuple[Any, Any]:
-    """Compile a network for one inference at a time, and for as many as there are threads."""
+def _compile(path: Path, precision: str, threads: int) -> Any:
     try:
-        network = read_network(path)
-        return compile_network(network, precision, threads), compile_network(network, precision, threads, threads)
+        return compile_network(path, precision, threads)
     except RuntimeError as error:
         raise InvalidBundle(f"OpenVINO cannot read {path}: {str(error).strip().splitlines()[-1]}") from error
 
@@ -298,14 +269,16 @@ def check_network(card: Card, inputs: Mapping[str, Shape], outputs: Mapping[str,
 def _predict_in_chunks(
     infer: Callable[[Arrays], Mapping[str, npt.NDArray[np.float32]]],
     names: tuple[str, ...],
+    lock: Lock,
     images: Images,
     ebv: npt.NDArray[np.float32],
 ) -> Output:
-    """Run the network on a few cutouts at a time; others may slip in between."""
+    """Run the network on a few cutouts at a time; the lock is let go between, so that small requests slip in."""
     answers = []
     for start in range(0, len(images), CHUNK):
         rows = slice(start, start + CHUNK)
         feed = {"images": images[rows], "ebv": ebv[rows, np.newaxis]}
-        answers.append(infer({name: feed[name] for name in names}))
+        with lock:
+            answers.append(infer({name: feed[name] for name in names}))
     joined = {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
     return Output(from_network(joined[PDF]), joined.get(FEATURES))

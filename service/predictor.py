@@ -46,9 +46,9 @@ class Predictor:
         self._ood_threshold = bundle.card.novelty.threshold if bundle.card.novelty else math.inf
         self._engine: Engine = load_engine(bundle, settings.engine, settings.threads)
 
-    def infer(self, batch: Batch, alone: bool = True) -> Output:
-        """Run the network and nothing else: all of the time that is not Python's; `alone` as for `Engine.predict`."""
-        return self._engine.predict(batch.images.images, batch.ebv.ebv, alone=alone)
+    def infer(self, batch: Batch) -> Output:
+        """Run the network alone: all of the time that is not Python's."""
+        return self._engine.predict(batch.images.images, batch.ebv.ebv)
 
     def summarise(self, batch: Batch, output: Output, wanted: frozenset[str] = EVERYTHING) -> dict[str, Array]:
         """Turn what the network said of a batch into its estimates.

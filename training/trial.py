@@ -10,7 +10,7 @@ from types import TracebackType
 
 import numpy as np
 
-from photoz.openvino import compile_network, named_outputs, read_network
+from photoz.openvino import compile_network, named_outputs
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -90,7 +90,7 @@ class Trial:
 def _work(pipe: Connection, path: Path, precision: str) -> None:
     """Compile the network and answer until nobody asks."""
     try:
-        compiled = compile_network(read_network(path), precision)
+        compiled = compile_network(path, precision)
     except RuntimeError as error:
         pipe.recv()
         pipe.send(f"OpenVINO cannot compile it: {str(error).strip().splitlines()[-1]}")
