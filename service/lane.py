@@ -47,7 +47,7 @@ class Lane:
     Parameters
     ----------
     infer : callable
-        From a batch to the network's output; never called twice at once.
+        From a batch to the network's output; called by two threads at once after a failure alone.
     summarise : callable
         From a batch, its output and the names of the columns that are wanted to these, an element a row; may be called
         while another batch is in `infer`.
@@ -59,7 +59,7 @@ class Lane:
         self._infer, self._summarise, self._rows = infer, summarise, rows
         self._queue: deque[_Part] = deque()
         self._entry = threading.Condition()
-        self._engine = threading.Lock()
+        self._in_engine = False
         for number in range(2):
             threading.Thread(target=self._carry, name=f"lane-{number}", daemon=True).start()
 
@@ -98,22 +98,23 @@ class Lane:
         part = _Part(batch, wanted, asyncio.get_running_loop().create_future())
         with self._entry:
             self._queue.append(part)
-            self._entry.notify()
+            self._wake()
         return part.arrived
 
     def _carry(self) -> None:
         while True:
-            with self._engine:
-                parts = self._board()
-                batch = join([part.batch for part in parts])
-                output = _outcome(self._infer, batch)
+            parts = self._board()
+            batch = join([part.batch for part in parts])
+            output = _outcome(self._infer, batch)
+            self._leave()
             wanted = frozenset().union(*(part.wanted for part in parts))
             _arrive(parts, self._split(parts, _outcome(self._summarise, batch, output, wanted)))
 
     def _board(self) -> list[_Part]:
-        """Wait until anything waits, and take as much of it as goes through at a time."""
+        """Wait until the engine is free and anything waits, and take as much of it as goes through at a time."""
         with self._entry:
             while True:
+                self._entry.wait_for(self._is_time)
                 parts, n = [], 0
                 while self._queue and (not parts or n + len(self._queue[0].batch) <= self._rows):
                     part = self._queue.popleft()
@@ -121,8 +122,20 @@ class Lane:
                         parts.append(part)
                         n += len(part.batch)
                 if parts:
+                    self._in_engine = True
                     return parts
-                self._entry.wait()
+
+    def _leave(self) -> None:
+        with self._entry:
+            self._in_engine = False
+            self._wake()
+
+    def _is_time(self) -> bool:
+        return bool(self._queue) and not self._in_engine
+
+    def _wake(self) -> None:
+        if self._is_time():
+            self._entry.notify()
 
     def _split(self, parts: list[_Part], columns: Outcome) -> list[Outcome]:
         if len(parts) == 1:
@@ -135,9 +148,7 @@ class Lane:
 
     def _alone(self, part: _Part) -> Outcome:
         """Try one part by itself, so that what is wrong with another is not its own."""
-        with self._engine:
-            output = _outcome(self._infer, part.batch)
-        return _outcome(self._summarise, part.batch, output, part.wanted)
+        return _outcome(self._summarise, part.batch, _outcome(self._infer, part.batch), part.wanted)
 
 
 def _outcome(step: Callable[..., Any], batch: Batch, output: Any = None, *more: Any) -> Any:

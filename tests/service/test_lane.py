@@ -129,6 +129,17 @@ def test_a_small_request_passes_between_the_parts_of_a_large_one(model, lane):
     assert before <= 4 < len(model.seen) - 10
 
 
+@pytest.mark.parametrize("attempt", range(20))  # whichever of the two threads is quicker
+def test_a_failure_is_told_though_nobody_else_comes(model, lane, attempt):
+    async def run():
+        others = await held_together(model, lane, batch(13), batch(1))
+        return await asyncio.wait_for(asyncio.gather(*others, return_exceptions=True), 5)
+
+    failed, good = asyncio.run(run())
+    assert isinstance(failed, ValueError)
+    assert good.tolist() == [1]
+
+
 @pytest.mark.parametrize(("bad", "kind"), [(13, ValueError), (14, RuntimeError)])
 def test_what_fails_fails_alone(model, lane, bad, kind):
     async def run():
