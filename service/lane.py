@@ -22,7 +22,7 @@ import numpy.typing as npt
 from service.batch import Batch, join
 
 # Cutouts that go through the engine at a time. More are no faster, cost memory, and keep a small request waiting.
-ROWS = 32
+ROWS = 64
 
 # How much of one large request is in the lane: enough for both threads and one part ready, so that small requests
 # find room between its parts.
