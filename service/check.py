@@ -14,7 +14,7 @@ from service.engines import KERAS, check_network, engine_records, needs_bfloat16
 from service.predictor import Predictor, _load_novelty
 from service.settings import ROOT, Settings
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger("bentoml.photoz")
 
 
 def try_bundle(settings: Settings) -> str:
@@ -52,7 +52,7 @@ def try_bundle(settings: Settings) -> str:
         crash = f"{tried.name} of {settings.bundle} ended its process with {signal.Signals(-child.returncode).name}"
         if not records:
             raise InvalidBundle(f"{crash}; try PHOTOZ_ENGINE=keras")
-        _log.warning("%s; trying %s", crash, records[0].name)
+        logger.warning("%s; trying %s", crash, records[0].name)
     _refuse_failure(_run("service.check", str(settings.bundle.resolve())))
     return KERAS
 

@@ -7,7 +7,7 @@ from toys import GRIZ, galaxies, npy_bytes, toy_engine, toy_network
 
 from photoz.bundle import ModelBundle
 from photoz.errors import InvalidBundle
-from service.check import try_bundle
+from service.check import logger, try_bundle
 from service.settings import Settings
 
 # Python runs a module of this name at its start: this one ends a process that is to try a certain file, as a processor
@@ -43,7 +43,8 @@ def test_the_engine_that_works_is_named(make_toy_bundle):
     assert try_bundle(Settings(make_toy_bundle().path)) == "openvino-f32"
 
 
-def test_an_engine_that_ends_its_process_is_passed_over(fatal, caplog):
+def test_an_engine_that_ends_its_process_is_passed_over(fatal, caplog, monkeypatch):
+    monkeypatch.setattr(logger, "handlers", [caplog.handler])  # BentoML's loggers do not tell the root's
     bundle = fatal(toy_engine())
     assert try_bundle(Settings(bundle.path)) == "openvino-f32"
     assert "openvino-int8" in caplog.text
@@ -64,6 +65,7 @@ def test_the_workers_take_the_engine_that_works(fatal, start_service, tmp_path):
         answer = httpx.post(f"{service.url}/predict_file", content=npy_bytes(galaxies(GRIZ, 2)))
     assert answer.status_code == 200
     assert len(answer.json()["z_mean"]) == 2
+    assert "ended its process with SIGFPE; trying openvino-f32" in (tmp_path / "service.log").read_text()
 
 
 def test_an_engine_for_another_network_is_refused(make_toy_bundle):
