@@ -220,6 +220,21 @@ def decode_response(body: bytes | memoryview, header_length: int | None = None) 
     return Response(_tensors(content, "outputs", data), model_name, model_version, _text(content, "id"))
 
 
+def read_header_length(text: str | None) -> int | None:
+    """Read the header `HEADER_LENGTH`; None where there is none.
+
+    Raises
+    ------
+    MalformedInput
+        If it is no number of bytes.
+    """
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise MalformedInput(f"expected {HEADER_LENGTH} as a number of bytes, got {text[:40]!r}")
+    return int(text)
+
+
 def _message(content: Content, key: str, chosen: Iterable[tuple[Tensor, bool]]) -> Message:
     entries: list[Content] = []
     parts: list[bytes | memoryview] = [b""]

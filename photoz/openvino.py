@@ -86,6 +86,16 @@ def named_outputs(compiled: Any) -> dict[str, Any]:
     return {PDF: ports[0]} if len(ports) == 1 else {port.get_any_name(): port for port in ports}
 
 
+def extent(port: Any) -> tuple[int | None, ...]:
+    """Return the shape of an input or output; None is any length."""
+    return tuple(None if length.is_dynamic else length.get_length() for length in port.get_partial_shape())
+
+
+def reason(error: RuntimeError) -> str:
+    """Return what OpenVINO says is wrong, without the places in its own source that come before it."""
+    return str(error).strip().splitlines()[-1]
+
+
 def runs(precision: str | None) -> bool:
     """Whether this processor computes in a precision; "bf16" on others is float32 to OpenVINO, and no faster."""
     if precision != "bf16":

@@ -5,11 +5,10 @@ It imports as little as it can, since no worker starts before it has ended.
 
 import json
 import sys
-from typing import Any
 
 import numpy as np
 
-from photoz.openvino import compile_network, named_outputs, runs
+from photoz.openvino import compile_network, extent, named_outputs, reason, runs
 
 
 def main(threads: str, *engines: str) -> int:
@@ -36,16 +35,12 @@ def main(threads: str, *engines: str) -> int:
     try:
         compiled = compile_network(path, precision, int(threads))
     except RuntimeError as error:
-        print(f"OpenVINO cannot read {path}: {str(error).strip().splitlines()[-1]}")
+        print(f"OpenVINO cannot read {path}: {reason(error)}")
         return 1
-    inputs = {port.get_any_name(): _extent(port) for port in compiled.inputs}
+    inputs = {port.get_any_name(): extent(port) for port in compiled.inputs}
     compiled({name: np.ones([1 if n is None else n for n in shape], np.float32) for name, shape in inputs.items()})
-    print(json.dumps([inputs, {name: _extent(port) for name, port in named_outputs(compiled).items()}]))
+    print(json.dumps([inputs, {name: extent(port) for name, port in named_outputs(compiled).items()}]))
     return 0
-
-
-def _extent(port: Any) -> list[int | None]:
-    return [None if dimension.is_dynamic else dimension.get_length() for dimension in port.get_partial_shape()]
 
 
 if __name__ == "__main__":

@@ -222,10 +222,14 @@ def _object_id(arrays: Arrays, n: int) -> Names | None:
         names = given.astype(np.str_)
     except UnicodeDecodeError as error:
         raise InvalidInput(f"expected object_id as text, got bytes that are not ASCII: {error}") from error
-    longest = int(np.char.str_len(names).max(initial=0))
+    refuse_long_names(int(np.char.str_len(names).max(initial=0)))
+    return names
+
+
+def refuse_long_names(longest: int) -> None:
+    """Raise `InvalidInput` if the longest name has more characters than `MAX_OBJECT_ID`."""
     if longest > MAX_OBJECT_ID:
         raise InvalidInput(f"expected object_id of at most {MAX_OBJECT_ID} characters, got one of {longest:,}")
-    return names
 
 
 def _z_spec(arrays: Arrays, n: int) -> FloatArray:

@@ -11,7 +11,7 @@ from photoz.bundle import ModelBundle
 from photoz.card import EngineRecord
 from photoz.errors import InvalidBundle, PhotozError
 from service.engines import KERAS, check_network, engine_records, needs_bfloat16
-from service.predictor import Predictor, _load_novelty
+from service.predictor import Predictor, load_novelty
 from service.settings import ROOT, Settings
 
 logger = logging.getLogger("bentoml.photoz")
@@ -36,7 +36,7 @@ def try_bundle(settings: Settings) -> str:
         With what is wrong, in one line.
     """
     bundle = ModelBundle.load(settings.bundle)
-    _load_novelty(bundle)
+    load_novelty(bundle)
     records = engine_records(bundle, settings.engine)
     while records:
         child = _run("service.attempt", str(settings.threads), *(_argument(bundle, record) for record in records))

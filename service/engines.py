@@ -17,7 +17,7 @@ from photoz.card import Card, EngineRecord
 from photoz.errors import InvalidBundle
 from photoz.grid import FloatArray
 from photoz.novelty import FEATURES
-from photoz.openvino import PDF, compile_network, named_outputs, runs
+from photoz.openvino import PDF, compile_network, extent, named_outputs, reason, runs
 from photoz.pdf import from_network
 
 Images = npt.NDArray[np.float32]
@@ -64,7 +64,6 @@ class Engine(Protocol):
         -------
         Output
             Of n rows.
-
         """
         ...
 
@@ -89,9 +88,9 @@ class OpenVinoEngine:
 
     def __init__(self, bundle: ModelBundle, record: EngineRecord, threads: int) -> None:
         compiled = _compile(bundle.path / record.path, record.precision or "f32", threads)
-        inputs = {port.get_any_name(): _extent(port.get_partial_shape()) for port in compiled.inputs}
+        inputs = {port.get_any_name(): extent(port) for port in compiled.inputs}
         outputs = named_outputs(compiled)
-        shapes = {name: _extent(port.get_partial_shape()) for name, port in outputs.items()}
+        shapes = {name: extent(port) for name, port in outputs.items()}
         self._outputs = {name: outputs[name] for name in check_network(bundle.card, inputs, shapes)}
         self._names = tuple(inputs)
         self._request = compiled.create_infer_request()
@@ -213,11 +212,7 @@ def _compile(path: Path, precision: str, threads: int) -> Any:
     try:
         return compile_network(path, precision, threads)
     except RuntimeError as error:
-        raise InvalidBundle(f"OpenVINO cannot read {path}: {str(error).strip().splitlines()[-1]}") from error
-
-
-def _extent(shape: Any) -> Shape:
-    return tuple(None if dimension.is_dynamic else dimension.get_length() for dimension in shape)
+        raise InvalidBundle(f"OpenVINO cannot read {path}: {reason(error)}") from error
 
 
 def _load_keras(path: Path) -> Any:
@@ -273,7 +268,7 @@ def _predict_in_chunks(
     images: Images,
     ebv: npt.NDArray[np.float32],
 ) -> Output:
-    """Run the network on a few cutouts at a time; the lock is let go between, so that small requests slip in."""
+    """Run the network on a few cutouts at a time."""
     answers = []
     for start in range(0, len(images), CHUNK):
         rows = slice(start, start + CHUNK)

@@ -1,6 +1,6 @@
 """The lane to the engine: galaxies of many requests travel together, and no request feels another.
 
-Together they cost the engine a third of what they cost one by one, so whatever waits when the engine becomes free goes
+Together they cost the engine less than one by one, so whatever waits when the engine becomes free goes
 in as one batch. Nobody waits for company: a request that finds the engine idle goes at once. BentoML's own batching
 was weighed and left (docs/decisions.md): in it one bad row fails every request of its batch.
 
@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from service.batch import Batch, join
+from service.engines import CHUNK
 
-# Cutouts that go through the engine at a time. More are no faster, cost memory, and keep a small request waiting.
-ROWS = 64
+# Cutouts that go through the engine at a time: all that it takes in one step. More would keep a small request waiting.
+ROWS = CHUNK
 
 # How much of one large request is in the lane: enough for both threads and one part ready, so that small requests
 # find room between its parts.
@@ -151,12 +152,13 @@ class Lane:
         return _outcome(self._summarise, part.batch, _outcome(self._infer, part.batch), part.wanted)
 
 
-def _outcome(step: Callable[..., Any], batch: Batch, output: Any = None, *more: Any) -> Any:
+def _outcome(step: Callable[..., Any], *arguments: Any) -> Any:
     """Return what a step returns or raises; what the step before raised passes through."""
-    if isinstance(output, BaseException):
-        return output
+    for argument in arguments:
+        if isinstance(argument, BaseException):
+            return argument
     try:
-        return step(batch, output, *more) if more else step(batch)
+        return step(*arguments)
     except BaseException as error:  # the thread goes on whatever it was: the caller is told
         return error
 

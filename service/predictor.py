@@ -42,7 +42,7 @@ class Predictor:
     def __init__(self, bundle: ModelBundle, settings: Settings) -> None:
         self._grid = bundle.card.grid
         self._calibration = bundle.calibration if settings.calibration else None
-        self._novelty = _load_novelty(bundle)
+        self._novelty = load_novelty(bundle)
         self._ood_threshold = bundle.card.novelty.threshold if bundle.card.novelty else math.inf
         self._engine: Engine = load_engine(bundle, settings.engine, settings.threads)
 
@@ -118,7 +118,8 @@ def as_estimates(batch: Batch, columns: Mapping[str, Array]) -> Estimates:
     return Estimates(object_id=batch.names, **{name: columns[name] for name in EVERYTHING})
 
 
-def _load_novelty(bundle: ModelBundle) -> Novelty | None:
+def load_novelty(bundle: ModelBundle) -> Novelty | None:
+    """Read what a bundle knows of its training images, if it does; `InvalidBundle` if its card says otherwise."""
     record, n_bands = bundle.card.novelty, len(bundle.card.image.bands)
     if record is None:
         return None

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from photoz import __version__, contract
 from photoz import open_inference as protocol
 from photoz.card import Card
-from photoz.errors import MalformedInput, PhotozError
+from photoz.errors import PhotozError
 from photoz.open_inference import RequestedOutput
 from service import aside, v2_tensors
 from service.batch import Batch, as_batch, unpacked_limit
@@ -50,7 +50,7 @@ class Body:
     @classmethod
     async def receive(cls, request: Request) -> "Body":
         """Take in a body to its last byte."""
-        header_length = _header_length(request.headers.get(protocol.HEADER_LENGTH))
+        header_length = protocol.read_header_length(request.headers.get(protocol.HEADER_LENGTH))
         encoding = request.headers.get("content-encoding", "").strip().lower()
         chunks = [chunk async for chunk in request.stream() if chunk]
         return cls(chunks, header_length, "" if encoding == "identity" else encoding)
@@ -129,14 +129,6 @@ async def _infer(request: Request) -> Response:
         response = Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody will read it
     response.headers[contract.MODEL_HEADER] = service.model_label
     return response
-
-
-def _header_length(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 20):
-        raise MalformedInput(f"expected {protocol.HEADER_LENGTH} as a number of bytes, got {text[:40]!r}")
-    return int(text)
 
 
 def _read(body: Body, card: Card, max_rows: int) -> Order:

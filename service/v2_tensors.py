@@ -7,12 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz.card import Card
-from photoz.contract import MAX_OBJECT_ID
 from photoz.errors import InvalidInput, TooLarge
 from photoz.estimates import COLUMNS
 from photoz.open_inference import Request, RequestedOutput
 from photoz.tensors import BYTES, NUMBERS, Tensor
-from service.batch import Batch
+from service.batch import Batch, refuse_long_names
 from service.decode import Arrays
 
 Columns = Mapping[str, npt.NDArray[Any]]
@@ -139,7 +138,5 @@ def _names(tensor: Tensor, max_rows: int) -> npt.NDArray[np.str_]:
     names = tensor.array
     if names.size > max_rows:
         raise TooLarge(f"expected at most {max_rows:,} names in one request, got {names.size:,}")
-    longest = max(map(len, names.flat), default=0)
-    if longest > MAX_OBJECT_ID:
-        raise InvalidInput(f"expected object_id of at most {MAX_OBJECT_ID} characters, got one of {longest:,}")
+    refuse_long_names(max(map(len, names.flat), default=0))  # before each takes the room of the longest
     return names.astype(np.str_)

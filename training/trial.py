@@ -10,7 +10,7 @@ from types import TracebackType
 
 import numpy as np
 
-from photoz.openvino import compile_network, named_outputs
+from photoz.openvino import compile_network, named_outputs, reason
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -93,7 +93,7 @@ def _work(pipe: Connection, path: Path, precision: str) -> None:
         compiled = compile_network(path, precision)
     except RuntimeError as error:
         pipe.recv()
-        pipe.send(f"OpenVINO cannot compile it: {str(error).strip().splitlines()[-1]}")
+        pipe.send(f"OpenVINO cannot compile it: {reason(error)}")
         return
     names = [port.get_any_name() for port in compiled.inputs]
     outputs = named_outputs(compiled)

@@ -77,7 +77,8 @@ def prediction(response: httpx.Response, object_id: npt.NDArray[np.str_]) -> Pre
         If it does not follow the protocol, or lacks a column or a row.
     """
     try:
-        outputs = open_inference.decode_response(response.content, _header_length(response)).outputs
+        header_length = open_inference.read_header_length(response.headers.get(open_inference.HEADER_LENGTH))
+        outputs = open_inference.decode_response(response.content, header_length).outputs
     except MalformedInput as error:
         raise UnexpectedResponse(f"{_source(response)} gave an answer that cannot be read: {error}") from error
     if missing := [name for name in ESTIMATES if name not in outputs]:
@@ -194,15 +195,6 @@ def _timestamp(date: str) -> float | None:
         return parsedate_to_datetime(date).timestamp()
     except (ValueError, OverflowError):
         return None
-
-
-def _header_length(response: httpx.Response) -> int | None:
-    text = response.headers.get(open_inference.HEADER_LENGTH)
-    if text is None:
-        return None
-    if not (text.isdecimal() and len(text) < 20):
-        raise MalformedInput(f"expected {open_inference.HEADER_LENGTH} as a number of bytes, got {text[:40]!r}")
-    return int(text)
 
 
 def _media_type(response: httpx.Response) -> str:
