@@ -21,8 +21,9 @@ from service import aside, decode, encode
 from service.batch import Batch, Labelled, as_batch, as_labelled, unpacked_limit
 from service.call import Call
 from service.check import try_bundle
-from service.deadline import take_the_place_of_bentomls
-from service.errors import OneShape, answered
+from service.edge.deadline import take_the_place_of_bentomls
+from service.edge.one_shape import OneShape
+from service.errors import answered
 from service.inputs import EvaluateInput, FileInput, PredictInput
 from service.lane import Columns, Lane
 from service.pages import pages

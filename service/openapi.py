@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from photoz import __version__, contract
-from service import decode, v2_document
+from service import decode
+from service.v2 import document as v2_document
 
 Document = dict[str, Any]
 Content = Mapping[str, type[BaseModel] | None]  # None: bytes

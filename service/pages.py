@@ -10,7 +10,8 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from photoz import contract
-from service import openapi, v2
+from service import openapi
+from service.v2 import routes as v2
 
 
 async def _model(request: Request) -> Response:

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from starlette.responses import PlainTextResponse, StreamingResponse
 
-from service.deadline import Deadline
+from service.edge.deadline import Deadline
 
 
 async def slow(scope, receive, send):

@@ -7,7 +7,7 @@ from photoz import contract
 from photoz.open_inference import HEADER_LENGTH
 from photoz.tensors import BYTES, NUMBERS
 from service.decode import OCTETS
-from service.v2_tensors import INPUTS, OUTPUTS
+from service.v2.tensors import INPUTS, OUTPUTS
 
 Document = dict[str, Any]
 

@@ -16,11 +16,12 @@ from photoz import open_inference as protocol
 from photoz.card import Card
 from photoz.errors import PhotozError
 from photoz.open_inference import RequestedOutput
-from service import aside, v2_tensors
+from service import aside
 from service.batch import Batch, as_batch, unpacked_limit
 from service.compression import COMPRESSORS, chosen_encoding, decompress
 from service.decode import OCTETS
 from service.errors import error_response
+from service.v2 import tensors
 
 SERVER = "photoz"
 EXTENSIONS = ("binary_tensor_data",)
@@ -133,8 +134,8 @@ async def _infer(request: Request) -> Response:
 
 def _read(body: Body, card: Card, max_rows: int) -> Order:
     request = protocol.decode_request(body.unpacked(unpacked_limit(card, max_rows)), body.header_length)
-    outputs = v2_tensors.wanted_outputs(request)
-    batch = as_batch(v2_tensors.as_arrays(request, max_rows), card, max_rows)
+    outputs = tensors.wanted_outputs(request)
+    batch = as_batch(tensors.as_arrays(request, max_rows), card, max_rows)
     return Order(batch, outputs, request.request_id)
 
 
@@ -143,10 +144,10 @@ def _work_of_answer(order: Order, card: Card) -> int:
     return len(order.batch) * card.grid.n_bins * (4 * JSON_WORK if as_json else 4)
 
 
-def _write(order: Order, columns: v2_tensors.Columns, card: Card, encoding: str | None) -> Response:
-    tensors = v2_tensors.as_tensors(order.batch, columns, order.outputs)
+def _write(order: Order, columns: tensors.Columns, card: Card, encoding: str | None) -> Response:
+    answered = tensors.as_tensors(order.batch, columns, order.outputs)
     message = protocol.encode_response(
-        tensors, model_name=card.name, model_version=card.version, request_id=order.request_id
+        answered, model_name=card.name, model_version=card.version, request_id=order.request_id
     )
     content, headers, media_type = message.body, {}, contract.JSON
     if message.header_length is not None:
@@ -190,7 +191,7 @@ async def _ready(request: Request) -> Response:
 
 async def _model(request: Request) -> Response:
     card = bentoml.get_current_service().card
-    return _missing(request, card) or JSONResponse(v2_tensors.metadata(card))
+    return _missing(request, card) or JSONResponse(tensors.metadata(card))
 
 
 async def _model_ready(request: Request) -> Response:
