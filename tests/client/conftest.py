@@ -2,8 +2,27 @@ import httpx
 import numpy as np
 import pytest
 import v2_answers
+from predicting import ROWS, asynchronous, blocking
 
 from photoz.contract import JSON
+from photoz_client import _galaxies
+
+
+@pytest.fixture(autouse=True)
+def _no_key_of_the_developers_own(monkeypatch):
+    monkeypatch.delenv("PHOTOZ_API_KEY", raising=False)
+
+
+@pytest.fixture
+def few_rows(monkeypatch):
+    """Let a prediction travel in parts that are small."""
+    monkeypatch.setattr(_galaxies, "ROWS_PER_REQUEST", ROWS)
+
+
+@pytest.fixture(params=[blocking, asynchronous], ids=["blocking", "async"])
+def predict(request):
+    """Predict with one client, then with the other."""
+    return request.param
 
 
 @pytest.fixture

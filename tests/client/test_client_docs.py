@@ -31,6 +31,7 @@ def folder_with_cutouts(service_url, tmp_path, monkeypatch):
         for name, values in columns.items():
             file[name] = values
         file["split"] = np.array(["train", "test", "test", "test"], dtype=object)
+    (tmp_path / "photoz.key").write_text("a-key\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

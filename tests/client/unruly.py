@@ -1,7 +1,9 @@
 """Real HTTP servers that misbehave as they are told to."""
 
 import json
+import os
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -62,6 +64,14 @@ class HangUp(Exception):
     """Close the connection without any answer."""
 
 
+class Killed(Exception):
+    """Reset the connection, as the system does for a process that was killed."""
+
+
+# With this the system resets a connection that is closed, instead of taking leave.
+LINGER_NOT = struct.pack("ii", 1, 0)
+
+
 def good(asked: Asked, model: str = "photoz 1", n: int | None = None) -> Answer:
     """Answer each cutout, or the first n, with a PDF in the bin of its row number, modulo the number of bins."""
     bins = asked.images[:n, 0, 0, 0].astype(int) % SDSS_GRID.n_bins
@@ -86,6 +96,9 @@ class Server:
         self.asked: list[Asked] = []
         self.tell_names: Callable[[], Answer] = names
         self.asked_for_names = 0
+        self.answer_unread: Answer | None = None  # given to every body as it begins to come
+        self.lingers = True  # whether the rest of such a body is thrown away, before the connection is closed
+        self.authorizations: list[str | None] = []  # of all requests
         self.most_at_once = 0
         self._now = 0
         self._lock = threading.Lock()
@@ -119,16 +132,30 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_POST()
 
     def do_POST(self) -> None:
-        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.told.authorizations.append(self.headers.get("Authorization"))
+        length = int(self.headers.get("Content-Length", 0))
+        if length and self.server.told.answer_unread is not None:
+            return self._refuse_unread(self.server.told.answer_unread, length)
+        content = self.rfile.read(length)
         try:
             answer = self.server.told.answer(self.path, self.client_address[1], content, self.headers)
         except HangUp:
             self._cut()
+        except Killed:
+            self.close_connection = True
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
+            os.close(self.connection.detach())
         except Reset:
             self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
             self._cut()
         else:
             self._send(answer)
+
+    def _refuse_unread(self, answer: Answer, length: int) -> None:
+        self.close_connection = True
+        self._send(answer)
+        if self.server.told.lingers:
+            self.rfile.read(length)
 
     def _send(self, answer: Answer) -> None:
         self.send_response(answer.status)
@@ -155,10 +182,10 @@ class _HttpServer(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(behave: Callable[[Asked], Answer]) -> Iterator[Server]:
+def serving(behave: Callable[[Asked], Answer], port: int = 0) -> Iterator[Server]:
     """Run a server for as long as the block."""
     server = Server(behave)
-    http = _HttpServer(("127.0.0.1", 0), _Handler)
+    http = _HttpServer(("127.0.0.1", port), _Handler)
     http.told = server
     server.url = f"http://127.0.0.1:{http.server_port}"
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
@@ -169,6 +196,12 @@ def serving(behave: Callable[[Asked], Answer]) -> Iterator[Server]:
         http.shutdown()
         thread.join()
         http.server_close()
+
+
+def free_port() -> int:
+    """Find a port at which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
 
 
 def numbered(n: int, size: int = 4) -> np.ndarray:

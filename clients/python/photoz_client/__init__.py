@@ -30,6 +30,7 @@ from photoz_client._errors import (
     ServiceUnavailable,
     TimedOut,
     TooLargeForService,
+    TooSlowForService,
     TryAgainLater,
     UnexpectedResponse,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "ServiceUnavailable",
     "TimedOut",
     "TooLargeForService",
+    "TooSlowForService",
     "TryAgainLater",
     "UnexpectedResponse",
     "__version__",

@@ -15,6 +15,7 @@ from photoz_client import _core
 from photoz_client._client import IN_FLIGHT
 from photoz_client._galaxies import Galaxies
 from photoz_client._io import AsyncIo
+from photoz_client._keys import auth_of
 from photoz_client._prediction import Prediction
 from photoz_client._progress import Progress, shown
 from photoz_client._retries import DEFAULT_RETRIES, Retries
@@ -27,7 +28,7 @@ class AsyncPhotozClient:
 
     Parameters
     ----------
-    base_url, timeout, in_flight, retries
+    base_url, api_key, timeout, in_flight, retries
         As of `PhotozClient`.
     http : httpx.AsyncClient, optional
         To be used in place of one of its own, with its headers, proxies or certificates. It stays open.
@@ -42,14 +43,16 @@ class AsyncPhotozClient:
         self,
         base_url: str,
         *,
+        api_key: str | None = None,
         timeout: float | None = 30.0,
         in_flight: int = IN_FLIGHT,
         retries: Retries = DEFAULT_RETRIES,
         http: httpx.AsyncClient | None = None,
     ) -> None:
+        auth = auth_of(api_key, http)
         self._owns_http = http is None
         self._http = http or httpx.AsyncClient(**_core.http_options())
-        self._service = Service(base_url, timeout, retries, in_flight, AsyncIo(self._http))
+        self._service = Service(base_url, auth, timeout, retries, in_flight, AsyncIo(self._http))
 
     async def __aenter__(self) -> Self:
         return self
@@ -60,7 +63,7 @@ class AsyncPhotozClient:
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"AsyncPhotozClient({self._service.base_url!r})"
+        return f"AsyncPhotozClient({self._service.shown_url!r})"
 
     async def aclose(self) -> None:
         """Close the connections, unless they belong to an `http` that was given."""

@@ -14,6 +14,7 @@ from photoz.grid import IntArray
 from photoz_client import _core
 from photoz_client._galaxies import Galaxies
 from photoz_client._io import BlockingIo, finish
+from photoz_client._keys import auth_of
 from photoz_client._prediction import Prediction
 from photoz_client._progress import Progress, shown
 from photoz_client._retries import DEFAULT_RETRIES, Retries
@@ -31,6 +32,8 @@ class PhotozClient:
     ----------
     base_url : str
         Such as "http://127.0.0.1:3000".
+    api_key : str, optional
+        What a service with keys wants to see; without it the environment variable PHOTOZ_API_KEY, where that is set.
     timeout : float or None
         Seconds that connecting, sending and answering may each take; None waits for ever.
     in_flight : int
@@ -38,7 +41,8 @@ class PhotozClient:
     retries : Retries
         When a request is sent again; `Retries(attempts=1)` is never.
     http : httpx.Client, optional
-        To be used in place of one of its own, with its headers, proxies or certificates. It stays open.
+        To be used in place of one of its own, with its headers, proxies or certificates. It stays open. Its own
+        `Authorization`, if it has one, goes before PHOTOZ_API_KEY, and an `api_key` before both.
 
     Raises
     ------
@@ -50,14 +54,16 @@ class PhotozClient:
         self,
         base_url: str,
         *,
+        api_key: str | None = None,
         timeout: float | None = 30.0,
         in_flight: int = IN_FLIGHT,
         retries: Retries = DEFAULT_RETRIES,
         http: httpx.Client | None = None,
     ) -> None:
+        auth = auth_of(api_key, http)
         self._owns_http = http is None
         self._http = http or httpx.Client(**_core.http_options())
-        self._service = Service(base_url, timeout, retries, in_flight, BlockingIo(self._http))
+        self._service = Service(base_url, auth, timeout, retries, in_flight, BlockingIo(self._http))
 
     def __enter__(self) -> Self:
         return self
@@ -68,7 +74,7 @@ class PhotozClient:
         self.close()
 
     def __repr__(self) -> str:
-        return f"PhotozClient({self._service.base_url!r})"
+        return f"PhotozClient({self._service.shown_url!r})"
 
     def close(self) -> None:
         """Close the connections, unless they belong to an `http` that was given."""

@@ -9,7 +9,8 @@
         ├── TimedOut                no answer in time, also 504
         ├── RequestRefused          the service says no, and why; .status
         │   ├── BadInput            400, 422; an InvalidInput too, as if the core had raised it here
-        │   ├── NotAuthorised       401, 403
+        │   ├── NotAuthorised       401, 403: no key, or not a good one
+        │   ├── TooSlowForService   408: the upload took too long
         │   └── TooLargeForService  413
         ├── TryAgainLater           the same call may well succeed; .retry_after
         │   ├── ServiceBusy         429
@@ -80,6 +81,10 @@ class BadInput(RequestRefused, InvalidInput):
 
 class NotAuthorised(RequestRefused):
     """The service, or a proxy before it, wants a key that was not given or is not valid."""
+
+
+class TooSlowForService(RequestRefused):
+    """The request took longer to arrive than the service, or a proxy before it, waits; fewer at once have more room."""
 
 
 class TooLargeForService(RequestRefused):
@@ -207,7 +212,7 @@ def httpx_errors_translated(base_url: str, timeout: float | None) -> Iterator[No
 
     Raises
     ------
-    TimedOut, ConnectionFailed
+    TimedOut, ConnectionFailed, UnexpectedResponse
         In place of what httpx raised, which is its cause.
     """
     try:
@@ -217,6 +222,11 @@ def httpx_errors_translated(base_url: str, timeout: float | None) -> Iterator[No
     except httpx.TimeoutException as error:
         message = f"the service at {base_url} gave no answer within {timeout:g} s, the client's timeout"
         raise TimedOut(message) from error
+    except httpx.LocalProtocolError:  # it quotes the header that it cannot send, which may be a key: no word of it
+        message = f"the request to {base_url} cannot be put into HTTP; are the headers of the given client good ones?"
+        raise ConnectionFailed(message) from None
+    except httpx.TooManyRedirects as error:
+        raise UnexpectedResponse(f"{base_url} leads round in a circle: is the URL right?") from error
     except httpx.ConnectError as error:
         raise ConnectionFailed(f"no photoz service answers at {base_url}: {_reason(error)}; is it running?") from error
     except httpx.HTTPError as error:

@@ -176,3 +176,8 @@ def checked_url(base_url: str) -> str:
     if url.scheme not in ("http", "https") or not url.host:
         raise InvalidUrl(f"expected a URL such as http://127.0.0.1:3000, got {base_url!r}")
     return base_url.rstrip("/")
+
+
+def shown_url(url: str | httpx.URL) -> str:
+    """Return a URL for people to read: without a name and password, and without a query."""
+    return str(httpx.URL(url).copy_with(userinfo=b"", query=None))

@@ -23,10 +23,12 @@ from photoz_client._errors import (
     ServiceUnavailable,
     TimedOut,
     TooLargeForService,
+    TooSlowForService,
     UnexpectedResponse,
 )
+from photoz_client._keys import ENVIRONMENT_VARIABLE
 from photoz_client._prediction import Prediction
-from photoz_client._requests import ANY_TYPE, ESTIMATES, Call
+from photoz_client._requests import ANY_TYPE, ESTIMATES, Call, shown_url
 
 
 def check(response: httpx.Response, call: Call) -> httpx.Response:
@@ -145,8 +147,12 @@ def _error(response: httpx.Response, call: Call) -> PhotozClientError:
     said = sentence or f"{status} {response.reason_phrase}"
     where = _source(response)
     match status:
-        case 401 | 403:
+        case 401:
+            return NotAuthorised(status, f"{said} ({_key_sent(response)})")
+        case 403:
             return NotAuthorised(status, said)
+        case 408:
+            return TooSlowForService(status, said)
         case 413:
             return TooLargeForService(status, said)
         case 429:
@@ -157,12 +163,21 @@ def _error(response: httpx.Response, call: Call) -> PhotozClientError:
             return TimedOut(f"the service at {where} gave up: {said}")
         case _ if status >= 500:
             return ServiceFailed(f"the service at {where} failed: {said}")
+        case 431:
+            return RequestRefused(status, said)
         case _ if sentence is None:
             return UnexpectedResponse(f"{where} answered {said}, not as a photoz service does: is the URL right?")
         case 400 | 422:
             return BadInput(status, _counted_from(call.first_row, sentence))
         case _:
             return RequestRefused(status, sentence)
+
+
+def _key_sent(response: httpx.Response) -> str:
+    """Say whether a key was missing or wrong, and never which."""
+    if "Authorization" in response.request.headers:
+        return f"the key that was sent does not open {_source(response)}"
+    return f"no key was sent: give one by {ENVIRONMENT_VARIABLE}, api_key or --api-key-file"
 
 
 def _sentence(response: httpx.Response) -> str | None:
@@ -202,7 +217,7 @@ def _media_type(response: httpx.Response) -> str:
 
 
 def _source(response: httpx.Response) -> str:
-    return str(response.url.copy_with(query=None))
+    return shown_url(response.url)
 
 
 def _off_contract(response: httpx.Response, error: ValidationError) -> UnexpectedResponse:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from photoz.errors import InvalidInput
 from photoz_client._errors import ConnectionFailed, PhotozClientError, TimedOut, TryAgainLater
 
-# Who has never answered most likely does not run: that should not take a minute to be told.
-ATTEMPTS_AT_A_STRANGER = 3
+# Who has never answered most likely does not run: that should not take a minute to be told. It is still as long as a
+# service needs to replace a worker that was killed.
+PATIENCE_WITH_A_STRANGER = 4.0
 
 # A service that is too slow still works on the request whose answer nobody waits for any more.
 ATTEMPTS_AFTER_TIMEOUT = 2
@@ -23,15 +24,14 @@ class Retries:
     Parameters
     ----------
     attempts : int
-        How often one request is sent at most; 1 means once. A service that has not answered anything yet is tried
-        3 times, and a request that timed out is sent 2 times.
+        How often one request is sent at most; 1 means once. A request that timed out is sent 2 times.
     base_delay : float
         Longest first pause in seconds; the next ones are twice as long each.
     longest_delay : float
         Where that ends.
     patience : float
         Seconds that the pauses of one request may take together. A service that asks for a longer one, by
-        Retry-After, is not waited for.
+        Retry-After, is not waited for. One that has not answered anything yet and cannot be reached gets 4 s.
 
     Raises
     ------
@@ -69,19 +69,24 @@ class Retries:
         float or None
             At least what the service asked for by Retry-After; None if there shall be no next attempt.
         """
-        if attempt >= self._attempts(error, stranger):
+        if attempt >= self._attempts(error):
             return None
         longest = min(self.longest_delay, self.base_delay * 2.0 ** min(attempt - 1, 60))
         asked_for = error.retry_after if isinstance(error, TryAgainLater) else None
         pause = (asked_for or 0.0) + random.uniform(0.0, longest)
+        if stranger and isinstance(error, ConnectionFailed):
+            return self._pause_at_a_stranger(pause, waited)
         return pause if waited + pause <= self.patience else None
 
-    def _attempts(self, error: PhotozClientError, stranger: bool) -> int:
+    def _pause_at_a_stranger(self, pause: float, waited: float) -> float | None:
+        """Cut the last pause short, so that all of the time is used and the last attempt comes at its end."""
+        left = min(self.patience, PATIENCE_WITH_A_STRANGER) - waited
+        return min(pause, left) if left > 0 else None
+
+    def _attempts(self, error: PhotozClientError) -> int:
         match error:
             case TimedOut():
                 return min(self.attempts, ATTEMPTS_AFTER_TIMEOUT)
-            case ConnectionFailed() if stranger:
-                return min(self.attempts, ATTEMPTS_AT_A_STRANGER)
             case ConnectionFailed() | TryAgainLater():
                 return self.attempts
             case _:

@@ -11,6 +11,7 @@ from photoz.errors import InvalidInput
 from photoz_client import _requests, _responses
 from photoz_client._errors import PhotozClientError, RequestRefused, httpx_errors_translated
 from photoz_client._io import Io, Stop
+from photoz_client._keys import KeyAuth
 from photoz_client._requests import Call
 from photoz_client._retries import Retries
 
@@ -24,6 +25,8 @@ class Service:
     ----------
     base_url : str
         Such as "http://127.0.0.1:3000".
+    auth : KeyAuth or None
+        What signs the requests; None leaves it to the client that sends them.
     timeout : float or None
         Seconds that connecting, sending and answering may each take.
     retries : Retries
@@ -39,12 +42,16 @@ class Service:
         If an argument cannot be used.
     """
 
-    def __init__(self, base_url: str, timeout: float | None, retries: Retries, in_flight: int, io: Io) -> None:
+    def __init__(
+        self, base_url: str, auth: KeyAuth | None, timeout: float | None, retries: Retries, in_flight: int, io: Io
+    ) -> None:
         if in_flight < 1:
             raise InvalidInput(f"expected in_flight of 1 or more, got {in_flight}")
-        self.base_url = _requests.checked_url(base_url)
+        self._base_url = _requests.checked_url(base_url)
+        self.shown_url = _requests.shown_url(self._base_url)
         self.in_flight = in_flight
         self.io = io
+        self._auth = auth
         self._timeout = timeout
         self._retries = retries
         self._has_answered = False
@@ -164,13 +171,14 @@ class Service:
             In place of any other.
         """
         timeout = self._timeout if timeout is None else timeout
-        with httpx_errors_translated(self.base_url, timeout):
+        with httpx_errors_translated(self.shown_url, timeout):
             response = await self.io.send(
                 call.method,
-                self.base_url + call.path,
+                self._base_url + call.path,
                 params=call.params,
                 headers=call.headers,
                 content=call.content,
+                auth=self._auth or httpx.USE_CLIENT_DEFAULT,
                 # To wait for a connection that another request is done with is not to wait for the service.
                 timeout=httpx.Timeout(timeout, pool=None),
             )

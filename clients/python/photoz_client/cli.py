@@ -1,25 +1,24 @@
 """The command `photoz`: the SDK from a shell."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import click
-import numpy as np
 
 from photoz import __version__
-from photoz.datasets import Cutouts, open_cutouts
-from photoz.errors import InvalidDataset, PhotozError
+from photoz.datasets import Cutouts
+from photoz.errors import PhotozError
 from photoz.grid import IntArray
 from photoz_client import _output
 from photoz_client._client import IN_FLIGHT, PhotozClient
 from photoz_client._core import IMAGE_TYPES
 from photoz_client._errors import PredictionIncomplete
 from photoz_client._galaxies import Galaxies
+from photoz_client._keys import ENVIRONMENT_VARIABLE, read_key
 from photoz_client._prediction import Prediction
+from photoz_client._splits import opened
 
 DEFAULT_URL = "http://127.0.0.1:3000"
 
@@ -55,6 +54,14 @@ def photoz() -> None:
 
 url_option = click.option(
     "--url", envvar="PHOTOZ_URL", default=DEFAULT_URL, show_default=True, show_envvar=True, help="Where the service is."
+)
+# The key itself is no option: everyone on a machine can read the command lines of everyone else.
+key_option = click.option(
+    "--api-key-file",
+    "api_key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    callback=lambda context, parameter, path: None if path is None else read_key(path),
+    help=f"File that holds the service's API key, in place of the environment variable {ENVIRONMENT_VARIABLE}.",
 )
 cutouts_argument = click.argument("cutouts", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 ebv_option = click.option("--ebv", type=float, help="E(B-V) in mag for all cutouts, instead of the file's column.")
@@ -111,6 +118,7 @@ def _output_path(*suffixes: str) -> Any:
 @photoz.command()
 @cutouts_argument
 @url_option
+@key_option
 @ebv_option
 @split_option
 @in_flight_option
@@ -123,7 +131,14 @@ def _output_path(*suffixes: str) -> Any:
     help="Write all columns to this .csv, .json or .npz file instead of printing a table.",
 )
 def predict(
-    cutouts: Path, url: str, ebv: float | None, split: str | None, in_flight: int, pdf: bool, output: Path | None
+    cutouts: Path,
+    url: str,
+    api_key: str | None,
+    ebv: float | None,
+    split: str | None,
+    in_flight: int,
+    pdf: bool,
+    output: Path | None,
 ) -> None:
     """Estimate the redshifts of CUTOUTS, a .npy, .npz or .h5 file.
 
@@ -132,7 +147,10 @@ def predict(
     """
     if pdf and output is None:
         raise click.UsageError("--pdf needs --output: PDFs are not printed")
-    with _opened(cutouts, split) as galaxies, PhotozClient(url, timeout=TIMEOUT, in_flight=in_flight) as client:
+    with (
+        opened(cutouts, split) as galaxies,
+        PhotozClient(url, api_key=api_key, timeout=TIMEOUT, in_flight=in_flight) as client,
+    ):
         options = _predict_options(galaxies, ebv, pdf)
         if output is not None and output.suffix.lower() == ".csv":
             _write_csv(client.predict_parts(galaxies.images, **options), output)
@@ -149,6 +167,7 @@ def predict(
 @photoz.command()
 @cutouts_argument
 @url_option
+@key_option
 @ebv_option
 @split_option
 @in_flight_option
@@ -168,6 +187,7 @@ def predict(
 def evaluate(
     cutouts: Path,
     url: str,
+    api_key: str | None,
     ebv: float | None,
     split: str | None,
     in_flight: int,
@@ -181,7 +201,10 @@ def evaluate(
     """
     if plot is not None and plot_file is None:
         raise click.UsageError("--plot needs --plot-file")
-    with _opened(cutouts, split) as galaxies, PhotozClient(url, timeout=TIMEOUT, in_flight=in_flight) as client:
+    with (
+        opened(cutouts, split) as galaxies,
+        PhotozClient(url, api_key=api_key, timeout=TIMEOUT, in_flight=in_flight) as client,
+    ):
         z_spec, object_id = galaxies.column("z_spec"), galaxies.columns.get("object_id")
         # The cutouts travel once; everything below is made from their PDFs.
         pdfs = client.predict(galaxies.images, **_predict_options(galaxies, ebv, pdf=True)).pdf
@@ -198,48 +221,20 @@ def evaluate(
 
 @photoz.command()
 @url_option
+@key_option
 @click.option("--json", "as_json", is_flag=True, help="Print the whole card as JSON.")
-def model(url: str, as_json: bool) -> None:
+def model(url: str, api_key: str | None, as_json: bool) -> None:
     """Say what the service's model takes, gives and is worth."""
-    with PhotozClient(url, timeout=TIMEOUT) as client:
+    with PhotozClient(url, api_key=api_key, timeout=TIMEOUT) as client:
         card = client.model()
     click.echo(card.model_dump_json(indent=2) if as_json else _output.card_text(card))
 
 
 @photoz.command()
 @url_option
+@key_option
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait at most.")
-def wait(url: str, timeout: float) -> None:
+def wait(url: str, api_key: str | None, timeout: float) -> None:
     """Wait until the service is ready to predict."""
-    with PhotozClient(url, timeout=TIMEOUT) as client:
+    with PhotozClient(url, api_key=api_key, timeout=TIMEOUT) as client:
         client.wait_until_ready(timeout)
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Chosen rows of images that stay on disk; answers slices."""
-
-    cutouts: Cutouts
-    rows: IntArray
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self.rows), *self.cutouts.images.shape[1:])
-
-    def __getitem__(self, key: slice) -> Any:
-        return self.cutouts.read_images(self.rows[key])
-
-
-@contextmanager
-def _opened(path: Path, split: str | None) -> Iterator[Cutouts]:
-    with open_cutouts(path) as cutouts:
-        yield cutouts if split is None else _of_split(cutouts, split)
-
-
-def _of_split(cutouts: Cutouts, split: str) -> Cutouts:
-    rows = cutouts.rows(split)
-    if not len(rows):
-        there = ", ".join(np.unique(cutouts.column("split").astype(str)).tolist())
-        raise InvalidDataset(f"no cutout belongs to the split {split!r}; there are {there}")
-    columns = {name: values[rows] if values.ndim else values for name, values in cutouts.columns.items()}
-    return replace(cutouts, images=_Rows(cutouts, rows), columns=columns)
