@@ -3,9 +3,10 @@
 import hashlib
 import json
 from datetime import datetime
+from itertools import pairwise
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from photoz.calibration import Calibration
 from photoz.grid import RedshiftGrid
@@ -16,7 +17,7 @@ SCHEMA_VERSION: Literal[1] = 1
 
 # Fields of the card and its engines that came after the first bundles: where they are None they do not count in the
 # digest.
-_LATER_FIELDS = ("calibration", "novelty", "gflop")
+_LATER_FIELDS = ("calibration", "novelty", "reference", "gflop")
 _LATER_ENGINE_FIELDS = ("precision", "check")
 
 
@@ -153,6 +154,46 @@ class NoveltyRecord(_Part):
     n_features: int
 
 
+class Histogram(_Part):
+    """How a quantity is distributed over some galaxies.
+
+    Attributes
+    ----------
+    edges : tuple of float
+        Upper edges of the bins, increasing; the last bin, up to infinity, is not named.
+    fractions : tuple of float
+        Part of the galaxies at or below each edge.
+    """
+
+    edges: tuple[float, ...]
+    fractions: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Histogram":
+        increasing = all(low < high for low, high in pairwise(self.edges))
+        if not self.edges or not increasing or len(self.edges) != len(self.fractions):
+            raise ValueError(f"expected increasing edges, a fraction for each, got {self.edges}, {self.fractions}")
+        return self
+
+
+class ReferenceRecord(_Part):
+    """What the model answers for galaxies that it was not trained on, recalibrated as it is served (`photoz.drift`).
+
+    Attributes
+    ----------
+    data : str
+        Which galaxies, and whether their images are real.
+    n_galaxies : int
+        How many they are.
+    histograms : dict
+        Of "z_mean", "z_width68" (z_hi68 - z_lo68) and, where the model has one, "ood_score".
+    """
+
+    data: str
+    n_galaxies: int
+    histograms: dict[Literal["z_mean", "z_width68", "ood_score"], Histogram]
+
+
 class Card(_Part):
     """Everything that is to be known of a model without opening it."""
 
@@ -168,6 +209,7 @@ class Card(_Part):
     test: TestRecord | None = None
     calibration: CalibrationRecord | None = None
     novelty: NoveltyRecord | None = None
+    reference: ReferenceRecord | None = None
     gflop: float | None = None  # of one image's way through the network; a multiplication and an addition are two
     engines: tuple[EngineRecord, ...] = ()  # the best first
     licence: str = "Apache-2.0"

@@ -239,7 +239,7 @@ def as_ebv_batch(ebv: npt.ArrayLike | None, n: int, assumed: float) -> EbvBatch:
 def signal_to_noise(images: npt.NDArray[np.float32], noise: FloatArray | None = None) -> FloatArray:
     """Signal-to-noise ratio of the central light, per band.
 
-    The signal is the sum over the central box of a quarter of the side.
+    The signal is the sum over the central box.
 
     Parameters
     ----------
@@ -253,15 +253,20 @@ def signal_to_noise(images: npt.NDArray[np.float32], noise: FloatArray | None = 
     (n, n_bands) float
         Ratio per band; 0 where the border has no noise to measure.
     """
+    core = central_box(images)
+    with np.errstate(over="ignore", invalid="ignore"):  # pixels near the largest float32 are nobody's galaxy
+        signal = np.matmul(np.ones(core.shape[1], np.float32), core).astype(np.float64)
+    per_pixel = border_noise(images) if noise is None else noise
+    of_box = per_pixel * np.sqrt(core.shape[1])
+    return np.asarray(np.divide(signal, of_box, out=np.zeros_like(signal), where=of_box > 0))
+
+
+def central_box(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the pixels of the central box, a quarter of the side wide: (n, size, size, n_bands) to (n, m, n_bands)."""
     size = images.shape[1]
     half = max(size // 8, 1)
     box = slice(size // 2 - half, size // 2 + half)
-    core = images[:, box, box].reshape(len(images), -1, images.shape[-1])
-    with np.errstate(over="ignore"):  # pixel values near the largest float32 are nobody's galaxy
-        signal = np.matmul(np.ones(core.shape[1], np.float32), core).astype(np.float64)
-    per_pixel = border_noise(images) if noise is None else noise
-    of_box = per_pixel * (2 * half)  # sqrt of the number of pixels in the box
-    return np.asarray(np.divide(signal, of_box, out=np.zeros_like(signal), where=of_box > 0))
+    return images[:, box, box].reshape(len(images), -1, images.shape[-1])
 
 
 def border_noise(images: npt.NDArray[np.float32]) -> FloatArray:
@@ -279,8 +284,9 @@ def border_noise(images: npt.NDArray[np.float32]) -> FloatArray:
     """
     border = np.concatenate([images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]], axis=1)
     by_band = np.ascontiguousarray(border.transpose(0, 2, 1))
-    deviation = np.abs(by_band - _median(by_band)[:, :, np.newaxis])
-    return np.asarray(1.4826 * _median(deviation))
+    with np.errstate(over="ignore"):  # as above
+        deviation = np.abs(by_band - _median(by_band)[:, :, np.newaxis])
+        return np.asarray(1.4826 * _median(deviation))
 
 
 def _median(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

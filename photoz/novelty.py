@@ -7,7 +7,8 @@ Lee et al. 2018 (NeurIPS 31, 7167):
   whatever else would change the answer;
 * **noise**: the logarithm of each band's noise on the border. Other units, other exposures, bands in the wrong order;
 * **concentration**: how much of the light around the centre falls into its core. Stars: a network that sums fluxes does
-  not see them, since only the colours of a star matter to it.
+  not see them, since only the colours of a star matter to it. Cores that are clipped to a plateau, as by saturation,
+  count as more concentrated than any star: what they lack moves the colours by little enough to be believed.
 
 A part's distance is divided by the one that a few in a thousand training galaxies exceed; the score is the largest. So
 about 1 is as far out as the training galaxies go; the exact threshold is in the card.
@@ -23,13 +24,18 @@ import numpy.typing as npt
 
 from photoz.datasets import read_arrays
 from photoz.errors import InvalidBundle, PhotozError
-from photoz.grid import FloatArray
-from photoz.images import border_noise
+from photoz.grid import FloatArray, IntArray
+from photoz.images import border_noise, central_box
 
 FEATURES = "features"
 
 # Gaussian apertures of the concentration, sigma in units of the side: 2 and 6 pixels of 64.
 CORE, WHOLE = 1 / 32, 3 / 32
+
+# Pixels within a thousandth of the brightest one in the centre of a band: noise keeps them apart, and none of 8,192
+# rendered training cutouts had more of them than this. A core clipped at 0.7 of its peak has.
+MOST_LEVEL = 4
+LEVEL = 1e-3
 
 # Distances in units of the scatter beyond about this count by their logarithm: the tails of real features are heavy.
 TAIL = 3.0
@@ -107,14 +113,29 @@ def views(
 
 
 def _concentration(images: npt.NDArray[np.float32], noise: FloatArray) -> FloatArray:
-    """Ratio of the light in the core to the whole, over all bands in units of their noise; (n, 1)."""
+    """Ratio of the light in the core to the whole, over all bands in units of their noise; (n, 1).
+
+    Of a core that is clipped to a plateau it is the number of its pixels instead.
+    """
     size = images.shape[1]
     pixels = images.reshape(len(images), size * size, -1)
     weights = np.stack([_aperture(size, sigma * size) for sigma in (CORE, WHOLE)]).astype(np.float32)
-    sums = np.matmul(weights, pixels).astype(np.float64)  # (n, 2, n_bands)
     significance = np.divide(1.0, noise, out=np.zeros_like(noise), where=noise > _TINY)
-    core, whole = np.maximum(np.einsum("nab,nb->an", sums, significance), _TINY)
-    return np.asarray(core / np.maximum(whole, core))[:, np.newaxis]
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite then is as far out as can be
+        sums = np.matmul(weights, pixels).astype(np.float64)  # (n, 2, n_bands)
+        core, whole = np.maximum(np.einsum("nab,nb->an", sums, significance), _TINY)
+        ratio = core / np.maximum(whole, core)
+    level = _plateau(images)
+    return np.where(level > MOST_LEVEL, level, ratio)[:, np.newaxis]
+
+
+def _plateau(images: npt.NDArray[np.float32]) -> IntArray:
+    """Pixels in the centre that are as bright as the brightest, in the band with most of them; (n,)."""
+    # Along the last axis numpy is five times as fast.
+    by_band = np.ascontiguousarray(central_box(images).transpose(0, 2, 1))
+    brightest = by_band.max(axis=-1)
+    level = np.count_nonzero(by_band >= np.float32(1.0 - LEVEL) * brightest[:, :, np.newaxis], axis=-1)
+    return np.asarray(np.where(brightest > 0.0, level, 0).max(axis=1))
 
 
 def _aperture(size: int, sigma: float) -> FloatArray:

@@ -53,6 +53,8 @@ class Evaluation:
         Mean CRPS of the Gaussians with the PDFs' means and standard deviations: what the PDFs add beyond those.
     flags : (n,) int
         What each galaxy's input and PDF raised: bit masks of `estimates.Flag`.
+    ood_scores : (n,) float, or None
+        How unlike the training images each is, if that was asked for.
     """
 
     pdfs: FloatArray
@@ -60,6 +62,7 @@ class Evaluation:
     scores: dict[str, dict[str, Score]]
     crps_gaussian: float
     flags: IntArray
+    ood_scores: FloatArray | None = None
 
 
 def evaluate(
@@ -114,10 +117,10 @@ def evaluate(
         scores[NOT_RECALIBRATED] = summarise(galaxy_scores(raw, z_spec, grid))
     scores |= baseline_scores(cutouts, spec, grid, ebv)
     gaussian = properscoring.crps_gaussian(z_spec, pdf.mean(pdfs, grid), pdf.std(pdfs, grid))
-    ood_score = novelty and novelties.score(novelty, predict_views(model, cutouts, rows, spec, ebv_assumed))
+    ood_scores = novelty and novelties.score(novelty, predict_views(model, cutouts, rows, spec, ebv_assumed))
     raised = input_flags(cutouts, rows, spec)
-    flags = from_pdfs(pdfs, grid, input_flags=raised, ood_score=ood_score, ood_threshold=ood_threshold).flags
-    return Evaluation(pdfs, rows, scores, float(gaussian.mean()), flags)
+    flags = from_pdfs(pdfs, grid, input_flags=raised, ood_score=ood_scores, ood_threshold=ood_threshold).flags
+    return Evaluation(pdfs, rows, scores, float(gaussian.mean()), flags, ood_scores)
 
 
 def input_flags(cutouts: Cutouts, rows: IntArray, spec: ImageSpec) -> IntArray:

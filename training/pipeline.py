@@ -24,6 +24,7 @@ from training.export_check import Model
 from training.fit import Fitted
 from training.held_out import fit_and_hold_out
 from training.novelty import choose_threshold
+from training.reference import reference_record
 from training.rows import with_split
 from training.settings import Settings
 
@@ -94,6 +95,7 @@ def train_bundle(
                 test=_test_record(data, cutouts, evaluation),
                 calibration=calibration,
                 novelty=record,
+                reference=reference_record(evaluation.pdfs, evaluation.ood_scores, grid, _source(data, cutouts)),
                 gflop=forward_gflop(model),
                 engines=export_engines(model, cutouts, whole, Path(scratch), only_f32=only_f32),
                 caveats=provenance.caveats(_source(data, cutouts)),

@@ -8,7 +8,16 @@ import pytest
 from photoz import card as records  # its TestRecord by itself would look like a test
 from photoz.bundle import ModelBundle
 from photoz.calibration import Calibration
-from photoz.card import Architecture, CalibrationRecord, Card, Inputs, NoveltyRecord, TrainingRecord
+from photoz.card import (
+    Architecture,
+    CalibrationRecord,
+    Card,
+    Histogram,
+    Inputs,
+    NoveltyRecord,
+    ReferenceRecord,
+    TrainingRecord,
+)
 from photoz.errors import InvalidBundle
 from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
@@ -112,6 +121,9 @@ def later_fields():
             parameters=Calibration(1.1, 0.9), n_galaxies=2, scores={"before": {"bias": Score(1e-4, 2e-4)}}
         ),
         "novelty": NoveltyRecord(threshold=1.02, false_alarms=0.01, n_features=3),
+        "reference": ReferenceRecord(
+            data="made up", n_galaxies=2, histograms={"z_mean": Histogram(edges=(0.1, 0.3), fractions=(0.5, 1.0))}
+        ),
     }
 
 
@@ -130,6 +142,7 @@ def test_a_bundle_from_before_calibration_still_loads(written):
     loaded = ModelBundle.load(written.path)
     assert loaded.calibration is None
     assert loaded.card.novelty is None
+    assert loaded.card.reference is None
 
 
 def test_a_card_that_speaks_of_novelty_needs_its_arrays(source, tmp_path):

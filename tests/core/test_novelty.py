@@ -39,6 +39,38 @@ def test_concentration_knows_neither_brightness_nor_a_dead_band():
     np.testing.assert_allclose(found, expected, atol=0.05)
 
 
+def clipped(images, share, bands=slice(None)):
+    peak = images[:, 24:40, 24:40, bands].max(axis=(1, 2), keepdims=True)
+    spoilt = images.copy()
+    spoilt[..., bands] = np.minimum(images[..., bands], share * peak)
+    return spoilt
+
+
+@pytest.mark.parametrize("bands", [slice(None), 0, 2])
+def test_a_core_clipped_to_a_plateau_is_more_concentrated_than_any_star(bands):
+    spoilt = clipped(stamps(2.0), 0.5, [bands] if isinstance(bands, int) else bands)
+    assert (novelty.views(stamps(0.1), None)["concentration"] <= 1.0).all()
+    assert (novelty.views(spoilt, None)["concentration"] > novelty.MOST_LEVEL).all()
+    assert (novelty.views(1000 * spoilt + np.float32(0.01), None)["concentration"] > novelty.MOST_LEVEL).all()
+
+
+def test_pixels_that_half_precision_cannot_tell_apart_are_no_plateau():
+    images = stamps(4.0, n=200).astype(np.float16).astype(np.float32)
+    assert (novelty.views(images, None)["concentration"] < 1.0).all()
+
+
+def test_a_band_without_light_is_no_plateau():
+    images = stamps(2.0)
+    images[..., 1] = 0.0
+    assert (novelty.views(images, None)["concentration"] < 1.0).all()
+
+
+@pytest.mark.parametrize("factor", [1e36, 1e37, 1e38])
+def test_pixels_beyond_all_measure_are_looked_at_without_a_warning(factor):
+    seen = novelty.views(stamps(2.0) * np.float32(factor), None)
+    assert novelty.score({name: plain_part(values.shape[1]) for name, values in seen.items()}, seen).min() > 3.0
+
+
 def test_features_are_a_part_where_there_are_any():
     assert list(novelty.views(stamps(2.0), None)) == ["noise", "concentration"]
     assert novelty.views(stamps(2.0), np.ones((20, 7), np.float32))[FEATURES].shape == (20, 7)

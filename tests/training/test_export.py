@@ -10,7 +10,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from photoz import pdf
+from photoz import drift, pdf
 from photoz.bundle import ModelBundle
 from photoz.datasets import TEST, TRAIN, VALIDATION, Cutouts, open_cutouts
 from photoz.errors import InvalidBundle
@@ -68,6 +68,8 @@ def served(bundle: ModelBundle, precision: str, path: str, cutouts: Cutouts) -> 
 @pytest.mark.slow
 def test_training_writes_engines_that_answer_as_keras_does(exported: Path, small_file: Path) -> None:
     bundle = ModelBundle.load(exported)
+    assert bundle.card.reference.n_galaxies == bundle.card.test.n_galaxies
+    assert {name: found.edges for name, found in bundle.card.reference.histograms.items()} == drift.edges(GRID_40)
     engines = {engine.name: engine for engine in bundle.card.engines}
     assert set(engines) <= {"openvino-int8", "openvino-bf16", "openvino-f32"}
     assert engines["openvino-f32"].max_z_mean_difference < 1e-4
