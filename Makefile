@@ -4,6 +4,8 @@
 #   make test     all tests            make lint    style and types
 #   make train    the sample, the model that ships and its report, from nothing
 #   make docs     what the documents say of the shipped model, from its card
+#   make audit    the locked requirements against the known vulnerabilities
+#   make sbom     what the service consists of: dist/sbom.cdx.json
 #   make bench    measurements         make bench-peers    the service beside other servers of the same model
 #   make lock     the hash-locked requirements, from pyproject.toml
 
@@ -18,10 +20,10 @@ export PYTHONPATH := .:clients/python
 # BentoML reports its use unless this says exactly "true".
 export BENTOML_DO_NOT_TRACK := true
 
-.PHONY: help serve test lint fix train docs bench bench-peers lock clean
+.PHONY: help serve test lint fix train docs audit sbom bench bench-peers lock clean
 
 help:
-	@sed -n '3,8s/^# *//p' Makefile
+	@sed -n '3,10s/^# *//p' Makefile
 
 $(STAMPS):
 	$(PYTHON) -m venv $(VENV)
@@ -65,6 +67,28 @@ bench: $(STAMPS)/all
 bench-peers: $(STAMPS)/all
 	$(BIN)/python -m benchmarks.peers.install
 	$(BIN)/python -m benchmarks.peers
+
+# Tools that look at the others from outside: in a place of their own, lest what they need decides what we get.
+AUDIT := $(VENV)/audit/bin
+$(STAMPS)/audit: requirements/audit.txt | $(STAMPS)
+	$(PYTHON) -m venv --clear $(VENV)/audit
+	$(AUDIT)/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/audit.txt
+	touch $@
+
+# What serves and nothing else: beside it, .venv may hold what tests and training need.
+$(STAMPS)/served: requirements/service.txt $(STAMPS)/audit
+	$(PYTHON) -m venv --clear --without-pip $(VENV)/served
+	$(AUDIT)/python -m pip --python $(VENV)/served/bin/python --disable-pip-version-check --quiet install \
+		--no-compile --require-hashes -r requirements/service.txt
+	touch $@
+
+audit: $(STAMPS)/audit
+	$(AUDIT)/python requirements/audit.py requirements/service.txt requirements/all.txt requirements/audit.txt
+
+sbom: $(STAMPS)/served
+	mkdir -p dist
+	env -u PYTHONPATH $(AUDIT)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		--output-file dist/sbom.cdx.json $(VENV)/served/bin/python
 
 lock: $(STAMPS)/lock
 	$(BIN)/python requirements/lock.py

@@ -4,13 +4,16 @@ import subprocess
 import sys
 
 SETS = {
-    "service": ["--extra=service"],
-    "all": ["--extra=service", "--extra=training", "--group=test", "--group=lint"],
+    "all": ["pyproject.toml", "--extra=service", "--extra=training", "--group=test", "--group=lint"],
+    # What is served is what was tested.
+    "service": ["pyproject.toml", "--extra=service", "--constraint=requirements/all.txt"],
+    # Tools that look at the others from outside: not what this project itself needs.
+    "audit": ["--group=audit"],
 }
 
 for name, wanted in SETS.items():
     command = [
-        "uv", "pip", "compile", "pyproject.toml", *wanted, "--universal", "--generate-hashes", "--python-version=3.11",
+        "uv", "pip", "compile", *wanted, "--universal", "--generate-hashes", "--python-version=3.11",
         "--no-emit-index-url", "--no-emit-find-links", "--custom-compile-command=make lock", "--quiet",
         f"--output-file=requirements/{name}.txt", *sys.argv[1:],
     ]  # fmt: skip

@@ -1,0 +1,44 @@
+"""The audit of the requirements does not take silence for a good answer."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+FILE = Path(__file__).parents[2] / "requirements" / "audit.py"
+
+
+@pytest.fixture(scope="module")
+def audit():
+    spec = importlib.util.spec_from_file_location("audit", FILE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+FINE = {"name": "click", "version": "8.5.1", "vulns": []}
+UNKNOWN = {"name": "jinja2", "skip_reason": "Dependency not found on PyPI and could not be audited: jinja2 (2.11.2)"}
+KNOWN = {"id": "PYSEC-2021-66", "aliases": ["CVE-2020-28493"], "fix_versions": ["2.11.3"], "description": "slow"}
+VULNERABLE = {"name": "jinja2", "version": "2.11.2", "vulns": [KNOWN]}
+
+
+@pytest.mark.parametrize(
+    ("packages", "status", "said"),
+    [
+        ([FINE], 0, ["1 of 1 packages asked about, 0 findings"]),
+        ([FINE, UNKNOWN], 2, ["1 of 2 packages asked about, 0 findings", "NOTHING is known about the other 1"]),
+        ([VULNERABLE, FINE], 1, ["jinja2 2.11.2: PYSEC-2021-66, CVE-2020-28493; fixed in 2.11.3", "1 findings"]),
+        ([VULNERABLE, UNKNOWN], 1, ["fixed in 2.11.3", "1 of 2 packages asked about, 1 findings"]),
+        ([], 2, ["0 of 0 packages asked about"]),
+    ],
+)
+def test_only_what_was_asked_about_counts_as_good(audit, packages, status, said):
+    lines, found = audit.told(packages)
+    assert found == status
+    assert all(any(part in line for line in lines) for part in said)
+
+
+def test_an_audit_that_says_nothing_is_not_a_good_one(audit, tmp_path, capsys):
+    """No such file, or no pip-audit beside this Python: either way there is no answer."""
+    assert audit.audit(str(tmp_path / "none.txt")) == 2
+    assert "NOTHING is known" in capsys.readouterr().out
