@@ -1,14 +1,23 @@
 """Where the work on one request is done: small bodies at once on the event loop, large ones in a thread beside it."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import TypeVar
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 
 # A cutout or two as binary. Their work takes less time than the way to a thread and back, about 0.1 ms.
 SMALL = 256 * 1024
 
+# How many large bodies are worked on at a time: what they become while they are decoded is in memory at once.
+THREADS = 4
+
 T = TypeVar("T")
+
+
+@cache
+def _limiter() -> CapacityLimiter:
+    return CapacityLimiter(THREADS)
 
 
 async def run(size: int, function: Callable[..., T], *arguments: object) -> T:
@@ -28,4 +37,9 @@ async def run(size: int, function: Callable[..., T], *arguments: object) -> T:
     object
         What it returns; what it raises passes through.
     """
-    return function(*arguments) if size <= SMALL else await to_thread.run_sync(function, *arguments)
+    return function(*arguments) if size <= SMALL else await in_thread(function, *arguments)
+
+
+async def in_thread(function: Callable[..., T], *arguments: object) -> T:
+    """Call a function in a thread; what it raises passes through."""
+    return await to_thread.run_sync(function, *arguments, limiter=_limiter())

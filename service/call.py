@@ -1,9 +1,11 @@
 """One request, as the endpoints see it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.requests import Request
+
+from service.edge.room import Reservation, reservation_of, unlimited
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,15 @@ class Call:
         The Accept header; "*/*" when none was given.
     query : mapping of str to str
         The query string.
+    reservation : Reservation
+        The memory that it has.
     """
 
     body: bytes
     media_type: str
     accept: str
     query: Mapping[str, str]
+    reservation: Reservation = field(default_factory=unlimited)
 
     @classmethod
     async def receive(cls, request: Request) -> "Call":
@@ -35,4 +40,5 @@ class Call:
             media_type=request.headers.get("content-type", "").partition(";")[0].strip().lower(),
             accept=request.headers.get("accept", "*/*"),
             query=dict(request.query_params),
+            reservation=reservation_of(request.scope),
         )

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -31,6 +31,18 @@ class TooSlow(PhotozError):
     """Work that was given up after the documented time."""
 
 
+class UploadTooSlow(PhotozError):
+    """A body that did not arrive in the documented time."""
+
+
+class Unauthorized(PhotozError):
+    """A request without a key where one is needed, or with a wrong one."""
+
+
+class Full(PhotozError):
+    """More at a time than the service takes: to be tried again."""
+
+
 # The first that fits.
 STATUS: tuple[tuple[type[PhotozError], HTTPStatus], ...] = (
     (NotAcceptable, HTTPStatus.NOT_ACCEPTABLE),
@@ -39,8 +51,18 @@ STATUS: tuple[tuple[type[PhotozError], HTTPStatus], ...] = (
     (TooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (InvalidInput, HTTPStatus.UNPROCESSABLE_ENTITY),
     (InvalidDataset, HTTPStatus.UNPROCESSABLE_ENTITY),
-    (TooSlow, HTTPStatus.SERVICE_UNAVAILABLE),
+    (TooSlow, HTTPStatus.GATEWAY_TIMEOUT),
+    (UploadTooSlow, HTTPStatus.REQUEST_TIMEOUT),
+    (Unauthorized, HTTPStatus.UNAUTHORIZED),
+    (Full, HTTPStatus.TOO_MANY_REQUESTS),
 )
+
+# What some statuses have to say beside the message (RFC 9110; RFC 6750 for the key).
+HEADERS: Mapping[HTTPStatus, Mapping[str, str]] = {
+    HTTPStatus.REQUEST_TIMEOUT: {"connection": "close"},
+    HTTPStatus.UNAUTHORIZED: {"www-authenticate": "Bearer"},
+    HTTPStatus.TOO_MANY_REQUESTS: {"retry-after": "1"},
+}
 
 Endpoint = Callable[..., Any]
 
@@ -84,7 +106,7 @@ def _labelled(response: Response, label: str) -> Response:
 def error_response(error: PhotozError) -> Response:
     """Answer an error with its message and status."""
     status = next(status for kind, status in STATUS if isinstance(error, kind))
-    return JSONResponse({"error": str(error)}, status)
+    return JSONResponse({"error": str(error)}, status, HEADERS.get(status))
 
 
 def readable(error: ValidationError) -> str:

@@ -95,6 +95,12 @@ class Lane:
         parts = await asyncio.gather(*map(travel, range(0, len(batch), self._rows)))
         return {name: np.concatenate([part[name] for part in parts]) for name in wanted}
 
+    @property
+    def waiting(self) -> int:
+        """How many cutouts wait for the engine."""
+        with self._entry:
+            return sum(len(part.batch) for part in self._queue)
+
     def _enter(self, batch: Batch, wanted: frozenset[str]) -> "asyncio.Future[Columns]":
         part = _Part(batch, wanted, asyncio.get_running_loop().create_future())
         with self._entry:

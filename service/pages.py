@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from photoz import contract
 from service import openapi
+from service.metrics import CONTENT_TYPE
 from service.v2 import routes as v2
 
 
@@ -18,6 +19,11 @@ async def _model(request: Request) -> Response:
     service = bentoml.get_current_service()
     headers = {contract.MODEL_HEADER: service.model_label}
     return Response(service.card.model_dump_json(), media_type=contract.JSON, headers=headers)
+
+
+async def _metrics(request: Request) -> Response:
+    service = bentoml.get_current_service()
+    return Response(service.metrics.exposition(), headers={"content-type": CONTENT_TYPE})
 
 
 async def _document(request: Request) -> Response:
@@ -35,5 +41,5 @@ def pages() -> Starlette:
 
     BentoML's page reports its visitors to Google, and its document knows one media type for each endpoint.
     """
-    routes = [Route("/", _index), Route("/model", _model), Route("/docs.json", _document)]
+    routes = [Route("/", _index), Route("/model", _model), Route("/metrics", _metrics), Route("/docs.json", _document)]
     return Starlette(routes=[*v2.routes(), *routes])

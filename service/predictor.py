@@ -109,7 +109,8 @@ def refuse_unmeasured(pdfs: FloatArray) -> None:
     missing = np.isnan(pdfs[:, 0])
     if missing.any():
         raise InvalidImages(
-            f"the network finds no PDF for cutout {int(np.argmax(missing))}: its pixel values are beyond all measure"
+            f"the network finds no PDF for cutout {int(np.argmax(missing))}: its pixel values are beyond all measure; "
+            "mask such pixels with NaN"
         )
 
 

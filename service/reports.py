@@ -19,8 +19,11 @@ from photoz import contract, datasets
 from photoz.estimates import Estimates
 from photoz.grid import RedshiftGrid
 from service.batch import Batch, Labelled
-from service.errors import TooSlow
+from service.errors import Full, TooSlow
 from service.settings import ONE_THREAD, ROOT
+
+# Evaluations that may be at work or wait for it: the last of them waits for minutes at worst.
+MOST_WAITING = 8
 
 
 class Reporter:
@@ -41,6 +44,7 @@ class Reporter:
         self._label = label
         self._timeout = timeout
         self._turn = asyncio.Lock()
+        self._waiting = 0
 
     async def evaluation(
         self, labelled: Labelled, table: Estimates, options: contract.EvaluateOptions, media_type: str
@@ -101,11 +105,16 @@ class Reporter:
     async def _make(self, task: str, arrays: Mapping[str, npt.ArrayLike], **details: Any) -> bytes:
         order = json.dumps({"task": task, "grid": self._grid, **details})
         content = datasets.npz_bytes({**arrays, "order": order})
-        async with self._turn:
-            try:
+        if self._waiting >= MOST_WAITING:
+            raise Full(f"{self._waiting} evaluations wait already; try again when they are done")
+        self._waiting += 1
+        try:
+            async with self._turn:
                 return await asyncio.wait_for(_run_child(content), self._timeout)
-            except TimeoutError as error:
-                raise TooSlow(f"gave up after {self._timeout:g} s: try fewer galaxies") from error
+        except TimeoutError as error:
+            raise TooSlow(f"gave up after {self._timeout:g} s: try fewer galaxies") from error
+        finally:
+            self._waiting -= 1
 
 
 def _magnitudes(labelled: Labelled) -> dict[str, npt.ArrayLike]:

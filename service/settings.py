@@ -1,6 +1,8 @@
 """What the operator can set, read from the environment when a worker starts."""
 
+import contextlib
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,63 @@ ENGINES = ("auto", "openvino", "openvino-int8", "openvino-bf16", "openvino-f32",
 # threads of its own (PHOTOZ_THREADS).
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
+# Where the limit of this process's memory stands, by version 2 and 1 of Linux's control groups.
+CGROUP_MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
 T = TypeVar("T")
+
+
+MIB = 1024 * 1024
+
+# The exit status of a worker that cannot start; uvicorn's for it.
+CANNOT_START = 3
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may take, and all of them together.
+
+    Parameters
+    ----------
+    memory : int
+        Bytes that the bodies of all requests may hold together (PHOTOZ_MAX_MEMORY); without it, an eighth of what this
+        process may have, between 64 MiB and 1 GiB. Decoding and predicting take up to as much again beside them.
+    body : int
+        Bytes of one body, and of what it unpacks to (PHOTOZ_MAX_BODY); without it, half of `memory`.
+    in_flight : int
+        Requests that have arrived and are not answered (PHOTOZ_MAX_IN_FLIGHT).
+    timeout : float
+        Seconds from there to the beginning of the answer (PHOTOZ_TIMEOUT).
+    upload_timeout : float
+        Seconds that a body may take to arrive, beyond what it takes at 64 kB/s (PHOTOZ_UPLOAD_TIMEOUT).
+    header_timeout : float
+        Seconds that the head of a request may take (PHOTOZ_HEADER_TIMEOUT).
+    headers : int
+        Bytes of the head of a request (PHOTOZ_MAX_HEADERS).
+    """
+
+    memory: int = 128 * MIB
+    body: int = 64 * MIB
+    in_flight: int = 128
+    timeout: float = 300.0
+    upload_timeout: float = 30.0
+    header_timeout: float = 10.0
+    headers: int = 32 * 1024
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Limits":
+        """Read the limits; raises as `Settings.from_environment` does."""
+        read = _Reader(environment)
+        memory = read("PHOTOZ_MAX_MEMORY", min(max(available_memory() // 8, 64 * MIB), 1024 * MIB), _positive_int)
+        return cls(
+            memory=memory,
+            body=read("PHOTOZ_MAX_BODY", memory // 2, _positive_int),
+            in_flight=read("PHOTOZ_MAX_IN_FLIGHT", cls.in_flight, _positive_int),
+            timeout=read("PHOTOZ_TIMEOUT", cls.timeout, _positive_float),
+            upload_timeout=read("PHOTOZ_UPLOAD_TIMEOUT", cls.upload_timeout, _positive_float),
+            header_timeout=read("PHOTOZ_HEADER_TIMEOUT", cls.header_timeout, _positive_float),
+            headers=read("PHOTOZ_MAX_HEADERS", cls.headers, _positive_int),
+        )
 
 
 @dataclass(frozen=True)
@@ -39,6 +97,14 @@ class Settings:
         Seconds that scores, a plot or a report may take (PHOTOZ_DRAW_TIMEOUT).
     access_log : bool
         Whether each request gets a line in the log (PHOTOZ_ACCESS_LOG, "on" or "off").
+    log_format : str
+        "json" or "text" (PHOTOZ_LOG_FORMAT); without it, text on a terminal.
+    keys_file : Path or None
+        The keys that open the service (PHOTOZ_API_KEYS_FILE); without it, it is open.
+    drain : float
+        Seconds between the first sign of the end and the last new connection (PHOTOZ_DRAIN).
+    limits : Limits
+        What requests may take.
     """
 
     bundle: Path = ROOT / "models" / "photoz"
@@ -48,6 +114,10 @@ class Settings:
     calibration: bool = True
     draw_timeout: float = 60.0
     access_log: bool = False
+    log_format: str = "text"
+    keys_file: Path | None = None
+    drain: float = 1.0
+    limits: Limits = Limits()
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
@@ -68,14 +138,7 @@ class Settings:
         InvalidInput
             Naming the variable that cannot be used.
         """
-
-        def read(name: str, default: T, parse: Callable[[str], T]) -> T:
-            text = environment.get(name, "").strip()
-            try:
-                return parse(text) if text else default
-            except ValueError as error:
-                raise InvalidInput(f"{name}={text} cannot be used: {error}") from error
-
+        read = _Reader(environment)
         return cls(
             bundle=read("PHOTOZ_BUNDLE", cls.bundle, Path),
             engine=read("PHOTOZ_ENGINE", cls.engine, _engine),
@@ -84,18 +147,40 @@ class Settings:
             calibration=read("PHOTOZ_CALIBRATION", cls.calibration, _switch),
             draw_timeout=read("PHOTOZ_DRAW_TIMEOUT", cls.draw_timeout, _positive_float),
             access_log=read("PHOTOZ_ACCESS_LOG", cls.access_log, _switch),
+            log_format=read("PHOTOZ_LOG_FORMAT", "text" if sys.stderr.isatty() else "json", _log_format),
+            keys_file=read("PHOTOZ_API_KEYS_FILE", cls.keys_file, Path),
+            drain=read("PHOTOZ_DRAIN", cls.drain, _seconds),
+            limits=Limits.from_environment(environment),
         )
 
 
-def access_log(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether each request gets a line in the log (PHOTOZ_ACCESS_LOG): BentoML wants to know before it starts."""
-    return environment.get("PHOTOZ_ACCESS_LOG", "").strip() == "on"
+class _Reader:
+    """Reads one variable of an environment."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+
+    def __call__(self, name: str, default: T, parse: Callable[[str], T]) -> T:
+        text = self._environment.get(name, "").strip()
+        try:
+            return parse(text) if text else default
+        except ValueError as error:
+            raise InvalidInput(f"{name}={text} cannot be used: {error}") from error
 
 
 def available_cpus() -> int:
     """Return the number of CPUs that this process may run on."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def available_memory() -> int:
+    """Return the bytes of memory that this process may have: its control group's, or the machine's."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in CGROUP_MEMORY:
+        with contextlib.suppress(OSError, ValueError):  # another version of control groups, or "max"
+            return min(int(path.read_text()), machine)
+    return machine
 
 
 def _engine(text: str) -> str:
@@ -110,6 +195,12 @@ def _switch(text: str) -> bool:
     return text == "on"
 
 
+def _log_format(text: str) -> str:
+    if text not in ("json", "text"):
+        raise ValueError("expected json or text")
+    return text
+
+
 def _positive_int(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -121,4 +212,11 @@ def _positive_float(text: str) -> float:
     value = float(text)
     if not 0 < value < float("inf"):
         raise ValueError("expected a number above 0")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError("expected a number of seconds, 0 or more")
     return value

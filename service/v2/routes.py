@@ -17,10 +17,12 @@ from photoz.card import Card
 from photoz.errors import PhotozError
 from photoz.open_inference import RequestedOutput
 from service import aside
-from service.batch import Batch, as_batch, unpacked_limit
+from service.batch import Batch, as_batch
 from service.compression import COMPRESSORS, chosen_encoding, decompress
 from service.decode import OCTETS
+from service.edge.room import Reservation, reservation_of
 from service.errors import error_response
+from service.tracing import span
 from service.v2 import tensors
 
 SERVER = "photoz"
@@ -42,11 +44,14 @@ class Body:
         Where its JSON ends, if anything follows that; once unpacked.
     encoding : str
         How it is packed; "" if it is not.
+    reservation : Reservation
+        The memory that it has.
     """
 
     chunks: list[bytes]
     header_length: int | None
     encoding: str
+    reservation: Reservation
 
     @classmethod
     async def receive(cls, request: Request) -> "Body":
@@ -54,7 +59,8 @@ class Body:
         header_length = protocol.read_header_length(request.headers.get(protocol.HEADER_LENGTH))
         encoding = request.headers.get("content-encoding", "").strip().lower()
         chunks = [chunk async for chunk in request.stream() if chunk]
-        return cls(chunks, header_length, "" if encoding == "identity" else encoding)
+        packed = "" if encoding == "identity" else encoding
+        return cls(chunks, header_length, packed, reservation_of(request.scope))
 
     @property
     def work(self) -> int:
@@ -82,7 +88,9 @@ class Body:
             If it cannot be unpacked.
         """
         if self.encoding:
-            return decompress(b"".join(self.chunks), self.encoding, limit)
+            unpacked = decompress(b"".join(self.chunks), self.encoding, limit)
+            self.reservation.cover(len(unpacked), "a body unpacked")
+            return unpacked
         # The chunks have to be copied together anyway: with a gap before them, the tensor behind the JSON begins where
         # numpy and the engine can use it as it is, also from clients that put no spaces there.
         gap = -(self.header_length or 0) % protocol.ALIGNMENT
@@ -120,10 +128,12 @@ async def _infer(request: Request) -> Response:
         return missing
     try:
         body = await Body.receive(request)
-        order = await aside.run(body.work, _read, body, card, service.max_rows)
+        with span("decode"):
+            order = await aside.run(body.work, _read, body, card, service.max_rows, service.max_bytes)
         columns = await service.columns(order.batch, order.columns)
         encoding = chosen_encoding(request.headers.get("accept-encoding", ""))
-        response = await aside.run(_work_of_answer(order, card), _write, order, columns, card, encoding)
+        with span("encode"):
+            response = await aside.run(_work_of_answer(order, card), _write, order, columns, card, encoding)
     except PhotozError as error:
         response = _refusal(error)
     except ClientDisconnect:
@@ -132,8 +142,8 @@ async def _infer(request: Request) -> Response:
     return response
 
 
-def _read(body: Body, card: Card, max_rows: int) -> Order:
-    request = protocol.decode_request(body.unpacked(unpacked_limit(card, max_rows)), body.header_length)
+def _read(body: Body, card: Card, max_rows: int, max_bytes: int) -> Order:
+    request = protocol.decode_request(body.unpacked(max_bytes), body.header_length)
     outputs = tensors.wanted_outputs(request)
     batch = as_batch(tensors.as_arrays(request, max_rows), card, max_rows)
     return Order(batch, outputs, request.request_id)

@@ -14,9 +14,10 @@ from photoz.datasets import npz_bytes
 from photoz.estimates import COLUMNS, Flag
 from photoz.metrics import FIGURES
 from service.errors import STATUS
-from service.settings import Settings
+from service.settings import Limits, Settings
 
 DOCUMENT = (ROOT / "docs" / "http-api.md").read_text(encoding="utf-8")
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", DOCUMENT, re.DOTALL) for line in block.splitlines()]
 
 
@@ -37,15 +38,21 @@ def test_options_are_told():
 
 def test_statuses_are_told():
     rows = re.findall(r"^\| ([\d, ]+) \|", DOCUMENT, re.MULTILINE)
-    assert {str(int(status)) for _, status in STATUS} <= set(", ".join(rows).split(", "))
+    others = {"404", "405", "431", "500", "504"}  # told by the router, the connection, the layer
+    assert {str(int(status)) for _, status in STATUS} | others <= set(", ".join(rows).split(", "))
 
 
 def test_variables_are_told_with_their_defaults():
     source = (ROOT / "service" / "settings.py").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| `(PHOTOZ_[A-Z_]+)` \| (.*?) \|", DOCUMENT, re.MULTILINE))
+    rows = dict(re.findall(r"^\| `(PHOTOZ_[A-Z_]+)` \| (.*?) \|", OPERATIONS, re.MULTILINE))
     assert set(rows) == set(re.findall(r'"(PHOTOZ_[A-Z_]+)"', source))
     assert rows["PHOTOZ_MAX_ROWS"] == f"`{Settings.max_rows}`"
     assert rows["PHOTOZ_DRAW_TIMEOUT"] == f"`{Settings.draw_timeout:g}`"
+    assert rows["PHOTOZ_DRAIN"] == f"`{Settings.drain:g}`"
+    limits = ("max_in_flight", "timeout", "upload_timeout", "header_timeout", "max_headers")
+    for name in limits:
+        value = getattr(Limits, name.removeprefix("max_"))
+        assert rows[f"PHOTOZ_{name.upper()}"] == f"`{value:g}`"
 
 
 @pytest.fixture(scope="module")

@@ -55,7 +55,7 @@ def test_other_requests_are_answered_while_the_network_works(service_url, card):
 def test_healthy_and_measured(client):
     assert client.get("/livez").status_code == client.get("/readyz").status_code == 200
     client.get("/model")
-    assert "bentoml_service_request_total" in client.get("/metrics").text
+    assert 'photoz_requests_total{method="GET",route="/model",status="200"}' in client.get("/metrics").text
 
 
 def test_the_openapi_document_tells_every_endpoint(client, card):

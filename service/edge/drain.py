@@ -1,0 +1,90 @@
+"""The end of a worker: nobody who was let in is sent away.
+
+On SIGTERM readiness turns first, while requests are still taken, so that whoever sends them here can learn of it; each
+answer asks to close its connection. Then no new connection is taken, those that stand have a moment to send what they
+were about to, and uvicorn finishes what is in flight.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+logger = logging.getLogger("bentoml.photoz")
+
+# Seconds for a request that is on the wire when the last connection was taken.
+LAST_CALL = 0.5
+
+Handler = Callable[[int, FrameType | None], Any]
+
+
+class Drain:
+    """Whether the end has begun."""
+
+    def __init__(self) -> None:
+        self.begun = False
+        self._end: asyncio.Task[None] | None = None
+
+    def take_the_signal(self, seconds: float) -> None:
+        """Stand before the handler of SIGTERM that is there, which is uvicorn's.
+
+        Parameters
+        ----------
+        seconds : float
+            Between the signal and the last new connection.
+        """
+        uvicorns = signal.getsignal(signal.SIGTERM)
+        if not callable(uvicorns) or not hasattr(uvicorns, "__self__"):
+            return  # another server than uvicorn, or a test: it ends as it likes
+        loop = asyncio.get_running_loop()
+
+        def begin(signum: int, frame: FrameType | None) -> None:
+            loop.call_soon_threadsafe(self._begin, uvicorns, seconds)
+
+        signal.signal(signal.SIGTERM, begin)
+
+    def _begin(self, uvicorns: Handler, seconds: float) -> None:
+        if not self.begun:
+            self.begun = True
+            self._end = asyncio.get_running_loop().create_task(_end(uvicorns, seconds))
+
+
+async def _end(uvicorns: Handler, seconds: float) -> None:
+    logger.info("ending: readiness is off, new connections are taken for another %g s", seconds)
+    await asyncio.sleep(seconds)
+    server = uvicorns.__self__  # type: ignore[attr-defined]
+    for listening in server.servers:
+        for one in listening.sockets:
+            await _close(one.fileno(), server)
+    await asyncio.sleep(LAST_CALL)
+    uvicorns(signal.SIGTERM, None)
+
+
+async def _close(fileno: int, server: Any) -> None:
+    """Let a socket listen no more, in all processes that hold it: who comes now is refused at once, not left waiting.
+
+    Whoever is in its queue would be reset by that, so they are taken out just before.
+    """
+    with socket.socket(fileno=os.dup(fileno)) as listener, contextlib.suppress(OSError):
+        listener.setblocking(False)
+        waiting = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                waiting.append(listener.accept()[0])
+        listener.shutdown(socket.SHUT_RDWR)
+    for connection in waiting:
+        with contextlib.suppress(OSError):  # it has gone meanwhile
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: _protocol(server), connection)
+
+
+def _protocol(server: Any) -> asyncio.Protocol:
+    """Make what uvicorn makes for each connection (uvicorn.Server.startup)."""
+    made: asyncio.Protocol = server.config.http_protocol_class(
+        config=server.config, server_state=server.server_state, app_state=server.lifespan.state
+    )
+    return made

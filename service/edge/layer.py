@@ -1,0 +1,165 @@
+"""The one layer around everything that answers: names, keys, limits, measures, one shape of errors."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from photoz.errors import PhotozError
+from service import logs
+from service.edge import room
+from service.edge.body import receive_body
+from service.edge.deadline import Deadline
+from service.edge.drain import Drain
+from service.edge.keys import OPEN_PATHS, Keys
+from service.edge.one_shape import OneShape
+from service.edge.room import Reservation, Room
+from service.edge.visit import CLIENT_GONE, CURRENT, Visit
+from service.errors import Full, error_response
+from service.metrics import Metrics
+from service.settings import Settings
+
+logger = logging.getLogger("bentoml.photoz")
+
+METRICS_PATH = "/metrics"
+READY_PATHS = frozenset({"/readyz", "/v2/health/ready"})
+
+
+@dataclass
+class Guard:
+    """What the layer goes by.
+
+    Parameters
+    ----------
+    settings : Settings
+        The limits among them.
+    metrics : Metrics
+        That count.
+    """
+
+    settings: Settings
+    metrics: Metrics
+    drain: Drain = field(default_factory=Drain)
+    keys: Keys | None = None
+    in_flight: int = 0
+
+    def __post_init__(self) -> None:
+        self.limits = self.settings.limits
+        self.room = Room(self.limits.memory, self.limits.body)
+        if self.settings.keys_file:
+            self.keys = Keys(self.settings.keys_file)
+
+    def refuse_if_full(self) -> None:
+        """Raise `Full` if as many requests are at work as may be."""
+        if self.in_flight >= self.limits.in_flight:
+            raise Full(f"the service works on {self.in_flight} requests already; try again in a second")
+
+
+class Edge:
+    """ASGI middleware.
+
+    Parameters
+    ----------
+    app : ASGI application
+        What is inside.
+    guard : callable
+        Gives the `Guard`; asked once, when the first request is there.
+    """
+
+    def __init__(self, app: ASGIApp, guard: Callable[[], Guard]) -> None:
+        self._app, self._find = app, guard
+        self._guard: Guard | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request in, or say why not."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":  # `Connection` makes no web sockets
+            return
+        if self._guard is None:
+            self._guard = self._find()
+            self._inside = Deadline(OneShape(self._app), self._guard.limits.timeout)
+        await _Passage(self._guard, self._inside, scope, receive, send).go()
+
+
+class _Passage:
+    """One request on its way in and out."""
+
+    def __init__(self, guard: Guard, inside: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        self._guard, self._inside, self._scope = guard, inside, scope
+        self._receive, self._send = receive, send
+        self._headers = dict(scope["headers"])
+        self._visit = Visit.of(scope, self._headers)
+
+    async def go(self) -> None:
+        CURRENT.set(self._visit)
+        try:
+            await self._enter()
+        except PhotozError as error:
+            await self._answer(error_response(error))
+        except ClientDisconnect:
+            self._visit.status = CLIENT_GONE
+        except Exception:
+            logger.exception("%s %s failed", self._visit.method, self._visit.path)
+            if not self._visit.status:
+                message = "something went wrong here, not with what you sent; the log tells what, by x-request-id"
+                await self._answer(JSONResponse({"error": message}, HTTPStatus.INTERNAL_SERVER_ERROR))
+        finally:
+            self._note()
+
+    def _note(self) -> None:
+        visit, guard = self._visit, self._guard
+        visit.status = visit.status or CLIENT_GONE  # no answer has begun: the caller has gone
+        guard.metrics.note_visit(visit)
+        if guard.settings.access_log and visit.path not in OPEN_PATHS:
+            logs.note_visit(visit)
+
+    async def _enter(self) -> None:
+        guard, path = self._guard, self._visit.path
+        if path in OPEN_PATHS:
+            return await self._probe(path)
+        if guard.keys:
+            self._visit.key = guard.keys.check(self._headers.get(b"authorization", b""))
+        if path == METRICS_PATH:  # never so busy that nobody can see it
+            return await self._inside(self._scope, self._receive, self._sent)
+        guard.refuse_if_full()  # before anything of the body is taken in
+        reservation = guard.room.reserve()
+        try:
+            await self._work(reservation)
+        finally:
+            reservation.release()
+
+    async def _probe(self, path: str) -> None:
+        if path in READY_PATHS and self._guard.drain.begun:
+            message = "the service is about to end: it takes no more than it has"
+            return await self._answer(JSONResponse({"error": message}, HTTPStatus.SERVICE_UNAVAILABLE))
+        await self._inside(self._scope, self._receive, self._sent)
+
+    async def _work(self, reservation: Reservation) -> None:
+        guard, limits = self._guard, self._guard.limits
+        body = await receive_body(self._scope, self._receive, reservation, limits.body, limits.upload_timeout)
+        self._visit.received = body.size
+        guard.refuse_if_full()  # those that arrived meanwhile were first
+        self._scope[room.KEY] = reservation
+        guard.in_flight += 1
+        try:
+            await self._inside(self._scope, body.replay(self._receive), self._sent)
+        finally:
+            guard.in_flight -= 1
+
+    async def _answer(self, response: JSONResponse) -> None:
+        await response(self._scope, self._receive, self._sent)
+
+    async def _sent(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._visit.status = message["status"]
+            headers = [*message.get("headers", ()), (b"x-request-id", self._visit.id.encode())]
+            if self._guard.drain.begun:
+                headers.append((b"connection", b"close"))  # the next request finds another instance
+            message = {**message, "headers": headers}
+        await self._send(message)
