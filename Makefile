@@ -37,7 +37,7 @@ $(STAMPS)/%: requirements/%.txt pyproject.toml | $(STAMPS)
 	touch $@
 
 serve: $(STAMPS)/service
-	@$(BIN)/python -m service.serve --port $(PORT)
+	@$(BIN)/python -m service.serve --hints --port $(PORT)
 
 # Two test processes on two cores, a thread each.
 test: $(STAMPS)/all

@@ -165,6 +165,8 @@ def _wait_for_answer(process: "subprocess.Popen[bytes]", recipe: Recipe, deadlin
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
     """End the process and all that it started, politely at first."""
+    if process.poll() is not None:
+        return
     first = psutil.Process(process.pid)
     family = [first, *first.children(recursive=True)]
     for one in family:

@@ -6,6 +6,8 @@ from typing import TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
+from photoz.errors import PhotozError
+
 # A cutout or two as binary. Their work takes less time than the way to a thread and back, about 0.1 ms.
 SMALL = 256 * 1024
 
@@ -42,4 +44,20 @@ async def run(size: int, function: Callable[..., T], *arguments: object) -> T:
 
 async def in_thread(function: Callable[..., T], *arguments: object) -> T:
     """Call a function in a thread; what it raises passes through."""
-    return await to_thread.run_sync(function, *arguments, limiter=_limiter())
+    outcome = await to_thread.run_sync(_outcome, function, arguments, limiter=_limiter())
+    if isinstance(outcome, PhotozError):
+        raise outcome
+    return outcome
+
+
+def _outcome(function: Callable[..., T], arguments: tuple[object, ...]) -> T | PhotozError:
+    """Call a function, and keep nothing of how it came to an error that tells all by its message.
+
+    The trace would hold all that was unpacked, and, as anyio's future and the frame that waits for it hold each other,
+    until the garbage collector comes.
+    """
+    try:
+        return function(*arguments)
+    except PhotozError as error:
+        error.__cause__ = error.__context__ = None
+        return error.with_traceback(None)

@@ -49,6 +49,13 @@ class TextFormatter(logging.Formatter):
         return f"{text} (request {visit.id})" if visit else text
 
 
+class _WithoutGone(logging.Filter):
+    """Leaves out what uvicorn says of callers who have gone: `ASGI callable returned without ...`."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("ASGI callable returned without")
+
+
 def configure(log_format: str) -> None:
     """Let everything that this process logs go to stderr in one format.
 
@@ -59,7 +66,9 @@ def configure(log_format: str) -> None:
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of every connection that talks nonsense
+    uvicorns = logging.getLogger("uvicorn.error")
+    uvicorns.setLevel(logging.ERROR)  # it warns of every connection that talks nonsense
+    uvicorns.addFilter(_WithoutGone())
     for name in OWNERS:
         owner = logging.getLogger(name)
         owner.handlers = [handler]

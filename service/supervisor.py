@@ -7,6 +7,7 @@
   on a Unix socket that its owner alone can open.
 - An order to end that comes while circus does something else, such as to start the worker, is lost.
 - A port that is taken ends in a trace.
+- BentoML reports its use to its maker unless told not to: here it does so only if told to.
 
 (bentoml 1.4.39, bentoml/_internal/utils/circus/__init__.py and bentoml/serving.py; circus 0.19)
 """
@@ -22,6 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bentoml._internal.utils import circus as bentomls
+from bentoml._internal.utils.analytics import usage_stats
 
 from service.settings import CANNOT_START, Settings
 
@@ -36,11 +38,10 @@ HTTP_SOCKET = "_bento_api_server"  # its name in BentoML (_bentoml_impl/server/s
 
 Order = tuple[bytes | None, str]  # who gives it, None for a signal; and what, as JSON
 
-OPEN_TO_ALL = """
-**********************************************************************************************
-*  photoz listens on %s and asks for no key: whoever reaches this address may use it.
-*  Set PHOTOZ_API_KEYS_FILE (docs/http-api.md), or listen on 127.0.0.1, or close the network.
-**********************************************************************************************"""
+OPEN_TO_ALL = (
+    "ANYBODY WHO REACHES %s MAY USE THIS SERVICE: it listens beyond this machine and asks for no key. "
+    "Set PHOTOZ_API_KEYS_FILE (docs/operations.md), listen on 127.0.0.1, or close the network."
+)
 
 
 class Supervisor(bentomls.Arbiter):  # type: ignore[misc]
@@ -113,3 +114,5 @@ class Supervisor(bentomls.Arbiter):  # type: ignore[misc]
 def take_the_place_of_bentomls() -> None:
     """Let BentoML supervise its workers with this one; it looks its own up by this name later."""
     bentomls.Arbiter = Supervisor
+    os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
+    usage_stats.do_not_track.cache_clear()  # it asked the environment before we were loaded

@@ -19,6 +19,10 @@ from service.settings import Limits
 # Files that are kept for all that is not a connection.
 SPARE_FILES = 128
 
+# Seconds that a connection may be idle between requests. More than clients keep one: then it is they who close it, and
+# no request meets a connection that is just being closed. (uvicorn's five seconds are the length of a pause of many.)
+KEEP_ALIVE = 75
+
 MOST = 16384  # connections, however many files there may be
 
 # Seconds, and bytes, that the rest of a body is still read for, so that its sender sees the answer before the end.
@@ -53,6 +57,7 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.timeout_keep_alive = KEEP_ALIVE
         self._in_head, self._in_message = True, False
         self._head_size = self._lingering = 0
         self._clock: asyncio.TimerHandle | None = None
@@ -126,14 +131,16 @@ class Connection(HttpToolsProtocol):
         )
         self.note_refused(reason)
         self._stop_clock()
-        if self.cycle is None or self.cycle.response_complete:  # else an answer is on its way: nothing may mix with it
-            content = json.dumps({"error": message}).encode()
-            head = [
-                STATUS_LINE[status],
-                b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(content),
-            ]
-            self.transport.write(b"".join([*head, content]))
+        if self._in_head and self._is_answering():  # to the request before: that one was good
+            self.cycle.keep_alive = False
+            self.transport.pause_reading()
+            return
+        if not (self._is_answering() and self.cycle.response_started):  # nothing may mix with an answer
+            self.transport.write(_error(status, message))
         self.transport.close()
+
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
     def _should_upgrade_to_ws(self) -> bool:
         return False  # there is no route for one, and no layer would ask it for a key
@@ -169,6 +176,12 @@ class Connection(HttpToolsProtocol):
         if self._lingering > LINGER_BYTES:
             self.transport.abort()
         return self._lingering <= LINGER_BYTES
+
+
+def _error(status: HTTPStatus, message: str) -> bytes:
+    content = json.dumps({"error": message}).encode()
+    headers = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(content)
+    return STATUS_LINE[status] + headers + content
 
 
 def take_the_place_of_uvicorns() -> None:

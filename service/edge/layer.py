@@ -162,4 +162,7 @@ class _Passage:
             if self._guard.drain.begun:
                 headers.append((b"connection", b"close"))  # the next request finds another instance
             message = {**message, "headers": headers}
-        await self._send(message)
+        try:
+            await self._send(message)
+        except (RuntimeError, OSError) as error:  # uvloop's word for a connection that has ended
+            raise ClientDisconnect from error

@@ -132,7 +132,7 @@ def test_listening_to_all_without_keys_is_said_loudly(make_toy_bundle, tmp_path)
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
     try:
-        wait_for(lambda: "photoz listens on 0.0.0.0 and asks for no key" in log.read_text())
+        wait_for(lambda: "ANYBODY WHO REACHES 0.0.0.0 MAY USE THIS SERVICE" in log.read_text())
     finally:
         process.terminate()
         process.wait(20)

@@ -157,6 +157,21 @@ def test_what_is_no_http_is_told_so(small, sent):
         assert has_ended(wire)
 
 
+def test_a_body_that_breaks_the_protocol_is_told_so(small):
+    with connection(small) as wire:
+        wire.sendall(head("/predict_file", "Transfer-Encoding: chunked") + b"zz\r\nnothing\r\n")
+        assert error(answer(wire)) == (400, "expected a request of HTTP/1.1, got something else")
+        assert has_ended(wire)
+
+
+def test_a_good_request_before_nonsense_is_answered(small):
+    with connection(small) as wire:
+        wire.sendall(GOOD + b"\x00\x01nonsense\r\n\r\n")
+        status, headers, _ = answer(wire)
+        assert (status, headers["connection"]) == (200, "close")
+        assert has_ended(wire)
+
+
 def test_more_at_a_time_than_is_taken_is_to_be_tried_again(small):
     arrays = {"pdfs": np.ones((200, 90)), "z_spec": np.linspace(0.01, 0.5, 200)}
     report = {"content": npz_bytes(arrays), "headers": {"accept": "text/html"}, "timeout": 60.0}
