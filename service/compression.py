@@ -17,7 +17,11 @@ COMPRESSORS: Mapping[str, Callable[[bytes], bytes]] = {
 }
 
 
-def decompress(body: bytes, encoding: str, limit: int) -> bytes:
+# Bytes that are unpacked before anybody is asked whether there is room for more.
+PIECE = 4 * 1024 * 1024
+
+
+def decompress(body: bytes, encoding: str, limit: int, grow: Callable[[int], None] = lambda size: None) -> memoryview:
     """Unpack a body, and never more of it than is allowed.
 
     Parameters
@@ -28,10 +32,12 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
         Its Content-Encoding.
     limit : int
         Bytes allowed when unpacked.
+    grow : callable
+        Told of each size that is reached on the way; what it raises ends it.
 
     Returns
     -------
-    bytes
+    memoryview
         Unpacked.
 
     Raises
@@ -41,18 +47,21 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
     """
     if encoding not in WINDOWS:
         raise UnsupportedType(f"cannot read Content-Encoding {encoding}: expected {' or '.join(WINDOWS)}")
-    stream = zlib.decompressobj(WINDOWS[encoding])
+    stream, unpacked = zlib.decompressobj(WINDOWS[encoding]), bytearray()
     try:
-        unpacked = stream.decompress(body, limit + 1)
+        while piece := stream.decompress(body, PIECE):
+            unpacked += piece
+            if len(unpacked) > limit:
+                raise TooLarge(f"expected a body of at most {limit:,} bytes unpacked, got more")
+            grow(len(unpacked))
+            body = stream.unconsumed_tail
     except zlib.error as error:
         raise MalformedInput(f"expected a body packed with {encoding}, got other bytes: {error}") from error
-    if len(unpacked) > limit:
-        raise TooLarge(f"expected a body of at most {limit:,} bytes unpacked, got more")
     if not stream.eof:
         raise MalformedInput(f"the body ends before its {encoding} stream does")
     if stream.unused_data:
         raise MalformedInput(f"expected one {encoding} stream as the body, got {len(stream.unused_data):,} bytes more")
-    return unpacked
+    return memoryview(unpacked)
 
 
 def chosen_encoding(accept_encoding: str) -> str | None:

@@ -88,9 +88,10 @@ class Body:
             If it cannot be unpacked.
         """
         if self.encoding:
-            unpacked = decompress(b"".join(self.chunks), self.encoding, limit)
-            self.reservation.cover(len(unpacked), "a body unpacked")
-            return unpacked
+            packed = b"".join(self.chunks)
+            return decompress(
+                packed, self.encoding, limit, lambda size: self.reservation.cover(size, "a body unpacked")
+            )
         # The chunks have to be copied together anyway: with a gap before them, the tensor behind the JSON begins where
         # numpy and the engine can use it as it is, also from clients that put no spaces there.
         gap = -(self.header_length or 0) % protocol.ALIGNMENT
