@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
+from prometheus_client.utils import floatToGoString
 
 from photoz import drift
 from photoz.card import Card
@@ -52,7 +53,7 @@ class Histogram:
 
     def __init__(self, edges: Sequence[float]) -> None:
         self.edges = np.asarray(edges, dtype=np.float64)
-        self._names = [*(f"{edge:g}" for edge in edges), "+Inf"]
+        self._names = [*map(floatToGoString, edges), "+Inf"]
         self.counts = np.zeros(len(self.edges) + 1, dtype=np.int64)
         self.sum = 0.0
 
@@ -175,7 +176,7 @@ class Metrics:
         )
         for quantity, found in (reference.histograms if reference else {}).items():
             for edge, fraction in zip(found.edges, found.fractions, strict=True):
-                fractions.add_metric([quantity, f"{edge:g}"], fraction)
+                fractions.add_metric([quantity, floatToGoString(edge)], fraction)
         yield fractions
 
     def _of_requests(self) -> Iterator[Metric]:
