@@ -53,7 +53,7 @@ def main() -> None:
 
     \b
       python -m training sample       draw cutouts of galaxies with known redshifts
-      python -m training convert      write the published cube as HDF5, if it is compressed
+      python -m training convert      write the published cube, if it is compressed, or a pickle as HDF5
       python -m training train        train a network and write its model bundle
       python -m training evaluate     score a bundle beside catalogue methods
       python -m training export       compile a bundle for serving, and check that it answers as before
@@ -121,13 +121,18 @@ def sample(
 @click.argument("source", type=EXISTING_FILE)
 @click.argument("target", type=ANY_PATH)
 def convert(source: Path, target: Path) -> None:
-    """Write the published cube SOURCE (.npz with `cube` and `labels`) as TARGET (.h5), a few cutouts at a time.
+    """Write the published cube or a pickle, SOURCE, as TARGET (.h5); the suffix of SOURCE says which it is.
 
-    Needed only if the cube is compressed: one that is not is read where it lies.
+    The cube (.npz with `cube` and `labels`) is written a few cutouts at a time. Needed only if it is compressed: one
+    that is not is read where it lies.
+
+    A pickle (.pkl, .pickle) holds a dict of plain numpy arrays with `images` and `z_spec`, or that pair, and is read
+    whole; nothing in it is run. Name its bands when you train: --bands griz.
     """
-    from training.convert import convert_cube
+    from training.convert import convert_cube, convert_pickle
 
-    click.echo(f"{target}: {convert_cube(source, target)} cutouts")
+    write = convert_pickle if source.suffix.lower() in (".pkl", ".pickle") else convert_cube
+    click.echo(f"{target}: {write(source, target)} cutouts")
 
 
 @main.command()
