@@ -6,6 +6,8 @@
 #   make docs     what the documents say of the shipped model, from its card
 #   make audit    the locked requirements against the known vulnerabilities
 #   make sbom     what the service consists of: dist/sbom.cdx.json
+#   make fuzz     mutated bytes against all that decodes; make attack  100,000 hostile requests against a service
+#   make soak     half an hour of load                    make chaos   kills, ends, overload and slow senders
 #   make bench    measurements         make bench-peers    the service beside other servers of the same model
 #   make lock     the hash-locked requirements, from pyproject.toml
 
@@ -20,10 +22,10 @@ export PYTHONPATH := .:clients/python
 # BentoML reports its use unless this says exactly "true".
 export BENTOML_DO_NOT_TRACK := true
 
-.PHONY: help serve test lint fix train docs audit sbom bench bench-peers lock clean
+.PHONY: help serve test lint fix train docs audit sbom fuzz attack soak chaos bench bench-peers lock clean
 
 help:
-	@sed -n '3,10s/^# *//p' Makefile
+	@sed -n '3,14s/^# *//p' Makefile
 
 $(STAMPS):
 	$(PYTHON) -m venv $(VENV)
@@ -60,6 +62,23 @@ train: data/sample.h5
 
 docs: data/sample.h5
 	$(BIN)/python docs/make.py
+
+# The first findings came within seconds, the last after hours: SECONDS is for each of the four.
+SECONDS := 900
+fuzz: $(STAMPS)/all requirements/fuzz.txt
+	$(PIP) install --require-hashes -r requirements/fuzz.txt
+	for target in v2 file json compression; do \
+		$(BIN)/python tests/attack/fuzz.py $$target --seconds $(SECONDS) --corpus runs/fuzz/$$target || exit 1; \
+	done
+
+attack: $(STAMPS)/all
+	$(BIN)/python -m benchmarks.endurance hostile
+
+soak: $(STAMPS)/all
+	$(BIN)/python -m benchmarks.endurance soak
+
+chaos: $(STAMPS)/all
+	for name in kills drain overload slow; do $(BIN)/python -m benchmarks.endurance $$name || failed=1; done; exit $${failed:-0}
 
 bench: $(STAMPS)/all
 	$(BIN)/python -m benchmarks

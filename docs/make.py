@@ -75,7 +75,7 @@ def main() -> None:
     card = bundle.card
     README.write_text(with_scores(README.read_text(encoding="utf-8"), card), encoding="utf-8")
     MODEL_CARD.write_text(model_card(card), encoding="utf-8")
-    model = keras.models.load_model(bundle.keras_path, compile=False)
+    model = keras.models.load_model(bundle.keras_path, compile=False, safe_mode=True)
     with open_cutouts(ROOT / "data" / "sample.h5") as cutouts:
         rows = cutouts.rows(TEST)
         pdfs = predict_pdfs(model, cutouts, rows, card.image, card.inputs.ebv_assumed)

@@ -14,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from photoz.arrays import HEADER_READERS, check_method, read_array
 from photoz.errors import InvalidDataset
 
 Header = tuple[tuple[int, ...], bool, np.dtype[Any]]  # shape, whether Fortran-ordered, dtype
@@ -24,8 +25,6 @@ CUBE, LABELS = "cube.npy", "labels.npy"
 COLUMN_NAMES = {"z": "z_spec", "ebv": "ebv", "dered_petro_r": "dered_petro_r", "objid": "object_id"}
 
 PROVENANCE = "cutouts in the layout of Pasquet et al. 2019"
-
-_HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 _LOCAL_HEADER_SIZE = 30  # of a zip member, before its name and its extra field; APPNOTE.TXT of PKWARE, 4.3.7
 
@@ -129,12 +128,15 @@ def _mapped(path: Path, member: zipfile.ZipInfo) -> npt.NDArray[Any]:
         local = file.read(_LOCAL_HEADER_SIZE)
         file.seek(int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little"), 1)
         shape, fortran, dtype = _header(file, path)
-        return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran else "C")
+        try:
+            return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran else "C")
+        except (ValueError, OverflowError) as error:
+            raise InvalidDataset(f"{path} ends before its last cutout: {error}") from error
 
 
 def _header(stream: IO[bytes], path: Path) -> Header:
     try:
-        shape, fortran, dtype = _HEADER_READERS[np.lib.format.read_magic(stream)](stream)
+        shape, fortran, dtype = HEADER_READERS[np.lib.format.read_magic(stream)](stream)
     except Exception as error:  # a broken header raises whatever its parser meets
         raise InvalidDataset(f"the cube in {path} has no readable header: {error}") from error
     if dtype.kind != "f" or len(shape) != 4:
@@ -145,11 +147,13 @@ def _header(stream: IO[bytes], path: Path) -> Header:
 def _columns(archive: zipfile.ZipFile, path: Path) -> dict[str, npt.NDArray[Any]]:
     if LABELS not in archive.namelist():
         raise InvalidDataset(f"expected an array 'labels' beside the cube in {path}")
-    with archive.open(LABELS) as stream:
-        try:
-            labels = np.lib.format.read_array(stream, allow_pickle=False)
-        except Exception as error:  # see _header
-            raise InvalidDataset(f"the labels in {path} are not a readable array of plain values: {error}") from error
+    member = archive.getinfo(LABELS)
+    try:
+        check_method(member)
+        with archive.open(member) as stream:
+            labels = read_array(stream, member.file_size)
+    except Exception as error:  # see _header
+        raise InvalidDataset(f"the labels in {path} are not a readable array of plain values: {error}") from error
     if labels.dtype.names is None:
         raise InvalidDataset(f"expected labels with named fields in {path}, got an array of {labels.dtype}")
     columns = {_column_name(name, labels.dtype.names): labels[name].copy() for name in labels.dtype.names}

@@ -19,6 +19,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from photoz.arrays import read_array
+from photoz.arrays import read_arrays as read_arrays  # for those who have a file of them
 from photoz.cube import PROVENANCE, is_cube, read_cube
 from photoz.errors import InvalidDataset, MalformedInput, UnsupportedType
 from photoz.images import SDSS_IMAGES, ImageSpec
@@ -158,12 +160,30 @@ def _open_hdf5(path: Path) -> Iterator[h5py.File]:
 
 
 def _from_hdf5(file: h5py.File, path: Path) -> Cutouts:
-    if not isinstance(file.get("images"), h5py.Dataset):
-        raise InvalidDataset(f"{path} holds no dataset 'images'")
-    found = {name: item for name, item in file.items() if name != "images" and isinstance(item, h5py.Dataset)}
-    columns = {name: _text(item) if _is_text(item) else item[()] for name, item in found.items()}
-    _check_lengths(file["images"].shape, columns)
-    return Cutouts(file["images"], columns, _described(file, path), str(file.attrs.get("provenance", "")))
+    try:
+        found = {name: item for name in file if (item := _dataset(file, name, path)) is not None}
+        images = found.pop("images", None)
+        if images is None:
+            raise InvalidDataset(f"{path} holds no dataset 'images'")
+        _check_lengths(images.shape, found)
+        columns = {name: _text(item) if _is_text(item) else item[()] for name, item in found.items()}
+        return Cutouts(images, columns, _described(file, path), str(file.attrs.get("provenance", "")))
+    except InvalidDataset:
+        raise
+    except Exception as error:  # of a damaged file: RuntimeError, OSError, KeyError, ValueError
+        raise InvalidDataset(f"{path} cannot be read: {error}") from error
+
+
+def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset | None:
+    """Return a dataset of a file, None for a group, and refuse what would have HDF5 open other files."""
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise InvalidDataset(f"{name!r} in {path} is a link, perhaps to other files; expected everything in one")
+    item = file.get(name)
+    if not isinstance(item, h5py.Dataset):
+        return None
+    if item.external or item.is_virtual:
+        raise InvalidDataset(f"{name!r} in {path} has its values in other files; expected everything in one")
+    return item
 
 
 def _from_cube(path: Path) -> Cutouts:
@@ -186,11 +206,11 @@ def _described(file: h5py.File, path: Path) -> ImageSpec | None:
         return None
     try:
         return ImageSpec(**json.loads(file.attrs["image_spec"]))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidDataset(f"{path} describes its images in a way that cannot be read: {error}") from error
 
 
-def _check_lengths(shape: tuple[int, ...], columns: Mapping[str, Column]) -> None:
+def _check_lengths(shape: tuple[int, ...], columns: Mapping[str, Column | h5py.Dataset]) -> None:
     if not shape:
         raise InvalidDataset("expected images of shape (n, size, size, n_bands), got a single number")
     for name, values in columns.items():
@@ -212,7 +232,7 @@ def read_npy(stream: BinaryIO) -> Cutouts:
 
     Parameters
     ----------
-    stream : binary file
+    stream : binary file, seekable
         Without Python objects in it: those are refused, never unpickled.
 
     Returns
@@ -225,11 +245,9 @@ def read_npy(stream: BinaryIO) -> Cutouts:
     MalformedInput
         If it is not a `.npy` file of numbers.
     """
-    try:
-        array = np.lib.format.read_array(stream, allow_pickle=False)
-    except Exception as error:  # see _load_npy
-        raise MalformedInput(f"not a readable .npy file of numbers: {error}") from error
-    return Cutouts(array, {})
+    n_bytes = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    return Cutouts(read_array(stream, n_bytes), {})
 
 
 def read_npz(stream: BinaryIO) -> Cutouts:
@@ -258,15 +276,6 @@ def read_npz(stream: BinaryIO) -> Cutouts:
     images = columns.pop("images")
     _check_lengths(images.shape, columns)
     return Cutouts(images, columns)
-
-
-def read_arrays(stream: BinaryIO) -> dict[str, npt.NDArray[Any]]:
-    """Read every array of an open `.npz` stream; Python objects in it are refused, never unpickled."""
-    try:
-        with np.load(stream, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except Exception as error:  # a broken archive raises anything: zlib.error, NotImplementedError, TokenError
-        raise MalformedInput(f"not a readable .npz file of plain arrays: {error}") from error
 
 
 def npz_bytes(arrays: Mapping[str, npt.ArrayLike]) -> bytes:

@@ -5,6 +5,8 @@ JSON, and a header of HTTP tells where the JSON ends (https://github.com/kserve/
 docs/protocol/extension_binary_data.md). Both ends take any mixture of the two.
 """
 
+import math
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from photoz import tensors
-from photoz.errors import MalformedInput
+from photoz.errors import MalformedInput, TooLarge
 from photoz.tensors import Shape, Tensor
 
 Content = dict[str, Any]
@@ -139,7 +141,13 @@ def encode_request(
     return _message(content | {"parameters": {"binary_data_output": binary}}, "inputs", [(t, binary) for t in inputs])
 
 
-def decode_request(body: bytes | memoryview, header_length: int | None = None) -> Request:
+def decode_request(
+    body: bytes | memoryview,
+    header_length: int | None = None,
+    *,
+    max_json: int | None = None,
+    max_texts: int | None = None,
+) -> Request:
     """Read a request.
 
     Parameters
@@ -148,6 +156,10 @@ def decode_request(body: bytes | memoryview, header_length: int | None = None) -
         All of it; arrays are read-only views of it where they can be.
     header_length : int, optional
         From the header `HEADER_LENGTH`; without it, everything is JSON.
+    max_json : int, optional
+        Bytes that the JSON may have: each takes up to 40 while it is read, and a hundred times the work of another.
+    max_texts : int, optional
+        Elements that a tensor of text may have.
 
     Returns
     -------
@@ -158,11 +170,16 @@ def decode_request(body: bytes | memoryview, header_length: int | None = None) -
     ------
     MalformedInput
         If it breaks the protocol.
+    TooLarge
+        If it is over one of the limits.
     """
+    length = len(body) if header_length is None else header_length
+    if max_json is not None and length > max_json:
+        raise TooLarge(f"expected at most {max_json:,} bytes of JSON, got {length:,}: send tensors as bytes behind it")
     content, data = _split(body, header_length)
     parameters = _parameters(content, "the request")
     binary = _flag(parameters, "binary_data_output", False)
-    inputs = _tensors(content, "inputs", data)
+    inputs = _tensors(content, "inputs", data, max_texts)
     return Request(inputs, _requested_outputs(content, binary), binary, _text(content, "id"))
 
 
@@ -272,12 +289,14 @@ def _split(body: bytes | memoryview, header_length: int | None) -> tuple[Content
     return content, view[header_length:]
 
 
-def _tensors(content: Content, key: str, data: memoryview) -> dict[str, Tensor]:
+def _tensors(content: Content, key: str, data: memoryview, max_texts: int | None = None) -> dict[str, Tensor]:
     """Read all tensors; the bytes behind the JSON must be theirs to the last one."""
     found: dict[str, Tensor] = {}
     start = 0
     for entry in _entries(content, key):
         name, datatype, shape = _description(entry, found)
+        if datatype == tensors.BYTES and max_texts is not None and math.prod(shape) > max_texts:
+            raise TooLarge(f"{name}: expected at most {max_texts:,} texts, got shape {shape}")
         size = _binary_data_size(entry, name)
         if size is None:
             found[name] = tensors.from_list(entry["data"], name, datatype, shape)
@@ -322,7 +341,7 @@ def _name(entry: Content, seen: Mapping[str, Any]) -> str:
 
 
 def _shortened(value: object) -> str:
-    text = repr(value)
+    text = reprlib.repr(value)  # which stops after a few elements: a whole request may stand where a name should
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -129,7 +129,7 @@ def from_bytes(data: memoryview, name: str, datatype: str, shape: Shape) -> Tens
         If datatype, shape and bytes do not agree.
     """
     if datatype == BYTES:
-        return Tensor(name, BYTES, _shaped(_read_texts(data, name), name, shape))
+        return Tensor(name, BYTES, _shaped(_read_texts(data, name, math.prod(shape)), name, shape))
     dtype = NUMBERS[datatype]
     expected = math.prod(shape) * dtype.itemsize
     if len(data) != expected:
@@ -170,11 +170,13 @@ def from_list(data: Any, name: str, datatype: str, shape: Shape) -> Tensor:
     return Tensor(name, datatype, _shaped(_array(flat, name, datatype), name, shape))
 
 
-def _read_texts(data: memoryview, name: str) -> Array:
+def _read_texts(data: memoryview, name: str, n: int) -> Array:
     texts: list[str] = []
     start = 0
     try:
         while start < len(data):
+            if len(texts) == n:
+                raise MalformedInput(f"{name}: expected {n:,} elements, got {len(data) - start:,} bytes more")
             end = start + 4 + struct.unpack_from("<I", data, start)[0]
             if end > len(data):
                 raise MalformedInput(f"{name}: element {len(texts)} is longer than the bytes that are there")

@@ -9,6 +9,7 @@ SETS = {
     "service": ["pyproject.toml", "--extra=service", "--constraint=requirements/all.txt"],
     # Tools that look at the others from outside: not what this project itself needs.
     "audit": ["--group=audit"],
+    "fuzz": ["--group=fuzz"],
 }
 
 for name, wanted in SETS.items():

@@ -153,7 +153,7 @@ class Photoz:
     async def _predicted(
         self, call: Call, arrays: decode.Arrays, options: contract.PredictOptions, media_type: str
     ) -> Response:
-        call.reservation.cover(_size(arrays), "arrays")
+        call.reservation.cover(_size(arrays), "arrays of")
         batch = await aside.run(len(call.body), as_batch, arrays, self.card, self.max_rows)
         table = await self.estimate(batch)
         chosen = table if options.pdf else replace(table, pdf=None)
@@ -162,7 +162,7 @@ class Photoz:
 
     def _labelled(self, call: Call) -> Labelled:
         arrays = decode.evaluation(call, self.max_bytes)
-        call.reservation.cover(_size(arrays), "arrays")
+        call.reservation.cover(_size(arrays), "arrays of")
         return as_labelled(arrays, self.card, self.max_rows)
 
 

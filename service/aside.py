@@ -1,6 +1,9 @@
 """Where the work on one request is done: small bodies at once on the event loop, large ones in a thread beside it."""
 
-from collections.abc import Callable
+import gc
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import TypeVar
 
@@ -15,6 +18,29 @@ SMALL = 256 * 1024
 THREADS = 4
 
 T = TypeVar("T")
+
+
+_collector_lock = threading.Lock()
+_without_collector = 0
+
+
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """Keep the garbage collector from looking through the millions of objects that JSON becomes, again and again.
+
+    It would take most of the time that reading them takes, and hold everybody up. Other threads may be inside too.
+    """
+    global _without_collector
+    with _collector_lock:
+        _without_collector += 1
+        gc.disable()
+    try:
+        yield
+    finally:
+        with _collector_lock:
+            _without_collector -= 1
+            if not _without_collector:
+                gc.enable()
 
 
 @cache

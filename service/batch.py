@@ -18,6 +18,9 @@ from service.decode import Arrays
 
 Names = npt.NDArray[np.str_]
 
+# What numpy takes as text and nobody else does: beyond Unicode, and halves of its pairs.
+MAX_CODE, SURROGATES = 0x10FFFF, (0xD800, 0xDFFF)
+
 # A PDF is a fiftieth of a cutout of the model that ships, and scores cannot be put together from parts.
 PDFS_PER_CUTOUT = 25
 
@@ -194,8 +197,13 @@ def _numbers(arrays: Arrays, name: str) -> npt.NDArray[Any] | None:
 def _with_first_axis(arrays: Arrays, card: Card) -> npt.NDArray[Any]:
     images = _numbers(arrays, "images")
     if images is None:
-        raise InvalidInput(f"expected an array 'images', got {', '.join(arrays) or 'none'}")
+        raise InvalidInput(f"expected an array 'images', got {_listed(arrays)}")
     return images[np.newaxis] if images.ndim == len(card.image.shape) else images
+
+
+def _listed(arrays: Arrays) -> str:
+    names = ", ".join(arrays) or "none"
+    return names if len(names) <= 200 else names[:197] + "..."  # in a .npz file a name may have 65,535 characters
 
 
 def _count(rows: npt.NDArray[Any], max_rows: int) -> int:
@@ -214,15 +222,27 @@ def _object_id(arrays: Arrays, n: int) -> Names | None:
     if "object_id" not in arrays:
         return None
     given = np.asarray(arrays["object_id"])
-    if given.shape != (n,) or given.dtype.kind not in "UTSiu":
+    if given.shape != (n,) or given.dtype.kind not in "OUTSiu":
         raise InvalidInput(
             f"expected object_id as {n} names or integers, got shape {given.shape} and dtype {given.dtype}"
         )
-    try:
-        names = given.astype(np.str_)
-    except UnicodeDecodeError as error:
-        raise InvalidInput(f"expected object_id as text, got bytes that are not ASCII: {error}") from error
+    if given.dtype.kind in "US":  # as wide as the file says, which may be millions of times what is in it
+        longest = int(np.char.str_len(given).max(initial=1))
+        refuse_long_names(longest)
+        given = given.astype(np.dtype((given.dtype.type, longest)))
+    names = _as_text(given)
     refuse_long_names(int(np.char.str_len(names).max(initial=0)))
+    return names
+
+
+def _as_text(given: npt.NDArray[Any]) -> Names:
+    try:
+        names = np.ascontiguousarray(given.astype(np.str_))
+    except ValueError as error:  # UnicodeError is one
+        raise InvalidInput(f"expected object_id as text, got what is none: {error}") from error
+    codes = names.view(np.uint32)
+    if np.any((codes > MAX_CODE) | ((codes >= SURROGATES[0]) & (codes <= SURROGATES[1]))):
+        raise InvalidInput("expected object_id as text, got what is no character of Unicode")
     return names
 
 
@@ -235,7 +255,7 @@ def refuse_long_names(longest: int) -> None:
 def _z_spec(arrays: Arrays, n: int) -> FloatArray:
     z_spec = _numbers(arrays, "z_spec")
     if z_spec is None:
-        raise InvalidRedshifts(f"expected the true redshifts as z_spec, got {', '.join(arrays)}")
+        raise InvalidRedshifts(f"expected the true redshifts as z_spec, got {_listed(arrays)}")
     if z_spec.shape != (n,):
         raise InvalidRedshifts(f"expected {n} true redshifts, one for each galaxy, got shape {z_spec.shape}")
     return z_spec.astype(np.float64)

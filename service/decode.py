@@ -1,7 +1,6 @@
 """From a request to plain arrays by name: the formats of the bodies, and nothing about what they mean."""
 
 import io
-import zipfile
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -10,8 +9,10 @@ import numpy.typing as npt
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
-from photoz import contract, datasets
-from photoz.errors import InvalidImages, InvalidInput, MalformedInput, TooLarge, UnsupportedType
+from photoz import contract
+from photoz.arrays import MAX_MEMBERS, read_array, read_arrays
+from photoz.errors import InvalidImages, InvalidInput, MalformedInput, UnsupportedType
+from service import aside
 from service.call import Call
 from service.errors import readable
 
@@ -23,7 +24,7 @@ OCTETS = "application/octet-stream"
 JSON_TYPES = ("", contract.JSON, FORM)
 FILE_TYPES = ("", OCTETS, contract.NPY, contract.NPZ, FORM)
 
-NPY_MAGIC, ZIP_MAGIC = b"\x93NUMPY", b"PK\x03\x04"
+NPY_MAGIC, ZIP_MAGIC, ZIP_ENTRY = b"\x93NUMPY", b"PK\x03\x04", b"PK\x01\x02"
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -79,7 +80,7 @@ def predict_file(call: Call, max_bytes: int) -> tuple[Arrays, contract.PredictOp
     """
     _check_type(call, FILE_TYPES, "/predict takes JSON")
     options = query_options(call, contract.PredictOptions)
-    arrays = _read_file(call.body, max_bytes)
+    arrays = _read_file(call, max_bytes)
     if options.ebv is not None:
         arrays.setdefault("ebv", np.array(options.ebv))
     return arrays, options
@@ -107,7 +108,7 @@ def evaluation(call: Call, max_bytes: int) -> Arrays:
     """
     _check_type(call, (*JSON_TYPES, *FILE_TYPES), "")
     if call.body.startswith(ZIP_MAGIC):
-        return _read_npz(call.body, max_bytes)
+        return _read_npz(call, max_bytes)
     if call.media_type in (contract.NPY, contract.NPZ, OCTETS):
         raise MalformedInput("expected a .npz file with z_spec and either images or pdfs, got other bytes")
     return _arrays(_message(call.body, contract.EvaluateRequest))
@@ -144,36 +145,40 @@ def _check_type(call: Call, expected: tuple[str, ...], advice: str) -> None:
         raise UnsupportedType(f"cannot read {call.media_type}: expected {names}" + (f" ({advice})" if advice else ""))
 
 
-def _read_file(body: bytes, max_bytes: int) -> Arrays:
+def _read_file(call: Call, max_bytes: int) -> Arrays:
+    body = call.body
     if body.startswith(ZIP_MAGIC):
-        return _read_npz(body, max_bytes)
+        return _read_npz(call, max_bytes)
     if body.startswith(NPY_MAGIC):
-        return {"images": np.asarray(datasets.read_npy(io.BytesIO(body)).images)}
+        return {"images": read_array(io.BytesIO(body), len(body))}
     raise MalformedInput(f"expected a .npy or .npz file, got {len(body)} bytes that begin with {body[:6]!r}")
 
 
-def _read_npz(body: bytes, max_bytes: int) -> Arrays:
-    size = _unpacked_size(body)
-    if size > max_bytes:  # before anything is unpacked
-        raise TooLarge(f"expected a .npz file of at most {max_bytes:,} bytes unpacked, got {size:,}")
-    return datasets.read_arrays(io.BytesIO(body))
+def _read_npz(call: Call, max_bytes: int) -> Arrays:
+    def reserve(size: int) -> None:
+        call.reservation.cover(len(call.body) + size, "a .npz file that unpacks into")
 
-
-def _unpacked_size(body: bytes) -> int:
-    try:
-        with zipfile.ZipFile(io.BytesIO(body)) as archive:
-            return sum(member.file_size for member in archive.infolist())
-    except Exception as error:  # zipfile raises several kinds on damaged bytes, NotImplementedError among them
-        raise MalformedInput(f"not a readable .npz file: {error}") from error
+    # Each entry of an archive's directory becomes an object of half a kB before anybody can count them.
+    if call.body.count(ZIP_ENTRY) > MAX_MEMBERS:
+        raise MalformedInput(f"not a readable .npz file: expected at most {MAX_MEMBERS} arrays, got more")
+    return read_arrays(io.BytesIO(call.body), max_bytes, reserve)
 
 
 def _message(body: bytes, model: type[M]) -> M:
+    with aside.without_collector():
+        return _checked_message(body, model)
+
+
+def _checked_message(body: bytes, model: type[M]) -> M:
     try:
         content = from_json(body)
     except ValueError as error:
         raise MalformedInput(f"the body is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise InvalidInput(f"expected a JSON object, got a {type(content).__name__}")
+    expected = ", ".join(model.model_fields)
+    if unknown := content.keys() - model.model_fields.keys():
+        raise InvalidInput(f"{min(unknown)[:40]}: extra inputs are not permitted; expected {expected}")
     if "images" in content and _depth(content["images"]) == 3:  # one cutout without the first axis
         content["images"] = [content["images"]]
     return _validated(model, content, strict=True)
@@ -203,5 +208,5 @@ def _arrays(request: BaseModel) -> Arrays:
             except ValueError as error:
                 raise InvalidImages(f"{name} do not form a regular array: {error}") from error
     if (names := getattr(request, "object_id", None)) is not None:
-        arrays["object_id"] = np.array(names, dtype=np.str_)
+        arrays["object_id"] = np.array(names, dtype=object)  # as text, each would take the room of the longest
     return arrays

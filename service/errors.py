@@ -3,6 +3,7 @@
 import functools
 import inspect
 import logging
+import reprlib
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -127,7 +128,7 @@ def readable(error: ValidationError) -> str:
     place = [str(part) for i, part in enumerate(first["loc"]) if i == 0 or isinstance(part, int)]
     message = first["msg"][:1].lower() + first["msg"][1:]
     if first["type"] not in ("missing", "extra_forbidden"):
-        message += f", got {_shortened(repr(first['input']))}"
+        message += f", got {_shortened(reprlib.repr(first['input']))}"
     more = f" (and {len(others)} more like it)" if others else ""
     return f"{'.'.join(place) or 'the body'}: {message}{more}"
 

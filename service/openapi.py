@@ -3,7 +3,7 @@
 That is: query options, the other media types of bodies and answers, the statuses of errors, `GET /model`, and `/v2`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -55,6 +55,18 @@ ERRORS = (
     HTTPStatus.UNPROCESSABLE_ENTITY,
 )
 
+# What stands before the endpoints answers any request so, whatever it asks for.
+ANYWHERE = (
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT,
+)
+
 
 def document(skeleton: Document, description: str) -> Document:
     """Complete BentoML's OpenAPI document.
@@ -84,19 +96,31 @@ def document(skeleton: Document, description: str) -> Document:
             "version": __version__,
             "description": description,
         },
-        "paths": paths | v2_document.paths(),
+        "paths": {path: _guarded(operations) for path, operations in (paths | v2_document.paths()).items()},
         "components": {"schemas": definitions["$defs"] | v2_document.schemas()},
     }
 
 
 def _operation(bodies: Content, answers: Content, options: type[BaseModel] | None) -> Document:
     ok = {"description": "Chosen by the Accept header", "content": _content(answers)}
-    error = {"content": _content({contract.JSON: contract.ErrorResponse})}
     return {
         "parameters": _parameters(options) if options else [],
         "requestBody": {"required": True, "content": _content(bodies)},
-        "responses": {"200": ok} | {str(int(status)): {"description": status.phrase, **error} for status in ERRORS},
+        "responses": {"200": ok} | _errors(ERRORS),
     }
+
+
+def _guarded(operations: Document) -> Document:
+    """Add to the operations of a path what any of them may answer."""
+    return {
+        method: operation | {"responses": _errors(ANYWHERE) | operation["responses"]}
+        for method, operation in operations.items()
+    }
+
+
+def _errors(statuses: Iterable[HTTPStatus]) -> Document:
+    error = {"content": _content({contract.JSON: contract.ErrorResponse})}
+    return {str(int(status)): {"description": status.phrase, **error} for status in statuses}
 
 
 def _content(content: Content) -> Document:

@@ -8,14 +8,12 @@ from starlette.types import Message, Receive, Scope
 
 from photoz import open_inference as protocol
 from photoz.errors import TooLarge
+from service.edge import json_size
 from service.edge.room import Reservation
 from service.errors import UploadTooSlow
 
 # Bytes a second that a body takes at least. Who is slower is not served, lest a few hold what many need.
 MIN_RATE = 64_000
-
-# Bytes of memory that a byte of JSON becomes while it is decoded (docs/decisions.md).
-JSON_WEIGHT = 16
 
 Headers = dict[bytes, bytes]
 
@@ -33,7 +31,7 @@ class Body:
 
     def __init__(self, headers: Headers, room: Reservation) -> None:
         self._room = room
-        self._json_left = _json_length(headers)
+        self._json_left = self._json_length = _json_length(headers)
         self.chunks: list[bytes] = []
         self.size = 0
 
@@ -41,11 +39,18 @@ class Body:
         """Take in a piece; raises as `Reservation.take`."""
         if not self.size and chunk[:64].lstrip()[:1] not in (b"{", b"["):
             self._json_left = 0.0  # files do not begin so
-        of_json = int(min(self._json_left, len(chunk)))
-        self._json_left -= of_json
-        self._room.take(len(chunk) + (JSON_WEIGHT - 1) * of_json, _what(of_json))
+        self._take_json(chunk)
+        self._room.take(len(chunk), "a body of")
         self.chunks.append(chunk)
         self.size += len(chunk)
+
+    def _take_json(self, chunk: bytes) -> None:
+        if not self._json_left:
+            return
+        of_json = int(min(self._json_left, len(chunk)))
+        self._json_left -= of_json
+        json_size.refuse_too_much(min(self.size + of_json, self._json_length))
+        self._room.take(json_size.cost(chunk[:of_json]), "JSON that decodes into")
 
     def replay(self, receive: Receive) -> Receive:
         """Return a channel that hands the body out as it came, and then what else comes."""
@@ -63,10 +68,6 @@ class Body:
         while len(chunks) > 1:
             yield {"type": "http.request", "body": chunks.pop(), "more_body": True}
         yield {"type": "http.request", "body": chunks.pop() if chunks else b"", "more_body": False}
-
-
-def _what(of_json: int) -> str:
-    return f"a body (JSON counts {JSON_WEIGHT} times)" if of_json else "a body"
 
 
 def _json_length(headers: Headers) -> float:

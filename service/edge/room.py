@@ -54,7 +54,7 @@ class Reservation:
         self._room = room
         self.held = 0
 
-    def take(self, size: int, what: str = "a body") -> None:
+    def take(self, size: int, what: str) -> None:
         """Reserve some more.
 
         Parameters
@@ -62,7 +62,7 @@ class Reservation:
         size : int
             Bytes.
         what : str
-            That they are for, to be named in the error.
+            That is, for the error: "a body of", say.
 
         Raises
         ------
@@ -72,7 +72,7 @@ class Reservation:
             If others have too much at the moment.
         """
         if self.held + size > self._room.share:
-            raise TooLarge(f"expected {what} of at most {self._room.share:,} bytes, got more: send it in parts")
+            raise TooLarge(f"expected {what} at most {self._room.share:,} bytes, got more: send it in parts")
         self._room.add(size)
         self.held += size
 

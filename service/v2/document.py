@@ -1,5 +1,6 @@
 """The routes of the Open Inference Protocol in the words of OpenAPI: what BentoML's document does not know of."""
 
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
@@ -19,7 +20,6 @@ TEXT = {"type": "string"}
 PARAMETERS = {"type": "object", "description": "binary_data_size, binary_data, binary_data_output; others are ignored"}
 BAD_REQUESTS = (
     HTTPStatus.BAD_REQUEST,
-    HTTPStatus.NOT_FOUND,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
 )
@@ -66,19 +66,24 @@ def _infer(prefix: str) -> Document:
     operation["parameters"].append(header | {"description": "bytes of the JSON, where tensors follow it"})
     operation["requestBody"] = {"required": True, "content": _content("InferRequest")}
     operation["responses"]["200"]["content"] = _content("InferResponse")
-    error = {contract.JSON: {"schema": {"$ref": "#/components/schemas/ErrorResponse"}}}
-    operation["responses"] |= {str(int(s)): {"description": s.phrase, "content": error} for s in BAD_REQUESTS}
+    operation["responses"] |= _errors(BAD_REQUESTS)
     return operation
 
 
 def _operation(summary: str, prefix: str = "") -> Document:
     names = [name for name in ("model_name", "model_version") if f"{{{name}}}" in prefix]
+    ok = {"200": {"description": "The answer", "content": {contract.JSON: {}}}}
     return {
         "tags": [TAG],
         "summary": summary,
         "parameters": [{"name": name, "in": "path", "required": True, "schema": TEXT} for name in names],
-        "responses": {"200": {"description": "The answer", "content": {contract.JSON: {}}}},
+        "responses": ok | _errors([HTTPStatus.NOT_FOUND] if names else []),  # of another model
     }
+
+
+def _errors(statuses: Iterable[HTTPStatus]) -> Document:
+    error = {contract.JSON: {"schema": {"$ref": "#/components/schemas/ErrorResponse"}}}
+    return {str(int(status)): {"description": status.phrase, "content": error} for status in statuses}
 
 
 def _content(schema: str) -> Document:

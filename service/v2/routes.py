@@ -20,6 +20,7 @@ from service import aside
 from service.batch import Batch, as_batch
 from service.compression import COMPRESSORS, chosen_encoding, decompress
 from service.decode import OCTETS
+from service.edge import json_size
 from service.edge.room import Reservation, reservation_of
 from service.errors import error_response
 from service.tracing import span
@@ -88,14 +89,21 @@ class Body:
             If it cannot be unpacked.
         """
         if self.encoding:
-            packed = b"".join(self.chunks)
-            return decompress(
-                packed, self.encoding, limit, lambda size: self.reservation.cover(size, "a body unpacked")
-            )
+            return self._decompressed(limit)
         # The chunks have to be copied together anyway: with a gap before them, the tensor behind the JSON begins where
         # numpy and the engine can use it as it is, also from clients that put no spaces there.
         gap = -(self.header_length or 0) % protocol.ALIGNMENT
         return memoryview(b"".join([bytes(gap), *self.chunks] if gap else self.chunks))[gap:]
+
+    def _decompressed(self, limit: int) -> memoryview:
+        def grow(size: int) -> None:
+            self.reservation.cover(size, "a body that unpacks into")
+
+        unpacked = decompress(b"".join(self.chunks), self.encoding, limit, grow)
+        of_json = unpacked[: self.header_length]
+        json_size.refuse_too_much(len(of_json))
+        self.reservation.take(json_size.cost(bytes(of_json)), "JSON that decodes into")
+        return unpacked
 
 
 @dataclass(frozen=True)
@@ -144,7 +152,9 @@ async def _infer(request: Request) -> Response:
 
 
 def _read(body: Body, card: Card, max_rows: int, max_bytes: int) -> Order:
-    request = protocol.decode_request(body.unpacked(max_bytes), body.header_length)
+    content = body.unpacked(max_bytes)
+    with aside.without_collector():
+        request = protocol.decode_request(content, body.header_length, max_json=json_size.MOST, max_texts=max_rows)
     outputs = tensors.wanted_outputs(request)
     batch = as_batch(tensors.as_arrays(request, max_rows), card, max_rows)
     return Order(batch, outputs, request.request_id)

@@ -100,13 +100,13 @@ def as_arrays(request: Request, max_rows: int) -> Arrays:
         If an input is missing, unknown, or of another datatype, or names are too long.
     """
     inputs = request.inputs
-    if "images" not in inputs:
-        raise InvalidInput(f"expected an input images, got {', '.join(inputs) or 'none'}")
     for name, tensor in inputs.items():
         if name not in INPUTS:
             raise InvalidInput(f"there is no input {name}; expected images and, optionally, ebv and object_id")
         if tensor.datatype not in INPUTS[name]:
             raise InvalidInput(f"expected {name} as {' or '.join(INPUTS[name])}, got {tensor.datatype}")
+    if "images" not in inputs:
+        raise InvalidInput(f"expected an input images, got {', '.join(inputs) or 'none'}")
     return {
         name: _names(tensor, max_rows) if tensor.datatype == BYTES else tensor.array for name, tensor in inputs.items()
     }

@@ -127,7 +127,7 @@ def test_damaged_archives_are_malformed(client, images):
             archive.writestr("images.npy", npy_bytes(images))
         content = bytearray(buffer.getvalue())
         content[150:300] = bytes(b ^ 0x5A for b in content[150:300])
-        check(client.post("/predict_file", content=bytes(content)), 400, "not a readable .npy file of numbers")
+        check(client.post("/predict_file", content=bytes(content)), 400, "not a readable .npz file")
 
 
 def test_more_galaxies_than_one_request_may_carry_are_too_large(post_npz, card):

@@ -16,7 +16,8 @@ from wires import answer, connection, error, has_ended, wait_for
 
 from photoz.datasets import npz_bytes
 from photoz.errors import InvalidInput, TooLarge
-from service.edge.body import JSON_WEIGHT, Body
+from service.edge import json_size
+from service.edge.body import Body
 from service.edge.room import Room, unlimited
 from service.errors import Full
 from service.settings import MIB, Limits, available_memory
@@ -81,10 +82,10 @@ def test_a_body_that_grows_too_large_is_refused_when_it_does(small):
 
 def test_json_counts_for_what_it_becomes(small):
     body = json.dumps({"images": galaxies(GRIZ, 2).tolist()}).encode()
-    assert MAX_BODY / JSON_WEIGHT < len(body) < MAX_BODY
+    assert len(body) < MAX_BODY / 2
     refused = httpx.post(f"{small}/predict", content=body)
     assert refused.status_code == 413
-    assert "JSON counts 16 times" in refused.json()["error"]
+    assert refused.json()["error"].startswith("expected JSON that decodes into at most 400,000 bytes, got more")
 
 
 @pytest.mark.parametrize("packed_by", ["gzip", "npz"])
@@ -206,11 +207,11 @@ def test_all_room_is_given_back(small):
 def test_room_is_for_all_and_a_share_for_one():
     room = Room(total=100, share=60)
     first, second = room.reserve(), room.reserve()
-    first.take(60)
-    with pytest.raises(TooLarge, match="at most 60 bytes"):
-        first.take(1)
+    first.take(60, "a body of")
+    with pytest.raises(TooLarge, match="a body of at most 60 bytes"):
+        first.take(1, "a body of")
     with pytest.raises(Full):
-        second.take(41)
+        second.take(41, "it is")
     second.cover(40, "it")
     second.cover(30, "it")  # it has as much
     assert room.used == 100
@@ -223,9 +224,9 @@ def test_room_is_for_all_and_a_share_for_one():
     ("headers", "chunks", "held"),
     [
         ({}, [b"\x93NUMPY", b"1234"], 10),
-        ({}, [b' {"a":', b" 1}"], JSON_WEIGHT * 9),
-        ({b"inference-header-content-length": b"4"}, [b"{}", b"  12345678"], JSON_WEIGHT * 4 + 8),
-        ({b"inference-header-content-length": b"-4"}, [b"{}"], JSON_WEIGHT * 2),
+        ({}, [b' {"a":', b" [1, 2]}"], 14 + 512 + 192 + 64),
+        ({b"inference-header-content-length": b"4"}, [b"{}", b"  [[[[[[[["], 12 + 512),
+        ({b"inference-header-content-length": b"-4"}, [b"{}"], 2 + 512),
     ],
     ids=["file", "json", "protocol", "nonsense"],
 )
@@ -235,6 +236,15 @@ def test_a_body_takes_room_by_what_it_is(headers, chunks, held):
     for chunk in chunks:
         body.add(chunk)
     assert (body.size, reservation.held) == (sum(map(len, chunks)), held)
+
+
+def test_there_is_an_end_to_json_whatever_it_is():
+    body = Body({}, unlimited())
+    body.add(b"[" + bytes(json_size.MOST - 1))
+    with pytest.raises(TooLarge, match="at most 16,777,216 bytes of JSON"):
+        body.add(b" ")
+    binary = Body({b"inference-header-content-length": b"2"}, unlimited())
+    binary.add(b"{}" + bytes(json_size.MOST))
 
 
 def test_the_room_follows_from_the_memory():
