@@ -173,7 +173,7 @@ def decode_request(
     TooLarge
         If it is over one of the limits.
     """
-    length = len(body) if header_length is None else header_length
+    length = len(body) if header_length is None else min(header_length, len(body))
     if max_json is not None and length > max_json:
         raise TooLarge(f"expected at most {max_json:,} bytes of JSON, got {length:,}: send tensors as bytes behind it")
     content, data = _split(body, header_length)

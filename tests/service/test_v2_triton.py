@@ -119,10 +119,10 @@ def parts(images):
     [
         ("other", "", "images", np.float32, "FP32", "z_mean", "404", "there is no model other here"),
         (None, "0", "images", np.float32, "FP32", "z_mean", "404", "there is no version 0 of model"),
-        (None, "", "pixels", np.float32, "FP32", "z_mean", "400", "expected an input images, got pixels"),
+        (None, "", "pixels", np.float32, "FP32", "z_mean", "400", "there is no input pixels; expected images"),
         (None, "", "images", np.float32, "FP32", "redshift", "400", "there is no output redshift"),
         (None, "", "images", np.bool_, "BOOL", "z_mean", "400", "expected a datatype of FP16"),
-        (None, "", "images", np.bytes_, "BYTES", "z_mean", "400", "expected images as FP32"),
+        (None, "", "images", np.bytes_, "BYTES", "z_mean", "413", "images: expected at most 4,096 texts"),
     ],
 )
 def test_what_is_wrong_is_raised(triton, card, images, model, version, name, array, datatype, output, status, words):
