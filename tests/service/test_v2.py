@@ -264,15 +264,18 @@ def test_other_sizes_bands_and_grids_are_served_as_they_are(small_service):
 
 
 @pytest.mark.parametrize(
-    "arrays",
-    [{"images": galaxies(GRIZ, 4)}, {"images": galaxies(GRIZ, 1), "object_id": np.full(4, "x")}],
+    ("arrays", "told"),
+    [
+        ({"images": galaxies(GRIZ, 4)}, "got 4"),
+        ({"images": galaxies(GRIZ, 1), "object_id": np.full(4, "x")}, "got shape (4,)"),
+    ],
     ids=["images", "names"],
 )
-def test_more_galaxies_than_one_request_may_carry_are_too_large(small_service, arrays):
+def test_more_galaxies_than_one_request_may_carry_are_too_large(small_service, arrays, told):
     message = encode_request([Tensor.of(*item) for item in arrays.items()])
     url = f"{small_service}/v2/models/toy/infer"
     response = httpx.post(url, content=message.body, headers=length_header(message.header_length))
-    refused(response, 413, "at most 3", "got shape (4,)")
+    refused(response, 413, "at most 3", told)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
