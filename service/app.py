@@ -78,7 +78,8 @@ class Photoz:
         self.metrics.watch("photoz_queue_rows", "Galaxies that wait for the network", lambda: self._lane.waiting)
         self.metrics.watch("photoz_in_flight", "Requests at work", lambda: self.guard.in_flight)
         self.metrics.watch("photoz_held_bytes", "Of bodies that are held", lambda: self.guard.room.used)
-        Connection.configure(settings.limits, self.metrics.note_refused_connection)
+        guard = self.guard
+        Connection.configure(settings.limits, self.metrics.note_refused_connection, guard.is_full, guard.turn_away)
 
     @bentoml.on_startup
     async def wait_for_the_end(self) -> None:

@@ -28,6 +28,7 @@ from photoz.bundle import ModelBundle
 KINDS = {"singles": (1, 32, 512), "batches": (64, 4, 256)}  # cutouts, clients for the capacity, connections at most
 TIMES = 2.0  # the capacity
 BODIES = 4  # that differ
+GRACE = 0.1  # seconds in which the last of them may still be sent
 STRAGGLERS = 30.0  # seconds after the last request in which answers are still waited for
 WARM_UP = 10.0  # seconds of it before those that count: the service then has as much in hand as it takes on
 
@@ -186,7 +187,7 @@ def measure(server: Server, kind: str, chosen: Namespace) -> tuple[dict[str, flo
     due = arrivals(TIMES * before / n, start - WARM_UP, end)
     offered = len(due)
     used, its = time.process_time(), processor_s(family(server))
-    unsent = crowd.offer(due, end)
+    unsent = crowd.offer(due, end + GRACE)
     used, its = time.process_time() - used, processor_s(family(server)) - its
     gc.enable()
     crowd.close()

@@ -13,6 +13,7 @@ from photoz.errors import PhotozError
 from service import logs
 from service.edge import room
 from service.edge.body import receive_body
+from service.edge.connection import raw_error
 from service.edge.deadline import Deadline
 from service.edge.drain import Drain
 from service.edge.keys import OPEN_PATHS, Keys
@@ -53,10 +54,45 @@ class Guard:
         if self.settings.keys_file:
             self.keys = Keys(self.settings.keys_file)
 
-    def refuse_if_full(self) -> None:
-        """Raise `Full` if as many requests are at work as may be."""
-        if self.in_flight >= self.limits.in_flight:
-            raise Full(f"the service works on {self.in_flight} requests already; try again in a second")
+    @property
+    def is_busy(self) -> bool:
+        """Whether as many requests are at work as may be."""
+        return self.in_flight >= self.limits.in_flight
+
+    def is_full(self) -> bool:
+        """Whether that is so, or there may be no room for a large one."""
+        return self.is_busy or self.room.used > self.limits.memory - self.limits.body
+
+    def full(self) -> Full:
+        """Return the error that says so."""
+        return Full(f"the service works on {self.in_flight} requests already; try again in a second")
+
+    def turn_away(self, url: bytes, headers: dict[bytes, bytes]) -> bytes:
+        """Answer a request that there is no place for, before anything is made for it.
+
+        Parameters
+        ----------
+        url : bytes
+            What it asks for.
+        headers : dict of bytes to bytes
+            Its own, names in lower case.
+
+        Returns
+        -------
+        bytes
+            The answer, with 429.
+        """
+        path = url.partition(b"?")[0].decode("latin-1")
+        visit = Visit.of({"method": "POST", "path": path}, headers)
+        visit.status = int(HTTPStatus.TOO_MANY_REQUESTS)
+        self.note(visit)
+        return raw_error(visit.status, str(self.full()), (b"retry-after", b"1"), (b"x-request-id", visit.id.encode()))
+
+    def note(self, visit: Visit) -> None:
+        """Count, and log where that is wanted, a request that has ended."""
+        self.metrics.note_visit(visit)
+        if self.settings.access_log and visit.path not in OPEN_PATHS:
+            logs.note_visit(visit)
 
 
 class Edge:
@@ -110,14 +146,8 @@ class _Passage:
                 message = "something went wrong here, not with what you sent; the log tells what, by x-request-id"
                 await self._answer(JSONResponse({"error": message}, HTTPStatus.INTERNAL_SERVER_ERROR))
         finally:
-            self._note()
-
-    def _note(self) -> None:
-        visit, guard = self._visit, self._guard
-        visit.status = visit.status or CLIENT_GONE  # no answer has begun: the caller has gone
-        guard.metrics.note_visit(visit)
-        if guard.settings.access_log and visit.path not in OPEN_PATHS:
-            logs.note_visit(visit)
+            self._visit.status = self._visit.status or CLIENT_GONE  # no answer has begun: the caller has gone
+            self._guard.note(self._visit)
 
     async def _enter(self) -> None:
         guard, path = self._guard, self._visit.path
@@ -127,7 +157,8 @@ class _Passage:
             self._visit.key = guard.keys.check(self._headers.get(b"authorization", b""))
         if path == METRICS_PATH:  # never so busy that nobody can see it
             return await self._inside(self._scope, self._receive, self._sent)
-        guard.refuse_if_full()  # before anything of the body is taken in
+        if guard.is_full():  # before anything of the body is taken in
+            raise guard.full()
         reservation = guard.room.reserve()
         try:
             await self._work(reservation)
@@ -144,7 +175,8 @@ class _Passage:
         guard, limits = self._guard, self._guard.limits
         body = await receive_body(self._scope, self._receive, reservation, limits.body, limits.upload_timeout)
         self._visit.received = body.size
-        guard.refuse_if_full()  # those that arrived meanwhile were first
+        if guard.is_busy:  # those that arrived meanwhile were first
+            raise guard.full()
         self._scope[room.KEY] = reservation
         guard.in_flight += 1
         try:

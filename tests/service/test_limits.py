@@ -183,6 +183,14 @@ def test_more_at_a_time_than_is_taken_is_to_be_tried_again(small):
         refused = httpx.post(f"{small}/predict_file", content=body)
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
         assert refused.json() == {"error": "the service works on 2 requests already; try again in a second"}
+        with connection(small) as wire:  # in pieces, and with others behind it on the same connection
+            request = head("/predict_file", f"Content-Length: {len(body)}", "X-Request-Id: mine") + body
+            wire.sendall(request[:3000])
+            status, headers, _ = answer(wire)
+            assert (status, headers["x-request-id"], headers["retry-after"]) == (429, "mine", "1")
+            wire.sendall(request[3000:] + request + b"GET /livez HTTP/1.1\r\nHost: service\r\n\r\n")
+            assert error(answer(wire))[0] == 429
+            assert answer(wire)[0] == 200
         assert httpx.get(f"{small}/livez").status_code == httpx.get(f"{small}/readyz").status_code == 200
         assert [one.result().status_code for one in slow] == [200, 200]
     assert httpx.post(f"{small}/predict_file", content=body).status_code == 200
