@@ -188,8 +188,9 @@ def test_more_at_a_time_than_is_taken_is_to_be_tried_again(small):
             wire.sendall(request[:3000])
             status, headers, _ = answer(wire)
             assert (status, headers["x-request-id"], headers["retry-after"]) == (429, "mine", "1")
-            wire.sendall(request[3000:] + request + b"GET /livez HTTP/1.1\r\nHost: service\r\n\r\n")
+            wire.sendall(request[3000:] + request)
             assert error(answer(wire))[0] == 429
+            wire.sendall(b"GET /livez HTTP/1.1\r\nHost: service\r\n\r\n")
             assert answer(wire)[0] == 200
         assert httpx.get(f"{small}/livez").status_code == httpx.get(f"{small}/readyz").status_code == 200
         assert [one.result().status_code for one in slow] == [200, 200]
