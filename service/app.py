@@ -33,7 +33,7 @@ from service.metrics import Metrics
 from service.pages import pages
 from service.predictor import EVERYTHING, Predictor, as_estimates, refuse_unmeasured
 from service.reports import Reporter
-from service.settings import CANNOT_START, ONE_THREAD, Settings
+from service.settings import ALLOCATOR, CANNOT_START, ONE_THREAD, Settings
 from service.tracing import span, tracing_options
 
 logger = logging.getLogger("bentoml.photoz")
@@ -100,7 +100,7 @@ class Photoz:
             sys.exit(f"photoz: {error}")
         os.environ["PHOTOZ_BUNDLE"] = str(settings.bundle.resolve())  # the workers of a bento run in another folder
         os.environ["PHOTOZ_ENGINE"] = engine
-        os.environ.update(ONE_THREAD)
+        os.environ.update(ALLOCATOR | os.environ | ONE_THREAD)
         from service.supervisor import take_the_place_of_bentomls  # the workers do without all that it imports
 
         take_the_place_of_bentomls()

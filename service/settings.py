@@ -21,6 +21,14 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 # Where the limit of this process's memory stands, by version 2 and 1 of Linux's control groups.
 CGROUP_MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
+# For the allocator of a worker (glibc's), where the operator has not chosen: large bodies come and go, and by itself it
+# keeps what they left behind, in a heap for each thread (docs/decisions.md).
+ALLOCATOR = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": str(4 * 1024 * 1024),
+    "MALLOC_TRIM_THRESHOLD_": str(64 * 1024 * 1024),
+}
+
 T = TypeVar("T")
 
 

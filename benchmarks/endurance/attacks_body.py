@@ -1,5 +1,6 @@
 """Attacks on what stands in the bodies: tensors, files, JSON, numbers and names."""
 
+import copy
 import gzip
 import io
 import json
@@ -156,7 +157,12 @@ def json_odd(chance: random.Random, material: Material) -> Attack:
     _spoil(chance, whole)
     deep = b"[" * chance.choice((50, 300, 100_000))
     body = chance.choice(
-        (json.dumps(whole).encode(), json.dumps(chance.choice(ODD)).encode(), deep, b'{"images": ' + deep)
+        (
+            json.dumps(whole).encode(),
+            json.dumps(copy.deepcopy(chance.choice(ODD))).encode(),
+            deep,
+            b'{"images": ' + deep,
+        )
     )
     path = chance.choice(("/predict", "/predict", "/evaluate"))
     return Attack("odd JSON", (request("POST", path, body, content_type="application/json"),))
@@ -196,11 +202,11 @@ def _spoil(chance: random.Random, content: Any) -> None:
     if key is not None and isinstance(content[key], dict | list) and content[key] and chance.random() < 0.75:
         _spoil(chance, content[key])
     elif isinstance(content, list):
-        content[chance.randrange(len(content)) :] = [chance.choice(ODD)]
+        content[chance.randrange(len(content)) :] = [copy.deepcopy(chance.choice(ODD))]
     elif chance.random() < 0.2:
         content.pop(key, None)
     else:
-        content[chance.choice((key, key, "extra"))] = chance.choice(ODD)
+        content[chance.choice((key, key, "extra"))] = copy.deepcopy(chance.choice(ODD))
 
 
 def _infer(kind: str, material: Material, body: bytes, length: int, *lines: str) -> Attack:
