@@ -41,7 +41,9 @@ class Spread:
         return cls(statistics.median(values), min(values), max(values))
 
     def text(self, form: str = ".2f") -> str:
-        """Write it as "median (low to high)"."""
+        """Write it as "median (low to high)", or alone where there is one value."""
+        if self.low == self.high:
+            return f"{self.median:{form}}"
         return f"{self.median:{form}} ({self.low:{form}} to {self.high:{form}})"
 
 

@@ -72,7 +72,7 @@ async def bombard(server: Server, chosen: Namespace) -> tuple[dict[str, float], 
         "requests_per_s": chosen.n / took,
     }
     kept = {"outcomes": dict(tally.outcomes), "examples": tally.examples, "failures": tally.failures[:100]}
-    return figures, kept | {"rss_curve": _thinned(curve), "raised": raised_in(log()), "log_tail": log()[-3000:]}
+    return figures, kept | {"rss_curve": _thinned(curve), "raised": raised_in(log())}
 
 
 async def _pid(server: Server) -> int | None:

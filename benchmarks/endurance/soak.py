@@ -148,7 +148,7 @@ async def soak(server: Server, chosen: Namespace) -> tuple[dict[str, float], dic
     await asyncio.gather(sampler, *asked)
     figures = figures_of(seen, chosen.seconds) | {"capacity": most, "rate": SHARE * most}
     kept = {"series": series(seen, chosen.seconds), "kinds": dict(seen.kinds), "failures": seen.failures[:100]}
-    return figures | {"log_errors": errors_in(log())}, kept | {"log_tail": log()[-3000:]}
+    return figures | {"log_errors": errors_in(log())}, kept
 
 
 async def _sample(server: Server, seen: Seen, start: float, end: float) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,6 +48,11 @@ def is_met(figures: dict[str, float], wanted: Sequence[Wanted]) -> bool:
     return all(_is_met(one, one.over.of({"all": figures})) for one in wanted if one.limit is not None)
 
 
+def _plain(value: Any) -> Any:
+    """Write a path as it is from the root of the project: the record is for others too."""
+    return os.path.relpath(value, ROOT) if isinstance(value, Path) else value
+
+
 def _is_met(wanted: Wanted, found: float | None) -> bool:
     return found is not None and wanted.limit is not None and wanted.reaches(found, wanted.limit)
 
@@ -77,7 +83,7 @@ def conclude(
         "program": name,
         "passed": passed,
         "environment": machine.splitlines(),
-        "options": {key: str(value) if isinstance(value, Path) else value for key, value in vars(chosen).items()},
+        "options": {key: _plain(value) for key, value in vars(chosen).items() if key != "output"},
         "bars": bars,
         "figures": figures,
         **details,
