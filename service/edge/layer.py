@@ -135,9 +135,7 @@ class _Passage:
     async def go(self) -> None:
         CURRENT.set(self._visit)
         try:
-            await self._enter()
-        except PhotozError as error:
-            await self._answer(error_response(error))
+            await self._enter_or_say_why_not()
         except ClientDisconnect:
             self._visit.status = CLIENT_GONE
         except Exception:
@@ -148,6 +146,12 @@ class _Passage:
         finally:
             self._visit.status = self._visit.status or CLIENT_GONE  # no answer has begun: the caller has gone
             self._guard.note(self._visit)
+
+    async def _enter_or_say_why_not(self) -> None:
+        try:
+            await self._enter()
+        except PhotozError as error:
+            await self._answer(error_response(error))
 
     async def _enter(self) -> None:
         guard, path = self._guard, self._visit.path
