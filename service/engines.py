@@ -30,6 +30,10 @@ AUTO, OPENVINO, KERAS = "auto", "openvino", "keras"
 # below 1 GB.
 CHUNK = 64
 
+# Numbers of cutouts that the network is run on; others are filled up with blank ones. OpenVINO keeps what it compiles
+# for each number that it meets: 260 MB for all up to 64, and the first request of each waits for it.
+SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, CHUNK)
+
 
 @dataclass(frozen=True)
 class Output:
@@ -272,8 +276,16 @@ def _predict_in_chunks(
     answers = []
     for start in range(0, len(images), CHUNK):
         rows = slice(start, start + CHUNK)
-        feed = {"images": images[rows], "ebv": ebv[rows, np.newaxis]}
+        n = len(ebv[rows])
+        feed = {"images": _filled_up(images[rows]), "ebv": _filled_up(ebv[rows, np.newaxis])}
         with lock:
-            answers.append(infer({name: feed[name] for name in names}))
+            answer = infer({name: feed[name] for name in names})
+        answers.append({name: values[:n] for name, values in answer.items()})
     joined = {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
     return Output(from_network(joined[PDF]), joined.get(FEATURES))
+
+
+def _filled_up(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Add zeros to the next of `SIZES`."""
+    missing = next(size for size in SIZES if size >= len(values)) - len(values)
+    return np.concatenate([values, np.zeros_like(values, shape=(missing, *values.shape[1:]))]) if missing else values
