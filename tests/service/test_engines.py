@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 from toys import GRIZ, galaxies, toy_engine, toy_network, toy_novelty, toy_novelty_record
@@ -6,7 +8,7 @@ from photoz.bundle import ModelBundle
 from photoz.errors import InvalidBundle
 from photoz.openvino import compile_network, runs
 from service import engines
-from service.engines import CHUNK, KerasEngine, OpenVinoEngine, load_engine
+from service.engines import CHUNK, SIZES, KerasEngine, OpenVinoEngine, _predict_in_chunks, load_engine
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +154,22 @@ def test_a_network_without_the_features_of_its_card_is_refused(make_toy_bundle):
 def test_a_keras_file_that_is_none_is_refused(make_toy_bundle):
     with pytest.raises(InvalidBundle, match="Keras cannot read"):
         load_engine(make_toy_bundle(), "keras")
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 17, 33, 49, 64, 65, 130])
+def test_the_network_is_run_on_few_numbers_of_cutouts_and_nobody_notices(n):
+    seen = []
+
+    def infer(feed):
+        seen.append(len(feed["images"]))
+        assert len(feed["ebv"]) == seen[-1]
+        weights = feed["images"].mean((1, 2, 3)) + feed["ebv"][:, 0]
+        return {"pdf": np.stack([weights, 1 - weights], axis=1), "features": weights[:, np.newaxis]}
+
+    rng = np.random.default_rng(0)
+    images, ebv = rng.random((n, 4, 4, 1), dtype=np.float32), rng.random(n, dtype=np.float32) / 10
+    output = _predict_in_chunks(infer, ("images", "ebv"), threading.Lock(), images, ebv)
+    assert set(seen) <= set(SIZES)
+    assert sum(seen) < 1.5 * n + 1
+    np.testing.assert_array_equal(output.features[:, 0], images.mean((1, 2, 3)) + ebv)
+    assert output.pdfs.shape == (n, 2)
