@@ -85,8 +85,9 @@ class Connection(HttpToolsProtocol):
             self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
+        """Wait no more: a timer that is left would keep all of this for as long as it runs."""
         self._stop_clock()
+        self._unset_keepalive_if_required()  # uvicorn forgets that of a connection that was reset
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
