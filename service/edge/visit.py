@@ -11,7 +11,7 @@ from starlette.types import Scope
 # What a caller may choose as the name of a request: nothing that could break a line of a log or a header.
 ID = re.compile(rb"[A-Za-z0-9._~:+/=-]{1,128}")
 
-# Label in the metrics -> how its paths begin or what they are. All else is one label: paths are endless.
+# Paths that are labels in the metrics as they are. All else is folded: paths are endless.
 ROUTES = frozenset(
     {
         "/",
