@@ -9,6 +9,8 @@
 #   make fuzz     mutated bytes against all that decodes; make attack  100,000 hostile requests against a service
 #   make soak     half an hour of load                    make chaos   kills, ends, overload and slow senders
 #   make bench    measurements         make bench-peers    the service beside other servers of the same model
+#   make image    the service as an image, photoz; make image-training  the training, photoz-training; with docker or podman
+#   make image-check  whether that image keeps its promises; make image-sbom  what it consists of: dist/image.cdx.json
 #   make lock     the hash-locked requirements, from pyproject.toml
 
 PYTHON ?= python3
@@ -22,10 +24,11 @@ export PYTHONPATH := .:clients/python
 # BentoML reports its use unless this says exactly "true".
 export BENTOML_DO_NOT_TRACK := true
 
-.PHONY: help serve test lint fix train docs audit sbom fuzz attack soak chaos bench bench-peers lock clean
+.PHONY: help serve test lint fix train docs audit sbom fuzz attack soak chaos bench bench-peers image image-training image-check \
+	image-sbom lock clean
 
 help:
-	@sed -n '3,14s/^# *//p' Makefile
+	@sed -n '3,16s/^# *//p' Makefile
 
 $(STAMPS):
 	$(PYTHON) -m venv $(VENV)
@@ -49,6 +52,7 @@ lint: $(STAMPS)/all
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
 
 fix: $(STAMPS)/all
 	$(BIN)/ruff format .
@@ -108,6 +112,28 @@ sbom: $(STAMPS)/served
 	mkdir -p dist
 	env -u PYTHONPATH $(AUDIT)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
 		--output-file dist/sbom.cdx.json $(VENV)/served/bin/python
+
+# Two builds of one commit are the same, byte by byte; podman writes the commit's time on the files too.
+ENGINE = $(shell for engine in docker podman; do $$engine info >/dev/null 2>&1 && echo $$engine && break; done)
+COMMITTED := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+BUILD = $(if $(ENGINE),$(ENGINE),$(error neither docker nor podman runs here)) build \
+	$(if $(findstring podman,$(ENGINE)),--format docker --timestamp $(COMMITTED)) $(BUILD_OPTIONS) \
+	--build-arg VERSION=$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' photoz/__init__.py) \
+	--build-arg REVISION=$(shell git describe --always --dirty --abbrev=40 2>/dev/null || echo unknown)
+IMAGE ?= photoz
+
+image:
+	SOURCE_DATE_EPOCH=$(COMMITTED) $(BUILD) --tag $(IMAGE) .
+
+image-training:
+	SOURCE_DATE_EPOCH=$(COMMITTED) $(BUILD) --target training --tag $(IMAGE)-training .
+
+image-check: $(STAMPS)/all
+	PHOTOZ_IMAGE=$(IMAGE) CONTAINER_ENGINE=$(ENGINE) $(BIN)/python -m pytest --numprocesses=0 -m container tests/container
+
+image-sbom: $(STAMPS)/audit
+	mkdir -p dist
+	$(AUDIT)/python requirements/image_sbom.py $(IMAGE) dist/image.cdx.json --engine $(ENGINE)
 
 lock: $(STAMPS)/lock
 	$(BIN)/python requirements/lock.py
