@@ -97,7 +97,7 @@ def crps(pdfs: FloatArray, z_spec: npt.ArrayLike, grid: RedshiftGrid) -> FloatAr
     below = pdf.cdf(pdfs)
     above = 1.0 - below
     before = np.arange(grid.n_bins) < grid.bin_index(z_spec)[:, None]
-    whole = np.where(before, _squared(below[:, :-1], below[:, 1:]), _squared(above[:, :-1], above[:, 1:]))
+    whole = np.where(before, mean_square(below[:, :-1], below[:, 1:]), mean_square(above[:, :-1], above[:, 1:]))
     return np.asarray(grid.width * (whole.sum(axis=1) + _split_bin_correction(below, z_spec, grid)))
 
 
@@ -108,10 +108,10 @@ def _split_bin_correction(below: FloatArray, z_spec: FloatArray, grid: RedshiftG
     part = (z_spec - grid.edges[index]) / grid.width
     low, high = below[rows, index], below[rows, index + 1]
     at = low + part * (high - low)
-    return part * (_squared(low, at) - _squared(1.0 - low, 1.0 - at))
+    return part * (mean_square(low, at) - mean_square(1.0 - low, 1.0 - at))
 
 
-def _squared(a: FloatArray, b: FloatArray) -> FloatArray:
+def mean_square(a: FloatArray, b: FloatArray) -> FloatArray:
     """Mean of the square of a line that goes from a to b."""
     return (a * a + a * b + b * b) / 3.0
 

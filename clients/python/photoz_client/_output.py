@@ -9,6 +9,8 @@ from photoz.card import Card
 from photoz.contract import EvaluateResponse
 from photoz.datasets import npz_bytes
 from photoz.estimates import Flag
+from photoz.grid import RedshiftGrid
+from photoz.images import ImageSpec
 from photoz.metrics import Score
 from photoz.tables import csv_bytes, json_bytes
 from photoz_client._prediction import Prediction
@@ -73,13 +75,12 @@ def evaluation_text(evaluation: EvaluateResponse) -> str:
 
 def card_text(card: Card) -> str:
     """Lay out what a user needs to know of a model."""
-    image, grid, training = card.image, card.grid, card.training
-    size = f"{image.size} x {image.size} x {len(image.bands)}"
+    grid, training = card.grid, card.training
     lines = [
         f"{card.name} {card.version}, made {card.created:%Y-%m-%d}, licence {card.licence}",
-        f"takes     {size} cutouts, bands {','.join(image.bands)}, {image.pixel_scale:g} arcsec/pixel, {image.unit}",
+        f"takes     {image_text(card.image)}",
         f"E(B-V)    {_ebv_text(card)}",
-        f"gives     p(z) in {grid.n_bins} bins, 0 <= z <= {grid.z_max:g}",
+        f"gives     p(z) in {grid_text(grid)}",
         f"network   {card.architecture.name}, {card.architecture.parameters:,} parameters",
         f"trained   on {training.n_train:,} galaxies of {training.data}",
     ]
@@ -88,6 +89,17 @@ def card_text(card: Card) -> str:
         for method, scores in card.test.scores.items():
             lines += [f"  {method}", *(f"  {line}" for line in _score_lines(scores))]
     return "\n".join([*lines, *(f"caveat    {caveat}" for caveat in card.caveats)])
+
+
+def image_text(image: ImageSpec) -> str:
+    """Say what cutouts have to be like."""
+    size = f"{image.size} x {image.size} x {len(image.bands)}"
+    return f"{size} cutouts, bands {','.join(image.bands)}, {image.pixel_scale:g} arcsec/pixel, {image.unit}"
+
+
+def grid_text(grid: RedshiftGrid) -> str:
+    """Say what the bins of a grid are."""
+    return f"{grid.n_bins} bins, 0 <= z <= {grid.z_max:g}"
 
 
 def _ebv_text(card: Card) -> str:

@@ -3,27 +3,23 @@
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, get_args
 
 import click
 
 from photoz import __version__
-from photoz.datasets import Cutouts
+from photoz.comparison import TOLERANCE, Basis
 from photoz.errors import PhotozError
 from photoz.grid import IntArray
 from photoz_client import _output
-from photoz_client._client import IN_FLIGHT, PhotozClient
+from photoz_client._client import PhotozClient
+from photoz_client._compare import DIFFERS, Comparing, report
+from photoz_client._comparison_text import report_text
 from photoz_client._core import IMAGE_TYPES
 from photoz_client._errors import PredictionIncomplete
-from photoz_client._galaxies import Galaxies
-from photoz_client._keys import ENVIRONMENT_VARIABLE, read_key
+from photoz_client._keys import ENVIRONMENT_VARIABLE
+from photoz_client._options import TIMEOUT, Job, key_file_option, key_option, output_path, takes_cutouts, url_option
 from photoz_client._prediction import Prediction
-from photoz_client._splits import opened
-
-DEFAULT_URL = "http://127.0.0.1:3000"
-
-# The service takes up to a minute for a report; who waits at a shell can interrupt.
-TIMEOUT = 120.0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -37,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises
     ------
     SystemExit
-        Always: status 0, 1 for a failure or 2 for a wrong call.
+        Always: status 0, 1 for a failure or 2 for a wrong call. `photoz compare` has statuses of its own.
     """
     try:
         photoz(arguments, prog_name="photoz")
@@ -50,38 +46,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 @click.version_option(__version__, prog_name="photoz")
 def photoz() -> None:
     """Redshifts of galaxies from their images, by a photo-z service."""
-
-
-url_option = click.option(
-    "--url", envvar="PHOTOZ_URL", default=DEFAULT_URL, show_default=True, show_envvar=True, help="Where the service is."
-)
-# The key itself is no option: everyone on a machine can read the command lines of everyone else.
-key_option = click.option(
-    "--api-key-file",
-    "api_key",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    callback=lambda context, parameter, path: None if path is None else read_key(path),
-    help=f"File that holds the service's API key, in place of the environment variable {ENVIRONMENT_VARIABLE}.",
-)
-cutouts_argument = click.argument("cutouts", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-ebv_option = click.option("--ebv", type=float, help="E(B-V) in mag for all cutouts, instead of the file's column.")
-in_flight_option = click.option(
-    "--in-flight",
-    type=click.IntRange(min=1),
-    default=IN_FLIGHT,
-    show_default=True,
-    help="Requests of 256 cutouts or less that are on their way at once.",
-)
-split_option = click.option("--split", help="Only the rows whose column 'split' says so, such as test.")
-
-
-def _predict_options(cutouts: Cutouts, ebv: float | None, pdf: bool) -> dict[str, Any]:
-    return {
-        "ebv": cutouts.columns.get("ebv") if ebv is None else ebv,
-        "object_id": cutouts.columns.get("object_id"),
-        "pdf": pdf,
-        "progress": Galaxies.of(cutouts.images).takes_parts(),
-    }
 
 
 def _write_csv(parts: Iterable[tuple[IntArray, Prediction]], path: Path) -> None:
@@ -102,41 +66,22 @@ def _show(prediction: Prediction, path: Path | None) -> None:
         click.echo(f"wrote {len(prediction)} rows to {path}", err=True)
 
 
-def _output_path(*suffixes: str) -> Any:
-    """Make a click callback that refuses, before any work is done, a path that could not be written after it."""
-
-    def check(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
-        if path is not None and path.suffix.lower() not in suffixes:
-            raise click.BadParameter(f"{path} should end in {', '.join(suffixes)}")
-        if path is not None and not path.absolute().parent.is_dir():
-            raise click.BadParameter(f"there is no folder {path.parent}")
-        return path
-
-    return check
-
-
 @photoz.command()
-@cutouts_argument
+@takes_cutouts
 @url_option
 @key_option
-@ebv_option
-@split_option
-@in_flight_option
 @click.option("--pdf", is_flag=True, help="Write the PDFs too.")
 @click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    callback=_output_path(*_output.FILE_FORMATS),
+    callback=output_path(*_output.FILE_FORMATS),
     help="Write all columns to this .csv, .json or .npz file instead of printing a table.",
 )
 def predict(
-    cutouts: Path,
+    job: Job,
     url: str,
     api_key: str | None,
-    ebv: float | None,
-    split: str | None,
-    in_flight: int,
     pdf: bool,
     output: Path | None,
 ) -> None:
@@ -147,11 +92,8 @@ def predict(
     """
     if pdf and output is None:
         raise click.UsageError("--pdf needs --output: PDFs are not printed")
-    with (
-        opened(cutouts, split) as galaxies,
-        PhotozClient(url, api_key=api_key, timeout=TIMEOUT, in_flight=in_flight) as client,
-    ):
-        options = _predict_options(galaxies, ebv, pdf)
+    with job.opened() as galaxies, job.client(url, api_key) as client:
+        options = job.predict_options(galaxies, pdf)
         if output is not None and output.suffix.lower() == ".csv":
             _write_csv(client.predict_parts(galaxies.images, **options), output)
         else:
@@ -165,32 +107,26 @@ def predict(
 
 
 @photoz.command()
-@cutouts_argument
+@takes_cutouts
 @url_option
 @key_option
-@ebv_option
-@split_option
-@in_flight_option
 @click.option(
     "--report",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    callback=_output_path(".html"),
+    callback=output_path(".html"),
     help="Write a page with the figures and all plots to this .html file.",
 )
 @click.option("--plot", metavar="NAME", help="scatter (the default), pdfs, pit, qq, coverage, residuals or stacked.")
 @click.option(
     "--plot-file",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    callback=_output_path(*(f".{name}" for name in IMAGE_TYPES)),
+    callback=output_path(*(f".{name}" for name in IMAGE_TYPES)),
     help="Write a plot to this .png or .svg file.",
 )
 def evaluate(
-    cutouts: Path,
+    job: Job,
     url: str,
     api_key: str | None,
-    ebv: float | None,
-    split: str | None,
-    in_flight: int,
     report: Path | None,
     plot: str | None,
     plot_file: Path | None,
@@ -201,13 +137,10 @@ def evaluate(
     """
     if plot is not None and plot_file is None:
         raise click.UsageError("--plot needs --plot-file")
-    with (
-        opened(cutouts, split) as galaxies,
-        PhotozClient(url, api_key=api_key, timeout=TIMEOUT, in_flight=in_flight) as client,
-    ):
+    with job.opened() as galaxies, job.client(url, api_key) as client:
         z_spec, object_id = galaxies.column("z_spec"), galaxies.columns.get("object_id")
         # The cutouts travel once; everything below is made from their PDFs.
-        pdfs = client.predict(galaxies.images, **_predict_options(galaxies, ebv, pdf=True)).pdf
+        pdfs = client.predict(galaxies.images, **job.predict_options(galaxies, pdf=True)).pdf
         click.echo(_output.evaluation_text(client.evaluate(z_spec, pdfs=pdfs, object_id=object_id)))
         if report is not None:
             magnitudes = galaxies.columns.get("magnitudes")
@@ -217,6 +150,48 @@ def evaluate(
             format: Literal["png", "svg"] = "svg" if plot_file.suffix.lower() == ".svg" else "png"
             image = client.evaluate_plot(z_spec, pdfs=pdfs, plot=plot or "scatter", format=format)
             plot_file.write_bytes(image)
+
+
+@photoz.command(cls=Comparing)
+@click.argument("url_a")
+@click.argument("url_b")
+@takes_cutouts
+@key_file_option("--api-key-file", "key_a", f"File that holds the API key, in place of ${ENVIRONMENT_VARIABLE}.")
+@key_file_option("--api-key-file-b", "key_b", "File that holds the API key of URL_B, where that is another one.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0.0),
+    default=TOLERANCE,
+    show_default=True,
+    help="Change that is let pass: a part of the figures of URL_A, or of the galaxies.",
+)
+@click.option(
+    "--by",
+    type=click.Choice(get_args(Basis)),
+    help="Judge whether URL_B is worse, the default where there is z_spec, or whether the answers agree.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
+@click.pass_context
+def compare(
+    context: click.Context,
+    job: Job,
+    url_a: str,
+    url_b: str,
+    key_a: str | None,
+    key_b: str | None,
+    tolerance: float,
+    by: Basis | None,
+    as_json: bool,
+) -> None:
+    """Say what changes for CUTOUTS, a .npy, .npz or .h5 file, when the service at URL_B replaces the one at URL_A.
+
+    Prints how z_mean, PDFs and flags differ and, with a column z_spec, which figures of merit are worse. The status is
+    0 if URL_B is no worse or agrees, 1 if it is worse or differs, and 2 if the two could not be compared.
+    """
+    with job.client(url_a, key_a) as client_a, job.client(url_b, key_b or key_a) as client_b:
+        found = report(job, (url_a, url_b), (client_a, client_b), tolerance, by)
+    click.echo(found.as_json() if as_json else report_text(found))
+    context.exit(0 if found.verdict.passes else DIFFERS)
 
 
 @photoz.command()
