@@ -13,6 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 from tqdm import tqdm
 
 from photoz.datasets import TEST, TRAIN, VALIDATION, Cutouts
+from photoz.errors import InvalidDataset
 from photoz.grid import BoolArray, FloatArray, IntArray, RedshiftGrid
 from photoz.images import ImageSpec, as_image_batch
 from photoz.metrics import Score, galaxy_scores, summarise
@@ -36,6 +37,31 @@ SHAPE_COLUMNS = (
     "fwhm",
     "sky_sigma",
 )
+
+
+# Columns that hold a number for each band.
+BAND_COLUMNS = ("magnitudes", "fwhm", "sky_sigma")
+
+
+def check_band_columns(cutouts: Cutouts, spec: ImageSpec) -> None:
+    """Refuse columns of other bands than the images', before hours are spent.
+
+    Parameters
+    ----------
+    cutouts : Cutouts
+        The n galaxies.
+    spec : ImageSpec
+        What the images are.
+
+    Raises
+    ------
+    InvalidDataset
+        If one of `BAND_COLUMNS` that is there is not of shape (n, n_bands).
+    """
+    expected = len(cutouts), len(spec.bands)
+    for name in BAND_COLUMNS:
+        if name in cutouts.columns and (shape := cutouts.columns[name].shape) != expected:
+            raise InvalidDataset(f"expected the column {name!r} of shape {expected}, a number a band, got {shape}")
 
 
 def baseline_scores(

@@ -24,7 +24,7 @@ from photoz.images import EbvBatch, ImageSpec, as_ebv_batch, as_image_batch
 from photoz.metrics import Score, galaxy_scores, summarise
 from photoz.novelty import Novelty
 from photoz.report import Report, make_report
-from training.baselines import baseline_scores
+from training.baselines import baseline_scores, check_band_columns
 from training.predict import BATCH_SIZE, predict_pdfs, predict_views
 from training.rows import usable_rows
 
@@ -105,8 +105,9 @@ def evaluate(
     Raises
     ------
     InvalidDataset
-        If no test galaxy has a redshift on the grid.
+        If no test galaxy has a redshift on the grid, or a column is of other bands than the images.
     """
+    check_band_columns(cutouts, spec)
     rows = usable_rows(cutouts, grid, TEST)
     z_spec = cutouts.column("z_spec")[rows]
     raw = predict_pdfs(model, cutouts, rows, spec, ebv_assumed)

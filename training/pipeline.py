@@ -16,6 +16,7 @@ from photoz.datasets import Cutouts, open_cutouts
 from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
 from training import architectures, provenance
+from training.baselines import check_band_columns
 from training.calibrate import calibrate
 from training.cost import forward_gflop
 from training.evaluation import Evaluation, evaluate, table, write_report
@@ -74,6 +75,7 @@ def train_bundle(
     with open_cutouts(data) as opened:
         cutouts = with_split(opened, settings.select, settings.shares)
         spec = spec or cutouts.spec or ImageSpec(size=cutouts.images.shape[1])
+        check_band_columns(cutouts, spec)
         fitted, novelty, held_out = fit_and_hold_out(cutouts, spec, grid, settings, run, resume=resume)
         model, ebv_assumed = fitted.model, fitted.ebv_assumed
         calibration = calibrate(held_out.pdfs, held_out.z_spec, grid)

@@ -2,13 +2,15 @@ import numpy as np
 import pytest
 
 from photoz import metrics, pdf
-from photoz.datasets import open_cutouts
+from photoz.datasets import Cutouts, open_cutouts
+from photoz.errors import InvalidDataset
 from photoz.grid import SDSS_GRID
 from photoz.images import SDSS_IMAGES
 from training.baselines import (
     METHODS,
     aperture_magnitudes,
     baseline_scores,
+    check_band_columns,
     colours_and_magnitude,
     gaussian_pdfs,
     local_linear_regression,
@@ -66,3 +68,11 @@ def test_methods_and_photometries_are_all_scored(sample_file) -> None:  # noqa: 
         scores = baseline_scores(cutouts, SDSS_IMAGES, SDSS_GRID, cutouts.columns["ebv"])
     assert len(scores) == 6  # two methods on three photometries
     assert all({"sigma_mad", "crps", "pit_ks"} <= set(found) for found in scores.values())
+
+
+@pytest.mark.parametrize("name", ["magnitudes", "fwhm", "sky_sigma"])
+def test_columns_of_other_bands_are_refused_before_training(name) -> None:  # noqa: ANN001
+    images = np.zeros((6, 64, 64, 5), np.float32)
+    check_band_columns(Cutouts(images, {name: np.ones((6, 5))}), SDSS_IMAGES)
+    with pytest.raises(InvalidDataset, match=rf"'{name}' of shape \(6, 5\), a number a band, got \(6, 4\)"):
+        check_band_columns(Cutouts(images, {name: np.ones((6, 4))}), SDSS_IMAGES)
