@@ -1,7 +1,9 @@
 """What the operator can set, read from the environment when a worker starts."""
 
 import contextlib
+import math
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +22,12 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 # Where the limit of this process's memory stands, by version 2 and 1 of Linux's control groups.
 CGROUP_MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+# And where that of its processor time stands: so many microseconds, of so many.
+CGROUP_CPU = (
+    (Path("/sys/fs/cgroup/cpu.max"),),
+    (Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")),
+)
 
 # For the allocator of a worker (glibc's), where the operator has not chosen: large bodies come and go, and by itself it
 # keeps what they left behind, in a heap for each thread (docs/decisions.md).
@@ -92,7 +100,7 @@ class Settings:
     Parameters
     ----------
     bundle : Path
-        The model bundle (PHOTOZ_BUNDLE).
+        The model bundle (PHOTOZ_BUNDLE): a folder, or the tag of one in BentoML's model store.
     engine : str
         One of `ENGINES` (PHOTOZ_ENGINE).
     threads : int
@@ -148,7 +156,7 @@ class Settings:
         """
         read = _Reader(environment)
         return cls(
-            bundle=read("PHOTOZ_BUNDLE", cls.bundle, Path),
+            bundle=read("PHOTOZ_BUNDLE", cls.bundle, bundle_path),
             engine=read("PHOTOZ_ENGINE", cls.engine, _engine),
             threads=read("PHOTOZ_THREADS", available_cpus(), _positive_int),
             max_rows=read("PHOTOZ_MAX_ROWS", cls.max_rows, _positive_int),
@@ -176,10 +184,28 @@ class _Reader:
             raise InvalidInput(f"{name}={text} cannot be used: {error}") from error
 
 
+def bundle_path(text: str) -> Path:
+    """Return the folder that PHOTOZ_BUNDLE means; raises InvalidInput for the tag of a bundle that is not there."""
+    if Path(text).is_dir() or not re.fullmatch(r"[\w.-]+:[\w.-]+", text):
+        return Path(text)
+    from service.store import find  # whoever has a folder does without BentoML here
+
+    return find(text)
+
+
 def available_cpus() -> int:
-    """Return the number of CPUs that this process may run on."""
+    """Return the number of CPUs that this process may run on, or that its control group has the time of, rounded up."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return math.ceil(min(cpus, _cpu_quota()))
+
+
+def _cpu_quota() -> float:
+    for paths in CGROUP_CPU:
+        with contextlib.suppress(OSError, ValueError):  # another version of control groups, or "max"
+            quota, period = (int(number) for path in paths for number in path.read_text().split())
+            return quota / period if quota > 0 else math.inf
+    return math.inf
 
 
 def available_memory() -> int:
