@@ -196,6 +196,11 @@ class Connection(HttpToolsProtocol):
             self.transport.write(raw_error(status, message, (b"connection", b"close")))
         self.transport.close()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is asked."""
+        return self._is_between() and not self._left
+
     def _is_between(self) -> bool:
         """Whether the next byte begins a request, and nothing is being answered."""
         return self._in_head and not self._head_size and not self._is_answering()

@@ -20,6 +20,9 @@ logger = logging.getLogger("bentoml.photoz")
 # Seconds for a request that is on the wire when the last connection was taken.
 LAST_CALL = 0.5
 
+# Seconds in which what came on a connection that was idle until then is read.
+LAST_LOOK = 0.1
+
 Handler = Callable[[int, FrameType | None], Any]
 
 
@@ -62,7 +65,26 @@ async def _end(uvicorns: Handler, seconds: float) -> None:
         for one in listening.sockets:
             await _close(one.fileno(), server)
     await asyncio.sleep(LAST_CALL)
+    for connection in list(server.server_state.connections):
+        _end_if_idle(connection)
+    await asyncio.sleep(LAST_LOOK)
     uvicorns(signal.SIGTERM, None)
+
+
+def _end_if_idle(connection: Any) -> None:
+    """Say farewell on a connection on which nothing is asked, at once after a look whether something has come.
+
+    uvicorn closes all of them in one go without a look: what came since it last read would be reset.
+    """
+    transport = connection.transport
+    if not connection.is_idle or transport.is_closing() or transport.get_write_buffer_size():
+        return
+    with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as one, contextlib.suppress(OSError):
+        try:
+            one.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            one.shutdown(socket.SHUT_WR)
+            transport.close()
 
 
 async def _close(fileno: int, server: Any) -> None:
