@@ -7,10 +7,11 @@
 #   make audit    the locked requirements against the known vulnerabilities
 #   make sbom     what the service consists of: dist/sbom.cdx.json
 #   make fuzz     mutated bytes against all that decodes; make attack  100,000 hostile requests against a service
-#   make soak     half an hour of load                    make chaos   kills, ends, overload and slow senders
+#   make soak     half an hour of load                    make chaos   kills, ends, overload, slow senders, roll-outs
 #   make bench    measurements         make bench-peers    the service beside other servers of the same model
 #   make image    the service as an image, photoz; make image-training  the training, photoz-training; with docker or podman
 #   make image-check  whether that image keeps its promises; make image-sbom  what it consists of: dist/image.cdx.json
+#   make bento    a bento with the model that ships (MODEL=models/mine: another), which goes into BentoML's model store
 #   make lock     the hash-locked requirements, from pyproject.toml
 
 PYTHON ?= python3
@@ -25,10 +26,10 @@ export PYTHONPATH := .:clients/python
 export BENTOML_DO_NOT_TRACK := true
 
 .PHONY: help serve test lint fix train docs audit sbom fuzz attack soak chaos bench bench-peers image image-training image-check \
-	image-sbom lock clean
+	image-sbom bento lock clean
 
 help:
-	@sed -n '3,16s/^# *//p' Makefile
+	@sed -n '3,17s/^# *//p' Makefile
 
 $(STAMPS):
 	$(PYTHON) -m venv $(VENV)
@@ -42,7 +43,7 @@ $(STAMPS)/%: requirements/%.txt pyproject.toml | $(STAMPS)
 	touch $@
 
 serve: $(STAMPS)/service
-	@$(BIN)/python -m service.serve --hints --port $(PORT)
+	@$(BIN)/python -m service --hints --port $(PORT)
 
 # Two test processes on two cores, a thread each.
 test: $(STAMPS)/all
@@ -82,7 +83,7 @@ soak: $(STAMPS)/all
 	$(BIN)/python -m benchmarks.endurance soak
 
 chaos: $(STAMPS)/all
-	for name in kills drain overload slow; do $(BIN)/python -m benchmarks.endurance $$name || failed=1; done; exit $${failed:-0}
+	for name in kills drain overload slow rollout; do $(BIN)/python -m benchmarks.endurance $$name || failed=1; done; exit $${failed:-0}
 
 bench: $(STAMPS)/all
 	$(BIN)/python -m benchmarks
@@ -134,6 +135,10 @@ image-check: $(STAMPS)/all
 image-sbom: $(STAMPS)/audit
 	mkdir -p dist
 	$(AUDIT)/python requirements/image_sbom.py $(IMAGE) dist/image.cdx.json --engine $(ENGINE)
+
+MODEL ?= models/photoz
+bento: $(STAMPS)/service
+	$(BIN)/python -m service.store build $(MODEL)
 
 lock: $(STAMPS)/lock
 	$(BIN)/python requirements/lock.py

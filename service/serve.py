@@ -1,10 +1,11 @@
-"""Start the service on this machine: `python -m service.serve`.
+"""Start the service on this machine.
 
 It is `bentoml serve` with a look around before: what would end in a trace there is told here in one line.
 """
 
 import argparse
 import os
+import runpy
 import socket
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from service.settings import ROOT
+from photoz.errors import PhotozError
+from service.settings import ROOT, bundle_path
 
 HINTS = """
 photoz answers on {url}   (stop it with Ctrl-C)
@@ -38,7 +40,7 @@ PATIENCE = 120.0  # seconds that the hints wait for the service
 
 def main() -> None:
     """Become the service, or end with one line that says why not."""
-    parser = argparse.ArgumentParser(prog="python -m service.serve", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m service", description=__doc__.partition("\n")[0])
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=3000)
     parser.add_argument("--hints", action="store_true", help="say how to talk to it, once it listens")
@@ -51,14 +53,16 @@ def main() -> None:
     try:
         _check_folders()
         _check_port(chosen.host, chosen.port)
-    except OSError as error:
+    except (OSError, PhotozError) as error:
         sys.exit(f"photoz: {error}")
     if chosen.hints:
         url = f"http://{chosen.host}:{chosen.port}"
-        subprocess.Popen([sys.executable, "-m", "service.serve", "--hints-for", url], cwd=ROOT)
+        subprocess.Popen([sys.executable, "-m", "service", "--hints-for", url], cwd=ROOT)
     os.chdir(ROOT)
     where = ["--host", chosen.host, "--port", str(chosen.port)]
-    os.execv(sys.executable, [sys.executable, "-m", "bentoml", "serve", "service.app:Photoz", *where])
+    # No other program takes the place of this one: the handler of SIGTERM (service/__main__.py) would be lost with it.
+    sys.argv = ["bentoml", "serve", "service.app:Photoz", *where]
+    runpy.run_module("bentoml", run_name="__main__", alter_sys=True)
 
 
 def _check_folders() -> None:
@@ -74,6 +78,8 @@ def _check_folders() -> None:
         with tempfile.TemporaryFile(dir=home):
             pass
     except OSError:
+        if bundle := os.environ.get("PHOTOZ_BUNDLE", "").strip():
+            os.environ["PHOTOZ_BUNDLE"] = str(bundle_path(bundle))  # a tag is of the store that is there
         os.environ["BENTOML_HOME"] = tempfile.mkdtemp(prefix="photoz-")
 
 
@@ -96,7 +102,3 @@ def _give_hints(url: str) -> None:
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-
-
-if __name__ == "__main__":
-    main()

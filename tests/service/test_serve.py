@@ -1,22 +1,35 @@
-"""`python -m service.serve` looks around before it starts, and says in one line what is in the way."""
+"""`python -m service` looks around before it starts, and says in one line what is in the way."""
 
 import os
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
-from running import ROOT, serve_environment
+from running import ROOT, free_port, serve_environment
 
 from service import serve
 
+COMMAND = [sys.executable, "-m", "service"]
+
 
 def ended(tmp_path, *arguments, **variables):
-    command = [sys.executable, "-m", "service.serve", *arguments]
+    command = [*COMMAND, *arguments]
     environment = serve_environment(tmp_path, **variables)
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("seconds", [1.0, 2.0])
+def test_it_ends_while_it_starts(tmp_path, seconds):
+    # That it has a handler from the first is what counts: without one, process 1 of a container does not end.
+    command = [*COMMAND, "--port", str(free_port())]
+    starting = subprocess.Popen(command, cwd=ROOT, env=serve_environment(tmp_path), stderr=subprocess.DEVNULL)
+    time.sleep(seconds)
+    starting.terminate()
+    assert starting.wait(20) == 0
 
 
 def test_a_port_that_is_taken_is_told_before_anything_is_loaded(tmp_path):
