@@ -12,7 +12,7 @@ from photoz.contract import PredictResponse
 from photoz.estimates import COLUMNS, Estimates, Flag
 from photoz.grid import RedshiftGrid
 from photoz_client import Prediction, _output
-from photoz_client._prediction import DESCRIPTIONS
+from photoz_client._prediction import DESCRIPTIONS, join
 
 GRID = RedshiftGrid(1.0, 4)
 
@@ -34,6 +34,14 @@ def test_has_finds_the_rows_that_carry_any_of_the_flags(prediction):
     assert prediction.has(Flag.LOW_SNR).tolist() == [False, True, True]
     assert prediction.has(Flag.MULTIMODAL | Flag.EDGE_MASS).tolist() == [False, False, True]
     assert not prediction.has(Flag.OUT_OF_DISTRIBUTION).any()
+
+
+def test_what_several_models_answered_is_not_called_one_models(prediction):
+    other = dataclasses.replace(prediction, model="photoz 2")
+    joined = join([prediction, other, prediction])
+    assert joined.model == "photoz 1, photoz 2"
+    assert list(joined.object_id) == [*prediction.object_id] * 3
+    assert join([prediction, prediction]).model == "photoz 1"
 
 
 def test_the_table_holds_every_column_with_its_description(prediction):

@@ -91,16 +91,16 @@ def join(predictions: Sequence[Prediction]) -> Prediction:
     Parameters
     ----------
     predictions : sequence of Prediction
-        At least one, of the same model and with the same columns.
+        At least one, with the same columns.
 
     Returns
     -------
     Prediction
-        All rows, in order.
+        All rows, in order; `model` names all that answered, where one took the place of another meanwhile.
     """
     first = predictions[0]
     if len(predictions) == 1:
         return first
     names = [name for name, _ in first.columns()]
     columns = {name: np.concatenate([getattr(part, name) for part in predictions]) for name in names}
-    return Prediction(**columns, model=first.model)
+    return Prediction(**columns, model=", ".join(dict.fromkeys(part.model for part in predictions)))
