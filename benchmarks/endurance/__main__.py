@@ -7,7 +7,7 @@ it, on 127.0.0.1, and ends it.
 import importlib
 import sys
 
-PROGRAMS = ("hostile", "soak", "kills", "drain", "overload", "slow")
+PROGRAMS = ("hostile", "soak", "kills", "drain", "overload", "slow", "rollout")
 
 
 def main() -> int:
