@@ -38,6 +38,7 @@ def main() -> None:
     with copied(chosen.engine, chosen.image, ENVIRONMENT, DEBIAN, CARD) as folder:
         bom = python_packages(folder)
         bom.components.update(debian_packages(folder / Path(DEBIAN).name))
+        bom.components.update(interpreter(about))
         bom.components.add(model(json.loads((folder / Path(CARD).name).read_text())))
     bom.metadata.component = image(chosen.image, about)
     bom.register_dependency(bom.metadata.component, bom.components)
@@ -81,6 +82,14 @@ def debian_packages(status: Path) -> Iterator[Component]:
             where = {"arch": fields["Architecture"]}
             purl = PackageURL("deb", "debian", fields["Package"], fields["Version"], where)
             yield Component(name=fields["Package"], version=fields["Version"], purl=purl, bom_ref=purl.to_string())
+
+
+def interpreter(about: dict) -> Iterator[Component]:
+    """Name the Python, which neither pip nor dpkg installed; the official images say which it is."""
+    for name, _, version in (variable.partition("=") for variable in about["Config"]["Env"]):
+        if name == "PYTHON_VERSION":
+            purl = PackageURL("generic", None, "python", version)
+            yield Component(name="python", version=version, purl=purl, bom_ref=purl.to_string())
 
 
 def model(card: dict) -> Component:
