@@ -137,7 +137,7 @@ image-sbom: $(STAMPS)/audit
 	$(AUDIT)/python requirements/image_sbom.py $(IMAGE) dist/image.cdx.json --engine $(ENGINE)
 
 MODEL ?= models/photoz
-bento: $(STAMPS)/service
+bento: $(STAMPS)/bento
 	$(BIN)/python -m service.store build $(MODEL)
 
 lock: $(STAMPS)/lock

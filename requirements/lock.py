@@ -4,9 +4,10 @@ import subprocess
 import sys
 
 SETS = {
-    "all": ["pyproject.toml", "--extra=service", "--extra=training", "--group=test", "--group=lint"],
+    "all": ["pyproject.toml", "--extra=bento", "--extra=training", "--group=test", "--group=lint"],
     # What is served, and what trains, is what was tested.
     "service": ["pyproject.toml", "--extra=service", "--constraint=requirements/all.txt"],
+    "bento": ["pyproject.toml", "--extra=bento", "--constraint=requirements/all.txt"],
     "training": ["pyproject.toml", "--extra=training", "--constraint=requirements/all.txt"],
     # Tools that look at the others from outside: not what this project itself needs.
     "audit": ["--group=audit"],
