@@ -22,7 +22,9 @@ RUN openvino=$(echo /venv/lib/python3.*/site-packages/openvino) \
     && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /venv/lib
 COPY photoz /app/photoz
 COPY service /app/service
-RUN python -m compileall -q --invalidation-mode unchecked-hash /app
+COPY models/photoz /app/models/photoz
+# A checkout has the modes of its owner's umask: for all to read, and the same in each build.
+RUN python -m compileall -q --invalidation-mode unchecked-hash /app && chmod -R u=rwX,go=rX /app
 
 # ---- Offline training: all that makes a bundle, TensorFlow among it.
 FROM ${PYTHON_IMAGE} AS training
@@ -36,6 +38,7 @@ ENV PATH=/venv/bin:$PATH \
     HOME=/tmp
 COPY photoz /app/photoz
 COPY training /app/training
+RUN chmod -R u=rwX,go=rX /app
 LABEL org.opencontainers.image.title="photoz-training" \
       org.opencontainers.image.description="Trains model bundles for the photo-z service" \
       org.opencontainers.image.licenses="Apache-2.0"
@@ -46,7 +49,7 @@ ENTRYPOINT ["python", "-m", "training"]
 
 # ---- The service.
 FROM ${PYTHON_IMAGE}
-ARG VERSION=0 REVISION=unknown PYTHON_IMAGE
+ARG VERSION=0.1.0 REVISION=unknown PYTHON_IMAGE
 LABEL org.opencontainers.image.title="photoz" \
       org.opencontainers.image.description="Calibrated photometric-redshift PDFs from galaxy images, over HTTP" \
       org.opencontainers.image.licenses="Apache-2.0" \
@@ -62,9 +65,8 @@ ENV PATH=/venv/bin:$PATH \
     BENTOML_DO_NOT_TRACK=true \
     MPLCONFIGDIR=/tmp/matplotlib
 COPY --from=serving /venv /venv
+# Another model: mount its bundle at /app/models/photoz, or set PHOTOZ_BUNDLE.
 COPY --from=serving /app /app
-# Another model: mount its bundle here, or set PHOTOZ_BUNDLE.
-COPY models/photoz /app/models/photoz
 WORKDIR /app
 # A number, so that Kubernetes can see that it is not root. Nothing here belongs to it.
 USER 10001:10001

@@ -133,16 +133,16 @@ def free_port() -> int:
 
 def service(bundle: Path, model: str) -> Recipe:
     """Give the recipe of the service, started as its container starts it."""
-    return _bentoml("service.app:Photoz", f"/v2/models/{model}/infer", bundle)
+    return _served(("service",), f"/v2/models/{model}/infer", bundle)
 
 
 def prototype(bundle: Path) -> Recipe:
     """Give the recipe of the plain prototype."""
-    return _bentoml("benchmarks.prototype:Prototype", "/v2/models/photoz/infer", bundle)
+    return _served(("bentoml", "serve", "benchmarks.prototype:Prototype"), "/v2/models/photoz/infer", bundle)
 
 
-def _bentoml(target: str, path: str, bundle: Path) -> Recipe:
-    command = (sys.executable, "-m", "bentoml", "serve", target, "--host", "127.0.0.1", "--port", "{port}")
+def _served(module: tuple[str, ...], path: str, bundle: Path) -> Recipe:
+    command = (sys.executable, "-m", *module, "--host", "127.0.0.1", "--port", "{port}")
     variables = {"PHOTOZ_BUNDLE": str(bundle.resolve()), "BENTOML_DO_NOT_TRACK": "true", **threads.ENGINE}
     return Recipe(command, free_port(), path, environment=variables)
 

@@ -6,6 +6,7 @@ two processors on the same ones. All are started, and take turns. Writes `result
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,8 @@ from benchmarks.environment import describe
 from benchmarks.results import Spread
 from benchmarks.servers import Recipe, Server, free_port, running, service
 from photoz.bundle import ModelBundle
-from service.settings import ROOT, available_cpus
+from service.machine import available_cpus
+from service.settings import ROOT
 
 OUTPUT = ROOT / "benchmarks" / "results" / "sizing.json"
 
@@ -33,11 +35,11 @@ class Size:
 
     def recipes(self, bundle: Path) -> list[Recipe]:
         """Give each instance processors of its own."""
-        model = ModelBundle.load(bundle).card.name
+        model, usable = ModelBundle.load(bundle).card.name, sorted(os.sched_getaffinity(0))
         recipes = []
         for i in range(self.instances):
             recipe = service(bundle, model)
-            held = ",".join(str(cpu) for cpu in range(i * self.cpus, (i + 1) * self.cpus))
+            held = ",".join(str(cpu) for cpu in usable[i * self.cpus : (i + 1) * self.cpus])
             environment = {**recipe.environment, "PHOTOZ_THREADS": str(self.cpus)}
             command = ("taskset", "--cpu-list", held, *recipe.command)
             recipes.append(replace(recipe, command=command, port=free_port(), environment=environment))

@@ -1,6 +1,7 @@
 """How many threads each side gets: all cores for the network, whoever runs it."""
 
-from service.settings import ONE_THREAD, available_cpus
+from service.machine import available_cpus
+from service.settings import ONE_THREAD
 
 _CPUS = str(available_cpus())
 

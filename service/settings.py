@@ -1,7 +1,5 @@
 """What the operator can set, read from the environment when a worker starts."""
 
-import contextlib
-import math
 import os
 import re
 import sys
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from photoz.errors import InvalidInput
+from service.machine import available_cpus, available_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -19,15 +18,6 @@ ENGINES = ("auto", "openvino", "openvino-int8", "openvino-bf16", "openvino-f32",
 # For numpy, in a worker and in what it starts: one thread is enough for the arithmetic around the network, which has
 # threads of its own (PHOTOZ_THREADS).
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-
-# Where the limit of this process's memory stands, by version 2 and 1 of Linux's control groups.
-CGROUP_MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-
-# And where that of its processor time stands: so many microseconds, of so many.
-CGROUP_CPU = (
-    (Path("/sys/fs/cgroup/cpu.max"),),
-    (Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")),
-)
 
 # For the allocator of a worker (glibc's), where the operator has not chosen: large bodies come and go, and by itself it
 # keeps what they left behind, in a heap for each thread (docs/decisions.md).
@@ -41,6 +31,9 @@ T = TypeVar("T")
 
 
 MIB = 1024 * 1024
+
+# What one instance takes beside the bodies, with the network that ships: half a GB after half an hour of load.
+RESIDENT = 550_000_000
 
 # The exit status of a worker that cannot start; uvicorn's for it.
 CANNOT_START = 3
@@ -76,6 +69,11 @@ class Limits:
     upload_timeout: float = 30.0
     header_timeout: float = 10.0
     headers: int = 32 * 1024
+
+    @property
+    def expected_memory(self) -> int:
+        """Bytes that an instance should get by with, whatever is asked of it."""
+        return RESIDENT + 2 * self.memory
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Limits":
@@ -191,30 +189,6 @@ def bundle_path(text: str) -> Path:
     from service.store import find  # whoever has a folder does without BentoML here
 
     return find(text)
-
-
-def available_cpus() -> int:
-    """Return the number of CPUs that this process may run on, or that its control group has the time of, rounded up."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
-    cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return math.ceil(min(cpus, _cpu_quota()))
-
-
-def _cpu_quota() -> float:
-    for paths in CGROUP_CPU:
-        with contextlib.suppress(OSError, ValueError):  # another version of control groups, or "max"
-            quota, period = (int(number) for path in paths for number in path.read_text().split())
-            return quota / period if quota > 0 else math.inf
-    return math.inf
-
-
-def available_memory() -> int:
-    """Return the bytes of memory that this process may have: its control group's, or the machine's."""
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for path in CGROUP_MEMORY:
-        with contextlib.suppress(OSError, ValueError):  # another version of control groups, or "max"
-            return min(int(path.read_text()), machine)
-    return machine
 
 
 def _engine(text: str) -> str:

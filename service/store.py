@@ -96,7 +96,7 @@ def find(tag: str) -> Path:
     try:
         return _stored(tag)
     except NotFound:
-        raise InvalidInput(f"the model store has no such bundle; it has {', '.join(tags()) or 'none'}") from None
+        raise InvalidInput(f"the model store has no bundle {tag}; it has {', '.join(tags()) or 'none'}") from None
 
 
 def of_bento(bento: Any) -> Path | None:

@@ -59,8 +59,14 @@ class Drain:
 
 async def _end(uvicorns: Handler, seconds: float) -> None:
     logger.info("ending: readiness is off, new connections are taken for another %g s", seconds)
-    await asyncio.sleep(seconds)
-    server = uvicorns.__self__  # type: ignore[attr-defined]
+    try:
+        await asyncio.sleep(seconds)
+        await _farewell(uvicorns.__self__)  # type: ignore[attr-defined]
+    finally:  # whatever went wrong, it ends
+        uvicorns(signal.SIGTERM, None)
+
+
+async def _farewell(server: Any) -> None:
     for listening in server.servers:
         for one in listening.sockets:
             await _close(one.fileno(), server)
@@ -68,7 +74,6 @@ async def _end(uvicorns: Handler, seconds: float) -> None:
     for connection in list(server.server_state.connections):
         _end_if_idle(connection)
     await asyncio.sleep(LAST_LOOK)
-    uvicorns(signal.SIGTERM, None)
 
 
 def _end_if_idle(connection: Any) -> None:
@@ -79,7 +84,7 @@ def _end_if_idle(connection: Any) -> None:
     transport = connection.transport
     if not connection.is_idle or transport.is_closing() or transport.get_write_buffer_size():
         return
-    with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as one, contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as one:
         try:
             one.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -92,9 +97,9 @@ async def _close(fileno: int, server: Any) -> None:
 
     Whoever is in its queue would be reset by that, so they are taken out just before.
     """
-    with socket.socket(fileno=os.dup(fileno)) as listener, contextlib.suppress(OSError):
+    waiting = []
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fileno)) as listener:
         listener.setblocking(False)
-        waiting = []
         with contextlib.suppress(BlockingIOError):
             while True:
                 waiting.append(listener.accept()[0])

@@ -228,6 +228,27 @@ def test_models_with_other_grids_are_compared_by_their_cdfs(compare, behaving, r
     assert found["comparison"]["n_scored"] == 12
 
 
+def test_true_redshifts_that_are_of_no_use_are_missed_by_scores_alone(compare, behaving, rows, tmp_path):
+    with np.load(rows) as file:
+        np.savez(tmp_path / "far.npz", **{**file, "z_spec": np.full(len(file["images"]), 2.0)})
+    with behaving() as a, behaving() as b:
+        assert complaint(compare(a.url, b.url, tmp_path / "far.npz")).startswith(
+            "none of the 12 z_spec is on both grids"
+        )
+        status, out, _ = compare(a.url, b.url, tmp_path / "far.npz", "--by", "agreement")
+    assert (status, verdict(out)) == (0, "verdict: identical")
+
+
+@pytest.mark.parametrize(("fault", "status"), [(KeyboardInterrupt, 130), (ZeroDivisionError, 2)])
+def test_only_a_worse_service_ends_with_1(compare, behaving, rows, monkeypatch, fault, status):
+    def stopped(*arguments):
+        raise fault
+
+    monkeypatch.setattr("photoz_client._compare.compare", stopped)
+    with behaving() as a, behaving() as b:
+        assert compare(a.url, b.url, rows)[0] == status
+
+
 def test_each_service_gets_its_own_key(compare, behaving, rows, tmp_path):
     for name in ("key-a", "key-b"):
         (tmp_path / name).write_text(f"{name}\n")

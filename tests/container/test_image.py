@@ -12,6 +12,8 @@ import pytest
 from containers import HARDENED
 from running import ROOT
 
+import photoz
+
 pytestmark = pytest.mark.container
 
 LARGEST = 400e6  # bytes beside the base; OpenVINO's library and plugin for CPUs alone are 84e6
@@ -60,12 +62,13 @@ def test_nothing_in_it_belongs_to_its_user(engine, image):
             if not {Path("/tmp"), Path("/var/tmp"), Path("/dev"), Path("/run")} & {place, *place.parents}
         }
         assert not outside
+        assert Path("/tmp") in places
 
 
 @pytest.mark.parametrize("tool", ["gcc", "cc", "g++", "make", "git", "curl"])
 def test_has_no_tool(engine, image, tool):
     done = engine("run", "--rm", "--network=none", image, "sh", "-c", f"command -v {tool}", check=False)
-    assert done.returncode == 127 or not done.stdout
+    assert (done.returncode, done.stdout) == (127, b"")
 
 
 @pytest.mark.parametrize("module", ["tensorflow", "keras", "scipy", "pip", "pytest"])
@@ -83,13 +86,10 @@ def test_is_small(engine, image):
 
 def test_says_what_it_is(engine, image):
     config = json.loads(engine.said("image", "inspect", image))[0]["Config"]
-    version = subprocess.check_output(
-        ["python3", "-c", "import photoz; print(photoz.__version__)"], cwd=ROOT, text=True
-    )
     labels = {key.removeprefix("org.opencontainers.image."): value for key, value in config["Labels"].items()}
     assert labels["title"] == "photoz"
     assert labels["licenses"] == "Apache-2.0"
-    assert labels["version"] in (version.strip(), "0")
+    assert labels["version"] == photoz.__version__
     assert config["User"] == "10001:10001"
     assert "3000/tcp" in config["ExposedPorts"]
 

@@ -60,9 +60,8 @@ def settings_of(container: Manifest) -> Settings:
     return Settings.from_environment({one["name"]: one["value"] for one in container["env"] if "value" in one})
 
 
-def longest_end(container: Manifest) -> float:
-    """Return the seconds from SIGTERM until the last of those who were let in has an answer."""
-    settings = settings_of(container)
+def longest_end(settings: Settings) -> float:
+    """Return the seconds from SIGTERM until the last has an answer whose body does not trickle in."""
     return settings.drain + drain.LAST_CALL + settings.limits.upload_timeout + settings.limits.timeout
 
 
@@ -72,6 +71,6 @@ def size(text: str) -> int:
 
 
 def memory_needed(container: Manifest) -> float:
-    """Return the bytes that docs/operations.md tells to allow for (Limits)."""
+    """Return the bytes that it should get by with, where the alert PhotozMemory comes: before the end, then."""
     assert "PHOTOZ_MAX_MEMORY" in [one["name"] for one in container["env"]]  # else it depends on where this runs
-    return 0.55e9 + 2 * settings_of(container).limits.memory
+    return settings_of(container).limits.expected_memory

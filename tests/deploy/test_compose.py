@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
+from manifests import longest_end
 from running import ROOT
 
-from service.settings import Settings
+from service.settings import Limits, Settings
 
 DEPLOY = ROOT / "deploy"
 FILES = ("compose.yaml", "compose.keys.yaml", "compose.password.yaml")
@@ -158,16 +159,13 @@ def test_what_is_kept_lies_in_volumes() -> None:
 
 
 def test_it_has_time_to_finish_what_is_in_flight() -> None:
-    longest = Settings().drain + Settings().limits.timeout
-    assert measured(service("photoz")["stop_grace_period"], SECONDS) > longest
+    assert measured(service("photoz")["stop_grace_period"], SECONDS) > longest_end(Settings())
 
 
-def test_the_memory_is_enough_and_the_alert_comes_before_its_end() -> None:
+def test_the_memory_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = measured(service("photoz")["mem_limit"], BYTES)
-    assert 0.55e9 + 2 * min(memory / 8, 2**30) < memory / 2  # docs/operations.md#limits, and as much for surprises
-    alerts = (DEPLOY / "prometheus" / "alerts.yaml").read_text(encoding="utf-8")
-    (limit,) = re.findall(r"process_resident_memory_bytes\{.*\} > (\S+)", alerts)
-    assert float(limit) < memory
+    monkeypatch.setattr("service.settings.available_memory", lambda: int(memory))
+    assert Limits.from_environment({}).expected_memory < memory / 2  # and as much for surprises
 
 
 @pytest.mark.parametrize("file", FILES[:2])

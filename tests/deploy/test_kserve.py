@@ -67,7 +67,7 @@ def test_the_container_may_do_little(container):
 
 def test_it_has_the_memory_and_the_time(predictor, container):
     assert size(container["resources"]["limits"]["memory"]) >= memory_needed(container)
-    assert predictor.get("terminationGracePeriodSeconds", 1e9) > longest_end(container)
+    assert predictor.get("terminationGracePeriodSeconds", 1e9) > longest_end(settings_of(container))
     assert predictor["timeout"] > settings_of(container).limits.timeout
     threads = settings_of(container).threads
     assert threads == int(container["resources"]["requests"]["cpu"]) <= int(container["resources"]["limits"]["cpu"])

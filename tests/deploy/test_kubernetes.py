@@ -32,13 +32,15 @@ FOREIGN = {"ScaledObject", "PodMonitor"}  # defined by others, so not known to t
 MANY = ("monitoring", "keda", "traces", "model-pvc", "ingress-tls")
 COMPONENTS = {path.parent.name: (path.parent.name,) for path in KUBERNETES.glob("components/*/kustomization.yaml")}
 OVERLAYS = {path.parent.name: path.parent for path in KUBERNETES.glob("overlays/*/kustomization.yaml")}
+OF_MINE = {"name": "photoz", "newName": "registry.example.org/photoz", "newTag": "1.0.0"}
 CASES = ["files", "base", *sorted(OVERLAYS), *sorted(COMPONENTS), "many", "canary of many"]
 
 
 def folder_of(case, folder):
     if case == "canary of many":  # as overlays/canary says: with another overlay in place of the base
         (folder / "mine").mkdir()
-        base_with(MANY, folder / "mine")
+        mine = base_with(MANY, folder / "mine") / "kustomization.yaml"
+        mine.write_text(mine.read_text() + yaml.safe_dump({"images": [OF_MINE]}))
         canary = (OVERLAYS["canary"] / "kustomization.yaml").read_text()
         assert "- ../../base\n" in canary
         (folder / "canary").mkdir()
@@ -140,7 +142,7 @@ def test_no_service_link_could_be_a_setting(pod, manifests):
 
 
 def test_whoever_was_let_in_gets_an_answer_before_the_pod_is_killed(pod, container):
-    assert pod["terminationGracePeriodSeconds"] > longest_end(container)
+    assert pod["terminationGracePeriodSeconds"] > longest_end(settings_of(container))
     assert settings_of(container).drain >= 5  # the endpoints have to be told everywhere
 
 
@@ -202,7 +204,9 @@ def test_prometheus_gets_a_key_where_there_are_keys(manifests, container):
 def test_nobody_is_sent_to_the_canary(canary, tmp_path):
     found = rendered(folder_of(canary, tmp_path))
     assert sorted(one["kind"] for one in found) == ["Deployment", "Service"]
-    labels = of_kind(found, "Deployment")[0]["spec"]["template"]["metadata"]["labels"]
+    template = of_kind(found, "Deployment")[0]["spec"]["template"]
+    assert [one["image"] for one in template["spec"]["containers"]] == ["photoz:candidate"]
+    labels = template["metadata"]["labels"]
     base = rendered(KUBERNETES / "base")
     for kind in ("Service", "Deployment", "PodDisruptionBudget"):
         selector = of_kind(base, kind)[0]["spec"]["selector"]

@@ -20,7 +20,8 @@ from service.edge import json_size
 from service.edge.body import Body
 from service.edge.room import Room, unlimited
 from service.errors import Full
-from service.settings import MIB, Limits, available_memory
+from service.machine import available_memory
+from service.settings import MIB, Limits
 
 MAX_BODY = 400_000  # 47 of the toy's cutouts
 GOOD = b"GET /model HTTP/1.1\r\nHost: service\r\n\r\n"

@@ -4,8 +4,9 @@ import os
 
 import pytest
 
-from service import settings
-from service.settings import Settings, available_cpus
+from service import machine
+from service.machine import available_cpus
+from service.settings import Settings
 
 ALL = len(os.sched_getaffinity(0))
 
@@ -14,7 +15,7 @@ ALL = len(os.sched_getaffinity(0))
 def control_group(monkeypatch, tmp_path):
     """Return a function that writes the files of a control group of version 2 or 1, which stand for this process's."""
     v2, v1_quota, v1_period = (tmp_path / name for name in ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"))
-    monkeypatch.setattr(settings, "CGROUP_CPU", ((v2,), (v1_quota, v1_period)))
+    monkeypatch.setattr(machine, "CGROUP_CPU", ((v2,), (v1_quota, v1_period)))
 
     def write(version, quota, period=100_000):
         if version == 2:

@@ -125,7 +125,7 @@ def test_of_a_tag_that_is_not_there_it_is_said_what_is(sealed, tag):
         Settings.from_environment({"PHOTOZ_BUNDLE": tag})
     assert (
         str(refused.value)
-        == f"PHOTOZ_BUNDLE={tag} cannot be used: the model store has no such bundle; it has toy:1.0.1"
+        == f"PHOTOZ_BUNDLE={tag} cannot be used: the model store has no bundle {tag}; it has toy:1.0.1"
     )
 
 
@@ -147,7 +147,7 @@ def test_a_folder_is_taken_before_a_tag(toy, tmp_path, monkeypatch):
 def test_models_of_others_are_no_bundles(toy):
     with bentoml.models.create("other:1"):
         pass
-    with pytest.raises(InvalidInput, match="the model store has no such bundle; it has none"):
+    with pytest.raises(InvalidInput, match="the model store has no bundle other:1; it has none"):
         store.find("other:1")
 
 

@@ -1,11 +1,14 @@
 """Two services asked for the same cutouts: what `photoz compare` does."""
 
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass as plain_dataclass
 from typing import Any
 
 import click
+import numpy as np
+from click.exceptions import Exit
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
@@ -21,8 +24,8 @@ from photoz_client._output import image_text
 from photoz_client._prediction import Prediction
 from photoz_client._requests import shown_url
 
-# The statuses of `cmp` and `diff`.
-DIFFERS, NOT_COMPARED = 1, 2
+# The statuses of `cmp` and `diff`, and the shell's of Ctrl-C.
+DIFFERS, NOT_COMPARED, INTERRUPTED = 1, 2, 130
 
 
 class NotCompared(click.ClickException):
@@ -35,7 +38,7 @@ class NotCompared(click.ClickException):
 
 
 class Comparing(click.Command):
-    """A command whose status 1 is a result, so that all its failures are `NotCompared`."""
+    """A command whose status 1 is a result, so that no failure may have it."""
 
     def make_context(self, *arguments: Any, **options: Any) -> click.Context:
         """Read the command line."""
@@ -54,6 +57,13 @@ def _failures_told() -> Iterator[None]:
         yield
     except (PhotozError, OSError) as error:
         raise NotCompared(error) from error
+    except (KeyboardInterrupt, click.Abort):
+        raise Exit(INTERRUPTED) from None
+    except (click.ClickException, Exit):
+        raise
+    except Exception:  # a fault of ours: Python would end with 1
+        traceback.print_exc()
+        raise Exit(NOT_COMPARED) from None
 
 
 @dataclass(frozen=True)
@@ -138,6 +148,8 @@ def report(
         a, b = (side.card() for side in sides)
         if a.image != b.image:
             raise InvalidInput(f"they take different cutouts; A: {image_text(a.image)}; B: {image_text(b.image)}")
+        if by == "agreement" and z_spec is not None and not np.any(a.grid.contains(z_spec) & b.grid.contains(z_spec)):
+            z_spec = None  # nobody asked for scores
         options = job.predict_options(galaxies, pdf=True)
         of_a, of_b = (side.predict(card, galaxies, options) for side, card in zip(sides, (a, b), strict=True))
     comparison = compare(of_a, of_b, a.grid, b.grid, z_spec)
