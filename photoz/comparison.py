@@ -21,6 +21,10 @@ from photoz.paired import FigurePair, figure_pairs
 # Part of the galaxies, of the CRPS and of the figures of merit that may change for the worse.
 TOLERANCE = 0.02
 
+# With fewer, chance moves sigma_mad by an eighth and more, and the outliers among them are one galaxy or none: that
+# nothing is found to be worse would say nothing.
+FEWEST = 100
+
 Basis = Literal["scores", "agreement"]
 
 
@@ -179,6 +183,11 @@ def judge(comparison: Comparison, tolerance: float = TOLERANCE, by: Basis | None
     -------
     Verdict
         With a reason for each figure that is worse, or each change that is too large.
+
+    Raises
+    ------
+    InvalidInput
+        If there are no scores to judge by, or scores of too few galaxies.
     """
     by = by or ("scores" if comparison.scores else "agreement")
     if comparison.identical:
@@ -193,6 +202,11 @@ def judge(comparison: Comparison, tolerance: float = TOLERANCE, by: Basis | None
 def _worse(comparison: Comparison, tolerance: float) -> Iterator[str]:
     if not comparison.scores:
         raise InvalidInput("expected true redshifts, z_spec, to judge by scores, got none")
+    if comparison.n_scored < FEWEST:
+        raise InvalidInput(
+            f"expected {FEWEST} or more galaxies with true redshifts to judge by scores, got {comparison.n_scored}: "
+            "with so few, chance hides what is worse; judge by agreement, or take more"
+        )
     for name, pair in comparison.scores.items():
         if pair.is_worse(tolerance):
             yield f"{name} by {pair.worsening.value:.5f} ± {pair.worsening.error:.5f}"

@@ -228,6 +228,16 @@ def test_a_better_model_is_no_worse_but_does_not_agree(calibrated, wider):
     assert judge(better, tolerance=10.0, by="agreement") == Verdict("agree", "agreement")
 
 
+def test_few_galaxies_cannot_tell_by_scores(calibrated, wider):
+    pdfs, z_spec = (values[:99] for values in calibrated)
+    few = compare(table(pdfs), table(wider[:99]), SDSS_GRID, z_spec=z_spec)
+    with pytest.raises(
+        InvalidInput, match="expected 100 or more galaxies with true redshifts to judge by scores, got 99"
+    ):
+        judge(few)
+    assert judge(few, by="agreement").word == "differ"
+
+
 def test_each_kind_of_disagreement_has_its_reason(calibrated):
     a = table(calibrated[0][:100])
     z_mean, flags = a.z_mean.copy(), a.flags.copy()

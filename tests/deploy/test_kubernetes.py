@@ -33,6 +33,10 @@ MANY = ("monitoring", "keda", "traces", "model-pvc", "ingress-tls")
 COMPONENTS = {path.parent.name: (path.parent.name,) for path in KUBERNETES.glob("components/*/kustomization.yaml")}
 OVERLAYS = {path.parent.name: path.parent for path in KUBERNETES.glob("overlays/*/kustomization.yaml")}
 OF_MINE = {"name": "photoz", "newName": "registry.example.org/photoz", "newTag": "1.0.0"}
+THERE_ONCE = [
+    {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "photoz"}},
+    {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "photoz-models"}},
+]
 CASES = ["files", "base", *sorted(OVERLAYS), *sorted(COMPONENTS), "many", "canary of many"]
 
 
@@ -40,7 +44,10 @@ def folder_of(case, folder):
     if case == "canary of many":  # as overlays/canary says: with another overlay in place of the base
         (folder / "mine").mkdir()
         mine = base_with(MANY, folder / "mine") / "kustomization.yaml"
-        mine.write_text(mine.read_text() + yaml.safe_dump({"images": [OF_MINE]}))
+        (folder / "mine" / "once.yaml").write_text(yaml.safe_dump_all(THERE_ONCE))
+        content = yaml.safe_load(mine.read_text())
+        content["resources"].append("once.yaml")
+        mine.write_text(yaml.safe_dump(content | {"images": [OF_MINE]}))
         canary = (OVERLAYS["canary"] / "kustomization.yaml").read_text()
         assert "- ../../base\n" in canary
         (folder / "canary").mkdir()
@@ -206,6 +213,8 @@ def test_nobody_is_sent_to_the_canary(canary, tmp_path):
     assert sorted(one["kind"] for one in found) == ["Deployment", "Service"]
     template = of_kind(found, "Deployment")[0]["spec"]["template"]
     assert [one["image"] for one in template["spec"]["containers"]] == ["photoz:candidate"]
+    claims = [one["persistentVolumeClaim"] for one in template["spec"]["volumes"] if "persistentVolumeClaim" in one]
+    assert {claim["claimName"] for claim in claims} <= {"photoz-models"}  # that of what serves
     labels = template["metadata"]["labels"]
     base = rendered(KUBERNETES / "base")
     for kind in ("Service", "Deployment", "PodDisruptionBudget"):
