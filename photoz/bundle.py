@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from photoz.calibration import Calibration
 from photoz.card import SCHEMA_VERSION, Card
-from photoz.errors import InvalidBundle
+from photoz.errors import InvalidBundle, reason
 
 CARD_NAME = "card.json"
 KERAS_NAME = "model.keras"
@@ -135,7 +135,7 @@ def _read_card(folder: Path) -> Card:
     except FileNotFoundError as error:
         raise InvalidBundle(f"{folder} is not a model bundle: it holds no {CARD_NAME}") from error
     except (OSError, ValueError) as error:
-        raise InvalidBundle(f"{path} cannot be read: {error}") from error
+        raise InvalidBundle(f"{path} cannot be read: {reason(error)}") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:
         raise InvalidBundle(f"{path} has schema version {version}; expected {SCHEMA_VERSION}")

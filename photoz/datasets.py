@@ -22,7 +22,7 @@ import numpy.typing as npt
 from photoz.arrays import read_array
 from photoz.arrays import read_arrays as read_arrays  # for those who have a file of them
 from photoz.cube import PROVENANCE, is_cube, read_cube
-from photoz.errors import InvalidDataset, MalformedInput, UnsupportedType
+from photoz.errors import InvalidDataset, MalformedInput, UnsupportedType, reason
 from photoz.images import SDSS_IMAGES, ImageSpec
 
 Column = npt.NDArray[np.generic]
@@ -171,7 +171,7 @@ def _from_hdf5(file: h5py.File, path: Path) -> Cutouts:
     except InvalidDataset:
         raise
     except Exception as error:  # of a damaged file: RuntimeError, OSError, KeyError, ValueError
-        raise InvalidDataset(f"{path} cannot be read: {error}") from error
+        raise InvalidDataset(f"{path} cannot be read: {reason(error)}") from error
 
 
 def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset | None:

@@ -18,6 +18,8 @@ The message of each one is written for the person who made the call: it says wha
 expected.
 """
 
+import os
+
 
 class PhotozError(Exception):
     """Root of the tree: catch it to catch everything that is raised on purpose."""
@@ -61,3 +63,10 @@ class InvalidDataset(PhotozError, ValueError):
 
 class InvalidBundle(PhotozError):
     """A model bundle whose schema, hashes, grid or shapes do not agree."""
+
+
+def reason(error: Exception) -> str:
+    """Return what is wrong with a file, for a sentence that names it already; of permissions, whom they lack."""
+    if isinstance(error, PermissionError) and hasattr(os, "geteuid"):
+        return f"permission denied to user {os.geteuid()}"
+    return getattr(error, "strerror", None) or str(error)

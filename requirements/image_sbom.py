@@ -34,7 +34,10 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--engine", default="docker")
     chosen = parser.parse_args()
-    about = json.loads(subprocess.check_output([chosen.engine, "image", "inspect", chosen.image]))[0]
+    inspected = subprocess.run([chosen.engine, "image", "inspect", chosen.image], stdout=subprocess.PIPE)
+    if inspected.returncode:
+        sys.exit(f"no image {chosen.image} to look at: make image, or IMAGE=...")
+    about = json.loads(inspected.stdout)[0]
     with copied(chosen.engine, chosen.image, ENVIRONMENT, DEBIAN, CARD) as folder:
         bom = python_packages(folder)
         bom.components.update(debian_packages(folder / Path(DEBIAN).name))

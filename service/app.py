@@ -86,6 +86,7 @@ class Photoz:
         )
         guard = self.guard
         Connection.configure(settings.limits, self.metrics.note_refused_connection, guard.is_full, guard.turn_away)
+        logs.note_start(self.model_label, settings, guard.keys and guard.keys.n_keys)
 
     @bentoml.on_startup
     async def wait_for_the_end(self) -> None:

@@ -156,7 +156,7 @@ def _read_file(call: Call, max_bytes: int) -> Arrays:
 
 def _read_npz(call: Call, max_bytes: int) -> Arrays:
     def reserve(size: int) -> None:
-        call.reservation.cover(len(call.body) + size, "a .npz file that unpacks into")
+        call.reservation.take_beside(size, "a .npz file that unpacks into")
 
     # Each entry of an archive's directory becomes an object of half a kB before anybody can count them.
     if call.body.count(ZIP_ENTRY) > MAX_MEMBERS:

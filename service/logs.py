@@ -7,11 +7,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from service.edge.visit import CURRENT, Visit
+from service.machine import available_memory
+from service.settings import MIB, Settings
 
 logger = logging.getLogger("bentoml.photoz")
 
 # Loggers that BentoML gives handlers of their own (bentoml/_internal/log.py); the rest goes through the root.
 OWNERS = ("", "bentoml", "uvicorn.error", "circus")
+
+SIZES = "the system may end the worker at any time; docs/operations.md#size"
 
 # What a line may say beside its message.
 FIELDS = "photoz"
@@ -73,6 +77,28 @@ def configure(log_format: str) -> None:
         owner = logging.getLogger(name)
         owner.handlers = [handler]
         owner.propagate = False
+
+
+def note_start(model: str, settings: Settings, n_keys: int | None) -> None:
+    """Say what is served and with what, and warn if that cannot go well.
+
+    Parameters
+    ----------
+    model : str
+        Name and version.
+    settings : Settings
+        With the engine that was chosen.
+    n_keys : int or None
+        How many keys open the service; None if it asks for none.
+    """
+    keys = "no key is asked for" if n_keys is None else f"{n_keys} keys open it"
+    words = (model, settings.engine, settings.threads, settings.limits.memory / MIB, keys)
+    logger.info("serving %s by %s, threads: %d, memory for bodies: %.0f MiB, %s", *words)
+    needed, there = settings.limits.expected_memory, available_memory()
+    if needed > there:
+        logger.warning("there are %.2f GB of memory, %.2f may be needed: %s", there / 1e9, needed / 1e9, SIZES)
+    if n_keys == 0:
+        logger.warning("%s holds no key: nobody gets in", settings.keys_file)
 
 
 def note_visit(visit: Visit) -> None:

@@ -1,5 +1,6 @@
 """What the operator can set, read from the environment when a worker starts."""
 
+import math
 import os
 import re
 import sys
@@ -80,9 +81,12 @@ class Limits:
         """Read the limits; raises as `Settings.from_environment` does."""
         read = _Reader(environment)
         memory = read("PHOTOZ_MAX_MEMORY", min(max(available_memory() // 8, 64 * MIB), 1024 * MIB), _positive_int)
+        body = read("PHOTOZ_MAX_BODY", memory // 2, _positive_int)
+        if body > memory:
+            raise InvalidInput(f"PHOTOZ_MAX_BODY={body} cannot be used: expected PHOTOZ_MAX_MEMORY, {memory}, or less")
         return cls(
             memory=memory,
-            body=read("PHOTOZ_MAX_BODY", memory // 2, _positive_int),
+            body=body,
             in_flight=read("PHOTOZ_MAX_IN_FLIGHT", cls.in_flight, _positive_int),
             timeout=read("PHOTOZ_TIMEOUT", cls.timeout, _positive_float),
             upload_timeout=read("PHOTOZ_UPLOAD_TIMEOUT", cls.upload_timeout, _positive_float),
@@ -210,21 +214,27 @@ def _log_format(text: str) -> str:
 
 
 def _positive_int(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError("expected 1 or more")
-    return value
+    if not text.isdecimal() or not int(text):
+        raise ValueError("expected a whole number, 1 or more")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan  # which is in no range
 
 
 def _positive_float(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if not 0 < value < float("inf"):
         raise ValueError("expected a number above 0")
     return value
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if not 0 <= value < float("inf"):
         raise ValueError("expected a number of seconds, 0 or more")
     return value

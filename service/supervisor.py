@@ -17,6 +17,7 @@ import ipaddress
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -33,6 +34,9 @@ CHECK_EVERY = 0.25  # seconds
 
 # A worker that says so often in a row that it cannot start will not start the next time either.
 HOPELESS = 3
+
+# It is what the system does when a container's memory is used up; nobody tells the process.
+OUT_OF_MEMORY = " (killed; for want of memory? docs/operations.md#size)"
 
 HTTP_SOCKET = "_bento_api_server"  # its name in BentoML (_bentoml_impl/server/serving.py)
 
@@ -105,7 +109,8 @@ class Supervisor(bentomls.Arbiter):  # type: ignore[misc]
         if self._stopping:
             return True
         status = about.get("exit_code")
-        logger.error("the worker, process %s, ended with %s; starting another", about["process_pid"], status)
+        why = OUT_OF_MEMORY if status == -signal.SIGKILL else ""
+        logger.error("the worker, process %s, ended with %s%s; starting another", about["process_pid"], status, why)
         self._failed_starts = self._failed_starts + 1 if status == CANNOT_START else 0
         watcher.respawn = self._failed_starts < HOPELESS  # an arbiter without workers ends
         return True

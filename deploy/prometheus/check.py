@@ -1,6 +1,7 @@
 """Ask a real Prometheus everything that the dashboard and the rules ask, and say what has no answer.
 
-It has loaded rules.yaml and alerts.yaml and watches a service that has predicted something in the last minute:
+It has loaded rules.yaml and alerts.yaml and watches a service that predicted something half a minute to five minutes
+ago. Needs the package httpx, which comes with photoz:
 
     python deploy/prometheus/check.py http://127.0.0.1:9090
 
@@ -20,8 +21,8 @@ import httpx
 
 DASHBOARD = Path(__file__).resolve().parents[1] / "grafana" / "photoz.json"
 
-# What Grafana puts in for its variables: all targets, and windows that a minute of traffic fills.
-VARIABLES = {"$job": ".*", "$instance": ".*", "$window": "1m", "$__rate_interval": "1m"}
+# What Grafana puts in for its variables: all targets, and windows in which something was asked.
+VARIABLES = {"$job": ".*", "$instance": ".*", "$window": "5m", "$__rate_interval": "5m"}
 
 METRIC = re.compile(r"\b(?:photoz[\w:]*|process_\w+|up\b)")
 
@@ -81,10 +82,19 @@ def checks(http: httpx.Client) -> Iterator[tuple[str, str, Any]]:
         yield rule["name"], rule["query"], lambda rule=rule: check_rule(http, rule)
 
 
+def check_targets(http: httpx.Client) -> None:
+    """Raise `NoAnswer` if no service is watched, without which nothing else has an answer."""
+    targets = [one for one in get(http, "targets")["activeTargets"] if one["labels"]["job"] == "photoz"]
+    if not any(one["health"] == "up" for one in targets):
+        told = "; ".join(f"{one['scrapeUrl']} {one['health']} {one['lastError']}".rstrip() for one in targets)
+        raise NoAnswer(f"expected a target of the job photoz that is up, got {told or 'none'}")
+
+
 def main(url: str) -> int:
     """Print a line for each query and rule; return how many failed, 1 at most."""
     failed = 0
     with httpx.Client(base_url=url, timeout=TIMEOUT) as http:
+        check_targets(http)
         for name, query, count in checks(http):
             try:
                 print(f"ok      {name}: {count()}")
@@ -97,4 +107,7 @@ def main(url: str) -> int:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("usage: python deploy/prometheus/check.py http://127.0.0.1:9090")
-    sys.exit(main(sys.argv[1]))
+    try:
+        sys.exit(main(sys.argv[1]))
+    except (NoAnswer, httpx.HTTPError, ValueError) as error:
+        sys.exit(f"{sys.argv[1]}: {error}")

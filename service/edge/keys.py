@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from photoz.errors import InvalidInput
+from photoz.errors import InvalidInput, reason
 from service.errors import Unauthorized
 
 logger = logging.getLogger("bentoml.photoz")
@@ -50,6 +50,11 @@ class Keys:
         self._stamp = _stamp(path)
         self._digests = read_keys(path)
         self._looked = time.monotonic()
+
+    @property
+    def n_keys(self) -> int:
+        """How many there are; with none nobody gets in."""
+        return len(self._digests)
 
     def check(self, authorization: bytes) -> str:
         """Check the key of a request.
@@ -115,7 +120,7 @@ def read_keys(path: Path) -> Digests:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"PHOTOZ_API_KEYS_FILE={path} cannot be read: {error}") from error
+        raise InvalidInput(f"PHOTOZ_API_KEYS_FILE={path} cannot be read: {reason(error)}") from error
     digests: dict[str, bytes] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -133,7 +138,7 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     try:
         status = path.stat()
     except OSError as error:
-        raise InvalidInput(f"PHOTOZ_API_KEYS_FILE={path} cannot be read: {error}") from error
+        raise InvalidInput(f"PHOTOZ_API_KEYS_FILE={path} cannot be read: {reason(error)}") from error
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
@@ -147,7 +152,8 @@ def main() -> int:
     if not LINE.fullmatch(line):
         parser.error(f"{name!r} cannot be a name: expected letters, digits and . _ @ -, 64 at most")
     print("The key, for its owner; it is shown this once:", key, sep="\n", file=sys.stderr)
-    print("The line for the file of PHOTOZ_API_KEYS_FILE:", file=sys.stderr)
+    if sys.stdout.isatty():
+        print("The line for the file of PHOTOZ_API_KEYS_FILE:", file=sys.stderr)
     print(line)
     return 0
 

@@ -157,7 +157,7 @@ class _Passage:
         guard, path = self._guard, self._visit.path
         if path in OPEN_PATHS:
             return await self._probe(path)
-        if guard.keys:
+        if guard.keys is not None:
             self._visit.key = guard.keys.check(self._headers.get(b"authorization", b""))
         if path == METRICS_PATH:  # never so busy that nobody can see it
             return await self._inside(self._scope, self._receive, self._sent)

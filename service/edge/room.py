@@ -71,15 +71,27 @@ class Reservation:
         Full
             If others have too much at the moment.
         """
-        if self.held + size > self._room.share:
-            raise TooLarge(f"expected {what} at most {self._room.share:,} bytes, got more: send it in parts")
-        self._room.add(size)
-        self.held += size
+        self._take(size, what, self._room.share)
+
+    def take_beside(self, size: int, what: str) -> None:
+        """Reserve room for what a body unpacks into, which may be as much as a body, while the body stays.
+
+        Raises as `take`.
+        """
+        if size > self._room.share:
+            raise TooLarge(f"expected {what} at most {self._room.share:,} bytes, got {size:,}: send it in parts")
+        self._take(size, f"the body and {what}", self._room.total)
 
     def cover(self, size: int, what: str) -> None:
         """Reserve as much more as is needed for `size` bytes in all; raises as `take`."""
         if size > self.held:
             self.take(size - self.held, what)
+
+    def _take(self, size: int, what: str, limit: int) -> None:
+        if self.held + size > limit:
+            raise TooLarge(f"expected {what} at most {limit:,} bytes, got more: send it in parts")
+        self._room.add(size)
+        self.held += size
 
     def release(self) -> None:
         """Give all of it back."""

@@ -13,10 +13,12 @@ def engine() -> Engine:
 
 
 @pytest.fixture(scope="session")
-def image() -> str:
+def image(engine) -> str:
     name = os.environ.get("PHOTOZ_IMAGE")
     if not name:
         pytest.skip("no image: make image image-check")
+    if engine("image", "inspect", name, check=False).returncode:
+        pytest.exit(f"no image {name} to check: make image, or IMAGE=...", returncode=1)
     return name
 
 

@@ -102,6 +102,13 @@ def test_what_unpacks_into_too_much_is_refused(small, packed_by):
     assert "unpacked" in refused.json()["error"]
 
 
+def test_a_file_that_is_not_packed_may_be_as_large_as_any_body(small):
+    buffer = io.BytesIO()
+    np.savez(buffer, images=galaxies(GRIZ, 40))
+    assert MAX_BODY / 2 < buffer.tell() < MAX_BODY
+    assert len(httpx.post(f"{small}/predict_file", content=buffer.getvalue()).json()["z_mean"]) == 40
+
+
 @pytest.mark.parametrize("framing", ["Content-Length: 20000", "Transfer-Encoding: chunked"])
 def test_a_body_that_does_not_arrive_is_not_waited_for(small, framing):
     with connection(small) as wire:
@@ -230,6 +237,20 @@ def test_room_is_for_all_and_a_share_for_one():
     assert room.used == 0
 
 
+def test_what_a_body_unpacks_into_may_be_as_large_as_a_body():
+    room = Room(total=100, share=60)
+    request = room.reserve()
+    request.take(40, "a body of")
+    with pytest.raises(TooLarge, match="a file of at most 60 bytes, got 61"):
+        request.take_beside(61, "a file of")
+    request.take_beside(60, "a file of")
+    assert room.used == 100
+    request.release()
+    request.take(60, "a body of")
+    with pytest.raises(TooLarge, match="the body and a file of at most 100 bytes"):
+        request.take_beside(41, "a file of")
+
+
 @pytest.mark.parametrize(
     ("headers", "chunks", "held"),
     [
@@ -262,5 +283,15 @@ def test_the_room_follows_from_the_memory():
     assert limits.memory == min(max(available_memory() // 8, 64 * MIB), 1024 * MIB)
     assert limits.body == limits.memory // 2
     assert Limits.from_environment({"PHOTOZ_MAX_MEMORY": "1000"}).body == 500
-    with pytest.raises(InvalidInput, match="PHOTOZ_MAX_BODY=0 cannot be used"):
-        Limits.from_environment({"PHOTOZ_MAX_BODY": "0"})
+    for size in ("0", "2g", "-1"):
+        with pytest.raises(InvalidInput, match=f"PHOTOZ_MAX_BODY={size} cannot be used: expected a whole number"):
+            Limits.from_environment({"PHOTOZ_MAX_BODY": size})
+    with pytest.raises(InvalidInput, match="PHOTOZ_TIMEOUT=5m cannot be used: expected a number above 0"):
+        Limits.from_environment({"PHOTOZ_TIMEOUT": "5m"})
+
+
+def test_no_body_may_be_larger_than_all_of_the_room():
+    memory = {"PHOTOZ_MAX_MEMORY": "1000"}
+    assert Limits.from_environment(memory | {"PHOTOZ_MAX_BODY": "1000"}).body == 1000
+    with pytest.raises(InvalidInput, match="PHOTOZ_MAX_BODY=1001 cannot be used: expected PHOTOZ_MAX_MEMORY, 1000, or"):
+        Limits.from_environment(memory | {"PHOTOZ_MAX_BODY": "1001"})

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from pathlib import Path
 
 import httpx
 import pytest
@@ -9,8 +10,10 @@ from running import running_service
 from toys import GRIZ, galaxies, npy_bytes
 from wires import wait_for
 
+from service import logs
 from service.edge.visit import CURRENT, Visit
 from service.logs import JsonFormatter, TextFormatter
+from service.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +26,12 @@ def logged(make_toy_bundle, tmp_path_factory):
         yield running
 
 
+def said(running):
+    return [json.loads(line) for line in running.log.read_text().splitlines()]  # every one is JSON
+
+
 def lines_of(running, request_id):
-    lines = [json.loads(line) for line in running.log.read_text().splitlines()]  # every one is JSON
-    return [line for line in lines if line.get("request_id") == request_id]
+    return [line for line in said(running) if line.get("request_id") == request_id]
 
 
 def test_a_request_gets_a_line_with_its_id(logged):
@@ -89,3 +95,27 @@ def test_text_is_for_people(record):
     first, *trace = TextFormatter().format(record).splitlines()
     assert first.endswith(r"ERROR '/\x1b[31m\n' failed (request id-1)")
     assert trace[-1] == "ValueError: what went wrong"
+
+
+def test_it_says_what_is_served(logged):
+    (line,) = (line for line in said(logged) if line["message"].startswith("serving toy "))
+    assert " by openvino-f32, threads: " in line["message"]
+    assert line["message"].endswith(", no key is asked for")
+
+
+@pytest.mark.parametrize(
+    ("memory", "n_keys", "warnings"),
+    [
+        (1e9, None, []),
+        (1e9, 2, []),
+        (1e8, 1, ["there are 0.10 GB of memory, 0.82 may be needed: "]),
+        (1e9, 0, ["keys.txt holds no key: nobody gets in"]),
+    ],
+)
+def test_what_cannot_go_well_is_said_at_the_start(caplog, monkeypatch, memory, n_keys, warnings):
+    monkeypatch.setattr("service.logs.available_memory", lambda: memory)
+    monkeypatch.setattr(logs.logger, "propagate", True)
+    with caplog.at_level(logging.WARNING, logs.logger.name):
+        logs.note_start("toy 1", Settings(keys_file=Path("keys.txt")), n_keys)
+    assert len(caplog.messages) == len(warnings)
+    assert all(message.startswith(warning) for message, warning in zip(caplog.messages, warnings, strict=True))

@@ -82,10 +82,10 @@ def card_text(card: Card) -> str:
         f"E(B-V)    {_ebv_text(card)}",
         f"gives     p(z) in {grid_text(grid)}",
         f"network   {card.architecture.name}, {card.architecture.parameters:,} parameters",
-        f"trained   on {training.n_train:,} galaxies of {training.data}",
+        f"trained   on {training.n_train:,} galaxies: {training.data}",
     ]
     if card.test is not None:
-        lines.append(f"tested    on {card.test.n_galaxies:,} galaxies of {card.test.data}")
+        lines.append(f"tested    on {card.test.n_galaxies:,} galaxies: {card.test.data}")
         for method, scores in card.test.scores.items():
             lines += [f"  {method}", *(f"  {line}" for line in _score_lines(scores))]
     return "\n".join([*lines, *(f"caveat    {caveat}" for caveat in card.caveats)])

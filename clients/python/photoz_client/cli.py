@@ -9,6 +9,7 @@ import click
 
 from photoz import __version__
 from photoz.comparison import TOLERANCE, Basis
+from photoz.contract import Plot
 from photoz.errors import PhotozError
 from photoz.grid import IntArray
 from photoz_client import _output
@@ -116,7 +117,7 @@ def predict(
     callback=output_path(".html"),
     help="Write a page with the figures and all plots to this .html file.",
 )
-@click.option("--plot", metavar="NAME", help="scatter (the default), pdfs, pit, qq, coverage, residuals or stacked.")
+@click.option("--plot", type=click.Choice(get_args(Plot)), help="Which plot; by default scatter.")
 @click.option(
     "--plot-file",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
@@ -128,7 +129,7 @@ def evaluate(
     url: str,
     api_key: str | None,
     report: Path | None,
-    plot: str | None,
+    plot: Plot | None,
     plot_file: Path | None,
 ) -> None:
     """Score the redshifts of CUTOUTS, a .npz or .h5 file with a column z_spec.
