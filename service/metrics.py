@@ -36,6 +36,10 @@ REQUEST_ROWS = (1, 4, 16, 64, 256, 1024, 4096)
 LABELS = (*sorted(ROUTES), "/v2/infer", "/v2", OTHER)
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")
 
+# These are counted from 0: a series that begins with 5 has not risen, to Prometheus.
+WORK = ("/predict", "/predict_file", "/evaluate", "/v2/infer")
+STATUSES = ("200", "400", "401", "413", "422", "429", "500", "504")
+
 # Why a connection may be ended before it brought a request (`service.edge.connection`).
 REFUSALS = ("malformed", "slow", "headers", "too many")
 
@@ -87,7 +91,7 @@ class Metrics:
     def __init__(self, card: Card) -> None:
         self._card = card
         self._lock = threading.Lock()  # the lane's two threads, and the event loop
-        self._requests: Counter[tuple[str, str, str]] = Counter()
+        self._requests = Counter({(route, "POST", status): 0 for route in WORK for status in STATUSES})
         self._seconds = {route: Histogram(SECONDS) for route in LABELS}
         self._received: Counter[str] = Counter()
         self._connections: Counter[str] = Counter()
