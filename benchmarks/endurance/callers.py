@@ -70,6 +70,10 @@ class Seen:
 async def ask(connection: Connection, good: Good, seen: Seen, how: str, asked_at: float) -> bool:
     """Ask once, note what became of it, and tell whether the connection can be kept.
 
+    An idle connection may be closed at any time, also while a request is on its way (RFC 9112, 9.5). A farewell that is
+    there when the last byte has just gone was none when the first one went, or nobody would have asked: the two
+    crossed, and no server can prevent it. That is counted by itself.
+
     Parameters
     ----------
     connection, good, seen
@@ -79,14 +83,17 @@ async def ask(connection: Connection, good: Good, seen: Seen, how: str, asked_at
     asked_at : float
         When the caller began, before it made the connection; seconds.
     """
+    crossed = False
     try:
-        reply = await connection.ask(good.content)
+        await connection.send(good.content)
+        crossed = how != "fresh" and connection.has_farewell()
+        reply = await connection.receive()
         if reply.status == 429 or reply.status >= 500:
             seen.fail("unavailable", f"{good.kind}: {reply.status}: {reply.body[:100]!r}")
             return False
         good.check(reply)
     except (Lost, NotHttp) as error:
-        seen.fail(f"lost_{how}", f"{good.kind}, after {now() - asked_at:.3f} s: {error}")
+        seen.fail("crossed" if crossed else f"lost_{how}", f"{good.kind}, after {now() - asked_at:.3f} s: {error}")
         return False
     except WrongAnswer as error:
         seen.fail("wrong", error)

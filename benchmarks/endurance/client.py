@@ -132,6 +132,13 @@ class Connection:
         except OSError:
             return True
 
+    def has_farewell(self) -> bool:
+        """Whether the server has said that nothing more comes from it, and nothing else."""
+        try:
+            return self._socket.recv(1, socket.MSG_PEEK) == b""
+        except OSError:
+            return False
+
     def finish_sending(self) -> None:
         """Tell the server that nothing more will come."""
         with contextlib.suppress(OSError):

@@ -32,6 +32,8 @@ RETRY = 0.01  # seconds between tries of the raw client
 GIVE_UP = 60.0
 CALM = (1.0, 3.0)  # seconds from an answer to the next kill
 
+MODEL_CHANGED = "the service changed its model between two requests"  # the SDK's words
+
 Part = tuple[npt.NDArray[np.integer], Prediction]
 
 WANTED = (
@@ -50,7 +52,11 @@ WANTED = (
 
 @dataclass
 class Seen:
-    """What the callers got; shared by their threads."""
+    """What the callers got; shared by their threads.
+
+    Calls that the SDK ended because another model answered, and the rows that they lack, are counted by themselves
+    (`cut`, `rows_cut`): no request was lost, but rows of two models are not comparable.
+    """
 
     calls: int = 0
     rows: int = 0
@@ -59,6 +65,8 @@ class Seen:
     wrong: int = 0
     difference: float = 0.0
     longest: float = 0.0
+    cut: int = 0
+    rows_cut: int = 0
     raised: list[str] = field(default_factory=list)
     attempts: Counter[str] = field(default_factory=Counter)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -74,11 +82,16 @@ class Seen:
                 wrong, largest = wrong + int((~(off <= TOLERANCE)).sum()), float(np.max([largest, *off]))
         except PhotozError as error:
             raised = f"{type(error).__name__}: {error}"[:300]
+        missing = int((times == 0).sum())
         with self.lock:
             self.calls, self.rows, self.wrong = self.calls + 1, self.rows + int((times > 0).sum()), self.wrong + wrong
-            self.missing, self.doubled = self.missing + int((times == 0).sum()), self.doubled + int((times > 1).sum())
+            self.doubled += int((times > 1).sum())
             self.difference, self.longest = max(self.difference, largest), max(self.longest, took())
-            self.raised += [raised] if raised else []
+            if MODEL_CHANGED in raised:
+                self.cut, self.rows_cut = self.cut + 1, self.rows_cut + missing
+            else:
+                self.missing += missing
+                self.raised += [raised] if raised else []
 
 
 def differences(prediction: Prediction, expected: Prediction, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:

@@ -37,6 +37,8 @@ from benchmarks.endurance.soak import Mix
 from benchmarks.servers import free_port
 from photoz.bundle import ModelBundle
 
+OUTCOMES = ("lost_kept", "lost_fresh", "lost_late", "crossed", "wrong", "unavailable")
+
 SHARE = 1 / 3  # of the capacity that raw clients ask for
 MARGIN = 1.0  # seconds of PHOTOZ_DRAIN beside probe and propagation: a probe may come late
 
@@ -46,6 +48,7 @@ WANTED = (
     verdict.at_most("... of which on a connection that was kept", "lost_kept", 0),
     verdict.at_most("... of which on a fresh connection", "lost_fresh", 0),
     verdict.at_most("... of which on one that was idle until the service was about to close it", "lost_late", 0),
+    verdict.told("requests that crossed the farewell of an idle connection (RFC 9112, 9.5)", "crossed"),
     verdict.at_most("answers that are wrong", "wrong", 0),
     verdict.at_most("answers 429 and 5xx", "unavailable", 0),
     verdict.at_least("requests answered rightly", "right", 1),
@@ -57,6 +60,8 @@ WANTED = (
     verdict.at_most("calls of the SDK that raised", "sdk_failed", 0),
     verdict.at_most("rows of the SDK missing, doubled or wrong", "sdk_rows_bad", 0),
     verdict.at_least("rows of the SDK", "sdk_rows", 1),
+    verdict.told("calls of the SDK that ended with the words that the model had changed", "sdk_cut"),
+    verdict.told("rows that these lack", "sdk_rows_cut"),
     verdict.told("attempts of the SDK without an answer of 200", "sdk_attempts_failed"),
     verdict.told("calls of the SDK of which both versions answered a part", "sdk_mixed"),
     verdict.told("connections that nobody took", "refusals"),
@@ -144,7 +149,7 @@ def figures_of(raw: Measure, sdk: Measure) -> dict[str, float]:
     outcomes = raw.seen.outcomes + sdk.seen.outcomes
     after = [found for one in both for found in one.after()]
     asked = [one.asked_at for one in raw.seen.answers if one.kind not in EXTRA]
-    figures = {name: outcomes[name] for name in ("lost_kept", "lost_fresh", "lost_late", "wrong", "unavailable")} | {
+    figures = {name: outcomes[name] for name in OUTCOMES} | {
         "rolls": len(rolls),
         "lost": outcomes["lost_kept"] + outcomes["lost_fresh"] + outcomes["lost_late"],
         "right": sum(one.kind != SDK for measure in both for one in measure.seen.answers),
@@ -158,6 +163,8 @@ def figures_of(raw: Measure, sdk: Measure) -> dict[str, float]:
         "sdk_failed": len(rows.raised),
         "sdk_rows_bad": rows.missing + rows.doubled + rows.wrong,
         "sdk_rows": rows.rows,
+        "sdk_cut": rows.cut,
+        "sdk_rows_cut": rows.rows_cut,
         "sdk_attempts_failed": rows.attempts.total() - rows.attempts["200"],
         "sdk_mixed": sdk.seen.sdk_mixed,
     }

@@ -6,15 +6,19 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from benchmarks.endurance import rollout, verdict
-from benchmarks.endurance.callers import SDK, Answer
+from benchmarks.endurance import kills, rollout, verdict
+from benchmarks.endurance.callers import SDK, Answer, Seen, ask
+from benchmarks.endurance.checks import alive
 from benchmarks.endurance.client import Connection, Lost, Refused, request
 from benchmarks.endurance.proxy import NOBODY, Proxy, open_address
 from benchmarks.endurance.rolls import Measure, Roll
 from benchmarks.servers import free_port
+from photoz_client import PhotozError
 
 PROBE = PROPAGATION = 0.05
 WHO = request("GET", "/who")
@@ -207,6 +211,42 @@ def test_a_failure_of_the_sdk_is_told():
         raw, sdk = good()
         setattr(sdk.seen.sdk, name, value)
         assert not verdict.is_met(rollout.figures_of(raw, sdk), rollout.WANTED)
+
+
+def test_a_call_that_another_model_cut_is_no_failure():
+    raw, sdk = good()
+    expected = SimpleNamespace(z_mean=np.zeros(3))
+
+    def parts(words):
+        raise PhotozError(words)
+        yield
+
+    sdk.seen.sdk.note(parts(f"{kills.MODEL_CHANGED}, from a to b"), expected, lambda: 0.0)
+    figures = rollout.figures_of(raw, sdk)
+    assert verdict.is_met(figures, rollout.WANTED)
+    assert (figures["sdk_cut"], figures["sdk_rows_cut"]) == (1, 3)
+    sdk.seen.sdk.note(parts("gone"), expected, lambda: 0.0)
+    assert not verdict.is_met(rollout.figures_of(raw, sdk), rollout.WANTED)
+
+
+@pytest.mark.parametrize(("early", "outcome"), [(True, "crossed"), (False, "lost_late")])
+def test_a_farewell_that_crossed_a_request_is_told_from_a_loss(early, outcome):
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not early:
+            await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    async def scenario() -> Seen:
+        seen = Seen()
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            connection = await Connection.open(server.sockets[0].getsockname()[1])
+            if early:
+                await wait_for(connection.is_over)
+            await ask(connection, alive(), seen, "late", 0.0)
+            connection.close()
+        return seen
+
+    assert asyncio.run(scenario()).outcomes == {outcome: 1}
 
 
 def test_times_are_told_by_what_went_on():
