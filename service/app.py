@@ -82,7 +82,9 @@ class Photoz:
         self.metrics.watch("photoz_in_flight", "Requests at work", lambda: self.guard.in_flight)
         self.metrics.watch("photoz_held_bytes", "Of bodies that are held", lambda: self.guard.room.used)
         self.metrics.watch(
-            "photoz_expected_memory_bytes", "That all should need", lambda: settings.limits.expected_memory
+            "photoz_expected_memory_bytes",
+            "That should be enough for the worker",
+            lambda: settings.limits.expected_memory,
         )
         guard = self.guard
         Connection.configure(settings.limits, self.metrics.note_refused_connection, guard.is_full, guard.turn_away)

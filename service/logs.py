@@ -15,8 +15,6 @@ logger = logging.getLogger("bentoml.photoz")
 # Loggers that BentoML gives handlers of their own (bentoml/_internal/log.py); the rest goes through the root.
 OWNERS = ("", "bentoml", "uvicorn.error", "circus")
 
-SIZES = "the system may end the worker at any time; docs/operations.md#size"
-
 # What a line may say beside its message.
 FIELDS = "photoz"
 
@@ -96,7 +94,8 @@ def note_start(model: str, settings: Settings, n_keys: int | None) -> None:
     logger.info("serving %s by %s, threads: %d, memory for bodies: %.0f MiB, %s", *words)
     needed, there = settings.limits.expected_memory, available_memory()
     if needed > there:
-        logger.warning("there are %.2f GB of memory, %.2f may be needed: %s", there / 1e9, needed / 1e9, SIZES)
+        advice = "the system may end the worker at any time; docs/operations.md#size"
+        logger.warning("there are %.2f GB of memory, %.2f may be needed: %s", there / 1e9, needed / 1e9, advice)
     if n_keys == 0:
         logger.warning("%s holds no key: nobody gets in", settings.keys_file)
 

@@ -27,6 +27,8 @@ SELDOM_S = 8.0  # seconds in which one that asks seldom asks at least once: many
 SDK_CALLS = ((1, 0.1), (1, 0.1), (kills.FEW, 0.5), (LONG, 2.0))  # cutouts in a call, seconds between calls
 SDK = "sdk"
 
+AT_ONCE = 16 * 1024  # bytes that the kernel takes at once
+
 LATE = 200  # connections that idle until the service closes them, or just not
 LATE_S = 1.5  # seconds over which they ask
 
@@ -71,8 +73,8 @@ async def ask(connection: Connection, good: Good, seen: Seen, how: str, asked_at
     """Ask once, note what became of it, and tell whether the connection can be kept.
 
     An idle connection may be closed at any time, also while a request is on its way (RFC 9112, 9.5). A farewell that is
-    there when the last byte has just gone was none when the first one went, or nobody would have asked: the two
-    crossed, and no server can prevent it. That is counted by itself.
+    there when the first bytes have just gone left before they arrived: the two crossed, and no server can prevent it.
+    That is counted by itself.
 
     Parameters
     ----------
@@ -85,8 +87,9 @@ async def ask(connection: Connection, good: Good, seen: Seen, how: str, asked_at
     """
     crossed = False
     try:
-        await connection.send(good.content)
+        await connection.send(good.content[:AT_ONCE])
         crossed = how != "fresh" and connection.has_farewell()
+        await connection.send(good.content[AT_ONCE:])
         reply = await connection.receive()
         if reply.status == 429 or reply.status >= 500:
             seen.fail("unavailable", f"{good.kind}: {reply.status}: {reply.body[:100]!r}")

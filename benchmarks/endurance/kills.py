@@ -26,13 +26,12 @@ from benchmarks.endurance.processes import worker
 from benchmarks.servers import Server, running, service
 from photoz.bundle import ModelBundle
 from photoz_client import PhotozClient, PhotozError, Prediction
+from photoz_client._run import MODEL_CHANGED
 
 FEW = 64  # cutouts in a call of `predict`
 RETRY = 0.01  # seconds between tries of the raw client
 GIVE_UP = 60.0
 CALM = (1.0, 3.0)  # seconds from an answer to the next kill
-
-MODEL_CHANGED = "the service changed its model between two requests"  # the SDK's words
 
 Part = tuple[npt.NDArray[np.integer], Prediction]
 
@@ -54,8 +53,7 @@ WANTED = (
 class Seen:
     """What the callers got; shared by their threads.
 
-    Calls that the SDK ended because another model answered, and the rows that they lack, are counted by themselves
-    (`cut`, `rows_cut`): no request was lost, but rows of two models are not comparable.
+    `rows_cut` of the missing rows are missing because the SDK does not join rows of two models (`cut` calls raised so).
     """
 
     calls: int = 0
@@ -65,7 +63,6 @@ class Seen:
     wrong: int = 0
     difference: float = 0.0
     longest: float = 0.0
-    cut: int = 0
     rows_cut: int = 0
     raised: list[str] = field(default_factory=list)
     attempts: Counter[str] = field(default_factory=Counter)
@@ -85,13 +82,15 @@ class Seen:
         missing = int((times == 0).sum())
         with self.lock:
             self.calls, self.rows, self.wrong = self.calls + 1, self.rows + int((times > 0).sum()), self.wrong + wrong
-            self.doubled += int((times > 1).sum())
+            self.missing, self.doubled = self.missing + missing, self.doubled + int((times > 1).sum())
             self.difference, self.longest = max(self.difference, largest), max(self.longest, took())
-            if MODEL_CHANGED in raised:
-                self.cut, self.rows_cut = self.cut + 1, self.rows_cut + missing
-            else:
-                self.missing += missing
-                self.raised += [raised] if raised else []
+            self.raised += [raised] if raised else []
+            self.rows_cut += missing if MODEL_CHANGED in raised else 0
+
+    @property
+    def cut(self) -> int:
+        """How many calls raised because another model answered."""
+        return sum(MODEL_CHANGED in words for words in self.raised)
 
 
 def differences(prediction: Prediction, expected: Prediction, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:

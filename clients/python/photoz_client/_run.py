@@ -35,6 +35,8 @@ OF_THESE_ROWS = (BadInput, TooLargeForService, ServiceFailed)
 # When this many parts in a row have failed it does not lie in the rows: wrong bands, a broken model.
 FAILURES_IN_A_ROW = 3
 
+MODEL_CHANGED = "the service changed its model between two requests"
+
 T = TypeVar("T")
 
 Part = tuple[IntArray, Prediction]
@@ -177,8 +179,7 @@ class PredictionRun:
         if prediction.model == self._model:
             return outcome
         message = (
-            f"the service changed its model between two requests, from {self._model} to {prediction.model}; "
-            "predict again to have all rows of the same one"
+            f"{MODEL_CHANGED}, from {self._model} to {prediction.model}; predict again to have all rows of the same one"
         )
         return replace(outcome, done=None, failed=FailedRows(rows.tolist(), UnexpectedResponse(message)))
 
