@@ -19,7 +19,7 @@ from benchmarks import answers, arguments, environment, memory, results, servers
 from benchmarks.inprocess import InProcess
 from benchmarks.servers import Recipe, Server, running
 from benchmarks.wanted import OURS
-from photoz.bundle import ModelBundle
+from photoz.model.bundle import ModelBundle
 from service.settings import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results" / "bench"

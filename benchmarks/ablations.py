@@ -20,9 +20,10 @@ from unittest.mock import patch
 import numpy as np
 from keras import layers
 
-from photoz.datasets import TRAIN, Cutouts, open_cutouts
 from photoz.grid import SDSS_GRID, FloatArray, IntArray
 from photoz.images import SDSS_IMAGES
+from photoz.io.cutouts import TRAIN, Cutouts
+from photoz.io.reader import open_cutouts
 from photoz.metrics import GalaxyScores, galaxy_scores, summarise
 from training import objectives
 from training.architectures import compact

@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz import calibration, pdf
-from photoz.bundle import ModelBundle
 from photoz.grid import RedshiftGrid
+from photoz.model.bundle import ModelBundle
 
 Pdfs = npt.NDArray[np.floating]
 

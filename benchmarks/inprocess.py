@@ -23,8 +23,8 @@ import numpy as np
 
 from benchmarks import threads
 from benchmarks.cutouts import cutouts
-from photoz.bundle import ModelBundle
-from service.engines import load_engine
+from photoz.inference.engines import load_engine
+from photoz.model.bundle import ModelBundle
 from service.settings import ROOT, Settings
 
 WARM_UP = 0.5  # seconds with each batch before the clock runs

@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from photoz.bundle import ModelBundle
-from photoz.datasets import TEST, Cutouts, open_cutouts
 from photoz.estimates import Flag
 from photoz.grid import FloatArray
 from photoz.images import EbvBatch, ImageSpec, as_ebv_batch, as_image_batch
+from photoz.io.cutouts import TEST, Cutouts
+from photoz.io.reader import open_cutouts
+from photoz.model.bundle import ModelBundle
 from service.batch import Batch
 from service.predictor import Predictor
 from service.settings import ROOT, Settings
@@ -116,7 +117,7 @@ def _line(bundle: ModelBundle, table: Columns, clean: FloatArray) -> str:
     flags, chosen = table["flags"], (RAISED, Flag.OUT_OF_DISTRIBUTION, Flag.LOW_SNR)
     is_off = np.abs(table["z_mean"] - clean) > OFF * (1 + clean)
     parts = [*((flags & flag) > 0 for flag in chosen), is_off & ((flags & RAISED) == 0)]
-    threshold = bundle.card.novelty.threshold if bundle.card.novelty else np.nan
+    threshold = bundle.card.ood.threshold if bundle.card.ood else np.nan
     return " | ".join(
         [*(f"{100 * part.mean():.1f}" for part in parts), f"{np.median(table['ood_score']) / threshold:.2f}"]
     )

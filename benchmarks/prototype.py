@@ -20,8 +20,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from photoz.bundle import ModelBundle
-from service.engines import load_engine
+from photoz.inference.engines import load_engine
+from photoz.model.bundle import ModelBundle
 from service.settings import Settings
 
 HEADER = "Inference-Header-Content-Length"

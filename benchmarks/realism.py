@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.sdss_files import BANDS, Conditions, block_noise, correlation, fwhm, is_sky, read_field, read_image
-from photoz.datasets import open_cutouts
 from photoz.grid import FloatArray
 from photoz.images import SDSS_IMAGES, border_noise
+from photoz.io.reader import open_cutouts
 from service.settings import ROOT
 from training.catalogue import read_kcorrect
 from training.galaxies import FIELD_SCATTER, SDSS_OBSERVATIONS, Galaxies, draw_galaxies

@@ -16,9 +16,10 @@ import keras
 import numpy as np
 
 from photoz import calibration
-from photoz.bundle import ModelBundle
-from photoz.datasets import TEST, Cutouts, open_cutouts
+from photoz.io.cutouts import TEST, Cutouts
+from photoz.io.reader import open_cutouts
 from photoz.metrics import Score, galaxy_scores, summarise
+from photoz.model.bundle import ModelBundle
 from training.ensemble import fit_ensemble
 from training.held_out import all_known
 from training.predict import predict_pdfs

@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.environment import describe
 from benchmarks.results import Spread
 from benchmarks.servers import Recipe, Server, free_port, running, service
-from photoz.bundle import ModelBundle
+from photoz.model.bundle import ModelBundle
 from service.machine import available_cpus
 from service.settings import ROOT
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from photoz.bundle import ModelBundle
-from photoz.card import Card
 from photoz.metrics import Score
+from photoz.model.bundle import ModelBundle
+from photoz.model.card import Card
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -59,7 +59,7 @@ def model_card(card: Card) -> str:
         calibration=calibration,
         parameters=None if calibration is None else asdict(calibration.parameters),
         calibration_scores=None if calibration is None else _table(calibration.scores),
-        novelty=getattr(card, "novelty", None),
+        ood=getattr(card, "ood", None),
     )
 
 
@@ -68,7 +68,8 @@ def main() -> None:
     import keras
 
     from photoz import calibration, metrics, pdf, plots
-    from photoz.datasets import TEST, open_cutouts
+    from photoz.io.cutouts import TEST
+    from photoz.io.reader import open_cutouts
     from training.predict import predict_pdfs
 
     bundle = ModelBundle.load(ROOT / "models" / "photoz")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from photoz.datasets import TEST, open_cutouts
+from photoz.io.cutouts import TEST
+from photoz.io.reader import open_cutouts
 
 N_GALAXIES = 8
 

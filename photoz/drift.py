@@ -1,7 +1,7 @@
 """Whether what is asked of a model has drifted: histograms of its answers, here and where it was tested.
 
-A service counts its answers in the same bins as the card of the model counts those for galaxies that it was not trained
-on (`photoz.card.ReferenceRecord`). Where the two part, the galaxies, the images or the sky are not what they were.
+The service counts its estimates in the same bins as the model card counts those of galaxies that the model was not
+trained on (`ReferenceRecord`). Where the two differ, the galaxies, the images or the sky have changed.
 """
 
 from collections.abc import Mapping

@@ -68,7 +68,7 @@ class Estimates:
     odds : (n,) float
         Probability within 0.03 (1 + z_mode) of the mode.
     ood_score : (n,) float
-        How unlike the training images a cutout is (`photoz.novelty`); NaN when the model cannot tell.
+        How unlike the training images a cutout is (`photoz.ood`); NaN when the model cannot tell.
     flags : (n,) int
         Bit mask of `Flag`.
     pdf : (n, n_bins) float, or None
@@ -140,7 +140,7 @@ def from_pdfs(
     n = len(pdfs)
     ood_score = np.full(n, np.nan) if ood_score is None else ood_score
     found = summaries(pdfs, grid, COLUMNS)
-    found["flags"] = found["flags"] | input_flags | flag_novelty(ood_score, ood_threshold)
+    found["flags"] = found["flags"] | input_flags | flag_ood(ood_score, ood_threshold)
     return Estimates(
         object_id=np.arange(n).astype(str) if object_id is None else object_id,
         ood_score=ood_score,
@@ -193,7 +193,7 @@ def _flag_pdfs(pdfs: FloatArray, grid: RedshiftGrid, width: FloatArray) -> IntAr
     )
 
 
-def flag_novelty(ood_score: FloatArray, ood_threshold: float) -> IntArray:
+def flag_ood(ood_score: FloatArray, ood_threshold: float) -> IntArray:
     """Flag what is unlike the training images.
 
     Parameters

@@ -14,13 +14,16 @@ from functools import partial
 import bentoml
 from starlette.responses import Response
 
-from photoz import contract, estimates
-from photoz.bundle import ModelBundle
+from photoz import estimates
 from photoz.errors import PhotozError
+from photoz.inference.batch import Batch
+from photoz.inference.predictor import ALL_COLUMNS, Predictor, as_estimates, refuse_missing_pdfs
+from photoz.inference.preflight import preflight
+from photoz.model.bundle import ModelBundle
+from photoz.protocol import contract
 from service import aside, decode, encode, logs
-from service.batch import Batch, Labelled, as_batch, as_labelled, unpacked_limit
+from service.batch import Labelled, as_batch, as_labelled, unpacked_limit
 from service.call import Call
-from service.check import try_bundle
 from service.edge.connection import Connection, take_the_place_of_uvicorns
 from service.edge.deadline import switch_bentomls_off
 from service.edge.keys import read_keys
@@ -31,7 +34,6 @@ from service.inputs import EvaluateInput, FileInput, PredictInput
 from service.lane import Columns, Lane
 from service.metrics import Metrics
 from service.pages import pages
-from service.predictor import EVERYTHING, Predictor, as_estimates, refuse_unmeasured
 from service.reports import Reporter
 from service.settings import ALLOCATOR, CANNOT_START, ONE_THREAD, Settings
 from service.tracing import span, tracing_options
@@ -74,8 +76,10 @@ class Photoz:
         self.max_rows = settings.max_rows
         self.metrics = Metrics(bundle.card)
         self.guard = Guard(settings, self.metrics)
-        predictor = Predictor(bundle, settings)
-        self._lane = Lane(self.metrics.measured(predictor.infer), self.metrics.judged(predictor.summarise))
+        predictor = Predictor.load(
+            bundle, engine=settings.engine, threads=settings.threads, recalibrate=settings.calibration
+        )
+        self._lane = Lane(self.metrics.measured(predictor.run_network), self.metrics.judged(predictor.summarise))
         self.max_bytes = min(unpacked_limit(bundle.card, settings.max_rows), settings.limits.body)
         self._reporter = Reporter(bundle.card.grid, self.model_label, settings.draw_timeout)
         self.metrics.watch("photoz_queue_rows", "Galaxies that wait for the network", lambda: self._lane.waiting)
@@ -107,7 +111,7 @@ class Photoz:
             logs.configure(settings.log_format)
             if settings.keys_file:
                 read_keys(settings.keys_file)
-            engine = try_bundle(settings)
+            engine = preflight(settings.bundle, settings.engine, settings.threads)
         except PhotozError as error:
             sys.exit(f"photoz: {error}")
         os.environ["PHOTOZ_ENGINE"] = engine
@@ -152,14 +156,14 @@ class Photoz:
 
     async def estimate(self, batch: Batch) -> estimates.Estimates:
         """Estimate the redshifts of galaxies that passed the border check, with their names and PDFs."""
-        return as_estimates(batch, await self.columns(batch, EVERYTHING))
+        return as_estimates(batch, await self.columns(batch, ALL_COLUMNS))
 
     async def columns(self, batch: Batch, wanted: frozenset[str]) -> Columns:
         """Compute some columns alone, and the PDFs, of those that follow from the images, an element a galaxy."""
         note_rows(len(batch))
         with span("predict"):
             columns = await self._lane.columns(batch, wanted | {"pdf"})
-        refuse_unmeasured(columns["pdf"])
+        refuse_missing_pdfs(columns["pdf"])
         return columns
 
     async def _predicted(

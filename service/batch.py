@@ -1,7 +1,6 @@
 """From plain arrays to what the engine and the figures of merit take: every check on a request's content."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz import pdf
-from photoz.card import Card
-from photoz.contract import MAX_OBJECT_ID
 from photoz.errors import InvalidInput, InvalidRedshifts, TooLarge
 from photoz.grid import BoolArray, FloatArray
-from photoz.images import EbvBatch, ImageBatch, as_ebv_batch, as_image_batch
+from photoz.images import EbvBatch, as_ebv_batch, as_image_batch
+from photoz.inference.batch import Batch
+from photoz.model.card import Card
+from photoz.protocol.contract import MAX_OBJECT_ID
 from service.decode import Arrays
 
 Names = npt.NDArray[np.str_]
@@ -23,58 +23,6 @@ MAX_CODE, SURROGATES = 0x10FFFF, (0xD800, 0xDFFF)
 
 # A PDF is a fiftieth of a cutout of the model that ships, and scores cannot be put together from parts.
 PDFS_PER_CUTOUT = 25
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Galaxies to predict.
-
-    Parameters
-    ----------
-    images : ImageBatch
-        n cutouts.
-    ebv : EbvBatch
-        Their reddening.
-    object_id : (n,) str, or None
-        Their names, where given.
-    """
-
-    images: ImageBatch
-    ebv: EbvBatch
-    object_id: Names | None
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @property
-    def names(self) -> Names:
-        """Names of the galaxies, (n,) str: "0", "1", ... where none were given."""
-        return np.arange(len(self)).astype(np.str_) if self.object_id is None else self.object_id
-
-    def __getitem__(self, rows: slice) -> "Batch":
-        """Return some of the rows, without copying."""
-        images, ebv = self.images, self.ebv
-        return Batch(
-            ImageBatch(images.images[rows], images.masked[rows], images.band_missing[rows]),
-            EbvBatch(ebv.ebv[rows], ebv.assumed[rows]),
-            None if self.object_id is None else self.object_id[rows],
-        )
-
-
-def join(batches: Sequence[Batch]) -> Batch:
-    """Put the galaxies of one or more batches behind each other, without their names."""
-    if len(batches) == 1:
-        return batches[0]
-    images, ebv = [batch.images for batch in batches], [batch.ebv for batch in batches]
-    return Batch(
-        ImageBatch(
-            np.concatenate([part.images for part in images]),
-            np.concatenate([part.masked for part in images]),
-            np.concatenate([part.band_missing for part in images]),
-        ),
-        EbvBatch(np.concatenate([part.ebv for part in ebv]), np.concatenate([part.assumed for part in ebv])),
-        None,
-    )
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import numpy.typing as npt
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
-from photoz import contract
-from photoz.arrays import MAX_MEMBERS, read_array, read_arrays
 from photoz.errors import InvalidImages, InvalidInput, MalformedInput, UnsupportedType
+from photoz.io.npz import MAX_MEMBERS, read_array, read_arrays
+from photoz.protocol import contract
 from service import aside
 from service.call import Call
 from service.errors import readable

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter
 
-from photoz import datasets, metrics, pdf
+from photoz import metrics, pdf
 from photoz.grid import FloatArray, RedshiftGrid
+from photoz.io import npz
 from photoz.metrics import Score
 
 Names = npt.NDArray[np.str_]
@@ -73,7 +74,7 @@ TASKS: dict[str, Callable[..., bytes]] = {"scores": scores, "plot": draw, "repor
 def main() -> None:
     """Do what stdin asks for."""
     os.nice(10)  # predictions go first
-    arrays: dict[str, Any] = datasets.read_arrays(io.BytesIO(sys.stdin.buffer.read()))
+    arrays: dict[str, Any] = npz.read_arrays(io.BytesIO(sys.stdin.buffer.read()))
     order = json.loads(str(arrays.pop("order")))
     grid = RedshiftGrid(**order.pop("grid"))
     sys.stdout.buffer.write(TASKS[order.pop("task")](**arrays, grid=grid, **order))

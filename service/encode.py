@@ -4,9 +4,10 @@ from collections.abc import Iterable, Sequence
 
 from starlette.responses import Response
 
-from photoz import contract, datasets, tables
-from photoz.card import Card
 from photoz.estimates import Estimates
+from photoz.io import npz, tables
+from photoz.model.card import Card
+from photoz.protocol import contract
 from service.errors import NotAcceptable
 
 PREDICTIONS = (contract.JSON, contract.CSV, contract.NPZ)
@@ -88,7 +89,7 @@ def predictions(estimates: Estimates, media_type: str, label: str) -> Response:
         case contract.CSV:
             content = tables.csv_bytes(estimates)
         case contract.NPZ:
-            content = datasets.npz_bytes(dict(estimates.columns()))
+            content = npz.npz_bytes(dict(estimates.columns()))
         case _:
             content = tables.json_bytes(estimates, label)
     return Response(content, media_type=media_type)

@@ -11,7 +11,6 @@ from typing import Any
 from pydantic import ValidationError
 from starlette.responses import JSONResponse, Response
 
-from photoz import contract
 from photoz.errors import (
     InvalidDataset,
     InvalidInput,
@@ -20,6 +19,7 @@ from photoz.errors import (
     TooLarge,
     UnsupportedType,
 )
+from photoz.protocol import contract
 
 logger = logging.getLogger("bentoml.photoz")
 

@@ -10,7 +10,7 @@ import bentoml
 from pydantic import BaseModel
 from starlette.requests import Request
 
-from photoz import contract
+from photoz.protocol import contract
 from service.call import Call
 
 

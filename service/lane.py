@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from service.batch import Batch, join
-from service.engines import CHUNK
+from photoz.inference.batch import Batch, concatenate
+from photoz.inference.engines import MAX_BATCH
 
 # Cutouts that go through the engine at a time: all that it takes in one step. More would keep a small request waiting.
-ROWS = CHUNK
+ROWS = MAX_BATCH
 
 # How much of one large request is in the lane: enough for both threads and one part ready, so that small requests
 # find room between its parts.
@@ -111,7 +111,7 @@ class Lane:
     def _carry(self) -> None:
         while True:
             parts = self._board()
-            batch = join([part.batch for part in parts])
+            batch = concatenate([part.batch for part in parts])
             output = _outcome(self._infer, batch)
             self._leave()
             wanted = frozenset().union(*(part.wanted for part in parts))

@@ -20,9 +20,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.utils import floatToGoString
 
 from photoz import drift
-from photoz.card import Card
 from photoz.estimates import Flag
-from service.batch import Batch
+from photoz.inference.batch import Batch
+from photoz.model.card import Card
 from service.edge.visit import OTHER, ROUTES, Visit
 from service.lane import Columns
 
@@ -222,7 +222,7 @@ class Metrics:
 def _drift_edges(card: Card) -> Mapping[str, Sequence[float]]:
     if card.reference:
         return {name: found.edges for name, found in card.reference.histograms.items()}
-    return {name: edges for name, edges in drift.edges(card.grid).items() if card.novelty or name != drift.OOD_SCORE}
+    return {name: edges for name, edges in drift.edges(card.grid).items() if card.ood or name != drift.OOD_SCORE}
 
 
 def _family(name: str, documentation: str, histogram: Histogram) -> Metric:

@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from photoz import __version__, contract
+from photoz import __version__
+from photoz.protocol import contract
 from service import decode
 from service.v2 import document as v2_document
 

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from photoz import contract
+from photoz.protocol import contract
 from service import openapi
 from service.metrics import CONTENT_TYPE
 from service.v2 import routes as v2

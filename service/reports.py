@@ -15,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from starlette.responses import Response
 
-from photoz import contract, datasets
 from photoz.estimates import Estimates
 from photoz.grid import RedshiftGrid
-from service.batch import Batch, Labelled
+from photoz.inference.batch import Batch
+from photoz.io import npz
+from photoz.protocol import contract
+from service.batch import Labelled
 from service.errors import Full, TooSlow
 from service.settings import ONE_THREAD, ROOT
 
@@ -104,7 +106,7 @@ class Reporter:
 
     async def _make(self, task: str, arrays: Mapping[str, npt.ArrayLike], **details: Any) -> bytes:
         order = json.dumps({"task": task, "grid": self._grid, **details})
-        content = datasets.npz_bytes({**arrays, "order": order})
+        content = npz.npz_bytes({**arrays, "order": order})
         if self._waiting >= MOST_WAITING:
             raise Full(f"{self._waiting} evaluations wait already; try again when they are done")
         self._waiting += 1

@@ -19,9 +19,9 @@ import bentoml
 import yaml
 from bentoml.exceptions import BentoMLException, NotFound
 
-from photoz.bundle import ModelBundle
-from photoz.card import Card
 from photoz.errors import InvalidBundle, InvalidInput, PhotozError
+from photoz.model.bundle import ModelBundle
+from photoz.model.card import Card
 from service.settings import ROOT
 
 FOLDER = "bundle"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from running import ROOT, RunningService, running_service
 
-from photoz.bundle import ModelBundle
-from photoz.card import Card
+from photoz.model.bundle import ModelBundle
+from photoz.model.card import Card
 
 
 @pytest.fixture(scope="session")

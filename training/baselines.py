@@ -12,10 +12,10 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.neighbors import NearestNeighbors
 from tqdm import tqdm
 
-from photoz.datasets import TEST, TRAIN, VALIDATION, Cutouts
 from photoz.errors import InvalidDataset
 from photoz.grid import BoolArray, FloatArray, IntArray, RedshiftGrid
 from photoz.images import ImageSpec, as_image_batch
+from photoz.io.cutouts import TEST, TRAIN, VALIDATION, Cutouts
 from photoz.metrics import Score, galaxy_scores, summarise
 from training.photometry import asinh_magnitudes, deredden, gaussian_aperture, measure
 from training.pixel_statistics import REFERENCE_SIGMA, sky_noise

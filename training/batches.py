@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 
-from photoz.datasets import Cutouts
 from photoz.grid import IntArray
 from photoz.images import ImageSpec, as_ebv_batch, as_image_batch
+from photoz.io.cutouts import Cutouts
 from training.objectives import Objective
 
 

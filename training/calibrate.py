@@ -6,9 +6,9 @@ import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 
 from photoz.calibration import Calibration, apply
-from photoz.card import CalibrationRecord
 from photoz.grid import FloatArray, RedshiftGrid
 from photoz.metrics import galaxy_scores, summarise
+from photoz.model.card import CalibrationRecord
 
 # The logarithms of the parameters have Cauchy's distribution of this width as their prior: a few hundred galaxies must
 # not bend PDFs by chance, but may where they leave no doubt. The width was chosen by cross-validation on them.

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from photoz.card import EngineRecord
 from photoz.errors import PhotozError
 from photoz.grid import SDSS_GRID, RedshiftGrid
 from photoz.images import SDSS_IMAGES, ImageSpec
+from photoz.model.card import EngineRecord
 from training.settings import BY_ARCHITECTURE, PRECISIONS, PRESETS
 
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -240,7 +240,7 @@ def train(
 @click.option("--figures/--no-figures", default=True, help="Write the report's figures alone too, as PNG, SVG, PDF.")
 def evaluate(bundle: Path, data: Path, out: Path | None, calibration: bool, figures: bool) -> None:
     """Score BUNDLE on the test galaxies of DATA, beside catalogue methods on the very same galaxies."""
-    from photoz.bundle import ModelBundle
+    from photoz.model.bundle import ModelBundle
     from training.evaluation import table
     from training.pipeline import evaluate_bundle
 
@@ -261,7 +261,7 @@ def export(bundle: Path, data: Path, only_f32: bool) -> None:
     It is quantised by training galaxies of DATA; copies that do not answer on the test galaxies as the Keras model does
     are left out. The bundle is then written anew, with the fastest copy first.
     """
-    from photoz.bundle import ModelBundle
+    from photoz.model.bundle import ModelBundle
     from training.pipeline import export_bundle
 
     made = export_bundle(ModelBundle.load(bundle), data, only_f32=only_f32)
@@ -313,7 +313,7 @@ def _pairs(text: str) -> dict[str, str]:
 
 
 def _spec(data: Path, bands: str, pixel_scale: float, unit: str) -> ImageSpec:
-    from photoz.datasets import open_cutouts
+    from photoz.io.reader import open_cutouts
 
     with open_cutouts(data) as cutouts:
         return ImageSpec(size=cutouts.images.shape[1], bands=_bands(bands), pixel_scale=pixel_scale, unit=unit)

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from photoz.cube import PROVENANCE, is_cube, stream_cube
-from photoz.datasets import create_hdf5, write_columns
 from photoz.errors import InvalidDataset
 from photoz.images import SDSS_IMAGES, ImageSpec
+from photoz.io.hdf5 import create_hdf5, write_columns
+from photoz.io.pasquet import PROVENANCE, is_cube, stream_cube
 from training.pickles import Array, read_pickle
 
 # Kinds of numpy types that HDF5 takes: booleans, numbers, bytes and text.

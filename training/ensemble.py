@@ -6,9 +6,9 @@ from pathlib import Path
 import keras
 from keras import layers
 
-from photoz.datasets import Cutouts
 from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
+from photoz.io.cutouts import Cutouts
 from training.fit import Fitted, fit
 from training.settings import Settings
 

@@ -13,16 +13,16 @@ import properscoring
 from matplotlib.figure import Figure
 
 from photoz import calibration as recalibration
-from photoz import novelty as novelties
+from photoz import ood as ood
 from photoz import pdf, plots
 from photoz.calibration import Calibration
-from photoz.card import Card
-from photoz.datasets import TEST, Cutouts
 from photoz.estimates import flag_inputs, from_pdfs
 from photoz.grid import FloatArray, IntArray, RedshiftGrid
 from photoz.images import EbvBatch, ImageSpec, as_ebv_batch, as_image_batch
+from photoz.io.cutouts import TEST, Cutouts
 from photoz.metrics import Score, galaxy_scores, summarise
-from photoz.novelty import Novelty
+from photoz.model.card import Card
+from photoz.ood import FeatureGroups
 from photoz.report import Report, make_report
 from training.baselines import baseline_scores, check_band_columns
 from training.predict import BATCH_SIZE, predict_pdfs, predict_views
@@ -73,7 +73,7 @@ def evaluate(
     ebv_assumed: float,
     *,
     calibration: Calibration | None = None,
-    novelty: Novelty | None = None,
+    feature_groups: FeatureGroups | None = None,
     ood_threshold: float = np.inf,
 ) -> Evaluation:
     """Score a model and the catalogue methods on the test galaxies.
@@ -92,7 +92,7 @@ def evaluate(
         What stands in for an unknown E(B-V).
     calibration : Calibration, optional
         Of the PDFs; the scores without it are then given too.
-    novelty : dict of str to Part, optional
+    feature_groups : dict of str to FeatureGroup, optional
         What the training images look like, for the flag OUT_OF_DISTRIBUTION.
     ood_threshold : float
         Above which score that is raised.
@@ -118,7 +118,7 @@ def evaluate(
         scores[NOT_RECALIBRATED] = summarise(galaxy_scores(raw, z_spec, grid))
     scores |= baseline_scores(cutouts, spec, grid, ebv)
     gaussian = properscoring.crps_gaussian(z_spec, pdf.mean(pdfs, grid), pdf.std(pdfs, grid))
-    ood_scores = novelty and novelties.score(novelty, predict_views(model, cutouts, rows, spec, ebv_assumed))
+    ood_scores = feature_groups and ood.score(feature_groups, predict_views(model, cutouts, rows, spec, ebv_assumed))
     raised = input_flags(cutouts, rows, spec)
     flags = from_pdfs(pdfs, grid, input_flags=raised, ood_score=ood_scores, ood_threshold=ood_threshold).flags
     return Evaluation(pdfs, rows, scores, float(gaussian.mean()), flags, ood_scores)

@@ -21,11 +21,11 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from photoz.card import EngineCheck, EngineRecord
-from photoz.datasets import TEST, TRAIN, VALIDATION, Cutouts
 from photoz.errors import InvalidBundle, InvalidDataset
 from photoz.grid import IntArray
-from photoz.openvino import runs
+from photoz.inference.openvino import runs
+from photoz.io.cutouts import TEST, TRAIN, VALIDATION, Cutouts
+from photoz.model.card import EngineCheck, EngineRecord
 from training.export_check import BATCH, Difference, Model, ask, compare
 from training.intermediate import save, to_openvino, with_features
 from training.predict import network_inputs

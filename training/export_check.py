@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from photoz import calibration as recalibration
-from photoz import novelty as novelties
+from photoz import ood as ood
 from photoz import pdf
 from photoz.calibration import Calibration
-from photoz.datasets import Cutouts
 from photoz.grid import FloatArray, IntArray, RedshiftGrid
 from photoz.images import ImageSpec
+from photoz.inference.openvino import PDF
+from photoz.io.cutouts import Cutouts
 from photoz.metrics import crps, residuals, sigma_mad
-from photoz.novelty import FEATURES, Novelty
-from photoz.openvino import PDF
+from photoz.ood import FEATURES, FeatureGroups
 from training.predict import network_inputs
 
 # One-sided: a copy that happens to do better is no failure.
@@ -47,7 +47,7 @@ class Model:
         What stands in for an unknown E(B-V).
     calibration : Calibration, or None
         Of its PDFs.
-    novelty : dict of str to Part, or None
+    feature_groups : dict of str to FeatureGroup, or None
         What the training images look like.
     ood_threshold : float
         Above which score the flag OUT_OF_DISTRIBUTION is raised.
@@ -57,7 +57,7 @@ class Model:
     grid: RedshiftGrid
     ebv_assumed: float
     calibration: Calibration | None = None
-    novelty: Novelty | None = None
+    feature_groups: FeatureGroups | None = None
     ood_threshold: float = np.inf
 
 
@@ -79,7 +79,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Difference:
-    """How answers compare with Keras's; the figures are those of `photoz.card.EngineCheck`."""
+    """How answers compare with Keras's; the figures are those of `photoz.model.card.EngineCheck`."""
 
     n_compared: int
     all_finite: bool
@@ -140,10 +140,10 @@ def _served(outputs: Mapping[str, np.ndarray], images: np.ndarray, model: Model)
     pdfs = pdf.from_network(outputs[PDF])
     good = np.isfinite(pdfs[:, 0])
     pdfs[good] = recalibration.apply(pdfs[good], model.calibration)
-    if model.novelty is None:
+    if model.feature_groups is None:
         return pdfs, np.zeros(len(pdfs), dtype=bool)
-    seen = novelties.views(images, outputs[FEATURES] if FEATURES in model.novelty else None)
-    return pdfs, novelties.score(model.novelty, seen) > model.ood_threshold
+    seen = ood.extract_features(images, outputs[FEATURES] if FEATURES in model.feature_groups else None)
+    return pdfs, ood.score(model.feature_groups, seen) > model.ood_threshold
 
 
 def compare(answers: Answers, keras: Answers, z_spec: FloatArray, grid: RedshiftGrid) -> Difference:

@@ -9,9 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from photoz.datasets import TRAIN, VALIDATION, Cutouts
 from photoz.grid import IntArray, RedshiftGrid
 from photoz.images import ImageSpec
+from photoz.io.cutouts import TRAIN, VALIDATION, Cutouts
 from training import architectures
 from training.batches import Batches
 from training.checkpoint import Keeper

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from photoz.datasets import TRAIN, VALIDATION, Cutouts
 from photoz.errors import InvalidDataset
 from photoz.grid import FloatArray, IntArray, RedshiftGrid
 from photoz.images import ImageSpec
-from photoz.novelty import Novelty, score
+from photoz.io.cutouts import TRAIN, VALIDATION, Cutouts
+from photoz.ood import FeatureGroups, score
 from training.ensemble import fit_ensemble
 from training.fit import Fitted
-from training.novelty import learn_parts
+from training.ood import learn_parts
 from training.predict import predict_pdfs, predict_views
 from training.rows import UNUSED, galaxies, usable_rows
 from training.settings import Settings
@@ -48,7 +48,7 @@ class HeldOut:
 
 def fit_and_hold_out(
     cutouts: Cutouts, spec: ImageSpec, grid: RedshiftGrid, settings: Settings, run: Path, *, resume: bool
-) -> tuple[Fitted, Novelty, HeldOut]:
+) -> tuple[Fitted, FeatureGroups, HeldOut]:
     """Train the network, and let it or its kind look at galaxies that it was not trained on.
 
     Parameters
@@ -61,23 +61,23 @@ def fit_and_hold_out(
     -------
     fitted : Fitted
         The network.
-    novelty : dict of str to Part
+    feature_groups : dict of str to FeatureGroup
         What its training galaxies look like.
     held_out : HeldOut
         The validation galaxies, or with folds all but the test galaxies.
     """
     if not settings.folds:
         fitted = fit_ensemble(cutouts, spec, grid, settings, run, resume=resume)
-        novelty, held_out = _look(fitted, cutouts, usable_rows(cutouts, grid, VALIDATION), spec, grid)
-        return fitted, novelty, held_out
+        feature_groups, held_out = _look(fitted, cutouts, usable_rows(cutouts, grid, VALIDATION), spec, grid)
+        return fitted, feature_groups, held_out
     everyone = all_known(cutouts)
     fitted = fit_ensemble(everyone, spec, grid, settings, run, resume=resume)
-    novelty = learn_parts(fitted.model, everyone, usable_rows(everyone, grid, TRAIN), spec, fitted.ebv_assumed)
+    feature_groups = learn_parts(fitted.model, everyone, usable_rows(everyone, grid, TRAIN), spec, fitted.ebv_assumed)
     seen = []
     for number, (others, left_out) in enumerate(folds(everyone, grid, settings.folds)):
         fold = fit_ensemble(others, spec, grid, settings, run / f"fold-{number}", resume=resume)
         seen.append(_look(fold, others, left_out, spec, grid)[1])
-    return fitted, novelty, _join(seen)
+    return fitted, feature_groups, _join(seen)
 
 
 def all_known(cutouts: Cutouts) -> Cutouts:
@@ -126,13 +126,13 @@ def _with_labels(cutouts: Cutouts, split: np.ndarray) -> Cutouts:
 
 def _look(
     fitted: Fitted, cutouts: Cutouts, rows: IntArray, spec: ImageSpec, grid: RedshiftGrid
-) -> tuple[Novelty, HeldOut]:
+) -> tuple[FeatureGroups, HeldOut]:
     """Learn what the training galaxies of a network look like, and let it look at others."""
     model, ebv_assumed = fitted.model, fitted.ebv_assumed
-    novelty = learn_parts(model, cutouts, usable_rows(cutouts, grid, TRAIN), spec, ebv_assumed)
+    feature_groups = learn_parts(model, cutouts, usable_rows(cutouts, grid, TRAIN), spec, ebv_assumed)
     views = predict_views(model, cutouts, rows, spec, ebv_assumed)
     pdfs = predict_pdfs(model, cutouts, rows, spec, ebv_assumed)
-    return novelty, HeldOut(cutouts.column("z_spec")[rows], pdfs, score(novelty, views))
+    return feature_groups, HeldOut(cutouts.column("z_spec")[rows], pdfs, score(feature_groups, views))
 
 
 def _join(seen: Sequence[HeldOut]) -> HeldOut:

@@ -6,9 +6,9 @@ from typing import Any
 
 import keras
 
-from photoz.bundle import KERAS_NAME
-from photoz.novelty import FEATURES
-from photoz.openvino import PDF, import_converter, import_openvino
+from photoz.inference.openvino import PDF, import_converter, import_openvino
+from photoz.model.bundle import KERAS_NAME
+from photoz.ood import FEATURES
 from training.predict import features
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from photoz.datasets import TEST, TRAIN, Cutouts, open_cutouts
 from photoz.grid import IntArray, RedshiftGrid
 from photoz.images import ImageSpec
+from photoz.io.cutouts import TEST, TRAIN, Cutouts
+from photoz.io.reader import open_cutouts
 from photoz.metrics import Score, galaxy_scores, summarise
 from training.ensemble import fit_ensemble
 from training.evaluation import as_numbers, galaxies_digest

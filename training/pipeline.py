@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from photoz import novelty as novelties
-from photoz.bundle import KERAS_NAME, NOVELTY_NAME, ModelBundle
-from photoz.card import Architecture, Card, Inputs, TestRecord, TrainingRecord
-from photoz.datasets import Cutouts, open_cutouts
+from photoz import ood as ood
 from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
+from photoz.io.cutouts import Cutouts
+from photoz.io.reader import open_cutouts
+from photoz.model.bundle import KERAS_NAME, OOD_NAME, ModelBundle
+from photoz.model.card import Architecture, Card, Inputs, TestRecord, TrainingRecord
 from training import architectures, provenance
 from training.baselines import check_band_columns
 from training.calibrate import calibrate
@@ -24,7 +25,7 @@ from training.export import export_engines
 from training.export_check import Model
 from training.fit import Fitted
 from training.held_out import fit_and_hold_out
-from training.novelty import choose_threshold
+from training.ood import choose_threshold
 from training.reference import reference_record
 from training.rows import with_split
 from training.settings import Settings
@@ -76,16 +77,20 @@ def train_bundle(
         cutouts = with_split(opened, settings.select, settings.shares)
         spec = spec or cutouts.spec or ImageSpec(size=cutouts.images.shape[1])
         check_band_columns(cutouts, spec)
-        fitted, novelty, held_out = fit_and_hold_out(cutouts, spec, grid, settings, run, resume=resume)
+        fitted, feature_groups, held_out = fit_and_hold_out(cutouts, spec, grid, settings, run, resume=resume)
         model, ebv_assumed = fitted.model, fitted.ebv_assumed
         calibration = calibrate(held_out.pdfs, held_out.z_spec, grid)
-        record = choose_threshold(novelty, held_out.ood_scores)
-        learned = {"calibration": calibration.parameters, "novelty": novelty, "ood_threshold": record.threshold}
+        record = choose_threshold(feature_groups, held_out.ood_scores)
+        learned = {
+            "calibration": calibration.parameters,
+            "feature_groups": feature_groups,
+            "ood_threshold": record.threshold,
+        }
         evaluation = evaluate(model, cutouts, spec, grid, ebv_assumed, **learned)
         whole = Model(spec, grid, ebv_assumed, **learned)
         with tempfile.TemporaryDirectory() as scratch:
             model.save(Path(scratch) / KERAS_NAME)
-            novelties.save(novelty, Path(scratch) / NOVELTY_NAME)
+            ood.save(feature_groups, Path(scratch) / OOD_NAME)
             card = Card(
                 name=path.name,
                 **_version(),
@@ -96,7 +101,7 @@ def train_bundle(
                 training=_training_record(data, cutouts, settings, fitted),
                 test=_test_record(data, cutouts, evaluation),
                 calibration=calibration,
-                novelty=record,
+                ood=record,
                 reference=reference_record(evaluation.pdfs, evaluation.ood_scores, grid, _source(data, cutouts)),
                 gflop=forward_gflop(model),
                 engines=export_engines(model, cutouts, whole, Path(scratch), only_f32=only_f32),
@@ -168,8 +173,8 @@ def evaluate_bundle(
             card.grid,
             card.inputs.ebv_assumed,
             calibration=bundle.calibration if recalibrate else None,
-            novelty=novelties.load(bundle.novelty_path) if card.novelty else None,
-            ood_threshold=card.novelty.threshold if card.novelty else np.inf,
+            feature_groups=ood.load(bundle.ood_path) if card.ood else None,
+            ood_threshold=card.ood.threshold if card.ood else np.inf,
         )
         write_report(evaluation, cutouts, card, folder, figures=figures)
     return evaluation
@@ -203,8 +208,8 @@ def export_bundle(bundle: ModelBundle, data: Path, *, only_f32: bool = False) ->
         card.grid,
         card.inputs.ebv_assumed,
         bundle.calibration,
-        novelty=novelties.load(bundle.novelty_path) if card.novelty else None,
-        ood_threshold=card.novelty.threshold if card.novelty else np.inf,
+        feature_groups=ood.load(bundle.ood_path) if card.ood else None,
+        ood_threshold=card.ood.threshold if card.ood else np.inf,
     )
     with open_cutouts(data) as opened, tempfile.TemporaryDirectory() as scratch:
         shutil.copytree(bundle.path, scratch, ignore=shutil.ignore_patterns("openvino"), dirs_exist_ok=True)

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from photoz.datasets import Cutouts
 from photoz.grid import FloatArray, IntArray
 from photoz.images import ImageSpec, as_image_batch
+from photoz.io.cutouts import Cutouts
 from training.photometry import asinh_magnitudes, gaussian_aperture, measure
 
 # Enough for constants that are only to bring inputs near zero and one.

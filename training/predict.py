@@ -6,10 +6,10 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from photoz import novelty
-from photoz.datasets import Cutouts
+from photoz import ood
 from photoz.grid import FloatArray, IntArray
 from photoz.images import ImageSpec, as_ebv_batch, as_image_batch
+from photoz.io.cutouts import Cutouts
 
 BATCH_SIZE = 128
 
@@ -46,7 +46,7 @@ def predict_pdfs(
 def predict_views(
     model: keras.Model, cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv_assumed: float
 ) -> dict[str, FloatArray]:
-    """Look at some cutouts as `photoz.novelty.views` does, with the features of the network where it has any.
+    """Look at some cutouts as `photoz.ood.extract_features` does, with the features of the network where it has any.
 
     Parameters
     ----------
@@ -63,13 +63,13 @@ def predict_views(
     seen = []
     for inputs in _batches(cutouts, rows, spec, ebv_assumed):
         found = network and network.predict_on_batch({tensor.name: inputs[tensor.name] for tensor in model.inputs})
-        seen.append(novelty.views(inputs["images"], found))
+        seen.append(ood.extract_features(inputs["images"], found))
     return {name: np.concatenate([part[name] for part in seen]) for name in seen[0]}
 
 
 def features(model: keras.Model) -> keras.KerasTensor | None:
     """Return the output of the layer "features" of a network; None where it has none."""
-    return next((layer.output for layer in model.layers if layer.name == novelty.FEATURES), None)
+    return next((layer.output for layer in model.layers if layer.name == ood.FEATURES), None)
 
 
 def _batches(cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv_assumed: float) -> Iterator[dict[str, np.ndarray]]:

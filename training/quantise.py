@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from photoz.openvino import import_openvino
+from photoz.inference.openvino import import_openvino
 
 # Layers of a network that sums fluxes whose numbers span many magnitudes: eight bits ruin what is made of them.
 _KEPT_IN_FLOAT = (

@@ -3,9 +3,9 @@
 import numpy as np
 
 from photoz import drift
-from photoz.card import Histogram, ReferenceRecord
 from photoz.estimates import summaries
 from photoz.grid import FloatArray, RedshiftGrid
+from photoz.model.card import Histogram, ReferenceRecord
 
 
 def reference_record(

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from photoz.datasets import TEST, TRAIN, VALIDATION, Cutouts
 from photoz.errors import InvalidDataset
 from photoz.grid import BoolArray, IntArray, RedshiftGrid
+from photoz.io.cutouts import TEST, TRAIN, VALIDATION, Cutouts
 
 SPLIT_SEED = 0
 VALIDATION_FRACTION = 0.1  # of the galaxies that are not tested on

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from photoz.datasets import TEST, create_hdf5, write_columns
 from photoz.errors import InvalidDataset
 from photoz.grid import FloatArray
 from photoz.images import ImageSpec
+from photoz.io.cutouts import TEST
+from photoz.io.hdf5 import create_hdf5, write_columns
 from training.catalogue import Catalogue
 from training.galaxies import SDSS_OBSERVATIONS, draw_galaxies, draw_neighbours
 from training.render import add_noise, render, render_with_galsim

@@ -10,7 +10,7 @@ from types import TracebackType
 
 import numpy as np
 
-from photoz.openvino import compile_network, named_outputs, reason
+from photoz.inference.openvino import compile_network, named_outputs, reason
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -27,7 +27,7 @@ class Trial:
     path : Path
         Its .xml file.
     precision : {"f32", "bf16"}
-        As for `photoz.openvino.compile_network`.
+        As for `photoz.inference.openvino.compile_network`.
     """
 
     def __init__(self, path: Path, precision: str) -> None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from benchmarks.endurance.attacks import Attack, Maker, Material, garbled
 from benchmarks.endurance.client import request
 from benchmarks.endurance.oddities import DTYPES, EVALUATIONS, FILLS, NPY_HEADERS, OBJECT_IDS, ODD, SHAPES
-from photoz.open_inference import HEADER_LENGTH
+from photoz.protocol.open_inference import HEADER_LENGTH
 
 
 def tensor_mutation(chance: random.Random, material: Material) -> Attack:

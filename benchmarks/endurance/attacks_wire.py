@@ -5,7 +5,7 @@ import random
 from benchmarks.endurance.attacks import Attack, Finish, Maker, Material
 from benchmarks.endurance.client import request
 from benchmarks.endurance.oddities import ACCEPTS, CHUNKS, GARBAGE, HEADERS, LENGTHS, LIES, METHODS, PATHS, QUERIES
-from photoz.open_inference import HEADER_LENGTH
+from photoz.protocol.open_inference import HEADER_LENGTH
 
 
 def length(chance: random.Random, material: Material) -> Attack:

@@ -19,7 +19,7 @@ from benchmarks.endurance.checks import Good, WrongAnswer, alive
 from benchmarks.endurance.client import Connection, Lost, NotHttp, Refused, now
 from benchmarks.endurance.drain import LONG
 from benchmarks.endurance.soak import Mix
-from photoz.contract import MODEL_HEADER
+from photoz.protocol.contract import MODEL_HEADER
 from photoz_client import PhotozClient, Prediction
 
 KEPT, FRESH, SELDOM = 8, 8, 8  # raw clients: that keep their connections, that do not, and that keep and ask seldom

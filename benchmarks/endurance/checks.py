@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from benchmarks.cutouts import cutouts
 from benchmarks.endurance.client import Connection, Reply, request, tensors
-from photoz import open_inference
-from photoz.open_inference import HEADER_LENGTH
-from photoz.tensors import Tensor
+from photoz.protocol import open_inference
+from photoz.protocol.open_inference import HEADER_LENGTH
+from photoz.protocol.tensors import Tensor
 
 DISTINCT = 64  # cutouts that differ
 TOLERANCE = 1e-6  # of a PDF's bin, and of a redshift

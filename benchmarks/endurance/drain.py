@@ -20,7 +20,7 @@ from benchmarks.endurance.checks import Good, Reference, WrongAnswer, alive, rea
 from benchmarks.endurance.client import Connection, Lost, NotHttp, Refused, Reply, now, request
 from benchmarks.endurance.processes import wait_for_exit
 from benchmarks.servers import Recipe, Server, running, service
-from photoz.bundle import ModelBundle
+from photoz.model.bundle import ModelBundle
 
 LONG = 1000  # cutouts in the long request
 AHEAD = 0.4  # seconds from the beginning of the plot to SIGTERM; the long request goes half of that later

@@ -18,7 +18,7 @@ from benchmarks.endurance.checks import Reference
 from benchmarks.endurance.client import Lost, Refused
 from benchmarks.endurance.processes import errors_in, log_of, raised_in, rss_mb, worker
 from benchmarks.servers import Server, running, service
-from photoz.bundle import ModelBundle
+from photoz.model.bundle import ModelBundle
 
 WARM_UP = 0.2  # of all requests: the allocator then has seen every size
 SETTLE = 3.0  # seconds without requests before the memory is read

@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks import threads
 from benchmarks.endurance.processes import wait_for_exit
 from benchmarks.servers import Server, running, service
-from photoz.bundle import ModelBundle
+from photoz.model.bundle import ModelBundle
 from service.encode import model_label
 
 PATIENCE = 60.0  # seconds that an instance may take to end

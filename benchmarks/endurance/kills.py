@@ -24,7 +24,7 @@ from benchmarks.endurance.checks import TOLERANCE, Good, Reference, WrongAnswer
 from benchmarks.endurance.client import Connection, Lost, NotHttp, Refused, now
 from benchmarks.endurance.processes import worker
 from benchmarks.servers import Server, running, service
-from photoz.bundle import ModelBundle
+from photoz.model.bundle import ModelBundle
 from photoz_client import PhotozClient, PhotozError, Prediction
 from photoz_client._run import MODEL_CHANGED
 

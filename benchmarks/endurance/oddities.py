@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from photoz.open_inference import HEADER_LENGTH
+from photoz.protocol.open_inference import HEADER_LENGTH
 
 # In heads, and in place of them.
 

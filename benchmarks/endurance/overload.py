@@ -23,7 +23,7 @@ from benchmarks.endurance.processes import family, processor_s
 from benchmarks.load import arrivals
 from benchmarks.results import Wanted
 from benchmarks.servers import Recipe, Server, running, service
-from photoz.bundle import ModelBundle
+from photoz.model.bundle import ModelBundle
 
 KINDS = {"singles": (1, 32, 512), "batches": (64, 4, 256)}  # cutouts, clients for the capacity, connections at most
 TIMES = 2.0  # the capacity

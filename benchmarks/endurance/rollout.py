@@ -35,7 +35,7 @@ from benchmarks.endurance.proxy import Address, open_address
 from benchmarks.endurance.rolls import EXTRA, PHASES, Measure, Roll
 from benchmarks.endurance.soak import Mix
 from benchmarks.servers import free_port
-from photoz.bundle import ModelBundle
+from photoz.model.bundle import ModelBundle
 
 OUTCOMES = ("lost_kept", "lost_fresh", "lost_late", "crossed", "wrong", "unavailable")
 

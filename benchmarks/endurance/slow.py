@@ -22,7 +22,7 @@ from benchmarks.endurance.client import Connection, Lost, NotHttp, Refused, now
 from benchmarks.endurance.processes import rss_mb, worker
 from benchmarks.results import Wanted
 from benchmarks.servers import Server, running, service
-from photoz.bundle import ModelBundle
+from photoz.model.bundle import ModelBundle
 
 LOADS = {"64s": (4, 64), "singles": (32, 1)}  # clients, cutouts
 BYTE_EVERY = 1.0  # seconds

@@ -21,7 +21,7 @@ from benchmarks.endurance.client import Connection, Lost, NotHttp, Refused, now
 from benchmarks.endurance.processes import errors_in, family, log_of, rss_mb, slope
 from benchmarks.load import arrivals
 from benchmarks.servers import Recipe, Server, running, service
-from photoz.bundle import ModelBundle
+from photoz.model.bundle import ModelBundle
 
 SHARE = 0.7  # of the capacity
 CONNECTIONS = 64

@@ -23,7 +23,7 @@ from benchmarks.peers.install import PEERS, python, version
 from benchmarks.peers.recipes import RECIPES
 from benchmarks.servers import FULL, Recipe, Server, running
 from benchmarks.wanted import LOADS, against_peers
-from photoz.bundle import ModelBundle
+from photoz.model.bundle import ModelBundle
 from service.settings import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"

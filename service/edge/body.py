@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope
 
-from photoz import open_inference as protocol
 from photoz.errors import TooLarge
+from photoz.protocol import open_inference as protocol
 from service.edge import json_size
 from service.edge.room import Reservation
 from service.errors import UploadTooSlow

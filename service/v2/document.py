@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
-from photoz import contract
-from photoz.open_inference import HEADER_LENGTH
-from photoz.tensors import BYTES, NUMBERS
+from photoz.protocol import contract
+from photoz.protocol.open_inference import HEADER_LENGTH
+from photoz.protocol.tensors import BYTES, NUMBERS
 from service.decode import OCTETS
 from service.v2.tensors import INPUTS, OUTPUTS
 

@@ -11,13 +11,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from photoz import __version__, contract
-from photoz import open_inference as protocol
-from photoz.card import Card
+from photoz import __version__
 from photoz.errors import PhotozError
-from photoz.open_inference import RequestedOutput
+from photoz.inference.batch import Batch
+from photoz.model.card import Card
+from photoz.protocol import contract
+from photoz.protocol import open_inference as protocol
+from photoz.protocol.open_inference import RequestedOutput
 from service import aside
-from service.batch import Batch, as_batch
+from service.batch import as_batch
 from service.compression import COMPRESSORS, chosen_encoding, decompress
 from service.decode import OCTETS
 from service.edge import json_size

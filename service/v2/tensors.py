@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from photoz.card import Card
 from photoz.errors import InvalidInput, TooLarge
 from photoz.estimates import COLUMNS
-from photoz.open_inference import Request, RequestedOutput
-from photoz.tensors import BYTES, NUMBERS, Tensor
-from service.batch import Batch, refuse_long_names
+from photoz.inference.batch import Batch
+from photoz.model.card import Card
+from photoz.protocol.open_inference import Request, RequestedOutput
+from photoz.protocol.tensors import BYTES, NUMBERS, Tensor
+from service.batch import refuse_long_names
 from service.decode import Arrays
 
 Columns = Mapping[str, npt.NDArray[Any]]

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 from targets import GRID, NO_HEADER, SPEC, npy, packed
 
-from photoz.open_inference import encode_request
-from photoz.tensors import Tensor
+from photoz.protocol.open_inference import encode_request
+from photoz.protocol.tensors import Tensor
 
 IMAGES = np.random.default_rng(0).normal(size=(2, *SPEC.shape)).astype(np.float32).round(1)
 NAMES = np.array(["NGC 1", "é"])

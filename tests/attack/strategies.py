@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from targets import SPEC
 
 from photoz.errors import MalformedInput
-from photoz.tensors import BYTES, NUMBERS
+from photoz.protocol.tensors import BYTES, NUMBERS
 
 # The same examples on every run, and no folder of examples left behind.
 ATTACK = settings(

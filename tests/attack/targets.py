@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from photoz import tensors
-from photoz.card import Card
-from photoz.datasets import read_npz
 from photoz.errors import PhotozError
 from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
-from photoz.open_inference import Request, decode_request, encode_request
+from photoz.io.npz import read_npz
+from photoz.model.card import Card
+from photoz.protocol import tensors
+from photoz.protocol.open_inference import Request, decode_request, encode_request
 from service import decode
 from service.batch import Batch, Labelled, as_batch, as_labelled, unpacked_limit
 from service.call import Call

@@ -13,8 +13,8 @@ from seeds import IMAGES, PDFS, evaluate_bodies, predict_bodies
 from strategies import ATTACK, DAMAGE, JSON, NUMBER, TEXT, damaged, filled, peak_memory, refuses
 from targets import evaluate, npy, packed, predict_file, predict_json, run
 
-from photoz.contract import MAX_OBJECT_ID
 from photoz.errors import InvalidInput, PhotozError, TooLarge
+from photoz.protocol.contract import MAX_OBJECT_ID
 from service.compression import WINDOWS, decompress
 
 MB = 2**20

@@ -4,7 +4,7 @@ import httpx
 import numpy as np
 import pytest
 
-from photoz.datasets import npz_bytes
+from photoz.io.npz import npz_bytes
 
 NO_NAMES = {
     "half a pair": np.array(["\ud800"]),

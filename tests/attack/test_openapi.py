@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode, checks
 from schemathesis.config import SchemathesisConfig
 
-from photoz import contract
-from photoz.datasets import npz_bytes
-from photoz.open_inference import HEADER_LENGTH, encode_request
-from photoz.tensors import Tensor
+from photoz.io.npz import npz_bytes
+from photoz.protocol import contract
+from photoz.protocol.open_inference import HEADER_LENGTH, encode_request
+from photoz.protocol.tensors import Tensor
 from service.decode import OCTETS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]

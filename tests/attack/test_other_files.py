@@ -14,8 +14,8 @@ from seeds import IMAGES
 from strategies import peak_memory
 from targets import npy, npy_with_header, packed
 
-from photoz.datasets import open_cutouts
 from photoz.errors import InvalidDataset, MalformedInput, PhotozError
+from photoz.io.reader import open_cutouts
 
 ROOT = Path(__file__).parents[2]
 MB = 2**20

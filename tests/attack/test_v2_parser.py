@@ -14,8 +14,8 @@ from strategies import ATTACK, DAMAGE, INFERENCE, JSON, damaged, peak_memory
 from targets import infer
 
 from photoz.errors import InvalidInput, MalformedInput, PhotozError, TooLarge
-from photoz.open_inference import decode_request, encode_request, read_header_length
-from photoz.tensors import NUMBERS, Tensor
+from photoz.protocol.open_inference import decode_request, encode_request, read_header_length
+from photoz.protocol.tensors import NUMBERS, Tensor
 
 BODIES = list(inference_requests())
 MB = 2**20

@@ -13,8 +13,8 @@ from benchmarks.endurance import attackers, drain, kills, overload, processes, s
 from benchmarks.endurance.attacks import Attack, Material, garbled
 from benchmarks.endurance.checks import Reference, WrongAnswer, metrics_scrape
 from benchmarks.endurance.client import Reply
-from photoz import open_inference
-from photoz.tensors import Tensor
+from photoz.protocol import open_inference
+from photoz.protocol.tensors import Tensor
 from photoz_client import ConnectionFailed, Prediction
 
 PATH = "/v2/models/photoz/infer"

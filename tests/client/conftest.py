@@ -4,7 +4,7 @@ import pytest
 import v2_answers
 from predicting import ROWS, asynchronous, blocking
 
-from photoz.contract import JSON
+from photoz.protocol.contract import JSON
 from photoz_client import _galaxies
 
 

@@ -12,7 +12,7 @@ import pytest
 from unruly import good, numbered, refusal, serving
 
 from photoz import __version__
-from photoz.contract import PredictResponse
+from photoz.protocol.contract import PredictResponse
 from photoz_client import Card, PhotozClient, _galaxies
 from photoz_client.cli import main
 

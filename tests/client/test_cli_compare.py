@@ -8,9 +8,9 @@ import v2_answers
 from unruly import Answer, good, numbered, refusal, serving
 
 from photoz import estimates
-from photoz.contract import JSON
 from photoz.grid import RedshiftGrid
 from photoz.metrics import FIGURES
+from photoz.protocol.contract import JSON
 from photoz_client import PhotozClient, _galaxies
 from photoz_client.cli import main
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from v2_answers import INFER_PATH, NAMES_PATH
 
-from photoz.contract import JSON
 from photoz.estimates import COLUMNS
+from photoz.protocol.contract import JSON
 from photoz_client import PhotozClient, TimedOut, UnexpectedResponse
 from photoz_client._galaxies import ROWS_PER_REQUEST
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from photoz import estimates
-from photoz.contract import PredictResponse
 from photoz.estimates import COLUMNS, Estimates, Flag
 from photoz.grid import RedshiftGrid
+from photoz.protocol.contract import PredictResponse
 from photoz_client import Prediction, _output
 from photoz_client._prediction import DESCRIPTIONS, join
 

@@ -9,11 +9,11 @@ import pytest
 import v2_answers
 from v2_answers import OCTETS
 
-from photoz.contract import HTML, JSON, NPZ, PNG
-from photoz.datasets import read_arrays
 from photoz.errors import InvalidEbv, InvalidImages, InvalidInput
 from photoz.estimates import COLUMNS
-from photoz.open_inference import HEADER_LENGTH, RequestedOutput
+from photoz.io.npz import read_arrays
+from photoz.protocol.contract import HTML, JSON, NPZ, PNG
+from photoz.protocol.open_inference import HEADER_LENGTH, RequestedOutput
 from photoz_client import _arrays, _requests
 from photoz_client._galaxies import BYTES_PER_REQUEST, ROWS_PER_REQUEST, Galaxies, rows_per_request
 

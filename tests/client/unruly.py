@@ -14,9 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import v2_answers
 
-from photoz.contract import JSON
 from photoz.grid import SDSS_GRID
-from photoz.open_inference import Request
+from photoz.protocol.contract import JSON
+from photoz.protocol.open_inference import Request
 
 TIMEOUT = 20.0  # seconds after which a test that waits for another request has failed
 

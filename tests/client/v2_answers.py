@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from photoz import estimates, open_inference
-from photoz.contract import MODEL_HEADER
+from photoz import estimates
 from photoz.grid import SDSS_GRID
-from photoz.open_inference import HEADER_LENGTH, Request
-from photoz.tensors import Tensor
+from photoz.protocol import open_inference
+from photoz.protocol.contract import MODEL_HEADER
+from photoz.protocol.open_inference import HEADER_LENGTH, Request
+from photoz.protocol.tensors import Tensor
 
 NAMES_PATH = "/v2/repository/index"
 INFER_PATH = "/v2/models/photoz/infer"

@@ -5,23 +5,23 @@ from datetime import UTC, datetime
 
 import pytest
 
-from photoz import card as records  # its TestRecord by itself would look like a test
-from photoz.bundle import ModelBundle
 from photoz.calibration import Calibration
-from photoz.card import (
+from photoz.errors import InvalidBundle
+from photoz.grid import RedshiftGrid
+from photoz.images import ImageSpec
+from photoz.metrics import Score
+from photoz.model import card as records  # its TestRecord by itself would look like a test
+from photoz.model.bundle import ModelBundle
+from photoz.model.card import (
     Architecture,
     CalibrationRecord,
     Card,
     Histogram,
     Inputs,
-    NoveltyRecord,
+    OodRecord,
     ReferenceRecord,
     TrainingRecord,
 )
-from photoz.errors import InvalidBundle
-from photoz.grid import RedshiftGrid
-from photoz.images import ImageSpec
-from photoz.metrics import Score
 
 
 def card_with(**changes):
@@ -120,7 +120,7 @@ def later_fields():
         "calibration": CalibrationRecord(
             parameters=Calibration(1.1, 0.9), n_galaxies=2, scores={"before": {"bias": Score(1e-4, 2e-4)}}
         ),
-        "novelty": NoveltyRecord(threshold=1.02, false_alarms=0.01, n_features=3),
+        "ood": OodRecord(threshold=1.02, false_alarms=0.01, n_features=3),
         "reference": ReferenceRecord(
             data="made up", n_galaxies=2, histograms={"z_mean": Histogram(edges=(0.1, 0.3), fractions=(0.5, 1.0))}
         ),
@@ -128,12 +128,12 @@ def later_fields():
 
 
 def test_calibration_and_novelty_come_back_and_are_sealed(source, tmp_path):
-    (source / "novelty.npz").write_bytes(b"arrays")
+    (source / "ood.npz").write_bytes(b"arrays")
     written = ModelBundle.write(tmp_path / "new", card_with(**later_fields()), source)
     loaded = ModelBundle.load(written.path)
     assert loaded == written
     assert loaded.calibration == Calibration(1.1, 0.9, 1.0)
-    edit(written, lambda card: card["novelty"].update(threshold=9.0))
+    edit(written, lambda card: card["ood"].update(threshold=9.0))
     assert "changed after the bundle was sealed" in refusal(written.path)
 
 
@@ -141,12 +141,12 @@ def test_a_bundle_from_before_calibration_still_loads(written):
     edit(written, lambda card: [card.pop(name) for name in later_fields()])
     loaded = ModelBundle.load(written.path)
     assert loaded.calibration is None
-    assert loaded.card.novelty is None
+    assert loaded.card.ood is None
     assert loaded.card.reference is None
 
 
 def test_a_card_that_speaks_of_novelty_needs_its_arrays(source, tmp_path):
-    with pytest.raises(InvalidBundle, match=r"lacks novelty\.npz"):
+    with pytest.raises(InvalidBundle, match=r"lacks ood\.npz"):
         ModelBundle.write(tmp_path / "new", card_with(**later_fields()), source)
 
 

@@ -5,8 +5,8 @@ import pytest
 from pydantic import ValidationError
 
 from photoz import drift
-from photoz.card import Histogram
 from photoz.grid import SDSS_GRID, RedshiftGrid
+from photoz.model.card import Histogram
 
 
 @pytest.mark.parametrize("grid", [SDSS_GRID, RedshiftGrid(0.6, 90), RedshiftGrid(6.0, 300), RedshiftGrid(0.1 + 0.2, 7)])

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from photoz import contract, estimates, pdf
+from photoz import estimates, pdf
 from photoz.estimates import Flag
 from photoz.grid import SDSS_GRID
 from photoz.images import ImageSpec, as_ebv_batch, as_image_batch
+from photoz.protocol import contract
 
 SPEC = ImageSpec(size=16, bands="gr")
 

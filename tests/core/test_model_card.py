@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from photoz.bundle import ModelBundle
+from photoz.model.bundle import ModelBundle
 
 ROOT = Path(__file__).parents[2]
 MODEL_CARD = (ROOT / "docs" / "model-card.md").read_text(encoding="utf-8")

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from photoz.errors import InvalidInput, MalformedInput
-from photoz.open_inference import (
+from photoz.protocol.open_inference import (
     ALIGNMENT,
     decode_request,
     decode_response,
     encode_request,
     encode_response,
 )
-from photoz.tensors import NUMBERS, Tensor
+from photoz.protocol.tensors import NUMBERS, Tensor
 
 
 def request(*inputs, behind=b"", **others):

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from photoz.bundle import ModelBundle
-from photoz.datasets import open_cutouts
 from photoz.errors import InvalidBundle
 from photoz.images import SDSS_IMAGES, ImageSpec
+from photoz.io.reader import open_cutouts
+from photoz.model.bundle import ModelBundle
 from photoz_client import PhotozClient
 from training.catalogue import read_kcorrect
 from training.sample import make_sample

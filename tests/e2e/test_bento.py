@@ -13,8 +13,8 @@ import httpx
 import pytest
 from running import ROOT, free_port, serve_environment, wait_until_ready
 
-from photoz.bundle import ModelBundle
-from photoz.card import Card
+from photoz.model.bundle import ModelBundle
+from photoz.model.card import Card
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 

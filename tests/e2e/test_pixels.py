@@ -13,10 +13,12 @@ import pytest
 
 from benchmarks.ood import SPOILT, clipped, galaxies_of
 from photoz import drift
-from photoz.card import Card
-from photoz.datasets import TEST, npz_bytes, open_cutouts
 from photoz.estimates import Flag
 from photoz.images import SDSS_IMAGES
+from photoz.io.cutouts import TEST
+from photoz.io.npz import npz_bytes
+from photoz.io.reader import open_cutouts
+from photoz.model.card import Card
 from training.catalogue import read_kcorrect
 from training.sample import make_sample
 

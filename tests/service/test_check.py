@@ -5,8 +5,8 @@ import shutil
 import pytest
 from toys import GRIZ, galaxies, npy_bytes, toy_engine, toy_network
 
-from photoz.bundle import ModelBundle
 from photoz.errors import InvalidBundle
+from photoz.model.bundle import ModelBundle
 from service.check import logger, try_bundle
 from service.settings import Settings
 

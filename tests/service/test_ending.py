@@ -15,7 +15,7 @@ from running import ROOT, free_port, running_service, serve_command, serve_envir
 from toys import GRIZ, galaxies, npy_bytes
 from wires import answer, connection, wait_for
 
-from photoz.datasets import npz_bytes
+from photoz.io.npz import npz_bytes
 
 BODY = npy_bytes(galaxies(GRIZ, 1))
 POST = b"POST /predict_file HTTP/1.1\r\nHost: service\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY

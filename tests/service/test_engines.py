@@ -2,13 +2,13 @@ import threading
 
 import numpy as np
 import pytest
-from toys import GRIZ, galaxies, toy_engine, toy_network, toy_novelty, toy_novelty_record
+from toys import GRIZ, galaxies, toy_engine, toy_feature_groups, toy_network, toy_ood_record
 
-from photoz.bundle import ModelBundle
 from photoz.errors import InvalidBundle
-from photoz.openvino import compile_network, runs
+from photoz.inference.engines import CHUNK, SIZES, KerasEngine, OpenVinoEngine, _predict_in_chunks, load_engine
+from photoz.inference.openvino import compile_network, runs
+from photoz.model.bundle import ModelBundle
 from service import engines
-from service.engines import CHUNK, SIZES, KerasEngine, OpenVinoEngine, _predict_in_chunks, load_engine
 
 
 @pytest.fixture(scope="module")
@@ -130,23 +130,23 @@ def test_keras_and_openvino_see_the_same_features(shipped, images):
     keras_features, openvino_features = (
         load_engine(shipped, name).predict(images, ebv).features for name in ("keras", "openvino-f32")
     )
-    assert keras_features.shape == (len(images), shipped.card.novelty.n_features)
+    assert keras_features.shape == (len(images), shipped.card.ood.n_features)
     np.testing.assert_allclose(keras_features, openvino_features, rtol=1e-3, atol=1e-3)
 
 
 def test_features_come_with_the_pdfs_whatever_the_order_of_the_outputs(make_toy_bundle):
     network = toy_network(GRIZ.size, 4, 90, takes_ebv=False, gives_features=True)
-    record = toy_novelty_record(n_features=4)
+    record = toy_ood_record(n_features=4)
     pictures = galaxies(GRIZ, CHUNK + 3)
-    bundle = make_toy_bundle(network=network, novelty=toy_novelty(pictures), record=record)
+    bundle = make_toy_bundle(network=network, feature_groups=toy_feature_groups(pictures), record=record)
     output = load_engine(bundle).predict(pictures, np.zeros(len(pictures), np.float32))
     assert output.pdfs.shape == (CHUNK + 3, 90)
     np.testing.assert_allclose(output.features, pictures.mean((1, 2)), atol=1e-5)
 
 
 def test_a_network_without_the_features_of_its_card_is_refused(make_toy_bundle):
-    record = toy_novelty_record(n_features=4)
-    bundle = make_toy_bundle(novelty=toy_novelty(galaxies(GRIZ, 9)), record=record)
+    record = toy_ood_record(n_features=4)
+    bundle = make_toy_bundle(feature_groups=toy_feature_groups(galaxies(GRIZ, 9)), record=record)
     with pytest.raises(InvalidBundle, match="its card says"):
         load_engine(bundle)
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from toys import npy_bytes
 
-from photoz import contract, datasets
+from photoz.io import npz
+from photoz.protocol import contract
 
 
 def check(response, status, *words):
@@ -115,7 +116,7 @@ def test_a_damaged_npy_header_is_malformed(client, header):
 
 
 def test_truncated_files_are_malformed(client, images):
-    for content in (npy_bytes(images), datasets.npz_bytes({"images": images})):
+    for content in (npy_bytes(images), npz.npz_bytes({"images": images})):
         for length in (4, 100, len(content) // 2):
             check(client.post("/predict_file", content=content[:length]), 400)
 

@@ -4,7 +4,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from photoz import contract, metrics, pdf
+from photoz import metrics, pdf
+from photoz.protocol import contract
 
 N = 40
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from running import ROOT
 
-from photoz import contract
-from photoz.datasets import npz_bytes
 from photoz.estimates import COLUMNS, Flag
+from photoz.io.npz import npz_bytes
 from photoz.metrics import FIGURES
+from photoz.protocol import contract
 from service.errors import STATUS
 from service.settings import Limits, Settings
 

@@ -14,8 +14,8 @@ from running import running_service
 from toys import GRIZ, galaxies, npy_bytes
 from wires import answer, connection, error, has_ended, wait_for
 
-from photoz.datasets import npz_bytes
 from photoz.errors import InvalidInput, TooLarge
+from photoz.io.npz import npz_bytes
 from service.edge import json_size
 from service.edge.body import Body
 from service.edge.room import Room, unlimited

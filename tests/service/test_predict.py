@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from toys import galaxies, npy_bytes
 
-from photoz import contract, datasets, estimates, tables
-from photoz.bundle import ModelBundle
-from photoz.card import Card
+from photoz import estimates
 from photoz.estimates import COLUMNS, Flag
+from photoz.io import npz, tables
+from photoz.model.bundle import ModelBundle
+from photoz.model.card import Card
+from photoz.protocol import contract
 from service.batch import as_batch
 from service.predictor import Predictor
 from service.settings import Settings
@@ -46,7 +48,7 @@ def test_npy_npz_and_json_give_the_same_table(client, post_npy, post_npz, images
 def test_the_first_bytes_tell_the_format_whatever_the_content_type(client, images, media_type):
     headers = {"content-type": media_type}
     assert client.post("/predict_file", content=npy_bytes(images), headers=headers).status_code == 200
-    content = datasets.npz_bytes({"images": images})
+    content = npz.npz_bytes({"images": images})
     assert client.post("/predict_file", content=content, headers=headers).status_code == 200
 
 
@@ -63,7 +65,7 @@ def as_columns(response, card):
         case contract.JSON:
             return {name: values for name, values in response.json().items() if name != "model"}
         case contract.NPZ:
-            return datasets.read_arrays(io.BytesIO(response.content))
+            return npz.read_arrays(io.BytesIO(response.content))
         case contract.CSV:
             header, *rows = csv.reader(io.StringIO(response.text))
             columns = dict(zip(header, zip(*rows, strict=True), strict=True))

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from toys import GRIZ, galaxies, toy_calibration, toy_network, toy_novelty, toy_novelty_record
+from toys import GRIZ, galaxies, toy_calibration, toy_feature_groups, toy_network, toy_ood_record
 
 from photoz import calibration
 from photoz.calibration import Calibration
@@ -42,10 +42,10 @@ def test_a_model_that_cannot_tell_gives_no_score(make_toy_bundle):
 def test_a_score_tells_what_was_trained_on_from_what_was_not(make_toy_bundle, n_features):
     bundle = make_toy_bundle(
         network=toy_network(GRIZ.size, 4, 90, takes_ebv=False, gives_features=bool(n_features)),
-        novelty=toy_novelty(TRAINED, with_features=bool(n_features)),
-        record=toy_novelty_record(n_features),
+        feature_groups=toy_feature_groups(TRAINED, with_features=bool(n_features)),
+        record=toy_ood_record(n_features),
     )
-    threshold = bundle.card.novelty.threshold
+    threshold = bundle.card.ood.threshold
     assert (predict(bundle).ood_score < threshold).all()
     assert (predict(bundle, 10 * PICTURES).ood_score > threshold).all()
 
@@ -66,7 +66,7 @@ def test_a_cutout_without_a_pdf_spoils_no_other_of_its_batch_and_is_named_to_its
 
 
 def test_arrays_that_are_not_those_of_the_card_are_refused(make_toy_bundle):
-    bundle = make_toy_bundle(novelty=toy_novelty(TRAINED), record=toy_novelty_record(n_features=0))
+    bundle = make_toy_bundle(feature_groups=toy_feature_groups(TRAINED), record=toy_ood_record(n_features=0))
     with pytest.raises(InvalidBundle, match=r"holds .*features.* says"):
         Predictor(bundle, Settings())
 
@@ -74,11 +74,11 @@ def test_arrays_that_are_not_those_of_the_card_are_refused(make_toy_bundle):
 def test_http_answers_with_the_calibration_and_the_flag(make_toy_bundle, start_service, tmp_path):
     import httpx
 
-    from photoz.datasets import npz_bytes
     from photoz.estimates import Flag
+    from photoz.io.npz import npz_bytes
 
-    parts = {"calibration": toy_calibration(temperature=2.0), "record": toy_novelty_record()}
-    bundle = make_toy_bundle(novelty=toy_novelty(TRAINED, with_features=False), **parts)
+    parts = {"calibration": toy_calibration(temperature=2.0), "record": toy_ood_record()}
+    bundle = make_toy_bundle(feature_groups=toy_feature_groups(TRAINED, with_features=False), **parts)
     mixed = np.concatenate([PICTURES[:2], 10 * PICTURES[:2]])
     with start_service(tmp_path, PHOTOZ_BUNDLE=bundle.path) as service:
         answer = httpx.post(f"{service.url}/predict_file?pdf=true", content=npz_bytes({"images": mixed})).json()

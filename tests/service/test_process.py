@@ -15,8 +15,8 @@ import pytest
 from running import ROOT, free_port, running_service, serve_command, serve_environment
 from toys import GRID_90, GRIZ, galaxies, npy_bytes, toy_network
 
-from photoz import datasets
 from photoz.errors import InvalidBundle, InvalidInput
+from photoz.io import npz
 from service.check import try_bundle
 from service.settings import Settings
 
@@ -87,11 +87,11 @@ def other_service(make_toy_bundle, tmp_path_factory):
 
 def test_other_sizes_bands_and_grids_are_served_as_they_are(other_service):
     arrays = {"images": galaxies(GRIZ, 3), "z_spec": np.array([0.1, 0.5, 0.7])}
-    answer = httpx.post(f"{other_service}/predict_file?pdf=true", content=datasets.npz_bytes(arrays)).json()
+    answer = httpx.post(f"{other_service}/predict_file?pdf=true", content=npz.npz_bytes(arrays)).json()
     pdfs = np.array(answer["pdf"])
     assert pdfs.shape == (3, 90)
     np.testing.assert_allclose(pdfs @ GRID_90.centres, answer["z_mean"], atol=1e-9)
-    evaluation = httpx.post(f"{other_service}/evaluate", content=datasets.npz_bytes(arrays), timeout=60.0).json()
+    evaluation = httpx.post(f"{other_service}/evaluate", content=npz.npz_bytes(arrays), timeout=60.0).json()
     assert evaluation["dropped"] == ["2"]
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import psutil
 import pytest
 
-from photoz import contract
 from photoz.estimates import from_pdfs
 from photoz.grid import RedshiftGrid
+from photoz.protocol import contract
 from service.batch import Labelled
 from service.errors import TooSlow
 from service.reports import Reporter

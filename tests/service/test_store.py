@@ -8,8 +8,8 @@ import bentoml
 import pytest
 from running import ROOT, serve_environment
 
-from photoz.bundle import ModelBundle
 from photoz.errors import InvalidBundle, InvalidInput
+from photoz.model.bundle import ModelBundle
 from service import store
 from service.settings import Settings
 

@@ -13,11 +13,12 @@ import pytest
 from running import running_service
 from toys import GRIZ, galaxies
 
-from photoz import contract, datasets
-from photoz.datasets import npz_bytes
 from photoz.estimates import COLUMNS, Flag
-from photoz.open_inference import HEADER_LENGTH, decode_response, encode_request
-from photoz.tensors import Tensor
+from photoz.io import npz
+from photoz.io.npz import npz_bytes
+from photoz.protocol import contract
+from photoz.protocol.open_inference import HEADER_LENGTH, decode_response, encode_request
+from photoz.protocol.tensors import Tensor
 from service.compression import COMPRESSORS
 
 
@@ -63,7 +64,7 @@ def table(post_npz):
 
     def predict(arrays):
         response = post_npz("/predict_file?pdf=true", arrays, accept=contract.NPZ)
-        return datasets.read_arrays(io.BytesIO(response.content))
+        return npz.read_arrays(io.BytesIO(response.content))
 
     return predict
 
@@ -260,7 +261,7 @@ def test_other_sizes_bands_and_grids_are_served_as_they_are(small_service):
     assert answer["pdf"].shape == (3, 90)
     accept = {"accept": contract.NPZ}
     expected = httpx.post(f"{small_service}/predict_file?pdf=true", content=npz_bytes(arrays), headers=accept)
-    check_same(answer, datasets.read_arrays(io.BytesIO(expected.content)))
+    check_same(answer, npz.read_arrays(io.BytesIO(expected.content)))
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from toys import galaxies
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
 
-from photoz.datasets import npz_bytes
 from photoz.estimates import COLUMNS
+from photoz.io.npz import npz_bytes
 
 
 @pytest.fixture(scope="module")

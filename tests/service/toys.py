@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 import numpy as np
 
 from photoz.calibration import Calibration
-from photoz.card import Architecture, CalibrationRecord, Card, EngineRecord, Inputs, NoveltyRecord, TrainingRecord
 from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
-from photoz.novelty import Part, views
-from photoz.openvino import import_openvino
+from photoz.inference.openvino import import_openvino
+from photoz.model.card import Architecture, CalibrationRecord, Card, EngineRecord, Inputs, OodRecord, TrainingRecord
+from photoz.ood import FeatureGroup, views
 
 openvino = import_openvino()
 opset13 = openvino.opset13
@@ -39,12 +39,12 @@ def toy_network(size, n_bands, n_bins, takes_ebv, gives_features=False):
     return openvino.Model([opset13.result(features), opset13.result(pdfs)], inputs)
 
 
-def toy_novelty(images, with_features=True):
+def toy_feature_groups(images, with_features=True):
     """Learn what cutouts look like in the plainest way: each value by itself."""
 
     def part(values):
         mean, std = values.mean(axis=0), values.std(axis=0)
-        return Part(mean, std, np.zeros_like(mean), np.eye(len(mean)) / np.sqrt(len(mean)), 4.0)
+        return FeatureGroup(mean, std, np.zeros_like(mean), np.eye(len(mean)) / np.sqrt(len(mean)), 4.0)
 
     return {
         name: part(values) for name, values in views(images, images.mean((1, 2)) if with_features else None).items()
@@ -55,8 +55,8 @@ def toy_calibration(**parameters):
     return CalibrationRecord(parameters=Calibration(**parameters), n_galaxies=0, scores={})
 
 
-def toy_novelty_record(n_features=0):
-    return NoveltyRecord(threshold=1.0, false_alarms=0.01, n_features=n_features)
+def toy_ood_record(n_features=0):
+    return OodRecord(threshold=1.0, false_alarms=0.01, n_features=n_features)
 
 
 def toy_engine(name="openvino-f32", path="openvino/model.xml", **fields):

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 
 from photoz import metrics, pdf
-from photoz.datasets import Cutouts, open_cutouts
 from photoz.errors import InvalidDataset
 from photoz.grid import SDSS_GRID
 from photoz.images import SDSS_IMAGES
+from photoz.io.cutouts import Cutouts
+from photoz.io.reader import open_cutouts
 from training.baselines import (
     METHODS,
     aperture_magnitudes,

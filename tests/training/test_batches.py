@@ -2,9 +2,9 @@ from pathlib import Path
 
 import numpy as np
 
-from photoz.datasets import open_cutouts
 from photoz.grid import SDSS_GRID
 from photoz.images import SDSS_IMAGES
+from photoz.io.reader import open_cutouts
 from training.batches import Batches, turn_and_flip
 from training.objectives import objective
 

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from photoz import pdf
-from photoz.card import Architecture, Card, Inputs, TrainingRecord
-from photoz.datasets import TEST, Cutouts, open_cutouts
 from photoz.estimates import Flag
 from photoz.grid import SDSS_GRID
 from photoz.images import SDSS_IMAGES, ImageSpec
+from photoz.io.cutouts import TEST, Cutouts
+from photoz.io.reader import open_cutouts
 from photoz.metrics import galaxy_scores, summarise
+from photoz.model.card import Architecture, Card, Inputs, TrainingRecord
 from training.baselines import gaussian_pdfs
 from training.evaluation import MODEL, Evaluation, as_numbers, galaxies_digest, input_flags, write_report
 

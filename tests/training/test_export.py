@@ -11,12 +11,13 @@ import pytest
 from click.testing import CliRunner
 
 from photoz import drift, pdf
-from photoz.bundle import ModelBundle
-from photoz.datasets import TEST, TRAIN, VALIDATION, Cutouts, open_cutouts
 from photoz.errors import InvalidBundle
 from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
-from photoz.openvino import PDF
+from photoz.inference.openvino import PDF
+from photoz.io.cutouts import TEST, TRAIN, VALIDATION, Cutouts
+from photoz.io.reader import open_cutouts
+from photoz.model.bundle import ModelBundle
 from training import architectures, export
 from training.catalogue import read_kcorrect
 from training.cli import main
@@ -95,7 +96,7 @@ def test_a_bundle_is_exported_anew_and_stays_the_same_model(exported: Path, smal
     source = tmp_path / "source"
     source.mkdir()
     (source / "model.keras").write_bytes(before.keras_path.read_bytes())
-    (source / "novelty.npz").write_bytes(before.novelty_path.read_bytes())
+    (source / "ood.npz").write_bytes(before.ood_path.read_bytes())
     bare = ModelBundle.write(tmp_path / "bare", before.card.model_copy(update={"engines": ()}), source)
     said = run("export", bare.path, small_file, "--only-f32")
     after = ModelBundle.load(bare.path)
@@ -104,7 +105,7 @@ def test_a_bundle_is_exported_anew_and_stays_the_same_model(exported: Path, smal
     changing = {"engines", "files", "digest"}
     assert after.card.model_dump(exclude=changing) == before.card.model_dump(exclude=changing)
     assert after.keras_path.read_bytes() == before.keras_path.read_bytes()
-    assert set(after.card.files) == {"model.keras", "novelty.npz", "openvino/model.xml", "openvino/model.bin"}
+    assert set(after.card.files) == {"model.keras", "ood.npz", "openvino/model.xml", "openvino/model.bin"}
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from photoz.bundle import ModelBundle
-from photoz.datasets import TEST, TRAIN, VALIDATION, Cutouts, open_cutouts
 from photoz.errors import InvalidDataset
 from photoz.grid import SDSS_GRID
 from photoz.images import SDSS_IMAGES
+from photoz.io.cutouts import TEST, TRAIN, VALIDATION, Cutouts
+from photoz.io.reader import open_cutouts
+from photoz.model.bundle import ModelBundle
 from training.cli import main
 from training.held_out import fit_and_hold_out, folds
 from training.rows import usable_rows

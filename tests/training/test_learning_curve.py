@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from photoz.datasets import TEST, TRAIN, VALIDATION, Cutouts, open_cutouts
+from photoz.io.cutouts import TEST, TRAIN, VALIDATION, Cutouts
+from photoz.io.reader import open_cutouts
 from training.cli import main
 from training.evaluation import galaxies_digest
 from training.learning_curve import scaled, subset

@@ -11,11 +11,11 @@ import keras
 import numpy as np
 import pytest
 
-from photoz.bundle import ModelBundle
-from photoz.datasets import open_cutouts
 from photoz.errors import InvalidDataset
 from photoz.grid import SDSS_GRID
 from photoz.images import SDSS_IMAGES, ImageSpec
+from photoz.io.reader import open_cutouts
+from photoz.model.bundle import ModelBundle
 from training.catalogue import read_kcorrect
 from training.convert import convert_cube
 from training.ensemble import fit_ensemble

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from photoz.datasets import npz_bytes, open_cutouts
 from photoz.errors import InvalidDataset, MalformedInput, PhotozError
+from photoz.io.npz import npz_bytes
+from photoz.io.reader import open_cutouts
 from training.cli import main
 from training.convert import convert_pickle
 from training.pickles import read_pickle

@@ -20,7 +20,7 @@ from benchmarks.sdss_files import (
     read_field,
     read_image,
 )
-from photoz.datasets import open_cutouts
+from photoz.io.reader import open_cutouts
 from training.galaxies import SDSS_OBSERVATIONS
 
 SIGMA, WIDE, AMPLITUDE = 1.5, 3.0, 0.2  # of the PSF in the files that are written here

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from photoz.bundle import ModelBundle
-from photoz.datasets import open_cutouts
 from photoz.errors import InvalidDataset
 from photoz.grid import SDSS_GRID
 from photoz.images import SDSS_IMAGES, ImageSpec
+from photoz.io.reader import open_cutouts
+from photoz.model.bundle import ModelBundle
 from training.checkpoint import Keeper
 from training.cli import main
 from training.fit import fit

@@ -3,9 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from photoz.datasets import TEST, TRAIN, open_cutouts
 from photoz.errors import InvalidDataset
 from photoz.images import SDSS_IMAGES, ImageSpec
+from photoz.io.cutouts import TEST, TRAIN
+from photoz.io.reader import open_cutouts
 from training.catalogue import Catalogue
 from training.rows import galaxies
 from training.sample import make_sample

@@ -8,10 +8,10 @@
 """
 
 from photoz import __version__
-from photoz.card import Card
-from photoz.contract import EvaluateResponse
 from photoz.errors import PhotozError
 from photoz.estimates import Flag
+from photoz.model.card import Card
+from photoz.protocol.contract import EvaluateResponse
 from photoz_client._async_client import AsyncPhotozClient
 from photoz_client._client import PhotozClient
 from photoz_client._errors import (

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from photoz.contract import MAX_OBJECT_ID
-from photoz.datasets import ImageSource
 from photoz.errors import InvalidImages, InvalidInput
 from photoz.images import as_ebv_batch
+from photoz.io.cutouts import ImageSource
+from photoz.protocol.contract import MAX_OBJECT_ID
 
 
 def image_source(images: npt.ArrayLike | ImageSource) -> ImageSource:

@@ -7,10 +7,10 @@ from typing import Literal, Self
 import httpx
 import numpy.typing as npt
 
-from photoz.card import Card
-from photoz.contract import EvaluateResponse
-from photoz.datasets import ImageSource
 from photoz.grid import IntArray
+from photoz.io.cutouts import ImageSource
+from photoz.model.card import Card
+from photoz.protocol.contract import EvaluateResponse
 from photoz_client import _core
 from photoz_client._client import IN_FLIGHT
 from photoz_client._galaxies import Galaxies

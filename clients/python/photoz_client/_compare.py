@@ -12,11 +12,11 @@ from click.exceptions import Exit
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from photoz.card import Card
 from photoz.comparison import Basis, Comparison, Verdict, compare, judge
-from photoz.datasets import Cutouts
 from photoz.errors import InvalidInput, PhotozError
 from photoz.grid import RedshiftGrid
+from photoz.io.cutouts import Cutouts
+from photoz.model.card import Card
 from photoz_client._client import PhotozClient
 from photoz_client._errors import PhotozClientError, UnexpectedResponse
 from photoz_client._options import Job

@@ -9,10 +9,10 @@ import httpx
 import numpy.typing as npt
 
 from photoz import __version__
-from photoz.card import Card
-from photoz.contract import HTML, JSON, PNG, SVG, EvaluateResponse
-from photoz.datasets import ImageSource
 from photoz.errors import InvalidInput
+from photoz.io.cutouts import ImageSource
+from photoz.model.card import Card
+from photoz.protocol.contract import HTML, JSON, PNG, SVG, EvaluateResponse
 from photoz_client import _requests, _responses
 from photoz_client._errors import ConnectionFailed, ServiceUnavailable, TimedOut
 from photoz_client._galaxies import Galaxies

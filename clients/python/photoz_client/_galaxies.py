@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from photoz.datasets import ImageSource
 from photoz.grid import BoolArray, IntArray
+from photoz.io.cutouts import ImageSource
 from photoz_client import _arrays
 
 # One request carries at most this many cutouts and, whatever their size, this many bytes of pixels: below the limits

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from photoz.datasets import Cutouts
+from photoz.io.cutouts import Cutouts
 from photoz_client._client import IN_FLIGHT, PhotozClient
 from photoz_client._galaxies import Galaxies
 from photoz_client._keys import ENVIRONMENT_VARIABLE, read_key

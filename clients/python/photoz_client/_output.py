@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from photoz.card import Card
-from photoz.contract import EvaluateResponse
-from photoz.datasets import npz_bytes
 from photoz.estimates import Flag
 from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
+from photoz.io.npz import npz_bytes
+from photoz.io.tables import csv_bytes, json_bytes
 from photoz.metrics import Score
-from photoz.tables import csv_bytes, json_bytes
+from photoz.model.card import Card
+from photoz.protocol.contract import EvaluateResponse
 from photoz_client._prediction import Prediction
 
 

@@ -8,11 +8,12 @@ from urllib.parse import quote
 import httpx
 import numpy.typing as npt
 
-from photoz import open_inference
-from photoz.contract import JSON, NPZ
-from photoz.datasets import ImageSource, npz_bytes
 from photoz.estimates import COLUMNS
-from photoz.tensors import Tensor
+from photoz.io.cutouts import ImageSource
+from photoz.io.npz import npz_bytes
+from photoz.protocol import open_inference
+from photoz.protocol.contract import JSON, NPZ
+from photoz.protocol.tensors import Tensor
 from photoz_client import _arrays
 from photoz_client._errors import InvalidUrl
 from photoz_client._galaxies import Arrays

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from photoz import open_inference
-from photoz.card import Card
-from photoz.contract import MODEL_HEADER, EvaluateResponse
 from photoz.errors import MalformedInput
+from photoz.model.card import Card
+from photoz.protocol import open_inference
+from photoz.protocol.contract import MODEL_HEADER, EvaluateResponse
 from photoz_client._errors import (
     BadInput,
     NotAuthorised,

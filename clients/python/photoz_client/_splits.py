@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from photoz.datasets import Cutouts, open_cutouts
 from photoz.errors import InvalidDataset
 from photoz.grid import IntArray
+from photoz.io.cutouts import Cutouts
+from photoz.io.reader import open_cutouts
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import click
 
 from photoz import __version__
 from photoz.comparison import TOLERANCE, Basis
-from photoz.contract import Plot
 from photoz.errors import PhotozError
 from photoz.grid import IntArray
+from photoz.protocol.contract import Plot
 from photoz_client import _output
 from photoz_client._client import PhotozClient
 from photoz_client._compare import DIFFERS, Comparing, report

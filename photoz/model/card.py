@@ -15,11 +15,6 @@ from photoz.metrics import Score
 
 SCHEMA_VERSION: Literal[1] = 1
 
-# Fields of the card and its engines that came after the first bundles: where they are None they do not count in the
-# digest.
-_LATER_FIELDS = ("calibration", "novelty", "reference", "gflop")
-_LATER_ENGINE_FIELDS = ("precision", "check")
-
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -136,8 +131,8 @@ class CalibrationRecord(_Part):
     scores: dict[str, dict[str, Score]]
 
 
-class NoveltyRecord(_Part):
-    """How images unlike those of the training are told, by the arrays of novelty.npz.
+class OodRecord(_Part):
+    """How images unlike those of the training are told, by the arrays of ood.npz.
 
     Attributes
     ----------
@@ -208,7 +203,7 @@ class Card(_Part):
     training: TrainingRecord
     test: TestRecord | None = None
     calibration: CalibrationRecord | None = None
-    novelty: NoveltyRecord | None = None
+    ood: OodRecord | None = None
     reference: ReferenceRecord | None = None
     gflop: float | None = None  # of one image's way through the network; a multiplication and an addition are two
     engines: tuple[EngineRecord, ...] = ()  # the best first
@@ -228,8 +223,4 @@ class Card(_Part):
 
     def _digest(self) -> str:
         content = self.model_dump(mode="json", exclude={"digest"})
-        for part, later in [(content, _LATER_FIELDS), *((part, _LATER_ENGINE_FIELDS) for part in content["engines"])]:
-            for name in later:
-                if part[name] is None:
-                    del part[name]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

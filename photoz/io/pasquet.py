@@ -14,8 +14,9 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from photoz.arrays import HEADER_READERS, check_method, read_array
 from photoz.errors import InvalidDataset
+from photoz.io.cutouts import Cutouts, check_lengths
+from photoz.io.npz import HEADER_READERS, check_method, read_array
 
 Header = tuple[tuple[int, ...], bool, np.dtype[Any]]  # shape, whether Fortran-ordered, dtype
 
@@ -166,3 +167,10 @@ def _column_name(field: str, fields: tuple[str, ...]) -> str:
     """Translate the name of a field, unless another field has the translation for its own."""
     name = COLUMN_NAMES.get(field.lower(), field)
     return field if name in fields else name
+
+
+def open_pasquet(path: Path) -> Cutouts:
+    """Open a file in this layout; raises as `read_cube`."""
+    images, columns = read_cube(path)
+    check_lengths(images.shape, columns)
+    return Cutouts(images, columns, provenance=f"{PROVENANCE} ({path.name})")

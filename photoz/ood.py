@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from photoz.datasets import read_arrays
 from photoz.errors import InvalidBundle, PhotozError
 from photoz.grid import FloatArray, IntArray
 from photoz.images import border_noise, central_box
+from photoz.io.npz import read_arrays
 
 FEATURES = "features"
 
@@ -45,11 +45,11 @@ FARTHEST = 1e6
 
 _TINY = 1e-12
 
-Views = Mapping[str, FloatArray]
+Features = Mapping[str, FloatArray]
 
 
 @dataclass(frozen=True)
-class Part:
+class FeatureGroup:
     """What the training galaxies look like in one part.
 
     Parameters
@@ -78,7 +78,7 @@ class Part:
         return np.asarray(np.where(usable, np.sqrt(squared) / self.scale, FARTHEST))
 
 
-Novelty = Mapping[str, Part]
+FeatureGroups = Mapping[str, FeatureGroup]
 
 
 def compress(standardised: FloatArray) -> FloatArray:
@@ -86,7 +86,7 @@ def compress(standardised: FloatArray) -> FloatArray:
     return np.asarray(TAIL * np.arcsinh(standardised / TAIL))
 
 
-def views(
+def extract_features(
     images: npt.NDArray[np.float32],
     features: npt.NDArray[np.floating[Any]] | None,
     noise: npt.NDArray[np.floating[Any]] | None = None,
@@ -143,31 +143,31 @@ def _aperture(size: int, sigma: float) -> FloatArray:
     return np.asarray(np.exp(-0.5 * (squared[:, np.newaxis] + squared) / sigma**2)).ravel()
 
 
-def score(novelty: Novelty, seen: Views) -> FloatArray:
+def score(feature_groups: FeatureGroups, seen: Features) -> FloatArray:
     """Score cutouts.
 
     Parameters
     ----------
-    novelty : dict of str to Part
+    feature_groups : dict of str to FeatureGroup
         Of the training galaxies.
     seen : dict of str to (n, p) float
-        From `views`; it must have all parts of `novelty`.
+        From `extract_features`; it must have all parts of `feature_groups`.
 
     Returns
     -------
     (n,) float64
         The largest distance over the parts.
     """
-    return np.asarray(np.max([part.distance(seen[name]) for name, part in novelty.items()], axis=0))
+    return np.asarray(np.max([part.distance(seen[name]) for name, part in feature_groups.items()], axis=0))
 
 
-def save(novelty: Novelty, path: Path) -> None:
+def save(feature_groups: FeatureGroups, path: Path) -> None:
     """Write it as `.npz`, an array `part/field` for each."""
-    arrays = {f"{name}/{field}": value for name, part in novelty.items() for field, value in vars(part).items()}
+    arrays = {f"{name}/{field}": value for name, part in feature_groups.items() for field, value in vars(part).items()}
     np.savez(path, **arrays)
 
 
-def load(path: Path) -> dict[str, Part]:
+def load(path: Path) -> dict[str, FeatureGroup]:
     """Read what `save` wrote.
 
     Parameters
@@ -177,7 +177,7 @@ def load(path: Path) -> dict[str, Part]:
 
     Returns
     -------
-    dict of str to Part
+    dict of str to FeatureGroup
         As it was.
 
     Raises
@@ -194,6 +194,6 @@ def load(path: Path) -> dict[str, Part]:
         raise InvalidBundle(f"{path} does not tell what the training images look like: {error}") from error
 
 
-def _part(arrays: Mapping[str, FloatArray], name: str) -> Part:
+def _part(arrays: Mapping[str, FloatArray], name: str) -> FeatureGroup:
     mean, std, centre, whitening = (arrays[f"{name}/{field}"] for field in ("mean", "std", "centre", "whitening"))
-    return Part(mean, std, centre, whitening, float(arrays[f"{name}/scale"]))
+    return FeatureGroup(mean, std, centre, whitening, float(arrays[f"{name}/scale"]))

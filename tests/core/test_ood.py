@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from photoz import novelty
+from photoz import ood
 from photoz.errors import InvalidBundle
-from photoz.novelty import FARTHEST, FEATURES, Part
+from photoz.ood import FARTHEST, FEATURES, FeatureGroup
 
 SIZE = 64
 
@@ -16,26 +16,28 @@ def stamps(radius, n=20, noise=0.02, bands=3):
 
 
 def plain_part(p, scale=1.0):
-    return Part(np.zeros(p), np.ones(p), np.zeros(p), np.eye(p), scale)
+    return FeatureGroup(np.zeros(p), np.ones(p), np.zeros(p), np.eye(p), scale)
 
 
 def test_the_noise_is_that_of_the_border_in_each_band():
     images = stamps(3.0) * np.array([1.0, 2.0, 0.1], np.float32)
-    noise = np.exp(novelty.views(images, None)["noise"]).mean(axis=0)
+    noise = np.exp(ood.extract_features(images, None)["noise"]).mean(axis=0)
     np.testing.assert_allclose(noise, [0.02, 0.04, 0.002], rtol=0.1)
 
 
 def test_the_smaller_the_source_the_higher_its_concentration():
-    values = [novelty.views(stamps(radius), None)["concentration"].mean() for radius in (0.5, 1.0, 2.0, 4.0, 8.0)]
+    values = [
+        ood.extract_features(stamps(radius), None)["concentration"].mean() for radius in (0.5, 1.0, 2.0, 4.0, 8.0)
+    ]
     assert (np.diff(values) < -0.02).all()
 
 
 def test_concentration_knows_neither_brightness_nor_a_dead_band():
     images = stamps(2.0)
-    expected = novelty.views(images, None)["concentration"]
-    np.testing.assert_allclose(novelty.views(images * 1000, None)["concentration"], expected, rtol=1e-4)
+    expected = ood.extract_features(images, None)["concentration"]
+    np.testing.assert_allclose(ood.extract_features(images * 1000, None)["concentration"], expected, rtol=1e-4)
     images[..., 1] = 0.0
-    found = novelty.views(images, None)["concentration"]
+    found = ood.extract_features(images, None)["concentration"]
     np.testing.assert_allclose(found, expected, atol=0.05)
 
 
@@ -49,52 +51,52 @@ def clipped(images, share, bands=slice(None)):
 @pytest.mark.parametrize("bands", [slice(None), 0, 2])
 def test_a_core_clipped_to_a_plateau_is_more_concentrated_than_any_star(bands):
     spoilt = clipped(stamps(2.0), 0.5, [bands] if isinstance(bands, int) else bands)
-    assert (novelty.views(stamps(0.1), None)["concentration"] <= 1.0).all()
-    assert (novelty.views(spoilt, None)["concentration"] > novelty.MOST_LEVEL).all()
-    assert (novelty.views(1000 * spoilt + np.float32(0.01), None)["concentration"] > novelty.MOST_LEVEL).all()
+    assert (ood.extract_features(stamps(0.1), None)["concentration"] <= 1.0).all()
+    assert (ood.extract_features(spoilt, None)["concentration"] > ood.MOST_LEVEL).all()
+    assert (ood.extract_features(1000 * spoilt + np.float32(0.01), None)["concentration"] > ood.MOST_LEVEL).all()
 
 
 def test_pixels_that_half_precision_cannot_tell_apart_are_no_plateau():
     images = stamps(4.0, n=200).astype(np.float16).astype(np.float32)
-    assert (novelty.views(images, None)["concentration"] < 1.0).all()
+    assert (ood.extract_features(images, None)["concentration"] < 1.0).all()
 
 
 def test_a_band_without_light_is_no_plateau():
     images = stamps(2.0)
     images[..., 1] = 0.0
-    assert (novelty.views(images, None)["concentration"] < 1.0).all()
+    assert (ood.extract_features(images, None)["concentration"] < 1.0).all()
 
 
 @pytest.mark.parametrize("factor", [1e36, 1e37, 1e38])
 def test_pixels_beyond_all_measure_are_looked_at_without_a_warning(factor):
-    seen = novelty.views(stamps(2.0) * np.float32(factor), None)
-    assert novelty.score({name: plain_part(values.shape[1]) for name, values in seen.items()}, seen).min() > 3.0
+    seen = ood.extract_features(stamps(2.0) * np.float32(factor), None)
+    assert ood.score({name: plain_part(values.shape[1]) for name, values in seen.items()}, seen).min() > 3.0
 
 
 def test_features_are_a_part_where_there_are_any():
-    assert list(novelty.views(stamps(2.0), None)) == ["noise", "concentration"]
-    assert novelty.views(stamps(2.0), np.ones((20, 7), np.float32))[FEATURES].shape == (20, 7)
+    assert list(ood.extract_features(stamps(2.0), None)) == ["noise", "concentration"]
+    assert ood.extract_features(stamps(2.0), np.ones((20, 7), np.float32))[FEATURES].shape == (20, 7)
 
 
 def test_the_score_is_the_largest_distance_in_units_of_its_scale():
     parts = {"one": plain_part(2), "two": plain_part(1, scale=10.0)}
     seen = {"one": np.array([[0.3, 0.4], [0.0, 0.0]]), "two": np.array([[0.1], [0.2]])}
-    np.testing.assert_allclose(novelty.score(parts, seen), [0.5, 0.02], rtol=0.01)
+    np.testing.assert_allclose(ood.score(parts, seen), [0.5, 0.02], rtol=0.01)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_is_as_far_as_can_be(value):
-    assert novelty.score({"one": plain_part(2)}, {"one": np.array([[0.0, value]])}).tolist() == [FARTHEST]
+    assert ood.score({"one": plain_part(2)}, {"one": np.array([[0.0, value]])}).tolist() == [FARTHEST]
 
 
 def test_what_is_loaded_is_what_was_saved(tmp_path):
     rng = np.random.default_rng(0)
-    parts = {name: Part(*rng.normal(size=(3, 4)), rng.normal(size=(4, 2)), 1.5) for name in ("noise", FEATURES)}
-    novelty.save(parts, tmp_path / "novelty.npz")
+    parts = {name: FeatureGroup(*rng.normal(size=(3, 4)), rng.normal(size=(4, 2)), 1.5) for name in ("noise", FEATURES)}
+    ood.save(parts, tmp_path / "ood.npz")
     seen = {name: rng.normal(size=(5, 4)) for name in parts}
-    loaded = novelty.load(tmp_path / "novelty.npz")
+    loaded = ood.load(tmp_path / "ood.npz")
     assert list(loaded) == list(parts)
-    np.testing.assert_array_equal(novelty.score(loaded, seen), novelty.score(parts, seen))
+    np.testing.assert_array_equal(ood.score(loaded, seen), ood.score(parts, seen))
 
 
 def test_a_file_of_something_else_is_refused(tmp_path):
@@ -102,4 +104,4 @@ def test_a_file_of_something_else_is_refused(tmp_path):
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04")
     for name in ("other.npz", "broken.npz"):
         with pytest.raises(InvalidBundle, match="does not tell what the training images look like"):
-            novelty.load(tmp_path / name)
+            ood.load(tmp_path / name)

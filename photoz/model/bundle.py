@@ -6,7 +6,7 @@
       card.json       what the model is, what it takes and how good it is, with the sha256 of every other file
       model.keras     the saved Keras classifier: the source of truth
       openvino/       the same network compiled, for serving without TensorFlow
-      novelty.npz     what the training images look like, to tell others from them
+      ood.npz     what the training images look like, to tell others from them
 
 A bundle whose schema, hashes or shapes do not agree is refused, with the reason.
 """
@@ -22,12 +22,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from photoz.calibration import Calibration
-from photoz.card import SCHEMA_VERSION, Card
 from photoz.errors import InvalidBundle, reason
+from photoz.model.card import SCHEMA_VERSION, Card
 
 CARD_NAME = "card.json"
 KERAS_NAME = "model.keras"
-NOVELTY_NAME = "novelty.npz"
+OOD_NAME = "ood.npz"
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class ModelBundle:
         return self.card.calibration.parameters if self.card.calibration else None
 
     @property
-    def novelty_path(self) -> Path:
+    def ood_path(self) -> Path:
         """Path of the arrays that tell other images from those of the training."""
-        return self.path / NOVELTY_NAME
+        return self.path / OOD_NAME
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "ModelBundle":
@@ -82,8 +82,8 @@ class ModelBundle:
         folder = Path(path)
         card = _read_card(folder)
         _check_files(folder, card.files)
-        if card.novelty and NOVELTY_NAME not in card.files:
-            raise InvalidBundle(f"{folder} lacks {NOVELTY_NAME}, which its card speaks of")
+        if card.ood and OOD_NAME not in card.files:
+            raise InvalidBundle(f"{folder} lacks {OOD_NAME}, which its card speaks of")
         return cls(folder, card)
 
     @classmethod

@@ -3,14 +3,14 @@
 import keras
 import numpy as np
 
-from photoz.card import NoveltyRecord
-from photoz.datasets import Cutouts
 from photoz.grid import FloatArray, IntArray
 from photoz.images import ImageSpec
-from photoz.novelty import FEATURES, Novelty, Part, Views, compress
+from photoz.io.cutouts import Cutouts
+from photoz.model.card import OodRecord
+from photoz.ood import FEATURES, FeatureGroup, FeatureGroups, Features, compress
 from training.predict import predict_views
 
-# Part of the clean cutouts that may be flagged: less than the one in a hundred that is wanted leaves room for chance.
+# Fraction of clean cutouts that may be flagged: below the wanted one in a hundred, to leave room for chance.
 # With half of it, a twentieth of the swaps of r and i went unseen.
 FALSE_ALARMS = 0.0075
 
@@ -26,7 +26,7 @@ LEAST_VARIANCE = 1e-3
 
 def learn_parts(
     model: keras.Model, cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv_assumed: float
-) -> dict[str, Part]:
+) -> dict[str, FeatureGroup]:
     """Learn what the training galaxies of a network look like.
 
     Parameters
@@ -44,47 +44,47 @@ def learn_parts(
 
     Returns
     -------
-    dict of str to Part
-        For `photoz.novelty.score` and `save`.
+    dict of str to FeatureGroup
+        For `photoz.ood.score` and `save`.
     """
     some = np.sort(np.random.default_rng(0).permutation(rows)[:MOST_GALAXIES])
     return fit_parts(predict_views(model, cutouts, some, spec, ebv_assumed))
 
 
-def fit_parts(train: Views) -> dict[str, Part]:
-    """Fit all parts to what `photoz.novelty.views` saw of the training galaxies."""
+def fit_parts(train: Features) -> dict[str, FeatureGroup]:
+    """Fit all parts to what `photoz.ood.extract_features` saw of the training galaxies."""
     return {name: _fit_part(values, FALSE_ALARMS / len(train)) for name, values in train.items()}
 
 
-def choose_threshold(novelty: Novelty, held_out: FloatArray) -> NoveltyRecord:
+def choose_threshold(feature_groups: FeatureGroups, held_out: FloatArray) -> OodRecord:
     """Choose the score above which an image is flagged.
 
     Parameters
     ----------
-    novelty : dict of str to Part
+    feature_groups : dict of str to FeatureGroup
         What the training galaxies look like.
     held_out : (n,) float
         Scores of galaxies that were not trained on.
 
     Returns
     -------
-    NoveltyRecord
+    OodRecord
         `FALSE_ALARMS` of those lie above its threshold.
     """
     threshold = float(np.quantile(held_out, 1.0 - FALSE_ALARMS))
-    n_features = len(novelty[FEATURES].mean) if FEATURES in novelty else 0
-    return NoveltyRecord(threshold=threshold, false_alarms=float(np.mean(held_out > threshold)), n_features=n_features)
+    n_features = len(feature_groups[FEATURES].mean) if FEATURES in feature_groups else 0
+    return OodRecord(threshold=threshold, false_alarms=float(np.mean(held_out > threshold)), n_features=n_features)
 
 
-def _fit_part(values: FloatArray, exceeded_by: float) -> Part:
+def _fit_part(values: FloatArray, exceeded_by: float) -> FeatureGroup:
     mean, std = values.mean(axis=0), values.std(axis=0)
     std = np.where(std > 0.0, std, 1.0)
     compressed = compress((values - mean) / std)
     centre = compressed.mean(axis=0)
     whitening = _whitening(compressed - centre)
-    distances = Part(mean, std, centre, whitening, 1.0).distance(values)
+    distances = FeatureGroup(mean, std, centre, whitening, 1.0).distance(values)
     scale = float(np.quantile(distances, 1.0 - exceeded_by))
-    return Part(mean, std, centre, whitening, scale or 1.0)
+    return FeatureGroup(mean, std, centre, whitening, scale or 1.0)
 
 
 def _whitening(offsets: FloatArray) -> FloatArray:

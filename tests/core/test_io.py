@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from photoz import datasets
 from photoz.errors import InvalidDataset, MalformedInput, UnsupportedType
 from photoz.images import ImageSpec
+from photoz.io import npz
+from photoz.io.hdf5 import create_hdf5, write_columns
+from photoz.io.reader import open_cutouts
 
 SPEC = ImageSpec(size=8, bands="gri", pixel_scale=0.2, unit="count")
 IMAGES = np.arange(4 * 8 * 8 * 3, dtype=np.float32).reshape(4, 8, 8, 3)
@@ -27,9 +29,9 @@ COLUMNS = {
 @pytest.fixture
 def native(tmp_path):
     path = tmp_path / "deep" / "cutouts.h5"
-    with datasets.create_hdf5(path, 4, SPEC, provenance="made up") as file:
+    with create_hdf5(path, 4, SPEC, provenance="made up") as file:
         file["images"][:] = IMAGES
-        datasets.write_columns(file, COLUMNS)
+        write_columns(file, COLUMNS)
     return path
 
 
@@ -40,7 +42,7 @@ def npy_bytes(array, allow_pickle=False):
 
 
 def test_the_native_format_gives_back_what_was_written(native):
-    with datasets.open_cutouts(native) as cutouts:
+    with open_cutouts(native) as cutouts:
         assert len(cutouts) == 4
         assert cutouts.spec == SPEC
         assert cutouts.provenance == "made up"
@@ -52,7 +54,7 @@ def test_the_native_format_gives_back_what_was_written(native):
 
 
 def test_native_images_stay_on_disk_one_chunk_a_cutout(native):
-    with datasets.open_cutouts(native) as cutouts:
+    with open_cutouts(native) as cutouts:
         assert isinstance(cutouts.images, h5py.Dataset)
         assert cutouts.images.chunks == (1, 8, 8, 3)
         np.testing.assert_array_equal(cutouts.images[[1, 3]], IMAGES[[1, 3]])
@@ -60,8 +62,8 @@ def test_native_images_stay_on_disk_one_chunk_a_cutout(native):
 
 def test_npz_gives_back_what_was_written(tmp_path):
     path = tmp_path / "cutouts.npz"
-    path.write_bytes(datasets.npz_bytes({"images": IMAGES, **COLUMNS, "ebv": 0.1}))
-    with datasets.open_cutouts(path) as cutouts:
+    path.write_bytes(npz.npz_bytes({"images": IMAGES, **COLUMNS, "ebv": 0.1}))
+    with open_cutouts(path) as cutouts:
         np.testing.assert_array_equal(cutouts.images, IMAGES)
         np.testing.assert_array_equal(cutouts.column("object_id"), COLUMNS["object_id"])
         assert cutouts.column("ebv") == 0.1
@@ -70,7 +72,7 @@ def test_npz_gives_back_what_was_written(tmp_path):
 
 def test_npy_images_stay_on_disk(tmp_path):
     np.save(tmp_path / "cutouts.npy", IMAGES)
-    with datasets.open_cutouts(tmp_path / "cutouts.npy") as cutouts:
+    with open_cutouts(tmp_path / "cutouts.npy") as cutouts:
         assert isinstance(cutouts.images, np.memmap)
         np.testing.assert_array_equal(cutouts.images[2], IMAGES[2])
         assert len(cutouts) == 4
@@ -78,14 +80,14 @@ def test_npy_images_stay_on_disk(tmp_path):
 
 
 def test_streams_give_back_what_was_written():
-    np.testing.assert_array_equal(datasets.read_npy(io.BytesIO(npy_bytes(IMAGES))).images, IMAGES)
-    stream = io.BytesIO(datasets.npz_bytes({"images": IMAGES, "z_spec": COLUMNS["z_spec"]}))
-    np.testing.assert_array_equal(datasets.read_npz(stream).column("z_spec"), COLUMNS["z_spec"])
+    np.testing.assert_array_equal(npz.read_npy(io.BytesIO(npy_bytes(IMAGES))).images, IMAGES)
+    stream = io.BytesIO(npz.npz_bytes({"images": IMAGES, "z_spec": COLUMNS["z_spec"]}))
+    np.testing.assert_array_equal(npz.read_npz(stream).column("z_spec"), COLUMNS["z_spec"])
 
 
 def test_a_column_that_is_missing_is_named_with_those_that_are_there(native):
     with (
-        datasets.open_cutouts(native) as cutouts,
+        open_cutouts(native) as cutouts,
         pytest.raises(InvalidDataset, match="'ra'.*object_id"),
     ):
         cutouts.column("ra")
@@ -103,10 +105,10 @@ def test_pickled_objects_are_refused_and_never_run(tmp_path):
     (tmp_path / "bomb.npy").write_bytes(npy_bytes(pickled, allow_pickle=True))
     np.savez(tmp_path / "bomb.npz", images=pickled)
     for name in ("bomb.npy", "bomb.npz"):
-        with pytest.raises(MalformedInput), datasets.open_cutouts(tmp_path / name):
+        with pytest.raises(MalformedInput), open_cutouts(tmp_path / name):
             pass
     with pytest.raises(MalformedInput):
-        datasets.read_npy(io.BytesIO((tmp_path / "bomb.npy").read_bytes()))
+        npz.read_npy(io.BytesIO((tmp_path / "bomb.npy").read_bytes()))
 
 
 def header(text):
@@ -118,7 +120,7 @@ BROKEN = {
     "empty": b"",
     "text": b"object_id,z_spec\n1,0.1\n",
     "truncated": npy_bytes(IMAGES)[:-4],
-    "npz in place of npy": datasets.npz_bytes({"images": IMAGES}),
+    "npz in place of npy": npz.npz_bytes({"images": IMAGES}),
     "petabytes": header("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 64, 64, 5), }"),
     "negative": header("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 64), }"),
     "no type": header("{'descr': '<f9', 'fortran_order': False, 'shape': (1,), }"),
@@ -131,10 +133,10 @@ BROKEN = {
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
 def test_a_broken_npy_file_is_refused_as_malformed(content, tmp_path):
     with pytest.raises(MalformedInput, match=r"\.npy"):
-        datasets.read_npy(io.BytesIO(content))
+        npz.read_npy(io.BytesIO(content))
     path = tmp_path / "broken.npy"
     path.write_bytes(content)
-    with pytest.raises(MalformedInput, match=r"\.npy"), datasets.open_cutouts(path):
+    with pytest.raises(MalformedInput, match=r"\.npy"), open_cutouts(path):
         pass
 
 
@@ -144,23 +146,23 @@ def test_no_damage_to_a_header_raises_anything_else(changes):
     for place, value in changes:
         content[place] = value
     with suppress(MalformedInput):
-        datasets.read_npy(io.BytesIO(bytes(content)))
+        npz.read_npy(io.BytesIO(bytes(content)))
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=3))
 def test_no_damage_to_an_archive_raises_anything_else(changes):
-    content = bytearray(datasets.npz_bytes({"images": IMAGES[:1], "ebv": np.ones(1)}))
+    content = bytearray(npz.npz_bytes({"images": IMAGES[:1], "ebv": np.ones(1)}))
     for place, value in changes:
         # the last 300 bytes are the directory of the archive, where damage tells most
         content[-1 - place % 300 if place % 2 else place % len(content)] = value
     with suppress(MalformedInput, InvalidDataset):
-        datasets.read_npz(io.BytesIO(bytes(content)))
+        npz.read_npz(io.BytesIO(bytes(content)))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 rubbish", npy_bytes(IMAGES)], ids=["empty", "rubbish", "npy"])
 def test_a_broken_npz_file_is_refused_as_malformed(content, tmp_path):
     with pytest.raises(MalformedInput, match=r"\.npz"):
-        datasets.read_npz(io.BytesIO(content))
+        npz.read_npz(io.BytesIO(content))
 
 
 @pytest.mark.parametrize(
@@ -173,13 +175,13 @@ def test_a_broken_npz_file_is_refused_as_malformed(content, tmp_path):
 )
 def test_an_npz_file_that_lacks_what_is_needed_says_what(arrays, reason):
     with pytest.raises(InvalidDataset, match=reason):
-        datasets.read_npz(io.BytesIO(datasets.npz_bytes(arrays)))
+        npz.read_npz(io.BytesIO(npz.npz_bytes(arrays)))
 
 
 def refused(path, fill):
     with h5py.File(path, "w") as file:
         fill(file)
-    with pytest.raises(InvalidDataset) as refusal, datasets.open_cutouts(path):
+    with pytest.raises(InvalidDataset) as refusal, open_cutouts(path):
         pass
     return str(refusal.value)
 
@@ -205,31 +207,31 @@ def test_groups_and_scalars_in_an_hdf5_file_do_no_harm(tmp_path):
     with h5py.File(tmp_path / "odd.h5", "w") as file:
         file["images"], file["ebv"] = IMAGES, 0.1
         file.create_group("notes")
-    with datasets.open_cutouts(tmp_path / "odd.h5") as cutouts:
+    with open_cutouts(tmp_path / "odd.h5") as cutouts:
         assert list(cutouts.columns) == ["ebv"]
         assert cutouts.column("ebv") == 0.1
 
 
 def test_what_is_no_hdf5_file_is_refused(tmp_path):
     (tmp_path / "text.h5").write_text("z_spec")
-    with pytest.raises(InvalidDataset, match="not an HDF5 file"), datasets.open_cutouts(tmp_path / "text.h5"):
+    with pytest.raises(InvalidDataset, match="not an HDF5 file"), open_cutouts(tmp_path / "text.h5"):
         pass
 
 
 @pytest.mark.parametrize("name", ["cutouts.fits", "cutouts"])
 def test_an_unknown_suffix_is_refused_with_those_that_are_known(name, tmp_path):
-    with pytest.raises(UnsupportedType, match=r"\.h5, \.hdf5, \.npz or \.npy"), datasets.open_cutouts(tmp_path / name):
+    with pytest.raises(UnsupportedType, match=r"\.h5, \.hdf5, \.npz or \.npy"), open_cutouts(tmp_path / name):
         pass
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".npy", ".npz"])
 def test_a_file_that_is_not_there_is_just_that(suffix, tmp_path):
-    with pytest.raises(FileNotFoundError), datasets.open_cutouts(tmp_path / f"none{suffix}"):
+    with pytest.raises(FileNotFoundError), open_cutouts(tmp_path / f"none{suffix}"):
         pass
 
 
 def fail_half_way(path):
-    with datasets.create_hdf5(path, 4, SPEC) as file:
+    with create_hdf5(path, 4, SPEC) as file:
         file["images"][:2] = IMAGES[:2]
         raise KeyboardInterrupt
 
@@ -251,10 +253,10 @@ def test_a_crash_while_writing_keeps_the_old_file(native):
 def test_a_new_file_replaces_the_old_one_and_can_be_read_by_others(native):
     mask = os.umask(0o022)
     try:
-        with datasets.create_hdf5(native, 1, SPEC):
+        with create_hdf5(native, 1, SPEC):
             pass
     finally:
         os.umask(mask)
-    with datasets.open_cutouts(native) as cutouts:
+    with open_cutouts(native) as cutouts:
         assert len(cutouts) == 1
     assert stat.S_IMODE(native.stat().st_mode) == 0o644

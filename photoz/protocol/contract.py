@@ -7,8 +7,8 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from photoz.card import Card
 from photoz.metrics import Score
+from photoz.model.card import Card
 
 # Media types of the doors that take and give files.
 NPY = "application/x-npy"

@@ -4,15 +4,19 @@ numpy's own readers take a file at its word: they make room for whatever shape a
 archive by methods that know no limit (bzip2, LZMA), and give bytes for a member that is no array. These do not.
 """
 
+import io
 import math
+import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from photoz.errors import MalformedInput, PhotozError, TooLarge
+from photoz.errors import InvalidDataset, MalformedInput, PhotozError, TooLarge
+from photoz.io.cutouts import Cutouts, check_lengths
 
 Array = npt.NDArray[Any]
 
@@ -147,3 +151,71 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
             return read_array(stream, member.file_size)
         except MalformedInput as error:
             raise MalformedInput(f"{_name(member)[:40]} is {error}") from error
+
+
+def map_npy(path: Path) -> npt.NDArray[Any]:
+    """Map the array of a `.npy` file into memory; raises `MalformedInput` if it is none."""
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a broken header raises whatever its parser meets, tokenize.TokenError among others
+        raise MalformedInput(f"not a readable .npy file of numbers: {error}") from error
+
+
+def read_npy(stream: BinaryIO) -> Cutouts:
+    """Read images from an open `.npy` stream.
+
+    Parameters
+    ----------
+    stream : binary file, seekable
+        Without Python objects in it: those are refused, never unpickled.
+
+    Returns
+    -------
+    Cutouts
+        Images alone.
+
+    Raises
+    ------
+    MalformedInput
+        If it is not a `.npy` file of numbers.
+    """
+    n_bytes = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    return Cutouts(read_array(stream, n_bytes), {})
+
+
+def read_npz(stream: BinaryIO) -> Cutouts:
+    """Read cutouts from an open `.npz` stream.
+
+    Parameters
+    ----------
+    stream : binary file, seekable
+        With an array `images`, and any of `COLUMNS`.
+
+    Returns
+    -------
+    Cutouts
+        In memory.
+
+    Raises
+    ------
+    MalformedInput
+        If it is not a `.npz` file of plain arrays.
+    InvalidDataset
+        If it holds no images, or a column of another length.
+    """
+    columns = read_arrays(stream)
+    if "images" not in columns:
+        raise InvalidDataset(f"expected an array 'images' in the .npz file; it holds {', '.join(columns) or 'none'}")
+    images = columns.pop("images")
+    check_lengths(images.shape, columns)
+    return Cutouts(images, columns)
+
+
+def npz_bytes(arrays: Mapping[str, npt.ArrayLike]) -> bytes:
+    """Pack arrays as the bytes of an uncompressed `.npz` file: noise does not compress."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()

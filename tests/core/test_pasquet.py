@@ -6,9 +6,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from photoz.cube import is_cube, stream_cube
-from photoz.datasets import open_cutouts
 from photoz.errors import InvalidDataset, MalformedInput
+from photoz.io.pasquet import is_cube, stream_cube
+from photoz.io.reader import open_cutouts
 
 N = 150
 CUBE = np.random.default_rng(0).normal(size=(N, 8, 8, 5)).astype(np.float32)

@@ -13,9 +13,9 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from photoz import tensors
 from photoz.errors import MalformedInput, TooLarge
-from photoz.tensors import Shape, Tensor
+from photoz.protocol import tensors
+from photoz.protocol.tensors import Shape, Tensor
 
 Content = dict[str, Any]
 

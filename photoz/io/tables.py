@@ -4,8 +4,8 @@ import csv
 import io
 from collections.abc import Iterator
 
-from photoz.contract import PredictResponse
 from photoz.estimates import Estimates
+from photoz.protocol.contract import PredictResponse
 
 
 def csv_bytes(estimates: Estimates) -> bytes:

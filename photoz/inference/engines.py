@@ -1,0 +1,312 @@
+"""Inference engines: what runs the network of a bundle.
+
+An engine has one method, `predict`. `load_engine` decides which one runs; nothing else depends on it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from photoz.errors import InvalidBundle
+from photoz.grid import FloatArray
+from photoz.inference.openvino import PDF, compile_network, extent, named_outputs, reason, runs
+from photoz.model.bundle import ModelBundle
+from photoz.model.card import Card, EngineRecord
+from photoz.ood import FEATURES
+from photoz.pdf import from_network
+
+Images = npt.NDArray[np.float32]
+Arrays = dict[str, npt.NDArray[np.float32]]
+Shape = Sequence[int | None]
+
+AUTO, OPENVINO, KERAS = "auto", "openvino", "keras"
+
+# Largest batch that the network runs on. More are no faster, and 64 keep the memory of the document's network below
+# 1 GB.
+MAX_BATCH = 64
+
+# Batch sizes that the network runs on; other batches are padded with blank cutouts. OpenVINO keeps what it compiles for
+# each size that it meets: 260 MB for all up to 64, and the first request of each waits for it.
+BATCH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, MAX_BATCH)
+
+
+@dataclass(frozen=True)
+class NetworkOutput:
+    """Output of a network for n cutouts.
+
+    Parameters
+    ----------
+    pdfs : (n, n_bins) float64
+        Probability mass per bin, rows sum to 1, not recalibrated; NaN where the network's output was not finite.
+    features : (n, n_features) float32, or None
+        What the `ood_score` of the bundle needs of the network, if anything.
+    """
+
+    pdfs: FloatArray
+    features: FloatArray | None
+
+
+class Engine(Protocol):
+    """Whatever runs a network."""
+
+    def predict(self, images: Images, ebv: npt.NDArray[np.float32]) -> NetworkOutput:
+        """Run the network.
+
+        Parameters
+        ----------
+        images : (n, size, size, n_bands) float32
+            Finite pixels.
+        ebv : (n,) float32
+            Reddening; ignored by a network that does not take it.
+
+        Returns
+        -------
+        NetworkOutput
+            Of n rows.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class NetworkSignature:
+    """Names and shapes of a network's inputs and outputs, without the axis of the cutouts.
+
+    Parameters
+    ----------
+    inputs, outputs : dict of str to tuple of int
+        Shapes by name.
+    """
+
+    inputs: Mapping[str, Shape]
+    outputs: Mapping[str, Shape]
+
+    @classmethod
+    def of(cls, card: Card) -> "NetworkSignature":
+        """Return the signature that a model card describes."""
+        inputs: dict[str, Shape] = {"images": card.image.shape}
+        if card.inputs.ebv:
+            inputs["ebv"] = (1,)
+        outputs: dict[str, Shape] = {PDF: (card.grid.n_bins,)}
+        if card.ood and card.ood.n_features:
+            outputs[FEATURES] = (card.ood.n_features,)
+        return cls(inputs, outputs)
+
+    def check(self, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape]) -> None:
+        """Compare a network with this signature.
+
+        Parameters
+        ----------
+        inputs, outputs : mapping of str to shape
+            Of the network; axis 0 is the number of cutouts. It may have outputs beyond those of the signature.
+
+        Raises
+        ------
+        InvalidBundle
+            If they differ.
+        """
+        found = {name: tuple(shape[1:]) for name, shape in inputs.items()}
+        if found != self.inputs:
+            raise InvalidBundle(f"the network takes {found}; its card says {self.inputs}")
+        found = {name: tuple(shape[1:]) for name, shape in outputs.items()}
+        if {name: found.get(name) for name in self.outputs} != self.outputs:
+            raise InvalidBundle(f"the network gives {found}; its card says {self.outputs}")
+
+
+class OpenVinoEngine:
+    """A network compiled by OpenVINO.
+
+    Parameters
+    ----------
+    path : Path
+        Its .xml file.
+    precision : str
+        As for `compile_network`.
+    threads : int
+        CPU threads.
+    signature : NetworkSignature
+        What it has to take and give.
+
+    Raises
+    ------
+    InvalidBundle
+        If the network cannot be read or has another signature.
+    """
+
+    def __init__(self, path: Path, precision: str, threads: int, signature: NetworkSignature) -> None:
+        compiled = _compile(path, precision, threads)
+        inputs = {port.get_any_name(): extent(port) for port in compiled.inputs}
+        outputs = named_outputs(compiled)
+        signature.check(inputs, {name: extent(port) for name, port in outputs.items()})
+        self._outputs = {name: outputs[name] for name in signature.outputs}
+        self._names = tuple(inputs)
+        self._request = compiled.create_infer_request()
+        self._lock = Lock()  # a request has one place for its outputs
+
+    def predict(self, images: Images, ebv: npt.NDArray[np.float32]) -> NetworkOutput:
+        """See `Engine.predict`."""
+        return _predict_in_batches(self._infer, self._names, self._lock, images, ebv)
+
+    def _infer(self, feed: Arrays) -> Arrays:
+        answer = self._request.infer(feed, share_inputs=True, share_outputs=True)
+        return {name: np.array(answer[port]) for name, port in self._outputs.items()}
+
+
+class KerasEngine:
+    """A Keras classifier: slower than a compiled network, and the reference that those are checked against.
+
+    Parameters
+    ----------
+    model : keras.Model
+        With a layer "features" where the `ood_score` needs it.
+    signature : NetworkSignature
+        What it has to take and give.
+
+    Raises
+    ------
+    InvalidBundle
+        If it has another signature.
+    """
+
+    def __init__(self, model: Any, signature: NetworkSignature) -> None:
+        inputs = {tensor.name: tuple(tensor.shape) for tensor in model.inputs}
+        outputs = {PDF: model.output, **{layer.name: layer.output for layer in model.layers if layer.name == FEATURES}}
+        signature.check(inputs, {name: tuple(tensor.shape) for name, tensor in outputs.items()})
+        self._model = type(model)(model.inputs, {name: outputs[name] for name in signature.outputs})
+        self._names = tuple(inputs)
+        self._lock = Lock()
+
+    @classmethod
+    def load(cls, path: Path, signature: NetworkSignature) -> "KerasEngine":
+        """Load the saved classifier; raises `InvalidBundle` if Keras is missing or cannot read it."""
+        return cls(_load_keras(path), signature)
+
+    def predict(self, images: Images, ebv: npt.NDArray[np.float32]) -> NetworkOutput:
+        """See `Engine.predict`."""
+        return _predict_in_batches(self._infer, self._names, self._lock, images, ebv)
+
+    def _infer(self, feed: Arrays) -> Arrays:
+        return {name: np.asarray(values) for name, values in self._model.predict_on_batch(feed).items()}
+
+
+def engine_records(bundle: ModelBundle, preference: str = AUTO) -> tuple[EngineRecord, ...]:
+    """Return the compiled networks of a bundle that fit a preference, whether or not this processor runs them.
+
+    Parameters
+    ----------
+    bundle : ModelBundle
+        The bundle.
+    preference : str
+        "auto" takes the compiled networks, or Keras where the bundle has none; "openvino" the compiled networks alone;
+        any other is the name of an engine.
+
+    Returns
+    -------
+    tuple of EngineRecord
+        The best first; empty for Keras.
+
+    Raises
+    ------
+    InvalidBundle
+        If there is none.
+    """
+    compiled = bundle.card.engines
+    if preference == KERAS or (preference == AUTO and not compiled):
+        return ()
+    found = tuple(record for record in compiled if preference in (AUTO, OPENVINO, record.name))
+    if not found:
+        there = ", ".join([*(record.name for record in compiled), KERAS])
+        raise InvalidBundle(f"{bundle.path} has no engine {preference}; it has {there}")
+    for record in found:
+        if record.path not in bundle.card.files:
+            raise InvalidBundle(f"{bundle.path} has no file {record.path}, which its card names as {record.name}")
+    return found
+
+
+def needs_bfloat16(bundle: ModelBundle, records: Sequence[EngineRecord]) -> InvalidBundle:
+    """Return the error for a processor that runs none of some engines."""
+    names = ", ".join(record.name for record in records)
+    return InvalidBundle(f"{names} of {bundle.path} needs a processor with bfloat16 arithmetic")
+
+
+def load_engine(bundle: ModelBundle, preference: str = AUTO, threads: int = 1) -> Engine:
+    """Choose and load the engine of a bundle, and let it predict once.
+
+    Parameters
+    ----------
+    bundle : ModelBundle
+        The bundle.
+    preference : str
+        As for `engine_records`, of which the first is taken that this processor runs.
+    threads : int
+        CPU threads of a compiled network.
+
+    Returns
+    -------
+    Engine
+        Warm.
+
+    Raises
+    ------
+    InvalidBundle
+        If the bundle has no such engine, or its network is not the one that its card describes.
+    """
+    records, signature = engine_records(bundle, preference), NetworkSignature.of(bundle.card)
+    record = next((record for record in records if runs(record.precision)), None)
+    if records and not record:
+        raise needs_bfloat16(bundle, records)
+    engine: Engine
+    if record:
+        engine = OpenVinoEngine(bundle.path / record.path, record.precision or "f32", threads, signature)
+    else:
+        engine = KerasEngine.load(bundle.keras_path, signature)
+    engine.predict(np.ones((1, *bundle.card.image.shape), np.float32), np.zeros(1, np.float32))
+    return engine
+
+
+def _compile(path: Path, precision: str, threads: int) -> Any:
+    try:
+        return compile_network(path, precision, threads)
+    except RuntimeError as error:
+        raise InvalidBundle(f"OpenVINO cannot read {path}: {reason(error)}") from error
+
+
+def _load_keras(path: Path) -> Any:
+    try:
+        import keras  # type: ignore[import-untyped]  # here alone: serving a compiled engine needs no TensorFlow
+    except ImportError as error:
+        raise InvalidBundle(f"{path} needs Keras and TensorFlow, which are not installed") from error
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, TypeError, OSError) as error:
+        raise InvalidBundle(f"Keras cannot read {path}: {error}") from error
+
+
+def _predict_in_batches(
+    infer: Callable[[Arrays], Mapping[str, npt.NDArray[np.float32]]],
+    names: tuple[str, ...],
+    lock: Lock,
+    images: Images,
+    ebv: npt.NDArray[np.float32],
+) -> NetworkOutput:
+    """Run the network on at most `MAX_BATCH` cutouts at a time."""
+    answers = []
+    for start in range(0, len(images), MAX_BATCH):
+        rows = slice(start, start + MAX_BATCH)
+        n = len(ebv[rows])
+        feed = {"images": _padded(images[rows]), "ebv": _padded(ebv[rows, np.newaxis])}
+        with lock:
+            answer = infer({name: feed[name] for name in names})
+        answers.append({name: values[:n] for name, values in answer.items()})
+    joined = {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+    return NetworkOutput(from_network(joined[PDF]), joined.get(FEATURES))
+
+
+def _padded(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Pad with zeros to the next of `BATCH_SIZES`."""
+    missing = next(size for size in BATCH_SIZES if size >= len(values)) - len(values)
+    return np.concatenate([values, np.zeros_like(values, shape=(missing, *values.shape[1:]))]) if missing else values

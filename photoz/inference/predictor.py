@@ -1,0 +1,178 @@
+"""The Predictor: network output, recalibrated PDFs, estimates, out-of-distribution score and flags.
+
+The service, the export check and the evaluation of the training all predict through it.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from photoz import calibration, estimates, ood
+from photoz.calibration import Calibration
+from photoz.errors import InvalidBundle, InvalidImages
+from photoz.estimates import COLUMNS, Estimates
+from photoz.grid import FloatArray, RedshiftGrid
+from photoz.inference.batch import Batch
+from photoz.inference.engines import AUTO, Engine, NetworkOutput, load_engine
+from photoz.model.bundle import ModelBundle
+from photoz.ood import FEATURES, FeatureGroups
+
+# All columns that follow from the images.
+ALL_COLUMNS = frozenset({*COLUMNS, "pdf"}) - {"object_id"}
+
+
+class Predictor:
+    """A model, ready to predict, whatever engine runs its network.
+
+    Parameters
+    ----------
+    engine : Engine
+        Runs the network.
+    grid : RedshiftGrid
+        The bins of its PDFs.
+    calibration : Calibration, optional
+        Of its PDFs.
+    feature_groups : dict of str to FeatureGroup, optional
+        What the training images look like; without them `ood_score` is NaN.
+    ood_threshold : float
+        An `ood_score` above it raises the flag OUT_OF_DISTRIBUTION.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        grid: RedshiftGrid,
+        *,
+        calibration: Calibration | None = None,
+        feature_groups: FeatureGroups | None = None,
+        ood_threshold: float = math.inf,
+    ) -> None:
+        self._engine, self._grid = engine, grid
+        self._calibration, self._feature_groups, self._ood_threshold = calibration, feature_groups, ood_threshold
+
+    @classmethod
+    def load(
+        cls, bundle: ModelBundle, *, engine: str = AUTO, threads: int = 1, recalibrate: bool = True
+    ) -> "Predictor":
+        """Load the model of a bundle.
+
+        Parameters
+        ----------
+        bundle : ModelBundle
+            The bundle.
+        engine : str
+            As for `engine_records`.
+        threads : int
+            CPU threads of a compiled network.
+        recalibrate : bool
+            Whether PDFs are recalibrated as the bundle says.
+
+        Returns
+        -------
+        Predictor
+            Warm.
+
+        Raises
+        ------
+        InvalidBundle
+            If the bundle has no such engine, or its parts do not fit together.
+        """
+        return cls(
+            load_engine(bundle, engine, threads),
+            bundle.card.grid,
+            calibration=bundle.calibration if recalibrate else None,
+            feature_groups=load_feature_groups(bundle),
+            ood_threshold=bundle.card.ood.threshold if bundle.card.ood else math.inf,
+        )
+
+    def run_network(self, batch: Batch) -> NetworkOutput:
+        """Run the network alone, which takes nearly all of the time."""
+        return self._engine.predict(batch.images.images, batch.ebv.ebv)
+
+    def summarise(
+        self, batch: Batch, output: NetworkOutput, columns: frozenset[str] = ALL_COLUMNS
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Turn the network's output for a batch into estimates.
+
+        Parameters
+        ----------
+        batch : Batch
+            n galaxies.
+        output : NetworkOutput
+            From `run_network`.
+        columns : frozenset of str
+            Columns of `photoz.estimates.Estimates` to compute; others are left out.
+
+        Returns
+        -------
+        dict of str to (n, ...) ndarray
+            These, and always "pdf", recalibrated: NaN where the network gave none. The other columns of such a galaxy
+            mean nothing.
+        """
+        finite = np.isfinite(output.pdfs[:, 0])
+        flat = np.float64(1 / self._grid.n_bins)  # replaces missing PDFs, so that they do not spoil the other rows
+        pdfs = calibration.apply(np.where(finite[:, np.newaxis], output.pdfs, flat), self._calibration)
+        found = estimates.summaries(pdfs, self._grid, columns) | {"pdf": pdfs}
+        if not columns.isdisjoint({"ood_score", "flags"}):
+            found["ood_score"] = self._ood_score(batch, output)
+        if "flags" in columns:
+            found["flags"] |= estimates.flag_inputs(batch.images, batch.ebv)
+            found["flags"] |= estimates.flag_ood(found["ood_score"], self._ood_threshold)
+        pdfs[~finite] = np.nan
+        return found
+
+    def predict(self, batch: Batch) -> Estimates:
+        """Return all columns of a batch; raises as `refuse_missing_pdfs`."""
+        columns = self.summarise(batch, self.run_network(batch))
+        refuse_missing_pdfs(columns["pdf"])
+        return as_estimates(batch, columns)
+
+    def _ood_score(self, batch: Batch, output: NetworkOutput) -> FloatArray:
+        if self._feature_groups is None:
+            return np.full(len(batch), np.nan)
+        images = batch.images
+        return ood.score(self._feature_groups, ood.extract_features(images.images, output.features, images.noise))
+
+
+def refuse_missing_pdfs(pdfs: FloatArray) -> None:
+    """Raise for galaxies without a PDF.
+
+    Parameters
+    ----------
+    pdfs : (n, n_bins) float64
+        From `Predictor.summarise`.
+
+    Raises
+    ------
+    InvalidImages
+        Naming the first of them.
+    """
+    missing = np.isnan(pdfs[:, 0])
+    if missing.any():
+        galaxy = int(np.argmax(missing))
+        raise InvalidImages(
+            f"NaN for galaxy {galaxy}: its pixel values overflow the network; mask such pixels with NaN"
+        )
+
+
+def as_estimates(batch: Batch, columns: Mapping[str, npt.NDArray[Any]]) -> Estimates:
+    """Combine the columns of a batch with the names of its galaxies, or "0", "1", ... where it has none."""
+    return Estimates(object_id=batch.names, **{name: columns[name] for name in ALL_COLUMNS})
+
+
+def load_feature_groups(bundle: ModelBundle) -> FeatureGroups | None:
+    """Read what the training images look like, if the bundle knows; `InvalidBundle` if its card says otherwise."""
+    record, n_bands = bundle.card.ood, len(bundle.card.image.bands)
+    if record is None:
+        return None
+    groups = ood.load(bundle.ood_path)
+    expected = {"noise": (n_bands,), "concentration": (1,)}
+    if record.n_features:
+        expected[FEATURES] = (record.n_features,)
+    found = {name: np.shape(group.mean) for name, group in groups.items()}
+    if found != expected:
+        raise InvalidBundle(f"{bundle.ood_path} holds {found}; the card of {bundle.card.name} says {expected}")
+    return groups
