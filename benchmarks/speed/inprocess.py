@@ -1,9 +1,9 @@
 """A network in a process of its own, without any server: the compiled engine of a bundle, or Keras.
 
-    python -m benchmarks.inprocess engine|keras BUNDLE
-    python -m benchmarks.inprocess document
+    python -m benchmarks.speed.inprocess engine|keras BUNDLE
+    python -m benchmarks.speed.inprocess document
 
-Says {} when it is ready. Reads one JSON object per line and answers each with one: {"n": 64, "seconds": 3} measures,
+Prints {} when it is ready. Reads one JSON object per line and answers each with one: {"n": 64, "seconds": 3} measures,
 {"answers": "FILE", "n": 64} writes the PDFs of n cutouts. Between them it does nothing. "document" is the document's
 network, untrained: weights make no difference to its speed.
 """
@@ -21,11 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import threads
-from benchmarks.cutouts import cutouts
+from benchmarks.harness.cutouts import cutouts
+from benchmarks.harness.environment import ENGINE_THREADS, ROOT, TENSORFLOW_THREADS
 from photoz.inference.engines import load_engine
 from photoz.model.bundle import ModelBundle
-from service.settings import ROOT, Settings
 
 WARM_UP = 0.5  # seconds with each batch before the clock runs
 
@@ -33,28 +32,22 @@ Predict = Callable[[np.ndarray, np.ndarray], Any]
 
 
 class InProcess:
-    """Such a process.
-
-    Parameters
-    ----------
-    kind, paths : str
-        Arguments of this script.
-    """
+    """Such a process; the parameters are the arguments of this script."""
 
     def __init__(self, kind: str, *paths: str) -> None:
-        environment = {**os.environ, **(threads.ENGINE if kind == "engine" else threads.TENSORFLOW)}
-        command = [sys.executable, "-m", "benchmarks.inprocess", kind, *paths]
+        environment = {**os.environ, **(ENGINE_THREADS if kind == "engine" else TENSORFLOW_THREADS)}
+        command = [sys.executable, "-m", "benchmarks.speed.inprocess", kind, *paths]
         self._process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self._read()  # it says when it is ready
+        self._read()  # until it is ready
 
     def measure(self, n: int, seconds: float) -> dict[str, float]:
         """Predict batches of n for so long; see `measure`."""
         return self._ask({"n": n, "seconds": seconds})
 
     def pdfs(self, n: int) -> np.ndarray:
-        """Give the PDFs of n cutouts, shape (n, n_bins)."""
+        """Return the PDFs of n cutouts, (n, n_bins)."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "pdfs.npy"
             self._ask({"answers": str(path), "n": n})
@@ -72,7 +65,7 @@ class InProcess:
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError("the process ended; its message stands above")
+            raise RuntimeError("the process ended; see its message above")
         answer: dict[str, float] = json.loads(line)
         return answer
 
@@ -94,9 +87,10 @@ def _times(predict: Predict, images: np.ndarray, ebv: np.ndarray, seconds: float
     return times
 
 
-def _engine(bundle: ModelBundle) -> Predict:
-    settings = Settings.from_environment()
-    engine = load_engine(bundle, settings.engine, settings.threads)
+def engine_of(bundle: Path) -> Predict:
+    """Load the engine of a bundle that the service would choose, with as many threads."""
+    preference, threads = os.environ.get("PHOTOZ_ENGINE") or "auto", int(os.environ["PHOTOZ_THREADS"])
+    engine = load_engine(ModelBundle.load(bundle), preference, threads)
     return lambda images, ebv: engine.predict(images, ebv).pdfs
 
 
@@ -111,7 +105,7 @@ def _keras(model: Any) -> Predict:
 
 
 def _load_keras(path: Path) -> Any:
-    import keras  # here alone: the engine needs no TensorFlow, and shall be measured without it
+    import keras  # not above: the engine is measured without TensorFlow
 
     return keras.saving.load_model(path, compile=False, safe_mode=True)
 
@@ -127,7 +121,7 @@ def _document() -> Any:
 def _load(kind: str, *paths: str) -> Predict:
     match kind, paths:
         case "engine", (path,):
-            return _engine(ModelBundle.load(path))
+            return engine_of(Path(path))
         case "keras", (path,):
             return _keras(_load_keras(ModelBundle.load(path).keras_path))
         case "document", ():
@@ -136,14 +130,14 @@ def _load(kind: str, *paths: str) -> Predict:
 
 
 def main(arguments: list[str]) -> None:
-    """Answer what stands on standard input until it ends."""
+    """Answer the questions on standard input until it ends."""
     predict = _load(*arguments)
     print("{}", flush=True)
     for line in sys.stdin:
         question = json.loads(line)
+        answer: dict[str, float] = {}
         if "answers" in question:
             np.save(question["answers"], np.asarray(predict(*cutouts(question["n"]))))
-            answer: dict[str, float] = {}
         else:
             answer = measure(predict, question["n"], question["seconds"])
         print(json.dumps(answer), flush=True)

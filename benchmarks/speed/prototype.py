@@ -1,15 +1,17 @@
-"""The plain prototype that the service is measured against: the protocol's route in a BentoML service as it comes.
+"""The plain prototype that the service is compared with: the protocol's route in a BentoML service without changes.
 
-One executor thread, no coalescing, the same engine with the same threads; BentoML's own configuration, with its
+One executor thread, no dynamic batching, the same engine with the same threads; BentoML's own configuration, with its
 tracing and its access log. It takes the binary tensors of the Open Inference Protocol and answers with the PDFs: no
-checks, no recalibration, no flags.
+validation, no recalibration, no flags.
 
-    PHOTOZ_BUNDLE=models/photoz python -m bentoml serve benchmarks.prototype:Prototype
+    PHOTOZ_BUNDLE=models/photoz PHOTOZ_THREADS=2 python -m bentoml serve benchmarks.speed.prototype:Prototype
 """
 
 import asyncio
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import bentoml
@@ -20,9 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from photoz.inference.engines import load_engine
-from photoz.model.bundle import ModelBundle
-from service.settings import Settings
+from benchmarks.speed.inprocess import engine_of
 
 HEADER = "Inference-Header-Content-Length"
 
@@ -57,12 +57,10 @@ class Prototype:
     """A bundle's engine behind one thread."""
 
     def __init__(self) -> None:
-        settings = Settings.from_environment()
-        self._engine = load_engine(ModelBundle.load(settings.bundle), settings.engine, settings.threads)
+        self._predict = engine_of(Path(os.environ["PHOTOZ_BUNDLE"]))
         self._executor = ThreadPoolExecutor(max_workers=1)
 
     async def pdfs(self, images: FloatArray, ebv: FloatArray) -> FloatArray:
-        """Give PDFs of shape (n, n_bins)."""
-        loop = asyncio.get_running_loop()
-        output = await loop.run_in_executor(self._executor, self._engine.predict, images, ebv)
-        return output.pdfs.astype(np.float32)
+        """Return PDFs, (n, n_bins)."""
+        pdfs = await asyncio.get_running_loop().run_in_executor(self._executor, self._predict, images, ebv)
+        return pdfs.astype(np.float32)

@@ -6,7 +6,7 @@ import time
 
 import psutil
 
-from benchmarks.servers import Recipe, running
+from benchmarks.harness.processes import MB, Recipe, running
 
 STEP = 0.02  # seconds between samples
 
@@ -27,7 +27,7 @@ def peak(recipe: Recipe, seconds: float) -> dict[str, float]:
     finally:
         done.set()
         sampler.join()
-    rss, pss = (max(column) / 1e6 for column in zip(*sums, strict=True))
+    rss, pss = (max(column) / MB for column in zip(*sums, strict=True))
     return {"rss_mb": rss, "pss_mb": pss} if pss else {"rss_mb": rss}
 
 
@@ -38,7 +38,7 @@ def _sample(sums: list[tuple[int, int]], done: threading.Event) -> None:
 
 
 def _sum() -> tuple[int, int]:
-    """Sum over the children that lead or follow another session: the servers, not the load generator."""
+    """Sum over the children in other sessions: the servers, not the load generator."""
     rss = pss = 0
     for child in psutil.Process().children(recursive=True):
         try:
@@ -46,5 +46,5 @@ def _sum() -> tuple[int, int]:
                 used = child.memory_full_info()
                 rss, pss = rss + used.rss, pss + getattr(used, "pss", 0)
         except (psutil.Error, ProcessLookupError):
-            continue  # it ended meanwhile
+            continue  # it has ended
     return rss, pss

@@ -1,12 +1,12 @@
-"""The command line that both benchmarks share."""
+"""The command line that the speed and peers benchmarks share."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from service.settings import ROOT
+from benchmarks.harness.environment import ROOT, SHIPPED
 
-BUNDLES = (ROOT / "models" / "photoz", ROOT / "runs" / "bundles" / "inception")  # the second where it is there
+BUNDLES = (SHIPPED, ROOT / "runs" / "bundles" / "inception")  # the second if it exists
 
 
 def parse(prog: str, description: str | None, parts: Sequence[str]) -> argparse.Namespace:
@@ -18,10 +18,10 @@ def parse(prog: str, description: str | None, parts: Sequence[str]) -> argparse.
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
     parser.add_argument("--quick", action="store_true", help="one round of one second: whether it works, not how fast")
-    parser.add_argument("--only", choices=parts, action="append", help="leave out what is not named")
-    chosen = parser.parse_args()
-    chosen.bundle = chosen.bundle or [path for path in BUNDLES if path.exists()]
-    chosen.only = chosen.only or list(parts)
-    if chosen.quick:
-        chosen.rounds, chosen.seconds = 1, 1.0
-    return chosen
+    parser.add_argument("--only", choices=parts, action="append", help="measure these alone")
+    options = parser.parse_args()
+    options.bundle = options.bundle or [path for path in BUNDLES if path.exists()]
+    options.only = options.only or list(parts)
+    if options.quick:
+        options.rounds, options.seconds = 1, 1.0
+    return options
