@@ -64,13 +64,22 @@ def closed_loop(ask: Callable[[float], object], clients: int, end: float) -> Non
 
 def open_loop(ask: Callable[[float], object], clients: int, due: Iterable[float]) -> None:
     """Call `ask` at each of the given times and with it, from at most so many threads; if none is free, it waits."""
+    errors: list[Exception] = []
+
+    def ask_once(at: float) -> None:
+        try:
+            ask(at)
+        except Exception as error:  # raised again below
+            errors.append(error)
+
     with ThreadPoolExecutor(clients) as pool:
-        asked = []
         for at in due:
             time.sleep(max(at - now(), 0.0))
-            asked.append(pool.submit(ask, at))
-    for done in asked:
-        done.result()
+            if errors:
+                break
+            pool.submit(ask_once, at)
+    if errors:
+        raise errors[0]
 
 
 def arrivals(rate: float, start: float, end: float) -> list[float]:

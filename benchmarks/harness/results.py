@@ -32,6 +32,7 @@ COLUMNS = {
     "pss_mb": ("PSS, MB", ".0f"),
 }
 ALL = "all"  # the name of the one measurement of a program without rounds
+PRIVATE = ("output", "run")  # options that do not go into a record
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ def conclude(
     record = {
         "program": name,
         "passed": passed,
-        "options": {key: _plain(value) for key, value in vars(options).items() if key != "output"},
+        "options": {key: _plain(value) for key, value in vars(options).items() if key not in PRIVATE},
         "thresholds": [
             {"what": one.what, "found": one.over.of({ALL: figures}), "limit": one.limit} for one in thresholds
         ],

@@ -1,18 +1,19 @@
-"""What an attack is, and what attacks are made of."""
+"""Attacks: bytes that no client should send, or not in this way, and what they are made of."""
 
 import io
 import json
-import random
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from random import Random
 from typing import Literal
 
 import numpy as np
 
-from benchmarks.cutouts import cutouts
-from benchmarks.endurance import checks
+from benchmarks.harness.cutouts import cutouts
+from benchmarks.harness.messages import infer_body, infer_request
+from benchmarks.resilience.known_answers import npz
 
 # wait for the answer | shut down the sending side, and wait | close | close with a reset
 Finish = Literal["wait", "end", "leave", "reset"]
@@ -22,7 +23,7 @@ MEGABYTE = 1 << 20
 
 @dataclass(frozen=True)
 class Attack:
-    """Bytes that no client should send, or not like this.
+    """Bytes to send.
 
     Parameters
     ----------
@@ -31,35 +32,32 @@ class Attack:
     pieces : tuple of bytes
         Sent one after the other, with a pause between them.
     finish : str
-        What comes then.
+        What follows them.
     answers : int
-        How many of them are waited for at most: more than one where requests follow each other without a pause.
-    bodiless : bool
-        Whether the answer has no body, as that to HEAD.
+        How many are waited for at most: more than one if requests follow each other without a pause.
+    method : str
+        "HEAD" if the answer has no body.
     """
 
     kind: str
     pieces: tuple[bytes, ...]
     finish: Finish = "wait"
     answers: int = 1
-    bodiless: bool = False
+    method: str = "POST"
+
+
+Maker = Callable[[Random, "Material"], Attack]
 
 
 class Material:
-    """Whole, good bodies of one cutout, to be spoilt.
-
-    Parameters
-    ----------
-    path : str
-        Of the protocol's inference.
-    """
+    """Well-formed bodies of one cutout; `path` is that of the protocol's inference."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.images, self.ebv = cutouts(1)
-        self.infer_body, self.infer_length = checks.infer_message(1)
-        self.infer = checks.infer_request(path, 0, 1)
-        self.npz = checks.npz(1)
+        self.infer_body, self.infer_length = infer_body(self.images, self.ebv, ("pdf", "z_mean"))
+        self.infer = infer_request(path, self.images, self.ebv, "pdf", "z_mean")
+        self.npz = npz(1)
 
     @cached_property
     def npy(self) -> bytes:
@@ -80,29 +78,3 @@ class Material:
         block = packer.compress(bytes(MEGABYTE)) + packer.flush(zlib.Z_FULL_FLUSH)
         again = packer.compress(bytes(MEGABYTE)) + packer.flush(zlib.Z_FULL_FLUSH)  # without the head of the stream
         return block + again * 1023
-
-
-Maker = Callable[[random.Random, Material], Attack]
-
-
-def garbled(chance: random.Random, whole: bytes) -> bytes:
-    """Spoil bytes: flip, cut, repeat, insert or remove some."""
-    spoilt = bytearray(whole)
-    for _ in range(chance.choice((1, 1, 2, 8, 64))):
-        # Half of the harm goes to the first bytes, where the structure is.
-        at = chance.randrange(min(len(spoilt), chance.choice((256, len(spoilt)))) or 1)
-        size = chance.choice((1, 2, 8, 1000))
-        match chance.randrange(5):
-            case 0:
-                spoilt[at : at + 1] = chance.randbytes(1)
-            case 1:
-                del spoilt[at : at + size]
-            case 2:
-                spoilt[at:at] = chance.randbytes(size)
-            case 3:
-                spoilt[at:at] = spoilt[at : at + size]
-            case _:
-                del spoilt[chance.randrange(len(spoilt) + 1) :]
-        if not spoilt:
-            break
-    return bytes(spoilt)

@@ -1,238 +1,168 @@
-"""Tell the service to end, under load: whatever it had taken has to be answered.
+"""Stop the service with SIGTERM under load: every request that it had accepted has to be answered.
 
-Raw clients that never ask again keep asking, on connections that are kept and on fresh ones, until nobody takes a
-connection. A request whose last byte was sent on a connection that was made, and that brought no whole answer, is
-lost. A request of 1,000 cutouts and a plot are under way at the moment of SIGTERM. A poll of /readyz has to see 503
-before nobody listens any more.
+Raw clients that never retry keep asking, on kept and on fresh connections, until none is accepted. A request that was
+sent whole on a connection, and that brought no whole answer, is lost. A request of 1,000 cutouts and a plot are under
+way at SIGTERM. A poll of /readyz has to see 503 before connections are refused.
 """
 
-import asyncio
+import argparse
 import random
-from argparse import Namespace
+import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any
 
-from benchmarks.cutouts import EXAMPLES
-from benchmarks.endurance import verdict
-from benchmarks.endurance.checks import Good, Reference, WrongAnswer, alive, ready
-from benchmarks.endurance.client import Connection, Lost, NotHttp, Refused, Reply, now, request
-from benchmarks.endurance.processes import wait_for_exit
-from benchmarks.servers import Recipe, Server, running, service
-from photoz.model.bundle import ModelBundle
+from benchmarks.harness.http_client import Connection, Lost, NotHttp, Refused, now
+from benchmarks.harness.processes import Server, running, service
+from benchmarks.harness.results import at_least, at_most, conclude, reported
+from benchmarks.resilience.known_answers import ALIVE, LONG, READY, CheckedRequest, Reference, plot
+from benchmarks.resilience.load_clients import Client, RequestLog
 
-LONG = 1000  # cutouts in the long request
-AHEAD = 0.4  # seconds from the beginning of the plot to SIGTERM; the long request goes half of that later
-POLL = 0.01  # seconds between two questions whether it is ready
+AHEAD = 0.4  # seconds from the beginning of the plot to SIGTERM; the long request begins half of that later
+POLL = 0.01  # seconds between two polls of /readyz
 OVER = 60.0  # seconds after SIGTERM at which clients stop
 
-WANTED = (
-    verdict.at_most("requests lost", "lost", 0),
-    verdict.at_most("... of which sent before SIGTERM", "lost_before", 0),
-    verdict.at_most("... of which sent later on a connection that was kept", "lost_kept", 0),
-    verdict.at_most("... of which sent later on a fresh connection", "lost_fresh", 0),
-    verdict.at_most("answers that are wrong, or 5xx other than 503", "wrong", 0),
-    verdict.at_least("requests answered rightly", "right", 1),
-    verdict.at_least("share of rounds in which the long request was answered", "long_share", 1),
-    verdict.at_least("share of rounds in which the plot was answered", "plot_share", 1),
-    verdict.at_least("share of rounds in which /readyz said 503 before nobody listened", "unready_share", 1),
-    verdict.at_least("share of rounds that ended with exit code 0", "clean_share", 1),
-    verdict.told("answers 503", "unavailable"),
-    verdict.told("connections cut while the request was being sent", "cut"),
-    verdict.told("longest time from SIGTERM to the end, s", "exit_max_s"),
+THRESHOLDS = (
+    at_most("requests lost", "lost", 0),
+    at_most("... of which sent before SIGTERM", "lost_before", 0),
+    at_most("... of which sent later on a connection that was kept", "lost_kept", 0),
+    at_most("... of which sent later on a fresh connection", "lost_fresh", 0),
+    at_most("answers that are wrong, or 5xx other than 503", "wrong", 0),
+    at_least("requests answered rightly", "right", 1),
+    at_least("share of rounds in which the long request was answered", "long_share", 1),
+    at_least("share of rounds in which the plot was answered", "plot_share", 1),
+    at_least("share of rounds in which /readyz said 503 before connections were refused", "unready_share", 1),
+    at_least("share of rounds that ended with exit code 0", "clean_share", 1),
+    reported("answers 503", "unavailable"),
+    reported("connections cut while the request was being sent", "cut"),
+    reported("longest time from SIGTERM to the end, s", "exit_max_s"),
 )
 
 
 @dataclass
 class Round:
-    """What one end of the service looked like from outside."""
+    """One shutdown of the service as its clients saw it; times in seconds."""
 
-    outcomes: Counter[str] = field(default_factory=Counter)
-    examples: list[str] = field(default_factory=list)
+    log: RequestLog = field(default_factory=RequestLog)
     ready: list[tuple[float, str]] = field(default_factory=list)
-    told_at: float = float("inf")
+    sigterm_at: float = float("inf")
     exit_s: float = OVER
     exit_code: int | None = None
 
-    def note(self, outcome: str, what: object = "") -> None:
-        """Count an outcome, and keep some words on it."""
-        self.outcomes[outcome] += 1
-        if outcome != "right" and len(self.examples) < 20:
-            self.examples.append(f"{now() - self.told_at:+.3f} s: {outcome}: {what}"[:200])
+    def outcomes(self) -> Counter[str]:
+        """Count the requests that were answered rightly, and the others by their outcome and time."""
+        counted = Counter(right=len(self.log.answers))
+        for failure in self.log.failures:
+            outcome = "lost_kept" if failure.outcome == "crossed" else failure.outcome
+            is_before = outcome.startswith(("lost", "refused")) and failure.asked_at < self.sigterm_at
+            counted["lost_before" if is_before else outcome] += 1
+        return counted
+
+    def answered(self, kind: str) -> bool:
+        """Whether a request of this kind was answered."""
+        return any(answer.kind == kind for answer in self.log.answers)
 
     @property
     def was_unready(self) -> bool:
-        """Whether 503 was the answer to /readyz, after SIGTERM and before the first refusal."""
-        after = [said for when, said in self.ready if when >= self.told_at]
-        listened = after[: after.index("refused")] if "refused" in after else after
-        return "503" in listened
+        """Whether /readyz answered 503 after SIGTERM and before the first refusal."""
+        after = [said for when, said in self.ready if when >= self.sigterm_at]
+        return "503" in (after[: after.index("refused")] if "refused" in after else after)
 
 
-class Client:
-    """Asks without pause until nobody takes a connection, and never again what failed."""
-
-    def __init__(self, port: int, goods: Sequence[Good], seen: Round, *, keeps: bool) -> None:
-        self._port, self._goods, self._seen, self._keeps = port, goods, seen, keeps
-        self._connection: Connection | None = None
-
-    async def work(self) -> None:
-        """Ask."""
-        number = 0
-        while now() < self._seen.told_at + OVER:
-            good, number = self._goods[number % len(self._goods)], number + 1
-            try:
-                await self._ask(good)
-            except Refused:
-                break
-        self._drop()
-
-    async def _ask(self, good: Good) -> None:
-        is_fresh = self._connection is None or self._connection.is_over()
-        if self._connection is None or is_fresh:
-            self._drop()
-            self._connection = await Connection.open(self._port)
-        sent_before = now() < self._seen.told_at
-        outcome, reply = await asked(self._connection, good, self._seen)
-        if outcome == "lost":
-            self._seen.note("lost_before" if sent_before else "lost_fresh" if is_fresh else "lost_kept", good.kind)
-        if reply is None or reply.closes or not self._keeps:
-            self._drop()
-
-    def _drop(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--clients", type=int, default=12, help="half of them keep their connections")
 
 
-async def asked(connection: Connection, good: Good, seen: Round) -> tuple[str, Reply | None]:
-    """Ask once and note what became of it."""
-    try:
-        reply = await connection.ask(good.content)
-    except (Lost, NotHttp) as error:
-        outcome = "lost" if isinstance(error, NotHttp) or error.whole else "cut"
-        seen.note(outcome, f"{good.kind}: {error}")
-        return outcome, None
-    if reply.status in (429, 503):
-        seen.note("unavailable", good.kind)
-        return "unavailable", reply
-    try:
-        good.check(reply)
-    except WrongAnswer as error:
-        seen.note("wrong", error)
-        return "wrong", reply
-    seen.note("right")
-    return "right", reply
+def keep_asking(port: int, requests: Sequence[CheckedRequest], seen: Round, *, keeps: bool) -> None:
+    """Ask without pause until a connection is refused."""
+    client = Client(port, seen.log, keeps=keeps)
+    for request in cycle(requests):
+        if now() > seen.sigterm_at + OVER or client.ask(request) == "refused":
+            break
+    client.close()
 
 
-def plot() -> Good:
-    """Ask for a plot of the examples."""
-    content = request("POST", "/evaluate?plot=scatter", EXAMPLES.read_bytes(), content_type="application/x-npz")
-    return Good("plot", content, 8, lambda reply: 0.0 if reply.body.startswith(b"\x89PNG") else float("inf"))
-
-
-async def _once(port: int, good: Good, seen: Round, name: str) -> None:
-    try:
-        connection = await Connection.open(port)
-    except Refused as error:
-        seen.note(f"{name}_refused", error)
-        return
-    outcome, _ = await asked(connection, good, seen)
-    seen.note(f"{name}_{outcome}")
-    connection.close()
-
-
-async def _poll(port: int, seen: Round) -> None:
-    while now() < seen.told_at + OVER:
+def poll(port: int, seen: Round) -> None:
+    """Poll /readyz until a connection is refused."""
+    said = ""
+    while now() < seen.sigterm_at + OVER and said != "refused":
         asked_at = now()
         try:
-            connection = await Connection.open(port)
-            said = str((await connection.ask(ready())).status)
+            connection = Connection(port)
+            said = str(connection.ask(READY).status)
             connection.close()
         except Refused:
             said = "refused"
         except (Lost, NotHttp) as error:
             said = str(error)
         seen.ready.append((asked_at, said))
-        if said == "refused":
-            return
-        await asyncio.sleep(POLL)
+        time.sleep(POLL)
 
 
-async def end_under_load(server: Server, chosen: Namespace, goods: dict[str, list[Good]], delay: float) -> Round:
-    """Load a service, tell it to end, and watch until it has ended."""
+def stop_under_load(server: Server, requests: dict[str, list[CheckedRequest]], clients: int, delay: float) -> Round:
+    """Load a service, send SIGTERM to its first process, and watch until it has ended."""
     seen, port = Round(), server.recipe.port
-    clients = [
-        Client(port, goods["few" if number % 4 < 2 else "light"], seen, keeps=bool(number % 2))
-        for number in range(chosen.clients)
-    ]
-    tasks = [asyncio.create_task(client.work()) for client in clients]
-    tasks.append(asyncio.create_task(_poll(port, seen)))
-    await asyncio.sleep(delay)
-    tasks.append(asyncio.create_task(_once(port, goods["plot"][0], seen, "plot")))
-    await asyncio.sleep(AHEAD / 2)
-    tasks.append(asyncio.create_task(_once(port, goods["long"][0], seen, "long")))
-    await asyncio.sleep(AHEAD / 2)
-    seen.told_at = now()
-    server.process.terminate()
-    ended = await asyncio.to_thread(wait_for_exit, server, OVER)
-    if ended is not None:
-        seen.exit_s, seen.exit_code = ended
-    await asyncio.gather(*tasks)
+    with ThreadPoolExecutor(clients + 3) as pool:
+        running = [pool.submit(poll, port, seen)]
+        for number in range(clients):
+            kind = requests["few" if number % 4 < 2 else "light"]
+            running.append(pool.submit(keep_asking, port, kind, seen, keeps=bool(number % 2)))
+        time.sleep(delay)
+        for name in ("plot", "long"):
+            running.append(pool.submit(Client(port, seen.log, keeps=False).ask, requests[name][0]))
+            time.sleep(AHEAD / 2)
+        seen.sigterm_at = now()
+        server.process.terminate()
+        seen.exit_s, seen.exit_code = server.wait_for_exit(OVER)
+    for one in running:
+        one.result()
     return seen
 
 
 def figures_of(rounds: Sequence[Round]) -> dict[str, float]:
     """Sum the rounds up."""
-    total: Counter[str] = Counter()
-    for one in rounds:
-        total.update(one.outcomes)
-    counted = ("lost", "lost_before", "lost_kept", "lost_fresh", "wrong", "right", "unavailable", "cut")
-    shares: dict[str, list[float]] = {
-        "long_share": [one.outcomes["long_right"] for one in rounds],
-        "plot_share": [one.outcomes["plot_right"] for one in rounds],
+    total = sum((one.outcomes() for one in rounds), Counter[str]())
+    names = ("lost_before", "lost_kept", "lost_fresh", "wrong", "right", "unavailable", "cut")
+    shares = {
+        "long_share": [one.answered(f"infer-{LONG}") for one in rounds],
+        "plot_share": [one.answered("plot") for one in rounds],
         "unready_share": [one.was_unready for one in rounds],
         "clean_share": [one.exit_code == 0 for one in rounds],
     }
-    figures = {name: float(total[name]) for name in counted}
+    figures = {name: float(total[name]) for name in names}
+    figures["lost"] = figures["lost_before"] + figures["lost_kept"] + figures["lost_fresh"]
     figures |= {name: sum(values) / len(rounds) for name, values in shares.items()}
     return figures | {"exit_max_s": max(one.exit_s for one in rounds)}
 
 
-def _prepare(recipe: Recipe) -> dict[str, list[Good]]:
-    with running(recipe):
-        reference = asyncio.run(Reference.ask(recipe.port, recipe.path))
-    few = [reference.infer(1), reference.infer(64), reference.file(2), reference.infer(1, 7)]
-    return {"few": few, "light": [alive()], "long": [reference.infer(LONG)], "plot": [plot()]}
-
-
-def main(arguments: Sequence[str]) -> int:
-    parser = verdict.parser("drain", __doc__)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--clients", type=int, default=12, help="half of them keep their connections")
-    chosen = parser.parse_args(arguments)
-    print(f"seed {chosen.seed}, {chosen.rounds} rounds, {chosen.clients} clients")
-    chance, rounds = random.Random(chosen.seed), []
-    name = ModelBundle.load(chosen.bundle).card.name
-    goods = _prepare(service(chosen.bundle, name))
-    for number in range(chosen.rounds):
-        with running(service(chosen.bundle, name)) as server:
-            seen = asyncio.run(end_under_load(server, chosen, goods, chance.uniform(0.3, 1.3)))
-        rounds.append(seen)
-        print(
-            f"round {number + 1}: exit code {seen.exit_code} after {seen.exit_s:.2f} s; {dict(seen.outcomes)}",
-            flush=True,
-        )
-    print("\n".join(example for one in rounds[:3] for example in one.examples))
-    return verdict.conclude("drain", chosen, figures_of(rounds), WANTED, {"rounds": [_kept(one) for one in rounds]})
-
-
 def _kept(one: Round) -> dict[str, Any]:
-    after = [(round(when - one.told_at, 3), said) for when, said in one.ready if when >= one.told_at]
+    after = [(round(when - one.sigterm_at, 3), said) for when, said in one.ready if when >= one.sigterm_at]
     return {
-        "outcomes": dict(one.outcomes),
-        "examples": one.examples,
+        "outcomes": dict(one.outcomes()),
+        "examples": one.log.examples(20, one.sigterm_at),
         "ready_after_s": after[:200],
         "exit_s": one.exit_s,
         "exit_code": one.exit_code,
     }
+
+
+def run(options: argparse.Namespace) -> int:
+    print(f"seed {options.seed}, {options.rounds} rounds, {options.clients} clients")
+    chance, rounds = random.Random(options.seed), []
+    with running(service(options.bundle)) as server:
+        reference = Reference.ask(server.recipe.port, server.recipe.path)
+    few = [reference.infer(1), reference.infer(64), reference.file(2), reference.infer(1, 7)]
+    requests = {"few": few, "light": [ALIVE], "long": [reference.infer(LONG)], "plot": [plot()]}
+    for number in range(options.rounds):
+        with running(service(options.bundle)) as server:
+            seen = stop_under_load(server, requests, options.clients, chance.uniform(0.3, 1.3))
+        rounds.append(seen)
+        outcomes = dict(seen.outcomes())
+        print(f"round {number + 1}: exit code {seen.exit_code} after {seen.exit_s:.2f} s; {outcomes}", flush=True)
+    print(*(example for one in rounds[:3] for example in one.log.examples(10, one.sigterm_at)), sep="\n")
+    kept = {"rounds": [_kept(one) for one in rounds]}
+    return conclude("drain", options, figures_of(rounds), THRESHOLDS, kept)

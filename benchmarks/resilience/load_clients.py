@@ -1,249 +1,235 @@
-"""Callers of a service that is being replaced: raw ones that never ask again, and those of the SDK.
+"""Clients that send requests with known answers, never repeat one, and record what came of each."""
 
-Both loads are contexts. What comes back is noted with the version that gave it.
-"""
-
-import asyncio
 import contextlib
 import random
 import threading
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-import httpx
-
-from benchmarks.endurance import kills
-from benchmarks.endurance.checks import Good, WrongAnswer, alive
-from benchmarks.endurance.client import Connection, Lost, NotHttp, Refused, now
-from benchmarks.endurance.drain import LONG
-from benchmarks.endurance.soak import Mix
+from benchmarks.harness.http_client import Connection, Lost, NotHttp, Refused, Reply, now
+from benchmarks.harness.load import closed_loop
+from benchmarks.resilience.known_answers import ALIVE, CheckedRequest, Mix, WrongAnswer
 from photoz.protocol.contract import MODEL_HEADER
-from photoz_client import PhotozClient, Prediction
 
-KEPT, FRESH, SELDOM = 8, 8, 8  # raw clients: that keep their connections, that do not, and that keep and ask seldom
-SELDOM_S = 8.0  # seconds in which one that asks seldom asks at least once: many pass a whole end in silence
-SDK_CALLS = ((1, 0.1), (1, 0.1), (kills.FEW, 0.5), (LONG, 2.0))  # cutouts in a call, seconds between calls
-SDK = "sdk"
+FIRST_PART = 16 * 1024  # bytes that the kernel accepts at once
+KEPT, FRESH = "kept", "fresh"  # connections on which a request is sent
 
-AT_ONCE = 16 * 1024  # bytes that the kernel takes at once
-
-LATE = 200  # connections that idle until the service closes them, or just not
-LATE_S = 1.5  # seconds over which they ask
+CAPACITY_CLIENTS = 16
+OFTEN, SELDOM = 16, 8  # clients of `raw_load`; half of the former keep their connections, all of the latter do
+SELDOM_S = 8.0  # seconds within which a client that asks seldom asks once: many are idle all through a shutdown
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A right answer.
+    """A right answer; times in seconds.
 
     Parameters
     ----------
     asked_at, answered_at : float
-        Before the connection was made, and when all of it was there; seconds. Of the SDK, when its head was there.
+        When the request was due, and when the whole answer was there; of the SDK, its head.
     kind : str
         Of the request.
     label : str
-        The version that gave it; empty where an answer does not tell.
+        The model that answered; empty if the answer does not state it.
     """
 
     asked_at: float
     answered_at: float
     kind: str
-    label: str
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A request without a right answer: when it was due, what came of it, and details."""
+
+    asked_at: float
+    outcome: str
+    text: str
 
 
 @dataclass
-class Seen:
-    """What became of the requests."""
+class RequestLog:
+    """What came of the requests of clients, which may share it between threads."""
 
     answers: list[Answer] = field(default_factory=list)
-    outcomes: Counter[str] = field(default_factory=Counter)
-    failures: list[tuple[float, str]] = field(default_factory=list)
-    sdk: kills.Seen = field(default_factory=kills.Seen)
-    sdk_mixed: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    difference: float = 0.0
 
-    def fail(self, outcome: str, words: object) -> None:
-        """Count a request that got no right answer, and keep some words on it."""
-        self.outcomes[outcome] += 1
-        self.failures.append((now(), f"{outcome}: {words}"[:200]))
+    def outcomes(self) -> Counter[str]:
+        """Count the failures by their outcome: lost_kept, lost_fresh, crossed, cut, refused, unavailable or wrong."""
+        return Counter(failure.outcome for failure in self.failures)
+
+    def examples(self, n: int, since: float = 0.0) -> list[str]:
+        """Describe the first n failures."""
+        return [f"{one.asked_at - since:+.3f} s: {one.outcome}: {one.text}" for one in self.failures[:n]]
 
 
-async def ask(connection: Connection, good: Good, seen: Seen, how: str, asked_at: float) -> bool:
-    """Ask once, note what became of it, and tell whether the connection can be kept.
-
-    An idle connection may be closed at any time, also while a request is on its way (RFC 9112, 9.5). A farewell that is
-    there when the first bytes have just gone left before they arrived: the two crossed, and no server can prevent it.
-    That is counted by itself.
+class Client:
+    """Asks on one connection, which it makes again when the server has closed it.
 
     Parameters
     ----------
-    connection, good, seen
-        Where, what, and what it is noted in.
-    how : str
-        What connection it is, in a word: what is lost on it is counted by that.
-    asked_at : float
-        When the caller began, before it made the connection; seconds.
+    keeps : bool
+        Whether it keeps the connection after an answer.
+    kept : str
+        What a request that is lost on a connection that has served before is counted as: lost_kept by default.
     """
-    crossed = False
-    try:
-        await connection.send(good.content[:AT_ONCE])
-        crossed = how != "fresh" and connection.has_farewell()
-        await connection.send(good.content[AT_ONCE:])
-        reply = await connection.receive()
-        if reply.status == 429 or reply.status >= 500:
-            seen.fail("unavailable", f"{good.kind}: {reply.status}: {reply.body[:100]!r}")
-            return False
-        good.check(reply)
-    except (Lost, NotHttp) as error:
-        seen.fail("crossed" if crossed else f"lost_{how}", f"{good.kind}, after {now() - asked_at:.3f} s: {error}")
-        return False
-    except WrongAnswer as error:
-        seen.fail("wrong", error)
-        return False
-    seen.answers.append(Answer(asked_at, reply.answered, good.kind, reply.headers.get(MODEL_HEADER, "")))
-    return not reply.closes
 
-
-async def stand(port: int) -> Connection:
-    """Make a connection that has served."""
-    connection = await Connection.open(port)
-    alive().check(await connection.ask(alive().content))
-    return connection
-
-
-async def ask_and_leave(connection: Connection, good: Good, seen: Seen) -> None:
-    """Ask once on a connection that stands, and close it."""
-    await ask(connection, good, seen, "kept", now())
-    connection.close()
-
-
-async def ask_late(connections: Sequence[Connection], since: float, seen: Seen) -> None:
-    """Let connections that stand ask once, one after the other in `LATE_S`, unless they are closed by then.
-
-    A caller cannot know that his connection is being closed. So whatever reached the service before it said so has to
-    be answered.
-    """
-    for number, connection in enumerate(connections):
-        await asyncio.sleep(max(0.0, since + number / len(connections) * LATE_S - now()))
-        if not connection.is_over():
-            await ask(connection, alive(), seen, "late", now())
-        connection.close()
-
-
-class Caller:
-    """Waits a while and asks, again and again, but never again what failed."""
-
-    def __init__(self, port: int, mix: Mix, pause: Callable[[], float], seen: Seen, *, keeps: bool) -> None:
-        self._port, self._mix, self._pause, self._seen, self._keeps = port, mix, pause, seen, keeps
+    def __init__(self, port: int, log: RequestLog, *, keeps: bool = True, kept: str = KEPT) -> None:
+        self._port, self._log, self._keeps, self._kept = port, log, keeps, kept
         self._connection: Connection | None = None
+        self._used_at = 0.0
 
-    async def work(self, done: asyncio.Event) -> None:
-        """Ask until it is enough."""
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(done.wait(), self._pause())
-            if done.is_set():
-                break
-            try:
-                await self._ask(self._mix.choose())
-            except Refused as error:
-                self._seen.fail("lost_fresh", f"refused: {error}")
-        self._drop()
+    def ask(self, request: CheckedRequest, due: float | None = None) -> str:
+        """Send a request once and record what came of it; return the outcome, "right" if all is well."""
+        asked_at = now() if due is None else due
+        outcome, text = "right", ""
+        try:
+            reply = self.exchange(request.content)
+            if reply.status in (429, 503):
+                outcome, text = "unavailable", f"{request.kind}: {reply.status}: {reply.body[:100]!r}"
+            else:
+                self._log.difference = max(self._log.difference, request.check(reply))
+                label = reply.headers.get(MODEL_HEADER, "")
+                self._log.answers.append(Answer(asked_at, now(), request.kind, label))
+        except LostRequest as error:
+            outcome, text = error.outcome, f"{request.kind}: {error}"
+        except Refused as error:
+            outcome, text = "refused", f"{request.kind}: {error}"
+        except WrongAnswer as error:
+            outcome, text = "wrong", str(error)
+        if outcome != "right":
+            self._log.failures.append(Failure(asked_at, outcome, text[:300]))
+            self.close()
+        return outcome
 
-    async def _ask(self, good: Good) -> None:
-        asked_at, how = now(), "kept"
+    def exchange(self, content: bytes) -> Reply:
+        """Send bytes and wait for the answer; `LostRequest` or `Refused` if there is none.
+
+        A server may close an idle connection at any time, also while a request is on its way (RFC 9112, 9.5). If the
+        connection is closed when the first bytes have just been sent, the two crossed, which no server can prevent.
+        """
+        fresh, crossed = self.is_over(), False
+        connection = self.connect()
+        try:
+            connection.send(content[:FIRST_PART])
+            crossed = not fresh and connection.is_closed_by_server()
+            connection.send(content[FIRST_PART:])
+            reply = connection.receive()
+        except (Lost, NotHttp) as error:
+            self.close()
+            outcome = f"lost_{FRESH if fresh else self._kept}"
+            if crossed or (isinstance(error, Lost) and not error.sent):
+                outcome = "crossed" if crossed else "cut"
+            raise LostRequest(outcome, str(error)) from error
+        self._used_at = now()
+        if reply.closes or not self._keeps:
+            self.close()
+        return reply
+
+    def connect(self) -> Connection:
+        """Return the connection, made again if it is over."""
         if self._connection is None or self._connection.is_over():
-            self._drop()
-            self._connection, how = await Connection.open(self._port), "fresh"
-        if not await ask(self._connection, good, self._seen, how, asked_at) or not self._keeps:
-            self._drop()
+            self.close()
+            self._connection = Connection(self._port)
+        return self._connection
 
-    def _drop(self) -> None:
+    def is_over(self) -> bool:
+        """Whether the server has closed the connection."""
+        return self._connection is None or self._connection.is_over()
+
+    def idle_s(self) -> float:
+        """Return the seconds since the last answer."""
+        return now() - self._used_at
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
         if self._connection is not None:
             self._connection.close()
         self._connection = None
 
 
-async def capacity(port: int, mix: Mix, seconds: float) -> float:
-    """Measure how many requests a second are answered if callers wait for nothing but their answers."""
-    seen = Seen()
-    async with _working([Caller(port, mix, lambda: 0.0, seen, keeps=True) for _ in range(KEPT + FRESH)]):
-        await asyncio.sleep(seconds)
-    if seen.failures:
-        raise WrongAnswer(f"while the capacity was measured: {seen.failures[0][1]}")
-    return len(seen.answers) / seconds
+class LostRequest(Exception):
+    """A request without a whole answer; `outcome` is the kind of loss."""
+
+    def __init__(self, outcome: str, reason: str) -> None:
+        super().__init__(reason)
+        self.outcome = outcome
 
 
-def raw_load(port: int, mix: Mix, rate: float, seed: int, seen: Seen) -> AbstractAsyncContextManager[None]:
-    """Let raw clients ask about `rate` times a second, at random, and a few others seldom."""
-    chance = random.Random(seed)
-    often = [
-        Caller(port, mix, lambda: chance.expovariate(rate / (KEPT + FRESH)), seen, keeps=number < KEPT)
-        for number in range(KEPT + FRESH)
-    ]
-    seldom = [Caller(port, mix, lambda: chance.uniform(0, SELDOM_S), seen, keeps=True) for _ in range(SELDOM)]
-    return _working(often + seldom)
+class ClientPool:
+    """Clients that are idle; a request takes the last one used, or a new one."""
+
+    def __init__(self, port: int, log: RequestLog, max_idle_s: float = float("inf")) -> None:
+        self._port, self._log, self._max_idle_s = port, log, max_idle_s
+        self._idle: list[Client] = []
+
+    def ask(self, request: CheckedRequest, due: float) -> None:
+        """Ask with a client that is idle."""
+        try:
+            client = self._idle.pop()
+        except IndexError:
+            client = Client(self._port, self._log)
+        if client.idle_s() > self._max_idle_s:
+            client.close()
+        client.ask(request, due)
+        self._idle.append(client)
 
 
-@contextlib.asynccontextmanager
-async def _working(callers: Sequence[Caller]) -> AsyncIterator[None]:
-    done = asyncio.Event()
-    tasks = [asyncio.create_task(caller.work(done)) for caller in callers]
-    try:
-        yield
-    finally:
-        done.set()
-        await asyncio.gather(*tasks)
+def capacity(port: int, mix: Mix, seconds: float) -> float:
+    """Measure the requests per second of clients that wait for nothing but their answers."""
+    log, end = RequestLog(), now() + seconds
+    pool = ClientPool(port, log)
+    closed_loop(lambda due: pool.ask(mix.choose(), due), CAPACITY_CLIENTS, end)
+    if log.failures:
+        raise WrongAnswer(f"while the capacity was measured: {log.failures[0].text}")
+    return len(log.answers) / seconds
 
 
-class Noting(kills.Counting):
-    """Notes which version gave what single attempts bring."""
+@contextlib.contextmanager
+def raw_load(port: int, mix: Mix, rate: float, seed: int, log: RequestLog) -> Iterator[None]:
+    """Let clients ask about `rate` times a second, at random, and a few others seldom, as long as the context lasts."""
+    chance, done = random.Random(seed), threading.Event()
+    clients: list[tuple[Client, Callable[[], float]]] = []
+    for number in range(OFTEN):
+        client = Client(port, log, keeps=number % 2 == 0)
+        clients.append((client, lambda: chance.expovariate(rate / OFTEN)))
+    clients += [(Client(port, log), lambda: chance.uniform(0, SELDOM_S)) for _ in range(SELDOM)]
 
-    def __init__(self, seen: Seen) -> None:
-        super().__init__(seen.sdk)
-        self._answers = seen.answers
+    def keep_asking(client: Client, pause: Callable[[], float]) -> None:
+        while not done.wait(pause()):
+            client.ask(mix.choose())
+        client.close()
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send it."""
-        asked_at = now()
-        response = super().handle_request(request)
-        if response.status_code == 200:
-            self._answers.append(Answer(asked_at, now(), SDK, response.headers.get(MODEL_HEADER, "")))
-        return response
-
-
-@contextlib.asynccontextmanager
-async def sdk_load(port: int, seen: Seen) -> AsyncIterator[None]:
-    """Let clients of the SDK call, each in a thread: single cutouts, 64 and 1,000."""
-    url, done = f"http://127.0.0.1:{port}", threading.Event()
-    with PhotozClient(url) as client:
-        expected = {n: await asyncio.to_thread(_expected, client, n) for n in {n for n, _ in SDK_CALLS}}
-    tasks = [asyncio.to_thread(_keep_calling, url, expected[n], pause, seen, done) for n, pause in SDK_CALLS]
-    gathered = asyncio.gather(*tasks)
-    try:
-        yield
-    finally:
-        done.set()
-        await gathered
+    with ThreadPoolExecutor(len(clients)) as pool:
+        running = [pool.submit(keep_asking, *one) for one in clients]
+        try:
+            yield
+        finally:
+            done.set()
+    for one in running:
+        one.result()
 
 
-def _expected(client: PhotozClient, n: int) -> Prediction:
-    (joined,) = kills._joined(kills.call(client, n))
-    return joined
+def standing_client(port: int, log: RequestLog, kept: str = KEPT) -> Client:
+    """Return a client whose connection has served a request."""
+    client = Client(port, log, kept=kept)
+    ALIVE.check(client.exchange(ALIVE.content))
+    return client
 
 
-def _keep_calling(url: str, expected: Prediction, pause: float, seen: Seen, done: threading.Event) -> None:
-    with httpx.Client(transport=Noting(seen)) as http, PhotozClient(url, http=http) as client:
-        while not done.wait(pause):
-            began, labels = now(), set[str]()
-            parts = _labels_noted(kills.call(client, len(expected.z_mean)), labels)
-            seen.sdk.note(parts, expected, lambda began=began: now() - began)  # type: ignore[misc]
-            with seen.sdk.lock:
-                seen.sdk_mixed += len(labels) > 1
+def ask_late(clients: Sequence[Client], since: float, seconds: float) -> None:
+    """Let idle clients ask one after the other in so many seconds, unless their connections are closed by then.
 
-
-def _labels_noted(parts: Iterable[kills.Part], labels: set[str]) -> Iterator[kills.Part]:
-    for rows, prediction in parts:
-        labels.add(prediction.model)
-        yield rows, prediction
+    A client cannot know that its connection is about to be closed: the service has to answer whatever reaches it before
+    it closes.
+    """
+    for number, client in enumerate(clients):
+        time.sleep(max(0.0, since + number / len(clients) * seconds - now()))
+        if not client.is_over():
+            client.ask(ALIVE)
+        client.close()

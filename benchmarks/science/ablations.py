@@ -1,16 +1,15 @@
-"""What each part of the compact network's recipe buys: one is left out at a time, galaxies held out are scored.
+"""What each part of the compact network's recipe buys: one part is left out at a time.
 
-The galaxies that are not tested on are dealt into five folds; each variant is trained without the first, to the last
-epoch, and scored on it. The last column is the difference of the mean CRPS from the whole recipe's on the very same
-galaxies, with its bootstrap error. One seed each: what chance alone does is the line "another seed".
+The galaxies outside the test set are divided into five folds; each variant is trained without the first, to the last
+epoch, and scored on it. The last column is the difference of the mean CRPS from the whole recipe's on the same
+galaxies, with its bootstrap error. One seed each: the line "another seed" shows what chance alone does.
 
-    python -m benchmarks.ablations [VARIANT ...]
+    python -m benchmarks.science ablations [VARIANT ...]
 
-needs data/sample.h5, as `make train` draws it. What is trained stays in runs/ablations and is not trained again.
+needs data/sample.h5, as `make train` draws it. Trained models stay in runs/ablations and are not trained again.
 """
 
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from unittest.mock import patch
 import numpy as np
 from keras import layers
 
+from benchmarks.harness.results import table
 from photoz.grid import SDSS_GRID, FloatArray, IntArray
 from photoz.images import SDSS_IMAGES
 from photoz.io.cutouts import TRAIN, Cutouts
@@ -36,22 +36,15 @@ from training.settings import Settings
 DATA, RUNS = Path("data/sample.h5"), Path("runs/ablations")
 N_FOLDS = 5
 RECIPE = Settings(epochs=6)  # of the shipped model, one seed
-FIGURES = ("crps", "sigma_mad", "outlier_fraction", "pit_ks")
+METRICS = ("crps", "sigma_mad", "outlier_fraction", "pit_ks")
 N_RESAMPLES = 500
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A recipe that differs in one part.
+    """A recipe that differs in one part: fields of `Settings`, names in the code (module, name, value), or the data.
 
-    Parameters
-    ----------
-    settings : dict
-        Fields of `Settings` that are other.
-    patches : sequence of (module, name, value)
-        What is replaced in the code.
-    one_render : bool
-        Only the first cutout of each galaxy is trained on, as many times as there are cutouts.
+    With `one_render`, only the first cutout of each galaxy is trained on.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -79,21 +72,18 @@ VARIANTS = {
 }
 
 
-def main(names: list[str]) -> None:
+def main(names: Sequence[str]) -> None:
     """Train what is not yet trained and print the table."""
+    rows, reference = [], None
     with open_cutouts(DATA) as opened:
         cutouts, held_out = next(folds(all_known(opened), SDSS_GRID, N_FOLDS))
         z_spec = cutouts.column("z_spec")[held_out]
-        reference = None
-        lines = [f"{len(held_out)} galaxies that were not trained on\n\n| | {' | '.join(FIGURES)} | CRPS more by |"]
-        lines.append("| --- |" + " --- |" * (len(FIGURES) + 1))
         for name in names or VARIANTS:
             found = galaxy_scores(_predict(name, cutouts, held_out), z_spec, SDSS_GRID)
             reference = reference or found
             scores = summarise(found)
-            cells = [str(scores[figure]) for figure in FIGURES]
-            lines.append(f"| {name} | {' | '.join(cells)} | {_difference(found, reference)} |")
-    print("\n".join(lines))  # at the end, since Keras prints its progress between
+            rows.append((name, *(str(scores[metric]) for metric in METRICS), _difference(found, reference)))
+    print(f"{len(held_out)} galaxies that were not trained on\n\n{table(('', *METRICS, 'CRPS more by'), rows)}")
 
 
 def _predict(name: str, cutouts: Cutouts, rows: IntArray) -> FloatArray:
@@ -120,7 +110,3 @@ def _difference(found: GalaxyScores, reference: GalaxyScores) -> str:
     difference = 1e5 * (found.crps - reference.crps)
     draws = np.random.default_rng(0).integers(0, len(difference), (N_RESAMPLES, len(difference)))
     return f"{difference.mean():+.0f} ± {difference[draws].mean(axis=1).std():.0f} e-5"
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -1,30 +1,29 @@
 """What the out-of-distribution score of a bundle catches, on the test galaxies of data/sample.h5.
 
-Each way to spoil a cutout is applied to every test galaxy; the table says which part of them gets which flag, and which
-part is off without one: by more than 0.02 (1 + z) in z_mean from the galaxy's clean cutout, with no flag that either
-input or score raised. The stars have the fluxes and the seeing of the galaxies, without their extent; counts are
+Each defect is applied to the cutouts of all test galaxies; the table gives the fractions that get each flag, and the
+fraction that is off without one: by more than 0.02 (1 + z) in z_mean from the galaxy's clean cutout, with no flag from
+the input or the score. The stars have the fluxes and the seeing of the galaxies, without their extent; counts are
 photo-electrons; saturated cores are clipped at half of their peak; a hot pixel has 10 nanomaggies.
 
-    python -m benchmarks.ood [BUNDLE] [DATA]
+    python -m benchmarks.science ood [BUNDLE] [DATA]
 """
 
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.harness.environment import CPUS, ROOT, SHIPPED
 from photoz.estimates import Flag
 from photoz.grid import FloatArray
-from photoz.images import EbvBatch, ImageSpec, as_ebv_batch, as_image_batch
+from photoz.images import ImageSpec, as_ebv_batch, as_image_batch
+from photoz.inference.batch import Batch
+from photoz.inference.predictor import Predictor
 from photoz.io.cutouts import TEST, Cutouts
 from photoz.io.reader import open_cutouts
 from photoz.model.bundle import ModelBundle
-from service.batch import Batch
-from service.predictor import Predictor
-from service.settings import ROOT, Settings
 from training.catalogue import ZERO_POINT
 from training.galaxies import SDSS_OBSERVATIONS, Galaxies
 from training.render import add_noise, render
@@ -32,7 +31,7 @@ from training.render import add_noise, render
 BATCH = 256
 POINT = 0.01  # arcsec, half-light radius of a star
 
-# What is said of the input; the flags of a PDF say how much of it is to be believed.
+# The flags that describe the input, not the PDF.
 RAISED = Flag.MASKED_PIXELS | Flag.BAND_MISSING | Flag.LOW_SNR | Flag.OUT_OF_DISTRIBUTION
 OFF = 0.02
 
@@ -82,7 +81,7 @@ def _electrons(spec: ImageSpec) -> Images:
 
 
 def _sky(galaxies: Galaxies, spec: ImageSpec) -> Images:
-    """Nanomaggies per pixel of the sky whose photons make the noise."""
+    """Sky, in nanomaggies per pixel, whose photons make the noise."""
     return np.asarray(galaxies.sky_sigma[:, None, None] ** 2 * _electrons(spec), np.float32)
 
 
@@ -92,16 +91,18 @@ def _star(galaxies: Galaxies, spec: ImageSpec, rng: np.random.Generator) -> Imag
 
 
 def _hot(images: Images) -> Images:
-    """Put ten nanomaggies into one pixel of the core, as a cosmic ray does."""
+    """Add ten nanomaggies to one pixel of the core, as a cosmic ray does."""
     spoilt = images.copy()
     spoilt[:, images.shape[1] // 2 + 1, images.shape[2] // 2 + 1, images.shape[3] // 2] += 10
     return spoilt
 
 
-def main(bundle_path: Path, data: Path) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Print the table."""
+    given = [Path(argument) for argument in arguments]
+    bundle_path, data = (*given, *(SHIPPED, ROOT / "data" / "sample.h5")[len(given) :])
     bundle = ModelBundle.load(bundle_path)
-    predictor = Predictor(bundle, Settings.from_environment())
+    predictor = Predictor.load(bundle, threads=CPUS)
     with open_cutouts(data) as cutouts:
         rows = cutouts.rows(TEST)
         print(f"{bundle.card.name} {bundle.card.version}, {len(rows)} test galaxies of {data}; percent of them\n")
@@ -129,7 +130,7 @@ def _estimates(bundle: ModelBundle, predictor: Predictor, cutouts: Cutouts, rows
     for start in range(0, len(rows), BATCH):
         some = rows[start : start + BATCH]
         spoilt = spoil(cutouts.read_images(some), galaxies_of(cutouts, some), card.image, rng)
-        ebv: EbvBatch = as_ebv_batch(cutouts.column("ebv")[some], len(some), card.inputs.ebv_assumed)
+        ebv = as_ebv_batch(cutouts.column("ebv")[some], len(some), card.inputs.ebv_assumed)
         parts.append(predictor.predict(Batch(as_image_batch(spoilt, card.image), ebv, None)))
     return {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("z_mean", "ood_score", "flags")}
 
@@ -138,8 +139,3 @@ def galaxies_of(cutouts: Cutouts, rows: Any) -> Galaxies:
     """Return the shapes that some cutouts were rendered with."""
     shapes = {field.name: cutouts.column(field.name)[rows] for field in fields(Galaxies) if field.name != "fluxes"}
     return Galaxies(10.0 ** (0.4 * (ZERO_POINT - cutouts.column("magnitudes")[rows])), **shapes)
-
-
-if __name__ == "__main__":
-    given = [Path(argument) for argument in sys.argv[1:]]
-    main(*given, *(ROOT / "models" / "photoz", ROOT / "data" / "sample.h5")[len(given) :])

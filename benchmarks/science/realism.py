@@ -1,14 +1,13 @@
-"""What SDSS's own files say of its images, beside what is drawn.
+"""The simulated images compared with SDSS's own files.
 
 FOLDER holds files as SDSS publishes them: `psField-*.fit`, the `photoObj-*.fits` of the same fields if there are any,
 `frame-*.fits*` and aligned images named `reprojected_sdss_<band>.fits*`. Three tables: optics and noise of each band;
-noise in the images, in blocks of growing size; flux that the drawing keeps.
+noise in the images, in blocks of growing size; flux that the simulation keeps.
 
-    python -m benchmarks.realism [FOLDER]
+    python -m benchmarks.science realism [FOLDER]
 """
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,32 +15,41 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.sdss_files import BANDS, Conditions, block_noise, correlation, fwhm, is_sky, read_field, read_image
+from benchmarks.harness.environment import ROOT
+from benchmarks.science.sdss_files import (
+    BANDS,
+    Conditions,
+    block_noise,
+    correlation,
+    fwhm,
+    is_sky,
+    read_field,
+    read_image,
+)
 from photoz.grid import FloatArray
 from photoz.images import SDSS_IMAGES, border_noise
 from photoz.io.reader import open_cutouts
-from service.settings import ROOT
 from training.catalogue import read_kcorrect
 from training.galaxies import FIELD_SCATTER, SDSS_OBSERVATIONS, Galaxies, draw_galaxies
 from training.render import PSF_AMPLITUDE_RATIO, PSF_SIGMA_RATIO, add_noise, render, render_with_galsim
 from training.sample import make_sample
 
 FOLDER = ROOT.parent / "shared" / "data" / "sdss"
-TOLERANCE = 0.01  # of a value beyond the files' range that is not worth a remark
+TOLERANCE = 0.01  # of a value: less beyond the files' range gets no remark
 BLOCKS = (0.396, 1.188, 2.376, 4.752)  # arcsec: sides of the blocks of pixels in which noise is measured
-STAMPS = 15  # side of the mosaic of drawn cutouts that is measured like an image
-N_FLUX = 100  # galaxies by chance, and as many of the widest, whose fluxes are summed
+STAMPS = 15  # side of the mosaic of simulated cutouts that is measured like an image
+N_FLUX = 100  # random galaxies, and as many of the widest, whose fluxes are summed
 WIDE = 512  # pixels: a stamp that holds all of any galaxy's light
 
 CONDITIONS = f"""\
-Seeing and sky noise are drawn with a scatter of {FIELD_SCATTER:.0%} from field to field: here stand their medians. In
-brackets: how far what is drawn lies outside the range of the psField files.
+Seeing and sky noise are simulated with a scatter of {FIELD_SCATTER:.0%} from field to field: these are their medians.
+In brackets: how far a simulated value lies outside the range of the psField files.
 """
 
 NOISE = """
 Noise per SDSS pixel, nanomaggies: deviation of the means of blocks of sky times the root of the SDSS pixels in a
-block. In resampled images neighbours are alike, so that small blocks show too little noise. Wide blocks also hold light
-too faint to be masked, in frames that were not resampled and in what is drawn, too.
+block. In resampled images neighbours are correlated, so that small blocks show too little noise. Wide blocks also hold
+light too faint to be masked, also in frames that were not resampled and in simulated images.
 """
 
 QUANTITIES = {
@@ -55,11 +63,12 @@ QUANTITIES = {
 }
 
 
-def main(folder: Path) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Print the tables."""
+    folder = Path(arguments[0]) if arguments else FOLDER
     fields = {path.stem: read_field(path) for path in sorted(folder.glob("psField-*.fit"))}
     if not fields:
-        raise SystemExit(f"no psField-*.fit in {folder}: give a folder with SDSS's files as the only argument")
+        raise SystemExit(f"no psField-*.fit in {folder}: expected a folder with SDSS's files as the only argument")
     sample = draw_sample(STAMPS**2)
     print(CONDITIONS)
     print("\n".join(conditions_table(fields, measure_drawing(sample))))
@@ -70,7 +79,7 @@ def main(folder: Path) -> None:
 
 
 def draw_sample(n: int) -> FloatArray:
-    """Draw the first n galaxies of the sample, with noise and neighbours, just as `training.cli sample` does."""
+    """Draw the first n galaxies of the sample, with noise and neighbours, as `training.cli sample` does."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "sample.h5"
         make_sample(read_kcorrect().head(n), path, SDSS_IMAGES, workers=1)
@@ -79,7 +88,7 @@ def draw_sample(n: int) -> FloatArray:
 
 
 def measure_drawing(sample: FloatArray) -> Conditions:
-    """Measure on drawn pixels what the files say of SDSS's: noise on the borders of a sample, width of a star, gain."""
+    """Measure the quantities of the files in simulated pixels: noise at the borders, width of a star, gain."""
     width = SDSS_IMAGES.pixel_scale * np.array([fwhm(star) for star in np.moveaxis(draw_star(), -1, 0)])
     return Conditions(
         fwhm_image=width,
@@ -101,7 +110,7 @@ def draw_star() -> FloatArray:
 
 
 def drawn_electrons(level: float = 100.0) -> FloatArray:
-    """Level over the variance that it adds: photo-electrons per nanomaggy of flat cutouts, shape (5,)."""
+    """Photo-electrons per nanomaggy of flat cutouts, shape (5,): their level over the variance that it adds."""
     fluxes = np.ones((100, len(BANDS)))
     galaxies = draw_galaxies(fluxes, SDSS_IMAGES, np.random.default_rng(1))
     flat = np.full((len(fluxes), *SDSS_IMAGES.shape), level)
@@ -113,7 +122,7 @@ def drawn_electrons(level: float = 100.0) -> FloatArray:
 
 
 def conditions_table(fields: dict[str, Conditions], drawn: Conditions) -> Iterator[str]:
-    """Lines of the table of optics and noise; a drawn value outside the files' range says by how much."""
+    """Lines of the table of optics and noise; simulated values outside the files' range are marked."""
     yield from _head("", *BANDS)
     for name, (label, form) in QUANTITIES.items():
         values = np.stack([getattr(field, name) for field in fields.values()])
@@ -145,7 +154,7 @@ def noise_table(folder: Path, sample: FloatArray) -> Iterator[str]:
 def _noises(image: FloatArray, scale: float) -> Iterator[str]:
     sky = np.where(is_sky(image, scale), image, np.nan).astype(np.float64)
     for side in BLOCKS:
-        # A real image that was averaged over SDSS pixels tells nothing about blocks below its own pixel.
+        # An image that was averaged over SDSS pixels has no blocks below its own pixel.
         n = round(side / scale)
         yield _number(block_noise(sky, n) * n * scale / SDSS_IMAGES.pixel_scale if n else np.nan, ".4f")
     yield _number(correlation(sky), ".2f")
@@ -163,7 +172,7 @@ def flux_table() -> Iterator[str]:
 
 
 def any_and_widest() -> Galaxies:
-    """Return galaxies of the sample by chance, and the widest."""
+    """Return random galaxies of the sample, and the widest."""
     rng = np.random.default_rng(0)
     galaxies = draw_galaxies(read_kcorrect().fluxes, SDSS_IMAGES, rng)
     widest = np.argsort(galaxies.half_light_radius / np.sqrt(galaxies.axis_ratio))[-N_FLUX:]
@@ -189,7 +198,3 @@ def _row(*cells: str) -> str:
 
 def _number(value: float, form: str) -> str:
     return "–" if np.isnan(value) else f"{value:{form}}"
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER)

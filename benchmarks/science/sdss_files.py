@@ -1,4 +1,4 @@
-"""Read what SDSS's own files say of optics and noise, and measure noise in its images."""
+"""Optics and noise from SDSS's own files, and noise measured in its images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,13 @@ from photoz.images import SDSS_IMAGES
 BANDS = SDSS_IMAGES.bands
 
 CENTRE = (744.5, 1023.5)  # row and column in the middle of an SDSS field of 1489 x 2048 pixels
-TWENTIETH = 10.0  # nanomaggies of an object of magnitude 20, whose counts `flux20` gives
-MIN_BLOCKS = 50  # fewer do not give a deviation
+MAGNITUDE_20 = 10.0  # nanomaggies of an object of magnitude 20; `flux20` is its counts
+MIN_BLOCKS = 50  # fewer are too few for a deviation
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """Optics and noise of one field, or of what is drawn; each value is (5,) float, for u to z.
+    """Optics and noise of one field, or of simulated images; each value is (5,) float, for u to z.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Conditions:
     sky_sigma : array
         Nanomaggies per pixel.
     pixel_scale : array
-        Arcsec; NaN where the files do not say.
+        Arcsec; NaN if the files do not give it.
     """
 
     fwhm_image: FloatArray
@@ -51,12 +51,12 @@ def read_field(path: Path) -> Conditions:
 
     The noise of the sky is sqrt(sky / gain + dark variance) in counts, see
     https://data.sdss.org/datamodel/files/BOSS_PHOTOOBJ/frames/RERUN/RUN/CAMCOL/frame.html. The column `skysig` is not
-    used: it holds what stands in the sky, too.
+    used: it includes the light of the objects.
     """
     with fits.open(path) as hdus:
         field = hdus[6].data[0]
         stars = [kl_psf(hdus[1 + band].data) for band in range(len(BANDS))]
-        nanomaggies = TWENTIETH / np.asarray(hdus[7].data["flux20"], dtype=np.float64)
+        nanomaggies = MAGNITUDE_20 / np.asarray(hdus[7].data["flux20"], dtype=np.float64)
     pixel_scale = np.full(len(BANDS), np.nan)
     if (objects := path.with_name(path.name.replace("psField", "photoObj") + "s")).exists():
         table = fits.getdata(objects)
@@ -97,9 +97,9 @@ def double_gaussian(sigma: float, wide: float, amplitude: float) -> FloatArray:
 
 
 def fwhm(star: FloatArray) -> float:
-    """Full width at half maximum in pixels: diameter of the disc as large as what is brighter than half the peak.
+    """Full width at half maximum in pixels: diameter of the disc with the area that is brighter than half the peak.
 
-    The star stands on the middle pixel of a square image and is interpolated by cubic splines.
+    The star is on the middle pixel of a square image and is interpolated by cubic splines.
     """
     middle, step = star.shape[0] // 2, 0.05
     offsets = np.arange(-15.0, 15.0, step)
@@ -110,7 +110,7 @@ def fwhm(star: FloatArray) -> float:
 def read_image(path: Path) -> tuple[FloatArray, float]:
     """Read an image and the side of its pixels in arcsec."""
     image, header = fits.getdata(path, header=True)
-    # The determinant: aligned images may be turned, and one element alone is not the size of a pixel.
+    # The determinant, since images may be rotated: one element alone is not the size of a pixel.
     matrix = [[header[f"CD{i}_{j}"] for j in (1, 2)] for i in (1, 2)]
     return image, 3600.0 * float(np.sqrt(abs(np.linalg.det(matrix))))
 
@@ -128,8 +128,8 @@ def is_sky(image: FloatArray, scale: float) -> BoolArray:
 def block_noise(sky: FloatArray, n: int) -> float:
     """Deviation (1.4826 MAD) of the means of blocks of n x n pixels, without those that hold a NaN.
 
-    Noise that is independent from pixel to pixel falls as 1 / n here. Resampling makes neighbours alike: single pixels
-    then show too little noise, and only blocks wider than the resampling's kernel all of it.
+    Noise that is independent from pixel to pixel falls as 1 / n. Resampling correlates neighbours: then single pixels
+    show too little noise, and only blocks wider than the kernel of the resampling show all of it.
     """
     rows, columns = sky.shape[0] // n, sky.shape[1] // n
     means = sky[: rows * n, : columns * n].reshape(rows, n, columns, n).mean(axis=(1, 3))

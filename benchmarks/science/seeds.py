@@ -1,20 +1,22 @@
 """How much of the shipped model's scores is chance: its recipe trained twice more with other seeds, and the medians.
 
-All three are recalibrated as the shipped bundle says: its calibration was learned by the same recipe, on galaxies that
-are not tested on. The other methods' scores are in the card of the bundle.
+All three are recalibrated with the calibration of the shipped bundle, which was fitted with the same recipe, on
+galaxies outside the test set. The other methods' scores are in the card of the bundle.
 
-    python -m benchmarks.seeds
+    python -m benchmarks.science seeds
 
-needs data/sample.h5 and models/photoz. What is trained stays in runs/seeds and is not trained again.
+needs data/sample.h5 and models/photoz. Trained models stay in runs/seeds and are not trained again.
 """
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from benchmarks.harness.results import table
 from photoz import calibration
 from photoz.io.cutouts import TEST, Cutouts
 from photoz.io.reader import open_cutouts
@@ -29,12 +31,12 @@ from training.settings import Settings
 BUNDLE, DATA, RUNS = Path("models/photoz"), Path("data/sample.h5"), Path("runs/seeds")
 MORE = 2
 
-# Reference methods, as the card names them, whose sigma_mad the model's is divided by.
+# Reference methods, by their names in the card: the model's sigma_mad is divided by theirs.
 LIMIT = "local linear regression, true-profile fluxes of the cutouts"
 APERTURE = "local linear regression, aperture fluxes of the cutouts"
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     """Train what is not yet trained and print the table."""
     bundle = ModelBundle.load(BUNDLE)
     settings = Settings(**bundle.card.training.hyper_parameters)
@@ -44,9 +46,8 @@ def main() -> None:
         for number in range(1, MORE + 1):
             seed = settings.seed + number * settings.seeds
             recipe = replace(settings, seed=seed)
-            everyone = all_known(cutouts)
-            card = bundle.card
-            fitted = fit_ensemble(everyone, card.image, card.grid, recipe, RUNS / str(seed), resume=True)
+            card, known = bundle.card, all_known(cutouts)
+            fitted = fit_ensemble(known, card.image, card.grid, recipe, RUNS / str(seed), resume=True)
             found[seed] = _score(fitted.model, bundle, cutouts)
     _print(found, bundle)
 
@@ -60,18 +61,13 @@ def _score(model: keras.Model, bundle: ModelBundle, cutouts: Cutouts) -> dict[st
 
 
 def _print(found: dict[int, dict[str, Score]], bundle: ModelBundle) -> None:
-    figures = list(next(iter(found.values())))
-    print(f"| seeds from | {' | '.join(figures)} |\n| --- |{' --- |' * len(figures)}")
-    for seed, scores in found.items():
-        print(f"| {seed} | {' | '.join(str(scores[figure]) for figure in figures)} |")
-    medians = {figure: statistics.median(scores[figure].value for scores in found.values()) for figure in figures}
-    print(f"| **median** | {' | '.join(f'{medians[figure]:.4f}' for figure in figures)} |\n")
-    spread = {figure: np.ptp([scores[figure].value for scores in found.values()]) for figure in figures}
-    print(f"largest less smallest: {', '.join(f'{figure} {spread[figure]:.4f}' for figure in figures)}")
+    metrics = list(next(iter(found.values())))
+    rows = [(str(seed), *(str(scores[metric]) for metric in metrics)) for seed, scores in found.items()]
+    values = {metric: [scores[metric].value for scores in found.values()] for metric in metrics}
+    medians = {metric: statistics.median(values[metric]) for metric in metrics}
+    rows.append(("**median**", *(f"{medians[metric]:.4f}" for metric in metrics)))
+    print(table(("seeds from", *metrics), rows))
+    print(f"\nlargest less smallest: {', '.join(f'{metric} {np.ptp(values[metric]):.4f}' for metric in metrics)}")
     for method in (LIMIT, APERTURE):
         other = bundle.card.test.scores[method]["sigma_mad"].value
         print(f"median sigma_mad / that of {method}: {medians['sigma_mad'] / other:.3f}")
-
-
-if __name__ == "__main__":
-    main()
