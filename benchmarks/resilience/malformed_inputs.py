@@ -15,7 +15,7 @@ from photoz.protocol.open_inference import HEADER_LENGTH
 CONTENT_LENGTHS = (
     *("-1", "+1", "0x10", "1e3", "", " ", "1 2", "1,2", "abc", "\u00b2", "9" * 30, "18446744073709551616", "1_0", "00"),
 )
-TOO_SMALL_LENGTHS = ("0", "1", "10", "1000")
+VERSIONS = (b"HTTP/1.0", b"HTTP/1.0\r\nConnection: keep-alive", b"HTTP/0.9", b"HTTP/1.2", b"HTTP/2.0", b"http/1.1")
 CODINGS = (
     "chunked",
     "Chunked",

@@ -4,8 +4,8 @@ import contextlib
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httpx
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from benchmarks.harness.cutouts import cutouts
 from benchmarks.harness.http_client import now
+from benchmarks.harness.threads import background
 from benchmarks.resilience.known_answers import TOLERANCE
 from benchmarks.resilience.load_clients import Answer
 from photoz.protocol.contract import MODEL_HEADER
@@ -117,53 +118,31 @@ class LoggingTransport(httpx.BaseTransport):
             self._log.attempts[what] += 1
 
 
-def predict_all(client: PhotozClient, n: int) -> Prediction:
-    """Predict n cutouts in one call."""
+def galaxies(n: int) -> dict[str, Any]:
+    """Return what a call takes for n cutouts."""
     images, ebv = cutouts(n)
-    return client.predict(images, ebv=ebv, object_id=_names(n), pdf=True)
+    return {"images": images, "ebv": ebv, "object_id": [f"galaxy {number}" for number in range(n)], "pdf": True}
 
 
-def predict_parts(client: PhotozClient, n: int) -> Iterable[Part]:
+def predict(client: PhotozClient, n: int) -> Iterable[Part]:
     """Predict n cutouts: a few with `predict`, many with `predict_parts`."""
-    images, ebv = cutouts(n)
     if n > FEW:
-        yield from client.predict_parts(images, ebv=ebv, object_id=_names(n), pdf=True)
+        yield from client.predict_parts(**galaxies(n))
     else:
-        prediction = predict_all(client, n)
-        yield np.arange(len(prediction.z_mean)), prediction
+        yield np.arange(n), client.predict(**galaxies(n))
 
 
 @contextlib.contextmanager
 def sdk_load(port: int, calls: Sequence[tuple[int, float]], log: SdkLog) -> Iterator[None]:
-    """Let clients call from a thread each, as long as the context lasts.
-
-    Parameters
-    ----------
-    port : int
-        Of the service.
-    calls : sequence of (int, float)
-        For each client, the cutouts in a call and the seconds between two calls.
-    log : SdkLog
-        What it is recorded in.
-    """
+    """Let clients call, each so many cutouts with so many seconds between two calls, as long as the context lasts."""
     url, done = f"http://127.0.0.1:{port}", threading.Event()
     with PhotozClient(url) as client:
-        expected = {n: predict_all(client, n) for n in {n for n, _ in calls}}
+        expected = {n: client.predict(**galaxies(n)) for n in {n for n, _ in calls}}
 
     def keep_calling(n: int, pause: float) -> None:
         with httpx.Client(transport=LoggingTransport(log)) as http, PhotozClient(url, http=http) as client:
             while not done.wait(pause):
-                log.note(predict_parts(client, n), expected[n])
+                log.note(predict(client, n), expected[n])
 
-    with ThreadPoolExecutor(len(calls)) as pool:
-        running = [pool.submit(keep_calling, *call) for call in calls]
-        try:
-            yield
-        finally:
-            done.set()
-    for one in running:
-        one.result()
-
-
-def _names(n: int) -> list[str]:
-    return [f"galaxy {number}" for number in range(n)]
+    with background([partial(keep_calling, *call) for call in calls], done):
+        yield

@@ -9,42 +9,32 @@ ends is replaced at once; in the end all are held without replacement until the 
 import argparse
 import statistics
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 from benchmarks.harness.cutouts import cutouts
 from benchmarks.harness.http_client import Connection, Lost, NotHttp, Refused, now
 from benchmarks.harness.messages import infer_request
 from benchmarks.harness.processes import Server, rss_mb, running, service
-from benchmarks.harness.results import at_least, at_most, conclude, reported
+from benchmarks.harness.results import Result, at_least, at_most, conclude, reported
+from benchmarks.harness.threads import background
 
 LOADS = {"64s": (4, 64), "singles": (32, 1)}  # clients, cutouts
 BYTE_EVERY = 1.0  # seconds
 RETRY = 0.2  # seconds until a slow client that was refused comes again
 LARGE = 400_000_000
 SETTLE = 1.0
-ENDLESS = 10_000  # bytes: more than anyone waits for
+ENDLESS = 10_000  # bytes: more than are sent in any patience
 
 STILL_OPEN, CLOSED = "still open", "closed"
 # A server that is still reading the head may close the connection without an answer; a body has to get one: too slow,
 # or too large by what it declared.
 ALLOWED_ENDS = {"head": ("408", CLOSED), "body": ("408",), "large": ("408", "413")}
 KINDS = tuple(ALLOWED_ENDS)
-
-THRESHOLDS = (
-    *(at_least(f"goodput of {name} with slow connections, of that without", f"ratio_{name}", 0.95) for name in LOADS),
-    at_most("slow connections still open when patience was over", "still_open", 0),
-    at_least("share of them that 408 or 413 ended, or a close while the head was read", "ended_rightly", 1),
-    reported("growth of the worker's RSS, MB", "rss_growth_mb"),
-    *(
-        reported(f"slow {kind}: {what} time until ended, s", f"{kind}_{what}_s")
-        for kind in KINDS
-        for what in ("median", "max")
-    ),
-)
 
 
 class End(NamedTuple):
@@ -62,6 +52,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--patience", type=float, default=120.0, help="seconds that they are held in the end")
 
 
+def results_of(ratios: Mapping[str, Sequence[float]], ends: Sequence[End], growth_mb: float) -> list[Result]:
+    """Sum up the rounds and the ends."""
+    closed = [end for end in ends if end.how != STILL_OPEN]
+    rightly = sum(end.how in ALLOWED_ENDS[end.kind] for end in ends) / max(1, len(ends))
+    results = []
+    for name, values in ratios.items():
+        what = f"goodput of {name} with slow connections, of that without"
+        results.append(at_least(what, statistics.median(values) if values else None, 0.95))
+    results += [
+        at_most("slow connections still open when patience was over", len(ends) - len(closed), 0),
+        at_least("share of them that 408 or 413 ended, or a close while the head was read", rightly, 1),
+        reported("growth of the worker's RSS, MB", growth_mb),
+    ]
+    for kind in KINDS:
+        lasted = [end.seconds for end in closed if end.kind == kind] or [float("nan")]
+        results.append(reported(f"slow {kind}: median time until ended, s", statistics.median(lasted)))
+        results.append(reported(f"slow {kind}: longest time until ended, s", max(lasted)))
+    return results
+
+
 def openings(path: str) -> dict[str, tuple[bytes, bytes]]:
     """Write what each kind of slow connection sends at once, and what it sends byte by byte."""
     head, _, body = infer_request(path, *cutouts(1)).partition(b"\r\n\r\n")
@@ -74,15 +84,7 @@ def openings(path: str) -> dict[str, tuple[bytes, bytes]]:
 
 
 class SlowClients:
-    """Slow connections on a thread each.
-
-    Parameters
-    ----------
-    n : int
-        How many at once.
-    replace : bool
-        Whether one that has ended is replaced.
-    """
+    """So many slow connections at once, on a thread each; with `replace`, one that has ended is replaced."""
 
     def __init__(self, server: Server, n: int, *, replace: bool) -> None:
         self.ends: list[End] = []
@@ -92,64 +94,58 @@ class SlowClients:
     @contextmanager
     def held(self, patience: float = 0.0) -> Iterator[None]:
         """Hold them as long as the context lasts, and then for `patience` or until all have ended."""
-        with ThreadPoolExecutor(max(self._n, 1)) as pool:
-            running = [pool.submit(self._keep_dripping, KINDS[number % len(KINDS)]) for number in range(self._n)]
-            try:
-                yield
-                end = now() + patience
-                while now() < end and not all(one.done() for one in running):
-                    self._stop.wait(0.1)
-            finally:
-                self._stop.set()
-        for one in running:
-            one.result()
+        kinds = [KINDS[number % len(KINDS)] for number in range(self._n)]
+        with background([partial(self._keep_dripping, kind) for kind in kinds], self._stop) as running:
+            yield
+            end = now() + patience
+            while now() < end and not all(one.done() for one in running):
+                time.sleep(0.1)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Count how they ended, for each kind."""
         return {kind: dict(Counter(end.how for end in self.ends if end.kind == kind)) for kind in KINDS}
 
     def _keep_dripping(self, kind: str) -> None:
-        self._drip(kind)
-        while self._replace and not self._stop.is_set():
-            self._drip(kind)
+        while True:
+            began = now()
+            how = self._drip(*self._parts[kind])
+            self.ends.append(End(kind, now() - began, how))
+            if not self._replace or self._stop.is_set():
+                break
 
-    def _drip(self, kind: str) -> None:
-        began, how = now(), STILL_OPEN
+    def _drip(self, opening: bytes, rest: bytes) -> str:
+        """Send at once and then byte by byte; return the status that ended it, or a word."""
         try:
             connection = Connection(self._port)
         except Refused as error:
-            self.ends.append(End(kind, 0.0, f"refused: {error}"))
             self._stop.wait(RETRY)
-            return
-        opening, rest = self._parts[kind]
+            return f"refused: {error}"
         try:
             connection.send(opening)
             for byte in rest:
-                if connection.is_over():
-                    how = _ending(connection)
-                    break
-                if self._stop.is_set():
+                if self._stop.is_set() or connection.is_over():
                     break
                 connection.send(bytes([byte]))
                 self._stop.wait(BYTE_EVERY)
-        except Lost:
-            how = _ending(connection)
-        connection.close()
-        self.ends.append(End(kind, now() - began, how))
+            return str(connection.receive(1.0).status) if connection.is_over() else STILL_OPEN
+        except Lost as error:
+            return CLOSED if error.sent else _last_answer(connection)
+        except NotHttp as error:
+            return str(error)
+        finally:
+            connection.close()
 
 
-def _ending(connection: Connection) -> str:
-    """Return the status that a connection ended with, or a word."""
+def _last_answer(connection: Connection) -> str:
+    """Return the status of an answer that came while bytes could no longer be sent."""
     try:
         return str(connection.receive(1.0).status)
     except Lost:
         return CLOSED
-    except NotHttp as error:
-        return str(error)
 
 
 def interleaved(server: Server, options: argparse.Namespace) -> tuple[dict[str, list[float]], Counter[str]]:
-    """Measure each load without and with slow connections, in turns; return the ratios of each round."""
+    """Measure each load without and with slow connections, in turns; return the ratios of each round, and the ends."""
     ratios: dict[str, list[float]] = {name: [] for name in LOADS}
     ends: Counter[str] = Counter()
     for number in range(options.rounds):
@@ -158,25 +154,13 @@ def interleaved(server: Server, options: argparse.Namespace) -> tuple[dict[str, 
             for side in ("without", "with") if number % 2 else ("with", "without"):
                 slow = SlowClients(server, options.slow if side == "with" else 0, replace=True)
                 with slow.held():
-                    threading.Event().wait(SETTLE)
+                    time.sleep(SETTLE)
                     rates[side] = server.load(clients, images, options.seconds)["images_per_s"]
                 ends.update(end.how for end in slow.ends)
             ratios[name].append(rates["with"] / rates["without"])
             found = f"{rates['without']:.0f} images/s, {rates['with']:.0f} with slow ones"
             print(f"round {number + 1}: {name}: {found}", flush=True)
     return ratios, ends
-
-
-def figures_of(ratios: Mapping[str, Sequence[float]], ends: Sequence[End]) -> dict[str, float]:
-    """Sum up the rounds and the ends."""
-    figures = {f"ratio_{name}": statistics.median(values) for name, values in ratios.items() if values}
-    closed = [end for end in ends if end.how != STILL_OPEN]
-    figures |= {"still_open": float(len(ends) - len(closed)), "ended": float(len(closed))}
-    figures["ended_rightly"] = sum(end.how in ALLOWED_ENDS[end.kind] for end in ends) / max(1, len(ends))
-    for kind in KINDS:
-        if lasted := [end.seconds for end in closed if end.kind == kind]:
-            figures[f"{kind}_median_s"], figures[f"{kind}_max_s"] = statistics.median(lasted), max(lasted)
-    return figures
 
 
 def run(options: argparse.Namespace) -> int:
@@ -191,4 +175,4 @@ def run(options: argparse.Namespace) -> int:
         growth = rss_mb([worker]) - before
     print(f"how slow connections ended in the rounds: {dict(ends_in_rounds)}\nand in the end: {slow.counts()}")
     kept = {"ratios": ratios, "ends": slow.counts(), "ends_in_rounds": ends_in_rounds}
-    return conclude("slow", options, figures_of(ratios, slow.ends) | {"rss_growth_mb": growth}, THRESHOLDS, kept)
+    return conclude(options, results_of(ratios, slow.ends, growth), kept)
