@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 from benchmarks.harness.http_client import Connection, Lost, NotHttp, Refused, Reply, now
 from benchmarks.harness.threads import background, closed_loop
@@ -21,8 +22,7 @@ OFTEN, SELDOM = 16, 8  # clients of `raw_load`; half of the former keep their co
 SELDOM_S = 8.0  # seconds within which a client that asks seldom asks once: many are idle all through a shutdown
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """A right answer: when its request was due, when it was there, the request's kind, and the model that answered."""
 
     asked_at: float
@@ -31,8 +31,7 @@ class Answer:
     label: str = ""
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(NamedTuple):
     """A request without a right answer: when it was due, what came of it, and details."""
 
     asked_at: float
@@ -66,14 +65,9 @@ class LostRequest(Exception):
 
 
 class Client:
-    """Asks on one connection, which it makes again when the server has closed it.
+    """Asks on one connection, which it makes again when the server has closed it, or after each answer if not `keeps`.
 
-    Parameters
-    ----------
-    keeps : bool
-        Whether it keeps the connection after an answer.
-    kept : str
-        What a request counts as that is lost on a connection that has served before.
+    `kept` is what a request counts as that is lost on a connection that has served before.
     """
 
     def __init__(self, port: int, log: RequestLog, *, keeps: bool = True, kept: str = "lost_kept") -> None:

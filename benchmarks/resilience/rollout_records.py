@@ -120,7 +120,7 @@ def results_of(raw: Measure, sdk: Measure) -> list[Result]:
         at_least("rows of the SDK", rows.rows, 1),
         reported("calls of the SDK that raised because the model had changed", rows.cut),
         reported("rows that these lack", rows.rows_cut),
-        reported("attempts of the SDK without an answer of 200", rows.attempts.total() - rows.attempts["200"]),
+        reported("attempts of the SDK without an answer of 200", rows.attempts["sent"] - rows.attempts["200"]),
         reported("calls of the SDK of which both versions answered a part", rows.mixed),
         reported("asked by raw clients, requests/s", len(asked) / (max(asked) - min(asked))),
         reported("longest time from SIGTERM to the end, s", max(rollout.exit_s for rollout in rollouts)),

@@ -74,6 +74,20 @@ class SdkLog:
             self.rows_cut += missing if MODEL_CHANGED in raised else 0
             self.mixed += len(models) > 1
 
+    def note_request(self, request: httpx.Request) -> None:
+        """Count an attempt, which the SDK's retries hide."""
+        request.extensions["asked_at"] = now()
+        with self.lock:
+            self.attempts["sent"] += 1
+
+    def note_response(self, response: httpx.Response) -> None:
+        """Count its answer, and record the model that gave it."""
+        with self.lock:
+            self.attempts[str(response.status_code)] += 1
+        if response.status_code == 200:
+            asked_at, label = response.request.extensions["asked_at"], response.headers.get(MODEL_HEADER, "")
+            self.answers.append(Answer(asked_at, now(), SDK, label))
+
     def kept(self) -> dict[str, Any]:
         """Return what goes into a record."""
         return {"calls": self.calls, "attempts": dict(self.attempts), "raised": self.raised[:50]}
@@ -88,34 +102,6 @@ def differences(prediction: Prediction, expected: Prediction, rows: npt.NDArray[
     off = np.maximum(off, np.abs(prediction.z_mean - expected.z_mean[rows]))
     same = (prediction.object_id == expected.object_id[rows]) & (prediction.flags == expected.flags[rows])
     return np.where(same, off, np.inf)
-
-
-class LoggingTransport(httpx.BaseTransport):
-    """Records single attempts, which the SDK's retries hide, and the models that answered."""
-
-    def __init__(self, log: SdkLog) -> None:
-        self._inner, self._log = httpx.HTTPTransport(), log
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send it."""
-        asked_at = now()
-        try:
-            response = self._inner.handle_request(request)
-        except httpx.HTTPError as error:
-            self._count(type(error).__name__)
-            raise
-        self._count(str(response.status_code))
-        if response.status_code == 200:
-            self._log.answers.append(Answer(asked_at, now(), SDK, response.headers.get(MODEL_HEADER, "")))
-        return response
-
-    def close(self) -> None:
-        """Close its connections."""
-        self._inner.close()
-
-    def _count(self, what: str) -> None:
-        with self._log.lock:
-            self._log.attempts[what] += 1
 
 
 def galaxies(n: int) -> dict[str, Any]:
@@ -140,7 +126,8 @@ def sdk_load(port: int, calls: Sequence[tuple[int, float]], log: SdkLog) -> Iter
         expected = {n: client.predict(**galaxies(n)) for n in {n for n, _ in calls}}
 
     def keep_calling(n: int, pause: float) -> None:
-        with httpx.Client(transport=LoggingTransport(log)) as http, PhotozClient(url, http=http) as client:
+        hooks = {"request": [log.note_request], "response": [log.note_response]}
+        with httpx.Client(event_hooks=hooks) as http, PhotozClient(url, http=http) as client:
             while not done.wait(pause):
                 log.note(predict(client, n), expected[n])
 

@@ -1,18 +1,17 @@
 """Hold 200 connections open that send a byte a second: what other clients lose by it, and how each of them ends.
 
-Rounds without and with the slow ones alternate, and the ratio is taken within each round. A third of them never
-finishes its head, a third its body, and a third has declared a body of 400 MB. During a round, one that the service
-ends is replaced at once; in the end all are held without replacement until the service has ended them, or until
---patience is over.
+Rounds without and with the slow ones alternate, and the ratio is taken within each round, which is shorter than the
+service's time limits. A third of them never finishes its head, a third its body, and a third has declared a body of
+400 MB. In the end they are held until the service has ended them, or until --patience is over.
 """
 
 import argparse
+import contextlib
 import statistics
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
@@ -25,7 +24,6 @@ from benchmarks.harness.threads import background
 
 LOADS = {"64s": (4, 64), "singles": (32, 1)}  # clients, cutouts
 BYTE_EVERY = 1.0  # seconds
-RETRY = 0.2  # seconds until a slow client that was refused comes again
 LARGE = 400_000_000
 SETTLE = 1.0
 ENDLESS = 10_000  # bytes: more than are sent in any patience
@@ -84,83 +82,64 @@ def openings(path: str) -> dict[str, tuple[bytes, bytes]]:
 
 
 class SlowClients:
-    """So many slow connections at once, on a thread each; with `replace`, one that has ended is replaced."""
+    """So many slow connections at once, on a thread each."""
 
-    def __init__(self, server: Server, n: int, *, replace: bool) -> None:
+    def __init__(self, server: Server, n: int) -> None:
         self.ends: list[End] = []
-        self._port, self._parts, self._n, self._replace = server.recipe.port, openings(server.recipe.path), n, replace
+        self._port, self._parts, self._n = server.recipe.port, openings(server.recipe.path), n
         self._stop = threading.Event()
 
-    @contextmanager
+    @contextlib.contextmanager
     def held(self, patience: float = 0.0) -> Iterator[None]:
         """Hold them as long as the context lasts, and then for `patience` or until all have ended."""
         kinds = [KINDS[number % len(KINDS)] for number in range(self._n)]
-        with background([partial(self._keep_dripping, kind) for kind in kinds], self._stop) as running:
+        with background([partial(self._drip, kind) for kind in kinds], self._stop) as running:
             yield
             end = now() + patience
             while now() < end and not all(one.done() for one in running):
                 time.sleep(0.1)
 
-    def counts(self) -> dict[str, dict[str, int]]:
-        """Count how they ended, for each kind."""
-        return {kind: dict(Counter(end.how for end in self.ends if end.kind == kind)) for kind in KINDS}
+    def _drip(self, kind: str) -> None:
+        began = now()
+        try:
+            how = self._send_slowly(Connection(self._port), *self._parts[kind])
+        except Refused as error:
+            how = f"refused: {error}"
+        self.ends.append(End(kind, now() - began, how))
 
-    def _keep_dripping(self, kind: str) -> None:
-        while True:
-            began = now()
-            how = self._drip(*self._parts[kind])
-            self.ends.append(End(kind, now() - began, how))
-            if not self._replace or self._stop.is_set():
-                break
-
-    def _drip(self, opening: bytes, rest: bytes) -> str:
+    def _send_slowly(self, connection: Connection, opening: bytes, rest: bytes) -> str:
         """Send at once and then byte by byte; return the status that ended it, or a word."""
         try:
-            connection = Connection(self._port)
-        except Refused as error:
-            self._stop.wait(RETRY)
-            return f"refused: {error}"
-        try:
-            connection.send(opening)
-            for byte in rest:
-                if self._stop.is_set() or connection.is_over():
-                    break
-                connection.send(bytes([byte]))
-                self._stop.wait(BYTE_EVERY)
+            with contextlib.suppress(Lost):  # it has ended: there may still be an answer
+                connection.send(opening)
+                for byte in rest:
+                    if self._stop.is_set() or connection.is_over():
+                        break
+                    connection.send(bytes([byte]))
+                    self._stop.wait(BYTE_EVERY)
             return str(connection.receive(1.0).status) if connection.is_over() else STILL_OPEN
-        except Lost as error:
-            return CLOSED if error.sent else _last_answer(connection)
+        except Lost:
+            return CLOSED
         except NotHttp as error:
             return str(error)
         finally:
             connection.close()
 
 
-def _last_answer(connection: Connection) -> str:
-    """Return the status of an answer that came while bytes could no longer be sent."""
-    try:
-        return str(connection.receive(1.0).status)
-    except Lost:
-        return CLOSED
-
-
-def interleaved(server: Server, options: argparse.Namespace) -> tuple[dict[str, list[float]], Counter[str]]:
-    """Measure each load without and with slow connections, in turns; return the ratios of each round, and the ends."""
+def interleaved(server: Server, options: argparse.Namespace) -> dict[str, list[float]]:
+    """Measure each load without and with slow connections, in turns; return the ratios of each round."""
     ratios: dict[str, list[float]] = {name: [] for name in LOADS}
-    ends: Counter[str] = Counter()
     for number in range(options.rounds):
         for name, (clients, images) in LOADS.items():
             rates = {}
             for side in ("without", "with") if number % 2 else ("with", "without"):
-                slow = SlowClients(server, options.slow if side == "with" else 0, replace=True)
-                with slow.held():
+                with SlowClients(server, options.slow if side == "with" else 0).held():
                     time.sleep(SETTLE)
                     rates[side] = server.load(clients, images, options.seconds)["images_per_s"]
-                ends.update(end.how for end in slow.ends)
             ratios[name].append(rates["with"] / rates["without"])
             found = f"{rates['without']:.0f} images/s, {rates['with']:.0f} with slow ones"
             print(f"round {number + 1}: {name}: {found}", flush=True)
-    return ratios, ends
+    return ratios
 
 
 def run(options: argparse.Namespace) -> int:
@@ -168,11 +147,10 @@ def run(options: argparse.Namespace) -> int:
         worker = server.worker()
         server.load(*LOADS["singles"], seconds=1.0)
         before = rss_mb([worker])
-        ratios, ends_in_rounds = interleaved(server, options)
-        slow = SlowClients(server, options.slow, replace=False)
+        ratios, slow = interleaved(server, options), SlowClients(server, options.slow)
         with slow.held(options.patience):
             pass
         growth = rss_mb([worker]) - before
-    print(f"how slow connections ended in the rounds: {dict(ends_in_rounds)}\nand in the end: {slow.counts()}")
-    kept = {"ratios": ratios, "ends": slow.counts(), "ends_in_rounds": ends_in_rounds}
-    return conclude(options, results_of(ratios, slow.ends, growth), kept)
+    counts = {kind: dict(Counter(end.how for end in slow.ends if end.kind == kind)) for kind in KINDS}
+    print(f"how slow connections ended: {counts}")
+    return conclude(options, results_of(ratios, slow.ends, growth), {"ratios": ratios, "ends": counts})
