@@ -17,6 +17,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
+from contextlib import closing
 from itertools import cycle
 from typing import Any, NamedTuple
 
@@ -34,15 +35,11 @@ SERVED, REFUSED, REFUSED_WITHOUT_TIME, WRONG = "200", "429", "429 without Retry-
 
 
 class Exchange(NamedTuple):
-    """A request and what came of it: a status, or the reason why there is none.
-
-    The times, in seconds, are when it was to be sent, when its first and its last byte were, and when the whole answer
-    had arrived.
-    """
+    """A request and what came of it: a status, or the reason why there is none; times in seconds."""
 
     due: float
-    begun: float
-    sent: float
+    begun: float  # when its first byte was sent
+    sent: float  # and its last
     answered: float
     outcome: str = SERVED
 
@@ -57,7 +54,7 @@ class Load:
         self.exchanges: list[Exchange] = []
         self._form, self._port, self._images, self._tolerant = form, port, images, tolerant
         self._contents = [form.encode(path, *cutouts(images, first)) for first in range(0, DISTINCT, images)]
-        self._idle: deque[Connection | GrpcConnection] = deque([form.connect(port)])
+        self._idle: deque[Connection | GrpcConnection] = deque()
         self._first = [self._ask_first(content) for content in self._contents]
         self._last: dict[int, Reply] = {}
         self._turns = cycle(range(len(self._contents)))
@@ -74,19 +71,19 @@ class Load:
             self.exchanges.append(Exchange(due, begun, begun, now(), f"{type(error).__name__}: {error}"))
             return
         answered, self._last[number] = now(), reply
-        self.exchanges.append(Exchange(due, begun, connection.sent_at, answered, self._outcome(number, reply)))
         if reply.closes:
             connection.close()
         else:
             self._idle.append(connection)
+        self.exchanges.append(Exchange(due, begun, connection.sent_at, answered, self._outcome(number, reply)))
 
     def close(self) -> None:
-        """Compare the last answers with the first ones, and close all connections."""
+        """Close all connections, and compare the last answers with the first ones."""
+        for connection in self._idle:
+            connection.close()
         for number, reply in self._last.items():
             if not self._tolerant and np.abs(self._pdfs(reply) - self._pdfs(self._first[number])).max() > SAME:
                 raise BadReply("the same request brought other PDFs under load than at first")
-        for connection in self._idle:
-            connection.close()
 
     def _connection(self) -> Connection | GrpcConnection:
         try:
@@ -95,7 +92,8 @@ class Load:
             return self._form.connect(self._port)
 
     def _ask_first(self, content: bytes) -> Reply:
-        reply = self._idle[0].ask(content)
+        with closing(self._form.connect(self._port)) as connection:
+            reply = connection.ask(content)
         sums = self._pdfs(reply).sum(axis=1)
         if len(sums) != self._images or not np.allclose(sums, 1.0, atol=1e-3):
             raise BadReply(f"expected {self._images} PDFs whose sums are 1, got the sums {sums}")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -26,6 +27,8 @@ STOP_TIMEOUT = 20.0
 PAUSE = 0.01  # between tries to reach a server that starts
 
 MB = 1e6
+
+_ERROR = re.compile(r'"level": ?"(?:error|critical)"|^\[(?:ERROR|CRITICAL)\]|^Traceback ')
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,7 @@ class Server:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         if done.returncode:
             raise BadReply(done.stderr.strip())
-        report: dict[str, Any] = json.loads(done.stdout)
-        return report
+        return json.loads(done.stdout)
 
     def processes(self) -> list[psutil.Process]:
         """Return its processes, the first one first."""
@@ -90,6 +92,10 @@ class Server:
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout)
         return time.perf_counter() - began, self.process.returncode
+
+    def errors(self) -> list[str]:
+        """Return the beginnings of the errors in its log, and of tracebacks outside them."""
+        return [line[:500] for line in self.log.read_text(errors="replace").splitlines() if _ERROR.search(line)]
 
     def suspend(self) -> None:
         """Stop the clock of all its processes."""

@@ -21,7 +21,7 @@ from benchmarks.harness.environment import RESULTS, describe
 from benchmarks.harness.processes import Recipe, Server, running, service
 from benchmarks.peers import isolation
 from benchmarks.peers.install import PEERS, python, version
-from benchmarks.peers.recipes import RECIPES
+from benchmarks.peers.recipes import recipe
 from benchmarks.speed import answers
 from benchmarks.speed.inprocess import InProcess
 from benchmarks.speed.thresholds import FULL, LOADS, against_peers
@@ -49,12 +49,12 @@ def main() -> None:
 def _compare(bundle: ModelBundle, machine: str, options: Namespace) -> None:
     label = bundle.card.architecture.name
     recipes = {SERVICE: service(bundle.path)}
-    recipes |= {peer: RECIPES[peer](bundle.keras_path) for peer in options.only}
+    recipes |= {peer: recipe(peer, bundle.keras_path) for peer in options.only}
     with closing(InProcess("keras", str(bundle.path))) as keras:
         expected = keras.pdfs(answers.N)
     rounds: list[dict[str, Measured]] = []
     with ExitStack() as stack:
-        started = {name: _start(name, recipe, bundle, expected, stack) for name, recipe in recipes.items()}
+        started = {name: _start(name, how, bundle, expected, stack) for name, how in recipes.items()}
         for number in range(options.rounds):
             rounds.append(_round(label, started, number, options.seconds))
             path = RESULTS / f"peers-{label}"
@@ -62,9 +62,9 @@ def _compare(bundle: ModelBundle, machine: str, options: Namespace) -> None:
     print(f"\n{text}")
 
 
-def _start(name: str, recipe: Recipe, bundle: ModelBundle, expected: np.ndarray, stack: ExitStack) -> Server:
-    server = stack.enter_context(running(recipe))
-    pdfs = recipe.pdfs(answers.N)
+def _start(name: str, how: Recipe, bundle: ModelBundle, expected: np.ndarray, stack: ExitStack) -> Server:
+    server = stack.enter_context(running(how))
+    pdfs = how.pdfs(answers.N)
     if name == SERVICE:
         difference = answers.check_close(name, bundle.card.grid, pdfs, answers.recalibrated(bundle, expected))
         print(f"{name}: largest difference from Keras in z_mean {difference:.1g}")

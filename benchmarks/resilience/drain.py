@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Any
@@ -106,9 +107,8 @@ def poll(port: int, seen: Round) -> None:
     while now() < seen.sigterm_at + OVER and said != "refused":
         asked_at = now()
         try:
-            connection = Connection(port)
-            said = str(connection.ask(READY).status)
-            connection.close()
+            with closing(Connection(port)) as connection:
+                said = str(connection.ask(READY).status)
         except Refused:
             said = "refused"
         except (Lost, NotHttp) as error:

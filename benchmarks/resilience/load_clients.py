@@ -30,6 +30,11 @@ class Answer(NamedTuple):
     kind: str
     label: str = ""
 
+    @property
+    def took_s(self) -> float:
+        """Seconds from when the request was due."""
+        return self.answered_at - self.asked_at
+
 
 class Failure(NamedTuple):
     """A request without a right answer: when it was due, what came of it, and details."""
@@ -151,12 +156,18 @@ class ClientPool:
         client.ask(request, due)
         self._idle.append(client)
 
+    def close(self) -> None:
+        """Close the connections of all clients."""
+        for client in self._idle:
+            client.close()
+
 
 def capacity(port: int, mix: Mix, seconds: float) -> float:
     """Measure the requests per second of clients that wait for nothing but their answers."""
     log = RequestLog()
     pool = ClientPool(port, log)
     closed_loop(lambda due: pool.ask(mix.choose(), due), CAPACITY_CLIENTS, now() + seconds)
+    pool.close()
     if log.failures:
         raise WrongAnswer(f"while the capacity was measured: {log.failures[0].text}")
     return len(log.answers) / seconds

@@ -102,28 +102,27 @@ class SlowClients:
     def _drip(self, kind: str) -> None:
         began = now()
         try:
-            how = self._send_slowly(Connection(self._port), *self._parts[kind])
+            with contextlib.closing(Connection(self._port)) as connection:
+                how = self._send_slowly(connection, *self._parts[kind])
         except Refused as error:
             how = f"refused: {error}"
         self.ends.append(End(kind, now() - began, how))
 
     def _send_slowly(self, connection: Connection, opening: bytes, rest: bytes) -> str:
         """Send at once and then byte by byte; return the status that ended it, or a word."""
+        with contextlib.suppress(Lost):  # it has ended: there may still be an answer
+            connection.send(opening)
+            for byte in rest:
+                if self._stop.is_set() or connection.is_over():
+                    break
+                connection.send(bytes([byte]))
+                self._stop.wait(BYTE_EVERY)
         try:
-            with contextlib.suppress(Lost):  # it has ended: there may still be an answer
-                connection.send(opening)
-                for byte in rest:
-                    if self._stop.is_set() or connection.is_over():
-                        break
-                    connection.send(bytes([byte]))
-                    self._stop.wait(BYTE_EVERY)
             return str(connection.receive(1.0).status) if connection.is_over() else STILL_OPEN
         except Lost:
             return CLOSED
         except NotHttp as error:
             return str(error)
-        finally:
-            connection.close()
 
 
 def interleaved(server: Server, options: argparse.Namespace) -> dict[str, list[float]]:

@@ -147,8 +147,7 @@ def _steps(
 def _measure(subject: Subject, step: str, seconds: float, seen: Mapping[str, Measured]) -> Measured:
     name, load, *form = step.split("/")
     if name in ("engine", "keras"):
-        network: InProcess = getattr(subject, name)
-        return network.measure(int(load), seconds)
+        return getattr(subject, name).measure(int(load), seconds)
     server: Server = getattr(subject, name)
     if load == "open":
         rate = OPEN_LOAD * seen[f"{subject.label}/service/32x1"]["images_per_s"]

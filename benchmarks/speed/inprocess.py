@@ -43,8 +43,7 @@ class InProcess:
 
     def measure(self, n: int, seconds: float) -> dict[str, float]:
         """Predict batches of n for so long; see `measure`."""
-        measured: dict[str, float] = self._ask({"n": n, "seconds": seconds})
-        return measured
+        return self._ask({"n": n, "seconds": seconds})
 
     def pdfs(self, n: int) -> np.ndarray:
         """Return the PDFs of n cutouts, (n, n_bins)."""
