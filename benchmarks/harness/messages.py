@@ -50,7 +50,7 @@ class GrpcConnection:
         try:
             return Reply(200, {}, self._call(message, timeout=ANSWER_TIMEOUT))
         except self._error as error:
-            raise Lost(str(error), sent=True) from error
+            raise Lost(str(error)) from error
 
     def close(self) -> None:
         """Close it."""

@@ -35,7 +35,6 @@ def both_lengths(random: Random, material: Material) -> Attack:
 
 
 def bad_chunks(random: Random, material: Material) -> Attack:
-    """Declare chunks and send something else."""
     head = _head(f"POST {random.choice((material.path, *ENDPOINTS))}", "Transfer-Encoding: chunked")
     body = random.choice((*malformed.CHUNKS, random.randbytes(200)))
     return Attack("bad chunks", (head, body) if random.random() < 0.3 else (head + body,), "end", answers=2)
@@ -57,7 +56,6 @@ def expect(random: Random, material: Material) -> Attack:
 
 
 def method(random: Random, material: Material) -> Attack:
-    """Ask with a method that the path does not have."""
     name, path = random.choice(malformed.METHODS), random.choice((*ENDPOINTS, "/", "/livez", "/metrics", "/v2"))
     return Attack("method", (request(name, path, random.choice((b"", b"x" * 100))),), bodiless=name == "HEAD")
 
@@ -86,14 +84,12 @@ def pipelined(random: Random, material: Material) -> Attack:
 
 
 def other_version(random: Random, material: Material) -> Attack:
-    """Speak another version of HTTP, with and without keep-alive."""
     whole = random.choice((request("GET", "/livez"), material.infer))
     changed = whole.replace(b"HTTP/1.1", random.choice(malformed.VERSIONS), 1)
     return Attack("other version of HTTP", (changed,), "end")
 
 
 def not_http(random: Random, material: Material) -> Attack:
-    """Send bytes that are not HTTP."""
     sent = random.choice((*malformed.NOT_HTTP, random.randbytes(random.choice((1, 50, 5000)))))
     return Attack("not HTTP", (sent,), "end", answers=2)
 

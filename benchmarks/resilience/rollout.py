@@ -105,7 +105,7 @@ def results_of(record: Record) -> list[Result]:
         at_most("... of which on one that was idle until the service was about to close it", outcomes["lost_late"], 0),
         reported("requests that crossed the close of an idle connection (RFC 9112, 9.5)", outcomes["crossed"]),
         at_most("answers that are wrong", outcomes["wrong"], 0),
-        at_most("answers 429 and 503", outcomes["unavailable"], 0),
+        at_most("answers 429 and 503", outcomes["unavailable"] + outcomes["busy"], 0),
         at_least("requests answered rightly", len(record.log.answers), 1),
         at_least("share of roll-outs in which the old version answered the 1,000 cutouts", long, 1),
         at_least("share of roll-outs in which the old version answered the plot", plots, 1),

@@ -1,10 +1,7 @@
 """The plain prototype that the service is compared with: the protocol's route in a BentoML service without changes.
 
 One executor thread, no dynamic batching, the same engine with the same threads; BentoML's own configuration, with its
-tracing and its access log. It takes the binary tensors of the Open Inference Protocol and answers with the PDFs: no
-validation, no recalibration, no flags.
-
-    PHOTOZ_BUNDLE=models/photoz PHOTOZ_THREADS=2 python -m bentoml serve benchmarks.speed.prototype:Prototype
+tracing and its access log; no validation, no recalibration, no flags.
 """
 
 import asyncio
