@@ -100,27 +100,25 @@ def test_a_request_that_fails_is_noticed(outcome):
 
 @pytest.mark.parametrize("kind", ["infer-1000", "plot", "infer-1"])
 def test_answers_that_are_missing_or_from_the_other_version_are_noticed(kind):
-    record = good()
+    record, other = good(), {"a": "b", "b": "a"}
     answers = record.log.answers
-    record.log.answers = [one for one in answers if one.kind != kind]
-    assert not all_met(rollout.results_of(record))
-    other = {"a": "b", "b": "a"}
-    record.log.answers = [one._replace(label=other[one.label]) if one.kind == kind else one for one in answers]
-    assert not all_met(rollout.results_of(record))
+    for changed in (
+        [one for one in answers if one.kind != kind],
+        [one._replace(label=other[one.label]) if one.kind == kind else one for one in answers],
+    ):
+        record.log.answers = changed
+        assert not all_met(rollout.results_of(record))
 
 
-@pytest.mark.parametrize("code", [1, -9, None])
-def test_an_unclean_shutdown_is_noticed(code):
-    record = good()
-    record.rollouts[1].exit_code = code
-    assert not all_met(rollout.results_of(record))
-
-
-@pytest.mark.parametrize(("name", "value"), [("raised", ["gone"]), ("missing", 1), ("doubled", 1), ("wrong", 1)])
-def test_a_failure_of_the_sdk_is_noticed(name, value):
-    record = good()
-    setattr(record.sdk, name, value)
-    assert not all_met(rollout.results_of(record))
+def test_an_unclean_shutdown_and_a_failure_of_the_sdk_are_noticed():
+    for name, value in (("raised", ["gone"]), ("missing", 1), ("doubled", 1), ("wrong", 1)):
+        record = good()
+        setattr(record.sdk, name, value)
+        assert not all_met(rollout.results_of(record))
+    for code in (1, -9, None):
+        record = good()
+        record.rollouts[1].exit_code = code
+        assert not all_met(rollout.results_of(record))
 
 
 @pytest.mark.slow
