@@ -141,17 +141,9 @@ def make_report(
     figures |= {quantity.name: _residuals(quantity, galaxies) for quantity in known}
     if learning_curve:
         figures["learning_curve"] = _learning_curve(learning_curve, methods)
-    return Report(
-        title=title,
-        description=description,
-        grid=grid,
-        n_galaxies=len(pdfs),
-        methods=methods,
-        figures=figures,
-        tables=[_table(quantity, galaxies) for quantity in known],
-        flags=[] if flags is None else summarise_flags(galaxies, flags),
-        learning_curve=learning_curve or {},
-    )
+    tables = [_table(quantity, galaxies) for quantity in known]
+    by_flag = [] if flags is None else summarise_flags(galaxies, flags)
+    return Report(title, description, grid, len(pdfs), methods, figures, tables, by_flag, learning_curve or {})
 
 
 def _one_each(values: npt.NDArray[Any], n: int, name: str) -> npt.NDArray[Any]:
