@@ -23,7 +23,6 @@ FORBIDDEN = {
     "service.operations": {"service.formats", "service.batcher", "photoz.inference"},
 }
 
-LIGHT = {"numpy", "pydantic", "httpx", "click", "h5py", "astropy"}  # astropy only on request
 DRAWING = {"plots", "report"}
 HEAVY = {"matplotlib", "jinja2", "PIL", "scipy", "pandas", "sklearn", "astropy", "tensorflow", "keras", "bentoml"}
 
@@ -136,12 +135,6 @@ def test_modules_do_not_import_each_other_in_cycles():
 def test_import_cycle_is_found(source, expected):
     sources = {"a": source, "b": "from c import other", "c": "import a", "d": "import json"}
     assert set(cycle(import_graph(sources))) == set(expected)
-
-
-def test_client_imports_only_light_packages():
-    clients = (source for module, source in read_sources().items() if is_within(module, "photoz_client"))
-    names = {name.partition(".")[0] for source in clients for name in all_imports(source)}
-    assert names - sys.stdlib_module_names - {"photoz", "photoz_client"} <= LIGHT
 
 
 def modules_after(*modules):

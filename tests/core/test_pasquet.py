@@ -77,19 +77,6 @@ def test_field_with_the_new_name_keeps_it(tmp_path):
         np.testing.assert_array_equal(cutouts.column("z"), labels()["z"])
 
 
-def test_longer_local_headers_are_skipped(stored, tmp_path):
-    """Numpy writes large members with an extra field that the archive's directory does not have."""
-    with zipfile.ZipFile(stored) as archive:
-        for member in archive.infolist():
-            (tmp_path / member.filename).write_bytes(archive.read(member))
-    with zipfile.ZipFile(tmp_path / "again.npz", "w") as archive:
-        for name in ("labels.npy", "cube.npy"):
-            with archive.open(name, "w", force_zip64=True) as file:
-                file.write((tmp_path / name).read_bytes())
-    with open_cutouts(tmp_path / "again.npz") as cutouts:
-        np.testing.assert_array_equal(cutouts.images, CUBE)
-
-
 def sparse_cube(path, n):
     """Write a cube of n cutouts of zeros, and its labels, as a sparse file."""
     header = io.BytesIO()

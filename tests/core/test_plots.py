@@ -277,12 +277,6 @@ def test_learning_curve_shows_scores_and_baselines():
     assert upper.get_xscale() == "log"
 
 
-@pytest.mark.parametrize("n_train", [[500], [500, 501, 1000]])
-def test_learning_curve_of_any_sizes_is_drawn(n_train):
-    figure = plots.learning_curve(n_train, [scores_of(0.02, 0.01)] * len(n_train))
-    assert plots.render(figure, "svg").rstrip().endswith(b"</svg>")
-
-
 @pytest.mark.parametrize(
     "grid", [SDSS_GRID, RedshiftGrid(0.6, 90), RedshiftGrid(1.0, 97), RedshiftGrid(0.1, 2)], ids=str
 )
