@@ -11,19 +11,11 @@ GRIDS = [SDSS_GRID, RedshiftGrid(0.6, 90), RedshiftGrid(1.5, 300), RedshiftGrid(
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
-def test_lower_edge_is_in_its_own_bin(grid):
-    np.testing.assert_array_equal(grid.bin_index(grid.edges[:-1]), np.arange(grid.n_bins))
-
-
-@pytest.mark.parametrize("grid", GRIDS, ids=str)
-def test_number_below_an_edge_is_in_the_bin_below(grid):
-    below = np.nextafter(grid.edges[1:], 0.0)
-    np.testing.assert_array_equal(grid.bin_index(below), np.arange(grid.n_bins))
-
-
-@pytest.mark.parametrize("grid", GRIDS, ids=str)
-def test_centres_are_in_the_middle_of_their_bins(grid):
-    np.testing.assert_array_equal(grid.bin_index(grid.centres), np.arange(grid.n_bins))
+def test_bins_hold_their_lower_edge_and_centre_but_not_their_upper_edge(grid):
+    bins = np.arange(grid.n_bins)
+    np.testing.assert_array_equal(grid.bin_index(grid.edges[:-1]), bins)
+    np.testing.assert_array_equal(grid.bin_index(grid.centres), bins)
+    np.testing.assert_array_equal(grid.bin_index(np.nextafter(grid.edges[1:], 0.0)), bins)
     np.testing.assert_allclose(grid.centres - grid.edges[:-1], grid.width / 2)
 
 
