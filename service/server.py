@@ -42,17 +42,7 @@ NO_KEYS = (
 
 
 class PhotozServer(Server):
-    """granian's main process: it starts the worker, restarts it when it dies, and shuts it down gracefully.
-
-    Parameters
-    ----------
-    host : str
-        Address to listen on.
-    port : int
-        Port to listen on.
-    settings : Settings
-        Limits of connections and of the shutdown.
-    """
+    """granian's main process: it starts the worker, restarts it when it dies, and shuts it down gracefully."""
 
     def __init__(self, host: str, port: int, settings: Settings) -> None:
         super().__init__(
@@ -112,19 +102,9 @@ def max_connections() -> int:
 
 
 def serve(host: str, port: int, *, hints: bool = False) -> None:
-    """Serve until SIGTERM or SIGINT.
+    """Serve until SIGTERM or SIGINT; with `hints`, print how to use the service once it is ready.
 
-    Parameters
-    ----------
-    host, port : str, int
-        Address to listen on.
-    hints : bool
-        Whether to print how to use the service once it is ready.
-
-    Raises
-    ------
-    OSError, PhotozError
-        If it cannot start.
+    Raises `OSError` or `PhotozError` if it cannot start.
     """
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
     _check_folders()

@@ -40,15 +40,7 @@ PROBES = READY_PATHS | {"/livez", "/healthz", "/v2/health/live"}
 
 
 class AdmissionControl:
-    """Limits, keys and the state of shutdown, shared by all requests of a worker.
-
-    Parameters
-    ----------
-    settings : Settings
-        Among them the limits.
-    metrics : Metrics
-        Where requests are counted.
-    """
+    """Limits, keys and the state of shutdown, shared by all requests of a worker."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.settings, self._metrics = settings, metrics
@@ -99,12 +91,7 @@ class AdmissionControl:
 class AdmissionMiddleware:
     """ASGI middleware around BentoML's application.
 
-    Parameters
-    ----------
-    app : ASGI application
-        The endpoints.
-    admission : callable
-        Returns the `AdmissionControl`; called at the first request, when the service has been created.
+    `admission` returns the `AdmissionControl`; it is called at the first request, when the service has been created.
     """
 
     def __init__(self, app: ASGIApp, admission: Callable[[], AdmissionControl]) -> None:

@@ -25,23 +25,10 @@ def has_body(request: Request) -> bool:
 
 
 async def receive_body(request: Request, receive: Receive, max_bytes: int, timeout: float) -> None:
-    """Receive the body of a request into its `chunks`.
+    """Receive the body of a request into its `chunks`; its reservation grows with the body.
 
-    Parameters
-    ----------
-    request : Request
-        Its reservation grows with the body.
-    receive : callable
-        The ASGI channel.
-    max_bytes : int
-        Bytes that the Content-Length may announce.
-    timeout : float
-        Seconds, beyond those that the body takes at `MIN_RATE`.
-
-    Raises
-    ------
-    TooLarge, TooManyRequests, UploadTimeout, MalformedRequest
-        By what is wrong.
+    The Content-Length may be `max_bytes`; `timeout` is in seconds, beyond those that the body takes at `MIN_RATE`.
+    Raises `TooLarge`, `TooManyRequests`, `UploadTimeout` or `MalformedRequest`.
     """
     if not has_body(request):
         return

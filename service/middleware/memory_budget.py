@@ -7,15 +7,7 @@ from service.middleware.errors import TooManyRequests
 
 
 class MemoryBudget:
-    """The memory that all requests share.
-
-    Parameters
-    ----------
-    total_bytes : int
-        For all of them.
-    request_bytes : int
-        For one.
-    """
+    """The memory that all requests share: `total_bytes` for all of them, `request_bytes` for one."""
 
     def __init__(self, total_bytes: int, request_bytes: int) -> None:
         self.total_bytes, self.request_bytes = total_bytes, request_bytes
@@ -36,13 +28,7 @@ class MemoryBudget:
 
 
 class Reservation:
-    """The part of the budget that one request holds.
-
-    Parameters
-    ----------
-    budget : MemoryBudget
-        Where it comes from.
-    """
+    """The part of the budget that one request holds."""
 
     __slots__ = ("_budget", "held_bytes")
 
@@ -51,21 +37,9 @@ class Reservation:
         self.held_bytes = 0
 
     def reserve(self, size: int, what: str) -> None:
-        """Reserve more memory.
+        """Reserve `size` bytes more; `what` takes them, "a body of" say, for the error.
 
-        Parameters
-        ----------
-        size : int
-            Bytes.
-        what : str
-            What takes them, for the error: "a body of", say.
-
-        Raises
-        ------
-        TooLarge
-            If that is more than one request may have.
-        TooManyRequests
-            If other requests hold too much at the moment.
+        Raises `TooLarge` if one request may not have as much, `TooManyRequests` if others hold too much at the moment.
         """
         self._reserve(size, what, self._budget.request_bytes)
 
