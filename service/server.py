@@ -2,6 +2,7 @@
 
 import ipaddress
 import logging
+import multiprocessing
 import os
 import resource
 import signal
@@ -61,7 +62,7 @@ class PhotozServer(Server):
                 max_buffer_size=max(BUFFER_BYTES, settings.max_header_bytes),
             ),
             log_level=LogLevels.error,
-            log_dictconfig={"loggers": {}},  # `logs.configure` sets the handlers
+            log_dictconfig={"loggers": {"_granian": {"handlers": [], "propagate": True}}},  # to `logs.configure`
             respawn_failed_workers=True,
             workers_kill_timeout=round(settings.upload_timeout + settings.request_timeout) + 1,
             working_dir=ROOT,
@@ -116,6 +117,7 @@ def serve(host: str, port: int, *, hints: bool = False) -> None:
     if not settings.api_keys_file and not _is_loopback(host):
         logger.warning(NO_KEYS, host)
     signal.signal(DRAIN_SIGNAL, signal.SIG_IGN)  # inherited by a worker until it has its own handler
+    multiprocessing.set_start_method("spawn")  # a fork would inherit the handlers and threads of this process
     PhotozServer(host, port, settings).serve()
 
 
