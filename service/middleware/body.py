@@ -33,8 +33,8 @@ async def receive_body(request: Request, receive: Receive, max_bytes: int, timeo
     if not has_body(request):
         return
     declared = request.headers.get(b"content-length", b"0")
-    if len(declared) > 18 or int(declared) > max_bytes:
-        raise TooLarge(f"expected a body of at most {max_bytes:,} bytes, got {declared.decode()}: send it in parts")
+    if int(declared) > max_bytes:
+        raise TooLarge(f"expected a body of at most {max_bytes:,} bytes, got {int(declared):,}: send it in parts")
     json_memory = _JsonMemory(request)
     begin = asyncio.get_running_loop().time()
     try:

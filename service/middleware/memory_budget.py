@@ -5,6 +5,8 @@ import threading
 from photoz.errors import TooLarge
 from service.middleware.errors import TooManyRequests
 
+EXHAUSTED = "other requests hold all memory for bodies; try again in a second"
+
 
 class MemoryBudget:
     """The memory that all requests share: `total_bytes` for all of them, `request_bytes` for one."""
@@ -14,16 +16,16 @@ class MemoryBudget:
         self.used_bytes = 0
         self._lock = threading.Lock()  # bodies are unpacked in threads
 
-    @property
-    def is_exhausted(self) -> bool:
-        """Whether another request of the largest size might not fit."""
-        return self.used_bytes > self.total_bytes - self.request_bytes
+    def refuse_if_exhausted(self) -> None:
+        """Raise `TooManyRequests` if another request of the largest size might not fit."""
+        if self.used_bytes > self.total_bytes - self.request_bytes:
+            raise TooManyRequests(EXHAUSTED)
 
     def add(self, size: int) -> None:
         """Take some of it, or give it back if `size` is negative; `TooManyRequests` if there is not enough."""
         with self._lock:
             if size > 0 and self.used_bytes + size > self.total_bytes:
-                raise TooManyRequests("the requests in flight hold all memory for bodies; try again in a second")
+                raise TooManyRequests(EXHAUSTED)
             self.used_bytes += size
 
 
