@@ -6,10 +6,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from running import ROOT, RunningService, running_service
 
 from photoz.model.bundle import ModelBundle
 from photoz.model.card import Card
+from tests.running import ROOT, RunningService, running_service
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +21,14 @@ def bundle_path() -> Path:
 @pytest.fixture(scope="session")
 def card(bundle_path) -> Card:
     return ModelBundle.load(bundle_path).card
+
+
+@pytest.fixture(scope="session")
+def make_toy_bundle(tmp_path_factory) -> Callable[..., ModelBundle]:
+    """Return `tests.toys.write_toy_bundle` with a new folder for each bundle."""
+    from tests.toys import write_toy_bundle  # OpenVINO is not needed by every test
+
+    return lambda **parts: write_toy_bundle(tmp_path_factory.mktemp("toy"), **parts)
 
 
 @pytest.fixture(scope="session")
