@@ -47,7 +47,7 @@ $(STAMPS)/%: requirements/%.txt pyproject.toml | $(STAMPS)
 	touch $@
 
 serve: $(STAMPS)/service
-	@$(BIN)/python -m service --hints --port $(PORT)
+	@$(BIN)/python -m service serve --hints --port $(PORT)
 
 # Two test processes (pyproject.toml) on two cores, one thread each.
 test: $(STAMPS)/all
