@@ -19,8 +19,8 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import Server
 
-from service.operations.settings import ROOT, Settings, bundle_path
-from service.startup import CANNOT_START, DRAIN_SIGNAL, worker_environment
+from service.operations.settings import ROOT, Settings
+from service.startup import CANNOT_START, DRAIN_SIGNAL, bundle_path, worker_environment
 
 logger = logging.getLogger("bentoml.photoz")
 
@@ -135,7 +135,7 @@ def _check_folders() -> None:
             pass
     except OSError:
         if bundle := os.environ.get("PHOTOZ_BUNDLE", "").strip():
-            os.environ["PHOTOZ_BUNDLE"] = str(bundle_path(bundle))  # a tag refers to the store in that home
+            os.environ["PHOTOZ_BUNDLE"] = str(bundle_path(Path(bundle)))  # a tag refers to the store in that home
         os.environ["BENTOML_HOME"] = tempfile.mkdtemp(prefix="photoz-")
 
 
