@@ -44,15 +44,8 @@ class _Part:
 class DynamicBatcher:
     """Runs a model on batches of any size, for callers on one event loop.
 
-    Parameters
-    ----------
-    run_network : callable
-        From a batch to the network's output; one call at a time, except after a failure.
-    summarise : callable
-        From a batch, its output and the names of the columns that are needed to these columns; may be called while
-        another batch is in `run_network`.
-    max_batch : int
-        Galaxies in one batch.
+    `run_network` gets a batch, one at a time except after a failure; `summarise` gets a batch, its output and the
+    columns that are needed, perhaps while the next batch is in `run_network`.
     """
 
     def __init__(self, run_network: RunNetwork, summarise: Summarise, max_batch: int = MAX_BATCH) -> None:

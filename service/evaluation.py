@@ -28,17 +28,7 @@ MAX_QUEUED = 8  # evaluations that run or wait: the last of them waits for minut
 
 
 class Evaluator:
-    """Runs one evaluation at a time.
-
-    Parameters
-    ----------
-    grid : RedshiftGrid
-        Of the PDFs.
-    model_label : str
-        Name and version of the model.
-    timeout : float
-        Seconds for one evaluation.
-    """
+    """Runs one evaluation at a time, each in at most `timeout` seconds."""
 
     def __init__(self, grid: RedshiftGrid, model_label: str, timeout: float) -> None:
         self._grid = {"z_max": grid.z_max, "n_bins": grid.n_bins}
@@ -50,28 +40,9 @@ class Evaluator:
     async def evaluate(
         self, galaxies: LabelledGalaxies, estimates: Estimates, options: contract.EvaluateOptions, media_type: str
     ) -> Response:
-        """Evaluate estimates.
+        """Evaluate estimates with PDFs: JSON for metrics, PNG or SVG for a plot, HTML for a report.
 
-        Parameters
-        ----------
-        galaxies : LabelledGalaxies
-            n galaxies.
-        estimates : Estimates
-            Theirs, with the PDFs.
-        options : EvaluateOptions
-            Which plot, and of what.
-        media_type : str
-            JSON for metrics, PNG or SVG for a plot, HTML for a report.
-
-        Returns
-        -------
-        Response
-            Of that media type.
-
-        Raises
-        ------
-        EvaluationTimeout, TooManyRequests
-            If it took too long, or too many wait.
+        Raises `EvaluationTimeout` if it took too long, `TooManyRequests` if too many wait.
         """
         arrays: dict[str, npt.ArrayLike] = {"pdfs": np.asarray(estimates.pdf), "z_spec": galaxies.z_spec}
         named = {**arrays, "object_id": galaxies.object_id}

@@ -70,19 +70,9 @@ ANYWHERE = (
 
 
 def document(skeleton: Document, description: str) -> Document:
-    """Complete BentoML's OpenAPI document.
+    """Complete BentoML's OpenAPI document, `skeleton`, which is not modified.
 
-    Parameters
-    ----------
-    skeleton : dict
-        BentoML's document; not modified.
-    description : str
-        What the service does.
-
-    Returns
-    -------
-    dict
-        OpenAPI 3.1, the version of pydantic's JSON schemas.
+    The result is OpenAPI 3.1, the version of pydantic's JSON schemas.
     """
     paths = dict(skeleton["paths"])
     for path, (bodies, answers, options) in ENDPOINTS.items():

@@ -2,6 +2,7 @@
 
 import ipaddress
 import logging
+import multiprocessing
 import os
 import resource
 import signal
@@ -18,8 +19,8 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import Server
 
-from service.operations.settings import ROOT, Settings, bundle_path
-from service.startup import CANNOT_START, DRAIN_SIGNAL, worker_environment
+from service.operations.settings import ROOT, Settings
+from service.startup import CANNOT_START, DRAIN_SIGNAL, bundle_path, worker_environment
 
 logger = logging.getLogger("bentoml.photoz")
 
@@ -42,17 +43,7 @@ NO_KEYS = (
 
 
 class PhotozServer(Server):
-    """granian's main process: it starts the worker, restarts it when it dies, and shuts it down gracefully.
-
-    Parameters
-    ----------
-    host : str
-        Address to listen on.
-    port : int
-        Port to listen on.
-    settings : Settings
-        Limits of connections and of the shutdown.
-    """
+    """granian's main process: it starts the worker, restarts it when it dies, and shuts it down gracefully."""
 
     def __init__(self, host: str, port: int, settings: Settings) -> None:
         super().__init__(
@@ -71,7 +62,7 @@ class PhotozServer(Server):
                 max_buffer_size=max(BUFFER_BYTES, settings.max_header_bytes),
             ),
             log_level=LogLevels.error,
-            log_dictconfig={"loggers": {}},  # `logs.configure` sets the handlers
+            log_dictconfig={"loggers": {"_granian": {"handlers": [], "propagate": True}}},  # to `logs.configure`
             respawn_failed_workers=True,
             workers_kill_timeout=round(settings.upload_timeout + settings.request_timeout) + 1,
             working_dir=ROOT,
@@ -112,19 +103,9 @@ def max_connections() -> int:
 
 
 def serve(host: str, port: int, *, hints: bool = False) -> None:
-    """Serve until SIGTERM or SIGINT.
+    """Serve until SIGTERM or SIGINT; with `hints`, print how to use the service once it is ready.
 
-    Parameters
-    ----------
-    host, port : str, int
-        Address to listen on.
-    hints : bool
-        Whether to print how to use the service once it is ready.
-
-    Raises
-    ------
-    OSError, PhotozError
-        If it cannot start.
+    Raises `OSError` or `PhotozError` if it cannot start.
     """
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
     _check_folders()
@@ -136,6 +117,7 @@ def serve(host: str, port: int, *, hints: bool = False) -> None:
     if not settings.api_keys_file and not _is_loopback(host):
         logger.warning(NO_KEYS, host)
     signal.signal(DRAIN_SIGNAL, signal.SIG_IGN)  # inherited by a worker until it has its own handler
+    multiprocessing.set_start_method("spawn")  # a fork would inherit the handlers and threads of this process
     PhotozServer(host, port, settings).serve()
 
 
@@ -153,7 +135,7 @@ def _check_folders() -> None:
             pass
     except OSError:
         if bundle := os.environ.get("PHOTOZ_BUNDLE", "").strip():
-            os.environ["PHOTOZ_BUNDLE"] = str(bundle_path(bundle))  # a tag refers to the store in that home
+            os.environ["PHOTOZ_BUNDLE"] = str(bundle_path(Path(bundle)))  # a tag refers to the store in that home
         os.environ["BENTOML_HOME"] = tempfile.mkdtemp(prefix="photoz-")
 
 

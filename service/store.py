@@ -30,22 +30,9 @@ MAX_LENGTH = 63  # of a name or a version in a tag of BentoML's
 
 
 def add(path: str | os.PathLike[str]) -> str:
-    """Add a bundle to the store.
+    """Add a bundle to the store, if it is not there, and return its tag, such as "photoz:2026.11.24-172738".
 
-    Parameters
-    ----------
-    path : path-like
-        Its folder.
-
-    Returns
-    -------
-    str
-        Its tag, such as "photoz:2026.11.24-172738", also if it was stored before.
-
-    Raises
-    ------
-    InvalidBundle
-        If it cannot be used, or another one is stored under its tag.
+    Raises `InvalidBundle` if it cannot be used, or another one is stored under its tag.
     """
     bundle = ModelBundle.load(path)
     tag = tag_of(bundle.card)
@@ -60,13 +47,7 @@ def add(path: str | os.PathLike[str]) -> str:
 
 
 def build(path: str | os.PathLike[str]) -> str:
-    """Add a bundle to the store and build a bento that serves it; returns the bento's tag.
-
-    Raises
-    ------
-    InvalidBundle
-        As `add` does, or if BentoML cannot build it.
-    """
+    """Add a bundle to the store, build a bento that serves it, and return the bento's tag; raises as `add`."""
     recipe = yaml.safe_load((ROOT / "bentofile.yaml").read_text(encoding="utf-8"))
     recipe["models"] = [{"tag": add(path), "alias": ALIAS}]
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
@@ -79,17 +60,9 @@ def build(path: str | os.PathLike[str]) -> str:
 
 
 def find(tag: str) -> Path:
-    """Return the folder of a bundle in the store.
+    """Return the folder of a stored bundle; "photoz:latest" is the one that was added last.
 
-    Parameters
-    ----------
-    tag : str
-        Such as "photoz:2026.11.24-172738", or "photoz:latest" for the one that was added last.
-
-    Raises
-    ------
-    InvalidInput
-        If it is not stored, with the tags of those that are.
+    Raises `InvalidInput` if it is not stored, with the tags of those that are.
     """
     try:
         return _stored(tag)
@@ -111,12 +84,9 @@ def tags() -> list[str]:
 
 
 def tag_of(card: Card) -> str:
-    """Return the name and version of a model as a tag of BentoML's: lower case, "-" for characters that it forbids.
+    """Return the name and version of a model as a tag: lower case, with "-" for characters that BentoML forbids.
 
-    Raises
-    ------
-    InvalidBundle
-        If nothing is left of one of them, or the version is "latest".
+    Raises `InvalidBundle` if nothing is left of one of them, or the version is "latest".
     """
     name, version = (re.sub(r"[^-._a-z0-9]+", "-", text.lower())[:MAX_LENGTH].strip("-._") for text in _named(card))
     if not name or not version or version == LATEST:

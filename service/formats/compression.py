@@ -20,28 +20,10 @@ CHUNK = 4 * 1024 * 1024  # bytes to unpack before more memory is reserved
 
 
 def decompress(body: bytes, encoding: str, limit: int, grow: Callable[[int], None] = lambda size: None) -> memoryview:
-    """Decompress a body.
+    """Decompress a body of a Content-Encoding to at most `limit` bytes.
 
-    Parameters
-    ----------
-    body : bytes
-        As it arrived.
-    encoding : str
-        Its Content-Encoding.
-    limit : int
-        Bytes allowed when decompressed; no more are.
-    grow : callable
-        Called with each size that is reached on the way; what it raises ends the decompression.
-
-    Returns
-    -------
-    memoryview
-        Decompressed.
-
-    Raises
-    ------
-    UnsupportedType, TooLarge, MalformedInput
-        By what is wrong.
+    `grow` is called with each size that is reached on the way; what it raises ends the decompression. Raises
+    `UnsupportedType`, `TooLarge` or `MalformedInput`.
     """
     if encoding not in WINDOW_BITS:
         raise UnsupportedType(f"cannot read Content-Encoding {encoding}: expected {' or '.join(WINDOW_BITS)}")
@@ -63,18 +45,10 @@ def decompress(body: bytes, encoding: str, limit: int, grow: Callable[[int], Non
 
 
 def chosen_encoding(accept_encoding: str) -> str | None:
-    """Choose how to compress a response.
+    """Return how to compress a response: gzip or deflate where Accept-Encoding names nothing else.
 
-    Parameters
-    ----------
-    accept_encoding : str
-        The Accept-Encoding header.
-
-    Returns
-    -------
-    str or None
-        gzip or deflate where the header asks for that alone, as Triton's clients do on request. Lists, which browsers
-        and HTTP libraries send with every request, get no compression: it would cost more than it saves.
+    Triton's clients send that on request. Lists, which browsers and HTTP libraries send with every request, get no
+    compression: it would cost more than it saves.
     """
     encoding = accept_encoding.strip().lower()
     return encoding if encoding in COMPRESSORS else None

@@ -16,25 +16,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def decode(body: bytes, model: type[M]) -> M:
-    """Decode a JSON body.
-
-    Parameters
-    ----------
-    body : bytes
-        An object with the fields of `model`.
-    model : type of BaseModel
-        What is expected.
-
-    Returns
-    -------
-    BaseModel
-        An instance of `model`.
-
-    Raises
-    ------
-    MalformedInput, InvalidInput
-        If it is not JSON, or not such an object.
-    """
+    """Decode an object with the fields of `model`; raises `MalformedInput` or `InvalidInput`."""
     with without_collector():
         return _decode(body, model)
 

@@ -37,26 +37,10 @@ def decode_json(request: Request) -> tuple[npz.Arrays, contract.PredictOptions]:
 
 
 def decode_file(request: Request, max_bytes: int) -> tuple[npz.Arrays, contract.PredictOptions]:
-    """Decode a request of `/predict_file`.
+    """Decode a request of `/predict_file`, a `.npy` or `.npz` file that unpacks into at most `max_bytes`.
 
-    Parameters
-    ----------
-    request : Request
-        Its body is a `.npy` or a `.npz` file, told apart by their first bytes.
-    max_bytes : int
-        What a `.npz` file may take when unpacked.
-
-    Returns
-    -------
-    arrays : dict
-        `images` and whatever else a `.npz` file holds; `ebv` from the query string where the file has none.
-    options : PredictOptions
-        From the query string.
-
-    Raises
-    ------
-    UnsupportedType, MalformedInput, TooLarge, InvalidInput, InvalidDataset
-        By what is wrong.
+    Returns arrays by name, with `ebv` of the query string where the file has none, and the options of the query string.
+    Raises `UnsupportedType`, `MalformedInput`, `TooLarge`, `InvalidInput` or `InvalidDataset`.
     """
     _check_type(request, FILE_TYPES, "/predict reads JSON")
     options = query_options(request, contract.PredictOptions)
@@ -109,24 +93,9 @@ def evaluation_types(options: contract.EvaluateOptions) -> tuple[str, ...]:
 
 
 def negotiate(accept: str, offered: Sequence[str]) -> str:
-    """Choose a media type (RFC 9110, sec. 12.5.1).
+    """Choose the offered media type of the highest quality in an Accept header; of equals, the first.
 
-    Parameters
-    ----------
-    accept : str
-        The Accept header.
-    offered : sequence of str
-        Media types, the preferred one first.
-
-    Returns
-    -------
-    str
-        The one of the highest quality; of equals, the first offered.
-
-    Raises
-    ------
-    NotAcceptable
-        If the client accepts none.
+    RFC 9110, sec. 12.5.1. Raises `NotAcceptable` if the client accepts none.
     """
     ranges = [_media_range(part) for part in accept.split(",") if part.strip()] or [("*/*", 1.0)]
     quality = {media_type: _quality(media_type, ranges) for media_type in offered}

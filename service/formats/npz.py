@@ -21,24 +21,9 @@ def is_npz(request: Request) -> bool:
 
 
 def decode(request: Request, max_bytes: int) -> Arrays:
-    """Decode a file.
+    """Decode a `.npz` file, or a `.npy` file of images, that unpacks into at most `max_bytes`: arrays by name.
 
-    Parameters
-    ----------
-    request : Request
-        Its body is a `.npz` file, or a `.npy` file of images.
-    max_bytes : int
-        What a `.npz` file may take when unpacked.
-
-    Returns
-    -------
-    dict
-        Arrays by name.
-
-    Raises
-    ------
-    MalformedInput, TooLarge
-        By what is wrong.
+    Raises `MalformedInput` or `TooLarge`.
     """
     body = request.body
     if body.startswith(NPY_MAGIC):

@@ -80,28 +80,9 @@ def decoding_work(request: Request) -> int:
 
 
 def decode(request: Request, card: Card, max_rows: int, max_bytes: int) -> InferRequest:
-    """Decode and validate a request.
+    """Decode and validate a request, which decompresses into at most `max_bytes`.
 
-    Parameters
-    ----------
-    request : Request
-        With its body.
-    card : Card
-        What the model takes.
-    max_rows : int
-        Galaxies allowed.
-    max_bytes : int
-        Bytes that a compressed body may take when decompressed.
-
-    Returns
-    -------
-    InferRequest
-        n galaxies.
-
-    Raises
-    ------
-    UnsupportedType, TooLarge, MalformedInput, InvalidInput
-        By what is wrong.
+    Raises `UnsupportedType`, `TooLarge`, `MalformedInput` or `InvalidInput`.
     """
     header_length = _header_length(request)
     body = _decompressed(request, header_length, max_bytes) if request.content_encoding else _aligned(request)
@@ -171,19 +152,7 @@ def encoding_work(inference: InferRequest, card: Card) -> int:
 
 
 def encode(inference: InferRequest, columns: Columns, card: Card, accept_encoding: str) -> Response:
-    """Encode the outputs that a request asks for.
-
-    Parameters
-    ----------
-    inference : InferRequest
-        n galaxies.
-    columns : mapping of str to (n, ...) ndarray
-        Their estimates.
-    card : Card
-        Of the model.
-    accept_encoding : str
-        The Accept-Encoding header.
-    """
+    """Encode the outputs that a request asks for, out of the columns of its n galaxies, (n, ...) each."""
     message = protocol.encode_response(
         _tensors(inference, columns), model_name=card.name, model_version=card.version, request_id=inference.id
     )

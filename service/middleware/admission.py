@@ -17,7 +17,6 @@ from service.middleware.api_keys import ApiKeys
 from service.middleware.body import discard_body, has_body, receive_body
 from service.middleware.errors import (
     HeaderTooLarge,
-    MalformedRequest,
     RequestTimeout,
     ShuttingDown,
     TooManyRequests,
@@ -32,6 +31,9 @@ from service.request import CLIENT_CLOSED_REQUEST, CURRENT_REQUEST, KEY, Request
 
 logger = logging.getLogger("bentoml.photoz")
 
+# Seconds of work on a request, after which it is cancelled if the client closes the connection.
+WATCH_CLIENT_AFTER = 0.2
+
 METRICS_PATH = "/metrics"
 READY_PATHS = frozenset({"/readyz", "/v2/health/ready"})
 
@@ -40,15 +42,7 @@ PROBES = READY_PATHS | {"/livez", "/healthz", "/v2/health/live"}
 
 
 class AdmissionControl:
-    """Limits, keys and the state of shutdown, shared by all requests of a worker.
-
-    Parameters
-    ----------
-    settings : Settings
-        Among them the limits.
-    metrics : Metrics
-        Where requests are counted.
-    """
+    """Limits, keys and the state of shutdown, shared by all requests of a worker."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.settings, self._metrics = settings, metrics
@@ -68,8 +62,6 @@ class AdmissionControl:
         limit = self.settings.max_header_bytes
         if request.head_bytes > limit:
             raise HeaderTooLarge(f"expected a request line and headers of at most {limit:,} bytes, got more")
-        if {b"content-length", b"transfer-encoding"} <= request.headers.keys():
-            raise MalformedRequest("expected one of Content-Length and Transfer-Encoding, got both")
         if request.path in READY_PATHS and self.draining:
             raise ShuttingDown("the service is shutting down and takes no new work")
         if self.keys is not None and request.path not in PROBES:
@@ -78,16 +70,7 @@ class AdmissionControl:
     def refuse_overload(self) -> None:
         """Raise `TooManyRequests` if as many requests are in flight as allowed."""
         if self.in_flight >= self.settings.max_in_flight:
-            raise self._overloaded()
-
-    def refuse_body(self) -> None:
-        """Raise `TooManyRequests` if there may be no memory for another body either."""
-        self.refuse_overload()
-        if self.memory.is_exhausted:
-            raise self._overloaded()
-
-    def _overloaded(self) -> TooManyRequests:
-        return TooManyRequests(f"{self.in_flight} requests are in flight already; try again in a second")
+            raise TooManyRequests(f"{self.in_flight} requests are in flight already; try again in a second")
 
     def record(self, request: Request) -> None:
         """Count, and log where that is wanted, a request that has ended."""
@@ -99,12 +82,7 @@ class AdmissionControl:
 class AdmissionMiddleware:
     """ASGI middleware around BentoML's application.
 
-    Parameters
-    ----------
-    app : ASGI application
-        The endpoints.
-    admission : callable
-        Returns the `AdmissionControl`; called at the first request, when the service has been created.
+    `admission` returns the `AdmissionControl`; it is called at the first request, when the service has been created.
     """
 
     def __init__(self, app: ASGIApp, admission: Callable[[], AdmissionControl]) -> None:
@@ -145,11 +123,12 @@ class AdmissionMiddleware:
             if request.path in PROBES or request.path == METRICS_PATH:  # answered under overload too
                 await self._app(scope, receive, send)
                 return
-            admission.refuse_body()
+            admission.refuse_overload()
+            admission.memory.refuse_if_exhausted()
             await receive_body(request, receive, admission.settings.max_body_bytes, admission.settings.upload_timeout)
             unread = False
             admission.refuse_overload()  # others arrived while the body did
-            await self._answer(admission, scope, receive, send)
+            await self._answer(admission.settings.request_timeout, scope, receive, send)
         except PhotozError as error:
             response = error_response(error)
             await response(scope, receive, send)
@@ -158,24 +137,47 @@ class AdmissionMiddleware:
         finally:
             request.reservation.release()
 
-    async def _answer(self, admission: AdmissionControl, scope: Scope, receive: Receive, send: Send) -> None:
-        """Call the endpoint; raises `RequestTimeout` if its response does not start in time."""
+    async def _answer(self, timeout: float, scope: Scope, receive: Receive, send: Send) -> None:
+        """Call the endpoint, until the timeout or until the client closes the connection.
+
+        Raises `RequestTimeout` or `ClientDisconnect` if the response has not started by then.
+        """
+        assert self._admission is not None
+        disconnect: asyncio.Task[None] | None = None
+
+        async def wait_for_disconnect() -> None:
+            await receive()  # the body has been received: there is no other message
+            deadline.reschedule(loop.time())
+
+        def watch_client() -> None:
+            nonlocal disconnect
+            disconnect = loop.create_task(wait_for_disconnect())
 
         async def send_in_time(message: Message) -> None:
+            stop_watching()
             deadline.reschedule(None)  # a response that has started may take its time
             await send(message)
 
-        admission.in_flight += 1
+        def stop_watching() -> None:
+            timer.cancel()
+            if disconnect is not None:
+                disconnect.cancel()
+
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(WATCH_CLIENT_AFTER, watch_client)
+        self._admission.in_flight += 1
         try:
-            async with asyncio.timeout(admission.settings.request_timeout) as deadline:
+            async with asyncio.timeout(timeout) as deadline:
                 await self._app(scope, _body_received(receive), send_in_time)
         except TimeoutError as error:
             if not deadline.expired():
                 raise
-            seconds = admission.settings.request_timeout
-            raise RequestTimeout(f"this took longer than {seconds:g} s: send fewer galaxies at a time") from error
+            if disconnect is not None and disconnect.done():
+                raise ClientDisconnect from error
+            raise RequestTimeout(f"this took longer than {timeout:g} s: send fewer galaxies at a time") from error
         finally:
-            admission.in_flight -= 1
+            stop_watching()
+            self._admission.in_flight -= 1
 
 
 class _Sender:

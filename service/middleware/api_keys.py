@@ -27,18 +27,7 @@ Digests = Mapping[str, bytes]
 
 
 class ApiKeys:
-    """The keys of a file, which is read again when it changes.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Raises
-    ------
-    InvalidInput
-        If it cannot be read, or is not such a file.
-    """
+    """The keys of a file, which is read again when it changes; raises as `read_keys`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -52,23 +41,7 @@ class ApiKeys:
         return len(self._digests)
 
     def check(self, authorization: bytes) -> str:
-        """Check the key of a request.
-
-        Parameters
-        ----------
-        authorization : bytes
-            Its header of that name; empty if it has none.
-
-        Returns
-        -------
-        str
-            The name of the key.
-
-        Raises
-        ------
-        Unauthorized
-            If there is none, or a wrong one.
-        """
+        """Return the name of the key in an Authorization header; raises `Unauthorized` for none or a wrong one."""
         self._reload_if_changed()
         scheme, _, key = authorization.partition(b" ")
         if scheme.lower() != b"bearer" or not key.strip():
@@ -95,22 +68,9 @@ class ApiKeys:
 
 
 def read_keys(path: Path) -> Digests:
-    """Read a file of keys.
+    """Read a file of lines `NAME SHA256`: digests by name. Empty lines and those that start with # are ignored.
 
-    Parameters
-    ----------
-    path : Path
-        A line `NAME SHA256` for each; empty lines and those that start with # are ignored.
-
-    Returns
-    -------
-    mapping of str to bytes
-        Digests by name.
-
-    Raises
-    ------
-    InvalidInput
-        With the number of the line but not its text, which might hold a key.
+    Raises `InvalidInput` with the number of the wrong line but not its text, which might hold a key.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -138,25 +98,7 @@ def _fingerprint(path: Path) -> tuple[int, int, int]:
 
 
 def create_key(name: str) -> tuple[str, str]:
-    """Make an API key.
-
-    Parameters
-    ----------
-    name : str
-        Of its owner: letters, digits and . _ @ -, at most 64.
-
-    Returns
-    -------
-    key : str
-        For its owner.
-    line : str
-        For the file of PHOTOZ_API_KEYS_FILE.
-
-    Raises
-    ------
-    InvalidInput
-        If that cannot be a name.
-    """
+    """Make an API key: the key for its owner, and the line for the file of PHOTOZ_API_KEYS_FILE."""
     key = secrets.token_urlsafe(32)
     line = f"{name} {hashlib.sha256(key.encode()).hexdigest()}"
     if not LINE.fullmatch(line):

@@ -25,29 +25,16 @@ def has_body(request: Request) -> bool:
 
 
 async def receive_body(request: Request, receive: Receive, max_bytes: int, timeout: float) -> None:
-    """Receive the body of a request into its `chunks`.
+    """Receive the body of a request into its `chunks`; its reservation grows with the body.
 
-    Parameters
-    ----------
-    request : Request
-        Its reservation grows with the body.
-    receive : callable
-        The ASGI channel.
-    max_bytes : int
-        Bytes that the Content-Length may announce.
-    timeout : float
-        Seconds, beyond those that the body takes at `MIN_RATE`.
-
-    Raises
-    ------
-    TooLarge, TooManyRequests, UploadTimeout, MalformedRequest
-        By what is wrong.
+    The Content-Length may be `max_bytes`; `timeout` is in seconds, beyond those that the body takes at `MIN_RATE`.
+    Raises `TooLarge`, `TooManyRequests`, `UploadTimeout` or `MalformedRequest`.
     """
     if not has_body(request):
         return
     declared = request.headers.get(b"content-length", b"0")
-    if len(declared) > 18 or int(declared) > max_bytes:
-        raise TooLarge(f"expected a body of at most {max_bytes:,} bytes, got {declared.decode()}: send it in parts")
+    if int(declared) > max_bytes:
+        raise TooLarge(f"expected a body of at most {max_bytes:,} bytes, got {int(declared):,}: send it in parts")
     json_memory = _JsonMemory(request)
     begin = asyncio.get_running_loop().time()
     try:

@@ -82,17 +82,9 @@ def error_response(error: PhotozError) -> Response:
 
 
 def error_middleware(app: ASGIApp) -> ASGIApp:
-    """Give every error response the one shape, those of BentoML and of its router included.
+    """Give every error response of an application the one shape, those of BentoML and of its router included.
 
-    Parameters
-    ----------
-    app : ASGI application
-        Its error responses are held back until they are complete; all others pass through.
-
-    Returns
-    -------
-    ASGI application
-        The wrapped one.
+    Error responses are held back until they are complete; all others pass through.
     """
 
     @functools.wraps(app)

@@ -5,44 +5,32 @@ import threading
 from photoz.errors import TooLarge
 from service.middleware.errors import TooManyRequests
 
+EXHAUSTED = "other requests hold all memory for bodies; try again in a second"
+
 
 class MemoryBudget:
-    """The memory that all requests share.
-
-    Parameters
-    ----------
-    total_bytes : int
-        For all of them.
-    request_bytes : int
-        For one.
-    """
+    """The memory that all requests share: `total_bytes` for all of them, `request_bytes` for one."""
 
     def __init__(self, total_bytes: int, request_bytes: int) -> None:
         self.total_bytes, self.request_bytes = total_bytes, request_bytes
         self.used_bytes = 0
         self._lock = threading.Lock()  # bodies are unpacked in threads
 
-    @property
-    def is_exhausted(self) -> bool:
-        """Whether another request of the largest size might not fit."""
-        return self.used_bytes > self.total_bytes - self.request_bytes
+    def refuse_if_exhausted(self) -> None:
+        """Raise `TooManyRequests` if another request of the largest size might not fit."""
+        if self.used_bytes > self.total_bytes - self.request_bytes:
+            raise TooManyRequests(EXHAUSTED)
 
     def add(self, size: int) -> None:
         """Take some of it, or give it back if `size` is negative; `TooManyRequests` if there is not enough."""
         with self._lock:
             if size > 0 and self.used_bytes + size > self.total_bytes:
-                raise TooManyRequests("the requests in flight hold all memory for bodies; try again in a second")
+                raise TooManyRequests(EXHAUSTED)
             self.used_bytes += size
 
 
 class Reservation:
-    """The part of the budget that one request holds.
-
-    Parameters
-    ----------
-    budget : MemoryBudget
-        Where it comes from.
-    """
+    """The part of the budget that one request holds."""
 
     __slots__ = ("_budget", "held_bytes")
 
@@ -51,21 +39,9 @@ class Reservation:
         self.held_bytes = 0
 
     def reserve(self, size: int, what: str) -> None:
-        """Reserve more memory.
+        """Reserve `size` bytes more; `what` takes them, "a body of" say, for the error.
 
-        Parameters
-        ----------
-        size : int
-            Bytes.
-        what : str
-            What takes them, for the error: "a body of", say.
-
-        Raises
-        ------
-        TooLarge
-            If that is more than one request may have.
-        TooManyRequests
-            If other requests hold too much at the moment.
+        Raises `TooLarge` if one request may not have as much, `TooManyRequests` if others hold too much at the moment.
         """
         self._reserve(size, what, self._budget.request_bytes)
 

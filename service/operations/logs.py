@@ -65,17 +65,7 @@ def configure(log_format: str) -> None:
 
 
 def log_start(model: str, settings: Settings, n_keys: int | None) -> None:
-    """Log what is served and how, and warn of what cannot go well.
-
-    Parameters
-    ----------
-    model : str
-        Name and version.
-    settings : Settings
-        With the engine that was chosen.
-    n_keys : int or None
-        Number of API keys; None if none is needed.
-    """
+    """Log which model is served and how, and warn of what cannot go well; `n_keys` is None if no API key is needed."""
     keys = "no API key needed" if n_keys is None else f"{n_keys} API keys"
     words = (model, settings.engine, settings.threads, settings.max_memory_bytes / MIB, keys)
     logger.info("serving %s with %s, threads: %d, memory for bodies: %.0f MiB, %s", *words)

@@ -38,13 +38,7 @@ T = TypeVar("T")
 
 
 class Metrics:
-    """What one worker has done since it started.
-
-    Parameters
-    ----------
-    card : Card
-        Of the model. Its reference distributions are exposed beside those of the estimates, in the same buckets.
-    """
+    """What one worker has done since it started, and what the card of its model says of the test galaxies."""
 
     def __init__(self, card: Card) -> None:
         disable_created_metrics()
@@ -136,14 +130,9 @@ def _histogram(name: str, documentation: str, buckets: Sequence[float], registry
 
 
 class Distributions(Collector):
-    """Distributions of the estimates beside those of the model card.
+    """Distributions of the estimates beside those of the model card, in the same buckets.
 
-    prometheus_client takes microseconds for each value; here a batch is counted by numpy at once.
-
-    Parameters
-    ----------
-    card : Card
-        Of the model.
+    prometheus_client takes microseconds for each value; here numpy counts a batch at once.
     """
 
     def __init__(self, card: Card) -> None:

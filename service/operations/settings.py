@@ -1,6 +1,5 @@
 """Settings of the service, read from environment variables `PHOTOZ_*`."""
 
-import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -31,15 +30,6 @@ MIB = 1024 * 1024
 BASE_MEMORY_BYTES = 550_000_000
 
 Engine = Literal["auto", "openvino", "openvino-int8", "openvino-bf16", "openvino-f32", "keras"]
-
-
-def bundle_path(text: str | Path) -> Path:
-    """Return the folder that PHOTOZ_BUNDLE names; raises InvalidInput for the tag of a bundle that is not stored."""
-    if Path(text).is_dir() or not re.fullmatch(r"[\w.-]+:[\w.-]+", str(text)):
-        return Path(text)
-    from service.store import find  # imports BentoML, which a folder does not need
-
-    return find(str(text))
 
 
 def _switch(value: Any) -> Any:
@@ -97,7 +87,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="PHOTOZ_", env_ignore_empty=True, frozen=True)
 
-    bundle: Annotated[Path, BeforeValidator(bundle_path)] = ROOT / "models" / "photoz"
+    bundle: Path = ROOT / "models" / "photoz"
     engine: Engine = "auto"
     threads: PositiveInt = Field(default_factory=available_cpus)
     max_rows: PositiveInt = 4096
