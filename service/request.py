@@ -125,6 +125,11 @@ class Request:
             self.chunks = [b"".join(self.chunks)]  # replaced, so that it is not in memory twice
         return self.chunks[0]
 
+    def release(self) -> None:
+        """Drop the body and give its memory back."""
+        self.chunks = []
+        self.reservation.release()
+
     @property
     def seconds(self) -> float:
         """Since its arrival."""

@@ -130,12 +130,13 @@ class AdmissionMiddleware:
             admission.refuse_overload()  # others arrived while the body did
             await self._answer(admission.settings.request_timeout, scope, receive, send)
         except PhotozError as error:
+            request.release()
             response = error_response(error)
             await response(scope, receive, send)
             if unread and not _closes(response):
                 await discard_body(receive)
         finally:
-            request.reservation.release()
+            request.release()
 
     async def _answer(self, timeout: float, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the endpoint, until the timeout or until the client closes the connection.

@@ -10,7 +10,7 @@ from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
 from photoz.inference.openvino import import_openvino
 from photoz.model.card import Architecture, CalibrationRecord, Card, EngineRecord, Inputs, OodRecord, TrainingRecord
-from photoz.ood import FeatureGroup, views
+from photoz.ood import FeatureGroup, extract_features
 
 openvino = import_openvino()
 opset13 = openvino.opset13
@@ -47,7 +47,8 @@ def toy_feature_groups(images, with_features=True):
         return FeatureGroup(mean, std, np.zeros_like(mean), np.eye(len(mean)) / np.sqrt(len(mean)), 4.0)
 
     return {
-        name: part(values) for name, values in views(images, images.mean((1, 2)) if with_features else None).items()
+        name: part(values)
+        for name, values in extract_features(images, images.mean((1, 2)) if with_features else None).items()
     }
 
 
