@@ -76,8 +76,8 @@ docs: data/sample.h5
 SECONDS := 900
 fuzz: $(STAMPS)/all requirements/fuzz.txt
 	$(PIP) install --require-hashes -r requirements/fuzz.txt
-	for target in v2 file json compression; do \
-		$(BIN)/python tests/attack/fuzz.py $$target --seconds $(SECONDS) --corpus runs/fuzz/$$target || exit 1; \
+	for target in open_inference file json compression; do \
+		$(BIN)/python -m tests.attack.fuzz $$target --seconds $(SECONDS) --corpus runs/fuzz/$$target || exit 1; \
 	done
 
 attack: $(STAMPS)/all

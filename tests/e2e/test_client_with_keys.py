@@ -1,77 +1,81 @@
-"""The real client and command against a real service that wants keys."""
+"""The client and the command against a service that requires API keys."""
 
 import asyncio
-import hashlib
 import subprocess
 import sys
 import time
 
 import numpy as np
 import pytest
-from running import ROOT, running_service
 
 from photoz_client import AsyncPhotozClient, NotAuthorised, PhotozClient
+from tests.running import ROOT, running_service
 
-KEY = "a-key-that-nobody-guesses"
+pytestmark = pytest.mark.e2e
+
+IMAGES = np.load(ROOT / "examples" / "cutouts.npz")["images"]
 
 
 @pytest.fixture(scope="module")
-def closed(tmp_path_factory, bundle_path):
-    home = tmp_path_factory.mktemp("closed")
-    (home / "keys").write_text(f"alice {hashlib.sha256(KEY.encode()).hexdigest()}\n")
-    (home / "key").write_text(KEY + "\n")
-    with running_service(home, PHOTOZ_BUNDLE=bundle_path, PHOTOZ_API_KEYS_FILE=home / "keys") as running:
+def key_file(tmp_path_factory):
+    """A key made by the command of the service: its line is in the file `keys` next to this one."""
+    home = tmp_path_factory.mktemp("keys")
+    command = [sys.executable, "-m", "service", "keys", "create", "alice"]
+    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    (home / "keys").write_text(made.stdout)
+    (home / "key").write_text(made.stderr.splitlines()[-1])
+    return home / "key"
+
+
+@pytest.fixture(scope="module")
+def service(key_file, bundle_path):
+    keys = key_file.with_name("keys")
+    with running_service(key_file.parent, PHOTOZ_BUNDLE=bundle_path, PHOTOZ_API_KEYS_FILE=keys) as running:
         yield running
 
 
-@pytest.fixture(scope="module")
-def images():
-    return np.load(ROOT / "examples" / "cutouts.npz")["images"]
-
-
-def test_a_key_opens_the_service_to_the_client(closed, images, monkeypatch):
-    with PhotozClient(closed.url, api_key=KEY) as client:
-        first = client.predict(images)
-    monkeypatch.setenv("PHOTOZ_API_KEY", KEY)
-    with PhotozClient(closed.url) as client:
-        second = client.predict(images)
-    assert len(first.z_mean) == len(images)
-    np.testing.assert_array_equal(first.z_mean, second.z_mean)
-
-
-async def ask_with_a_wrong_key(url, images):
-    async with AsyncPhotozClient(url, api_key="wrong") as client:
-        await client.predict(images)
-
-
-@pytest.mark.parametrize("key", [None, "wrong"])
-def test_without_it_the_client_is_told_so_at_once(closed, images, key, monkeypatch):
+@pytest.fixture(autouse=True)
+def no_key_in_environment(monkeypatch):
     monkeypatch.delenv("PHOTOZ_API_KEY", raising=False)
+
+
+def predict(url, key):
+    with PhotozClient(url, api_key=key) as client:
+        return client.predict(IMAGES).z_mean
+
+
+async def predict_async(url, key):
+    async with AsyncPhotozClient(url, api_key=key) as client:
+        return (await client.predict(IMAGES)).z_mean
+
+
+def test_the_key_is_an_argument_or_an_environment_variable(service, key_file, monkeypatch):
+    z_mean = predict(service.url, key_file.read_text())
+    assert len(z_mean) == len(IMAGES)
+    monkeypatch.setenv("PHOTOZ_API_KEY", key_file.read_text())
+    np.testing.assert_array_equal(predict(service.url, None), z_mean)
+    np.testing.assert_array_equal(asyncio.run(predict_async(service.url, None)), z_mean)
+
+
+@pytest.mark.parametrize("key", [None, "an-unknown-key"])
+@pytest.mark.parametrize("call", [predict, lambda url, key: asyncio.run(predict_async(url, key))])
+def test_a_missing_or_unknown_key_fails_at_once(service, call, key):
     begin = time.monotonic()
-    with pytest.raises(NotAuthorised) as refused, PhotozClient(closed.url, api_key=key) as client:
-        client.predict(images)
-    assert time.monotonic() - begin < 3  # it does not try again
-    assert "key" in str(refused.value)
-    assert "wrong" not in repr(refused.value).replace("it is wrong", "").replace("wrong key", "")
+    with pytest.raises(NotAuthorised, match="key") as refused:
+        call(service.url, key)
+    assert time.monotonic() - begin < 3  # no retries
+    assert "an-unknown-key" not in repr(refused.value)
 
 
-def test_nor_to_the_client_that_does_not_block(closed, images):
-    with pytest.raises(NotAuthorised):
-        asyncio.run(ask_with_a_wrong_key(closed.url, images))
-
-
-def photoz(closed, *arguments):
+def test_the_command_takes_a_key_file_and_shows_no_key(service, key_file):
     program = ["-c", "from photoz_client.cli import main; main()", "predict", "examples/cutouts.npz"]
-    command = [sys.executable, *program, "--url", closed.url, *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-
-
-def test_a_key_opens_the_service_to_the_command(closed, monkeypatch):
-    monkeypatch.delenv("PHOTOZ_API_KEY", raising=False)
-    refused = photoz(closed)
-    assert refused.returncode
+    command = [sys.executable, *program, "--url", service.url]
+    refused, done = (
+        subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        for options in ([], ["--api-key-file", str(key_file)])
+    )
+    assert refused.returncode != 0
     assert "key" in refused.stderr
     assert "Traceback" not in refused.stderr
-    opened = photoz(closed, "--api-key-file", str(closed.log.with_name("key")))
-    assert opened.returncode == 0, opened.stderr
-    assert KEY not in refused.stderr + opened.stderr + opened.stdout + closed.log.read_text()
+    assert done.returncode == 0, done.stderr
+    assert key_file.read_text() not in done.stderr + done.stdout + service.log.read_text()
