@@ -18,28 +18,10 @@ def read_batch(cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv_assumed: f
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches in a new random order each epoch, or without a seed in the order of the rows.
+    """Batches of rows (n,) of cutouts as (inputs by name, targets).
 
-    Parameters
-    ----------
-    cutouts : Cutouts
-        Open.
-    rows : (n,) int
-        The cutouts to use.
-    spec : ImageSpec
-        Size and bands of the images.
-    objective : Objective
-        Turns redshifts into targets.
-    batch_size : int
-        Images per batch; the last one may be smaller.
-    with_ebv : bool
-        Whether the network takes E(B-V).
-    ebv_assumed : float
-        Replaces an unknown E(B-V).
-    seed : int, optional
-        Of the order and of random turns and flips; without it there are none.
-    first_epoch : int
-        Number of the first epoch, so that a resumed run continues with the same batches.
+    With a seed, each epoch has a random order and random turns and flips, which depend on the number of the epoch: a
+    resumed run starts at `first_epoch` and continues with the same batches.
     """
 
     def __init__(

@@ -9,7 +9,6 @@ A run is a folder::
       tensorboard/      the same for TensorBoard
 """
 
-import csv
 import json
 import os
 import shutil
@@ -36,6 +35,7 @@ class CheckpointCallback(keras.callbacks.Callback):
         if not resume:
             shutil.rmtree(run, ignore_errors=True)
         run.mkdir(parents=True, exist_ok=True)
+        self._recover()
         self._check_settings()
 
     def _check_settings(self) -> None:
@@ -46,7 +46,6 @@ class CheckpointCallback(keras.callbacks.Callback):
 
     def restore(self, model: keras.Model) -> int:
         """Restore a compiled model from the checkpoint; return the number of epochs that it was trained for."""
-        self.recover()
         if self._folder.exists():
             self.history = json.loads((self._folder / "history.json").read_text())
             model.optimizer.build(model.trainable_variables)
@@ -92,7 +91,8 @@ class CheckpointCallback(keras.callbacks.Callback):
         np.savez(new / "best.npz", *self.best_weights)
         (new / "history.json").write_text(json.dumps(self.history))
         self._swap(new)
-        _write_csv(self.run / "history.csv", self.history)
+        lines = [",".join(self.history[0]), *(",".join(map(str, line.values())) for line in self.history)]
+        _write_text(self.run / "history.csv", "\n".join(lines) + "\n")
 
     def _swap(self, new: Path) -> None:
         old = self.run / "checkpoint.old"
@@ -102,7 +102,7 @@ class CheckpointCallback(keras.callbacks.Callback):
         new.rename(self._folder)
         shutil.rmtree(old, ignore_errors=True)
 
-    def recover(self) -> None:
+    def _recover(self) -> None:
         """Put the old checkpoint back if the run was killed between the two renames of `_swap`."""
         old = self.run / "checkpoint.old"
         if old.exists() and not self._folder.exists():
@@ -121,13 +121,4 @@ def _load(path: Path) -> list[np.ndarray]:
 def _write_text(path: Path, text: str) -> None:
     scratch = path.with_name(f".{path.name}")
     scratch.write_text(text)
-    os.replace(scratch, path)
-
-
-def _write_csv(path: Path, history: list[dict[str, float]]) -> None:
-    scratch = path.with_name(f".{path.name}")
-    with scratch.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(history[0]))
-        writer.writeheader()
-        writer.writerows(history)
     os.replace(scratch, path)

@@ -136,9 +136,7 @@ def convert(source: Path, target: Path) -> None:
     help="A complete recipe: the document's, or that of Pasquet et al. 2019 with its selection, split and six seeds.",
 )
 @click.option(
-    "--architecture",
-    type=click.Choice(list(BY_ARCHITECTURE)),
-    help="Ours, the document's, or Pasquet's.  [default: by preset, or compact]",
+    "--architecture", type=click.Choice(list(BY_ARCHITECTURE)), help="The network.  [default: by preset, or compact]"
 )
 @click.option(
     "--objective",
@@ -146,9 +144,7 @@ def convert(source: Path, target: Path) -> None:
     help="CRPS with soft labels, or one-hot.  [default: by recipe]",
 )
 @click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    help="mixed_bfloat16 is faster on new processors; not for compact.  [default: float32]",
+    "--precision", type=click.Choice(PRECISIONS), help="mixed_bfloat16 is faster; not for compact.  [default: float32]"
 )
 @click.option("--batch-size", type=POSITIVE, help="Images per step.  [default: by recipe]")
 @click.option("--epochs", type=POSITIVE, help="At most this number of epochs.  [default: by recipe]")

@@ -39,20 +39,9 @@ def fit_and_predict_held_out(
 ) -> tuple[Fitted, Model, HeldOut]:
     """Train the network, and predict galaxies that it or a network like it was not trained on.
 
-    Parameters
-    ----------
-    cutouts, spec, grid, settings, run, resume
-        As for `training.ensemble.fit_ensemble`. With `settings.folds`, the validation galaxies are training galaxies
-        too, and the networks of the folds are trained in `run/fold-0` and so on.
-
-    Returns
-    -------
-    fitted : Fitted
-        The network.
-    model : Model
-        The same with the feature groups of its training galaxies; not calibrated.
-    held_out : HeldOut
-        For the validation galaxies, or with folds for all but the test galaxies.
+    Returns the network, the same as a `Model` with the feature groups of its training galaxies, and the predictions for
+    the validation galaxies. With `settings.folds`, the validation galaxies are training galaxies too, the networks of
+    the folds are trained in `run/fold-0` and so on, and the predictions are for all but the test galaxies.
     """
     if not settings.folds:
         fitted = fit_ensemble(cutouts, spec, grid, settings, run, resume=resume)

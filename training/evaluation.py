@@ -46,24 +46,10 @@ class Evaluation:
 
 
 def evaluate(model: Model, cutouts: Cutouts) -> Evaluation:
-    """Score a model and the catalogue methods on the test galaxies, with bootstrap errors.
+    """Score a model and the catalogue methods on the test galaxies with z_spec on the grid, with bootstrap errors.
 
-    Parameters
-    ----------
-    model : Model
-        If it recalibrates its PDFs, the scores without that are included.
-    cutouts : Cutouts
-        Open, with z_spec and split.
-
-    Returns
-    -------
-    Evaluation
-        Of the test galaxies with z_spec on the grid.
-
-    Raises
-    ------
-    InvalidDataset
-        If there is none, or a column has other bands than the images.
+    A model with a calibration is scored without it too. Raises `InvalidDataset` if there are no such galaxies, or if a
+    column has other bands than the images.
     """
     spec, grid = model.spec, model.grid
     check_band_columns(cutouts, spec)
@@ -93,23 +79,10 @@ def write_report(
     *,
     figures: bool = True,
 ) -> None:
-    """Write an evaluation as metrics.json, report.html and figures/NAME.png, .svg and .pdf.
+    """Write an evaluation as metrics.json, report.html and, if asked for, figures/NAME.png, .svg and .pdf.
 
-    Parameters
-    ----------
-    evaluation : Evaluation
-        What to write.
-    cutouts : Cutouts
-        Open: those that were evaluated.
-    card : Card
-        Of the model.
-    folder : Path
-        Created if it does not exist.
-    learning_curve : Path
-        Output of `python -m training learning-curve`. It is shown if it exists and has the same architecture and test
-        galaxies.
-    figures : bool
-        Write the figures as files too, which takes some seconds.
+    The output of `python -m training learning-curve` is shown if it exists and has the same architecture and test
+    galaxies.
     """
     folder.mkdir(parents=True, exist_ok=True)
     report = _report(evaluation, cutouts, card, _read_curve(learning_curve, card, evaluation, cutouts))

@@ -47,29 +47,10 @@ Precision = Literal["f32", "bf16"]
 
 
 def export_engines(model: Model, cutouts: Cutouts, folder: Path, *, only_f32: bool = False) -> tuple[EngineRecord, ...]:
-    """Write compiled copies of a network whose predictions agree with Keras's.
+    """Write compiled copies of a network to `openvino/` in a folder and describe them, the fastest first.
 
-    Parameters
-    ----------
-    model : Model
-        The network and what its predictions depend on: they are compared as they are served.
-    cutouts : Cutouts
-        Open, with z_spec and split. Training galaxies are used to quantise; the comparison uses the test galaxies, or
-        without them the validation galaxies.
-    folder : Path
-        The files are written to `openvino/` in this folder.
-    only_f32 : bool
-        Leave out the fast copies.
-
-    Returns
-    -------
-    tuple of EngineRecord
-        The fastest first.
-
-    Raises
-    ------
-    InvalidBundle
-        If the copy in float32 does not agree with Keras.
+    Training galaxies are used to quantise; the comparison with Keras uses the test galaxies, or without them the
+    validation galaxies. Raises `InvalidBundle` if the copy in float32 does not agree with Keras.
     """
     converted = to_openvino(model.network)
     save(converted, folder / F32_PATH)

@@ -37,27 +37,11 @@ class Fitted:
 def fit(
     cutouts: Cutouts, spec: ImageSpec, grid: RedshiftGrid, settings: Settings, run: Path, *, resume: bool
 ) -> Fitted:
-    """Train a network.
+    """Train a network on cutouts with columns z_spec and split, of which none need be for validation.
 
-    Parameters
-    ----------
-    cutouts : Cutouts
-        Open, with columns z_spec and split. It may have no galaxies for validation.
-    spec : ImageSpec
-        Size and bands of the images.
-    grid : RedshiftGrid
-        The bins to predict.
-    settings : Settings
-        The recipe.
-    run : Path
-        Folder of the run.
-    resume : bool
-        Continue from the checkpoint in `run`, if there is one; otherwise the folder is emptied first.
-
-    Returns
-    -------
-    Fitted
-        With the weights of the epoch with the lowest validation loss, or without validation galaxies the last epoch.
+    With `resume` it continues from the checkpoint in the folder `run`, if there is one; otherwise the folder is emptied
+    first. The result has the weights of the epoch with the lowest validation loss, or without validation galaxies those
+    of the last epoch.
     """
     train = usable_rows(cutouts, grid, TRAIN)
     validation = usable_rows(cutouts, grid, VALIDATION) if len(cutouts.rows(VALIDATION)) else None

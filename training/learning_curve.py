@@ -42,20 +42,8 @@ def learning_curve(
 
     Every network is trained to its last epoch. The number of epochs grows with the square root of the ratio of the
     sizes: at equal epochs a small sample would get too few steps, at equal steps it would cost as much as all galaxies.
-
-    Parameters
-    ----------
-    data : Path
-        File of cutouts with z_spec.
-    grid : RedshiftGrid
-        The bins to predict.
-    settings : Settings
-        The recipe for all galaxies.
-    folder : Path
-        Each network's run is FOLDER/N and is resumed if it was started. FOLDER/learning-curve.json is updated after
-        each network.
-    sizes : sequence of int
-        Numbers of training galaxies; a larger one than the sample means all, including the validation galaxies.
+    Validation galaxies are training galaxies too, and a size beyond the sample means all of them. Each network's run is
+    FOLDER/N and is resumed if it was started. FOLDER/learning-curve.json is updated after each network.
     """
     points: list[Point] = []
     with open_cutouts(data) as opened:

@@ -43,28 +43,10 @@ def train_bundle(
     figures: bool = True,
     only_f32: bool = False,
 ) -> ModelBundle:
-    """Train a network on a file of cutouts, and write its bundle and its report.
+    """Train a network on a file of cutouts with z_spec, and write its bundle to `path` and its report to `run`.
 
-    Parameters
-    ----------
-    data : Path
-        File of cutouts with z_spec.
-    spec : ImageSpec, or None
-        Size and bands of the images; None if the file describes them.
-    grid : RedshiftGrid
-        The bins to predict.
-    settings : Settings
-        The recipe.
-    run : Path
-        Folder of the run: checkpoint, logs, report.
-    path : Path
-        Where to write the bundle; the name of the folder is the name of the model.
-    resume : bool
-        Continue from the run's checkpoint.
-    figures : bool
-        Write the figures of the report as files too.
-    only_f32 : bool
-        Leave out the fast engines.
+    `spec` is None if the file describes its images. The name of the bundle's folder is the name of the model. With
+    `resume` the run continues from its checkpoint; `only_f32` leaves out the fast engines.
     """
     with open_cutouts(data) as opened:
         cutouts = with_split(opened, settings.select, settings.shares)
@@ -131,21 +113,7 @@ def _training_record(data: Path, source: str, settings: Settings, fitted: Fitted
 def evaluate_bundle(
     bundle: ModelBundle, data: Path, folder: Path, *, recalibrate: bool = True, figures: bool = True
 ) -> Evaluation:
-    """Score a bundle's Keras model on the test galaxies of a file, and write the report.
-
-    Parameters
-    ----------
-    bundle : ModelBundle
-        The model.
-    data : Path
-        File of cutouts with z_spec; without a split of its own it is split as for training.
-    folder : Path
-        Where to write metrics.json and report.html.
-    recalibrate : bool
-        Apply the calibration of the bundle.
-    figures : bool
-        Write the figures of the report as files too.
-    """
+    """Score a bundle's Keras model on the test galaxies of a file, and write the report to a folder."""
     with open_cutouts(data) as opened:
         cutouts = _split_as_trained(opened, bundle.card)
         evaluation = evaluate(Model.load(bundle, recalibrate=recalibrate), cutouts)
@@ -156,14 +124,7 @@ def evaluate_bundle(
 def export_bundle(bundle: ModelBundle, data: Path, *, only_f32: bool = False) -> ModelBundle:
     """Compile a bundle's Keras model again and replace the bundle by one with the new engines.
 
-    Parameters
-    ----------
-    bundle : ModelBundle
-        The model. It is left unchanged if not even the engine in float32 agrees with Keras: `InvalidBundle` is raised.
-    data : Path
-        File of cutouts with z_spec; without a split of its own it is split as for training.
-    only_f32 : bool
-        Leave out the fast engines.
+    If not even the engine in float32 agrees with Keras, `InvalidBundle` is raised and the bundle is left unchanged.
     """
     card = bundle.card
     with open_cutouts(data) as opened, tempfile.TemporaryDirectory() as scratch:

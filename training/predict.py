@@ -44,26 +44,12 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Model:
-    """A Keras network and everything else that its predictions depend on.
+    """A Keras network and everything else that its predictions depend on, as for `photoz.inference.Predictor`."""
 
-    Parameters
-    ----------
-    network : keras.Model
-        Takes `images` and possibly `ebv`; a layer "features" is used for the `ood_score`.
-    spec : ImageSpec
-        The images it takes.
-    grid : RedshiftGrid
-        The bins of its PDFs.
-    ebv_assumed : float
-        Replaces an unknown E(B-V).
-    calibration, feature_groups, ood_threshold
-        As for `photoz.inference.predictor.Predictor`.
-    """
-
-    network: keras.Model
+    network: keras.Model  # takes `images` and possibly `ebv`; a layer "features" is used for the `ood_score`
     spec: ImageSpec
     grid: RedshiftGrid
-    ebv_assumed: float
+    ebv_assumed: float  # replaces an unknown E(B-V)
     calibration: Calibration | None = None
     feature_groups: FeatureGroups | None = None
     ood_threshold: float = math.inf
@@ -85,21 +71,9 @@ class Model:
         )
 
     def predict(self, cutouts: Cutouts, rows: IntArray, engine: Engine | None = None) -> Predictions:
-        """Predict some cutouts, reading each image once and running the network on it once.
+        """Predict rows (n,) of cutouts, reading each image once and running the network on it once.
 
-        Parameters
-        ----------
-        cutouts : Cutouts
-            Open.
-        rows : (n,) int
-            The cutouts to predict.
-        engine : Engine, optional
-            Another engine of the same network; by default Keras.
-
-        Returns
-        -------
-        Predictions
-            n rows.
+        `engine` is another engine of the same network; by default it runs in Keras.
         """
         predictor = Predictor(
             engine or keras_engine(self.network),

@@ -33,25 +33,11 @@ def make_sample(
     renders: int = 1,
     workers: int | None = None,
 ) -> None:
-    """Draw every galaxy of a catalogue with noise and write the cutouts as HDF5.
+    """Draw every galaxy of a catalogue with noise and write the cutouts as HDF5; the file appears when it is complete.
 
-    Parameters
-    ----------
-    catalogue : Catalogue
-        Its bands in the order of `spec`.
-    path : Path
-        The file; it appears when it is complete.
-    spec : ImageSpec
-        Size, bands and pixel scale; `InvalidDataset` is raised for bands without `SDSS_OBSERVATIONS`.
-    seed : int
-        The same seed gives the same file, whatever the number of workers.
-    renderer : str
-        "fft" or "galsim".
-    renders : int
-        Cutouts of each galaxy that is not for testing, each with another shape, seeing, neighbours and noise. All first
-        cutouts come first, and they do not depend on this number.
-    workers : int, optional
-        Processes; by default one per core.
+    Galaxies that are not for testing get `renders` cutouts, each with another shape, seeing, neighbours and noise. All
+    first cutouts come first, and they do not depend on that number. The same seed gives the same file, whatever the
+    number of worker processes (by default one per core). Raises `InvalidDataset` for bands without `SDSS_OBSERVATIONS`.
     """
     if unknown := [band for band in spec.bands if band not in SDSS_OBSERVATIONS]:
         raise InvalidDataset(f"cannot draw {','.join(unknown)}: known bands are {','.join(SDSS_OBSERVATIONS)}")

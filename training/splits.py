@@ -45,27 +45,11 @@ def random_split(n: int, n_test: int, n_validation: int | None = None) -> npt.ND
 
 
 def with_split(cutouts: Cutouts, select: str = "", shares: str = "") -> Cutouts:
-    """Return cutouts with a column `split`.
+    """Return the cutouts with a column `split`.
 
-    Parameters
-    ----------
-    cutouts : Cutouts
-        With the columns in `select`.
-    select : str
-        As for `parse_conditions`; other galaxies are in no split.
-    shares : str
-        As for `parse_shares`. Without it, the split is the existing one, or a fifth for testing and a tenth of the rest
-        for validation.
-
-    Returns
-    -------
-    Cutouts
-        The same images.
-
-    Raises
-    ------
-    InvalidDataset
-        If a column is missing, or no galaxy meets the conditions.
+    Galaxies that do not meet the conditions `select` are in no split. Without `shares`, the split is the existing one,
+    or a fifth for testing and a tenth of the rest for validation. Raises `InvalidDataset` if a column is missing, or if
+    no galaxy meets the conditions.
     """
     if not select and not shares and "split" in cutouts.columns:
         return cutouts
