@@ -15,7 +15,7 @@ FALSE_ALARMS = 0.0075
 # The least number of training galaxies for each direction of a covariance.
 GALAXIES_PER_DIRECTION = 20
 
-# More training galaxies do not change the result; a random choice of so many is used.
+# Training galaxies to use, chosen at random: more do not change the result.
 MAX_GALAXIES = 20_000
 
 # Least variance of a direction, in units of the mean variance: smaller ones are rounding errors.

@@ -24,7 +24,7 @@ class Settings:
     )
     weight_decay: float = 1e-3  # of AdamW; 0 is Adam
     clip_norm: float = 1.0  # largest norm of a gradient; 0 for no limit
-    ema_momentum: float = 0.995  # of the moving average of the weights, which is what is kept; 0 for no average
+    ema_momentum: float = 0.995  # of the moving average of the weights that is kept; 0 keeps the weights themselves
     # Keras's dtype policy. "mixed_bfloat16" keeps weights and PDFs in float32 and multiplies in bfloat16, which takes
     # two thirds of the time on processors that support it.
     precision: str = "float32"
