@@ -1,4 +1,4 @@
-"""Which galaxies are trained, validated and tested on."""
+"""Selection of galaxies and their split into training, validation and test sets."""
 
 import operator
 import re
@@ -14,10 +14,10 @@ from photoz.grid import BoolArray, IntArray, RedshiftGrid
 from photoz.io.cutouts import TEST, TRAIN, VALIDATION, Cutouts
 
 SPLIT_SEED = 0
-VALIDATION_FRACTION = 0.1  # of the galaxies that are not tested on
+VALIDATION_FRACTION = 0.1  # of the galaxies that are not for testing
 TEST_FRACTION = 0.2
 
-UNUSED = ""  # the split of a galaxy that was not selected
+UNUSED = ""  # the split of a galaxy that is not selected
 
 OPERATORS: dict[str, Callable[[Any, float], Any]] = {
     "<=": operator.le,
@@ -31,26 +31,12 @@ CONDITION = re.compile(r"\s*(\w+)\s*(<=|>=|==|<|>)\s*([-+\d.eE]+)\s*")
 Condition = tuple[str, str, float]  # column, operator, number
 
 
-def split(n: int, n_test: int, seed: int = SPLIT_SEED, n_validation: int | None = None) -> npt.NDArray[np.str_]:
-    """Assign galaxies to train, validation and test at random.
+def random_split(n: int, n_test: int, n_validation: int | None = None) -> npt.NDArray[np.str_]:
+    """Assign n galaxies to train, validation and test at random, always in the same way; (n,) str.
 
-    Parameters
-    ----------
-    n : int
-        Number of galaxies.
-    n_test : int
-        The last ones of the permutation are tested on.
-    seed : int
-        Of the permutation.
-    n_validation : int, optional
-        The ones before those validate; by default a tenth of what is not tested on.
-
-    Returns
-    -------
-    (n,) str
-        The split of each galaxy.
+    Without `n_validation`, a tenth of the galaxies that are not for testing are for validation.
     """
-    order = np.random.default_rng(seed).permutation(n)
+    order = np.random.default_rng(SPLIT_SEED).permutation(n)
     n_validation = round(VALIDATION_FRACTION * (n - n_test)) if n_validation is None else n_validation
     labels = np.full(n, TRAIN, dtype=f"<U{len(VALIDATION)}")
     labels[order[n - n_test - n_validation : n - n_test]] = VALIDATION
@@ -59,27 +45,11 @@ def split(n: int, n_test: int, seed: int = SPLIT_SEED, n_validation: int | None 
 
 
 def with_split(cutouts: Cutouts, select: str = "", shares: str = "") -> Cutouts:
-    """Return cutouts that have a split.
+    """Return the cutouts with a column `split`.
 
-    Parameters
-    ----------
-    cutouts : Cutouts
-        With the columns that `select` names.
-    select : str
-        Conditions as for `conditions`; galaxies that do not meet them are in no split.
-    shares : str
-        As for `parse_shares`. Without, the split is the cutouts' own, or a fifth to test on and a tenth of the rest to
-        validate.
-
-    Returns
-    -------
-    Cutouts
-        The same images with a column `split`.
-
-    Raises
-    ------
-    InvalidDataset
-        If a column is missing, or no galaxy meets the conditions.
+    Galaxies that do not meet the conditions `select` are in no split. Without `shares`, the split is the existing one,
+    or a fifth for testing and a tenth of the rest for validation. Raises `InvalidDataset` if a column is missing, or if
+    no galaxy meets the conditions.
     """
     if not select and not shares and "split" in cutouts.columns:
         return cutouts
@@ -89,12 +59,17 @@ def with_split(cutouts: Cutouts, select: str = "", shares: str = "") -> Cutouts:
     else:
         labels = np.full(len(cutouts), UNUSED, dtype=f"<U{len(VALIDATION)}")
         labels[selected] = _new_split(int(selected.sum()), shares)
+    return with_labels(cutouts, labels)
+
+
+def with_labels(cutouts: Cutouts, labels: npt.NDArray[np.str_]) -> Cutouts:
+    """Return cutouts with another column `split`, (n,) str."""
     return replace(cutouts, columns={**cutouts.columns, "split": labels})
 
 
 def _selected(cutouts: Cutouts, select: str) -> BoolArray:
     selected = np.ones(len(cutouts), dtype=bool)
-    for column, comparison, number in conditions(select):
+    for column, comparison, number in parse_conditions(select):
         selected &= OPERATORS[comparison](cutouts.column(column), number)  # a comparison with NaN is false
     if not selected.any():
         raise InvalidDataset(f"none of {len(cutouts)} galaxies meets {select}")
@@ -103,30 +78,14 @@ def _selected(cutouts: Cutouts, select: str) -> BoolArray:
 
 def _new_split(n: int, shares: str) -> npt.NDArray[np.str_]:
     if not shares:
-        return split(n, round(TEST_FRACTION * n))
+        return random_split(n, round(TEST_FRACTION * n))
     train, validation, test = parse_shares(shares)
     scale = n / (train + validation + test)
-    return split(n, round(scale * test), n_validation=round(scale * validation))
+    return random_split(n, round(scale * test), round(scale * validation))
 
 
-def conditions(text: str) -> list[Condition]:
-    """Read conditions such as "dered_petro_r<=17.8,z_spec<=0.4".
-
-    Parameters
-    ----------
-    text : str
-        Column, one of < <= == >= >, and a number; separated by commas.
-
-    Returns
-    -------
-    list of (str, str, float)
-        Column, operator, number.
-
-    Raises
-    ------
-    ValueError
-        If it reads otherwise.
-    """
+def parse_conditions(text: str) -> list[Condition]:
+    """Parse conditions such as "dered_petro_r<=17.8,z_spec<=0.4": a column, one of < <= == >= >, and a number."""
     matches = [CONDITION.fullmatch(part) for part in text.split(",") if part]
     if not all(matches):
         raise ValueError(f"expected conditions such as dered_petro_r<=17.8,z_spec<=0.4, got {text!r}")
@@ -134,23 +93,7 @@ def conditions(text: str) -> list[Condition]:
 
 
 def parse_shares(text: str) -> tuple[float, float, float]:
-    """Read shares of train, validation and test such as "393219,20000,103305" or "0.7,0.1,0.2".
-
-    Parameters
-    ----------
-    text : str
-        Three numbers above 0, separated by commas.
-
-    Returns
-    -------
-    train, validation, test : float
-        As given: only their proportion counts.
-
-    Raises
-    ------
-    ValueError
-        If it reads otherwise.
-    """
+    """Parse shares of train, validation and test such as "393219,20000,103305" or "0.7,0.1,0.2"."""
     try:
         train, validation, test = (float(part) for part in text.split(","))
     except ValueError:
@@ -160,22 +103,22 @@ def parse_shares(text: str) -> tuple[float, float, float]:
     return train, validation, test
 
 
-def galaxies(cutouts: Cutouts, rows: IntArray) -> tuple[IntArray, IntArray]:
-    """Tell which cutouts show the same galaxy: those of the same `object_id`. Without that column each shows another.
+def group_by_galaxy(cutouts: Cutouts, rows: IntArray) -> tuple[IntArray, IntArray]:
+    """Find the cutouts that show the same galaxy, which have the same `object_id`.
 
     Parameters
     ----------
     cutouts : Cutouts
-        All of them.
+        Without a column `object_id`, each shows another galaxy.
     rows : (n,) int
-        Some, in increasing order.
+        The cutouts to group, in increasing order.
 
     Returns
     -------
     first : (m,) int
         The first row of each of m galaxies.
     galaxy : (n,) int
-        Number of the galaxy that each row shows, from 0 to m - 1.
+        Number of the galaxy in each row, from 0 to m - 1.
     """
     names = cutouts.columns.get("object_id")
     _, first, galaxy = np.unique(rows if names is None else names[rows], return_index=True, return_inverse=True)
@@ -183,27 +126,7 @@ def galaxies(cutouts: Cutouts, rows: IntArray) -> tuple[IntArray, IntArray]:
 
 
 def usable_rows(cutouts: Cutouts, grid: RedshiftGrid, split: str) -> IntArray:
-    """Return the rows of a split whose redshift is known and on the grid.
-
-    Parameters
-    ----------
-    cutouts : Cutouts
-        With z_spec and split.
-    grid : RedshiftGrid
-        The grid.
-    split : str
-        "train", "validation" or "test".
-
-    Returns
-    -------
-    (n,) int
-        In increasing order.
-
-    Raises
-    ------
-    InvalidDataset
-        If there is none.
-    """
+    """Return the rows of a split with z_spec on the grid, in increasing order; raises `InvalidDataset` for none."""
     rows = cutouts.rows(split)
     usable = rows[grid.contains(cutouts.column("z_spec")[rows])]
     if not len(usable):
