@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from photoz.errors import InvalidInput
 from photoz.grid import FloatArray
-from photoz.metrics import FIGURES, N_RESAMPLES, GalaxyScores, Score, sigma_mad
+from photoz.metrics import METRICS, N_RESAMPLES, GalaxyScores, Score, sigma_mad
 
 # The best value of a metric, if lower is not always better.
 BEST = {"bias": 0.0, "coverage_68": 0.68, "coverage_95": 0.95}
@@ -56,7 +56,7 @@ def metric_pairs(
     both, rng = (a, b), np.random.default_rng(seed)
     metrics = {
         name: metric
-        for name, (column, metric) in FIGURES.items()
+        for name, (column, metric) in METRICS.items()
         if all(getattr(scores, column) is not None for scores in both)
     }
     drawn = {name: np.empty((n_resamples, 2)) for name in metrics}
