@@ -11,7 +11,7 @@ from photoz import __version__
 from photoz.errors import PhotozError
 from photoz.protocol.contract import Plot
 from photoz_client import _cli_files, _cli_text
-from photoz_client._cli_compare import DIFFERS, compare_services, failures_exit_with_2, report_text
+from photoz_client._cli_compare import DIFFERS, compare_services, failures_exit_with_2, report_json, report_text
 from photoz_client._cli_options import (
     INPUT_FILE,
     CutoutOptions,
@@ -172,7 +172,7 @@ def compare(
     """
     with options.client(url_a, key_file) as client_a, options.client(url_b, key_file_b or key_file) as client_b:
         report = compare_services(options, (url_a, url_b), (client_a, client_b), tolerance, by)
-    click.echo(report.as_json() if as_json else report_text(report))
+    click.echo(report_json(report) if as_json else report_text(report))
     context.exit(0 if report.verdict.passes else DIFFERS)
 
 
