@@ -1,5 +1,6 @@
 """The HTTP server: granian with BentoML's ASGI application, in a worker process that is restarted when it dies."""
 
+import contextlib
 import ipaddress
 import logging
 import multiprocessing
@@ -76,13 +77,16 @@ class PhotozServer(Server):
         if self._shutdown is not None:
             return
         for worker in self.wrks:
-            os.kill(worker._id(), DRAIN_SIGNAL)
+            with contextlib.suppress(ProcessLookupError):  # it has just died
+                os.kill(worker._id(), DRAIN_SIGNAL)
         self._shutdown = threading.Timer(self._drain_seconds, super().signal_handler_interrupt)
         self._shutdown.daemon = True
         self._shutdown.start()
 
     def _respawn_workers(self, workers: list[int], *arguments: Any, **options: Any) -> None:
         """Restart dead workers, again and again unless they cannot start."""
+        if self._shutdown is not None:
+            return
         for index in workers:
             process = self.wrks[index].inner
             status = process.exitcode

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from photoz.model.bundle import OOD_NAME, ModelBundle
+from photoz.model.bundle import ModelBundle
 from photoz.model.card import Card
 from tests.running import ROOT, RunningService, running_service
 
@@ -25,22 +25,10 @@ def card(bundle_path) -> Card:
 
 @pytest.fixture(scope="session")
 def make_toy_bundle(tmp_path_factory) -> Callable[..., ModelBundle]:
-    """Make a bundle around a toy network; by default for 23x23 griz cutouts and 90 bins, without E(B-V)."""
-    from photoz import ood
-    from tests.toys import GRID_90, GRIZ, openvino, toy_card, toy_network
+    """Return `tests.toys.write_toy_bundle` with a new folder for each bundle."""
+    from tests.toys import write_toy_bundle  # OpenVINO is not needed by every test
 
-    def make(*, spec=GRIZ, grid=GRID_90, takes_ebv=False, network=None, feature_groups=None, record=None, **fields):
-        folder = tmp_path_factory.mktemp("toy")
-        source = folder / "source"
-        source.mkdir()
-        (source / "model.keras").write_bytes(b"not needed here")
-        network = network or toy_network(spec.size, len(spec.bands), grid.n_bins, takes_ebv)
-        openvino.save_model(network, source / "openvino" / "model.xml", compress_to_fp16=False)
-        if feature_groups:
-            ood.save(feature_groups, source / OOD_NAME)
-        return ModelBundle.write(folder / "bundle", toy_card(spec, grid, takes_ebv, ood=record, **fields), source)
-
-    return make
+    return lambda **parts: write_toy_bundle(tmp_path_factory.mktemp("toy"), **parts)
 
 
 @pytest.fixture(scope="session")

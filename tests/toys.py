@@ -1,14 +1,17 @@
-"""Small things to test the service with: networks without training, cutouts, files."""
+"""Toy networks, model bundles and cutouts, to test without training."""
 
 import io
 from datetime import UTC, datetime
 
 import numpy as np
 
+from photoz import ood
 from photoz.calibration import Calibration
 from photoz.grid import RedshiftGrid
-from photoz.images import ImageSpec
+from photoz.images import ImageSpec, as_ebv_batch, as_image_batch
+from photoz.inference.batch import Batch
 from photoz.inference.openvino import import_openvino
+from photoz.model.bundle import OOD_NAME, ModelBundle
 from photoz.model.card import Architecture, CalibrationRecord, Card, EngineRecord, Inputs, OodRecord, TrainingRecord
 from photoz.ood import FeatureGroup, extract_features
 
@@ -20,7 +23,7 @@ GRID_90 = RedshiftGrid(0.6, 90)
 
 
 def toy_network(size, n_bands, n_bins, takes_ebv, gives_features=False):
-    """Make a softmax of weighted band means (and of E(B-V)), as any engine would see it; the means are features."""
+    """Return a softmax of weighted band means (and of E(B-V)); the means are its features."""
     rng = np.random.default_rng(0)
     images = opset13.parameter([-1, size, size, n_bands], np.float32, name="images")
     features = opset13.reduce_mean(images, np.array([1, 2]), keep_dims=False)
@@ -40,16 +43,14 @@ def toy_network(size, n_bands, n_bins, takes_ebv, gives_features=False):
 
 
 def toy_feature_groups(images, with_features=True):
-    """Learn what cutouts look like in the plainest way: each value by itself."""
+    """Return feature groups that treat each feature on its own."""
 
-    def part(values):
+    def group(values):
         mean, std = values.mean(axis=0), values.std(axis=0)
         return FeatureGroup(mean, std, np.zeros_like(mean), np.eye(len(mean)) / np.sqrt(len(mean)), 4.0)
 
-    return {
-        name: part(values)
-        for name, values in extract_features(images, images.mean((1, 2)) if with_features else None).items()
-    }
+    features = extract_features(images, images.mean((1, 2)) if with_features else None)
+    return {name: group(values) for name, values in features.items()}
 
 
 def toy_calibration(**parameters):
@@ -66,16 +67,9 @@ def toy_engine(name="openvino-f32", path="openvino/model.xml", **fields):
 
 def toy_card(spec, grid, takes_ebv, engines=None, **fields):
     record = TrainingRecord(
-        data="none",
-        data_sha256="",
-        n_train=0,
-        n_validation=0,
-        hyper_parameters={},
-        seed=0,
-        epochs=0,
-        git_commit=None,
-        library_versions={},
-    )
+        data="none", data_sha256="", n_train=0, n_validation=0, hyper_parameters={}, seed=0, epochs=0,
+        git_commit=None, library_versions={},
+    )  # fmt: skip
     return Card(
         name="toy",
         version="1",
@@ -90,8 +84,26 @@ def toy_card(spec, grid, takes_ebv, engines=None, **fields):
     )
 
 
+def write_toy_bundle(
+    folder, *, spec=GRIZ, grid=GRID_90, takes_ebv=False, network=None, feature_groups=None, record=None, **fields
+):
+    """Write a bundle around a toy network; by default for 23x23 griz cutouts and 90 bins, without E(B-V)."""
+    source = folder / "source"
+    source.mkdir()
+    (source / "model.keras").write_bytes(b"not a Keras model")
+    network = network or toy_network(spec.size, len(spec.bands), grid.n_bins, takes_ebv)
+    openvino.save_model(network, source / "openvino" / "model.xml", compress_to_fp16=False)
+    if feature_groups:
+        ood.save(feature_groups, source / OOD_NAME)
+    return ModelBundle.write(folder / "bundle", toy_card(spec, grid, takes_ebv, ood=record, **fields), source)
+
+
+def toy_batch(images, card, ebv=None):
+    return Batch(as_image_batch(images, card.image), as_ebv_batch(ebv, len(images), card.inputs.ebv_assumed))
+
+
 def galaxies(spec, n, seed=0):
-    """Make n round galaxies of some brightness on a noisy sky, (n, size, size, n_bands) float32."""
+    """Return n round galaxies of different brightness on a noisy sky, (n, size, size, n_bands) float32."""
     rng = np.random.default_rng(seed)
     y, x = np.indices((spec.size, spec.size)) - spec.size / 2
     profile = np.exp(-np.hypot(x, y) / (spec.size / 16))

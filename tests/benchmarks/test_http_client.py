@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-
 from benchmarks.endurance.client import Connection, Lost, NotHttp, Refused, Reply, request
 from benchmarks.servers import free_port
 

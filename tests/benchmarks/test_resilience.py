@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from benchmarks.endurance import attackers, drain, kills, overload, processes, slow, soak, verdict
 from benchmarks.endurance.attacks import Attack, Material, garbled
 from benchmarks.endurance.checks import Reference, WrongAnswer, metrics_scrape
 from benchmarks.endurance.client import Reply
+
 from photoz.protocol import open_inference
 from photoz.protocol.tensors import Tensor
 from photoz_client import ConnectionFailed, Prediction

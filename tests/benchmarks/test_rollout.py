@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
 from benchmarks.endurance import kills, rollout, verdict
 from benchmarks.endurance.callers import SDK, Answer, Seen, ask
 from benchmarks.endurance.checks import alive
@@ -18,6 +17,7 @@ from benchmarks.endurance.client import Connection, Lost, Refused, request
 from benchmarks.endurance.proxy import NOBODY, Proxy, open_address
 from benchmarks.endurance.rolls import Measure, Roll
 from benchmarks.servers import free_port
+
 from photoz_client import PhotozError
 
 PROBE = PROPAGATION = 0.05

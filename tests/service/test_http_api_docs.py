@@ -8,13 +8,13 @@ import subprocess
 import numpy as np
 import pytest
 from running import ROOT
+from service.errors import STATUS
+from service.settings import Limits, Settings
 
 from photoz.estimates import COLUMNS, Flag
 from photoz.io.npz import npz_bytes
 from photoz.metrics import FIGURES
 from photoz.protocol import contract
-from service.errors import STATUS
-from service.settings import Limits, Settings
 
 DOCUMENT = (ROOT / "docs" / "http-api.md").read_text(encoding="utf-8")
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")

@@ -13,12 +13,12 @@ import numpy as np
 import psutil
 import pytest
 from running import ROOT, free_port, running_service, serve_command, serve_environment
+from service.check import try_bundle
+from service.settings import Settings
 from toys import GRID_90, GRIZ, galaxies, npy_bytes, toy_network
 
 from photoz.errors import InvalidBundle, InvalidInput
 from photoz.io import npz
-from service.check import try_bundle
-from service.settings import Settings
 
 
 def processes(service):

@@ -7,11 +7,11 @@ import sys
 import bentoml
 import pytest
 from running import ROOT, serve_environment
+from service.settings import Settings
 
 from photoz.errors import InvalidBundle, InvalidInput
 from photoz.model.bundle import ModelBundle
 from service import store
-from service.settings import Settings
 
 # Of BentoML 1.4.39, which imports most of itself when it is first used.
 pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")

@@ -11,6 +11,7 @@ import httpx
 import numpy as np
 import pytest
 from running import running_service
+from service.compression import COMPRESSORS
 from toys import GRIZ, galaxies
 
 from photoz.estimates import COLUMNS, Flag
@@ -19,7 +20,6 @@ from photoz.io.npz import npz_bytes
 from photoz.protocol import contract
 from photoz.protocol.open_inference import HEADER_LENGTH, decode_response, encode_request
 from photoz.protocol.tensors import Tensor
-from service.compression import COMPRESSORS
 
 
 @pytest.fixture(scope="module")
