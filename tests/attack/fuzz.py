@@ -14,7 +14,7 @@ import atheris
 
 with atheris.instrument_imports(include=["photoz", "service", "numpy.lib", "zipfile"]):
     from tests.attack.fuzz_targets import SEEDS, run
-    from tests.attack.mutations import MUTATORS, mutate
+    from tests.attack.mutations import MUTATORS
 
 
 def write_seeds(folder: Path, target: str) -> None:
@@ -46,7 +46,7 @@ def main() -> None:
     def mutate_half(data: bytes, max_size: int, seed: int) -> bytes:
         """Mutate values in half of the inputs, which random bytes hardly reach, and bytes in the others."""
         random = Random(seed)
-        changed = mutate(target, data, random) if random.random() < 0.5 else None
+        changed = MUTATORS[target](random, data) if random.random() < 0.5 else None
         return changed if changed and len(changed) <= max_size else atheris.Mutate(data, max_size)
 
     atheris.Setup(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from benchmarks.resilience.malformed_inputs import NPY_HEADERS
 from photoz.errors import PhotozError
 from photoz.inference.batch import Batch
 from photoz.io.npz import read_npz
@@ -160,6 +161,7 @@ SEEDS: Mapping[str, list[bytes]] = {
         *(kind + file for file in corpus.npy_files() for kind in (b"i", b"I")),
         *(kind + npy_bytes(array) for kind, array in _MEMBERS.items()),
         b"h{'descr': '<f4', 'fortran_order': False, 'shape': (2, 8, 8, 2)}\n" + IMAGES.tobytes(),
+        *(b"h" + header.encode() for header in NPY_HEADERS),
     ],
     "json": [*corpus.PREDICT_BODIES, *corpus.EVALUATE_BODIES],
     "compression": [compress(plain) for compress in COMPRESSORS.values() for plain in (IMAGES.tobytes(), bytes(10**6))],

@@ -10,9 +10,10 @@ from random import Random
 import numpy as np
 import pytest
 
+from benchmarks.resilience.malformed_inputs import mutate_bytes
 from tests.attack.corpus import EVALUATE_BODIES, INFER_MESSAGES, PREDICT_BODIES, ROOT, SPEC, npy_files, npz_files
 from tests.attack.fuzz_targets import SEEDS, TARGETS, evaluate, infer, predict_file, predict_json, run
-from tests.attack.mutations import damage, mutate
+from tests.attack.mutations import MUTATORS
 
 
 @pytest.mark.parametrize("body", npy_files())
@@ -34,10 +35,11 @@ def test_well_formed_bodies_are_decoded():
 @pytest.mark.parametrize("target", TARGETS)
 def test_mutated_input_is_decoded_or_refused(target):
     random, seeds = Random(0), SEEDS[target]
-    with_values = [seed for seed in seeds if mutate(target, seed, random)]
+    mutate_values = MUTATORS.get(target, mutate_bytes)
+    with_values = [seed for seed in seeds if mutate_values(random, seed)]
     for _ in range(1000):
-        run(target, damage(random.choice(seeds), random))
-        run(target, mutate(target, random.choice(with_values or seeds), random) or b"")
+        run(target, mutate_bytes(random, random.choice(seeds)))
+        run(target, mutate_values(random, random.choice(with_values)) or b"")
 
 
 # In a process of its own: an audit hook cannot be removed.

@@ -21,14 +21,12 @@ NO_NETWORK = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0
 
 def environment(home, **variables):
     """Return an environment without this checkout on the path and without a network."""
-    found = serve_environment(home, **NO_NETWORK, **variables)
-    del found["PYTHONPATH"]
-    return found
+    return serve_environment(home, **NO_NETWORK, **variables) | {"PYTHONPATH": ""}
 
 
 def run(home, *command, cwd=ROOT):
-    program = [sys.executable, "-m", *command]
-    done = subprocess.run(program, cwd=cwd, env=environment(home), capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-m", *command]
+    done = subprocess.run(command, cwd=cwd, env=environment(home), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout.splitlines()[-1]
 
@@ -59,8 +57,8 @@ def served(home, bento, folder, **variables):
     command = [sys.executable, "-m", "bentoml", "serve", bento, "--host", "127.0.0.1", "--port", str(port)]
     folder.mkdir()
     with log.open("wb") as output:
-        settings = {"env": environment(home, **variables), "stdout": output, "stderr": subprocess.STDOUT}
-        process = subprocess.Popen(command, cwd=folder, **settings)
+        variables = environment(home, **variables)
+        process = subprocess.Popen(command, cwd=folder, env=variables, stdout=output, stderr=subprocess.STDOUT)
         try:
             wait_until_ready(process, f"http://127.0.0.1:{port}", log)
             yield f"http://127.0.0.1:{port}"
@@ -84,13 +82,13 @@ def test_a_bento_serves_its_own_model_from_any_folder(home, bento, newer, card, 
 def test_the_operator_can_choose_another_model_by_its_tag(home, bento, newer, tmp_path):
     version = newer.partition(":")[2]
     with served(home, bento, tmp_path / "empty", PHOTOZ_BUNDLE=newer) as url:
-        assert httpx.get(f"{url}/model").json()["version"] == version
         assert f'version="{version}"' in httpx.get(f"{url}/metrics").text
 
 
-def test_a_checkout_takes_a_tag_too(home, newer, start_service, card):
-    with start_service(home, PHOTOZ_BUNDLE=f"{newer.partition(':')[0]}:latest") as service:
-        assert httpx.get(f"{service.url}/model").json()["version"] == f"{card.version}-newer"
+def test_a_checkout_takes_a_tag_too(home, newer, start_service):
+    name, _, version = newer.partition(":")
+    with start_service(home, PHOTOZ_BUNDLE=f"{name}:latest") as service:
+        assert httpx.get(f"{service.url}/model").json()["version"] == version
 
 
 def test_the_bento_contains_the_service_and_nothing_else(home, bento):

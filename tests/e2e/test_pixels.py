@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
-from benchmarks.science.ood import SPOILT, clipped, galaxies_of
+from benchmarks.science.ood import SPOILT, galaxies_of
 from photoz import drift
 from photoz.estimates import Flag
 from photoz.images import SDSS_IMAGES
@@ -49,8 +49,7 @@ def frame(width):
 SAME = {
     "double precision": (lambda images: images.astype(np.float64), 1e-6),
     "half precision": (lambda images: images.astype(np.float16), 2e-3),
-    "big-endian": (lambda images: images.astype(">f4"), 1e-6),
-    "big-endian, double precision": (lambda images: images.astype(">f8"), 1e-6),
+    "big-endian": (lambda images: images.astype(">f8"), 1e-6),
     "Fortran order": (lambda images: np.asfortranarray(images), 1e-6),
     "a view of bands that come first": (lambda images: np.moveaxis(np.moveaxis(images, -1, 1).copy(), 1, -1), 1e-6),
     "every second of twice as many": (lambda images: np.repeat(images, 2, axis=0)[::2], 1e-6),
@@ -59,8 +58,12 @@ SAME = {
     "2 pixels off": (lambda images: np.roll(images, 2, axis=1), 1e-2),
 }
 
+# Those of SPOILT that need no other arguments.
+OF_SPOILT = ("ten times the unit", "a tenth of the unit", "g and i swapped", "u and z swapped", "bands reversed")
+OF_SPOILT += ("saturated", "saturated in r alone", "saturated, at 65535")
+
 # The flags of the input, exactly these, and how far z_mean may differ.
-FLAGGED = {
+FLAGGED = {name: (SPOILT[name], OOD, np.inf) for name in OF_SPOILT} | {
     "one NaN": (pixels(np.s_[:, 5, 5, 2], np.nan), MASKED, 1e-3),
     "one inf in the core": (pixels(np.s_[:, 32, 32, 2], np.inf), MASKED, 1e-2),
     "one -inf": (pixels(np.s_[:, 10, 50], -np.inf), MASKED, 1e-2),
@@ -77,18 +80,10 @@ FLAGGED = {
     "no r: NaN": (pixels(np.s_[..., 2], np.nan), MASKED | BAND | OOD, np.inf),
     "no z: a constant": (pixels(np.s_[..., 4], 0.1), OOD, np.inf),
     "no i: -99": (pixels(np.s_[..., 3], -99.0), OOD, np.inf),
-    "saturated": (lambda images: clipped(images), OOD, np.inf),
-    "saturated in r alone": (lambda images: clipped(images, slice(2, 3)), OOD, np.inf),
-    "saturated, at 65535": (lambda images: np.where(clipped(images) < images, np.float32(65535), images), OOD, np.inf),
     "a pixel of 1e30": (pixels(np.s_[:, 5, 5], 1e30), OOD, np.inf),
     "pixels of 1e30": (lambda images: images * np.float32(1e30), OOD, np.inf),
     "pixels of 1e-30": (lambda images: images * np.float32(1e-30), OOD, np.inf),
-    "ten times the unit": (lambda images: images * 10, OOD, np.inf),
-    "a tenth of the unit": (lambda images: images / 10, OOD, np.inf),
     "negative": (lambda images: -images, FAINT | OOD, np.inf),
-    "g and i swapped": (lambda images: images[..., [0, 3, 2, 1, 4]], OOD, np.inf),
-    "u and z swapped": (lambda images: images[..., [4, 1, 2, 3, 0]], OOD, np.inf),
-    "bands reversed": (lambda images: images[..., ::-1], OOD, np.inf),
     "the same band five times": (lambda images: np.repeat(images[..., 2:3], 5, axis=-1), OOD, np.inf),
     "20 pixels off": (lambda images: np.roll(images, 20, axis=1), OOD, np.inf),
     "divided by the maximum": (lambda images: 1000 * images / images.max(axis=(1, 2, 3), keepdims=True), OOD, np.inf),
@@ -119,48 +114,43 @@ REFUSED = {
 CAUGHT = [name for name in SPOILT if name not in ("clean", "5 pixels off", "sky off by 0.01", "a hot pixel in r")]
 
 
+with np.load(ROOT / "examples" / "cutouts.npz") as archive:
+    IMAGES, EBV = archive["images"], archive["ebv"]
+
+
 @pytest.fixture(scope="module")
-def post(service_url):
+def client(service_url):
     with httpx.Client(base_url=service_url, timeout=60.0) as client:
-        yield lambda images, ebv: client.post("/predict_file", content=npz_bytes({"images": images, "ebv": ebv}))
+        yield client
+
+
+def post(client, images, ebv):
+    return client.post("/predict_file", content=npz_bytes({"images": images, "ebv": ebv}))
+
+
+def predict(client, images, ebv=EBV):
+    response = post(client, images, ebv)
+    assert response.status_code == 200, response.text
+    return {name: np.array(response.json()[name]) for name in ("z_mean", "z_lo68", "z_hi68", "ood_score", "flags")}
 
 
 @pytest.fixture(scope="module")
-def predict(post):
-    def predict(images, ebv):
-        response = post(images, ebv)
-        assert response.status_code == 200, response.text
-        columns = response.json().items()
-        return {name: np.array(values) for name, values in columns if name not in ("model", "object_id")}
-
-    return predict
-
-
-@pytest.fixture(scope="module")
-def examples():
-    with np.load(ROOT / "examples" / "cutouts.npz") as archive:
-        return archive["images"], archive["ebv"]
-
-
-@pytest.fixture(scope="module")
-def expected(predict, examples):
-    table = predict(*examples)
+def expected(client):
+    table = predict(client, IMAGES)
     assert not (table["flags"] & INPUT_FLAGS).any()
     return table
 
 
 @pytest.mark.parametrize(("change", "tolerance"), SAME.values(), ids=SAME)
-def test_the_form_of_the_pixels_does_not_matter(predict, examples, expected, change, tolerance):
-    images, ebv = examples
-    table = predict(change(images), ebv)
+def test_the_form_of_the_pixels_does_not_matter(client, expected, change, tolerance):
+    table = predict(client, change(IMAGES))
     np.testing.assert_allclose(table["z_mean"], expected["z_mean"], rtol=0, atol=tolerance)
     assert not (table["flags"] & INPUT_FLAGS).any()
 
 
 @pytest.mark.parametrize(("change", "flags", "tolerance"), FLAGGED.values(), ids=FLAGGED)
-def test_unusual_pixels_are_flagged(predict, examples, expected, change, flags, tolerance):
-    images, ebv = examples
-    table = predict(change(images), ebv)
+def test_unusual_pixels_are_flagged(client, expected, change, flags, tolerance):
+    table = predict(client, change(IMAGES))
     optional = FAINT if OOD in flags else Flag(0)  # what is no galaxy may be faint too
     assert {Flag(int(found)) | optional for found in table["flags"] & INPUT_FLAGS} == {flags | optional}
     assert ((table["flags"] & flags) == flags).all()
@@ -169,22 +159,21 @@ def test_unusual_pixels_are_flagged(predict, examples, expected, change, flags, 
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.uint16, ">i4", np.float32])
-def test_integer_nanomaggies_are_flagged(predict, examples, dtype):
-    images, ebv = examples
-    flags = predict(np.rint(images).clip(0).astype(dtype), ebv)["flags"]
+def test_integer_nanomaggies_are_flagged(client, dtype):
+    flags = predict(client, np.rint(IMAGES).clip(0).astype(dtype))["flags"]
     assert ((flags & (FAINT | OOD)) == FAINT | OOD).all()
 
 
 @pytest.mark.parametrize(("change", "reason"), REFUSED.values(), ids=REFUSED)
-def test_unusable_pixels_are_refused(post, examples, change, reason):
-    images = change(examples[0])
-    response = post(images, np.full(len(images) if images.ndim == 4 else 1, 0.03))
+def test_unusable_pixels_are_refused(client, change, reason):
+    images = change(IMAGES)
+    response = post(client, images, np.full(len(images) if images.ndim == 4 else 1, 0.03))
     assert response.status_code == 422
     assert re.search(reason, response.json()["error"]), response.text
 
 
 @pytest.fixture(scope="module")
-def predict_spoilt(predict, tmp_path_factory):
+def predict_spoilt(client, tmp_path_factory):
     """A function from a key of SPOILT to the estimates of n test galaxies, rendered anew."""
     path, catalogue = tmp_path_factory.mktemp("pixels") / "sample.h5", read_kcorrect()
     test = catalogue.take(np.flatnonzero(catalogue.split == TEST)[:N_CLEAN])
@@ -196,7 +185,7 @@ def predict_spoilt(predict, tmp_path_factory):
             for start in range(0, n, REQUEST_ROWS):
                 rows = np.arange(start, min(start + REQUEST_ROWS, n))
                 images = SPOILT[name](cutouts.read_images(rows), galaxies_of(cutouts, rows), SDSS_IMAGES, rng)
-                tables.append(predict(images, cutouts.column("ebv")[rows]))
+                tables.append(predict(client, images, cutouts.column("ebv")[rows]))
         return {column: np.concatenate([table[column] for table in tables]) for column in tables[0]}
 
     return predict_spoilt

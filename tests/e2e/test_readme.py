@@ -20,8 +20,7 @@ def blocks(language):
 
 
 def commands(program):
-    lines = [line for block in blocks("sh") for line in block.splitlines()]
-    return [line for line in lines if line.startswith(program)]
+    return [line for block in blocks("sh") for line in block.splitlines() if line.startswith(program)]
 
 
 @pytest.fixture(autouse=True)
