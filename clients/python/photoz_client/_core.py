@@ -19,7 +19,7 @@ from photoz_client._prediction import Prediction, PredictionIncomplete, join
 from photoz_client._progress import Progress
 from photoz_client._run import PredictionRun
 
-# Seconds; shorter than any idle timeout of the service, so that it does not close a connection just as it is reused.
+# Seconds; shorter than the idle timeout of the service (10 s by default), which may close a connection as it is reused.
 KEEPALIVE_EXPIRY = 3.0
 
 # Seconds between two checks whether the service is ready.
