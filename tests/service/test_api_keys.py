@@ -13,7 +13,7 @@ from service.middleware.admission import PROBES
 from service.middleware.api_keys import ApiKeys, read_keys
 from service.middleware.errors import Unauthorized
 from tests.running import ROOT, run_serve, running_service
-from tests.service.raw_http import wait_for
+from tests.service.helpers import wait_for
 from tests.toys import GRIZ, galaxies, npy_bytes
 
 KEY = "a-key-that-is-hard-to-guess"

@@ -4,11 +4,13 @@ import time
 from contextlib import suppress
 
 import httpx
+import numpy as np
 import pytest
 
+from photoz.io.npz import npz_bytes
 from tests.service.conftest import MAX_HEADER_BYTES
-from tests.service.raw_http import RawConnection, head, wait_for
-from tests.service.scrape import metric
+from tests.service.helpers import metric, wait_for
+from tests.service.raw_http import RawConnection, head
 from tests.toys import GRIZ, galaxies, npy_bytes
 
 MODEL = head("/model", method="GET")
@@ -147,7 +149,7 @@ def test_body_that_is_cut_off_is_refused(connection):
     assert connection.is_closed()
 
 
-def test_client_that_disconnects_before_its_response(small_service):
+def test_client_that_disconnects_is_counted_and_its_memory_released(small_service):
     def requests():
         return metric(small_service.url, "photoz_requests_total", route="/predict_file")
 
@@ -158,3 +160,14 @@ def test_client_that_disconnects_before_its_response(small_service):
     wait_for(lambda: requests() == before + 2)
     assert metric(small_service.url, "photoz_requests_in_flight") == 0
     assert metric(small_service.url, "photoz_request_body_memory_bytes") == 0
+
+
+def test_work_for_a_client_that_disconnects_is_cancelled(small_service):
+    content = npz_bytes({"pdfs": np.ones((200, 90)), "z_spec": np.linspace(0.01, 0.5, 200)})
+    with RawConnection(small_service.url) as connection:
+        connection.send(head("/evaluate", "Accept: text/html", f"Content-Length: {len(content)}") + content)
+        wait_for(small_service.worker.children)
+        (child,) = small_service.worker.children()
+        time.sleep(0.5)  # quick requests are not watched
+    wait_for(lambda: metric(small_service.url, "photoz_requests_total", route="/evaluate", status="499") == 1)
+    wait_for(lambda: not child.is_running())

@@ -3,7 +3,6 @@
 import os
 import shutil
 import socket
-import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -12,8 +11,8 @@ import pytest
 
 from service import server
 from service.startup import worker_environment
-from tests.running import ROOT, free_port, run_serve, running_service, serve_command, serve_environment
-from tests.service.raw_http import wait_for
+from tests.running import ROOT, run_serve, starting_service, workers
+from tests.service.helpers import wait_for
 from tests.toys import toy_network
 
 
@@ -36,11 +35,6 @@ def test_port_that_is_taken(tmp_path):
         port = listener.getsockname()[1]
         ended = run_serve(tmp_path, port)
     check_one_line(ended, f"photoz: cannot listen on 127.0.0.1:{port}: Address already in use")
-
-
-def test_port_of_another_service(small_service, toy, tmp_path):
-    ended = run_serve(tmp_path, small_service.port, PHOTOZ_BUNDLE=toy)
-    check_one_line(ended, f"photoz: cannot listen on 127.0.0.1:{small_service.port}: Address already in use")
 
 
 @pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 70000), ("no.such.host.invalid", 3000), ("192.0.2.1", 3000)])
@@ -119,45 +113,23 @@ def test_worker_gets_the_engine_that_passed_preflight(toy, monkeypatch):
     assert int(environment["MALLOC_TRIM_THRESHOLD_"]) > 0
 
 
-def start(tmp_path, host="127.0.0.1", **variables):
-    log = tmp_path / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            serve_command(free_port(), host),
-            cwd=ROOT,
-            env=serve_environment(tmp_path, **variables),
-            stdout=output,
-            stderr=output,
-        )
-    return process, log
-
-
 def test_listening_on_all_interfaces_without_keys_is_warned_of(toy, tmp_path):
-    process, log = start(tmp_path, "0.0.0.0", PHOTOZ_BUNDLE=toy)
-    try:
-        wait_for(lambda: "Listening on 0.0.0.0 without API keys: anyone who can reach" in log.read_text())
-    finally:
-        process.terminate()
-        process.wait(60)
+    with starting_service(tmp_path, host="0.0.0.0", PHOTOZ_BUNDLE=toy) as service:
+        wait_for(lambda: "Listening on 0.0.0.0 without API keys: anyone who can reach" in service.log.read_text())
 
 
 def test_sigterm_before_the_worker_starts(toy, tmp_path):
-    process, _ = start(tmp_path, PHOTOZ_BUNDLE=toy)
-    time.sleep(0.5)  # without a handler, process 1 of a container does not end; the imports take longer
-    process.terminate()
-    assert process.wait(20) == 0
+    with starting_service(tmp_path, PHOTOZ_BUNDLE=toy) as service:
+        time.sleep(0.5)  # without a handler, process 1 of a container does not end; the imports take longer
+        service.process.terminate()
+        assert service.process.wait(20) == 0
 
 
-@pytest.mark.parametrize("drain", [0, 0.5])
-def test_sigterm_while_the_worker_starts(toy, tmp_path, drain):
-    process, log = start(tmp_path, PHOTOZ_BUNDLE=toy, PHOTOZ_DRAIN_SECONDS=drain)
-    wait_for(lambda: RunningService("", process, log).workers)
-    time.sleep(0.2)
-    process.terminate()
-    assert process.wait(20) == 0
-    assert "Traceback" not in log.read_text()
-
-
-def test_hints_are_printed_once_the_service_is_ready(toy, tmp_path):
-    with running_service(tmp_path, PHOTOZ_BUNDLE=toy, arguments=["--hints"]) as running:
-        wait_for(lambda: f"photoz is ready on {running.url}" in running.log.read_text())
+@pytest.mark.parametrize("delay", [0.0, 0.2, 0.5])  # seconds; the worker needs one to start
+def test_sigterm_while_the_worker_starts(toy, tmp_path, delay):
+    with starting_service(tmp_path, PHOTOZ_BUNDLE=toy) as service:
+        wait_for(lambda: workers(service.process))
+        time.sleep(delay)
+        service.process.terminate()
+        assert service.process.wait(20) == 0
+        assert "Traceback" not in service.log.read_text()
