@@ -1,4 +1,4 @@
-"""The real service, shared by every test that needs one."""
+"""The shipped bundle, toy bundles, and a running service, shared by the tests that need them."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -33,7 +33,9 @@ def make_toy_bundle(tmp_path_factory) -> Callable[..., ModelBundle]:
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory, bundle_path) -> Iterator[RunningService]:
-    with running_service(tmp_path_factory.mktemp("bentoml"), PHOTOZ_BUNDLE=bundle_path) as running:
+    """Run the bundle under test with default limits; each request gets a line of JSON in the log."""
+    variables = {"PHOTOZ_BUNDLE": bundle_path, "PHOTOZ_ACCESS_LOG": "on", "PHOTOZ_LOG_FORMAT": "json"}
+    with running_service(tmp_path_factory.mktemp("service"), **variables) as running:
         yield running
 
 
@@ -45,5 +47,5 @@ def service_url(service) -> str:
 
 @pytest.fixture(scope="session")
 def start_service() -> Callable[..., AbstractContextManager[RunningService]]:
-    """Return a function that runs a service of one's own: (home, **environment) -> context manager."""
+    """Return a function that runs another service: (home, **environment) -> context manager."""
     return running_service

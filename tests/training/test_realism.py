@@ -6,9 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from scipy import ndimage
-
-from benchmarks import realism
 from benchmarks.sdss_files import (
     BANDS,
     block_noise,
@@ -20,6 +17,9 @@ from benchmarks.sdss_files import (
     read_field,
     read_image,
 )
+from scipy import ndimage
+
+from benchmarks import realism
 from photoz.io.reader import open_cutouts
 from training.galaxies import SDSS_OBSERVATIONS
 
