@@ -1,1 +1,1 @@
-"""Measurements: plain seeded scripts, each prints its environment and a ratio of two things run side by side."""
+"""Measurements of the service: speed, other servers, science, resilience."""

@@ -1,4 +1,4 @@
-"""From PDFs to the table of estimates and quality flags that every door hands out."""
+"""Point estimates, intervals and quality flags from PDFs."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -15,64 +15,44 @@ from photoz.images import LOW_SNR_LIMIT, EbvBatch, ImageBatch, signal_to_noise
 # More than this much probability in the first and last bin: the redshift may lie beyond the grid.
 EDGE_MASS_LIMIT = 0.05
 
-# A 68 % interval wider than this, in units of 1 + z, calls one estimate in ten an outlier by itself: it spans two sigma
-# of 0.03, and |dz| > 0.05 is 1.67 of those.
+# In units of 1 + z. The 68 % interval spans two sigma: if it is wider than this, sigma exceeds 0.03, and the outlier
+# cut, |dz| > 0.05, is within 1.67 sigma. So one such estimate in ten is an outlier by its own PDF.
 BROAD_LIMIT = 0.06
 
 
 class Flag(IntFlag):
-    """Quality flags, a bit mask; 0 is a clean estimate.
+    """Quality flags, a bit mask; 0 is a clean estimate."""
 
-    Attributes
-    ----------
-    EBV_ASSUMED
-        No E(B-V) was given: the model's usual value was taken.
-    MASKED_PIXELS
-        Some pixels were not finite and were taken as empty sky.
-    BAND_MISSING
-        A band has no signal at all.
-    LOW_SNR
-        The central light is below 5 sigma in every band.
-    EDGE_MASS
-        More than 5 % of the probability lies in the first and last bin: the redshift may lie beyond the grid.
-    BROAD_PDF
-        The 68 % interval is wider than 0.06 (1 + z): one such estimate in ten is an outlier by its own PDF.
-    MULTIMODAL
-        The PDF has a second peak that stands clear of the first.
-    OUT_OF_DISTRIBUTION
-        The image is unlike those that the model was trained on: `ood_score` is above the threshold of its card.
-    """
-
-    EBV_ASSUMED = 1
-    MASKED_PIXELS = 2
-    BAND_MISSING = 4
-    LOW_SNR = 8
-    EDGE_MASS = 16
-    BROAD_PDF = 32
-    MULTIMODAL = 64
-    OUT_OF_DISTRIBUTION = 128
+    EBV_ASSUMED = 1  # no E(B-V) was given: the default of the model card was used
+    MASKED_PIXELS = 2  # some pixels were not finite and were replaced by 0
+    BAND_MISSING = 4  # a band has no signal
+    LOW_SNR = 8  # the central light is below 5 sigma in every band
+    EDGE_MASS = 16  # more than 5 % of the probability in the first and last bin: the redshift may lie beyond the grid
+    BROAD_PDF = 32  # the 68 % interval is wider than 0.06 (1 + z)
+    MULTIMODAL = 64  # the PDF has a second, separate peak
+    OUT_OF_DISTRIBUTION = 128  # the image is unlike the training images: `ood_score` is above the threshold
 
 
 @dataclass(frozen=True)
 class Estimates:
-    """One row a galaxy; the fields are the columns of the HTTP contract, the files and the SDK.
+    """Estimates by column, one row per galaxy; the columns of the HTTP contract, the files and the client.
 
     Parameters
     ----------
     object_id : (n,) str
-        The caller's names of the galaxies, or "0", "1", ... where none were given.
+        Names of the galaxies, or "0", "1", ... if none were given.
     z_mean, z_median, z_mode, z_std : (n,) float
         Mean (over bin centres), median, mode and standard deviation of the PDF.
     z_lo68, z_hi68, z_lo95, z_hi95 : (n,) float
-        Ends of the shortest intervals that hold 68 and 95 % of the probability.
+        Ends of the shortest intervals with 68 and 95 % of the probability.
     odds : (n,) float
         Probability within 0.03 (1 + z_mode) of the mode.
     ood_score : (n,) float
-        How unlike the training images a cutout is (`photoz.ood`); NaN when the model cannot tell.
+        How unlike the training images a cutout is (`photoz.ood`); NaN if the model has no such score.
     flags : (n,) int
         Bit mask of `Flag`.
     pdf : (n, n_bins) float, or None
-        Probability mass per bin, rows sum to 1; only when asked for.
+        Probability mass per bin, rows sum to 1; on request.
     """
 
     object_id: npt.NDArray[np.str_]
@@ -93,7 +73,7 @@ class Estimates:
         return len(self.z_mean)
 
     def columns(self) -> Iterator[tuple[str, npt.NDArray[np.generic]]]:
-        """Yield the name and the values of each column that is there, in the order of the contract."""
+        """Yield the name and the values of each column that is not None, in the order of the contract."""
         for field in fields(self):
             values = getattr(self, field.name)
             if values is not None:
@@ -124,48 +104,28 @@ def from_pdfs(
     object_id : (n,) str, optional
         Names of the galaxies.
     input_flags : (n,) int, optional
-        Flags that the input raised, from `flag_inputs`; those of the PDF are added.
+        From `flag_inputs`; the flags of the PDFs are added.
     ood_score : (n,) float, optional
-        From the model; NaN without.
+        From `photoz.ood.score`.
     ood_threshold : float
-        Above which score an image counts as unlike those of the training.
+        A score above it raises OUT_OF_DISTRIBUTION.
     include_pdf : bool
         Keep the PDFs as a column.
-
-    Returns
-    -------
-    Estimates
-        n rows.
     """
     n = len(pdfs)
     ood_score = np.full(n, np.nan) if ood_score is None else ood_score
-    found = summaries(pdfs, grid, COLUMNS)
-    found["flags"] = found["flags"] | input_flags | flag_ood(ood_score, ood_threshold)
+    columns = summaries(pdfs, grid, COLUMNS)
+    columns["flags"] = columns["flags"] | input_flags | flag_ood(ood_score, ood_threshold)
     return Estimates(
         object_id=np.arange(n).astype(str) if object_id is None else object_id,
         ood_score=ood_score,
         pdf=pdfs if include_pdf else None,
-        **found,
+        **columns,
     )
 
 
 def summaries(pdfs: FloatArray, grid: RedshiftGrid, wanted: Collection[str]) -> dict[str, npt.NDArray[Any]]:
-    """Compute those columns that follow from the PDFs alone.
-
-    Parameters
-    ----------
-    pdfs : (n, n_bins) float
-        Probability mass per bin, rows sum to 1.
-    grid : RedshiftGrid
-        The grid.
-    wanted : collection of str
-        Names of columns; those that do not follow from a PDF are passed over.
-
-    Returns
-    -------
-    dict of str to (n,) ndarray
-        The columns; `flags` are those of the PDF alone.
-    """
+    """Compute the wanted columns, (n,) each, that follow from PDFs, (n, n_bins), alone; `flags` is of the PDFs only."""
     found: dict[str, npt.NDArray[Any]] = {name: _OF_PDF[name](pdfs, grid) for name in wanted if name in _OF_PDF}
     for percent in (68, 95):
         names = (f"z_lo{percent}", f"z_hi{percent}")
@@ -194,38 +154,12 @@ def _flag_pdfs(pdfs: FloatArray, grid: RedshiftGrid, width: FloatArray) -> IntAr
 
 
 def flag_ood(ood_score: FloatArray, ood_threshold: float) -> IntArray:
-    """Flag what is unlike the training images.
-
-    Parameters
-    ----------
-    ood_score : (n,) float
-        From the model; NaN raises nothing.
-    ood_threshold : float
-        Above which score it does.
-
-    Returns
-    -------
-    (n,) int32
-        Bit mask of `Flag`.
-    """
+    """Flag scores, (n,) float, above a threshold as OUT_OF_DISTRIBUTION, (n,) int32; NaN raises no flag."""
     return _raise_where(Flag.OUT_OF_DISTRIBUTION, ood_score > ood_threshold)
 
 
 def flag_inputs(batch: ImageBatch, ebv: EbvBatch) -> IntArray:
-    """Flags that follow from the input alone.
-
-    Parameters
-    ----------
-    batch : ImageBatch
-        n cutouts.
-    ebv : EbvBatch
-        Their reddening.
-
-    Returns
-    -------
-    (n,) int32
-        Bit mask of `Flag`.
-    """
+    """Return the flags, (n,) int32, that follow from the input alone."""
     is_faint = np.asarray((signal_to_noise(batch.images, batch.noise) < LOW_SNR_LIMIT).all(axis=1))
     return (
         _raise_where(Flag.EBV_ASSUMED, ebv.assumed)

@@ -1,1 +1,1 @@
-"""Other ways to serve the same model.keras, each as its own documentation advises, beside the service."""
+"""Other servers of the same model.keras, each tuned as its documentation advises, compared with the service."""

@@ -1,8 +1,8 @@
-"""`make bench-peers`: the same model.keras served by others, in turns with the service.
+"""`make bench-peers`: the same model.keras behind other servers, in turns with the service.
 
     python -m benchmarks.peers [--bundle DIR ...] [--rounds N] [--seconds S] [--quick] [--only PEER ...]
 
-Each peer answers from a venv of its own (python -m benchmarks.peers.install) and must give Keras's answers before it is
+Each peer runs in a venv of its own (python -m benchmarks.peers.install) and must give Keras's answers before it is
 timed. Everything runs in a network namespace without any interface but loopback, since Ray Serve opens ports on all of
 them, and in a process namespace, so that nothing outlives the run. Idle servers are suspended, since some of them poll.
 
@@ -11,53 +11,54 @@ The tables are printed and written to benchmarks/results/peers-ARCHITECTURE.md a
 
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 
 import numpy as np
 
-from benchmarks import answers, arguments, environment, results, servers
-from benchmarks.inprocess import InProcess
+from benchmarks.harness import arguments, results
+from benchmarks.harness.environment import RESULTS, describe
+from benchmarks.harness.processes import Recipe, Server, running, service
 from benchmarks.peers import isolation
 from benchmarks.peers.install import PEERS, python, version
 from benchmarks.peers.recipes import RECIPES
-from benchmarks.servers import FULL, Recipe, Server, running
-from benchmarks.wanted import LOADS, against_peers
+from benchmarks.speed import answers
+from benchmarks.speed.inprocess import InProcess
+from benchmarks.speed.thresholds import FULL, LOADS, against_peers
 from photoz.model.bundle import ModelBundle
-from service.settings import ROOT
 
-RESULTS = ROOT / "benchmarks" / "results"
 SERVICE, BEST = "service", "best peer"
 
-Measured = dict[str, float]
+Measured = Mapping[str, float]
 
 
 def main() -> None:
-    chosen = arguments.parse("python -m benchmarks.peers", __doc__, PEERS)
-    if missing := [peer for peer in chosen.only if not python(peer).exists()]:
+    options = arguments.parse("python -m benchmarks.peers", __doc__, PEERS)
+    if missing := [peer for peer in options.only if not python(peer).exists()]:
         sys.exit(f"not installed: {', '.join(missing)}; python -m benchmarks.peers.install {' '.join(missing)}")
     if not isolation.isolated():
         sys.exit(isolation.run(["-m", "benchmarks.peers", *sys.argv[1:]]))
     isolation.raise_loopback()
-    peers = ", ".join(f"{peer} {version(peer)}" for peer in chosen.only)
-    machine = f"{environment.describe()}{peers}\n{chosen.seconds:g} s each measurement"
+    peers = ", ".join(f"{peer} {version(peer)}" for peer in options.only)
+    machine = f"{describe()}{peers}\n{options.seconds:g} s each measurement"
     print(machine)
-    for path in chosen.bundle:
-        _compare(ModelBundle.load(path), machine, chosen)
+    for path in options.bundle:
+        _compare(ModelBundle.load(path), machine, options)
 
 
-def _compare(bundle: ModelBundle, machine: str, chosen: Namespace) -> None:
+def _compare(bundle: ModelBundle, machine: str, options: Namespace) -> None:
     label = bundle.card.architecture.name
-    recipes = {SERVICE: servers.service(bundle.path, bundle.card.name)}
-    recipes |= {peer: RECIPES[peer](bundle.keras_path) for peer in chosen.only}
+    recipes = {SERVICE: service(bundle.path)}
+    recipes |= {peer: RECIPES[peer](bundle.keras_path) for peer in options.only}
     with closing(InProcess("keras", str(bundle.path))) as keras:
         expected = keras.pdfs(answers.N)
     rounds: list[dict[str, Measured]] = []
     with ExitStack() as stack:
         started = {name: _start(name, recipe, bundle, expected, stack) for name, recipe in recipes.items()}
-        for number in range(chosen.rounds):
-            rounds.append(_round(label, started, number, chosen.seconds))
-            text = results.write(RESULTS / f"peers-{label}", machine, rounds, against_peers(label))
+        for number in range(options.rounds):
+            rounds.append(_round(label, started, number, options.seconds))
+            path = RESULTS / f"peers-{label}"
+            text = results.write_rounds(path, machine, rounds, against_peers(label))
     print(f"\n{text}")
 
 
@@ -65,9 +66,8 @@ def _start(name: str, recipe: Recipe, bundle: ModelBundle, expected: np.ndarray,
     server = stack.enter_context(running(recipe))
     pdfs = recipe.pdfs(answers.N)
     if name == SERVICE:
-        truth = answers.recalibrated(bundle, expected)
-        print(f"{name}: largest difference from Keras in z_mean", end=" ")
-        print(f"{answers.check_close(name, bundle.card.grid, pdfs, truth):.1g}")
+        difference = answers.check_close(name, bundle.card.grid, pdfs, answers.recalibrated(bundle, expected))
+        print(f"{name}: largest difference from Keras in z_mean {difference:.1g}")
     else:
         print(f"{name}: largest difference from Keras in a bin {answers.check_same(name, pdfs, expected):.1g}")
     server.suspend()
@@ -80,7 +80,7 @@ def _round(label: str, started: dict[str, Server], number: int, seconds: float) 
     for load in LOADS:
         clients, images = map(int, load.split("x"))
         for name in turns:
-            forms = {"": None, "/full": FULL} if name == SERVICE else {"": None}
+            forms = {"": started[name].recipe.form} | ({"/full": FULL} if name == SERVICE else {})
             with started[name].awake() as server:
                 for suffix, form in forms.items():
                     key = f"{label}/{name}/{load}{suffix}"
@@ -92,7 +92,7 @@ def _round(label: str, started: dict[str, Server], number: int, seconds: float) 
 
 
 def _turned(names: Sequence[str], number: int) -> list[str]:
-    """Begin each round with another, so that none always runs after the same."""
+    """Begin each round with another one, so that none always runs after the same."""
     first = number % len(names)
     return [*names[first:], *names[:first]]
 

@@ -1,4 +1,4 @@
-"""Give each peer a venv of its own in benchmarks/.venvs, from its pinned requirements; what is there stays.
+"""Install each peer into a venv of its own in benchmarks/.venvs, from its pinned requirements.
 
 python -m benchmarks.peers.install [PEER ...]
 """
@@ -14,18 +14,18 @@ PEERS = ("fastapi", "litserve", "mlserver", "ray")
 
 
 def python(peer: str) -> Path:
-    """Give the Python of a peer's venv."""
+    """Return the Python of a peer's venv."""
     return VENVS / peer / "bin" / "python"
 
 
 def version(peer: str) -> str:
-    """Give the version of a peer that its requirements pin."""
+    """Return the version of a peer that its requirements pin."""
     lines = (HERE / peer / "requirements.txt").read_text().splitlines()
     return next(line.partition("==")[2] for line in lines if line.partition("==")[0].partition("[")[0] == peer)
 
 
 def install(peer: str) -> None:
-    """Make the venv of a peer, unless its requirements are already in it."""
+    """Make the venv of a peer, unless it already has these requirements."""
     wanted = HERE / peer / "requirements.txt"
     stamp = VENVS / peer / wanted.name
     if stamp.exists() and stamp.read_bytes() == wanted.read_bytes():

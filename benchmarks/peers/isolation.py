@@ -1,4 +1,4 @@
-"""A network of its own for a script, with no interface but loopback, and processes of its own, which end with it."""
+"""Run a script in namespaces of its own: a network with loopback alone, and processes that end with the script."""
 
 import os
 import shutil
@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-# A new user (so that no rights are needed), network and processes; the last die with their first.
+# A new user (so that no rights are needed), network and processes; the last are killed with their first.
 NAMESPACES = ("unshare", "--map-root-user", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
 INSIDE = "PHOTOZ_BENCHMARK_NAMESPACE"
 
@@ -19,7 +19,7 @@ def isolated() -> bool:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run Python once more with these arguments, isolated; return its exit status, or end with one sentence."""
+    """Run Python again with these arguments, isolated; return its exit status, or exit with the reason."""
     if missing := [tool for tool in ("unshare", "ip") if shutil.which(tool) is None]:
         sys.exit(f"{WHY}; that needs {' and '.join(missing)} (util-linux, iproute2, on Linux)")
     tried = subprocess.run([*NAMESPACES, "ip", "link", "set", "lo", "up"], capture_output=True, text=True)
@@ -29,5 +29,5 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def raise_loopback() -> None:
-    """Let the processes of this network reach each other."""
+    """Bring up the loopback interface of this network."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)

@@ -1,6 +1,6 @@
-"""model.keras as every peer runs it: one traced tf.function, warm for each batch that will come.
+"""model.keras as every peer runs it: one traced tf.function, warmed up with each batch size that will come.
 
-Runs in the venvs of the peers, where this project is not installed.
+It runs in the venvs of the peers, where this project is not installed.
 """
 
 import os
@@ -10,9 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-MAX_BATCH = 32  # requests that a peer may put together
+MAX_BATCH = 32  # requests in a batch of a peer
 BATCH_WAIT = 0.005  # seconds that it may wait for them
-BATCHES = (*range(1, MAX_BATCH + 1), 64)  # that will come: oneDNN makes a kernel of its own for each
+BATCHES = (*range(1, MAX_BATCH + 1), 64)  # sizes that will come: oneDNN makes a kernel for each
 WARM_UPS = 2
 
 
@@ -34,7 +34,7 @@ class Network:
             self.pdfs(np.ones((n, *self._shape), np.float32), np.zeros(n, np.float32))
 
     def pdfs(self, images: np.ndarray, ebv: np.ndarray) -> np.ndarray:
-        """Give PDFs of shape (n, n_bins), float32."""
+        """Return PDFs, (n, n_bins) float32."""
         return np.asarray(self._predict(tf.constant(images), tf.constant(ebv[:, None])))
 
     def split(self, body: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -54,7 +54,7 @@ class Network:
         return [rows.tobytes() for rows in np.split(self.pdfs(images, ebv), stops)]
 
     def answer_rows(self, rows: Sequence[bytes]) -> list[bytes]:
-        """Answer cutouts that come one by one, each with its reddening after its pixels."""
+        """Answer single cutouts, each with its reddening after its pixels."""
         values = np.frombuffer(b"".join(rows), "<f4").reshape(len(rows), -1)
         pdfs = self.pdfs(values[:, :-1].reshape(-1, *self._shape), values[:, -1])
         return [pdf.tobytes() for pdf in pdfs]

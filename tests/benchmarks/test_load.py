@@ -6,7 +6,6 @@ import threading
 
 import numpy as np
 import pytest
-
 from benchmarks.connection import BadReply, HttpConnection, body_length
 from benchmarks.load import Timed, arrivals, summarise
 

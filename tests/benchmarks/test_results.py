@@ -3,10 +3,10 @@
 import json
 
 import pytest
+from benchmarks.wanted import OURS, against_peers
 
 from benchmarks import results
 from benchmarks.results import Quantity, Spread, Wanted
-from benchmarks.wanted import OURS, against_peers
 
 FASTER = Wanted("ours / theirs", Quantity("c/ours"), Quantity("c/theirs"), limit=2, goal=3)
 

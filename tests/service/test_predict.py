@@ -4,29 +4,28 @@ import json
 
 import numpy as np
 import pytest
-from toys import galaxies, npy_bytes
 
 from photoz import estimates
 from photoz.estimates import COLUMNS, Flag
+from photoz.inference.predictor import Predictor
 from photoz.io import npz, tables
 from photoz.model.bundle import ModelBundle
 from photoz.model.card import Card
 from photoz.protocol import contract
-from service.batch import as_batch
-from service.predictor import Predictor
-from service.settings import Settings
+from service.validation import as_batch
+from tests.toys import galaxies, npy_bytes
 
 EBV = 0.03
 
 
 @pytest.fixture(scope="module")
 def expected(bundle_path, card, images):
-    """Give what the model and the core say in this process."""
+    """Predict with the model in this process."""
     batch = as_batch({"images": images, "ebv": np.full(len(images), EBV)}, card, len(images))
-    return Predictor(ModelBundle.load(bundle_path), Settings()).predict(batch)
+    return Predictor.load(ModelBundle.load(bundle_path)).predict(batch)
 
 
-def test_json_cutouts_are_answered_by_the_contract(client, card, images, expected):
+def test_json_response_follows_the_contract(client, card, images, expected):
     response = client.post("/predict", json={"images": images.tolist(), "ebv": EBV, "pdf": True})
     answer = contract.PredictResponse.model_validate_json(response.content)
     assert response.headers["content-type"] == "application/json"
@@ -36,7 +35,7 @@ def test_json_cutouts_are_answered_by_the_contract(client, card, images, expecte
         np.testing.assert_allclose(getattr(answer, name), getattr(expected, name), atol=1e-6)
 
 
-def test_npy_npz_and_json_give_the_same_table(client, post_npy, post_npz, images):
+def test_npy_npz_and_json_give_the_same_estimates(client, post_npy, post_npz, images):
     by_json = client.post("/predict", json={"images": images.tolist(), "ebv": EBV}).json()
     assert post_npy(f"/predict_file?ebv={EBV}", images).json() == by_json
     assert post_npz("/predict_file", {"images": images, "ebv": np.full(len(images), EBV)}).json() == by_json
@@ -45,14 +44,14 @@ def test_npy_npz_and_json_give_the_same_table(client, post_npy, post_npz, images
 @pytest.mark.parametrize(
     "media_type", ["application/octet-stream", contract.NPY, contract.NPZ, "Application/X-NPY; v=1"]
 )
-def test_the_first_bytes_tell_the_format_whatever_the_content_type(client, images, media_type):
+def test_first_bytes_tell_the_format(client, images, media_type):
     headers = {"content-type": media_type}
     assert client.post("/predict_file", content=npy_bytes(images), headers=headers).status_code == 200
     content = npz.npz_bytes({"images": images})
     assert client.post("/predict_file", content=content, headers=headers).status_code == 200
 
 
-def test_the_content_type_that_curl_sends_by_default_is_taken(client, images):
+def test_default_content_type_of_curl_is_accepted(client, images):
     headers = {"content-type": "application/x-www-form-urlencoded"}
     assert client.post("/predict_file", content=npy_bytes(images), headers=headers).status_code == 200
     content = contract.PredictRequest(images=images[:1].tolist()).model_dump_json()
@@ -60,7 +59,7 @@ def test_the_content_type_that_curl_sends_by_default_is_taken(client, images):
 
 
 def as_columns(response, card):
-    """Read back an answer in any of the three media types."""
+    """Read a response in any of the three media types."""
     match response.headers["content-type"].partition(";")[0]:
         case contract.JSON:
             return {name: values for name, values in response.json().items() if name != "model"}
@@ -80,7 +79,7 @@ def numbers(column):
     return np.array([np.nan if value in (None, "") else value for value in column], float)
 
 
-def test_an_unknown_score_is_null_nan_or_empty(card):
+def test_unknown_ood_score_is_null_or_empty(card):
     n_bins = card.grid.n_bins
     table = estimates.from_pdfs(np.full((2, n_bins), 1 / n_bins), card.grid, ood_score=np.array([0.5, np.nan]))
     assert json.loads(tables.json_bytes(table, "model"))["ood_score"] == [0.5, None]
@@ -88,7 +87,7 @@ def test_an_unknown_score_is_null_nan_or_empty(card):
     assert [row["ood_score"] for row in rows] == ["0.5", ""]
 
 
-def test_the_three_answers_hold_the_same_columns(post_npz, card, images):
+def test_json_npz_and_csv_responses_have_the_same_columns(post_npz, card, images):
     arrays = {"images": images, "object_id": np.array([f'galaxy, "{i}"' for i in range(len(images))])}
     answers = [
         as_columns(post_npz("/predict_file?pdf=true", arrays, accept=accept), card)
@@ -111,7 +110,7 @@ def test_the_three_answers_hold_the_same_columns(post_npz, card, images):
         ("image/png, application/*;q=0.2", contract.JSON),
     ],
 )
-def test_the_answer_is_what_accept_likes_best(post_npy, images, accept, media_type):
+def test_accept_header_chooses_the_media_type(post_npy, images, accept, media_type):
     response = post_npy("/predict_file", images, accept=accept)
     assert response.headers["content-type"].partition(";")[0] == media_type
 
@@ -131,7 +130,7 @@ def test_one_cutout_needs_no_first_axis(client, post_npy, images):
     assert client.post("/predict", json={"images": images[0].tolist()}).json() == answer
 
 
-def test_masked_pixels_and_unknown_reddening_raise_flags(client, card, images):
+def test_masked_pixels_and_unknown_ebv_raise_flags(client, card, images):
     pixels = images[:3].tolist()
     pixels[1][0][0][0] = None
     ebv = [0.02, 0.02, None]
@@ -140,14 +139,14 @@ def test_masked_pixels_and_unknown_reddening_raise_flags(client, card, images):
     assert [bool(flag & Flag.EBV_ASSUMED) for flag in flags] == [False, False, card.inputs.ebv]
 
 
-def test_a_band_without_signal_raises_a_flag(post_npy, images):
+def test_band_without_signal_raises_a_flag(post_npy, images):
     without = images.copy()
     without[0, :, :, 0] = 0.0
     flags = post_npy("/predict_file", without).json()["flags"]
     assert [bool(flag & Flag.BAND_MISSING) for flag in flags[:2]] == [True, False]
 
 
-def test_columns_of_a_labelled_file_that_mean_nothing_here_are_left_alone(post_npz, images):
+def test_other_arrays_of_a_file_are_ignored(post_npz, images):
     arrays = {"images": images, "z_spec": np.zeros(len(images)), "split": np.array(["test"] * len(images))}
     assert post_npz("/predict_file", arrays).json() == post_npz("/predict_file", {"images": images}).json()
 

@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def _write_ps_field(path: Path) -> None:
-    """Write a PSF of a narrow Gaussian and `row` times a wide one; 121 counts^2 of noise, 0.005 nanomaggies per count."""
+    """Write a PSF of a narrow Gaussian and `row` times a wide one; noise 121 counts^2, 0.005 nanomaggies per count."""
     constant, rising = np.zeros((2, 5, 5), dtype=np.float32)
     constant[0, 0], rising[1, 0] = 1.0, AMPLITUDE / MIDDLE_ROW
     images = [double_gaussian(sigma, 1.0, 0.0).ravel().astype(np.float32) for sigma in (SIGMA, WIDE)]

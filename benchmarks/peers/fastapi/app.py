@@ -1,4 +1,4 @@
-"""Plain FastAPI: uvicorn app:app. What most people write first: no batching, the network in FastAPI's own threads."""
+"""Plain FastAPI without batching, the network in FastAPI's thread pool: uvicorn app:app."""
 
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -11,7 +11,7 @@ network = Network()
 
 @app.post("/predict")
 async def predict(request: Request) -> Response:
-    """Take pixels and reddenings, give PDFs."""
+    """Answer pixels and reddenings with PDFs."""
     body = await request.body()
     [answer] = await run_in_threadpool(network.answer, [body])
     return Response(answer, media_type="application/octet-stream")

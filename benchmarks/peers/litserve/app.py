@@ -1,4 +1,4 @@
-"""LitServe with batching, raw bodies, its fast (ZeroMQ) queue, an HTTP process for each core: python app.py PORT."""
+"""LitServe with batching, raw bodies, its ZeroMQ queue and an HTTP process for each core: python app.py PORT."""
 
 import os
 import sys
@@ -11,18 +11,18 @@ from benchmarks.peers.network import BATCH_WAIT, MAX_BATCH, Network
 
 
 class Api(litserve.LitAPI):
-    """Bytes in and out; the batch is put together where it is answered."""
+    """Bytes in and out; `Network.answer` makes the batch."""
 
     def setup(self, device: str) -> None:
-        """Load the network and warm it."""
+        """Load the network and warm it up."""
         self.network = Network()
 
     def decode_request(self, request: Annotated[bytes, Body()]) -> bytes:
-        """Take the body as it is."""
+        """Return the body."""
         return request
 
     def batch(self, inputs: list[bytes]) -> list[bytes]:
-        """Leave the bodies as they are."""
+        """Return the bodies."""
         return inputs
 
     def predict(self, x: list[bytes]) -> list[bytes]:
@@ -30,11 +30,11 @@ class Api(litserve.LitAPI):
         return self.network.answer(x)
 
     def unbatch(self, output: list[bytes]) -> list[bytes]:
-        """Leave the answers as they are."""
+        """Return the answers."""
         return output
 
     def encode_response(self, output: bytes) -> Response:
-        """Send bytes, not JSON."""
+        """Answer with bytes in place of JSON."""
         return Response(output, media_type="application/octet-stream")
 
 

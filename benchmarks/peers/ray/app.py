@@ -1,4 +1,4 @@
-"""Ray Serve with batching: python app.py PORT. Ray opens ports on all interfaces: only in a network of its own."""
+"""Ray Serve with batching: python app.py PORT. Ray opens ports on all interfaces: run it in a network namespace."""
 
 import asyncio
 import os
@@ -17,18 +17,18 @@ CPUS = len(os.sched_getaffinity(0))
 
 @serve.deployment(num_replicas=1, max_ongoing_requests=4 * MAX_BATCH, ray_actor_options={"num_cpus": CPUS})
 class Predictor:
-    """One replica, which has all cores."""
+    """One replica with all cores."""
 
     def __init__(self) -> None:
         self.network = Network()
 
     @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=BATCH_WAIT)
     async def answer(self, bodies: list[bytes]) -> list[bytes]:
-        """Answer many requests with one inference; the event loop, which the router shares, goes on meanwhile."""
+        """Answer many requests with one inference in a thread, since the router shares the event loop."""
         return await asyncio.to_thread(self.network.answer, bodies)
 
     async def __call__(self, request: Request) -> Response:
-        """Take pixels and reddenings, give PDFs."""
+        """Answer pixels and reddenings with PDFs."""
         return Response(await self.answer(await request.body()), media_type="application/octet-stream")
 
 

@@ -1,0 +1,190 @@
+"""Servers as processes: start, ask, load, observe, suspend and stop them."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from benchmarks.harness.environment import ENGINE_THREADS, ROOT
+from benchmarks.harness.messages import FORMS, BadReply
+from photoz.model.bundle import ModelBundle
+
+START_TIMEOUT = 180.0  # seconds; a peer that imports TensorFlow in several processes takes its time
+STOP_TIMEOUT = 20.0
+PAUSE = 0.01  # between tries to reach a server that starts
+
+MB = 1e6
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to start a server and where to send requests.
+
+    Parameters
+    ----------
+    command : tuple of str
+        With "{port}" where the port goes.
+    form : str
+        One of `messages.FORMS`.
+    environment : mapping of str to str
+        Added to the environment of this process.
+    """
+
+    command: tuple[str, ...]
+    port: int
+    path: str
+    form: str = "v2"
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def pdfs(self, n: int) -> np.ndarray:
+        """Ask for the PDFs of n cutouts, (n, n_bins)."""
+        return FORMS[self.form].ask_once(self.port, self.path, n)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that has answered; `process` is the first of its processes."""
+
+    recipe: Recipe
+    process: "subprocess.Popen[bytes]"
+    log: Path
+    start_s: float
+
+    def load(self, clients: int, images: int, seconds: float, **more: Any) -> dict[str, Any]:
+        """Measure it with the load generator; `more` are other options of `harness.load`, True for a switch."""
+        options = {"port": self.recipe.port, "path": self.recipe.path, "form": self.recipe.form, "seconds": seconds}
+        options |= {"clients": clients, "images": images} | more
+        command = [sys.executable, "-m", "benchmarks.harness.load"]
+        for name, value in options.items():
+            command.append(f"--{name}" if value is True else f"--{name}={value}")
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        if done.returncode:
+            raise BadReply(done.stderr.strip())
+        report: dict[str, Any] = json.loads(done.stdout)
+        return report
+
+    def processes(self) -> list[psutil.Process]:
+        """Return its processes, the first one first."""
+        first = psutil.Process(self.process.pid)
+        return [first, *first.children(recursive=True)]
+
+    def worker(self) -> psutil.Process:
+        """Return the process that holds the model: the largest one under the first."""
+        return max(self.processes()[1:], key=lambda process: rss_mb([process]))
+
+    def wait_for_exit(self, timeout: float) -> tuple[float, int | None]:
+        """Return the seconds until the first process has ended, and its exit code, None if it still runs."""
+        began = time.perf_counter()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout)
+        return time.perf_counter() - began, self.process.returncode
+
+    def suspend(self) -> None:
+        """Stop the clock of all its processes."""
+        for process in self.processes():
+            _signal(process.suspend)
+
+    @contextmanager
+    def awake(self) -> Iterator["Server"]:
+        """Let its suspended processes run as long as the context lasts."""
+        for process in self.processes():
+            _signal(process.resume)
+        try:
+            yield self
+        finally:
+            self.suspend()
+
+
+@contextmanager
+def running(recipe: Recipe) -> Iterator[Server]:
+    """Start a server, wait for its first answer, and stop all its processes in the end."""
+    with tempfile.TemporaryDirectory() as home, (Path(home) / "log").open("w+") as log:
+        paths = os.pathsep.join([str(ROOT), str(ROOT / "clients" / "python")])
+        environment = {**os.environ, "BENTOML_HOME": home, "PYTHONPATH": paths, **recipe.environment}
+        command = [part.format(port=recipe.port) for part in recipe.command]
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            _wait_for_answer(process, recipe, started + START_TIMEOUT)
+            yield Server(recipe, process, Path(log.name), time.perf_counter() - started)
+        except BadReply as error:
+            raise BadReply(f"{' '.join(command)}: {error}\n{Path(log.name).read_text()[-3000:]}") from error
+        finally:
+            _stop(process)
+
+
+def free_port() -> int:
+    """Find a port of this machine that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def service(bundle: Path, **variables: str) -> Recipe:
+    """Return the recipe of the service, started as its container starts it, with more environment variables."""
+    return served(("service",), f"/v2/models/{ModelBundle.load(bundle).card.name}/infer", bundle, **variables)
+
+
+def served(module: tuple[str, ...], path: str, bundle: Path, **variables: str) -> Recipe:
+    """Return the recipe of a module that serves a bundle."""
+    command = (sys.executable, "-m", *module, "--host", "127.0.0.1", "--port", "{port}")
+    fixed = {"PHOTOZ_BUNDLE": str(bundle.resolve()), "BENTOML_DO_NOT_TRACK": "true", **ENGINE_THREADS}
+    return Recipe(command, free_port(), path, environment=fixed | variables)
+
+
+def rss_mb(processes: list[psutil.Process]) -> float:
+    """Sum the resident memory of those that still run, in MB of 10^6 bytes."""
+    total = 0.0
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            total += process.memory_info().rss / MB
+    return total
+
+
+def _wait_for_answer(process: "subprocess.Popen[bytes]", recipe: Recipe, deadline: float) -> None:
+    last = "nothing"
+    while process.poll() is None and time.perf_counter() < deadline:
+        try:
+            recipe.pdfs(1)
+            return
+        except BadReply as error:
+            last = str(error)
+            time.sleep(PAUSE)
+    raise BadReply(f"no answer: {last}")
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """Terminate the first process, then kill what is left of all."""
+    processes: list[psutil.Process] = []
+    if process.poll() is None:
+        first = psutil.Process(process.pid)
+        processes = [first, *first.children(recursive=True)]
+        for one in processes:
+            _signal(one.resume)
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_TIMEOUT)
+    for one in processes:
+        _signal(one.kill)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _signal(send: Callable[[], None]) -> None:
+    with suppress(psutil.NoSuchProcess):
+        send()

@@ -1,0 +1,1 @@
+"""Failures and hostile load against the running service: `python -m benchmarks.resilience NAME`."""

@@ -1,0 +1,41 @@
+"""Try to break the running service: `python -m benchmarks.resilience NAME [options]`.
+
+The exit code is 0 if the thresholds of the program are met. Each program starts a service of its own as its container
+starts it, on 127.0.0.1, and ends it.
+"""
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+from benchmarks.harness.environment import RESULTS, SHIPPED
+
+PROGRAMS = ("hostile", "soak", "kills", "drain", "overload", "slow", "rollout")
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read the options of one program, and `program`, its module."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.resilience", description=__doc__)
+    programs = parser.add_subparsers(metavar="NAME", required=True)
+    for name in PROGRAMS:
+        module = importlib.import_module(f"benchmarks.resilience.{name}")
+        form = argparse.RawDescriptionHelpFormatter
+        one = programs.add_parser(
+            name, description=module.__doc__, formatter_class=form, help=module.__doc__.split("\n")[0]
+        )
+        one.set_defaults(program=name, run=module.run)
+        one.add_argument("--bundle", type=Path, default=SHIPPED)
+        one.add_argument("--seed", type=int, default=0)
+        one.add_argument("--output", type=Path, default=RESULTS / f"resilience-{name}.json", help="of the record")
+        module.add_options(one)
+    return parser.parse_args(arguments)
+
+
+def main() -> int:
+    options = parse(sys.argv[1:])
+    return int(options.run(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

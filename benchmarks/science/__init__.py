@@ -1,0 +1,1 @@
+"""Scores, training recipe and simulated images: `python -m benchmarks.science NAME`."""

@@ -1,0 +1,137 @@
+"""What the out-of-distribution score of a bundle catches, on the test galaxies of data/sample.h5.
+
+Each defect is applied to the cutouts of all test galaxies; the table gives the fractions that get each flag, and the
+fraction that is off without one: by more than 0.02 (1 + z) in z_mean from the galaxy's clean cutout, with no flag from
+the input or the score. The stars have the fluxes and the seeing of the galaxies, without their extent; counts are
+photo-electrons; saturated cores are clipped at half of their peak; a hot pixel has 10 nanomaggies.
+
+    python -m benchmarks.science ood [BUNDLE] [DATA]
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.harness.environment import CPUS, ROOT, SHIPPED
+from benchmarks.harness.results import table
+from photoz.estimates import Flag
+from photoz.grid import FloatArray
+from photoz.images import ImageSpec, as_ebv_batch, as_image_batch
+from photoz.inference.batch import Batch
+from photoz.inference.predictor import Predictor
+from photoz.io.cutouts import TEST, Cutouts
+from photoz.io.reader import open_cutouts
+from photoz.model.bundle import ModelBundle
+from training.catalogue import ZERO_POINT
+from training.galaxies import SDSS_OBSERVATIONS, Galaxies
+from training.render import add_noise, render
+
+BATCH = 256
+POINT = 0.01  # arcsec, half-light radius of a star
+
+# The flags that describe the input, not the PDF.
+RAISED = Flag.MASKED_PIXELS | Flag.BAND_MISSING | Flag.LOW_SNR | Flag.OUT_OF_DISTRIBUTION
+OFF = 0.02
+
+Images = np.ndarray[Any, np.dtype[np.float32]]
+Columns = Mapping[str, np.ndarray[Any, Any]]
+Spoil = Callable[[Images, Galaxies, ImageSpec, np.random.Generator], Images]
+
+SPOILT: dict[str, Spoil] = {
+    "clean": lambda images, *_: images,
+    "g and i swapped": lambda images, *_: images[..., [0, 3, 2, 1, 4]],
+    "u and z swapped": lambda images, *_: images[..., [4, 1, 2, 3, 0]],
+    "bands reversed": lambda images, *_: images[..., ::-1],
+    "g and r swapped": lambda images, *_: images[..., [0, 2, 1, 3, 4]],
+    "r and i swapped": lambda images, *_: images[..., [0, 1, 3, 2, 4]],
+    "ten times the unit": lambda images, *_: images * 10,
+    "a tenth of the unit": lambda images, *_: images / 10,
+    "2.5 times the unit": lambda images, *_: images * np.float32(2.5),
+    "counts": lambda images, galaxies, spec, _: images * _electrons(spec),
+    "counts with their sky": lambda images, galaxies, spec, _: (images + _sky(galaxies, spec)) * _electrons(spec),
+    "a star": lambda images, galaxies, spec, rng: _star(galaxies, spec, rng),
+    "blank sky": lambda images, galaxies, spec, rng: add_noise(np.zeros_like(images), galaxies, spec, rng),
+    "5 pixels off": lambda images, *_: np.roll(images, 5, axis=1),
+    "10 pixels off": lambda images, *_: np.roll(images, 10, axis=1),
+    "sky not subtracted": lambda images, galaxies, spec, _: images + _sky(galaxies, spec),
+    "sky off by 0.1": lambda images, *_: images + np.float32(0.1),
+    "sky off by 0.01": lambda images, *_: images + np.float32(0.01),
+    "saturated": lambda images, *_: clipped(images),
+    "saturated in r alone": lambda images, *_: clipped(images, slice(2, 3)),
+    "saturated, at 65535": lambda images, *_: np.where(clipped(images) < images, np.float32(65535), images),
+    "no u": lambda images, *_: images * np.array([0, 1, 1, 1, 1], np.float32),
+    "a hot pixel in r": lambda images, galaxies, spec, _: _hot(images),
+}
+
+
+def clipped(images: Images, bands: slice = slice(None)) -> Images:
+    """Clip the galaxy in the centre to half of its peak in some of the bands."""
+    half = images.shape[1] // 8
+    box = slice(images.shape[1] // 2 - half, images.shape[1] // 2 + half)
+    peaks = images[:, box, box, bands].max(axis=(1, 2), keepdims=True)
+    spoilt = images.copy()
+    spoilt[:, box, box, bands] = np.minimum(images[:, box, box, bands], peaks / 2)
+    return spoilt
+
+
+def _electrons(spec: ImageSpec) -> Images:
+    return np.array([SDSS_OBSERVATIONS[band].electrons for band in spec.bands], np.float32)
+
+
+def _sky(galaxies: Galaxies, spec: ImageSpec) -> Images:
+    """Sky, in nanomaggies per pixel, whose photons make the noise."""
+    return np.asarray(galaxies.sky_sigma[:, None, None] ** 2 * _electrons(spec), np.float32)
+
+
+def _star(galaxies: Galaxies, spec: ImageSpec, rng: np.random.Generator) -> Images:
+    points = replace(galaxies, half_light_radius=np.full(len(galaxies), POINT), axis_ratio=np.ones(len(galaxies)))
+    return add_noise(render(points, spec), points, spec, rng)
+
+
+def _hot(images: Images) -> Images:
+    """Add ten nanomaggies to one pixel of the core, as a cosmic ray does."""
+    spoilt = images.copy()
+    spoilt[:, images.shape[1] // 2 + 1, images.shape[2] // 2 + 1, images.shape[3] // 2] += 10
+    return spoilt
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the table."""
+    given = [Path(argument) for argument in arguments]
+    bundle_path, data = (*given, *(SHIPPED, ROOT / "data" / "sample.h5")[len(given) :])
+    bundle = ModelBundle.load(bundle_path)
+    predictor = Predictor.load(bundle, threads=CPUS)
+    with open_cutouts(data) as cutouts:
+        rows = cutouts.rows(TEST)
+        found = {name: _estimates(bundle, predictor, cutouts, rows, spoil) for name, spoil in SPOILT.items()}
+    print(f"{bundle.card.name} {bundle.card.version}, {len(rows)} test galaxies of {data}; percent of them\n")
+    head = ("", "flagged", "out of distribution", "low S/N", "off without a flag", "median score / threshold")
+    print(table(head, ((name, *_cells(bundle, one, found["clean"]["z_mean"])) for name, one in found.items())))
+
+
+def _cells(bundle: ModelBundle, estimates: Columns, clean: FloatArray) -> list[str]:
+    flags, chosen = estimates["flags"], (RAISED, Flag.OUT_OF_DISTRIBUTION, Flag.LOW_SNR)
+    is_off = np.abs(estimates["z_mean"] - clean) > OFF * (1 + clean)
+    parts = [*((flags & flag) > 0 for flag in chosen), is_off & ((flags & RAISED) == 0)]
+    threshold = bundle.card.ood.threshold if bundle.card.ood else np.nan
+    return [*(f"{100 * part.mean():.1f}" for part in parts), f"{np.median(estimates['ood_score']) / threshold:.2f}"]
+
+
+def _estimates(bundle: ModelBundle, predictor: Predictor, cutouts: Cutouts, rows: Any, spoil: Spoil) -> Columns:
+    card, rng = bundle.card, np.random.default_rng(0)
+    parts = []
+    for start in range(0, len(rows), BATCH):
+        some = rows[start : start + BATCH]
+        spoilt = spoil(cutouts.read_images(some), galaxies_of(cutouts, some), card.image, rng)
+        ebv = as_ebv_batch(cutouts.column("ebv")[some], len(some), card.inputs.ebv_assumed)
+        parts.append(predictor.predict(Batch(as_image_batch(spoilt, card.image), ebv, None)))
+    return {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("z_mean", "ood_score", "flags")}
+
+
+def galaxies_of(cutouts: Cutouts, rows: Any) -> Galaxies:
+    """Return the shapes that some cutouts were rendered with."""
+    shapes = {field.name: cutouts.column(field.name)[rows] for field in fields(Galaxies) if field.name != "fluxes"}
+    return Galaxies(10.0 ** (0.4 * (ZERO_POINT - cutouts.column("magnitudes")[rows])), **shapes)

@@ -1,0 +1,1 @@
+"""How fast the engine and the service are, and what they need."""

@@ -1,0 +1,171 @@
+"""API keys: every path but liveness and readiness needs one."""
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import httpx
+import pytest
+
+from photoz.errors import InvalidInput
+from service.middleware.admission import PROBES
+from service.middleware.api_keys import ApiKeys, read_keys
+from service.middleware.errors import Unauthorized
+from tests.running import ROOT, run_serve, running_service
+from tests.service.helpers import wait_for
+from tests.toys import GRIZ, galaxies, npy_bytes
+
+KEY = "a-key-that-is-hard-to-guess"
+
+
+def line(name, key):
+    return f"{name} {hashlib.sha256(key.encode()).hexdigest()}\n"
+
+
+@pytest.fixture(scope="module")
+def service_with_keys(make_toy_bundle, tmp_path_factory):
+    """Run a service with two keys."""
+    home = tmp_path_factory.mktemp("keys")
+    (home / "keys").write_text("# a comment\n\n" + line("alice", KEY) + line("bob", "another"))
+    variables = {"PHOTOZ_API_KEYS_FILE": home / "keys", "PHOTOZ_ACCESS_LOG": "on"}
+    with running_service(home, PHOTOZ_BUNDLE=make_toy_bundle().path, **variables) as running:
+        yield running
+
+
+def get(running, path, key=None, **headers):
+    if key:
+        headers["authorization"] = f"Bearer {key}"
+    return httpx.get(f"{running.url}{path}", headers=headers)
+
+
+def all_paths(routes, prefix=""):
+    """Walk all routes, mounted ones included, with values for their parameters."""
+    for route in routes:
+        path = prefix + getattr(route, "path", "").replace("{name}", "toy").replace("{version}", "1")
+        mounted = getattr(route, "routes", None) or getattr(getattr(route, "app", None), "routes", None)
+        if mounted:
+            yield from all_paths(mounted, path.replace("{path:path}", "").rstrip("/"))
+        else:
+            yield path.replace("{path:path}", "") or "/"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what BentoML imports
+def test_every_path_but_the_probes_needs_a_key(service_with_keys):
+    from service.app import application
+
+    paths = set(all_paths(application().routes))
+    assert {"/predict", "/predict_file", "/evaluate", "/model", "/metrics", "/docs.json", "/", "/v2"} <= paths
+    assert {"/v2/models/toy/infer", "/v2/models/toy/versions/1/infer", "/schema.json", "/livez"} <= paths
+    others = ["/nothing", "/static_content/x", "//model", "/model/", "/livez/../model", "/%6dodel"]
+    with httpx.Client(base_url=service_with_keys.url) as client:
+        for path in [*paths, *others]:
+            for method in ("GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE"):
+                status = client.request(method, path).status_code
+                if path in PROBES:
+                    assert status in (200, 405), (method, path)
+                else:
+                    assert status == 401, (method, path)
+
+
+@pytest.mark.parametrize("key", [KEY, "another"])
+def test_each_key_is_accepted(service_with_keys, key):
+    assert get(service_with_keys, "/model", key).status_code == 200
+    headers = {"authorization": f"bearer {key}"}
+    content = npy_bytes(galaxies(GRIZ, 1))
+    assert httpx.post(f"{service_with_keys.url}/predict_file", content=content, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("authorization", ["Bearer wrong", "Bearer", f"Basic {KEY}", KEY, "Bearer \xff"])
+def test_other_headers_are_refused(service_with_keys, authorization):
+    refused = get(service_with_keys, "/model", authorization=authorization.encode("latin-1"))
+    assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+    assert list(refused.json()) == ["error"]
+    assert KEY not in refused.text
+
+
+def test_error_says_what_to_send(service_with_keys):
+    expected = "an API key is needed: expected the header Authorization: Bearer KEY"
+    assert get(service_with_keys, "/model").json() == {"error": expected}
+    unknown = "unknown API key: it is wrong or was withdrawn"
+    assert get(service_with_keys, "/model", "wrong").json() == {"error": unknown}
+
+
+def test_log_has_the_names_of_keys_and_never_the_keys(service_with_keys):
+    get(service_with_keys, "/model", KEY)
+    get(service_with_keys, "/model", "a-wrong-key")
+    log = service_with_keys.log
+    wait_for(lambda: '"key": "alice"' in log.read_text() and '"status": 401' in log.read_text())
+    assert KEY not in log.read_text()
+    assert "a-wrong-key" not in log.read_text()
+    assert "2 API keys" in log.read_text()
+
+
+def test_changed_file_is_reloaded_and_a_damaged_one_ignored(service_with_keys, tmp_path):
+    path = service_with_keys.log.with_name("keys")
+    before = path.read_text()
+    try:
+        path.write_text(line("carol", "new"))
+        wait_for(lambda: get(service_with_keys, "/model", "new").status_code == 200)
+        assert get(service_with_keys, "/model", KEY).status_code == 401
+        path.write_text("carol new\n")
+        wait_for(
+            lambda: get(service_with_keys, "/model") and "API keys not reloaded" in service_with_keys.log.read_text()
+        )
+        assert get(service_with_keys, "/model", "new").status_code == 200
+        replacement = tmp_path / "keys"
+        replacement.write_text(before)
+        replacement.replace(path)  # as a mounted secret changes
+        wait_for(lambda: get(service_with_keys, "/model", KEY).status_code == 200)
+    finally:
+        path.write_text(before)
+
+
+def test_file_without_keys_admits_no_request(tmp_path):
+    (tmp_path / "keys").write_text("# none\n")
+    with pytest.raises(Unauthorized, match="unknown API key"):
+        ApiKeys(tmp_path / "keys").check(b"Bearer x")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("alice my-secret", "line 1 is not one"),
+        (line("alice", "a") + line("alice", "b"), "line 2 repeats a name"),
+        (line("al ice", "a"), "line 1 is not one"),
+        ("\xff", "cannot be read"),
+    ],
+)
+def test_invalid_file_is_refused_without_quoting_it(tmp_path, content, message):
+    (tmp_path / "keys").write_text(content, encoding="latin-1")
+    with pytest.raises(InvalidInput, match=message) as refused:
+        read_keys(tmp_path / "keys")
+    assert "my-secret" not in str(refused.value)
+
+
+def test_service_does_not_start_without_its_key_file(make_toy_bundle, tmp_path):
+    keys = tmp_path / "none"
+    ended = run_serve(tmp_path, PHOTOZ_BUNDLE=make_toy_bundle().path, PHOTOZ_API_KEYS_FILE=keys)
+    assert ended.returncode == 1
+    (message,) = ended.stderr.splitlines()
+    assert message.startswith(f"photoz: PHOTOZ_API_KEYS_FILE={keys} cannot be read: ")
+
+
+def create_key(name):
+    command = [sys.executable, "-m", "service", "keys", "create", name]
+    return subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True)
+
+
+def test_command_creates_a_key(tmp_path):
+    created = create_key("alice")
+    assert created.returncode == 0
+    key = created.stderr.splitlines()[-1]
+    assert key not in created.stdout
+    (tmp_path / "keys").write_text(created.stdout)
+    assert ApiKeys(tmp_path / "keys").check(f"Bearer {key}".encode()) == "alice"
+
+
+def test_command_refuses_an_invalid_name():
+    refused = create_key("a b")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr == "photoz: 'a b' cannot be a name: expected letters, digits and . _ @ -, at most 64\n"

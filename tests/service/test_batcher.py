@@ -1,0 +1,214 @@
+"""Dynamic batching: what is batched, in what order, and that no request affects another."""
+
+import asyncio
+import threading
+
+import numpy as np
+import pytest
+
+from photoz.images import EbvBatch, ImageBatch
+from photoz.inference.batch import Batch
+from service.batcher import DynamicBatcher
+
+
+def make_batch(*values):
+    """Make a batch of 1x1 cutouts with these pixels."""
+    n = len(values)
+    pixels = np.array(values, np.float32).reshape(n, 1, 1, 1)
+    nothing = np.zeros(n, bool)
+    return Batch(ImageBatch(pixels, nothing, nothing), EbvBatch(np.zeros(n, np.float32), nothing), None)
+
+
+async def predict(batcher, *values):
+    return (await batcher.predict(make_batch(*values), frozenset({"z_mean"})))["z_mean"].tolist()
+
+
+class Model:
+    """Returns the pixel of each cutout and records the batches; fails on 13 in the network and on 14 after it."""
+
+    def __init__(self):
+        self.batches, self.running, self.most_running, self.gate = [], 0, 0, threading.Event()
+        self.gate.set()
+
+    def run_network(self, batch):
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        self.gate.wait(5)
+        values = batch.images.images[:, 0, 0, 0].astype(float)
+        self.batches.append(values.tolist())
+        self.running -= 1
+        if (values == 13).any():
+            raise ValueError("thirteen")
+        return values
+
+    def summarise(self, batch, output, columns):
+        if (output == 14).any():
+            raise RuntimeError("fourteen")
+        return {name: output for name in columns}
+
+    async def wait_until_running(self):
+        while not self.running:
+            await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+def model():
+    return Model()
+
+
+@pytest.fixture
+def batcher(model):
+    return DynamicBatcher(model.run_network, model.summarise, max_batch=8)
+
+
+async def submit_while_busy(model, batcher, *coroutines):
+    """Submit requests while the engine runs another one; return their futures after that one."""
+    model.gate.clear()
+    first = asyncio.ensure_future(predict(batcher, 0))
+    await model.wait_until_running()
+    others = [asyncio.ensure_future(one) for one in coroutines]
+    await asyncio.sleep(0)
+    model.gate.set()
+    await first
+    return others
+
+
+def run_together(model, batcher, *coroutines):
+    async def run():
+        others = await submit_while_busy(model, batcher, *coroutines)
+        return await asyncio.wait_for(asyncio.gather(*others, return_exceptions=True), 5)
+
+    return asyncio.run(run())
+
+
+def test_request_that_finds_the_engine_idle_starts_at_once(model, batcher):
+    assert asyncio.run(predict(batcher, 3)) == [3]
+    assert model.batches == [[3]]
+
+
+def test_waiting_requests_are_batched(model, batcher):
+    results = run_together(model, batcher, predict(batcher, 1), predict(batcher, 2, 3), predict(batcher, 4))
+    assert results == [[1], [2, 3], [4]]
+    assert model.batches == [[0], [1, 2, 3, 4]]
+
+
+def test_queued_rows_are_counted(model, batcher):
+    async def run():
+        model.gate.clear()
+        first = asyncio.ensure_future(predict(batcher, 0))
+        await model.wait_until_running()
+        second = asyncio.ensure_future(predict(batcher, 1, 2, 3))
+        await asyncio.sleep(0)
+        queued = batcher.queued_rows
+        model.gate.set()
+        await asyncio.gather(first, second)
+        return queued, batcher.queued_rows
+
+    assert asyncio.run(run()) == (3, 0)
+
+
+def test_each_request_gets_its_columns(model, batcher):
+    chosen = [frozenset({"z_mean"}), frozenset({"odds", "flags"})]
+    results = run_together(model, batcher, *(batcher.predict(make_batch(1), columns) for columns in chosen))
+    assert [set(result) for result in results] == chosen
+
+
+def test_batches_are_limited(model, batcher):
+    run_together(model, batcher, *(predict(batcher, i, i) for i in range(1, 8)))
+    assert [len(values) for values in model.batches] == [1, 8, 6]
+
+
+def test_large_request_comes_back_in_order(batcher):
+    values = np.random.default_rng(0).permutation(200)
+    values = values[(values != 13) & (values != 14)].tolist()
+    assert asyncio.run(predict(batcher, *values)) == values
+
+
+def test_small_request_runs_between_the_parts_of_a_large_one(model, batcher):
+    async def run():
+        model.gate.clear()
+        large = asyncio.ensure_future(predict(batcher, *range(100, 260)))
+        await model.wait_until_running()
+        small = asyncio.ensure_future(predict(batcher, 1))
+        await asyncio.sleep(0)
+        model.gate.set()
+        await asyncio.gather(large, small)
+
+    asyncio.run(run())
+    position = next(i for i, values in enumerate(model.batches) if 1 in values)
+    assert position <= 4 < len(model.batches) - 10
+
+
+@pytest.mark.parametrize(("bad", "kind"), [(13, ValueError), (14, RuntimeError)])
+def test_error_of_one_request_does_not_reach_others(model, batcher, bad, kind):
+    requests = predict(batcher, 1), predict(batcher, bad), predict(batcher, 2)
+    first, failed, last = run_together(model, batcher, *requests)
+    assert (first, last) == ([1], [2])
+    assert isinstance(failed, kind)
+
+
+@pytest.mark.parametrize("attempt", range(20))  # either thread may be first
+def test_error_is_raised_when_no_request_follows(model, batcher, attempt):
+    failed, good = run_together(model, batcher, predict(batcher, 13), predict(batcher, 1))
+    assert isinstance(failed, ValueError)
+    assert good == [1]
+
+
+def test_cancelled_request_does_not_affect_others(model, batcher):
+    async def run():
+        cancelled, other = await submit_while_busy(model, batcher, predict(batcher, 5), predict(batcher, 6))
+        cancelled.cancel()
+        return await other
+
+    assert asyncio.run(run()) == [6]
+    assert asyncio.run(predict(batcher, 7)) == [7]
+
+
+def test_cancelled_request_that_waits_is_not_run(model, batcher):
+    async def run():
+        model.gate.clear()
+        first = asyncio.ensure_future(predict(batcher, 0))
+        await model.wait_until_running()
+        waiting = asyncio.ensure_future(predict(batcher, 5))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        model.gate.set()
+        return await first, await predict(batcher, 6)
+
+    assert asyncio.run(run()) == ([0], [6])
+    assert model.batches == [[0], [6]]
+
+
+def test_network_runs_while_the_previous_batch_is_summarised(model):
+    second_ran = threading.Event()
+
+    def run_network(batch):
+        values = model.run_network(batch)
+        if 21 in values:
+            second_ran.set()
+        return values
+
+    def summarise(batch, output, columns):
+        assert 20 not in output or second_ran.wait(5)
+        return {"z_mean": output}
+
+    batcher = DynamicBatcher(run_network, summarise, max_batch=1)
+
+    async def run():
+        return await asyncio.gather(*(predict(batcher, i) for i in range(20, 26)))
+
+    assert asyncio.run(run()) == [[i] for i in range(20, 26)]
+    assert model.most_running == 1
+
+
+def test_batcher_survives_an_event_loop_that_was_closed(model, batcher):
+    async def leave():
+        model.gate.clear()
+        asyncio.ensure_future(predict(batcher, 1))
+        await model.wait_until_running()
+
+    asyncio.run(leave())
+    model.gate.set()
+    values = list(range(20, 36))
+    assert asyncio.run(predict(batcher, *values)) == values
