@@ -8,6 +8,7 @@ pixels and then its reddening, and each answer is a PDF.
 """
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +50,7 @@ class GrpcConnection:
         try:
             return Reply(200, {}, self._call(message, timeout=ANSWER_TIMEOUT))
         except self._error as error:
-            raise Lost(str(error), sent=True) from error
+            raise Lost(str(error)) from error
 
     def close(self) -> None:
         """Close it."""
@@ -79,11 +80,8 @@ class Form:
     def ask_once(self, port: int, path: str, n: int) -> Pdfs:
         """Ask a server for the PDFs of n cutouts; `BadReply` if it does not give them."""
         try:
-            connection = self.connect(port)
-            try:
+            with closing(self.connect(port)) as connection:
                 return self.pdfs(connection.ask(self.encode(path, *cutouts(n))), n)
-            finally:
-                connection.close()
         except (Lost, NotHttp, Refused) as error:
             raise BadReply(str(error)) from error
 

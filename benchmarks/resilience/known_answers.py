@@ -8,6 +8,7 @@ import io
 import json
 import random
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,8 +64,7 @@ class Reference:
     @classmethod
     def ask(cls, port: int, path: str) -> "Reference":
         """Ask an idle service: for all cutouts at once, and then one by one."""
-        connection = Connection(port)
-        try:
+        with closing(Connection(port)) as connection:
             answer = connection.ask(infer_request(path, *cutouts(DISTINCT), *OUTPUTS))
             if answer.status != 200:
                 raise WrongAnswer(f"reference: status {answer.status}: {answer.body[:200]!r}")
@@ -74,8 +74,6 @@ class Reference:
                 single = reference.infer(1, number)
                 single.check(connection.ask(single.content))
             return reference
-        finally:
-            connection.close()
 
     def infer(self, n: int, first: int = 0) -> CheckedRequest:
         """Ask for PDF and mean of n cutouts by the Open Inference Protocol."""
@@ -129,8 +127,7 @@ class Mix:
 
     def choose(self) -> CheckedRequest:
         """Draw one."""
-        chosen: CheckedRequest = self._random.choices(self._requests, self._weights)[0]
-        return chosen
+        return self._random.choices(self._requests, self._weights)[0]
 
 
 def npz(n: int, first: int = 0) -> bytes:

@@ -40,7 +40,6 @@ class SdkLog:
     doubled: int = 0
     wrong: int = 0
     rows_cut: int = 0
-    mixed: int = 0
     difference: float = 0.0
     longest_s: float = 0.0
     raised: list[str] = field(default_factory=list)
@@ -55,12 +54,11 @@ class SdkLog:
 
     def note(self, parts: Iterable[Part], expected: Prediction) -> None:
         """Make a call, and compare all its parts, as far as they come, with what is expected."""
-        began, n, models = now(), len(expected.z_mean), set[str]()
+        began, n = now(), len(expected.z_mean)
         times, wrong, largest, raised = np.zeros(n, int), 0, 0.0, ""
         try:
             for rows, prediction in parts:
                 np.add.at(times, rows, 1)
-                models.add(prediction.model)
                 off = differences(prediction, expected, rows)
                 wrong, largest = wrong + int((~(off <= TOLERANCE)).sum()), float(np.max([largest, *off]))
         except PhotozError as error:
@@ -72,7 +70,6 @@ class SdkLog:
             self.difference, self.longest_s = max(self.difference, largest), max(self.longest_s, now() - began)
             self.raised += [raised] if raised else []
             self.rows_cut += missing if MODEL_CHANGED in raised else 0
-            self.mixed += len(models) > 1
 
     def note_request(self, request: httpx.Request) -> None:
         """Count an attempt, which the SDK's retries hide."""
