@@ -110,10 +110,9 @@ def test_archive_that_unpacks_into_too_much_is_refused_before_it_is_unpacked(url
 
 
 def test_uncompressed_archive_may_be_as_large_as_any_body(url):
-    buffer = io.BytesIO()
-    np.savez(buffer, images=galaxies(GRIZ, 40))
-    assert MAX_BODY_BYTES / 2 < buffer.tell() < MAX_BODY_BYTES
-    assert len(post(url, "/predict_file", buffer.getvalue()).json()["z_mean"]) == 40
+    content = npz_bytes({"images": galaxies(GRIZ, 40)})
+    assert MAX_BODY_BYTES / 2 < len(content) < MAX_BODY_BYTES
+    assert len(post(url, "/predict_file", content).json()["z_mean"]) == 40
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 20000", "Transfer-Encoding: chunked"])
@@ -128,12 +127,9 @@ def test_body_that_does_not_arrive_in_time(url, framing):
 
 
 def test_too_many_requests_in_flight(url):
-    content = npz_bytes({"pdfs": np.ones((200, 90)), "z_spec": np.linspace(0.01, 0.5, 200)})
+    evaluation = npz_bytes({"pdfs": np.ones((200, 90)), "z_spec": np.linspace(0.01, 0.5, 200)})
     with ThreadPoolExecutor(MAX_IN_FLIGHT) as threads:
-        slow = [
-            threads.submit(post, url, "/evaluate", content, accept="text/html", **{"x-request-id": f"slow-{i}"})
-            for i in range(MAX_IN_FLIGHT)
-        ]
+        slow = [threads.submit(post, url, "/evaluate", evaluation, accept="text/html") for _ in range(MAX_IN_FLIGHT)]
         wait_for(lambda: metric(url, "photoz_requests_in_flight") == MAX_IN_FLIGHT)
         refused = post(url, "/predict_file", CUTOUT)
         check_error(refused, 429, "2 requests are in flight already; try again in a second")
@@ -142,17 +138,11 @@ def test_too_many_requests_in_flight(url):
             request = head("/predict_file", f"Content-Length: {len(CUTOUT)}", "X-Request-Id: mine") + CUTOUT
             connection.send(request[:3000])
             response = connection.read_response()
-            assert (response.status, response.headers["x-request-id"], response.headers["retry-after"]) == (
-                429,
-                "mine",
-                "1",
-            )
-            connection.send(request[3000:] + request)
-            assert connection.read_response().status == 429
-            connection.send(head("/livez", method="GET"))
-            assert connection.read_response().status == 200
-        assert httpx.get(f"{url}/livez").status_code == httpx.get(f"{url}/readyz").status_code == 200
-        assert [one.result().status_code for one in slow] == [200, 200]
+            assert (response.status, response.headers["x-request-id"]) == (429, "mine")
+            connection.send(request[3000:] + request + head("/livez", method="GET"))
+            assert [connection.read_response().status for _ in range(2)] == [429, 200]
+        assert httpx.get(f"{url}/readyz").status_code == 200
+        assert [one.result().status_code for one in slow] == [200] * MAX_IN_FLIGHT
     assert post(url, "/predict_file", CUTOUT).status_code == 200
 
 
