@@ -9,7 +9,7 @@ import pytest
 
 from photoz.io.npz import npz_bytes
 from tests.service.conftest import MAX_HEADER_BYTES
-from tests.service.helpers import metric, wait_for
+from tests.service.helpers import check_error, metric, wait_for
 from tests.service.raw_http import RawConnection, head
 from tests.toys import GRIZ, galaxies, npy_bytes
 
@@ -41,7 +41,7 @@ def _service_survives(small_service):
 def test_connection_is_closed_after_the_header_timeout(connection, first, sent):
     if first:
         connection.send(first)
-        assert connection.read_response().status == 200
+        assert connection.read_response().status_code == 200
     begin = time.monotonic()
     connection.send(sent)
     assert connection.is_closed(within=5)
@@ -70,15 +70,15 @@ def test_slow_head_is_refused_though_bytes_keep_arriving(connection):
 def test_head_that_is_too_large_is_refused(connection, content):
     connection.send(content)
     response = connection.read_response()
-    assert response.status == 431
-    if response.body:  # granian's own response has none
-        assert response.error == "expected a request line and headers of at most 4,096 bytes, got more"
+    assert response.status_code == 431
+    if response.content:  # granian's own response has none
+        check_error(response, 431, "expected a request line and headers of at most 4,096 bytes, got more")
     assert connection.is_closed()
 
 
 def test_head_of_the_largest_size_is_accepted(connection):
     connection.send(head("/model", "X-Filler: " + "a" * (MAX_HEADER_BYTES - 100), method="GET"))
-    assert connection.read_response().status == 200
+    assert connection.read_response().status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_head_of_the_largest_size_is_accepted(connection):
 )
 def test_malformed_request_is_refused(connection, content):
     connection.send(content)
-    assert connection.read_response().status == 400
+    assert connection.read_response().status_code == 400
     assert connection.is_closed()
 
 
@@ -107,28 +107,28 @@ def test_pipelined_requests_are_answered_in_order_up_to_garbage(connection):
     requests = [head("/livez", f"X-Request-Id: {i}", method="GET") for i in range(5)]
     connection.send(b"".join(requests) + b"\x00\x01nonsense\r\n\r\n")
     assert [connection.read_response().headers["x-request-id"] for _ in requests] == list("01234")
-    assert connection.read_response().status == 400
+    assert connection.read_response().status_code == 400
     assert connection.is_closed()
 
 
 def test_continue_is_sent_before_a_body_is_received(connection):
     connection.send(head("/predict_file", f"Content-Length: {len(CUTOUT)}", "Expect: 100-continue"))
-    assert connection.read_response().status == 100
+    assert connection.read_response().status_code == 100
     connection.send(CUTOUT)
-    assert connection.read_response().status == 200
+    assert connection.read_response().status_code == 200
 
 
 def test_websocket_is_not_accepted(connection):
     headers = "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAA"
     connection.send(head("/predict", *headers, method="GET"))
-    assert connection.read_response().status in (400, 405)
+    assert connection.read_response().status_code in (400, 405)
 
 
 def test_body_that_is_cut_off_is_refused(connection):
     connection.send(POST[:-100])
     connection.close_sending()
     response = connection.read_response()
-    assert response is None or response.status == 400
+    assert response is None or response.status_code == 400
     assert connection.is_closed()
 
 

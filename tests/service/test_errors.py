@@ -1,7 +1,6 @@
 """Errors: what is refused, with which status and message, and their one shape."""
 
 import io
-import struct
 import zipfile
 
 import numpy as np
@@ -44,17 +43,15 @@ def empty_cutout(images):
         ({"ebv": lambda a: np.full(len(a), np.inf)}, ["0 <= ebv <= 10"]),
         ({"ebv": lambda a: np.zeros(len(a) + 1)}, ["one for each of 6"]),
         ({"ebv": lambda a: np.full(len(a), "0.1")}, ["ebv as real numbers"]),
+        ({"images": lambda a: None, "cutouts": lambda a: a}, ["'images'", "cutouts"]),
         ({"object_id": lambda a: np.array(["a"])}, ["6 names"]),
         ({"object_id": lambda a: np.full(len(a), "a" * 257)}, ["at most 256 characters, got one of 257"]),
     ],
 )
 def test_unusable_arrays(post_npz, images, change, words):
     arrays = {"images": images} | {name: make(images) for name, make in change.items()}
+    arrays = {name: array for name, array in arrays.items() if array is not None}
     check_error(post_npz("/predict_file", arrays), 422, *words)
-
-
-def test_missing_images(post_npz, images):
-    check_error(post_npz("/predict_file", {"cutouts": images}), 422, "'images'", "cutouts")
 
 
 @pytest.mark.parametrize(
@@ -95,36 +92,28 @@ def test_pickled_arrays_are_never_opened(client, tmp_path):
     assert not (tmp_path / "opened").exists()
 
 
-@pytest.mark.parametrize("header", [b"{{{{", b"", b"{'descr': '<f4', 'shape': (" + b"9" * 30 + b",)}", b"\x00" * 20])
-def test_damaged_npy_header(client, header):
-    content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
-    check_error(client.post("/predict_file", content=content), 400, ".npy")
+def test_damaged_files(client, images):
+    def check(content, *words):
+        check_error(client.post("/predict_file", content=content), 400, *words)
 
-
-def test_truncated_files(client, images):
+    check(b"SIMPLE  =  T", ".npy or .npz", "SIMPLE")
+    check(b"", ".npy or .npz")
+    check(b"\x93NUMPY\x01\x00\x04\x00{{{{", ".npy")
     for content in (npy_bytes(images), npz.npz_bytes({"images": images})):
         for length in (4, 100, len(content) // 2):
-            check_error(client.post("/predict_file", content=content[:length]), 400)
-
-
-def test_damaged_archives(client, images):
+            check(content[:length])
     for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", method) as archive:
             archive.writestr("images.npy", npy_bytes(images))
         content = bytearray(buffer.getvalue())
         content[150:300] = bytes(b ^ 0x5A for b in content[150:300])
-        check_error(client.post("/predict_file", content=bytes(content)), 400, "not a readable .npz file")
+        check(bytes(content), "not a readable .npz file")
 
 
 def test_too_many_pdfs(post_npz, card):
     pdfs = np.ones((25 * 4096 + 1, card.grid.n_bins), np.float16)
     check_error(post_npz("/evaluate", {"pdfs": pdfs, "z_spec": np.full(len(pdfs), 0.1)}), 413, "102,400", "102,401")
-
-
-def test_unknown_file_format(client):
-    check_error(client.post("/predict_file", content=b"SIMPLE  =  T"), 400, ".npy or .npz", "SIMPLE")
-    check_error(client.post("/predict_file", content=b""), 400, ".npy or .npz")
 
 
 @pytest.mark.parametrize(
