@@ -31,66 +31,46 @@ def tensor(name, array, datatype="FP32", binary=True):
     return filled
 
 
-def check_same(result, expected):
+def test_health_and_metadata(triton, card):
+    assert triton.is_server_live()
+    assert triton.is_server_ready()
+    assert "binary_tensor_data" in triton.get_server_metadata()["extensions"]
+    assert [model["name"] for model in triton.get_model_repository_index()] == [card.name]
+    for version in ("", card.version):
+        assert triton.is_model_ready(card.name, version)
+        metadata = triton.get_model_metadata(card.name, version)
+        assert metadata["versions"] == [card.version]
+        assert metadata["inputs"][0] == {"name": "images", "datatype": "FP32", "shape": [-1, *card.image.shape]}
+    assert not triton.is_model_ready(card.name, "0")
+    assert not triton.is_model_ready("other")
+
+
+@pytest.mark.parametrize("binary", [True, False])
+@pytest.mark.parametrize(("sent", "received"), [(None, None), ("gzip", None), ("deflate", "gzip"), (None, "deflate")])
+def test_all_outputs_with_compression(triton, card, images, expected, binary, sent, received):
+    encodings = {"request_compression_algorithm": sent, "response_compression_algorithm": received}
+    result = triton.infer(card.name, [tensor("images", images, binary=binary)], **encodings)
     np.testing.assert_array_equal(result.as_numpy("pdf"), np.array(expected["pdf"], np.float32))
     assert result.as_numpy("pdf").dtype == np.float32
     for name in set(COLUMNS) - {"object_id"}:
         np.testing.assert_array_equal(result.as_numpy(name), np.array(expected[name], float))
 
 
-def test_health(triton, card):
-    assert triton.is_server_live()
-    assert triton.is_server_ready()
-    assert triton.is_model_ready(card.name)
-    assert triton.is_model_ready(card.name, card.version)
-    assert not triton.is_model_ready(card.name, "0")
-    assert not triton.is_model_ready("other")
-
-
-def test_metadata(triton, card):
-    assert "binary_tensor_data" in triton.get_server_metadata()["extensions"]
-    for metadata in (triton.get_model_metadata(card.name), triton.get_model_metadata(card.name, card.version)):
-        assert metadata["versions"] == [card.version]
-        assert metadata["inputs"][0] == {"name": "images", "datatype": "FP32", "shape": [-1, *card.image.shape]}
-    assert [model["name"] for model in triton.get_model_repository_index()] == [card.name]
-
-
 @pytest.mark.parametrize("binary", [True, False])
-def test_one_output_with_a_version_and_an_id(triton, card, images, expected, binary):
-    requested = [InferRequestedOutput("z_mean", binary_data=binary)]
-    result = triton.infer(card.name, [tensor("images", images)], card.version, requested, request_id="a-7")
-    answer = result.get_response()
-    assert (answer["model_name"], answer["model_version"], answer["id"]) == (card.name, card.version, "a-7")
-    assert [output["name"] for output in answer["outputs"]] == ["z_mean"]
-    assert ("data" in answer["outputs"][0]) is not binary
-    np.testing.assert_array_equal(result.as_numpy("z_mean"), expected["z_mean"])
-
-
-@pytest.mark.parametrize("binary", [True, False])
-def test_names_and_ebv(triton, card, images, post_npz, binary):
+def test_all_inputs_and_chosen_outputs(triton, card, images, post_npz, binary):
     ebv = np.full((len(images), 1), 0.05, np.float32)
     names = np.array([f"galaxy é {i}" for i in range(len(images))], object)
     inputs = [tensor("object_id", names, "BYTES", binary), tensor("images", images), tensor("ebv", ebv, binary=binary)]
-    requested = [InferRequestedOutput(name, binary_data=binary) for name in ("object_id", "z_mean")]
-    result = triton.infer(card.name, inputs, outputs=requested)
+    outputs = [InferRequestedOutput(name, binary_data=binary) for name in ("object_id", "z_mean")]
+    result = triton.infer(card.name, inputs, card.version, outputs, request_id="a-7")
+    answer = result.get_response()
+    assert (answer["model_name"], answer["model_version"], answer["id"]) == (card.name, card.version, "a-7")
+    assert [output["name"] for output in answer["outputs"]] == ["object_id", "z_mean"]
+    assert ("data" in answer["outputs"][1]) is not binary
     found = [name if isinstance(name, str) else name.decode() for name in result.as_numpy("object_id")]
     assert found == names.tolist()
     expected = post_npz("/predict_file", {"images": images, "ebv": ebv}).json()
     np.testing.assert_array_equal(result.as_numpy("z_mean"), expected["z_mean"])
-
-
-@pytest.mark.parametrize("binary", [True, False])
-@pytest.mark.parametrize(
-    ("request_encoding", "response_encoding"),
-    [(None, None), ("gzip", None), ("deflate", "gzip"), (None, "deflate")],
-)
-def test_all_outputs_and_compression(triton, card, images, expected, binary, request_encoding, response_encoding):
-    inputs = [tensor("images", images, binary=binary)]
-    encodings = {
-        "request_compression_algorithm": request_encoding,
-        "response_compression_algorithm": response_encoding,
-    }
-    check_same(triton.infer(card.name, inputs, **encodings), expected)
 
 
 def test_concurrent_requests(triton, card):
@@ -115,20 +95,19 @@ def test_concurrent_requests(triton, card):
     ],
 )
 def test_errors_are_raised(triton, card, images, model, version, name, array, datatype, output, status, words):
-    requested = [InferRequestedOutput(output)]
-    sent = tensor(name, images[:1].astype(array), datatype)
+    inputs = [tensor(name, images[:1].astype(array), datatype)]
     with pytest.raises(InferenceServerException, match=words) as caught:
-        triton.infer(model or card.name, [sent], version, requested)
+        triton.infer(model or card.name, inputs, version, [InferRequestedOutput(output)])
     assert caught.value.status() == status
 
 
-def test_other_requests_of_triton_are_refused(triton, card):
+def test_other_requests_of_triton_are_refused(triton, card, images):
     for call in (triton.get_model_config, triton.get_inference_statistics, triton.load_model):
         with pytest.raises(InferenceServerException, match="no such path: /v2/"):
             call(card.name)
-    inputs = [tensor("images", galaxies(card.image, 1))]
+    outputs = [InferRequestedOutput("pdf", class_count=3)]
     with pytest.raises(InferenceServerException, match="classification is not supported"):
-        triton.infer(card.name, inputs, outputs=[InferRequestedOutput("pdf", class_count=3)])
+        triton.infer(card.name, [tensor("images", images)], outputs=outputs)
 
 
 def test_example_in_the_documentation(service_url, card, images, tmp_path, monkeypatch, capsys, expected):
