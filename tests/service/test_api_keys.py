@@ -13,7 +13,6 @@ from service.middleware.api_keys import ApiKeys, read_keys
 from service.middleware.errors import Unauthorized
 from tests.running import running_service
 from tests.service.helpers import check_error, wait_for
-from tests.toys import GRIZ, galaxies, npy_bytes
 
 KEY = "a-key-that-is-hard-to-guess"
 NEEDED = "an API key is needed: expected the header Authorization: Bearer KEY"
@@ -34,10 +33,8 @@ def service_with_keys(make_toy_bundle, tmp_path_factory):
         yield running
 
 
-def get(running, path, key=None, **headers):
-    if key:
-        headers["authorization"] = f"Bearer {key}"
-    return httpx.get(f"{running.url}{path}", headers=headers)
+def get(running, path, key="", **headers):
+    return httpx.get(f"{running.url}{path}", headers={"authorization": f"Bearer {key}"} | headers)
 
 
 def all_paths(routes, prefix=""):
@@ -69,12 +66,11 @@ def test_every_path_but_the_probes_needs_a_key(service_with_keys):
                     assert status == 401, (method, path)
 
 
-@pytest.mark.parametrize("key", [KEY, "another"])
-def test_each_key_is_accepted(service_with_keys, key):
-    assert get(service_with_keys, "/model", key).status_code == 200
-    headers = {"authorization": f"bearer {key}"}
-    content = npy_bytes(galaxies(GRIZ, 1))
-    assert httpx.post(f"{service_with_keys.url}/predict_file", content=content, headers=headers).status_code == 200
+@pytest.mark.parametrize(("scheme", "key", "name"), [("Bearer", KEY, "alice"), ("bearer", "another", "bob")])
+def test_each_key_is_accepted_and_logged_by_its_name(service_with_keys, scheme, key, name):
+    assert get(service_with_keys, "/model", authorization=f"{scheme} {key}").status_code == 200
+    wait_for(lambda: f'"key": "{name}"' in service_with_keys.log.read_text())
+    assert key not in service_with_keys.log.read_text()
 
 
 @pytest.mark.parametrize(
@@ -84,7 +80,7 @@ def test_each_key_is_accepted(service_with_keys, key):
         ("Bearer", NEEDED),
         (KEY, NEEDED),
         (f"Basic {KEY}", NEEDED),
-        ("Bearer x", UNKNOWN),
+        ("Bearer wrong-key", UNKNOWN),
         ("Bearer \xff", UNKNOWN),
     ],
 )
@@ -92,36 +88,22 @@ def test_other_headers_are_refused(service_with_keys, authorization, message):
     refused = get(service_with_keys, "/model", authorization=authorization.encode("latin-1"))
     check_error(refused, 401, message)
     assert refused.headers["www-authenticate"] == "Bearer"
-
-
-def test_log_has_the_names_of_keys_and_never_the_keys(service_with_keys):
-    get(service_with_keys, "/model", KEY)
-    get(service_with_keys, "/model", "a-wrong-key")
-    log = service_with_keys.log
-    wait_for(lambda: '"key": "alice"' in log.read_text() and '"status": 401' in log.read_text())
-    assert KEY not in log.read_text()
-    assert "a-wrong-key" not in log.read_text()
-    assert "2 API keys" in log.read_text()
+    assert "wrong-key" not in service_with_keys.log.read_text()
 
 
 def test_changed_file_is_reloaded_and_a_damaged_one_ignored(service_with_keys, tmp_path):
-    path = service_with_keys.log.with_name("keys")
+    path, log = service_with_keys.log.with_name("keys"), service_with_keys.log
     before = path.read_text()
-    try:
-        path.write_text(line("carol", "new"))
-        wait_for(lambda: get(service_with_keys, "/model", "new").status_code == 200)
-        assert get(service_with_keys, "/model", KEY).status_code == 401
-        path.write_text("carol new\n")
-        wait_for(
-            lambda: get(service_with_keys, "/model") and "API keys not reloaded" in service_with_keys.log.read_text()
-        )
-        assert get(service_with_keys, "/model", "new").status_code == 200
-        replacement = tmp_path / "keys"
-        replacement.write_text(before)
-        replacement.replace(path)  # as a mounted secret changes
-        wait_for(lambda: get(service_with_keys, "/model", KEY).status_code == 200)
-    finally:
-        path.write_text(before)
+    path.write_text(line("carol", "new"))
+    wait_for(lambda: get(service_with_keys, "/model", "new").status_code == 200)
+    assert get(service_with_keys, "/model", KEY).status_code == 401
+    path.write_text("carol new\n")
+    wait_for(lambda: get(service_with_keys, "/model", "new") and "API keys not reloaded" in log.read_text())
+    assert get(service_with_keys, "/model", "new").status_code == 200
+    replacement = tmp_path / "keys"
+    replacement.write_text(before)
+    replacement.replace(path)  # as a mounted secret changes
+    wait_for(lambda: get(service_with_keys, "/model", KEY).status_code == 200)
 
 
 def test_file_without_keys_admits_no_request(tmp_path):

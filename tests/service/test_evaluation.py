@@ -91,14 +91,11 @@ def test_unusable_evaluations(post_npz, labelled, change, words):
 
 
 @pytest.mark.parametrize("plot", ["scatter", "pdfs", "pit", "qq", "coverage", "residuals", "stacked"])
-def test_plots_as_png(post_npz, labelled, plot):
+def test_plots(post_npz, labelled, plot):
     response = post_npz(f"/evaluate?plot={plot}", labelled)
     assert response.headers["content-type"] == contract.PNG
     assert response.content.startswith(b"\x89PNG\r\n\x1a\n")
-
-
-def test_plot_as_svg(post_npz, labelled):
-    response = post_npz("/evaluate?plot=pdfs&num_images=4&seed=1", labelled, accept=contract.SVG)
+    response = post_npz(f"/evaluate?plot={plot}&num_images=4&seed=1", labelled, accept=contract.SVG)
     assert response.headers["content-type"].partition(";")[0] == contract.SVG
     assert ElementTree.fromstring(response.content).tag.endswith("svg")
 

@@ -51,7 +51,7 @@ def test_shutdown_answers_all_requests(running):
         response = kept.read_response()
         assert response.status_code == 200
         assert "connection" not in response.headers
-        wait_for(running.worker.children)  # the report is being drawn
+        wait_for(running.workers[0].children)  # the report is being drawn
         running.process.send_signal(signal.SIGTERM)
         wait_for(lambda: httpx.get(f"{url}/readyz").status_code == 503)
         refused = httpx.get(f"{url}/v2/health/ready")
@@ -80,7 +80,7 @@ def test_ctrl_c_shuts_down_as_sigterm_does(running):
 
 def test_dead_worker_is_restarted(running):
     for _ in range(3):  # deaths in a row are no reason to give up, unlike failed starts
-        before = running.worker
+        (before,) = running.workers
         before.kill()
         before.wait(5)
         wait_until_ready(running.process, running.url, running.log)
@@ -93,7 +93,7 @@ def test_dead_worker_is_restarted(running):
 
 def test_worker_that_cannot_restart_ends_the_service(running, tmp_path):
     (tmp_path / "bundle" / "openvino" / "model.bin").write_bytes(b"other")
-    running.worker.kill()
+    running.workers[0].kill()
     assert running.process.wait(40) == 1
     log = running.log.read_text()
     assert log.count("is not the file that the bundle was sealed with: its sha256 differs") == 3

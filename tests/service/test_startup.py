@@ -10,7 +10,7 @@ import pytest
 
 from service import server
 from service.startup import worker_environment
-from tests.running import run_serve, starting_service, workers
+from tests.running import run_serve, running_service
 from tests.service.helpers import wait_for
 
 
@@ -87,12 +87,12 @@ def test_worker_environment(toy, tmp_path, monkeypatch):
 
 
 def test_listening_on_all_interfaces_without_keys_is_warned_of(toy, tmp_path):
-    with starting_service(tmp_path, host="0.0.0.0", PHOTOZ_BUNDLE=toy) as service:
+    with running_service(tmp_path, host="0.0.0.0", PHOTOZ_BUNDLE=toy) as service:
         wait_for(lambda: "Listening on 0.0.0.0 without API keys: anyone who can reach" in service.log.read_text())
 
 
 def test_sigterm_before_the_worker_starts(toy, tmp_path):
-    with starting_service(tmp_path, PHOTOZ_BUNDLE=toy) as service:
+    with running_service(tmp_path, ready=False, PHOTOZ_BUNDLE=toy) as service:
         time.sleep(0.5)  # without a handler, process 1 of a container does not end; the imports take longer
         service.process.terminate()
         assert service.process.wait(20) == 0
@@ -100,8 +100,8 @@ def test_sigterm_before_the_worker_starts(toy, tmp_path):
 
 @pytest.mark.parametrize("delay", [0.0, 0.2, 0.5])  # seconds; the worker needs one to start
 def test_sigterm_while_the_worker_starts(toy, tmp_path, delay):
-    with starting_service(tmp_path, PHOTOZ_BUNDLE=toy) as service:
-        wait_for(lambda: workers(service.process))
+    with running_service(tmp_path, ready=False, PHOTOZ_BUNDLE=toy) as service:
+        wait_for(lambda: service.workers)
         time.sleep(delay)
         service.process.terminate()
         assert service.process.wait(20) == 0
