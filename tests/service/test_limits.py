@@ -1,6 +1,5 @@
 """Limits: requests over them are refused with a message, and do not affect others."""
 
-import gzip
 import io
 import json
 import time
@@ -72,17 +71,18 @@ def test_declared_body_that_is_too_large_is_discarded_and_the_connection_kept(ur
     with RawConnection(url) as connection:
         length = f"Content-Length: {MAX_BODY_BYTES + 1}"
         connection.send(head("/predict_file", length) + bytes(MAX_BODY_BYTES + 1) + MODEL)
-        refused = connection.read_response()
-        assert refused.status == 413
-        assert refused.error == "expected a body of at most 400,000 bytes, got 400,001: send it in parts"
-        assert connection.read_response().status == 200
+        expected = "expected a body of at most 400,000 bytes, got 400,001: send it in parts"
+        check_error(connection.read_response(), 413, expected)
+        assert connection.read_response().status_code == 200
 
 
 @pytest.mark.parametrize("length", ["400001", "9" * 18, "9" * 19, "9" * 30])
 def test_declared_body_that_is_too_large_is_refused_before_it_is_sent(url, length):
     with RawConnection(url) as connection:
         connection.send(head("/predict_file", f"Content-Length: {length}", "Expect: 100-continue"))
-        assert connection.read_response().status == (413 if len(length) < 20 else 400)  # granian knows no such number
+        assert connection.read_response().status_code == (
+            413 if len(length) < 20 else 400
+        )  # granian knows no such number
 
 
 def test_streamed_body_that_is_too_large_is_refused(url):
@@ -110,10 +110,9 @@ def test_archive_that_unpacks_into_too_much_is_refused_before_it_is_unpacked(url
 
 
 def test_uncompressed_archive_may_be_as_large_as_any_body(url):
-    buffer = io.BytesIO()
-    np.savez(buffer, images=galaxies(GRIZ, 40))
-    assert MAX_BODY_BYTES / 2 < buffer.tell() < MAX_BODY_BYTES
-    assert len(post(url, "/predict_file", buffer.getvalue()).json()["z_mean"]) == 40
+    content = npz_bytes({"images": galaxies(GRIZ, 40)})
+    assert MAX_BODY_BYTES / 2 < len(content) < MAX_BODY_BYTES
+    assert len(post(url, "/predict_file", content).json()["z_mean"]) == 40
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 20000", "Transfer-Encoding: chunked"])
@@ -121,19 +120,15 @@ def test_body_that_does_not_arrive_in_time(url, framing):
     with RawConnection(url) as connection:
         begin = time.monotonic()
         connection.send(head("/predict_file", framing))
-        response = connection.read_response()
-        assert (response.status, response.error) == (408, "the body did not arrive in time: 0 bytes in 1 s")
+        check_error(connection.read_response(), 408, "the body did not arrive in time: 0 bytes in 1 s")
         assert 0.9 < time.monotonic() - begin < 5
         assert connection.is_closed()
 
 
 def test_too_many_requests_in_flight(url):
-    content = npz_bytes({"pdfs": np.ones((200, 90)), "z_spec": np.linspace(0.01, 0.5, 200)})
+    evaluation = npz_bytes({"pdfs": np.ones((200, 90)), "z_spec": np.linspace(0.01, 0.5, 200)})
     with ThreadPoolExecutor(MAX_IN_FLIGHT) as threads:
-        slow = [
-            threads.submit(post, url, "/evaluate", content, accept="text/html", **{"x-request-id": f"slow-{i}"})
-            for i in range(MAX_IN_FLIGHT)
-        ]
+        slow = [threads.submit(post, url, "/evaluate", evaluation, accept="text/html") for _ in range(MAX_IN_FLIGHT)]
         wait_for(lambda: metric(url, "photoz_requests_in_flight") == MAX_IN_FLIGHT)
         refused = post(url, "/predict_file", CUTOUT)
         check_error(refused, 429, "2 requests are in flight already; try again in a second")
@@ -142,17 +137,11 @@ def test_too_many_requests_in_flight(url):
             request = head("/predict_file", f"Content-Length: {len(CUTOUT)}", "X-Request-Id: mine") + CUTOUT
             connection.send(request[:3000])
             response = connection.read_response()
-            assert (response.status, response.headers["x-request-id"], response.headers["retry-after"]) == (
-                429,
-                "mine",
-                "1",
-            )
-            connection.send(request[3000:] + request)
-            assert connection.read_response().status == 429
-            connection.send(head("/livez", method="GET"))
-            assert connection.read_response().status == 200
-        assert httpx.get(f"{url}/livez").status_code == httpx.get(f"{url}/readyz").status_code == 200
-        assert [one.result().status_code for one in slow] == [200, 200]
+            assert (response.status_code, response.headers["x-request-id"]) == (429, "mine")
+            connection.send(request[3000:] + request + head("/livez", method="GET"))
+            assert [connection.read_response().status_code for _ in range(2)] == [429, 200]
+        assert httpx.get(f"{url}/readyz").status_code == 200
+        assert [one.result().status_code for one in slow] == [200] * MAX_IN_FLIGHT
     assert post(url, "/predict_file", CUTOUT).status_code == 200
 
 
@@ -178,7 +167,4 @@ def test_uploads_share_a_memory_budget(url):
 
 def test_all_memory_is_released(url):
     names = ("photoz_request_body_memory_bytes", "photoz_requests_in_flight", "photoz_queue_rows")
-    wait_for(lambda: all(metric(url, name) == 0 for name in names))
-    body = gzip.compress(b"x")
-    check_error(post(url, INFER, body, **{"content-encoding": "gzip"}), 400)
-    assert metric(url, "photoz_request_body_memory_bytes") == 0
+    wait_for(lambda: not any(metric(url, name) for name in names))
