@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +33,18 @@ class RunningService:
     @property
     def worker(self) -> psutil.Process:
         """The child process that serves."""
-        (worker,) = psutil.Process(self.process.pid).children()
+        (worker,) = workers(self.process)
         return worker
+
+
+def workers(process: subprocess.Popen) -> list[psutil.Process]:
+    """Return the worker of a main process; none while it is not running."""
+    found = []
+    for child in psutil.Process(process.pid).children():
+        with suppress(psutil.Error):  # it has ended
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def serve_command(port: int, host: str = "127.0.0.1") -> list[str]:
@@ -77,17 +87,24 @@ def wait_until_ready(process: subprocess.Popen, url: str, log: Path) -> None:
 
 
 @contextmanager
-def running_service(home: Path, **variables: object) -> Iterator[RunningService]:
-    port = free_port()
-    url, log = f"http://127.0.0.1:{port}", home / "service.log"
+def starting_service(home: Path, *, host: str = "127.0.0.1", **variables: object) -> Iterator[RunningService]:
+    """Start a service, and stop it in the end."""
+    port, log = free_port(), home / "service.log"
     environment = serve_environment(home, **{"PHOTOZ_DRAIN_SECONDS": 0, **variables})
     with log.open("wb") as output:
         process = subprocess.Popen(
-            serve_command(port), cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
+            serve_command(port, host), cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
         )
         try:
-            wait_until_ready(process, url, log)
-            yield RunningService(url, process, log)
+            yield RunningService(f"http://127.0.0.1:{port}", process, log)
         finally:
             process.terminate()
             process.wait(timeout=60)
+
+
+@contextmanager
+def running_service(home: Path, **variables: object) -> Iterator[RunningService]:
+    """Start a service and wait until it is ready."""
+    with starting_service(home, **variables) as service:
+        wait_until_ready(service.process, service.url, service.log)
+        yield service

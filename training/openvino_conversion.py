@@ -13,10 +13,11 @@ from training.predict import network_outputs
 
 def to_openvino(network: keras.Model) -> Any:
     """Convert a network to an `openvino.Model` for any number of cutouts, with the outputs "pdf" and "features"."""
+    # The file must depend neither on how many models Keras has numbered nor on the name of the scratch folder.
+    renamed = keras.Model(network.inputs, network_outputs(network), name=network.name)
     with tempfile.TemporaryDirectory() as scratch:
-        keras.Model(network.inputs, network_outputs(network)).export(scratch, format="tf_saved_model", verbose=False)
+        renamed.export(scratch, format="tf_saved_model", verbose=False)
         converted = import_converter()(scratch)
-    # By default the name of the scratch folder, with which no two exports of a network would be the same file.
     converted.set_rt_info(KERAS_NAME, ["conversion_parameters", "input_model"])
     return converted
 

@@ -16,17 +16,16 @@ import json
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from itertools import cycle
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks.harness.cutouts import DISTINCT, cutouts
-from benchmarks.harness.exchangers import Answer, BadReply, Exchanger, connect, read_pdfs
-from benchmarks.harness.http_client import Lost, Refused, now
-from benchmarks.harness.messages import FORMS, Form
+from benchmarks.harness.http_client import Connection, Lost, NotHttp, Refused, Reply, now
+from benchmarks.harness.messages import FORMS, BadReply, Form, GrpcConnection
+from benchmarks.harness.threads import arrivals, closed_loop, open_loop
 
 SAME = 0.01  # of a PDF's bin: more than rounding changes a quantised network, far less than another cutout does
 GRACE = 0.1  # seconds after the measured time in which a request may still be sent
@@ -35,12 +34,10 @@ SERVED, REFUSED, REFUSED_WITHOUT_TIME, WRONG = "200", "429", "429 without Retry-
 
 
 class Exchange(NamedTuple):
-    """A request and what came of it: a status, or the reason why there is none; times in seconds.
+    """A request and what came of it: a status, or the reason why there is none.
 
-    Parameters
-    ----------
-    due, begun, sent, answered : float
-        When it was to be sent, when its first and its last byte were, and when the whole answer had arrived.
+    The times, in seconds, are when it was to be sent, when its first and its last byte were, and when the whole answer
+    had arrived.
     """
 
     due: float
@@ -50,72 +47,30 @@ class Exchange(NamedTuple):
     outcome: str = SERVED
 
 
-def closed_loop(ask: Callable[[float], object], clients: int, end: float) -> None:
-    """Call `ask` with the time from so many threads, again and again until the end."""
-
-    def keep_asking() -> None:
-        while (at := now()) < end:
-            ask(at)
-
-    with ThreadPoolExecutor(clients) as pool:
-        for done in [pool.submit(keep_asking) for _ in range(clients)]:
-            done.result()
-
-
-def open_loop(ask: Callable[[float], object], clients: int, due: Iterable[float]) -> None:
-    """Call `ask` at each of the given times and with it, from at most so many threads; if none is free, it waits."""
-    errors: list[Exception] = []
-
-    def ask_once(at: float) -> None:
-        try:
-            ask(at)
-        except Exception as error:  # raised again below
-            errors.append(error)
-
-    with ThreadPoolExecutor(clients) as pool:
-        for at in due:
-            time.sleep(max(at - now(), 0.0))
-            if errors:
-                break
-            pool.submit(ask_once, at)
-    if errors:
-        raise errors[0]
-
-
-def arrivals(rate: float, start: float, end: float) -> list[float]:
-    """Draw when requests come: a Poisson process of this rate between start and end, the same each time; seconds."""
-    rng = np.random.default_rng(0)
-    times = start + np.cumsum(rng.exponential(1.0 / rate, int(2 * rate * (end - start)) + 100))
-    return [float(at) for at in times[times < end]]
-
-
 class Load:
     """Requests for the PDFs of so many images each, on connections that are reused.
 
-    Parameters
-    ----------
-    tolerant : bool
-        Whether refusals and errors are counted and do not end the run.
+    A tolerant load counts refusals and errors; otherwise they end the run.
     """
 
     def __init__(self, form: Form, port: int, path: str, images: int, *, tolerant: bool = False) -> None:
         self.exchanges: list[Exchange] = []
         self._form, self._port, self._images, self._tolerant = form, port, images, tolerant
         self._contents = [form.encode(path, *cutouts(images, first)) for first in range(0, DISTINCT, images)]
+        self._idle: deque[Connection | GrpcConnection] = deque([form.connect(port)])
         self._first = [self._ask_first(content) for content in self._contents]
-        self._last: dict[int, Answer] = {}
+        self._last: dict[int, Reply] = {}
         self._turns = cycle(range(len(self._contents)))
-        self._idle: deque[Exchanger] = deque()
 
     def ask(self, due: float) -> None:
         """Send the next request on a connection that is idle, or on a new one."""
         begun, number = now(), next(self._turns)
         try:
             connection = self._connection()
-            reply = connection.exchange(self._contents[number])
+            reply = connection.ask(self._contents[number])
         except (Lost, Refused) as error:
             if not self._tolerant:
-                raise BadReply(str(error)) from error
+                raise
             self.exchanges.append(Exchange(due, begun, begun, now(), f"{type(error).__name__}: {error}"))
             return
         answered, self._last[number] = now(), reply
@@ -133,25 +88,23 @@ class Load:
         for connection in self._idle:
             connection.close()
 
-    def _connection(self) -> Exchanger:
+    def _connection(self) -> Connection | GrpcConnection:
         try:
             return self._idle.pop()
         except IndexError:
-            return connect(self._form, self._port)
+            return self._form.connect(self._port)
 
-    def _ask_first(self, content: bytes) -> Answer:
-        connection = connect(self._form, self._port)
-        reply = connection.exchange(content)
-        connection.close()
+    def _ask_first(self, content: bytes) -> Reply:
+        reply = self._idle[0].ask(content)
         sums = self._pdfs(reply).sum(axis=1)
         if len(sums) != self._images or not np.allclose(sums, 1.0, atol=1e-3):
             raise BadReply(f"expected {self._images} PDFs whose sums are 1, got the sums {sums}")
         return reply
 
-    def _pdfs(self, reply: Answer) -> np.ndarray:
-        return read_pdfs(self._form, reply, self._images)
+    def _pdfs(self, reply: Reply) -> np.ndarray:
+        return self._form.pdfs(reply, self._images)
 
-    def _outcome(self, number: int, reply: Answer) -> str:
+    def _outcome(self, number: int, reply: Reply) -> str:
         if not self._tolerant and reply.status != 200:
             raise BadReply(f"expected status 200, got {reply.status}: {reply.body[:300]!r}")
         if reply.status == 429 and "retry-after" not in reply.headers:
@@ -191,10 +144,10 @@ def summarise_refusals(exchanges: Sequence[Exchange], end: float) -> dict[str, f
         "without_retry_after": outcomes[REFUSED_WITHOUT_TIME],
         "wrong": outcomes[WRONG],
         "failed": len(exchanges) - len(refused) - outcomes[SERVED] - outcomes[WRONG],
-        "never_sent": sum(one.begun > end + GRACE for one in exchanges),
+        "sent_too_late": sum(one.begun > end + GRACE for one in exchanges),
     }
     if refused:
-        figures["refused_p50_ms"], figures["refused_p99_ms"] = np.percentile(refused, (50, 99))
+        figures["refused_p99_ms"] = np.percentile(refused, 99)
     return {name: float(value) for name, value in figures.items()}
 
 
@@ -232,7 +185,7 @@ def main() -> None:
     options = parser.parse_args()
     try:
         print(json.dumps(run(options)))
-    except (BadReply, Lost, Refused) as error:
+    except (BadReply, Lost, NotHttp, Refused) as error:
         sys.exit(f"load on port {options.port}: {error}")
 
 

@@ -7,44 +7,88 @@ alone. `grpc` is the protocol over gRPC as MLServer takes it fastest: each cutou
 pixels and then its reddening, and each answer is a PDF.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.harness.cutouts import FloatArray
-from benchmarks.harness.http_client import request
+from benchmarks.harness.cutouts import FloatArray, cutouts
+from benchmarks.harness.http_client import ANSWER_TIMEOUT, Connection, Lost, NotHttp, Refused, Reply, now, request
 from photoz.protocol import open_inference
 from photoz.protocol.open_inference import HEADER_LENGTH
 from photoz.protocol.tensors import Tensor
 
 Pdfs = npt.NDArray[np.floating]
-Headers = Mapping[str, str]
 
 BINARY = "application/octet-stream"
+
+GRPC_METHOD = "/inference.GRPCInferenceService/ModelInfer"
+# A connection for each client, as with HTTP, and messages of any size.
+GRPC_OPTIONS = {"use_local_subchannel_pool": 1, "max_send_message_length": -1, "max_receive_message_length": -1}
+
+
+class BadReply(Exception):
+    """A server answered otherwise than it should, or not at all."""
+
+
+class GrpcConnection:
+    """A connection of the grpc library, which is used as a `Connection` is."""
+
+    def __init__(self, port: int) -> None:
+        import grpc  # no other form needs it
+
+        self._error, self.sent_at = grpc.RpcError, 0.0
+        options = [(f"grpc.{name}", value) for name, value in GRPC_OPTIONS.items()]
+        self._channel = grpc.insecure_channel(f"127.0.0.1:{port}", options)
+        self._call = self._channel.unary_unary(GRPC_METHOD)
+
+    def ask(self, message: bytes) -> Reply:
+        """Call the server; `Lost` if the call fails."""
+        self.sent_at = now()
+        try:
+            return Reply(200, {}, self._call(message, timeout=ANSWER_TIMEOUT))
+        except self._error as error:
+            raise Lost(str(error), sent=True) from error
+
+    def close(self) -> None:
+        """Close it."""
+        self._channel.close()
 
 
 @dataclass(frozen=True)
 class Form:
     """How a kind of server takes its requests, and how it answers.
 
-    Parameters
-    ----------
-    encode : callable
-        From path, images and ebv to the request: all of it, or its message where `over_grpc`.
-    decode : callable
-        From the headers and the body of an answer, and the number of cutouts, to the PDFs, (n, n_bins).
-    over_grpc : bool
-        Whether it goes over gRPC in place of HTTP/1.1; the path then names the model.
+    `encode` writes the request from path, images and ebv, `decode` reads the PDFs of n cutouts, (n, n_bins).
     """
 
     encode: Callable[[str, FloatArray, FloatArray], bytes]
-    decode: Callable[[Headers, bytes, int], Pdfs]
-    over_grpc: bool = False
+    decode: Callable[[Reply, int], Pdfs]
+    connect: Callable[[int], Connection | GrpcConnection] = Connection
+
+    def pdfs(self, reply: Reply, n: int) -> Pdfs:
+        """Read the PDFs in an answer; `BadReply` if they are not there."""
+        if reply.status != 200:
+            raise BadReply(f"expected status 200, got {reply.status}: {reply.body[:300]!r}")
+        try:
+            return self.decode(reply, n)
+        except (LookupError, ValueError) as error:
+            raise BadReply(f"cannot read the answer: {error!r}") from error
+
+    def ask_once(self, port: int, path: str, n: int) -> Pdfs:
+        """Ask a server for the PDFs of n cutouts; `BadReply` if it does not give them."""
+        try:
+            connection = self.connect(port)
+            try:
+                return self.pdfs(connection.ask(self.encode(path, *cutouts(n))), n)
+            finally:
+                connection.close()
+        except (Lost, NotHttp, Refused) as error:
+            raise BadReply(str(error)) from error
 
 
-def infer_body(images: FloatArray, ebv: FloatArray, outputs: tuple[str, ...]) -> tuple[bytes, int]:
+def infer_body(images: FloatArray, ebv: FloatArray, *outputs: str) -> tuple[bytes, int]:
     """Write a request of the Open Inference Protocol; return it, and the length of its JSON."""
     message = open_inference.encode_request([Tensor.of("images", images), Tensor.of("ebv", ebv)], outputs)
     return bytes(message.body), message.header_length or 0
@@ -52,20 +96,20 @@ def infer_body(images: FloatArray, ebv: FloatArray, outputs: tuple[str, ...]) ->
 
 def infer_request(path: str, images: FloatArray, ebv: FloatArray, *outputs: str) -> bytes:
     """Write the whole HTTP request around `infer_body`."""
-    body, length = infer_body(images, ebv, outputs)
+    body, length = infer_body(images, ebv, *outputs)
     return request("POST", path, body, f"{HEADER_LENGTH}: {length}", content_type=BINARY)
 
 
-def read_tensors(headers: Headers, body: bytes) -> dict[str, npt.NDArray[np.generic]]:
+def read_tensors(reply: Reply) -> dict[str, npt.NDArray[np.generic]]:
     """Read the arrays in an answer of the Open Inference Protocol; `MalformedInput` if it is not one."""
-    length = open_inference.read_header_length(headers.get(HEADER_LENGTH))
-    return {name: tensor.array for name, tensor in open_inference.decode_response(body, length).outputs.items()}
+    length = open_inference.read_header_length(reply.headers.get(HEADER_LENGTH))
+    return {name: tensor.array for name, tensor in open_inference.decode_response(reply.body, length).outputs.items()}
 
 
 def _open_inference(*outputs: str) -> Form:
     return Form(
         lambda path, images, ebv: infer_request(path, images, ebv, *outputs),
-        lambda headers, body, n: read_tensors(headers, body)["pdf"],
+        lambda reply, n: read_tensors(reply)["pdf"],
     )
 
 
@@ -76,17 +120,17 @@ def _raw_request(path: str, images: FloatArray, ebv: FloatArray) -> bytes:
 def _grpc_message(path: str, images: FloatArray, ebv: FloatArray) -> bytes:
     from tritonclient.grpc import service_pb2  # with grpc, which no other form needs
 
-    cutouts = [pixels.tobytes() + reddening.tobytes() for pixels, reddening in zip(images, ebv, strict=True)]
-    tensor = service_pb2.ModelInferRequest.InferInputTensor(name="cutouts", datatype="BYTES", shape=[len(cutouts), 1])
-    raw = b"".join(len(cutout).to_bytes(4, "little") + cutout for cutout in cutouts)
+    elements = [pixels.tobytes() + reddening.tobytes() for pixels, reddening in zip(images, ebv, strict=True)]
+    tensor = service_pb2.ModelInferRequest.InferInputTensor(name="cutouts", datatype="BYTES", shape=[len(elements), 1])
+    raw = b"".join(len(element).to_bytes(4, "little") + element for element in elements)
     message = service_pb2.ModelInferRequest(model_name=path, inputs=[tensor], raw_input_contents=[raw])
     return bytes(message.SerializeToString())
 
 
-def _grpc_pdfs(headers: Headers, body: bytes, n: int) -> Pdfs:
+def _grpc_pdfs(reply: Reply, n: int) -> Pdfs:
     from tritonclient.grpc import service_pb2
 
-    raw = service_pb2.ModelInferResponse.FromString(body).raw_output_contents[0]
+    raw = service_pb2.ModelInferResponse.FromString(reply.body).raw_output_contents[0]
     size = len(raw) // n  # 4 bytes of length, then a PDF
     return np.frombuffer(raw, np.uint8).reshape(n, size)[:, 4:].copy().view("<f4")
 
@@ -94,6 +138,6 @@ def _grpc_pdfs(headers: Headers, body: bytes, n: int) -> Pdfs:
 FORMS = {
     "v2": _open_inference("pdf"),
     "v2-full": _open_inference("pdf", "z_mean", "flags"),
-    "raw": Form(_raw_request, lambda headers, body, n: np.frombuffer(body, "<f4").reshape(n, -1)),
-    "grpc": Form(_grpc_message, _grpc_pdfs, over_grpc=True),
+    "raw": Form(_raw_request, lambda reply, n: np.frombuffer(reply.body, "<f4").reshape(n, -1)),
+    "grpc": Form(_grpc_message, _grpc_pdfs, GrpcConnection),  # the path is the name of the model
 }

@@ -18,8 +18,7 @@ import numpy as np
 import psutil
 
 from benchmarks.harness.environment import ENGINE_THREADS, ROOT
-from benchmarks.harness.exchangers import BadReply, ask_once
-from benchmarks.harness.messages import FORMS
+from benchmarks.harness.messages import FORMS, BadReply
 from photoz.model.bundle import ModelBundle
 
 START_TIMEOUT = 180.0  # seconds; a peer that imports TensorFlow in several processes takes its time
@@ -51,7 +50,7 @@ class Recipe:
 
     def pdfs(self, n: int) -> np.ndarray:
         """Ask for the PDFs of n cutouts, (n, n_bins)."""
-        return ask_once(FORMS[self.form], self.port, self.path, n)
+        return FORMS[self.form].ask_once(self.port, self.path, n)
 
 
 @dataclass(frozen=True)

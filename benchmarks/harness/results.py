@@ -11,7 +11,7 @@ import os
 import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from benchmarks.harness.environment import ROOT, describe
 
 Measured = Mapping[str, float]
 Round = Mapping[str, Measured]
+Key = tuple[str, str]  # of a number: a measurement's name, and one of COLUMNS
 
 COLUMNS = {
     "images_per_s": ("images/s", ".0f"),
@@ -31,7 +32,6 @@ COLUMNS = {
     "rss_mb": ("RSS, MB", ".0f"),
     "pss_mb": ("PSS, MB", ".0f"),
 }
-ALL = "all"  # the name of the one measurement of a program without rounds
 PRIVATE = ("output", "run")  # options that do not go into a record
 
 
@@ -56,103 +56,91 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Quantity:
-    """One number of a measurement: the measurement's name, and the key of the number."""
-
-    name: str
-    column: str = "images_per_s"
-
-    def of(self, one: Round) -> float | None:
-        """Return it for a round, or None if it was not measured."""
-        return one[self.name].get(self.column) if self.name in one else None
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """What a number has to reach.
-
-    Parameters
-    ----------
-    what : str
-        The number in words.
-    over, under : Quantity
-        The number is `over` / `under`, or `over` itself.
-    limit : float, optional
-        That its median must reach; without it the number is only reported.
-    goal : float, optional
-        That would be better.
-    at_most : bool
-        Whether limit and goal are upper ones.
-    """
+class Result:
+    """A number in words, what was found, and what is wanted: without a limit it is only reported."""
 
     what: str
-    over: Quantity
-    under: Quantity | None = None
+    found: Spread | None
     limit: float | None = None
     goal: float | None = None
     at_most: bool = False
 
-    def found(self, rounds: Sequence[Round]) -> Spread | None:
-        """Return the number over the rounds, None if none of them measured it."""
-        pairs = [(self.over.of(one), self.under.of(one) if self.under else 1.0) for one in rounds]
-        ratios = [over / under for over, under in pairs if over is not None and under is not None]
-        return Spread.of(ratios) if ratios else None
+    def reaches(self, limit: float | None) -> bool:
+        """Whether the median is as good as a limit; one that was not measured is not."""
+        if self.found is None or limit is None:
+            return limit is None
+        return self.found.median <= limit if self.at_most else self.found.median >= limit
 
-    def is_met(self, rounds: Sequence[Round]) -> bool:
-        """Whether the median reaches the limit; one that was not measured does not."""
-        found = self.found(rounds)
-        return self.limit is None or (found is not None and self.reaches(found.median, self.limit))
-
-    def reaches(self, value: float, limit: float) -> bool:
-        """Whether a value is as good as a limit."""
-        return value <= limit if self.at_most else value >= limit
-
-    def cells(self, rounds: Sequence[Round]) -> tuple[str, str, str, str]:
-        """Write the cells of a table: in words, found, wanted, whether it is met."""
-        found, limits, met = self.found(rounds), "", ""
+    @property
+    def cells(self) -> tuple[str, str, str, str]:
+        """The cells of a table: in words, found, wanted, whether it is met."""
+        wanted = met = ""
         if self.limit is not None:
-            limits = f"{'at most' if self.at_most else 'at least'} {self.limit:g}"
-            limits += "" if self.goal is None else f"; go for {self.goal:g}"
-        if found is None:
-            return self.what, "not measured", limits, ""
-        if self.limit is not None:
-            met = "yes" if self.reaches(found.median, self.limit) else "**no**"
-        if self.goal is not None and self.reaches(found.median, self.goal):
+            wanted = f"{'at most' if self.at_most else 'at least'} {self.limit:g}"
+            wanted += "" if self.goal is None else f"; go for {self.goal:g}"
+            met = "yes" if self.reaches(self.limit) else "**no**"
+        if self.goal is not None and self.reaches(self.goal):
             met = "yes, and the goal"
-        return self.what, found.text(".0f" if found.median >= 100 else ".2f"), limits, met
+        if self.found is None:
+            return self.what, "not measured", wanted, ""
+        return self.what, self.found.text(".0f" if self.found.median >= 100 else ".2f"), wanted, met
 
 
-def at_most(what: str, column: str, limit: float) -> Threshold:
-    """Set an upper limit for a figure of a program without rounds."""
-    return Threshold(what, Quantity(ALL, column), limit=limit, at_most=True)
+@dataclass(frozen=True)
+class Threshold:
+    """What a number of the rounds has to reach: `over` / `under`, or `over` itself."""
+
+    what: str
+    over: Key
+    under: Key | None = None
+    limit: float | None = None
+    goal: float | None = None
+    at_most: bool = False
+
+    def result(self, rounds: Sequence[Round]) -> Result:
+        """Look the number up in the rounds; those that lack a side are left out."""
+        pairs = [(look_up(one, self.over), look_up(one, self.under) if self.under else 1.0) for one in rounds]
+        ratios = [over / under for over, under in pairs if over is not None and under is not None]
+        return Result(self.what, Spread.of(ratios) if ratios else None, self.limit, self.goal, self.at_most)
 
 
-def at_least(what: str, column: str, limit: float) -> Threshold:
-    """Set a lower limit for a figure of a program without rounds."""
-    return Threshold(what, Quantity(ALL, column), limit=limit)
+def look_up(one: Round, key: Key) -> float | None:
+    """Return a number of a round, or None if it was not measured."""
+    name, column = key
+    return one[name].get(column) if name in one else None
 
 
-def reported(what: str, column: str) -> Threshold:
-    """Report a figure of a program without rounds, without a limit."""
-    return Threshold(what, Quantity(ALL, column))
+def at_most(what: str, value: float | None, limit: float) -> Result:
+    """Set an upper limit for a number."""
+    return replace(reported(what, value), limit=limit, at_most=True)
 
 
-def is_met(figures: Measured, thresholds: Sequence[Threshold]) -> bool:
-    """Whether figures without rounds meet all thresholds."""
-    return all(one.is_met([{ALL: figures}]) for one in thresholds)
+def at_least(what: str, value: float | None, limit: float) -> Result:
+    """Set a lower limit for a number."""
+    return replace(reported(what, value), limit=limit)
+
+
+def reported(what: str, value: float | None) -> Result:
+    """Report a number without a limit."""
+    return Result(what, None if value is None else Spread.of([float(value)]))
+
+
+def all_met(results: Iterable[Result]) -> bool:
+    """Whether all limits are met."""
+    return all(one.reaches(one.limit) for one in results)
 
 
 def measurements(rounds: Sequence[Round]) -> str:
     """Write the table of all measurements, with the columns that any of them has."""
     names = list(dict.fromkeys(name for one in rounds for name in one))
     columns = [column for column in COLUMNS if any(column in one[name] for one in rounds for name in one)]
-    rows = ((name, *(_cell(rounds, Quantity(name, column)) for column in columns)) for name in names)
+    rows = ((name, *(_cell(rounds, (name, column)) for column in columns)) for name in names)
     return table(("measurement", *(COLUMNS[column][0] for column in columns)), rows)
 
 
-def judgements(rounds: Sequence[Round], thresholds: Sequence[Threshold]) -> str:
-    """Write the table of the thresholds and whether they are met."""
-    return table(("what", "found", "wanted", "met"), (one.cells(rounds) for one in thresholds))
+def judgements(results: Iterable[Result]) -> str:
+    """Write the table of the results and whether their limits are met."""
+    return table(("what", "found", "wanted", "met"), (one.cells for one in results))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -162,11 +150,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def write_rounds(path: Path, machine: str, rounds: Sequence[Round], thresholds: Sequence[Threshold]) -> str:
     """Write PATH.md and PATH.json, and return the text of the former."""
-    medians = f"Rounds: {len(rounds)}. Each figure is the median over them, in brackets the smallest and the largest."
-    text = "\n\n".join([machine.strip(), medians, judgements(rounds, thresholds), measurements(rounds)]) + "\n"
-    found = [(one, one.found(rounds)) for one in thresholds]
-    figures = [asdict(one) | {"found": spread and asdict(spread)} for one, spread in found]
-    write_record(path.with_suffix(".json"), machine, {"thresholds": figures, "rounds": rounds})
+    medians = f"Rounds: {len(rounds)}. Each number is the median over them, in brackets the smallest and the largest."
+    results = [one.result(rounds) for one in thresholds]
+    text = "\n\n".join([machine.strip(), medians, judgements(results), measurements(rounds)]) + "\n"
+    write_record(path.with_suffix(".json"), machine, {"results": [asdict(one) for one in results], "rounds": rounds})
     path.with_suffix(".md").write_text(text)
     return text
 
@@ -177,24 +164,14 @@ def write_record(path: Path, machine: str, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps({"environment": machine.splitlines(), **content}, indent=1) + "\n")
 
 
-def conclude(
-    name: str,
-    options: argparse.Namespace,
-    figures: Mapping[str, float],
-    thresholds: Sequence[Threshold],
-    details: Mapping[str, Any],
-) -> int:
-    """Print the figures of a program without rounds, write its record to `options.output`, return its exit code."""
-    machine, passed = describe(), is_met(figures, thresholds)
-    print(f"\n{machine}\n{judgements([{ALL: figures}], thresholds)}\n\n{name}: {'PASS' if passed else 'FAIL'}")
+def conclude(options: argparse.Namespace, results: Sequence[Result], details: Mapping[str, Any]) -> int:
+    """Print the results of a program without rounds, write its record to `options.output`, return its exit code."""
+    machine, passed = describe(), all_met(results)
+    print(f"\n{machine}\n{judgements(results)}\n\n{options.program}: {'PASS' if passed else 'FAIL'}")
     record = {
-        "program": name,
         "passed": passed,
         "options": {key: _plain(value) for key, value in vars(options).items() if key not in PRIVATE},
-        "thresholds": [
-            {"what": one.what, "found": one.over.of({ALL: figures}), "limit": one.limit} for one in thresholds
-        ],
-        "figures": figures,
+        "results": [{"what": one.what, "found": one.found and one.found.median, "limit": one.limit} for one in results],
         **details,
     }
     write_record(options.output, machine, record)
@@ -207,6 +184,6 @@ def _plain(value: Any) -> Any:
     return os.path.relpath(value, ROOT) if isinstance(value, Path) else value
 
 
-def _cell(rounds: Sequence[Round], quantity: Quantity) -> str:
-    values = [value for one in rounds if (value := quantity.of(one)) is not None]
-    return Spread.of(values).text(COLUMNS[quantity.column][1]) if values else ""
+def _cell(rounds: Sequence[Round], key: Key) -> str:
+    values = [value for one in rounds if (value := look_up(one, key)) is not None]
+    return Spread.of(values).text(COLUMNS[key[1]][1]) if values else ""

@@ -12,26 +12,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness.http_client import request
+from benchmarks.resilience import malformed_inputs as malformed
 from benchmarks.resilience.attacks import Attack, Maker, Material
-from benchmarks.resilience.malformed_inputs import (
-    DTYPES,
-    EVALUATIONS,
-    NPY_HEADERS,
-    OBJECT_IDS,
-    ODD_VALUES,
-    PICKLE,
-    PIXELS,
-    REDDENINGS,
-    SHAPES,
-    mutate_bytes,
-    mutate_json,
-)
+from benchmarks.resilience.known_answers import npz_of
 from photoz.protocol.open_inference import HEADER_LENGTH
 
 
 def mutated_tensors(random: Random, material: Material) -> Attack:
     """Mutate the body of the protocol, somewhere."""
-    body = mutate_bytes(random, material.infer_body)
+    body = malformed.mutate_bytes(random, material.infer_body)
     length = material.infer_length if random.random() < 0.8 else random.randrange(2 * len(body) + 2)
     return _infer("mutated tensors", material, body, length)
 
@@ -39,7 +28,7 @@ def mutated_tensors(random: Random, material: Material) -> Attack:
 def tensor_header(random: Random, material: Material) -> Attack:
     """Change values in the JSON of the protocol."""
     head, data = material.infer_body[: material.infer_length], material.infer_body[material.infer_length :]
-    changed = mutate_json(random, head) or head
+    changed = malformed.mutate_json(random, head) or head
     return _infer("odd JSON of the protocol", material, changed + data, len(changed))
 
 
@@ -62,7 +51,7 @@ def packed(random: Random, material: Material) -> Attack:
     if chance < 0.2:
         body, coding = material.bomb[: None if chance < 0.025 else 32 * 1024], "deflate"  # 1 GB, or 32 MB
     elif chance < 0.625:
-        body = mutate_bytes(random, gzip.compress(material.infer_body, 1, mtime=0))
+        body = malformed.mutate_bytes(random, gzip.compress(material.infer_body, 1, mtime=0))
     else:
         body = zlib.compress(material.infer_body, 1)[: random.randrange(50_000)]
     return _infer("packed body", material, body, material.infer_length, f"Content-Encoding: {coding}")
@@ -70,12 +59,12 @@ def packed(random: Random, material: Material) -> Attack:
 
 def mutated_file(random: Random, material: Material) -> Attack:
     """Mutate a file."""
-    return _file("mutated file", mutate_bytes(random, random.choice((material.npz, material.npy))))
+    return _file("mutated file", malformed.mutate_bytes(random, random.choice((material.npz, material.npy))))
 
 
 def npy_header(random: Random, material: Material) -> Attack:
     """Declare an array that cannot be."""
-    text = random.choice(NPY_HEADERS).encode() + b"\n"
+    text = random.choice(malformed.NPY_HEADERS).encode() + b"\n"
     version = random.choice((b"\x01\x00", b"\x02\x00", b"\x03\x00", b"\x09\x09"))
     size = struct.pack("<H" if version[:1] == b"\x01" else "<I", random.choice((len(text), len(text), 0, 65535)))
     return _file("odd header of .npy", b"\x93NUMPY" + version + size + text + material.images.tobytes())
@@ -83,22 +72,21 @@ def npy_header(random: Random, material: Material) -> Attack:
 
 def npz_members(random: Random, material: Material) -> Attack:
     """Send an archive with false sizes, one that unpacks into far more, or one that holds something else."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        match random.randrange(6):
-            case 0:
-                _add(archive, "images.npy", material.npy + bytes(random.choice((1, 10**6, 3 * 10**7))))
-            case 1:
-                for number in range(random.choice((100, 3000))):
-                    _add(archive, f"a{number}.npy", b"")
-            case 2:
-                _add(archive, "../images.npy", material.npy)
-            case 3:
-                _add(archive, "images", material.npy)
-            case 4:
-                _add(archive, "images.npy", mutate_bytes(random, material.npy))
-            case _:
-                _add(archive, "images.npy", PICKLE)
+    file, npy = io.BytesIO(), material.npy
+    name, content = random.choice(
+        (
+            ("images.npy", npy + bytes(random.choice((1, 10**6, 3 * 10**7)))),
+            ("images.npy", malformed.mutate_bytes(random, npy)),
+            ("images.npy", malformed.PICKLE),
+            ("../images.npy", npy),
+            ("images", npy),
+            ("a", b""),
+        )
+    )
+    with zipfile.ZipFile(file, "w") as archive:
+        for number in range(random.choice((100, 3000)) if name == "a" else 1):
+            member = zipfile.ZipInfo(f"a{number}.npy" if name == "a" else name)  # dated 1980: the same each time
+            archive.writestr(member, content, zipfile.ZIP_DEFLATED, 1)
     body = bytearray(file.getvalue())
     if random.random() < 0.4:  # the sizes in the directory, at its end
         at = body.rfind(b"PK\x01\x02") + random.choice((10, 16, 20, 24, 42))
@@ -108,17 +96,19 @@ def npz_members(random: Random, material: Material) -> Attack:
 
 def array_shape(random: Random, material: Material) -> Attack:
     """Send cutouts of another shape or dtype."""
-    images = np.zeros(random.choice((*SHAPES, (1, 64, 64, 5), (1, 64, 64, 5))), random.choice(DTYPES))
+    images = np.zeros(
+        random.choice((*malformed.SHAPES, (1, 64, 64, 5), (1, 64, 64, 5))), random.choice(malformed.DTYPES)
+    )
     return _arrays("shape or dtype", random, images=images)
 
 
 def array_values(random: Random, material: Material) -> Attack:
     """Fill all of a cutout, a band or some pixels, or its reddening, with odd values."""
-    images, ebv, value = material.images.copy(), material.ebv.astype(np.float64), random.choice(PIXELS)
+    images, ebv, value = material.images.copy(), material.ebv.astype(np.float64), random.choice(malformed.PIXELS)
     every, band = random.choice((1, 2, 63)), random.randrange(5)
     random.choice((images[...], images[..., band], images[0, ::every, ::2]))[...] = value
     if random.random() < 0.4:
-        ebv = np.array(random.choice(REDDENINGS))
+        ebv = np.array(random.choice(malformed.REDDENINGS))
     return _arrays("values", random, images=images, ebv=ebv)
 
 
@@ -126,7 +116,7 @@ def array_names(random: Random, material: Material) -> Attack:
     """Send odd names, or arrays that are not names."""
     names = random.choice(
         (
-            np.array([random.choice(OBJECT_IDS)]),
+            np.array([random.choice(malformed.OBJECT_IDS)]),
             np.frombuffer(random.randbytes(16), "<U4"),  # not characters of Unicode
             np.array(random.choice(([2**64 - 1], [1.5], [1j], [True], [b"\xff"], 7, [[1]], ["a", "b"], []))),
             np.zeros(1, random.choice(("V4", "<M8[s]", "S300", "<U5000"))),
@@ -138,7 +128,7 @@ def array_names(random: Random, material: Material) -> Attack:
 def mutated_json(random: Random, material: Material) -> Attack:
     """Mutate the JSON of /predict: most of it short, since a whole cutout takes the service long to read."""
     short = b'{"images": [[[[0.1, null, 3]]]], "ebv": [0.1], "object_id": ["a"], "pdf": true}'
-    body = mutate_bytes(random, short if random.random() < 0.8 else material.json)
+    body = malformed.mutate_bytes(random, short if random.random() < 0.8 else material.json)
     return Attack("mutated JSON", (request("POST", "/predict", body, content_type="application/json"),))
 
 
@@ -146,34 +136,24 @@ def odd_json(random: Random, material: Material) -> Attack:
     """Send well-formed JSON that means nothing, or that is deep."""
     short = b'{"images": [[[[0.1]]]], "ebv": [0.1], "object_id": ["a"], "pdf": false}'
     deep = b"[" * random.choice((50, 300, 100_000))
-    odd = json.dumps(random.choice(ODD_VALUES)).encode()
-    body = random.choice((mutate_json(random, short) or short, odd, deep, b'{"images": ' + deep))
+    odd = json.dumps(random.choice(malformed.ODD_VALUES)).encode()
+    body = random.choice((malformed.mutate_json(random, short) or short, odd, deep, b'{"images": ' + deep))
     path = random.choice(("/predict", "/predict", "/evaluate"))
     return Attack("odd JSON", (request("POST", path, body, content_type="application/json"),))
 
 
 def evaluation(random: Random, material: Material) -> Attack:
     """Ask for metrics of what has none."""
-    pdfs, four = (np.full((4, 180), np.nan), np.zeros((4, 180)), -np.ones((4, 180))), np.zeros(4)
-    arrays = _evaluation() | {
-        random.choice(("pdfs", "z_spec", "magnitudes", "object_id")): random.choice(
-            (*pdfs, four - 1, four * np.nan, np.ones(3), np.array("x"))
-        )
-    }
-    return _evaluate("odd evaluation", "", arrays)
+    pdfs, redshifts = np.full((4, 180), 1 / 180), np.full(4, 0.1)
+    odd = (pdfs * np.nan, pdfs * 0, -pdfs, redshifts - 1, redshifts * np.nan, np.ones(3), np.array("x"))
+    name = random.choice(("pdfs", "z_spec", "magnitudes", "object_id"))
+    return _evaluate("odd evaluation", "", {"pdfs": pdfs, "z_spec": redshifts, name: random.choice(odd)})
 
 
 def evaluation_options(random: Random, material: Material) -> Attack:
     """Ask for a plot that cannot be; seldom, since a child process draws what can."""
-    return _evaluate("odd options of a plot", "?" + random.choice(EVALUATIONS), _evaluation())
-
-
-def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
-    archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED, 1)  # dated 1980: the same each time
-
-
-def _evaluation() -> dict[str, Any]:
-    return {"pdfs": np.full((4, 180), 1 / 180), "z_spec": np.full(4, 0.1)}
+    arrays = {"pdfs": np.full((4, 180), 1 / 180), "z_spec": np.full(4, 0.1)}
+    return _evaluate("odd options of a plot", "?" + random.choice(malformed.EVALUATIONS), arrays)
 
 
 def _infer(kind: str, material: Material, body: bytes, length: int, *lines: str) -> Attack:
@@ -184,20 +164,14 @@ def _file(kind: str, body: bytes) -> Attack:
     return Attack(kind, (request("POST", "/predict_file", body, content_type="application/octet-stream"),))
 
 
-def _npz(arrays: dict[str, Any]) -> bytes:
-    file = io.BytesIO()
-    np.savez(file, **arrays)
-    return file.getvalue()
-
-
 def _arrays(kind: str, random: Random, **arrays: Any) -> Attack:
     line = random.choice(("Accept: */*", "Accept: text/csv", "Accept: application/x-npz"))
     path = random.choice(("/predict_file", "/predict_file?pdf=true", "/predict_file?ebv=nan"))
-    return Attack(kind, (request("POST", path, _npz(arrays), line, content_type="application/x-npz"),))
+    return Attack(kind, (request("POST", path, npz_of(**arrays), line, content_type="application/x-npz"),))
 
 
 def _evaluate(kind: str, query: str, arrays: dict[str, Any]) -> Attack:
-    return Attack(kind, (request("POST", "/evaluate" + query, _npz(arrays), content_type="application/x-npz"),))
+    return Attack(kind, (request("POST", "/evaluate" + query, npz_of(**arrays), content_type="application/x-npz"),))
 
 
 # How often each is made, in hundredths: seldom what a child process may have to answer.

@@ -3,35 +3,28 @@
 from random import Random
 
 from benchmarks.harness.http_client import request
+from benchmarks.resilience import malformed_inputs as malformed
 from benchmarks.resilience.attacks import Attack, Finish, Maker, Material
-from benchmarks.resilience.malformed_inputs import (
-    ACCEPTS,
-    CHUNKS,
-    CODINGS,
-    CONTENT_LENGTHS,
-    EXPECTATIONS,
-    HEADERS,
-    METHODS,
-    NOT_HTTP,
-    PATHS,
-    QUERIES,
-    TOO_SMALL_LENGTHS,
-)
 from photoz.protocol.open_inference import HEADER_LENGTH
+
+ENDPOINTS = ("/predict", "/predict_file", "/evaluate")
 
 
 def bad_length(random: Random, material: Material) -> Attack:
     """Send a Content-Length that is not a number, or a second one."""
-    line = f"Content-Length: {random.choice(CONTENT_LENGTHS)}"
+    line = f"Content-Length: {random.choice(malformed.CONTENT_LENGTHS)}"
     head = _head("POST /predict_file", *([line] if random.random() < 0.6 else [line, "Content-Length: 5"]))
     return Attack("bad Content-Length", (head + material.npz[:2000],), "end", answers=3)
 
 
-def false_length(random: Random, material: Material) -> Attack:
-    """Declare another length than the body has: the rest is read as the next request, or never comes."""
-    if random.random() < 0.5:
-        head = _head(f"POST {material.path}", f"Content-Length: {random.choice(TOO_SMALL_LENGTHS)}")
-        return Attack("Content-Length too small", (head + material.infer_body[:3000],), "end", answers=3)
+def too_small_length(random: Random, material: Material) -> Attack:
+    """Declare less than the body has: the rest is read as the next request."""
+    head = _head(f"POST {material.path}", f"Content-Length: {random.choice((0, 1, 10, 1000))}")
+    return Attack("Content-Length too small", (head + material.infer_body[:3000],), "end", answers=3)
+
+
+def too_large_length(random: Random, material: Material) -> Attack:
+    """Declare more than the body has: the rest never comes."""
     size = len(material.npz) + random.choice((1, 1000, 10**6, 10**9, 10**12, 2**63 - 1))
     pieces = (_head("POST /predict_file", f"Content-Length: {size}"), material.npz)
     return Attack("Content-Length too large", pieces, _departure(random))
@@ -39,7 +32,7 @@ def false_length(random: Random, material: Material) -> Attack:
 
 def both_lengths(random: Random, material: Material) -> Attack:
     """Send Content-Length and Transfer-Encoding: the beginning of request smuggling."""
-    lines = ["Content-Length: 4", f"Transfer-Encoding: {random.choice(CODINGS)}"]
+    lines = ["Content-Length: 4", f"Transfer-Encoding: {random.choice(malformed.CODINGS)}"]
     random.shuffle(lines)
     smuggled = b"0\r\n\r\n" + _head("GET /smuggled")
     return Attack(
@@ -48,58 +41,51 @@ def both_lengths(random: Random, material: Material) -> Attack:
 
 
 def bad_chunks(random: Random, material: Material) -> Attack:
-    """Send a body that is not in chunks as one that is."""
-    path = random.choice((material.path, "/predict", "/predict_file", "/evaluate"))
-    head, body = _head(f"POST {path}", "Transfer-Encoding: chunked"), random.choice((*CHUNKS, random.randbytes(200)))
+    """Declare chunks and send something else."""
+    head = _head(f"POST {random.choice((material.path, *ENDPOINTS))}", "Transfer-Encoding: chunked")
+    body = random.choice((*malformed.CHUNKS, random.randbytes(200)))
     return Attack("bad chunks", (head, body) if random.random() < 0.3 else (head + body,), "end", answers=2)
 
 
 def huge_head(random: Random, material: Material) -> Attack:
     """Send a head that is far too long: many lines, a long value or a long name."""
-    lines = random.choice(
-        (
-            [f"X-{number}: {'v' * 20}" for number in range(random.choice((200, 5000)))],
-            ["X-Long: " + "v" * random.choice((10_000, 70_000, 500_000))],
-            ["X" * random.choice((10_000, 100_000)) + ": v"],
-        )
-    )
+    many = [f"X-{number}: {'v' * 20}" for number in range(random.choice((200, 5000)))]
+    value, name = "v" * random.choice((10_000, 70_000, 500_000)), "X" * random.choice((10_000, 100_000))
+    lines = random.choice((many, [f"X-Long: {value}"], [f"{name}: v"]))
     return Attack("huge head", (request("GET", "/livez", b"", *lines),))
 
 
 def expect(random: Random, material: Material) -> Attack:
     """Wait for 100 Continue, or for something else that never comes."""
-    lines = f"{HEADER_LENGTH}: {material.infer_length}", f"Expect: {random.choice(EXPECTATIONS)}"
+    lines = f"{HEADER_LENGTH}: {material.infer_length}", f"Expect: {random.choice(malformed.EXPECTATIONS)}"
     head, _, body = request("POST", material.path, material.infer_body, *lines).partition(b"\r\n\r\n")
     return Attack("Expect", (head + b"\r\n\r\n", body), random.choice(("wait", "leave")))
 
 
 def method(random: Random, material: Material) -> Attack:
     """Ask with a method that the path does not have."""
-    name = random.choice(METHODS)
-    path = random.choice(("/", "/livez", "/predict", "/predict_file", "/evaluate", "/metrics", material.path, "/v2"))
-    whole = request(name, path, random.choice((b"", b"x" * 100)))
-    return Attack("method", (whole,), method="HEAD" if name == "HEAD" else "POST")
+    name, path = random.choice(malformed.METHODS), random.choice((*ENDPOINTS, "/", "/livez", "/metrics", "/v2"))
+    return Attack("method", (request(name, path, random.choice((b"", b"x" * 100))),), bodiless=name == "HEAD")
 
 
 def target(random: Random, material: Material) -> Attack:
     """Ask for paths and with queries that do not exist, in every spelling."""
-    path, name = random.choice(PATHS), random.choice(("GET", "POST"))
+    path, name = random.choice(malformed.PATHS), random.choice(("GET", "POST"))
     if random.random() < 0.3:
-        path = random.choice(("/predict_file", "/predict", "/evaluate", "/livez", material.path))
-        path += "?" + random.choice(QUERIES)
+        path = random.choice((*ENDPOINTS, "/livez", material.path)) + "?" + random.choice(malformed.QUERIES)
     return Attack("path or query", (request(name, _latin(path), material.npz if name == "POST" else b""),))
 
 
 def header(random: Random, material: Material) -> Attack:
     """Send a good body under a header that means something else."""
-    lines = [_latin(random.choice(HEADERS)) for _ in range(random.choice((1, 1, 2)))]
+    lines = [_latin(random.choice(malformed.HEADERS)) for _ in range(random.choice((1, 1, 2)))]
     path, body = random.choice(((material.path, material.infer_body), ("/predict_file", material.npz), ("/livez", b"")))
     return Attack("header", (request("POST" if body else "GET", path, body, *lines),), "end")
 
 
 def accept(random: Random, material: Material) -> Attack:
     """Accept only what no endpoint gives."""
-    line = _latin(f"Accept: {random.choice(ACCEPTS)}")
+    line = _latin(f"Accept: {random.choice(malformed.ACCEPTS)}")
     whole = request("POST", "/predict_file", material.npz, line, content_type="application/x-npz")
     return Attack("Accept", (whole,), "end")
 
@@ -114,14 +100,14 @@ def pipelined(random: Random, material: Material) -> Attack:
 
 def other_version(random: Random, material: Material) -> Attack:
     """Speak another version of HTTP, with and without keep-alive."""
-    versions = (b"HTTP/1.0", b"HTTP/1.0\r\nConnection: keep-alive", b"HTTP/0.9", b"HTTP/1.2", b"HTTP/2.0", b"http/1.1")
     whole = random.choice((request("GET", "/livez"), material.infer))
-    return Attack("other version of HTTP", (whole.replace(b"HTTP/1.1", random.choice(versions), 1),), "end")
+    changed = whole.replace(b"HTTP/1.1", random.choice(malformed.VERSIONS), 1)
+    return Attack("other version of HTTP", (changed,), "end")
 
 
 def not_http(random: Random, material: Material) -> Attack:
     """Send bytes that are not HTTP."""
-    sent = random.choice((*NOT_HTTP, random.randbytes(random.choice((1, 50, 5000)))))
+    sent = random.choice((*malformed.NOT_HTTP, random.randbytes(random.choice((1, 50, 5000)))))
     return Attack("not HTTP", (sent,), "end", answers=2)
 
 
@@ -149,6 +135,7 @@ def _latin(text: str) -> str:
 
 # How often each is made, in hundredths.
 ON_HTTP: tuple[tuple[float, Maker], ...] = (
-    *((3, bad_length), (3, false_length), (3, both_lengths), (3, bad_chunks), (1, huge_head), (2, expect), (3, method)),
-    *((4, target), (4, header), (2, accept), (2, pipelined), (2, other_version), (3, not_http), (5, half)),
+    *((3, bad_length), (1.5, too_small_length), (1.5, too_large_length), (3, both_lengths), (3, bad_chunks)),
+    *((1, huge_head), (2, expect), (3, method), (4, target), (4, header), (2, accept), (2, pipelined)),
+    *((2, other_version), (3, not_http), (5, half)),
 )

@@ -17,29 +17,13 @@ from typing import Any
 
 from benchmarks.harness.http_client import Connection, Lost, NotHttp, Refused, now
 from benchmarks.harness.processes import Server, running, service
-from benchmarks.harness.results import at_least, at_most, conclude, reported
+from benchmarks.harness.results import Result, at_least, at_most, conclude, reported
 from benchmarks.resilience.known_answers import ALIVE, LONG, READY, CheckedRequest, Reference, plot
 from benchmarks.resilience.load_clients import Client, RequestLog
 
 AHEAD = 0.4  # seconds from the beginning of the plot to SIGTERM; the long request begins half of that later
 POLL = 0.01  # seconds between two polls of /readyz
 OVER = 60.0  # seconds after SIGTERM at which clients stop
-
-THRESHOLDS = (
-    at_most("requests lost", "lost", 0),
-    at_most("... of which sent before SIGTERM", "lost_before", 0),
-    at_most("... of which sent later on a connection that was kept", "lost_kept", 0),
-    at_most("... of which sent later on a fresh connection", "lost_fresh", 0),
-    at_most("answers that are wrong, or 5xx other than 503", "wrong", 0),
-    at_least("requests answered rightly", "right", 1),
-    at_least("share of rounds in which the long request was answered", "long_share", 1),
-    at_least("share of rounds in which the plot was answered", "plot_share", 1),
-    at_least("share of rounds in which /readyz said 503 before connections were refused", "unready_share", 1),
-    at_least("share of rounds that ended with exit code 0", "clean_share", 1),
-    reported("answers 503", "unavailable"),
-    reported("connections cut while the request was being sent", "cut"),
-    reported("longest time from SIGTERM to the end, s", "exit_max_s"),
-)
 
 
 @dataclass
@@ -71,10 +55,40 @@ class Round:
         after = [said for when, said in self.ready if when >= self.sigterm_at]
         return "503" in (after[: after.index("refused")] if "refused" in after else after)
 
+    def kept(self) -> dict[str, Any]:
+        """Return what goes into the record."""
+        after = [(round(when - self.sigterm_at, 3), said) for when, said in self.ready if when >= self.sigterm_at]
+        examples = self.log.examples(20, self.sigterm_at)
+        ended = {"exit_s": self.exit_s, "exit_code": self.exit_code}
+        return {"outcomes": dict(self.outcomes()), "examples": examples, "ready_after_s": after[:200]} | ended
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--clients", type=int, default=12, help="half of them keep their connections")
+
+
+def results_of(rounds: Sequence[Round]) -> list[Result]:
+    """Sum the rounds up."""
+    total, n = sum((one.outcomes() for one in rounds), Counter[str]()), len(rounds)
+    lost = total["lost_before"] + total["lost_kept"] + total["lost_fresh"]
+    long = sum(one.answered(f"infer-{LONG}") for one in rounds)
+    unready = sum(one.was_unready for one in rounds)
+    return [
+        at_most("requests lost", lost, 0),
+        at_most("... of which sent before SIGTERM", total["lost_before"], 0),
+        at_most("... of which sent later on a connection that was kept", total["lost_kept"], 0),
+        at_most("... of which sent later on a fresh connection", total["lost_fresh"], 0),
+        at_most("answers that are wrong, or 5xx other than 503", total["wrong"], 0),
+        at_least("requests answered rightly", total["right"], 1),
+        at_least("share of rounds in which the long request was answered", long / n, 1),
+        at_least("share of rounds in which the plot was answered", sum(one.answered("plot") for one in rounds) / n, 1),
+        at_least("share of rounds in which /readyz said 503 before connections were refused", unready / n, 1),
+        at_least("share of rounds that ended with exit code 0", sum(one.exit_code == 0 for one in rounds) / n, 1),
+        reported("answers 503", total["unavailable"]),
+        reported("connections cut while the request was being sent", total["cut"]),
+        reported("longest time from SIGTERM to the end, s", max(one.exit_s for one in rounds)),
+    ]
 
 
 def keep_asking(port: int, requests: Sequence[CheckedRequest], seen: Round, *, keeps: bool) -> None:
@@ -112,8 +126,8 @@ def stop_under_load(server: Server, requests: dict[str, list[CheckedRequest]], c
             kind = requests["few" if number % 4 < 2 else "light"]
             running.append(pool.submit(keep_asking, port, kind, seen, keeps=bool(number % 2)))
         time.sleep(delay)
-        for name in ("plot", "long"):
-            running.append(pool.submit(Client(port, seen.log, keeps=False).ask, requests[name][0]))
+        for request in requests["slow"]:
+            running.append(pool.submit(Client(port, seen.log, keeps=False).ask, request))
             time.sleep(AHEAD / 2)
         seen.sigterm_at = now()
         server.process.terminate()
@@ -123,46 +137,16 @@ def stop_under_load(server: Server, requests: dict[str, list[CheckedRequest]], c
     return seen
 
 
-def figures_of(rounds: Sequence[Round]) -> dict[str, float]:
-    """Sum the rounds up."""
-    total = sum((one.outcomes() for one in rounds), Counter[str]())
-    names = ("lost_before", "lost_kept", "lost_fresh", "wrong", "right", "unavailable", "cut")
-    shares = {
-        "long_share": [one.answered(f"infer-{LONG}") for one in rounds],
-        "plot_share": [one.answered("plot") for one in rounds],
-        "unready_share": [one.was_unready for one in rounds],
-        "clean_share": [one.exit_code == 0 for one in rounds],
-    }
-    figures = {name: float(total[name]) for name in names}
-    figures["lost"] = figures["lost_before"] + figures["lost_kept"] + figures["lost_fresh"]
-    figures |= {name: sum(values) / len(rounds) for name, values in shares.items()}
-    return figures | {"exit_max_s": max(one.exit_s for one in rounds)}
-
-
-def _kept(one: Round) -> dict[str, Any]:
-    after = [(round(when - one.sigterm_at, 3), said) for when, said in one.ready if when >= one.sigterm_at]
-    return {
-        "outcomes": dict(one.outcomes()),
-        "examples": one.log.examples(20, one.sigterm_at),
-        "ready_after_s": after[:200],
-        "exit_s": one.exit_s,
-        "exit_code": one.exit_code,
-    }
-
-
 def run(options: argparse.Namespace) -> int:
-    print(f"seed {options.seed}, {options.rounds} rounds, {options.clients} clients")
     chance, rounds = random.Random(options.seed), []
     with running(service(options.bundle)) as server:
         reference = Reference.ask(server.recipe.port, server.recipe.path)
     few = [reference.infer(1), reference.infer(64), reference.file(2), reference.infer(1, 7)]
-    requests = {"few": few, "light": [ALIVE], "long": [reference.infer(LONG)], "plot": [plot()]}
+    requests = {"few": few, "light": [ALIVE], "slow": [plot(), reference.infer(LONG)]}
     for number in range(options.rounds):
         with running(service(options.bundle)) as server:
             seen = stop_under_load(server, requests, options.clients, chance.uniform(0.3, 1.3))
         rounds.append(seen)
         outcomes = dict(seen.outcomes())
         print(f"round {number + 1}: exit code {seen.exit_code} after {seen.exit_s:.2f} s; {outcomes}", flush=True)
-    print(*(example for one in rounds[:3] for example in one.log.examples(10, one.sigterm_at)), sep="\n")
-    kept = {"rounds": [_kept(one) for one in rounds]}
-    return conclude("drain", options, figures_of(rounds), THRESHOLDS, kept)
+    return conclude(options, results_of(rounds), {"rounds": [one.kept() for one in rounds]})

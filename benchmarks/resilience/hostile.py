@@ -10,13 +10,14 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from benchmarks.harness.http_client import Connection, Lost, NotHttp, Refused, now
 from benchmarks.harness.processes import Server, rss_mb, running, service
-from benchmarks.harness.results import at_least, at_most, conclude, reported
+from benchmarks.harness.results import Result, at_least, at_most, conclude, reported
+from benchmarks.harness.threads import background, sampled
 from benchmarks.resilience.attacks import Attack, Material
 from benchmarks.resilience.attacks_bodies import ON_BODIES
 from benchmarks.resilience.attacks_http import ON_HTTP
@@ -31,24 +32,16 @@ PAUSE = 0.002  # seconds between the pieces of a request, and before a client le
 EXAMPLES = 5  # of each kind and status that are kept
 WARM_UP = 0.2  # of all requests: the allocator then has seen every size
 SETTLE = 3.0  # seconds without requests before the memory is measured
+SAMPLE = 1.0  # seconds between two measurements of the memory
 LEFT, NOT_HTTP = "we left", "not HTTP"
 
 MAKERS, WEIGHTS = zip(*[(maker, weight) for weight, maker in (*ON_HTTP, *ON_BODIES)], strict=True)
 
-THRESHOLDS = (
-    at_most("answers 5xx", "server_errors", 0),
-    at_most("good requests without the right answer", "good_failed", 0),
-    at_least("good requests answered rightly", "good_right", 1),
-    at_most("workers that ended", "workers_ended", 0),
-    at_most("growth of the worker's RSS after warm-up", "rss_growth", 0.05),
-    reported("RSS after warm-up, MB", "rss_warm_mb"),
-    reported("RSS at the end, MB", "rss_end_mb"),
-    reported("largest RSS seen, MB", "rss_max_mb"),
-    reported("tracebacks and errors in the service's log", "log_errors"),
-    reported("largest difference from the reference", "largest_difference"),
-    reported("good requests answered 429 and sent again", "good_busy"),
-    reported("requests per second", "requests_per_s"),
-)
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-n", type=int, default=100_000, help="requests")
+    parser.add_argument("--clients", type=int, default=24, help="at once")
+    parser.add_argument("--replay", type=int, metavar="NUMBER", help="send this attack alone and show it")
 
 
 @dataclass
@@ -58,9 +51,8 @@ class Tally:
     outcomes: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     examples: list[dict[str, Any]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-    right: int = 0
+    differences: list[float] = field(default_factory=list)
     busy: int = 0
-    difference: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -76,11 +68,6 @@ class Tally:
             if is_odd and self.outcomes[attack.kind][outcome] <= EXAMPLES:
                 example = {"number": number, "kind": attack.kind, "outcome": outcome, "said": repr(said[:300])}
                 self.examples.append(example | {"sent": repr(b"".join(attack.pieces)[:400])})
-
-    def note_good(self, difference: float) -> None:
-        """Record a right answer."""
-        with self.lock:
-            self.right, self.difference = self.right + 1, max(self.difference, difference)
 
 
 def attack_of(seed: int, number: int, material: Material) -> Attack:
@@ -116,7 +103,7 @@ def answers(port: int, attack: Attack) -> list[tuple[str, bytes]]:
                 time.sleep(PAUSE)
             connection.finish_sending()
         while len(seen) < attack.answers:
-            reply = connection.receive(SILENCE, method=attack.method)
+            reply = connection.receive(SILENCE, bodiless=attack.bodiless)
             seen.append((str(reply.status), reply.body))
     except Lost as error:
         seen = seen or [(str(error) if error.sent else "ended while we sent", b"")]
@@ -130,20 +117,17 @@ def answers(port: int, attack: Attack) -> list[tuple[str, bytes]]:
 class Attacker:
     """Sends good requests and attacks, some of them on one connection that is kept."""
 
-    def __init__(self, port: int, options: argparse.Namespace, reference: Reference, tally: Tally) -> None:
-        self._port, self._options, self._reference, self._tally = port, options, reference, tally
-        self._material = Material(reference.path)
-        self._kept = Client(self._port, RequestLog())
+    def __init__(self, port: int, seed: int, reference: Reference, material: Material, tally: Tally) -> None:
+        self._port, self._seed, self._reference, self._material = port, seed, reference, material
+        self._tally, self._kept = tally, Client(port, RequestLog())
 
     def work(self, numbers: Iterator[int]) -> None:
-        """Send the requests of these numbers, which several attackers share."""
+        """Send the requests of these numbers, which the attackers share."""
         for number in numbers:
             if number % GOOD_EVERY == 0:
                 self._ask(good_of(self._reference, number))
-                continue
-            attack = attack_of(self._options.seed, number, self._material)
-            if not self._options.only or attack.kind in self._options.only:
-                self._attack(number, attack)
+            else:
+                self._attack(number, attack_of(self._seed, number, self._material))
         self._kept.close()
 
     def _ask(self, good: CheckedRequest) -> None:
@@ -151,7 +135,7 @@ class Attacker:
             while (reply := self._kept.exchange(good.content)).status == 429:
                 self._tally.busy += 1
                 time.sleep(float(reply.headers.get("retry-after", 1)))
-            self._tally.note_good(good.check(reply))
+            self._tally.differences.append(good.check(reply))
         except (LostRequest, Refused, WrongAnswer) as error:
             self._tally.failures.append(f"{good.kind}: {type(error).__name__}: {error}")
             self._kept.close()
@@ -159,8 +143,7 @@ class Attacker:
     def _attack(self, number: int, attack: Attack) -> None:
         try:
             # An odd number shares the connection of the good requests, which have to stay right after it.
-            is_plain = attack.finish == "wait" and len(attack.pieces) == 1 and attack.method != "HEAD"
-            if number % 2 and is_plain:
+            if number % 2 and attack.finish == "wait" and len(attack.pieces) == 1 and not attack.bodiless:
                 reply = self._kept.exchange(attack.pieces[0])
                 seen = [(str(reply.status), reply.body)]
             else:
@@ -174,63 +157,38 @@ class Attacker:
             self._tally.note(number, attack, status, said)
 
 
-class SharedNumbers:
-    """Numbers that threads share; the worker's memory is measured at every hundredth."""
-
-    def __init__(self, server: Server) -> None:
-        self.worker, self.curve = server.worker(), list[tuple[int, float]]()
-        self._lock = threading.Lock()
-
-    def iterate(self, numbers: range) -> Iterator[int]:
-        """Return an iterator that threads may share."""
-        shared = iter(numbers)
-
-        def next_number() -> int | None:
-            with self._lock:
-                number = next(shared, None)
-                if number is not None and number % 100 == 0:
-                    self.curve.append((number, rss_mb([self.worker])))
-                    if number % 5000 == 0:
-                        print(f"{number:,} requests, RSS {self.curve[-1][1]:.1f} MB", flush=True)
-                return number
-
-        return iter(next_number, None)  # type: ignore[arg-type]
-
-
-def bombard(server: Server, options: argparse.Namespace) -> tuple[dict[str, float], dict[str, Any]]:
-    """Send everything; return the figures and what else goes into the record."""
-    reference, tally = Reference.ask(server.recipe.port, server.recipe.path), Tally()
-    numbers, began, settled = SharedNumbers(server), now(), []
+def bombard(server: Server, options: argparse.Namespace) -> tuple[list[Result], dict[str, Any]]:
+    """Send everything; return the results and what else goes into the record."""
+    port, tally, began, settled = server.recipe.port, Tally(), now(), []
+    reference, material, worker = Reference.ask(port, server.recipe.path), Material(server.recipe.path), server.worker()
     warm = int(WARM_UP * options.n)
-    for part in (range(warm), range(warm, options.n)):
-        shared = numbers.iterate(part)
-        with ThreadPoolExecutor(options.clients) as pool:
-            attackers = [Attacker(server.recipe.port, options, reference, tally) for _ in range(options.clients)]
-            working = [pool.submit(attacker.work, shared) for attacker in attackers]
-        for one in working:
-            one.result()
-        time.sleep(SETTLE)
-        settled.append(rss_mb([numbers.worker]))
-    took = now() - began - 2 * SETTLE
-    survived = numbers.worker.is_running() and len(server.processes()) > 1 and server.worker() == numbers.worker
-    log = server.log.read_text(errors="replace")
-    figures = {
-        "server_errors": tally.server_errors,
-        "good_failed": len(tally.failures),
-        "good_right": tally.right,
-        "workers_ended": float(not survived),
-        "rss_warm_mb": settled[0],
-        "rss_end_mb": settled[1],
-        "rss_max_mb": max(rss for _, rss in numbers.curve),
-        "rss_growth": settled[1] / settled[0] - 1 if settled[0] else 1.0,
-        "log_errors": errors_in(log),
-        "largest_difference": tally.difference,
-        "good_busy": tally.busy,
-        "requests_per_s": options.n / took,
-    }
-    curve = numbers.curve[:: max(1, len(numbers.curve) // 100)]
+    with sampled(lambda: rss_mb([worker]), SAMPLE) as curve:
+        for part in (range(warm), range(warm, options.n)):
+            numbers = iter(part)
+            attackers = [Attacker(port, options.seed, reference, material, tally) for _ in range(options.clients)]
+            with background([partial(attacker.work, numbers) for attacker in attackers]):
+                pass
+            time.sleep(SETTLE)
+            settled.append(rss_mb([worker]))
+            print(f"{part.stop:,} requests, {settled[-1]:.1f} MB", flush=True)
+    survived = worker.is_running() and server.process.poll() is None
+    log, before, after = server.log.read_text(errors="replace"), *settled
+    results = [
+        at_most("answers 5xx", tally.server_errors, 0),
+        at_most("good requests without the right answer", len(tally.failures), 0),
+        at_least("good requests answered rightly", len(tally.differences), 1),
+        at_most("workers that ended", not survived, 0),
+        at_most("growth of the worker's RSS after warm-up", after / before - 1 if before else None, 0.05),
+        reported("RSS after warm-up, MB", before),
+        reported("RSS at the end, MB", after),
+        reported("largest RSS seen, MB", max(rss for _, rss in curve)),
+        reported("tracebacks and errors in the service's log", errors_in(log)),
+        reported("largest difference from the reference", max(tally.differences, default=None)),
+        reported("good requests answered 429 and sent again", tally.busy),
+        reported("requests per second", options.n / (now() - began - 2 * SETTLE)),
+    ]
     kept = {"outcomes": dict(tally.outcomes), "examples": tally.examples, "failures": tally.failures[:100]}
-    return figures, kept | {"rss_curve": curve, "raised": raised_in(log)}
+    return results, kept | {"rss_curve": curve[:: max(1, len(curve) // 100)], "raised": raised_in(log)}
 
 
 def replay(server: Server, options: argparse.Namespace) -> int:
@@ -243,20 +201,12 @@ def replay(server: Server, options: argparse.Namespace) -> int:
     return 0
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-n", type=int, default=100_000, help="requests")
-    parser.add_argument("--clients", type=int, default=24, help="at once")
-    parser.add_argument("--only", action="append", default=[], metavar="KIND", help="send these attacks alone")
-    parser.add_argument("--replay", type=int, metavar="NUMBER", help="send this attack alone and show it")
-
-
 def run(options: argparse.Namespace) -> int:
-    print(f"seed {options.seed}, {options.n:,} requests, one in {GOOD_EVERY} good, {options.clients} clients")
     with running(service(options.bundle)) as server:
         if options.replay is not None:
             return replay(server, options)
-        figures, kept = bombard(server, options)
+        results, kept = bombard(server, options)
     for kind, counts in sorted(kept["outcomes"].items()):
         print(f"{kind:40} {', '.join(f'{outcome}: {n}' for outcome, n in counts.most_common())}")
     print(f"raised, says the log: {kept['raised']}", *kept["examples"], *kept["failures"][:20], sep="\n")
-    return conclude("hostile", options, figures, THRESHOLDS, kept)
+    return conclude(options, results, kept)

@@ -8,12 +8,13 @@ import argparse
 import random
 import signal
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
 from benchmarks.harness.http_client import Connection, Lost, NotHttp, Refused, now
 from benchmarks.harness.processes import Server, running, service
-from benchmarks.harness.results import at_least, at_most, conclude, reported
+from benchmarks.harness.results import Result, at_least, at_most, conclude, reported
 from benchmarks.resilience.known_answers import LONG, CheckedRequest, Reference, WrongAnswer
 from benchmarks.resilience.sdk_clients import FEW, SdkLog, sdk_load
 
@@ -22,24 +23,27 @@ GIVE_UP = 60.0
 BETWEEN = (1.0, 3.0)  # seconds from an answer to the next kill
 PAUSE = 0.0  # seconds between two calls of a client
 
-THRESHOLDS = (
-    at_least("kills", "kills", 1),
-    at_most("rows not predicted", "rows_missing", 0),
-    at_most("rows predicted more than once", "rows_doubled", 0),
-    at_most("rows with other values than without kills", "rows_wrong", 0),
-    at_most("calls that raised", "calls_failed", 0),
-    at_least("rows predicted under kills", "rows", 1),
-    at_most("median time from a kill to the next answer, s", "back_median_s", 3.0),
-    at_most("longest time from a kill to the next answer, s", "back_max_s", 3.0),
-    reported("largest difference from the run without kills", "largest_difference"),
-    reported("longest call, s", "longest_call_s"),
-)
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--clients", type=int, default=4, help="threads, each with a client of its own")
     parser.add_argument("--rows", type=int, default=LONG, help="cutouts in a call of predict_parts")
+
+
+def results_of(log: SdkLog, times: Sequence[float]) -> list[Result]:
+    """Sum up the calls, and the times from a kill to the next answer."""
+    return [
+        at_least("kills", len(times), 1),
+        at_most("rows not predicted", log.missing, 0),
+        at_most("rows predicted more than once", log.doubled, 0),
+        at_most("rows with other values than without kills", log.wrong, 0),
+        at_most("calls that raised", len(log.raised), 0),
+        at_least("rows predicted under kills", log.rows, 1),
+        at_most("median time from a kill to the next answer, s", float(np.median(times)), 3.0),
+        at_most("longest time from a kill to the next answer, s", max(times), 3.0),
+        reported("largest difference from the run without kills", log.difference),
+        reported("longest call, s", log.longest_s),
+    ]
 
 
 def time_until_answered(port: int, request: CheckedRequest, since: float) -> float:
@@ -70,24 +74,7 @@ def kill_repeatedly(server: Server, request: CheckedRequest, options: argparse.N
     return times
 
 
-def figures_of(log: SdkLog, times: list[float]) -> dict[str, float]:
-    """Sum up the calls and the times until the service answered again."""
-    return {
-        "kills": len(times),
-        "rows": log.rows,
-        "rows_missing": log.missing,
-        "rows_doubled": log.doubled,
-        "rows_wrong": log.wrong,
-        "calls_failed": len(log.raised),
-        "back_median_s": float(np.median(times)),
-        "back_max_s": max(times),
-        "largest_difference": log.difference,
-        "longest_call_s": log.longest_s,
-    }
-
-
 def run(options: argparse.Namespace) -> int:
-    print(f"seed {options.seed}, {options.kills} kills, {options.clients} clients")
     log = SdkLog()
     calls = [(options.rows if number % 2 else FEW, PAUSE) for number in range(options.clients)]
     with running(service(options.bundle)) as server:
@@ -95,4 +82,4 @@ def run(options: argparse.Namespace) -> int:
         with sdk_load(server.recipe.port, calls, log):
             times = kill_repeatedly(server, request, options)
     print(f"\n{log.calls} calls; attempts of the SDK: {dict(log.attempts)}", *log.raised[:10], sep="\n")
-    return conclude("kills", options, figures_of(log, times), THRESHOLDS, log.kept() | {"back_s": times})
+    return conclude(options, results_of(log, times), log.kept() | {"seconds_until_answered": times})

@@ -9,18 +9,18 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.harness.cutouts import DISTINCT, EXAMPLES, FloatArray, cutouts
+from benchmarks.harness.cutouts import DISTINCT, EXAMPLES, cutouts
 from benchmarks.harness.http_client import Connection, Reply, request
 from benchmarks.harness.messages import infer_request, read_tensors
 
 TOLERANCE = 1e-6  # of a PDF's bin, and of a redshift
 LONG = 1000  # cutouts in a long request
-
-READY = request("GET", "/readyz")
+OUTPUTS = ("pdf", "z_mean")
 
 
 class WrongAnswer(Exception):
@@ -29,17 +29,10 @@ class WrongAnswer(Exception):
 
 @dataclass(frozen=True)
 class CheckedRequest:
-    """A request and a check of its answer.
+    """A whole request, its kind in a word, and a check of its answer.
 
-    Parameters
-    ----------
-    kind : str
-        In a word.
-    content : bytes
-        The whole request.
-    difference : callable
-        From an answer of status 200 to the largest difference from the right values; it raises `WrongAnswer`, or
-        whatever reading another answer raises.
+    `difference` returns how far the values of an answer of status 200 are from the right ones; it raises `WrongAnswer`,
+    or whatever reading another answer raises.
     """
 
     kind: str
@@ -49,13 +42,13 @@ class CheckedRequest:
     def check(self, reply: Reply) -> float:
         """Return the largest difference from the right values, at most `TOLERANCE`; raise `WrongAnswer` otherwise."""
         if reply.status != 200:
-            raise WrongAnswer(f"{self.kind}: status {reply.status}: {reply.body[:200]!r}")
+            raise WrongAnswer(f"status {reply.status}: {reply.body[:200]!r}")
         try:
             found = self.difference(reply)
         except (LookupError, ValueError, TypeError) as error:
-            raise WrongAnswer(f"{self.kind}: cannot read the answer: {error!r}") from error
+            raise WrongAnswer(f"cannot read the answer: {error!r}") from error
         if not found <= TOLERANCE:  # NaN is wrong
-            raise WrongAnswer(f"{self.kind}: values are off by {found:g}")
+            raise WrongAnswer(f"values are off by {found:g}")
         return found
 
 
@@ -64,18 +57,18 @@ class Reference:
     """Answers of an idle service: PDFs (64, n_bins) and their means (64,), and the path of its inference."""
 
     path: str
-    pdf: npt.NDArray[np.floating]
-    z_mean: npt.NDArray[np.floating]
+    pdf: npt.NDArray[Any]
+    z_mean: npt.NDArray[Any]
 
     @classmethod
     def ask(cls, port: int, path: str) -> "Reference":
         """Ask an idle service: for all cutouts at once, and then one by one."""
         connection = Connection(port)
         try:
-            answer = connection.ask(infer_request(path, *cutouts(DISTINCT), "pdf", "z_mean"))
+            answer = connection.ask(infer_request(path, *cutouts(DISTINCT), *OUTPUTS))
             if answer.status != 200:
                 raise WrongAnswer(f"reference: status {answer.status}: {answer.body[:200]!r}")
-            found = read_tensors(answer.headers, answer.body)
+            found = read_tensors(answer)
             reference = cls(path, found["pdf"], found["z_mean"])
             for number in range(DISTINCT):
                 single = reference.infer(1, number)
@@ -89,11 +82,11 @@ class Reference:
         rows = (first + np.arange(n)) % DISTINCT
 
         def difference(reply: Reply) -> float:
-            found = read_tensors(reply.headers, reply.body)
+            found = read_tensors(reply)
             off = _largest(found["pdf"], self.pdf[rows]), _largest(found["z_mean"], self.z_mean[rows])
             return float(np.max(off))  # NaN if either is
 
-        return CheckedRequest(f"infer-{n}", infer_request(self.path, *cutouts(n, first), "pdf", "z_mean"), difference)
+        return CheckedRequest(f"infer-{n}", infer_request(self.path, *cutouts(n, first), *OUTPUTS), difference)
 
     def file(self, n: int, first: int = 0) -> CheckedRequest:
         """Send n cutouts as an .npz file, and ask for JSON."""
@@ -109,18 +102,19 @@ class Reference:
         return CheckedRequest(f"file-{n}", content, difference)
 
 
-def _containing(part: bytes) -> Callable[[Reply], float]:
+def _contains(part: bytes) -> Callable[[Reply], float]:
     return lambda reply: 0.0 if part in reply.body else float("inf")
 
 
-METRICS = CheckedRequest("metrics", request("GET", "/metrics"), _containing(b"# TYPE "))
-ALIVE = CheckedRequest("livez", request("GET", "/livez"), _containing(b""))  # the cheapest request
+READY = request("GET", "/readyz")
+ALIVE = CheckedRequest("livez", request("GET", "/livez"), _contains(b""))  # the cheapest request
+METRICS = CheckedRequest("metrics", request("GET", "/metrics"), _contains(b"# TYPE "))
 
 
 def plot() -> CheckedRequest:
     """Ask for a plot of the examples."""
     content = request("POST", "/evaluate?plot=scatter", EXAMPLES.read_bytes(), content_type="application/x-npz")
-    return CheckedRequest("plot", content, _containing(b"\x89PNG"))
+    return CheckedRequest("plot", content, _contains(b"\x89PNG"))
 
 
 class Mix:
@@ -128,13 +122,10 @@ class Mix:
 
     def __init__(self, reference: Reference, seed: int) -> None:
         self._random = random.Random(seed)
-        weighted = (
-            *((70, reference.infer(1, first)) for first in range(0, 64, 8)),
-            *((10, reference.infer(64, first)) for first in range(4)),
-            *((5, reference.file(4, first)) for first in range(0, 64, 16)),
-            (5, METRICS),
-        )
-        self._weights, self._requests = zip(*weighted, strict=True)
+        weighted = [(70, reference.infer(1, first)) for first in range(0, 64, 8)]
+        weighted += [(10, reference.infer(64, first)) for first in range(4)]
+        weighted += [(5, reference.file(4, first)) for first in range(0, 64, 16)]
+        self._weights, self._requests = zip(*weighted, (5, METRICS), strict=True)
 
     def choose(self) -> CheckedRequest:
         """Draw one."""
@@ -145,13 +136,18 @@ class Mix:
 def npz(n: int, first: int = 0) -> bytes:
     """Write n cutouts as an .npz file, named by their numbers."""
     images, ebv = cutouts(n, first)
-    names = np.array([f"g{row}" for row in (first + np.arange(n)) % DISTINCT])
+    names = [f"g{row}" for row in (first + np.arange(n)) % DISTINCT]
+    return npz_of(images=images, ebv=ebv, object_id=np.array(names))
+
+
+def npz_of(**arrays: npt.NDArray[Any]) -> bytes:
+    """Write arrays as an .npz file."""
     file = io.BytesIO()
-    np.savez(file, images=images, ebv=ebv, object_id=names)
+    np.savez(file, **arrays)
     return file.getvalue()
 
 
-def _largest(found: npt.NDArray[np.generic], expected: FloatArray | npt.NDArray[np.floating]) -> float:
+def _largest(found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> float:
     if found.shape != expected.shape:
         raise WrongAnswer(f"expected shape {expected.shape}, got {found.shape}")
     return float(np.abs(found - expected).max())

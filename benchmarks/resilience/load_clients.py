@@ -6,35 +6,24 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
 
 from benchmarks.harness.http_client import Connection, Lost, NotHttp, Refused, Reply, now
-from benchmarks.harness.load import closed_loop
+from benchmarks.harness.threads import background, closed_loop
 from benchmarks.resilience.known_answers import ALIVE, CheckedRequest, Mix, WrongAnswer
 from photoz.protocol.contract import MODEL_HEADER
 
 FIRST_PART = 16 * 1024  # bytes that the kernel accepts at once
-KEPT, FRESH = "kept", "fresh"  # connections on which a request is sent
 
 CAPACITY_CLIENTS = 16
 OFTEN, SELDOM = 16, 8  # clients of `raw_load`; half of the former keep their connections, all of the latter do
 SELDOM_S = 8.0  # seconds within which a client that asks seldom asks once: many are idle all through a shutdown
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A right answer; times in seconds.
-
-    Parameters
-    ----------
-    asked_at, answered_at : float
-        When the request was due, and when the whole answer was there; of the SDK, its head.
-    kind : str
-        Of the request.
-    label : str
-        The model that answered; empty if the answer does not state it.
-    """
+class Answer(NamedTuple):
+    """A right answer: when its request was due, when it was there, the request's kind, and the model that answered."""
 
     asked_at: float
     answered_at: float
@@ -42,8 +31,7 @@ class Answer:
     label: str = ""
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(NamedTuple):
     """A request without a right answer: when it was due, what came of it, and details."""
 
     asked_at: float
@@ -68,91 +56,6 @@ class RequestLog:
         return [f"{one.asked_at - since:+.3f} s: {one.outcome}: {one.text}" for one in self.failures[:n]]
 
 
-class Client:
-    """Asks on one connection, which it makes again when the server has closed it.
-
-    Parameters
-    ----------
-    keeps : bool
-        Whether it keeps the connection after an answer.
-    kept : str
-        What a request that is lost on a connection that has served before is counted as: lost_kept by default.
-    """
-
-    def __init__(self, port: int, log: RequestLog, *, keeps: bool = True, kept: str = KEPT) -> None:
-        self._port, self._log, self._keeps, self._kept = port, log, keeps, kept
-        self._connection: Connection | None = None
-        self._used_at = 0.0
-
-    def ask(self, request: CheckedRequest, due: float | None = None) -> str:
-        """Send a request once and record what came of it; return the outcome, "right" if all is well."""
-        asked_at = now() if due is None else due
-        outcome, text = "right", ""
-        try:
-            reply = self.exchange(request.content)
-            if reply.status in (429, 503):
-                outcome, text = "unavailable", f"{request.kind}: {reply.status}: {reply.body[:100]!r}"
-            else:
-                self._log.difference = max(self._log.difference, request.check(reply))
-                label = reply.headers.get(MODEL_HEADER, "")
-                self._log.answers.append(Answer(asked_at, now(), request.kind, label))
-        except LostRequest as error:
-            outcome, text = error.outcome, f"{request.kind}: {error}"
-        except Refused as error:
-            outcome, text = "refused", f"{request.kind}: {error}"
-        except WrongAnswer as error:
-            outcome, text = "wrong", str(error)
-        if outcome != "right":
-            self._log.failures.append(Failure(asked_at, outcome, text[:300]))
-            self.close()
-        return outcome
-
-    def exchange(self, content: bytes) -> Reply:
-        """Send bytes and wait for the answer; `LostRequest` or `Refused` if there is none.
-
-        A server may close an idle connection at any time, also while a request is on its way (RFC 9112, 9.5). If the
-        connection is closed when the first bytes have just been sent, the two crossed, which no server can prevent.
-        """
-        fresh, crossed = self.is_over(), False
-        connection = self.connect()
-        try:
-            connection.send(content[:FIRST_PART])
-            crossed = not fresh and connection.is_closed_by_server()
-            connection.send(content[FIRST_PART:])
-            reply = connection.receive()
-        except (Lost, NotHttp) as error:
-            self.close()
-            outcome = f"lost_{FRESH if fresh else self._kept}"
-            if crossed or (isinstance(error, Lost) and not error.sent):
-                outcome = "crossed" if crossed else "cut"
-            raise LostRequest(outcome, str(error)) from error
-        self._used_at = now()
-        if reply.closes or not self._keeps:
-            self.close()
-        return reply
-
-    def connect(self) -> Connection:
-        """Return the connection, made again if it is over."""
-        if self._connection is None or self._connection.is_over():
-            self.close()
-            self._connection = Connection(self._port)
-        return self._connection
-
-    def is_over(self) -> bool:
-        """Whether the server has closed the connection."""
-        return self._connection is None or self._connection.is_over()
-
-    def idle_s(self) -> float:
-        """Return the seconds since the last answer."""
-        return now() - self._used_at
-
-    def close(self) -> None:
-        """Close the connection, if there is one."""
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
-
-
 class LostRequest(Exception):
     """A request without a whole answer; `outcome` is the kind of loss."""
 
@@ -161,8 +64,77 @@ class LostRequest(Exception):
         self.outcome = outcome
 
 
+class Client:
+    """Asks on one connection, which it makes again when the server has closed it, or after each answer if not `keeps`.
+
+    `kept` is what a request counts as that is lost on a connection that has served before.
+    """
+
+    def __init__(self, port: int, log: RequestLog, *, keeps: bool = True, kept: str = "lost_kept") -> None:
+        self._port, self._log, self._keeps, self._kept = port, log, keeps, kept
+        self._connection: Connection | None = None
+        self.used_at = 0.0
+
+    def ask(self, request: CheckedRequest, due: float | None = None) -> str:
+        """Send a request once and record what came of it; return the outcome, "right" if all is well."""
+        asked_at = now() if due is None else due
+        outcome, text = "right", ""
+        try:
+            reply = self.exchange(request.content)
+            if reply.status in (429, 503):
+                outcome, text = "unavailable", f"{reply.status}: {reply.body[:100]!r}"
+            else:
+                self._log.difference = max(self._log.difference, request.check(reply))
+                self._log.answers.append(Answer(asked_at, now(), request.kind, reply.headers.get(MODEL_HEADER, "")))
+        except LostRequest as error:
+            outcome, text = error.outcome, str(error)
+        except Refused as error:
+            outcome, text = "refused", str(error)
+        except WrongAnswer as error:
+            outcome, text = "wrong", str(error)
+        if outcome != "right":
+            self._log.failures.append(Failure(asked_at, outcome, f"{request.kind}: {text}"[:300]))
+            self.close()
+        return outcome
+
+    def exchange(self, content: bytes) -> Reply:
+        """Send bytes and return the answer; `LostRequest` or `Refused` if there is none.
+
+        A server may close an idle connection at any time, also while a request is on its way (RFC 9112, 9.5). If the
+        connection is closed when the first bytes have just been sent, the two crossed, which no server can prevent.
+        """
+        fresh, crossed = self.is_over(), False
+        if self._connection is None or fresh:
+            self.close()
+            self._connection = Connection(self._port)
+        try:
+            self._connection.send(content[:FIRST_PART])
+            crossed = not fresh and self._connection.is_closed_by_server()
+            reply = self._connection.ask(content[FIRST_PART:])
+        except (Lost, NotHttp) as error:
+            self.close()
+            outcome = "lost_fresh" if fresh else self._kept
+            if crossed or (isinstance(error, Lost) and not error.sent):
+                outcome = "crossed" if crossed else "cut"
+            raise LostRequest(outcome, str(error)) from error
+        self.used_at = now()
+        if reply.closes or not self._keeps:
+            self.close()
+        return reply
+
+    def is_over(self) -> bool:
+        """Whether there is no connection, or the server has closed it."""
+        return self._connection is None or self._connection.is_over()
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+
+
 class ClientPool:
-    """Clients that are idle; a request takes the last one used, or a new one."""
+    """Clients that are idle: a request takes the one that was used last, or a new one."""
 
     def __init__(self, port: int, log: RequestLog, max_idle_s: float = float("inf")) -> None:
         self._port, self._log, self._max_idle_s = port, log, max_idle_s
@@ -174,7 +146,7 @@ class ClientPool:
             client = self._idle.pop()
         except IndexError:
             client = Client(self._port, self._log)
-        if client.idle_s() > self._max_idle_s:
+        if now() - client.used_at > self._max_idle_s:
             client.close()
         client.ask(request, due)
         self._idle.append(client)
@@ -182,9 +154,9 @@ class ClientPool:
 
 def capacity(port: int, mix: Mix, seconds: float) -> float:
     """Measure the requests per second of clients that wait for nothing but their answers."""
-    log, end = RequestLog(), now() + seconds
+    log = RequestLog()
     pool = ClientPool(port, log)
-    closed_loop(lambda due: pool.ask(mix.choose(), due), CAPACITY_CLIENTS, end)
+    closed_loop(lambda due: pool.ask(mix.choose(), due), CAPACITY_CLIENTS, now() + seconds)
     if log.failures:
         raise WrongAnswer(f"while the capacity was measured: {log.failures[0].text}")
     return len(log.answers) / seconds
@@ -194,28 +166,20 @@ def capacity(port: int, mix: Mix, seconds: float) -> float:
 def raw_load(port: int, mix: Mix, rate: float, seed: int, log: RequestLog) -> Iterator[None]:
     """Let clients ask about `rate` times a second, at random, and a few others seldom, as long as the context lasts."""
     chance, done = random.Random(seed), threading.Event()
-    clients: list[tuple[Client, Callable[[], float]]] = []
-    for number in range(OFTEN):
-        client = Client(port, log, keeps=number % 2 == 0)
-        clients.append((client, lambda: chance.expovariate(rate / OFTEN)))
-    clients += [(Client(port, log), lambda: chance.uniform(0, SELDOM_S)) for _ in range(SELDOM)]
 
-    def keep_asking(client: Client, pause: Callable[[], float]) -> None:
+    def keep_asking(keeps: bool, pause: Callable[[], float]) -> None:
+        client = Client(port, log, keeps=keeps)
         while not done.wait(pause()):
             client.ask(mix.choose())
         client.close()
 
-    with ThreadPoolExecutor(len(clients)) as pool:
-        running = [pool.submit(keep_asking, *one) for one in clients]
-        try:
-            yield
-        finally:
-            done.set()
-    for one in running:
-        one.result()
+    often, seldom = partial(chance.expovariate, rate / OFTEN), partial(chance.uniform, 0, SELDOM_S)
+    calls = [partial(keep_asking, number % 2 == 0, often) for number in range(OFTEN)]
+    with background([*calls, *[partial(keep_asking, True, seldom)] * SELDOM], done):
+        yield
 
 
-def standing_client(port: int, log: RequestLog, kept: str = KEPT) -> Client:
+def standing_client(port: int, log: RequestLog, kept: str = "lost_kept") -> Client:
     """Return a client whose connection has served a request."""
     client = Client(port, log, kept=kept)
     ALIVE.check(client.exchange(ALIVE.content))

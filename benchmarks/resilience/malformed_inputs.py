@@ -15,16 +15,9 @@ from photoz.protocol.open_inference import HEADER_LENGTH
 CONTENT_LENGTHS = (
     *("-1", "+1", "0x10", "1e3", "", " ", "1 2", "1,2", "abc", "\u00b2", "9" * 30, "18446744073709551616", "1_0", "00"),
 )
-TOO_SMALL_LENGTHS = ("0", "1", "10", "1000")
+VERSIONS = (b"HTTP/1.0", b"HTTP/1.0\r\nConnection: keep-alive", b"HTTP/0.9", b"HTTP/1.2", b"HTTP/2.0", b"http/1.1")
 CODINGS = (
-    "chunked",
-    "Chunked",
-    "chunked, identity",
-    "identity",
-    "xchunked",
-    " chunked",
-    "gzip, chunked",
-    "\x0bchunked",
+    *("chunked", "Chunked", "chunked, identity", "identity", "xchunked", " chunked", "gzip, chunked", "\x0bchunked"),
 )
 EXPECTATIONS = ("100-continue", "100-Continue", "200-ok", "", "100-continue, x")
 METHODS = (
@@ -39,19 +32,8 @@ PATHS = (
     "/livez?" + "x" * 60_000,
 )
 QUERIES = (
-    *(
-        "pdf=maybe",
-        "pdf=true&pdf=false",
-        "ebv=nan",
-        "ebv=inf",
-        "ebv=1e999",
-        "ebv=",
-        "ebv=%00",
-        "%ff=%fe",
-        "&&&",
-        "=",
-        "?",
-    ),
+    *("pdf=maybe", "pdf=true&pdf=false", "ebv=nan", "ebv=inf", "ebv=1e999", "ebv=", "ebv=%00", "%ff=%fe", "&&&", "="),
+    "?",
 )
 ACCEPTS = (
     *("*/*;q=0", "text/csv;q=9", "a" * 5000, "\xff", ",,,,", "application/json;q=abc", "text/csv, */*;q=0.1", "*", "/"),
@@ -76,13 +58,9 @@ HEADERS = (
     *("Content-Type: multipart/form-data; boundary=x", "Content-Type: multipart/form-data", "Content-Type: \xff/\xfe"),
     *("Content-Type: application/json; charset=utf-7", "Content-Type: application/vnd.bento+json", "Connection: \xff"),
     "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: eA==\r\nSec-WebSocket-Version: 13",
-    *(
-        "Upgrade: h2c\r\nConnection: Upgrade",
-        "Content-Type: " + "a" * 9000,
-        "Range: bytes=0-1",
-        "Cookie: " + "c" * 7000,
-    ),
-    *("Forwarded: for=\x01", "X-Forwarded-For: " + "1.1.1.1," * 500, "Accept-Encoding: gzip;q=0", "Host: \xff"),
+    *("Upgrade: h2c\r\nConnection: Upgrade", "Content-Type: " + "a" * 9000, "Range: bytes=0-1", "Host: \xff"),
+    *("Cookie: " + "c" * 7000, "Forwarded: for=\x01", "X-Forwarded-For: " + "1.1.1.1," * 500),
+    "Accept-Encoding: gzip;q=0",
     *("Accept-Encoding: deflate", "Traceparent: 00-zz-zz-zz", "Bentoml-Payload-Meta: {", "Args-Number: 9"),
     *("Payload-Container: PandasDataFrameContainer", "Batch-Size: -1", "Payload-Meta: \xff"),
     *(f"{HEADER_LENGTH}: {value}" for value in ("-1", "+5", "5 5", "\u00b2", "9" * 25, "", "1e2", "0")),
@@ -101,21 +79,7 @@ SHAPES = (
     *((2, 1, 64, 64, 5), (5000, 1, 1, 1)),
 )
 DTYPES = (
-    "<f2",
-    ">f8",
-    "<f8",
-    "<i8",
-    "u1",
-    "?",
-    "<c16",
-    "<U3",
-    "S5",
-    "<M8[s]",
-    "<m8[D]",
-    "V8",
-    "<f4,<i4",
-    "<f16",
-    ">i2",
+    *("<f2", ">f8", "<f8", "<i8", "u1", "?", "<c16", "<U3", "S5", "<M8[s]", "<m8[D]", "V8", "<f4,<i4", "<f16", ">i2"),
 )
 PIXELS = (np.nan, np.inf, -np.inf, 1e38, -1e38, 0.0, 1e-45, 3.4e38)
 REDDENINGS = (np.nan, -1.0, 11.0, 1e308, [0.1, 0.1], [[0.1]], "x", 1j)

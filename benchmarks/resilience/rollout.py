@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.http_client import now
-from benchmarks.harness.results import at_least, at_most, conclude, reported
+from benchmarks.harness.results import Result, conclude, reported
 from benchmarks.resilience import instances
 from benchmarks.resilience.balancer import PROBE, PROPAGATION, Balancer, running_balancer
 from benchmarks.resilience.drain import AHEAD
 from benchmarks.resilience.instances import Instance, Start, Version
 from benchmarks.resilience.known_answers import LONG, CheckedRequest, Mix, Reference, plot
 from benchmarks.resilience.load_clients import ask_late, capacity, raw_load, standing_client
-from benchmarks.resilience.rollout_records import PHASES, Measure, Rollout, figures_of
+from benchmarks.resilience.rollout_records import Measure, Rollout, results_of
 from benchmarks.resilience.sdk_clients import FEW, sdk_load
 from photoz.model.bundle import ModelBundle
 
@@ -38,36 +38,6 @@ MARGIN = 1.0  # seconds of drain beyond probe and propagation: a probe may come 
 LATE = 200  # connections that are idle until the service is about to close them
 LATE_S = 1.5  # seconds over which they ask
 SDK_CALLS = ((1, 0.1), (1, 0.1), (FEW, 0.5), (LONG, 2.0))  # cutouts in a call, seconds between calls
-
-THRESHOLDS = (
-    at_least("roll-outs, half of them under the SDK", "rollouts", 1),
-    at_most("requests lost without retries", "lost", 0),
-    at_most("... of which on a connection that was kept", "lost_kept", 0),
-    at_most("... of which on a fresh connection", "lost_fresh", 0),
-    at_most("... of which on one that was idle until the service was about to close it", "lost_late", 0),
-    reported("requests that crossed the close of an idle connection (RFC 9112, 9.5)", "crossed"),
-    at_most("answers that are wrong", "wrong", 0),
-    at_most("answers 429 and 503", "unavailable", 0),
-    at_least("requests answered rightly", "right", 1),
-    at_least("share of roll-outs in which the old version answered the 1,000 cutouts", "long_share", 1),
-    at_least("share of roll-outs in which the old version answered the plot", "plot_share", 1),
-    at_least("share of roll-outs after which the new version answered", "new_share", 1),
-    at_most("answers of the old version to what was asked after its end", "stale", 0),
-    at_least("share of shutdowns with exit code 0", "clean_share", 1),
-    at_most("calls of the SDK that raised", "sdk_failed", 0),
-    at_most("rows of the SDK missing, doubled or wrong", "sdk_rows_bad", 0),
-    at_least("rows of the SDK", "sdk_rows", 1),
-    reported("calls of the SDK that raised because the model had changed", "sdk_cut"),
-    reported("rows that these lack", "sdk_rows_cut"),
-    reported("attempts of the SDK without an answer of 200", "sdk_attempts_failed"),
-    reported("calls of the SDK of which both versions answered a part", "sdk_mixed"),
-    reported("connections that no instance accepted", "refusals"),
-    reported("capacity for this mix, requests/s", "capacity"),
-    reported("asked by raw clients, requests/s", "rate"),
-    *(reported(f"p99 of raw requests, {phase}, ms", f"p99_{phase}_ms") for phase in PHASES),
-    *(reported(f"longest time without an answer, {phase}, ms", f"gap_{phase}_ms") for phase in PHASES),
-    reported("longest time from SIGTERM to the end, s", "exit_max_s"),
-)
 
 
 class Cluster:
@@ -90,7 +60,9 @@ class Cluster:
         standing = [standing_client(self.balancer.port, measure.log) for _ in long]
         (port,) = set(self.balancer.ports) - {old.port}
         new = self.launch(version, port)
-        late = [standing_client(old.port, measure.log, "late") for _ in range(LATE)]  # directly, without the balancer
+        late = [
+            standing_client(old.port, measure.log, "lost_late") for _ in range(LATE)
+        ]  # directly, without the balancer
         with ThreadPoolExecutor(len(long) + 1) as pool:
             asked = []
             for client, request in zip(standing, long, strict=True):
@@ -109,8 +81,8 @@ class Cluster:
 
 def roll_out(
     cluster: Cluster, instance: Instance, versions: Sequence[Version], options: argparse.Namespace
-) -> tuple[dict[str, float], dict[str, Any]]:
-    """Roll out under raw clients and under those of the SDK; return the figures and what else goes into the record."""
+) -> tuple[list[Result], dict[str, Any]]:
+    """Roll out under raw clients and under those of the SDK; return the results and what else goes into the record."""
     path = f"/v2/models/{ModelBundle.load(instance.version.bundle).card.name}/infer"
     reference, port = Reference.ask(instance.port, path), cluster.balancer.port
     mix = Mix(reference, options.seed)
@@ -128,9 +100,11 @@ def roll_out(
                 instance = cluster.replace(instance, version, long, measure)
                 _print_last(measure)
                 time.sleep(options.calm)
-    refused = cluster.balancer.refusals() - refused
-    kept = {"raw": raw.kept(), "sdk": sdk.kept()}
-    return figures_of(raw, sdk) | {"capacity": most, "refusals": refused}, kept
+    more = [
+        reported("connections that no instance accepted", cluster.balancer.refusals() - refused),
+        reported("capacity for this mix, requests/s", most),
+    ]
+    return results_of(raw, sdk) + more, {"raw": raw.kept(), "sdk": sdk.kept()}
 
 
 def _print_last(measure: Measure) -> None:
@@ -156,8 +130,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     if options.drain is None:
         options.drain = options.probe + options.propagation + MARGIN
-    what = options.image or "processes"
-    print(f"seed {options.seed}, twice {options.rolls} roll-outs of {what}, {options.drain:g} s of drain")
     start: Start = partial(instances.process, options.drain)
     if options.image:
         start = partial(instances.container, options.image, options.network, options.drain)
@@ -166,6 +138,6 @@ def run(options: argparse.Namespace) -> int:
         versions = (first, first.next(Path(folder)))
         balancer = stack.enter_context(running_balancer(options.probe, options.propagation))
         cluster = Cluster(balancer, start, options.drain, stack)
-        figures, kept = roll_out(cluster, cluster.launch(first, balancer.ports[0]), versions, options)
+        results, kept = roll_out(cluster, cluster.launch(first, balancer.ports[0]), versions, options)
     print(*(text for name in ("raw", "sdk") for text in kept[name]["failures"][:10]), sep="\n")
-    return conclude("rollout", options, figures, THRESHOLDS, kept)
+    return conclude(options, results, kept)

@@ -4,8 +4,8 @@ import contextlib
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httpx
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from benchmarks.harness.cutouts import cutouts
 from benchmarks.harness.http_client import now
+from benchmarks.harness.threads import background
 from benchmarks.resilience.known_answers import TOLERANCE
 from benchmarks.resilience.load_clients import Answer
 from photoz.protocol.contract import MODEL_HEADER
@@ -73,6 +74,20 @@ class SdkLog:
             self.rows_cut += missing if MODEL_CHANGED in raised else 0
             self.mixed += len(models) > 1
 
+    def note_request(self, request: httpx.Request) -> None:
+        """Count an attempt, which the SDK's retries hide."""
+        request.extensions["asked_at"] = now()
+        with self.lock:
+            self.attempts["sent"] += 1
+
+    def note_response(self, response: httpx.Response) -> None:
+        """Count its answer, and record the model that gave it."""
+        with self.lock:
+            self.attempts[str(response.status_code)] += 1
+        if response.status_code == 200:
+            asked_at, label = response.request.extensions["asked_at"], response.headers.get(MODEL_HEADER, "")
+            self.answers.append(Answer(asked_at, now(), SDK, label))
+
     def kept(self) -> dict[str, Any]:
         """Return what goes into a record."""
         return {"calls": self.calls, "attempts": dict(self.attempts), "raised": self.raised[:50]}
@@ -89,81 +104,32 @@ def differences(prediction: Prediction, expected: Prediction, rows: npt.NDArray[
     return np.where(same, off, np.inf)
 
 
-class LoggingTransport(httpx.BaseTransport):
-    """Records single attempts, which the SDK's retries hide, and the models that answered."""
-
-    def __init__(self, log: SdkLog) -> None:
-        self._inner, self._log = httpx.HTTPTransport(), log
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send it."""
-        asked_at = now()
-        try:
-            response = self._inner.handle_request(request)
-        except httpx.HTTPError as error:
-            self._count(type(error).__name__)
-            raise
-        self._count(str(response.status_code))
-        if response.status_code == 200:
-            self._log.answers.append(Answer(asked_at, now(), SDK, response.headers.get(MODEL_HEADER, "")))
-        return response
-
-    def close(self) -> None:
-        """Close its connections."""
-        self._inner.close()
-
-    def _count(self, what: str) -> None:
-        with self._log.lock:
-            self._log.attempts[what] += 1
-
-
-def predict_all(client: PhotozClient, n: int) -> Prediction:
-    """Predict n cutouts in one call."""
+def galaxies(n: int) -> dict[str, Any]:
+    """Return what a call takes for n cutouts."""
     images, ebv = cutouts(n)
-    return client.predict(images, ebv=ebv, object_id=_names(n), pdf=True)
+    return {"images": images, "ebv": ebv, "object_id": [f"galaxy {number}" for number in range(n)], "pdf": True}
 
 
-def predict_parts(client: PhotozClient, n: int) -> Iterable[Part]:
+def predict(client: PhotozClient, n: int) -> Iterable[Part]:
     """Predict n cutouts: a few with `predict`, many with `predict_parts`."""
-    images, ebv = cutouts(n)
     if n > FEW:
-        yield from client.predict_parts(images, ebv=ebv, object_id=_names(n), pdf=True)
+        yield from client.predict_parts(**galaxies(n))
     else:
-        prediction = predict_all(client, n)
-        yield np.arange(len(prediction.z_mean)), prediction
+        yield np.arange(n), client.predict(**galaxies(n))
 
 
 @contextlib.contextmanager
 def sdk_load(port: int, calls: Sequence[tuple[int, float]], log: SdkLog) -> Iterator[None]:
-    """Let clients call from a thread each, as long as the context lasts.
-
-    Parameters
-    ----------
-    port : int
-        Of the service.
-    calls : sequence of (int, float)
-        For each client, the cutouts in a call and the seconds between two calls.
-    log : SdkLog
-        What it is recorded in.
-    """
+    """Let clients call, each so many cutouts with so many seconds between two calls, as long as the context lasts."""
     url, done = f"http://127.0.0.1:{port}", threading.Event()
     with PhotozClient(url) as client:
-        expected = {n: predict_all(client, n) for n in {n for n, _ in calls}}
+        expected = {n: client.predict(**galaxies(n)) for n in {n for n, _ in calls}}
 
     def keep_calling(n: int, pause: float) -> None:
-        with httpx.Client(transport=LoggingTransport(log)) as http, PhotozClient(url, http=http) as client:
+        hooks = {"request": [log.note_request], "response": [log.note_response]}
+        with httpx.Client(event_hooks=hooks) as http, PhotozClient(url, http=http) as client:
             while not done.wait(pause):
-                log.note(predict_parts(client, n), expected[n])
+                log.note(predict(client, n), expected[n])
 
-    with ThreadPoolExecutor(len(calls)) as pool:
-        running = [pool.submit(keep_calling, *call) for call in calls]
-        try:
-            yield
-        finally:
-            done.set()
-    for one in running:
-        one.result()
-
-
-def _names(n: int) -> list[str]:
-    return [f"galaxy {number}" for number in range(n)]
+    with background([partial(keep_calling, *call) for call in calls], done):
+        yield

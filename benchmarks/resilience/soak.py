@@ -6,18 +6,16 @@ time counts from when the request was due. The memory is that of all processes o
 """
 
 import argparse
-import threading
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from benchmarks.harness.http_client import now
-from benchmarks.harness.load import arrivals, open_loop
 from benchmarks.harness.processes import Server, rss_mb, running, service
-from benchmarks.harness.results import at_least, at_most, conclude, reported
+from benchmarks.harness.results import Result, at_least, at_most, conclude, reported
+from benchmarks.harness.threads import arrivals, open_loop, sampled
 from benchmarks.resilience.known_answers import Mix, Reference
 from benchmarks.resilience.load_clients import ClientPool, RequestLog, capacity
 from benchmarks.resilience.logs import errors_in
@@ -30,42 +28,7 @@ WINDOW = 300.0  # seconds at both ends that are compared, at most a third of wha
 STEP = 30.0  # seconds of a row of the time series
 SAMPLE = 5.0  # seconds between two measurements of the memory
 
-THRESHOLDS = (
-    at_most("requests without the right answer", "failed", 0),
-    at_least("requests answered rightly", "right", 1),
-    at_most("slope of the memory after warm-up, MB/hour", "slope_mb_per_hour", 1.0),
-    reported("... its standard error, MB/hour", "slope_error_mb_per_hour"),
-    at_most("p99 of the last window, of that of the first", "p99_ratio", 1.2),
-    reported("p99 of the first window, ms", "p99_first_ms"),
-    reported("p99 of the last window, ms", "p99_last_ms"),
-    reported("RSS after warm-up, MB", "rss_warm_mb"),
-    reported("RSS at the end, MB", "rss_end_mb"),
-    reported("capacity for this mix, requests/s", "capacity"),
-    reported("offered, requests/s", "rate"),
-    reported("largest difference from the reference", "largest_difference"),
-    reported("tracebacks and errors in the service's log", "log_errors"),
-)
-
-
-@dataclass
-class Record:
-    """What came of the requests, and the memory as (seconds since the start, MB)."""
-
-    start: float
-    log: RequestLog = field(default_factory=RequestLog)
-    memory: list[tuple[float, float]] = field(default_factory=list)
-
-    def times(self, begin: float, end: float) -> list[float]:
-        """Return how long the requests took that were due between these seconds."""
-        due = ((one.asked_at - self.start, one) for one in self.log.answers)
-        return [one.answered_at - one.asked_at for at, one in due if begin <= at < end]
-
-    def row(self, begin: float, end: float) -> dict[str, float]:
-        """Return a row of the time series."""
-        took, memory = self.times(begin, end), [rss for at, rss in self.memory if begin <= at < end]
-        p50, p99 = 1e3 * np.percentile(took, (50, 99)) if took else (np.nan, np.nan)
-        row = {"at_s": begin, "rss_mb": float(np.mean(memory)) if memory else np.nan, "p50_ms": p50, "p99_ms": p99}
-        return {name: round(float(value), 2) for name, value in row.items()} | {"requests": len(took)}
+Samples = Sequence[tuple[float, float]]  # memory: seconds since the start, MB
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -73,50 +36,68 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--capacity-seconds", type=float, default=15.0)
 
 
-def soak(server: Server, options: argparse.Namespace) -> tuple[dict[str, float], dict[str, Any]]:
-    """Measure the capacity, then load below it; return the figures and what else goes into the record."""
-    port, seconds = server.recipe.port, options.seconds
+def soak(server: Server, options: argparse.Namespace) -> tuple[list[Result], dict[str, Any]]:
+    """Measure the capacity, then load below it; return the results and what else goes into the record."""
+    port, seconds, log = server.recipe.port, options.seconds, RequestLog()
     mix = Mix(Reference.ask(port, server.recipe.path), options.seed)
     most = capacity(port, mix, options.capacity_seconds)
-    record, done = Record(now()), threading.Event()
-    pool = ClientPool(port, record.log, IDLE)
-    sampler = threading.Thread(target=_sample, args=(server, record, done))
-    sampler.start()
-    due = arrivals(SHARE * most, record.start, record.start + seconds)
-    try:
+    pool, start = ClientPool(port, log, IDLE), now()
+    with sampled(lambda: _measure(server, log), SAMPLE) as memory:
+        due = arrivals(SHARE * most, start, start + seconds)
         open_loop(lambda at: pool.ask(mix.choose(), at), CONNECTIONS, due)
-    finally:
-        done.set()
-        sampler.join()
-    figures = figures_of(record, seconds) | {"capacity": most, "rate": SHARE * most}
-    kinds = dict(Counter(answer.kind for answer in record.log.answers))
-    series = [record.row(at, at + STEP) for at in np.arange(0.0, seconds, STEP)]
-    kept = {"series": series, "kinds": kinds, "failures": record.log.examples(100, record.start)}
-    return figures | {"log_errors": errors_in(server.log.read_text(errors="replace"))}, kept
+    rows = [row(log, start, memory, at, at + STEP) for at in np.arange(0.0, seconds, STEP)]
+    kept = {
+        "series": rows,
+        "kinds": Counter(answer.kind for answer in log.answers),
+        "failures": log.examples(100, start),
+    }
+    more = [
+        reported("capacity for this mix, requests/s", most),
+        reported("offered, requests/s", SHARE * most),
+        reported("tracebacks and errors in the service's log", errors_in(server.log.read_text(errors="replace"))),
+    ]
+    return results_of(log, start, memory, seconds) + more, kept
 
 
-def _sample(server: Server, record: Record, done: threading.Event) -> None:
-    while not done.wait(SAMPLE):
-        record.memory.append((now() - record.start, rss_mb(server.processes())))
-        if len(record.memory) % 6 == 0:
-            at, rss = record.memory[-1]
-            answers, failures = len(record.log.answers), len(record.log.failures)
-            print(f"{at:.0f} s: {answers} right answers, {failures} failures, {rss:.1f} MB", flush=True)
+def _measure(server: Server, log: RequestLog) -> float:
+    rss = rss_mb(server.processes())
+    print(f"{len(log.answers)} right answers, {len(log.failures)} failures, {rss:.1f} MB", flush=True)
+    return rss
 
 
-def figures_of(record: Record, seconds: float) -> dict[str, float]:
+def times(log: RequestLog, begin: float, end: float) -> list[float]:
+    """Return how long the requests took that were due between two times."""
+    return [one.answered_at - one.asked_at for one in log.answers if begin <= one.asked_at < end]
+
+
+def row(log: RequestLog, start: float, memory: Samples, begin: float, end: float) -> dict[str, float]:
+    """Return a row of the time series, between two times in seconds since the start."""
+    took, rss = times(log, start + begin, start + end), [rss for at, rss in memory if begin <= at < end]
+    p50, p99 = 1e3 * np.percentile(took, (50, 99)) if took else (np.nan, np.nan)
+    found = {"at_s": begin, "rss_mb": float(np.mean(rss)) if rss else np.nan, "p50_ms": p50, "p99_ms": p99}
+    return {name: round(float(value), 2) for name, value in found.items()} | {"requests": len(took)}
+
+
+def results_of(log: RequestLog, start: float, memory: Samples, seconds: float) -> list[Result]:
     """Sum up a run of so many seconds."""
-    log, warm = record.log, min(WARM_UP, seconds / 4)
+    warm = min(WARM_UP, seconds / 4)
     window = min(WINDOW, (seconds - warm) / 3)
-    figures = {"failed": len(log.failures), "right": len(log.answers), "largest_difference": log.difference}
-    memory = [(at / 3600, rss) for at, rss in record.memory if at >= warm]
-    if len(memory) > 2:
-        figures["slope_mb_per_hour"], figures["slope_error_mb_per_hour"] = slope(*zip(*memory, strict=True))
-        figures |= {"rss_warm_mb": memory[0][1], "rss_end_mb": memory[-1][1]}
-    for name, begin in (("first", warm), ("last", seconds - window)):
-        took = record.times(begin, begin + window)
-        figures[f"p99_{name}_ms"] = 1e3 * float(np.percentile(took, 99)) if took else np.inf
-    return figures | {"p99_ratio": figures["p99_last_ms"] / figures["p99_first_ms"]}
+    settled = [(at / 3600, rss) for at, rss in memory if at >= warm]
+    growth, error = slope(*zip(*settled, strict=True)) if len(settled) > 2 else (None, None)
+    windows = [times(log, start + begin, start + begin + window) for begin in (warm, seconds - window)]
+    first, last = (1e3 * float(np.percentile(took, 99)) if took else np.inf for took in windows)
+    return [
+        at_most("requests without the right answer", len(log.failures), 0),
+        at_least("requests answered rightly", len(log.answers), 1),
+        at_most("slope of the memory after warm-up, MB/hour", growth, 1.0),
+        reported("... its standard error, MB/hour", error),
+        at_most("p99 of the last window, of that of the first", last / first, 1.2),
+        reported("p99 of the first window, ms", first),
+        reported("p99 of the last window, ms", last),
+        reported("RSS after warm-up, MB", settled[0][1] if settled else None),
+        reported("RSS at the end, MB", settled[-1][1] if settled else None),
+        reported("largest difference from the reference", log.difference),
+    ]
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
@@ -126,8 +107,7 @@ def slope(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
 
 
 def run(options: argparse.Namespace) -> int:
-    print(f"seed {options.seed}, {options.seconds:g} s at {SHARE:g} of the capacity")
     with running(service(options.bundle)) as server:
-        figures, kept = soak(server, options)
+        results, kept = soak(server, options)
     print(*kept["failures"][:10], sep="\n")
-    return conclude("soak", options, figures, THRESHOLDS, kept)
+    return conclude(options, results, kept)

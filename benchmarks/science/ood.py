@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness.environment import CPUS, ROOT, SHIPPED
+from benchmarks.harness.results import table
 from photoz.estimates import Flag
 from photoz.grid import FloatArray
 from photoz.images import ImageSpec, as_ebv_batch, as_image_batch
@@ -105,23 +106,18 @@ def main(arguments: Sequence[str]) -> None:
     predictor = Predictor.load(bundle, threads=CPUS)
     with open_cutouts(data) as cutouts:
         rows = cutouts.rows(TEST)
-        print(f"{bundle.card.name} {bundle.card.version}, {len(rows)} test galaxies of {data}; percent of them\n")
-        print("| | flagged | out of distribution | low S/N | off without a flag | median score / threshold |")
-        print("| --- | --- | --- | --- | --- | --- |")
-        tables = {name: _estimates(bundle, predictor, cutouts, rows, spoil) for name, spoil in SPOILT.items()}
-        clean = next(iter(tables.values()))["z_mean"]
-        for name, table in tables.items():
-            print(f"| {name} | {_line(bundle, table, clean)} |")
+        found = {name: _estimates(bundle, predictor, cutouts, rows, spoil) for name, spoil in SPOILT.items()}
+    print(f"{bundle.card.name} {bundle.card.version}, {len(rows)} test galaxies of {data}; percent of them\n")
+    head = ("", "flagged", "out of distribution", "low S/N", "off without a flag", "median score / threshold")
+    print(table(head, ((name, *_cells(bundle, one, found["clean"]["z_mean"])) for name, one in found.items())))
 
 
-def _line(bundle: ModelBundle, table: Columns, clean: FloatArray) -> str:
-    flags, chosen = table["flags"], (RAISED, Flag.OUT_OF_DISTRIBUTION, Flag.LOW_SNR)
-    is_off = np.abs(table["z_mean"] - clean) > OFF * (1 + clean)
+def _cells(bundle: ModelBundle, estimates: Columns, clean: FloatArray) -> list[str]:
+    flags, chosen = estimates["flags"], (RAISED, Flag.OUT_OF_DISTRIBUTION, Flag.LOW_SNR)
+    is_off = np.abs(estimates["z_mean"] - clean) > OFF * (1 + clean)
     parts = [*((flags & flag) > 0 for flag in chosen), is_off & ((flags & RAISED) == 0)]
     threshold = bundle.card.ood.threshold if bundle.card.ood else np.nan
-    return " | ".join(
-        [*(f"{100 * part.mean():.1f}" for part in parts), f"{np.median(table['ood_score']) / threshold:.2f}"]
-    )
+    return [*(f"{100 * part.mean():.1f}" for part in parts), f"{np.median(estimates['ood_score']) / threshold:.2f}"]
 
 
 def _estimates(bundle: ModelBundle, predictor: Predictor, cutouts: Cutouts, rows: Any, spoil: Spoil) -> Columns:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness.environment import ROOT
+from benchmarks.harness.results import table
 from benchmarks.science.sdss_files import (
     BANDS,
     Conditions,
@@ -70,12 +71,9 @@ def main(arguments: Sequence[str]) -> None:
     if not fields:
         raise SystemExit(f"no psField-*.fit in {folder}: expected a folder with SDSS's files as the only argument")
     sample = draw_sample(STAMPS**2)
-    print(CONDITIONS)
-    print("\n".join(conditions_table(fields, measure_drawing(sample))))
-    print(NOISE)
-    print("\n".join(noise_table(folder, sample)))
-    print(f"\nFlux, worst of {2 * N_FLUX} galaxies, percent.\n")
-    print("\n".join(flux_table()))
+    print(CONDITIONS, *conditions_table(fields, measure_drawing(sample)), sep="\n")
+    print(NOISE, *noise_table(folder, sample), sep="\n")
+    print(f"\nFlux, worst of {2 * N_FLUX} galaxies, percent.\n", *flux_table(), sep="\n")
 
 
 def draw_sample(n: int) -> FloatArray:
@@ -121,16 +119,16 @@ def drawn_electrons(level: float = 100.0) -> FloatArray:
     return np.asarray(level / (bright - dark).mean(axis=0))
 
 
-def conditions_table(fields: dict[str, Conditions], drawn: Conditions) -> Iterator[str]:
+def conditions_table(fields: dict[str, Conditions], drawn: Conditions) -> list[str]:
     """Lines of the table of optics and noise; simulated values outside the files' range are marked."""
-    yield from _head("", *BANDS)
+    rows = []
     for name, (label, form) in QUANTITIES.items():
         values = np.stack([getattr(field, name) for field in fields.values()])
         for field, row in zip(fields, values, strict=True):
-            yield _row(f"{label}: {field}", *(_number(value, form) for value in row))
-        ours = getattr(drawn, name)
-        low, high = np.fmin.reduce(values), np.fmax.reduce(values)  # these pass over NaN
-        yield _row(f"{label}: **drawn**", *(_judged(*of_band, form) for of_band in zip(ours, low, high, strict=True)))
+            rows.append((f"{label}: {field}", *(_number(value, form) for value in row)))
+        bands = zip(getattr(drawn, name), np.fmin.reduce(values), np.fmax.reduce(values), strict=True)  # not of NaN
+        rows.append((f"{label}: **drawn**", *(_judged(*band, form) for band in bands)))
+    return table(("", *BANDS), rows).splitlines()
 
 
 def _judged(value: float, low: float, high: float, form: str) -> str:
@@ -139,16 +137,18 @@ def _judged(value: float, low: float, high: float, form: str) -> str:
     return f"{value:{form}}{remark}"
 
 
-def noise_table(folder: Path, sample: FloatArray) -> Iterator[str]:
+def noise_table(folder: Path, sample: FloatArray) -> list[str]:
     """Lines of the table of noise in images: of the folder's, and of a mosaic of the sample."""
-    yield from _head("", *(f"blocks of {side:.1f} arcsec" for side in BLOCKS), "correlation of neighbours")
+    rows = []
     for path in sorted([*folder.glob("frame-*.fits*"), *folder.glob("reprojected_sdss_?.fits*")]):
         image, scale = read_image(path)
-        yield _row(f"{path.name.partition('.')[0]}, {scale:.2f} arcsec", *_noises(image, scale))
+        rows.append((f"{path.name.partition('.')[0]}, {scale:.2f} arcsec", *_noises(image, scale)))
     side = STAMPS * SDSS_IMAGES.size
     mosaics = sample.reshape(STAMPS, STAMPS, *SDSS_IMAGES.shape).swapaxes(1, 2).reshape(side, side, len(BANDS))
     for band, mosaic in zip(BANDS, np.moveaxis(mosaics, -1, 0), strict=True):
-        yield _row(f"**drawn**, {band}", *_noises(mosaic, SDSS_IMAGES.pixel_scale))
+        rows.append((f"**drawn**, {band}", *_noises(mosaic, SDSS_IMAGES.pixel_scale)))
+    blocks = (f"blocks of {side:.1f} arcsec" for side in BLOCKS)
+    return table(("", *blocks, "correlation of neighbours"), rows).splitlines()
 
 
 def _noises(image: FloatArray, scale: float) -> Iterator[str]:
@@ -160,40 +160,23 @@ def _noises(image: FloatArray, scale: float) -> Iterator[str]:
     yield _number(correlation(sky), ".2f")
 
 
-def flux_table() -> Iterator[str]:
-    """Lines of the table of fluxes: of cutouts against GalSim's, and of stamps that hold all the light."""
-    galaxies = any_and_widest()
+def flux_table() -> list[str]:
+    """Lines of the table of fluxes of random galaxies and the widest: against GalSim's, and all of their light."""
+    rng = np.random.default_rng(0)
+    sample = draw_galaxies(read_kcorrect().fluxes, SDSS_IMAGES, rng)
+    widest = np.argsort(sample.half_light_radius / np.sqrt(sample.axis_ratio))[-N_FLUX:]
+    galaxies = _rows(sample, np.append(rng.choice(len(sample), N_FLUX, replace=False), widest))
     ours, galsim = (draw(galaxies, SDSS_IMAGES).sum(axis=(1, 2)) for draw in (render, render_with_galsim))
     wide = replace(SDSS_IMAGES, size=WIDE)
-    whole = np.concatenate([render(one, wide).sum(axis=(1, 2)) for one in _one_by_one(galaxies)])
-    yield from _head("", *BANDS)
-    for label, ratio in (("cutout / GalSim's", ours / galsim), ("all light / catalogue", whole / galaxies.fluxes)):
-        yield _row(label, *(f"{100 * worst:.4f}" for worst in np.abs(ratio - 1.0).max(axis=0)))
-
-
-def any_and_widest() -> Galaxies:
-    """Return random galaxies of the sample, and the widest."""
-    rng = np.random.default_rng(0)
-    galaxies = draw_galaxies(read_kcorrect().fluxes, SDSS_IMAGES, rng)
-    widest = np.argsort(galaxies.half_light_radius / np.sqrt(galaxies.axis_ratio))[-N_FLUX:]
-    return _rows(galaxies, np.append(rng.choice(len(galaxies), N_FLUX, replace=False), widest))
-
-
-def _one_by_one(galaxies: Galaxies) -> Iterator[Galaxies]:
-    return (_rows(galaxies, np.array([row])) for row in range(len(galaxies)))
+    one_by_one = (_rows(galaxies, np.array([row])) for row in range(len(galaxies)))
+    whole = np.concatenate([render(one, wide).sum(axis=(1, 2)) for one in one_by_one])
+    ratios = {"cutout / GalSim's": ours / galsim, "all light / catalogue": whole / galaxies.fluxes}
+    worst = {label: 100 * np.abs(ratio - 1.0).max(axis=0) for label, ratio in ratios.items()}
+    return table(("", *BANDS), [(label, *(f"{one:.4f}" for one in of)) for label, of in worst.items()]).splitlines()
 
 
 def _rows(galaxies: Galaxies, rows: Any) -> Galaxies:
     return Galaxies(**{name: values[rows] for name, values in vars(galaxies).items()})
-
-
-def _head(*names: str) -> Iterator[str]:
-    yield _row(*names)
-    yield _row(*["---"] * len(names))
-
-
-def _row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _number(value: float, form: str) -> str:

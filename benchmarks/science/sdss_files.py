@@ -21,29 +21,15 @@ MIN_BLOCKS = 50  # fewer are too few for a deviation
 
 @dataclass(frozen=True)
 class Conditions:
-    """Optics and noise of one field, or of simulated images; each value is (5,) float, for u to z.
+    """Optics and noise of one field, or of simulated images; each value is (5,) float, for u to z."""
 
-    Parameters
-    ----------
-    fwhm_image, fwhm_model : array
-        Arcsec, of an image of the PSF and of its double Gaussian.
-    sigma_ratio, amplitude_ratio : array
-        Wide over narrow Gaussian.
-    electrons : array
-        Photo-electrons per nanomaggy.
-    sky_sigma : array
-        Nanomaggies per pixel.
-    pixel_scale : array
-        Arcsec; NaN if the files do not give it.
-    """
-
-    fwhm_image: FloatArray
-    fwhm_model: FloatArray
-    sigma_ratio: FloatArray
+    fwhm_image: FloatArray  # arcsec, of an image of the PSF
+    fwhm_model: FloatArray  # arcsec, of its double Gaussian
+    sigma_ratio: FloatArray  # wide over narrow Gaussian
     amplitude_ratio: FloatArray
-    electrons: FloatArray
-    sky_sigma: FloatArray
-    pixel_scale: FloatArray
+    electrons: FloatArray  # photo-electrons per nanomaggy
+    sky_sigma: FloatArray  # nanomaggies per pixel
+    pixel_scale: FloatArray  # arcsec; NaN if the files do not give it
 
 
 def read_field(path: Path) -> Conditions:
@@ -80,13 +66,11 @@ def kl_psf(components: Any) -> FloatArray:
     The weight of each image is a polynomial in row and column, in units of 1,000 pixels.
     """
     row, column = (pixel / 1000.0 for pixel in CENTRE)
-    return np.asarray(
-        sum(
-            polyval2d(row, column, component["c"][: component["nrow_b"], : component["ncol_b"]])
-            * np.asarray(component["RROWS"], dtype=np.float64).reshape(component["RNROW"], component["RNCOL"])
-            for component in components
-        )
-    )
+    image = np.zeros(())
+    for component in components:
+        weight = polyval2d(row, column, component["c"][: component["nrow_b"], : component["ncol_b"]])
+        image = image + weight * component["RROWS"].astype(float).reshape(component["RNROW"], component["RNCOL"])
+    return image
 
 
 def double_gaussian(sigma: float, wide: float, amplitude: float) -> FloatArray:

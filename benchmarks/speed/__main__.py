@@ -25,6 +25,22 @@ from photoz.model.bundle import ModelBundle
 
 PARTS = ("engine", "keras", "service", "prototype", "start", "memory")
 
+# What runs, and clients x images a request or the size of the batch; what is compared is measured one after the other.
+STEPS = (
+    *(
+        "engine/1",
+        "service/1x1",
+        "keras/1",
+        "engine/8",
+        "service/8x1",
+        "engine/16",
+        "keras/16",
+        "keras/64",
+        "engine/64",
+    ),
+    *("service/1x64", "service/1x64/full", "prototype/1x64", "prototype/32x1", "service/32x1/full", "service/32x1"),
+    "service/open",  # at a rate from the one before
+)
 OPEN_LOAD = 0.7  # of the rate that 32 clients reach
 OPEN_CLIENTS = 64  # connections: more requests than that never wait unless the server falls behind
 
@@ -117,9 +133,10 @@ def _check(bundle: ModelBundle, subject: Subject) -> None:
 def _steps(
     subjects: Sequence[Subject], document: InProcess | None, seconds: float, seen: Mapping[str, Measured]
 ) -> Iterator[Step]:
-    """Yield what a round measures, in its order: what is compared is measured one right after the other."""
+    """Yield what a round measures, in its order."""
     for subject in subjects:
-        yield from _bundle_steps(subject, seconds, seen)
+        for step in STEPS:
+            yield f"{subject.label}/{step}", partial(_measure, subject, step, seconds, seen)
     if document:
         yield "inception/keras/64", lambda: document.measure(64, seconds)
     yield "tensorflow/import", _import_tensorflow
@@ -127,27 +144,17 @@ def _steps(
         yield f"{subject.label}/start", partial(_start_once, subject.service.recipe)
 
 
-def _bundle_steps(subject: Subject, seconds: float, seen: Mapping[str, Measured]) -> Iterator[Step]:
-    label, engine, keras, service = subject.label, subject.engine, subject.keras, subject.service
-    yield f"{label}/engine/1", lambda: engine.measure(1, seconds)
-    yield f"{label}/service/1x1", lambda: service.load(1, 1, seconds)
-    yield f"{label}/keras/1", lambda: keras.measure(1, seconds)
-    yield f"{label}/engine/8", lambda: engine.measure(8, seconds)
-    yield f"{label}/service/8x1", lambda: service.load(8, 1, seconds)
-    yield f"{label}/engine/16", lambda: engine.measure(16, seconds)
-    yield f"{label}/keras/16", lambda: keras.measure(16, seconds)
-    yield f"{label}/keras/64", lambda: keras.measure(64, seconds)
-    yield f"{label}/engine/64", lambda: engine.measure(64, seconds)
-    yield f"{label}/service/1x64", lambda: service.load(1, 64, seconds)
-    yield f"{label}/service/1x64/full", lambda: service.load(1, 64, seconds, form=FULL)
-    yield f"{label}/prototype/1x64", lambda: subject.prototype.load(1, 64, seconds)
-    yield f"{label}/prototype/32x1", lambda: subject.prototype.load(32, 1, seconds)
-    yield f"{label}/service/32x1/full", lambda: service.load(32, 1, seconds, form=FULL)
-    capacity = f"{label}/service/32x1"
-    yield capacity, lambda: service.load(32, 1, seconds)
-    if capacity in seen:
-        rate = OPEN_LOAD * seen[capacity]["images_per_s"]
-        yield f"{label}/service/open", lambda: service.load(OPEN_CLIENTS, 1, seconds, rate=rate)
+def _measure(subject: Subject, step: str, seconds: float, seen: Mapping[str, Measured]) -> Measured:
+    name, load, *form = step.split("/")
+    if name in ("engine", "keras"):
+        network: InProcess = getattr(subject, name)
+        return network.measure(int(load), seconds)
+    server: Server = getattr(subject, name)
+    if load == "open":
+        rate = OPEN_LOAD * seen[f"{subject.label}/service/32x1"]["images_per_s"]
+        return server.load(OPEN_CLIENTS, 1, seconds, rate=rate)
+    clients, images = map(int, load.split("x"))
+    return server.load(clients, images, seconds, form=FULL if form else server.recipe.form)
 
 
 def _import_tensorflow() -> Measured:

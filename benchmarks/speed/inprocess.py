@@ -3,9 +3,9 @@
     python -m benchmarks.speed.inprocess engine|keras BUNDLE
     python -m benchmarks.speed.inprocess document
 
-Prints {} when it is ready. Reads one JSON object per line and answers each with one: {"n": 64, "seconds": 3} measures,
-{"answers": "FILE", "n": 64} writes the PDFs of n cutouts. Between them it does nothing. "document" is the document's
-network, untrained: weights make no difference to its speed.
+Prints null when it is ready. Reads one JSON object per line and answers each with JSON: {"n": 64, "seconds": 3}
+measures, {"n": 64} gives the PDFs of n cutouts. Between them it does nothing. "document" is the document's network,
+untrained: weights make no difference to its speed.
 """
 
 import json
@@ -13,7 +13,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -44,30 +43,27 @@ class InProcess:
 
     def measure(self, n: int, seconds: float) -> dict[str, float]:
         """Predict batches of n for so long; see `measure`."""
-        return self._ask({"n": n, "seconds": seconds})
+        measured: dict[str, float] = self._ask({"n": n, "seconds": seconds})
+        return measured
 
     def pdfs(self, n: int) -> np.ndarray:
         """Return the PDFs of n cutouts, (n, n_bins)."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "pdfs.npy"
-            self._ask({"answers": str(path), "n": n})
-            return np.asarray(np.load(path))
+        return np.array(self._ask({"n": n}))
 
     def close(self) -> None:
         """End it."""
         self._process.communicate()
 
-    def _ask(self, question: dict[str, Any]) -> dict[str, float]:
+    def _ask(self, question: dict[str, Any]) -> Any:
         print(json.dumps(question), file=self._process.stdin, flush=True)
         return self._read()
 
-    def _read(self) -> dict[str, float]:
+    def _read(self) -> Any:
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError("the process ended; see its message above")
-        answer: dict[str, float] = json.loads(line)
-        return answer
+        return json.loads(line)
 
 
 def measure(predict: Predict, n: int, seconds: float) -> dict[str, float]:
@@ -132,15 +128,13 @@ def _load(kind: str, *paths: str) -> Predict:
 def main(arguments: list[str]) -> None:
     """Answer the questions on standard input until it ends."""
     predict = _load(*arguments)
-    print("{}", flush=True)
+    print("null", flush=True)
     for line in sys.stdin:
         question = json.loads(line)
-        answer: dict[str, float] = {}
-        if "answers" in question:
-            np.save(question["answers"], np.asarray(predict(*cutouts(question["n"]))))
+        if "seconds" in question:
+            print(json.dumps(measure(predict, **question)), flush=True)
         else:
-            answer = measure(predict, question["n"], question["seconds"])
-        print(json.dumps(answer), flush=True)
+            print(json.dumps(np.asarray(predict(*cutouts(**question))).tolist()), flush=True)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,6 @@ def prediction(request: httpx.Request, model: str = "photoz 1", n: int | None = 
 
 
 def prediction_of(request: httpx.Request, pdfs, grid=SDSS_GRID, model: str = "photoz 1") -> httpx.Response:
-    """Give the columns that were requested, of galaxies with these PDFs."""
     columns = dict(estimates.from_pdfs(pdfs, grid, include_pdf=True).columns())
     outputs = decode(request.content, request.headers).outputs or ()
     return prediction_columns({output.name: columns[output.name] for output in outputs}, model)
@@ -57,13 +56,8 @@ def prediction_columns(columns: Mapping[str, npt.NDArray[Any]], model: str = "ph
     return httpx.Response(200, content=message.body, headers=headers)
 
 
-def model_index(*models: str) -> httpx.Response:
-    names = models or ("photoz",)
-    return httpx.Response(200, json=[{"name": name, "version": "1", "state": "READY", "reason": ""} for name in names])
-
-
-def service(request: httpx.Request) -> httpx.Response:
-    return model_index() if request.url.path == INDEX_PATH else prediction(request)
+def model_index(model: str = "photoz") -> httpx.Response:
+    return httpx.Response(200, json=[{"name": model, "version": "1", "state": "READY", "reason": ""}])
 
 
 def error(status: int, message: str = "the reason", **headers: str) -> httpx.Response:
@@ -72,8 +66,6 @@ def error(status: int, message: str = "the reason", **headers: str) -> httpx.Res
 
 
 def raising(failure: type[Exception]):
-    """Make a behaviour that raises."""
-
     def behave(*_: object) -> httpx.Response:
         raise failure
 

@@ -9,27 +9,17 @@ from photoz_client import AsyncPhotozClient, PhotozClient, PredictionIncomplete,
 ROWS = 4  # per request, by the fixture `small_requests`
 NO_DELAY = Retries(base_delay=0.0)
 
-PREDICT_OPTIONS = ("pdf", "progress", "ebv", "object_id")
+
+def blocking(url, images, *, retries=NO_DELAY, timeout=30.0, in_flight=4, api_key=None, **options):
+    with PhotozClient(url, retries=retries, timeout=timeout, in_flight=in_flight, api_key=api_key) as client:
+        return client.predict(images, **options)
 
 
-def _split(options):
-    """Divide the options into those of the client and those of its `predict`."""
-    of_predict = {name: options.pop(name) for name in PREDICT_OPTIONS if name in options}
-    return {"retries": NO_DELAY, **options}, of_predict
-
-
-def blocking(url, images, **options):
-    client_options, predict_options = _split(options)
-    with PhotozClient(url, **client_options) as client:
-        return client.predict(images, **predict_options)
-
-
-def asynchronous(url, images, **options):
-    client_options, predict_options = _split(options)
-
+def asynchronous(url, images, *, retries=NO_DELAY, timeout=30.0, in_flight=4, api_key=None, **options):
     async def predict():
-        async with AsyncPhotozClient(url, **client_options) as client:
-            return await client.predict(images, **predict_options)
+        client = AsyncPhotozClient(url, retries=retries, timeout=timeout, in_flight=in_flight, api_key=api_key)
+        async with client:
+            return await client.predict(images, **options)
 
     return asyncio.run(predict())
 

@@ -1,3 +1,4 @@
+import h5py
 import numpy as np
 import pytest
 from scipy.special import ndtr
@@ -36,6 +37,29 @@ def photoz(capsys):
         return done.value.code or 0, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def columns(card):
+    """6 galaxies for the real service."""
+    return {
+        "images": np.random.default_rng(2).normal(0.1, 0.05, (6, *card.image.shape)).astype(np.float32),
+        "ebv": np.full(6, 0.03),
+        "z_spec": np.linspace(0.05, 0.35, 6),
+        "object_id": np.array([f"galaxy-{i}" for i in range(6)]),
+        "split": np.array(["train", "test"] * 3),
+    }
+
+
+@pytest.fixture
+def folder(columns, tmp_path):
+    """A folder with the galaxies in cutouts.npy, cutouts.npz and cutouts.h5."""
+    np.save(tmp_path / "cutouts.npy", columns["images"])
+    np.savez(tmp_path / "cutouts.npz", **columns)
+    with h5py.File(tmp_path / "cutouts.h5", "w") as file:
+        for name, values in columns.items():
+            file[name] = values.astype(object) if values.dtype.kind == "U" else values
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

@@ -19,26 +19,22 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class ReceivedRequest(httpx.Request):
-    """A request, its number from 0, and the port of the client's end, which is that of the connection."""
-
-    number: int
-    port: int
+    number: int  # from 0
+    port: int  # of the client's end, and so of the connection
 
 
-class CloseWithoutAnswer(Exception):
-    """Raised by a behaviour: close the connection without an answer."""
+# A behaviour raises one of these to close the connection; it is reset when the process of a service is killed.
+class CloseWithoutAnswer(Exception): ...
 
 
-class CloseMidAnswer(Exception):
-    """Raised by a behaviour: close the connection in the middle of the answer."""
+class CloseMidAnswer(Exception): ...
 
 
-class ResetConnection(Exception):
-    """Raised by a behaviour: reset the connection, as the system does for a process that was killed."""
+class ResetConnection(Exception): ...
 
 
 class Server:
-    """Answers as `behave` says and records the requests; those for the model index are counted separately."""
+    """Answers as `behave` says, and records the requests; those for the model index are only counted."""
 
     def __init__(self, behave: Callable[[ReceivedRequest], httpx.Response]) -> None:
         self.behave = behave
@@ -52,10 +48,6 @@ class Server:
         self._concurrent = 0
         self._lock = threading.Lock()
         self.url = ""
-
-    @property
-    def first_rows(self) -> list[int]:
-        return [answers.first_row(request) for request in self.requests]
 
     def answer(self, request: ReceivedRequest) -> httpx.Response:
         if request.url.path == answers.INDEX_PATH:
@@ -76,9 +68,6 @@ class Server:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: "_HttpServer"
-
-    def do_GET(self) -> None:
-        self.do_POST()
 
     def do_POST(self) -> None:
         behaviour = self.server.behaviour
@@ -120,6 +109,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+    do_GET = do_POST
 
 
 class _HttpServer(ThreadingHTTPServer):

@@ -1,5 +1,6 @@
 """`photoz compare` on two real services, and on servers that fail in ways that real ones do not."""
 
+import dataclasses
 import json
 
 import httpx
@@ -9,7 +10,6 @@ import pytest
 from photoz.grid import RedshiftGrid
 from photoz_client import PhotozClient
 from tests.client.answers import error, first_row, images, numbered_cutouts, prediction, prediction_of
-from tests.client.both_clients import ROWS
 from tests.client.misbehaving_server import serve
 
 NOWHERE = "http://127.0.0.1:9"
@@ -30,12 +30,8 @@ def uncalibrated_url(start_service, tmp_path_factory, bundle_path):
 
 @pytest.fixture(scope="module")
 def columns(card):
-    """240 cutouts of a round object on a noisy sky, enough to be scored."""
-    rng = np.random.default_rng(4)
-    y, x = np.indices((card.image.size,) * 2) - card.image.size / 2
-    profile = np.exp(-np.hypot(x, y) / 4)[..., np.newaxis] * rng.uniform(0.5, 5.0, (240, 1, 1, len(card.image.bands)))
-    pixels = (profile + rng.normal(0.0, 0.02, (240, *card.image.shape))).astype(np.float32)
-    return {"images": pixels, "ebv": np.full(240, 0.03), "split": np.repeat(["train", "test"], 120)}
+    images = np.random.default_rng(4).normal(0.1, 0.05, (240, *card.image.shape)).astype(np.float32)
+    return {"images": images, "ebv": np.full(240, 0.03), "split": np.repeat(["train", "test"], 120)}
 
 
 @pytest.fixture
@@ -67,9 +63,7 @@ def test_a_service_is_identical_with_itself(compare, service_url, cutouts, card)
     status, out, err = compare(service_url, service_url, cutouts(), "--split", "test")
     assert (status, err) == (0, "")
     assert f"A  {service_url}  {card.name} {card.version}, bundle {card.digest[:12]}\n" in out
-    assert "the same bundle\n" in out
-    assert "120 galaxies of " in out
-    assert "split test\n" in out
+    assert f"the same bundle\n120 galaxies of {cutouts()}, split test\n" in out
     assert verdict(out) == "verdict: identical"
 
 
@@ -136,15 +130,9 @@ def test_failures_before_the_first_request_have_exit_code_2(compare, cutouts, tm
     (tmp_path / "key").write_text("two words\n")
     assert "column 'z_spec'" in failure(compare(NOWHERE, NOWHERE, cutouts(), "--by", "scores"))
     assert "'tset'; the file has test, train" in failure(compare(NOWHERE, NOWHERE, cutouts(), "--split", "tset"))
+    assert compare(NOWHERE, NOWHERE, "missing.npz")[0] == 2
     for option in ("--api-key-file", "--api-key-file-b"):
         assert "to hold an API key" in failure(compare(NOWHERE, NOWHERE, cutouts(), option, tmp_path / "key"))
-
-
-@pytest.mark.parametrize("arguments", [[NOWHERE], [NOWHERE, NOWHERE, "missing.npz"], [NOWHERE, NOWHERE, "--by", "x"]])
-def test_wrong_usage_has_exit_code_2(compare, arguments):
-    status, _, err = compare(*arguments)
-    assert status == 2
-    assert err.startswith("Usage: photoz compare ")
 
 
 @pytest.fixture
@@ -166,30 +154,22 @@ def rows(tmp_path, small_requests):
     return tmp_path / "rows.npz"
 
 
-def test_rows_that_fail_at_one_service_are_named(compare, behaving, rows):
-    with (
-        behaving() as a,
-        behaving(lambda request: error(500) if first_row(request) == ROWS else prediction(request)) as b,
-    ):
+def test_failed_rows_and_changed_models_are_refused(compare, behaving, rows):
+    with behaving() as a, behaving(lambda request: prediction(request) if first_row(request) else error(500)) as b:
         found = failure(compare(a.url, b.url, rows))
-    assert found.startswith(f"B: 4 of 12 cutouts have no prediction; cutouts 4 to 7: the service at {b.url}/")
-
-
-def test_a_model_that_changed_after_its_card_is_refused(compare, behaving, rows):
+    assert found.startswith(f"B: 4 of 12 cutouts have no prediction; cutouts 0 to 3: the service at {b.url}/")
     with behaving() as a, behaving(lambda request: prediction(request, "photoz 2")) as b:
         found = failure(compare(a.url, b.url, rows))
     assert found == f"B at {b.url}: the model changed in the meantime, from photoz 1 to photoz 2"
 
 
 def test_services_for_different_cutouts_are_refused_before_any_is_sent(compare, behaving, rows, card):
-    image = card.image
-    other = type(image)(image.size, image.bands[:-1], image.pixel_scale, image.unit)
+    other = dataclasses.replace(card.image, bands=("g", "r"))
     with behaving() as a, behaving(image=other) as b:
         found = failure(compare(a.url, b.url, rows))
         assert [request.url.path for request in a.requests] == ["/model"]
     assert found.startswith("the services take different cutouts; A: ")
-    assert f"bands {','.join(image.bands)}, " in found
-    assert f"bands {','.join(other.bands)}, " in found
+    assert f"{len(other.bands)} cutouts, bands g,r, " in found
 
 
 def test_models_on_different_grids_are_compared_by_their_cdfs(compare, behaving, rows):
@@ -206,15 +186,6 @@ def test_models_on_different_grids_are_compared_by_their_cdfs(compare, behaving,
     # Over a bin of B its CDF rises evenly, that of A in one half: they differ by up to 1/2, squared on average 1/12.
     assert found["comparison"]["pdfs"]["median"] == pytest.approx(half.width / 12)
     assert found["comparison"]["n_scored"] == 12
-
-
-def test_true_redshifts_off_the_grid_matter_only_for_scores(compare, behaving, rows, tmp_path):
-    np.savez(tmp_path / "far.npz", images=numbered_cutouts(12), z_spec=np.full(12, 2.0))
-    with behaving() as a, behaving() as b:
-        found = failure(compare(a.url, b.url, tmp_path / "far.npz"))
-        status, out, _ = compare(a.url, b.url, tmp_path / "far.npz", "--by", "agreement")
-    assert found.startswith("none of the 12 z_spec is on both grids")
-    assert (status, verdict(out)) == (0, "verdict: identical")
 
 
 @pytest.mark.parametrize(("fault", "status"), [(KeyboardInterrupt, 130), (ZeroDivisionError, 2), (BrokenPipeError, 2)])
@@ -237,6 +208,3 @@ def test_each_service_gets_its_own_key(compare, behaving, rows, tmp_path):
         b.authorizations.clear()
         assert compare(a.url, b.url, rows, *key_a)[0] == 0
         assert set(b.authorizations) == {"Bearer key-a"}
-    with behaving() as a, serve(lambda request: error(401, "expected a key", WWW_Authenticate="Bearer")) as b:
-        found = failure(compare(a.url, b.url, rows))
-    assert found.startswith(f"B at {b.url}: expected a key")

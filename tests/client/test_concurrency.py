@@ -49,45 +49,34 @@ def test_async_predict_parts_stops_with_its_loop():
         assert len(server.requests) <= 5 + 4
 
 
-def test_the_event_loop_is_not_blocked_by_a_prediction(waiting):
+@pytest.mark.parametrize("cancel", [False, True])
+def test_the_event_loop_is_free_during_a_prediction_which_can_be_cancelled(waiting, cancel):
     async def run(url):
-        async with AsyncPhotozClient(url) as client:
+        before = asyncio.all_tasks()
+        async with AsyncPhotozClient(url, in_flight=3) as client:
             task = asyncio.create_task(client.predict(numbered_cutouts(3 * ROWS)))
             while len(server.requests) < 3:
                 await asyncio.sleep(0.001)
-            waiting.release()
-            return len(await task)
-
-    with serve(waiting) as server:
-        assert asyncio.run(asyncio.wait_for(run(server.url), TIMEOUT)) == 3 * ROWS
-
-
-def test_a_cancelled_prediction_leaves_no_task(waiting):
-    async def run(url):
-        async with AsyncPhotozClient(url, in_flight=3) as client:
-            task = asyncio.create_task(client.predict(numbered_cutouts(9 * ROWS)))
-            while len(server.requests) < 3:
-                await asyncio.sleep(0.001)
+            if not cancel:
+                waiting.release()
+                return len(await task)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            return asyncio.all_tasks() - {asyncio.current_task()}
+            return len(asyncio.all_tasks() - before)
 
     with serve(waiting) as server:
-        assert not asyncio.run(run(server.url))
-        assert len(server.requests) == 3
+        assert asyncio.run(asyncio.wait_for(run(server.url), TIMEOUT)) == (0 if cancel else 3 * ROWS)
 
 
 def test_the_blocking_client_works_in_a_running_event_loop():
-    """As in a notebook."""
-
-    async def cell(url):
+    async def notebook_cell(url):
         with PhotozClient(url) as client:
             rows = [row for part_rows, _ in client.predict_parts(numbered_cutouts(3 * ROWS)) for row in part_rows]
         return rows, bins(blocking(url, numbered_cutouts(3 * ROWS), pdf=True))
 
     with serve(prediction) as server:
-        assert asyncio.run(cell(server.url)) == (list(range(3 * ROWS)),) * 2
+        assert asyncio.run(notebook_cell(server.url)) == (list(range(3 * ROWS)),) * 2
 
 
 def test_threads_share_a_client():

@@ -1,7 +1,6 @@
 """The error that each failed request raises."""
 
 import pickle
-import socket
 
 import httpx
 import numpy as np
@@ -12,7 +11,6 @@ from photoz.errors import InvalidInput, PhotozError
 from photoz_client import BadInput, PhotozClient, PhotozClientError, Retries, ServiceBusy, UnexpectedResponse
 from tests.client import answers
 from tests.client.answers import HEADER_LENGTH, INDEX_PATH, INFER_PATH, OCTETS
-from tests.client.misbehaving_server import CloseWithoutAnswer, serve
 
 IMAGES = np.ones((1, 8, 8, 2), np.float32)
 ONCE = Retries(attempts=1)
@@ -59,20 +57,16 @@ def test_status_decides_the_error_and_the_message_is_that_of_the_service(kind, s
         assert getattr(caught.value, "status", status) == status
 
 
-@pytest.mark.parametrize(("status", "kind"), [(413, "TooLargeForService"), (502, "ServiceUnavailable")])
+@pytest.mark.parametrize("status", [301, 400, 404, 413, 502])
 @both_requests
-def test_html_of_a_proxy_is_not_shown(status, kind, client, path):
-    with pytest.raises(getattr(photoz_client, kind)) as caught:
+def test_html_of_a_proxy_or_another_server_is_not_shown(status, client, path):
+    with pytest.raises(PhotozClientError, match=str(status)) as caught:
         client(lambda request: httpx.Response(status, html="<html>nginx</html>")).predict(IMAGES)
     assert "<" not in str(caught.value)
-    assert str(status) in str(caught.value)
-
-
-@pytest.mark.parametrize("status", [301, 400, 404, 405])
-@both_requests
-def test_the_answer_of_another_server_questions_the_url(status, client, path):
-    with pytest.raises(UnexpectedResponse, match=f"http://service{path} answered {status} .*is the URL right"):
-        client(lambda request: httpx.Response(status, html="<h1>hello</h1>")).predict(IMAGES)
+    if status < 413:
+        assert type(caught.value) is UnexpectedResponse
+        assert str(caught.value).startswith(f"http://service{path} answered {status} ")
+        assert str(caught.value).endswith("is the URL right?")
 
 
 def _octets(content, **headers):
@@ -129,7 +123,6 @@ def test_answers_of_another_media_type_or_contract_are_refused():
         ("Wed, 21 Oct 2026 07:28:30 GMT", 30.0),
         ("Wed, 21 Oct 2026 07:27:00 GMT", 0.0),
         ("Wed, 99 Oct 2026 07:27:00 GMT", None),
-        ("-1", None),
         ("soon", None),
     ],
 )
@@ -138,26 +131,6 @@ def test_retry_after_is_read_as_seconds_or_date(header, seconds):
     with pytest.raises(ServiceBusy) as caught:
         _client(lambda request: response).predict(IMAGES)
     assert caught.value.retry_after == seconds
-
-
-def test_bad_input_is_also_an_invalid_input_of_the_core():
-    with pytest.raises(InvalidInput, match="expected a galaxy"):
-        _client_with_index(lambda request: answers.error(400, "expected a galaxy")).predict(IMAGES)
-
-
-def test_no_answer_within_the_timeout():
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        client = PhotozClient(url, timeout=0.1, retries=ONCE)
-        with client, pytest.raises(photoz_client.TimedOut, match="gave no answer within 0.1 s"):
-            client.model()
-
-
-def test_connection_closed_without_an_answer():
-    with serve(answers.raising(CloseWithoutAnswer)) as server:
-        client = PhotozClient(server.url, retries=ONCE)
-        with client, pytest.raises(photoz_client.ConnectionFailed, match="the connection to .* broke"):
-            client.model()
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:3000", "localhost:3000", "ftp://host", "http://", "", "http://host:port"])
@@ -178,6 +151,7 @@ def test_every_error_is_exported_and_derives_from_the_root():
     errors = [thing for thing in exported if isinstance(thing, type) and issubclass(thing, Exception)]
     assert {error for error in errors if not issubclass(error, PhotozClientError)} == {PhotozError}
     assert set(_subclasses(PhotozClientError)) <= set(errors)
+    assert issubclass(BadInput, InvalidInput)
 
 
 def _subclasses(kind):

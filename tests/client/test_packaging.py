@@ -46,22 +46,18 @@ def test_the_wheel_holds_the_core_and_the_client_and_nothing_else(wheel):
     assert held == core | client | {"photoz/py.typed", "photoz_client/py.typed"}
 
 
-def test_the_wheel_requires_only_the_light_dependencies(wheel):
+def test_the_wheel_installs_the_command_and_light_dependencies(wheel):
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     requirements = HeaderParser().parsestr(_read(wheel, ".dist-info/METADATA")).get_all("Requires-Dist")
     required = [entry.replace(" ", "") for entry in requirements if "extra ==" not in entry]
     assert sorted(required) == sorted(declared)
     assert {entry.partition(">")[0] for entry in declared} == LIGHT
-
-
-def test_the_wheel_installs_the_command(wheel):
     assert "photoz = photoz_client.cli:main" in _read(wheel, "entry_points.txt")
 
 
 def test_importing_the_client_imports_only_light_packages():
     code = "import sys, photoz_client, photoz_client.cli; print(*sys.modules)"
-    loaded = set(
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
     assert loaded >= LIGHT
     assert not loaded & HEAVY

@@ -1,4 +1,4 @@
-"""Distances between PDFs: by hand, by numerical integration, and by drawing true redshifts from the PDFs."""
+"""Distances between PDFs, checked by numerical integration and by drawing true redshifts from the PDFs."""
 
 import numpy as np
 import pytest
@@ -13,14 +13,6 @@ COARSE, FINE = RedshiftGrid(0.6, 12), RedshiftGrid(0.4, 20)
 @pytest.fixture
 def rng():
     return np.random.default_rng(20260101)
-
-
-@pytest.mark.parametrize(("i", "j", "bins"), [(3, 3, 0), (3, 4, 2 / 3), (3, 8, 4 + 2 / 3), (11, 0, 10 + 2 / 3)])
-def test_distance_of_single_bins_by_hand(i, j, bins):
-    """In each of the two bins one CDF rises from 0 to 1, 1/3 of its width; between them they differ by 1."""
-    one_hot = np.eye(12)
-    distance = quadratic_distances(one_hot[[i]], one_hot[[j]], COARSE, COARSE)
-    np.testing.assert_allclose(distance, bins * COARSE.width, atol=1e-15)
 
 
 def test_distance_is_the_integral_of_its_definition_for_different_grids(rng):
@@ -44,7 +36,7 @@ def test_distance_is_the_loss_in_crps_for_true_redshifts_drawn_from_a(calibrated
 
 
 def test_a_shift_by_a_fifth_of_sigma_loses_two_percent_of_the_crps(gaussian_pdfs):
-    mean = np.linspace(0.1, 0.3, 600)
+    mean = np.linspace(0.1, 0.3, 100)
     moved = pdf_distances(gaussian_pdfs(mean, 0.02), gaussian_pdfs(mean + 0.004, 0.02), SDSS_GRID, SDSS_GRID)
     assert moved.crps_loss == pytest.approx(0.02, rel=0.03)
     assert 0 < moved.median <= moved.p95 <= moved.largest

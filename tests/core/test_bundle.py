@@ -100,14 +100,6 @@ def test_optional_records_round_trip_and_are_sealed(source, tmp_path):
     assert "changed after the bundle was sealed" in refusal(written.path)
 
 
-def test_optional_records_may_be_absent(written):
-    edit(written, lambda card: [card.pop(name) for name in OPTIONAL])
-    loaded = ModelBundle.load(written.path)
-    assert loaded.calibration is None
-    assert loaded.card.ood is None
-    assert loaded.card.reference is None
-
-
 def test_ood_record_needs_its_file(source, tmp_path):
     with pytest.raises(InvalidBundle, match=r"lacks ood\.npz"):
         ModelBundle.write(tmp_path / "new", card_with(**OPTIONAL), source)

@@ -17,11 +17,6 @@ def test_default_calibration_changes_nothing(pdfs, nothing):
     np.testing.assert_array_equal(apply(pdfs, nothing), pdfs)
 
 
-def test_maps_are_continuous_at_1(pdfs):
-    np.testing.assert_allclose(apply(pdfs, Calibration(1 + 1e-12, 1.0, 1.0)), pdfs, atol=1e-10)
-    np.testing.assert_allclose(apply(pdfs, Calibration(1.0, 1 + 1e-12, 1.0)), pdfs, atol=1e-10)
-
-
 @pytest.mark.parametrize("temperature", [0.05, 0.8, 1.3, 20.0])
 @pytest.mark.parametrize(("a", "b"), [(1.0, 1.0), (0.5, 1.7), (3.0, 0.3), (0.05, 20.0)])
 def test_recalibrated_pdfs_are_pdfs(pdfs, temperature, a, b):

@@ -32,14 +32,6 @@ def test_columns_agree_with_the_functions_of_pdf(gaussian_pdfs):
     assert len(table) == 7
 
 
-def test_intervals_nest_around_the_mode(gaussian_pdfs):
-    table = estimates.from_pdfs(gaussian_pdfs(np.linspace(0.05, 0.35, 50), 0.02), SDSS_GRID)
-    assert (table.z_lo95 <= table.z_lo68).all()
-    assert (table.z_lo68 <= table.z_mode).all()
-    assert (table.z_mode <= table.z_hi68).all()
-    assert (table.z_hi68 <= table.z_hi95).all()
-
-
 def test_names_and_pdfs_are_optional_columns(gaussian_pdfs):
     pdfs = gaussian_pdfs(np.array([0.1, 0.2]), 0.02)
     plain = estimates.from_pdfs(pdfs, SDSS_GRID)

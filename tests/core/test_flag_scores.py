@@ -13,12 +13,8 @@ def test_each_flag_is_scored_on_its_galaxies(rng):
     flags[25:40] |= Flag.EDGE_MASS
     rows = {row.flag: row for row in summarise_flags(GalaxyScores(dz=dz), flags)}
     assert list(rows) == ["none", *(flag.name for flag in Flag), "any"]
-    assert {name: row.n_galaxies for name, row in rows.items() if row.n_galaxies} == {
-        "none": 60,
-        "LOW_SNR": 30,
-        "EDGE_MASS": 15,
-        "any": 40,
-    }
+    counts = {name: row.n_galaxies for name, row in rows.items() if row.n_galaxies}
+    assert counts == {"none": 60, "LOW_SNR": 30, "EDGE_MASS": 15, "any": 40}
     assert (rows["LOW_SNR"].n_outliers, rows["EDGE_MASS"].n_outliers, rows["none"].n_outliers) == (20, 0, 0)
     assert rows["LOW_SNR"].scores["outlier_fraction"].value == outlier_fraction(dz[:30])
     assert rows["none"].scores["sigma_mad"].value == sigma_mad(dz[40:])

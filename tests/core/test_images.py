@@ -5,7 +5,15 @@ import pytest
 from pydantic import ValidationError
 
 from photoz.errors import InvalidEbv, InvalidImages
-from photoz.images import SDSS_IMAGES, ImageSpec, as_ebv_batch, as_image_batch, signal_to_noise
+from photoz.images import (
+    SDSS_IMAGES,
+    ImageSpec,
+    as_ebv_batch,
+    as_image_batch,
+    border_noise,
+    central_box,
+    signal_to_noise,
+)
 
 SPEC = ImageSpec(size=8, bands="gri")
 
@@ -125,6 +133,7 @@ def test_unknown_reddening_is_assumed(ebv, assumed):
 def test_reddening_out_of_range_is_refused(bad):
     with pytest.raises(InvalidEbv, match="expected 0 <= ebv <= 10 mag.*cutout 1"):
         as_ebv_batch([0.1, bad], 2, assumed=0.0)
+    assert as_ebv_batch([0.0, 10.0], 2, assumed=0.5).ebv.tolist() == [0.0, 10.0]
 
 
 @pytest.mark.parametrize("ebv", [[0.1], [0.1, 0.1, 0.1], [[0.1, 0.1]], "much", [{}, {}]])
@@ -133,15 +142,18 @@ def test_reddening_of_wrong_length_or_type_is_refused(ebv):
         as_ebv_batch(ebv, 2, assumed=0.0)
 
 
-def test_signal_to_noise_is_box_sum_over_its_noise(rng):
-    images = rng.normal(0.0, 2.0, (400, 32, 32, 1)).astype(np.float32)
-    images[:, 12:20, 12:20] += 5.0
-    # 64 pixels of 5 over noise 2 * 8
-    assert np.median(signal_to_noise(images)) == pytest.approx(20.0, rel=0.05)
-
-
-def test_signal_to_noise_is_0_without_noise():
-    np.testing.assert_array_equal(signal_to_noise(np.ones((1, 8, 8, 2), dtype=np.float32)), [[0.0, 0.0]])
+@pytest.mark.parametrize(("size", "box"), [(8, slice(3, 5)), (23, slice(9, 13)), (64, slice(24, 40))])
+def test_signal_to_noise_is_that_of_the_central_box_over_border_noise(rng, size, box):
+    images = rng.normal(0.3, 2.0, (3, size, size, 2)).astype(np.float32)
+    border = np.concatenate([images[:, [0, -1]].reshape(3, -1, 2), images[:, 1:-1, [0, -1]].reshape(3, -1, 2)], axis=1)
+    noise = 1.4826 * np.median(np.abs(border - np.median(border, axis=1, keepdims=True)), axis=1)
+    np.testing.assert_allclose(border_noise(images), noise, rtol=1e-5)
+    core = images[:, box, box].reshape(3, -1, 2)
+    np.testing.assert_array_equal(central_box(images), core)
+    expected = core.sum(axis=1) / (noise * np.sqrt(core.shape[1]))
+    np.testing.assert_allclose(signal_to_noise(images), expected, rtol=1e-4)
+    np.testing.assert_allclose(signal_to_noise(images, noise / 2), 2 * expected, rtol=1e-4)
+    np.testing.assert_array_equal(signal_to_noise(np.ones_like(images)), np.zeros((3, 2)))
 
 
 def test_default_spec_is_sdss():

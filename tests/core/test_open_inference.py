@@ -189,6 +189,7 @@ def test_json_against_the_protocol_is_malformed(content, words):
         (image([1] * 4, shape=[True, 4]), r"shape\.0: input should be a valid integer, got True"),
         (image([1] * 4, shape=[4.0]), r"shape\.0: input should be a valid integer, got 4.0"),
         (image([1] * 4, shape=[2**40]), r"shape\.0: input should be less than"),
+        (image([1] * 4, shape=[2**40 - 1]), r"expected data of shape \(1099511627775,\)"),
         (image([1] * 4, shape=[1] * 50), "shape: list should have at most 8 items"),
         (image([1] * 3), r"expected data of shape \(2, 2\), nested or flat, got \(3,\)"),
         (image([[1, 2, 3, 4]]), r"got \(1, 4\)"),
@@ -235,6 +236,11 @@ def test_tensor_against_the_protocol_is_malformed(tensor, words):
 def test_bytes_that_disagree_with_the_json_are_malformed(tensor, behind, words):
     with pytest.raises(MalformedInput, match=words):
         request(tensor, behind=behind)
+
+
+def test_missing_bytes_of_a_later_tensor_are_counted():
+    with pytest.raises(MalformedInput, match="again: expected 16 bytes after the JSON, got 15"):
+        request(image(), image(name="again"), behind=FOUR + FOUR[:-1])
 
 
 def test_empty_array_beyond_numpy_is_malformed():

@@ -47,27 +47,6 @@ def test_one_hot_pdf_is_a_box_of_one_bin(index):
     assert not pdf.is_multimodal(p)[0]
 
 
-@pytest.mark.parametrize(("mass", "n_sigma"), [(0.6826895, 1.0), (0.9544997, 2.0)])
-def test_shortest_interval_of_gaussian_is_its_sigma_about_the_mean(gaussian_pdfs, mass, n_sigma):
-    z_lo, z_hi = pdf.shortest_interval(gaussian_pdfs(0.2, 0.02), SDSS_GRID, mass)
-    assert z_hi[0] - z_lo[0] == pytest.approx(2 * n_sigma * 0.02, rel=2e-3)
-    assert 0.5 * (z_lo[0] + z_hi[0]) == pytest.approx(0.2, abs=WIDTH / 2)
-
-
-def test_gaussian_has_its_mean_and_sigma(gaussian_pdfs):
-    p = gaussian_pdfs(np.array([0.1, 0.21, 0.3]), 0.015)
-    np.testing.assert_allclose(pdf.mean(p, SDSS_GRID), [0.1, 0.21, 0.3], atol=1e-6)
-    # the flat density inside a bin widens it by as much again as the bin's own variance
-    np.testing.assert_allclose(pdf.std(p, SDSS_GRID), np.hypot(0.015, WIDTH / np.sqrt(6)), rtol=1e-3)
-
-
-def test_shortest_interval_leaves_out_the_long_tail():
-    p = pdf.as_pdfs(np.exp(-np.arange(180) / 10.0)[np.newaxis], SDSS_GRID)
-    z_lo, z_hi = pdf.shortest_interval(p, SDSS_GRID, 0.68)
-    assert z_lo[0] == 0.0
-    assert z_hi[0] == pytest.approx(pdf.quantile(p, SDSS_GRID, 0.68)[0])
-
-
 @given(any_pdfs, st.floats(0.0, 1.0))
 def test_cdf_at_a_quantile_is_its_probability(p, q):
     np.testing.assert_allclose(pdf.cdf_at(p, GRID, pdf.quantile(p, GRID, q)), q, atol=1e-12)
@@ -116,13 +95,6 @@ def test_rows_are_independent(rng):
         one = p[[row]]
         alone = (pdf.median(one, SDSS_GRID), *pdf.shortest_interval(one, SDSS_GRID, 0.68), pdf.odds(one, SDSS_GRID))
         np.testing.assert_allclose([values[row] for values in together], np.ravel(alone), atol=1e-9)
-
-
-def test_single_precision_pdfs_are_accepted(gaussian_pdfs):
-    p = gaussian_pdfs(np.linspace(0.05, 0.3, 20), 0.02)
-    single = p.astype(np.float32)
-    np.testing.assert_allclose(pdf.median(single, SDSS_GRID), pdf.median(p, SDSS_GRID), atol=1e-6)
-    assert (pdf.cdf(single)[:, -1] == 1).all()
 
 
 def test_odds_are_the_mass_within_the_window(gaussian_pdfs):

@@ -1,3 +1,7 @@
+import hashlib
+import json
+from pathlib import Path
+
 import matplotlib
 import numpy as np
 import pytest
@@ -50,7 +54,25 @@ def line(axes, label):
     return found
 
 
-@pytest.mark.parametrize("n", [1, 2, 30, 600])
+def test_figures_look_as_recorded(sample):
+    """Compare hashes, which a change of style changes: look at the figures, then record what this prints."""
+    curve = [scores_of(0.03, 0.02), scores_of(0.02, 0.01)]
+    baselines = {f"method {i}": scores_of(0.01 + 0.001 * i, 0.01) for i in range(7)}
+    figures = every_figure(*sample(501)) | {
+        "dots": plots.scatter(*(np.round(values, 3) for values in (sample(500)[1], sample(500)[1] + 0.01))),
+        "small dots": plots.residuals(sample(51)[1], sample(51)[1] - 0.2, xlabel="x"),
+        "large dots": plots.residuals(sample(50)[1], sample(50)[1] - 0.2, xlabel="x"),
+        "names": plots.pdf_panels(sample(5)[0], SDSS_GRID, sample(5)[1], object_id=list("abcde")),
+        "learning curve": plots.learning_curve([500, 8000], curve, baselines),
+    }
+    found = {name: hashlib.sha256(plots.render(figure, "svg")).hexdigest()[:16] for name, figure in figures.items()}
+    recorded = json.loads(Path(__file__).with_name("figure_hashes.json").read_text())
+    if recorded.pop("matplotlib") != matplotlib.__version__:
+        pytest.skip("recorded with another version of matplotlib")
+    assert found == recorded, json.dumps({"matplotlib": matplotlib.__version__} | found, indent=2)
+
+
+@pytest.mark.parametrize("n", [1, 2, 30])
 def test_figures_of_any_number_of_galaxies_are_drawn(sample, n):
     for figure in every_figure(*sample(n)).values():
         assert plots.render(figure, "svg").rstrip().endswith(b"</svg>")
@@ -92,22 +114,13 @@ def test_scatter_without_scores_prints_metrics_without_pdfs():
     assert "pred_bias = 0.000" in texts(plots.scatter([0.1, 0.2], [0.0999, 0.2]).axes[0])  # not -0.000
 
 
-def test_scatter_has_dashed_diagonal_and_equal_scales(sample):
+def test_scatter_has_equal_scales_and_a_diagonal(sample):
     z_spec = sample(9)[1]
     axes = plots.scatter(z_spec, np.append(z_spec[:-1], 0.39)).axes[0]
     (diagonal,) = [line for line in axes.lines if line.get_linestyle() == "--"]
-    np.testing.assert_array_equal(diagonal.get_xdata(), [0.0, 0.39])
-    np.testing.assert_array_equal(diagonal.get_ydata(), [0.0, 0.39])
-    assert to_rgb(diagonal.get_color()) == (0, 0, 0)
+    assert diagonal.get_xdata().tolist() == diagonal.get_ydata().tolist() == [0.0, 0.39]
     assert axes.get_aspect() == 1.0
     assert axes.get_xlim() == axes.get_ylim()
-
-
-def test_many_points_are_drawn_as_density(sample):
-    z_spec = sample(600)[1]
-    (density,) = [c for c in plots.scatter(z_spec, z_spec).axes[0].collections if c.get_array() is not None]
-    assert density.get_array().sum() == 600
-    assert not [c for c in plots.scatter(z_spec[:9], z_spec[:9]).axes[0].collections if c.get_array() is not None]
 
 
 @pytest.mark.parametrize(

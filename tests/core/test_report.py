@@ -119,8 +119,9 @@ def test_table_shows_this_model_and_the_baselines(page, calibrated):
 
 
 def test_table_by_magnitude_counts_every_galaxy_with_one(page):
+    assert [row for row in page.rows if re.fullmatch(r"0\.\d{3} – 0\.\d{3}", row[0])]
     bins = [row for row in page.rows if re.fullmatch(r"1\d\.\d\d – 1\d\.\d\d", row[0])]
-    assert len(bins) >= 4
+    assert [row[0] for row in bins[:3]] == ["14.00 – 14.50", "14.50 – 15.00", "15.00 – 15.50"]
     assert sum(int(row[1].replace(",", "")) for row in bins) == 599
 
 
@@ -161,6 +162,7 @@ def test_variants_of_the_model_are_not_in_the_learning_curve(calibrated):
 
 def test_sections_without_data_are_left_out(calibrated):
     page = Page(render_html(calibrated[0][:50], calibrated[1][:50], SDSS_GRID, title="plain"))
+    assert "500 for the whole sample" in page.text
     for words in ("Flags", "flags", "Residuals against magnitude", "Residuals against colour", "training galaxies"):
         assert words not in page.text
 

@@ -2,8 +2,6 @@
 
 import json
 import socket
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPMessage, parse_headers
 from typing import Self
@@ -71,11 +69,3 @@ class RawConnection:
 def head(path: str, *headers: str, method: str = "POST") -> bytes:
     """Write the head of a request."""
     return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: service", *headers, "", ""]).encode()
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never held"
-        time.sleep(0.02)

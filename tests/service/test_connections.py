@@ -4,16 +4,20 @@ import time
 from contextlib import suppress
 
 import httpx
+import numpy as np
 import pytest
 
+from photoz.io.npz import npz_bytes
 from tests.service.conftest import MAX_HEADER_BYTES
-from tests.service.raw_http import RawConnection, head, wait_for
-from tests.service.scrape import metric
+from tests.service.helpers import metric, wait_for
+from tests.service.raw_http import RawConnection, head
 from tests.toys import GRIZ, galaxies, npy_bytes
 
 MODEL = head("/model", method="GET")
 CUTOUT = npy_bytes(galaxies(GRIZ, 1))
-JUNK = b"a" * (MAX_HEADER_BYTES + 1000)
+POST = head("/predict_file", f"Content-Length: {len(CUTOUT)}") + CUTOUT
+JUNK = "a" * (MAX_HEADER_BYTES + 1000)
+EVALUATION = npz_bytes({"pdfs": np.ones((200, 90)), "z_spec": np.linspace(0.01, 0.5, 200)})
 
 
 @pytest.fixture
@@ -23,7 +27,7 @@ def connection(small_service):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _still_serves(small_service):
+def _service_survives(small_service):
     """None of these requests ends the worker or is logged as an error."""
     worker = small_service.worker.pid
     yield
@@ -32,19 +36,11 @@ def _still_serves(small_service):
     assert "Traceback" not in small_service.log.read_text()
 
 
-@pytest.mark.parametrize(
-    ("before", "sent"),
-    [
-        (b"", b""),
-        (b"", b"GET /model HTTP/1.1\r\nHost: serv"),
-        (MODEL, b""),
-        (MODEL, b"GET /model HTT"),
-    ],
-    ids=["silent", "half a head", "idle", "half a second head"],
-)
-def test_idle_connection_is_closed_after_the_header_timeout(connection, before, sent):
-    if before:
-        connection.send(before)
+@pytest.mark.parametrize("first", [b"", MODEL], ids=["new", "used"])
+@pytest.mark.parametrize("sent", [b"", b"GET /model HTTP/1.1\r\nHost: serv"], ids=["idle", "half a head"])
+def test_connection_is_closed_after_the_header_timeout(connection, first, sent):
+    if first:
+        connection.send(first)
         assert connection.read_response().status == 200
     begin = time.monotonic()
     connection.send(sent)
@@ -52,7 +48,7 @@ def test_idle_connection_is_closed_after_the_header_timeout(connection, before, 
     assert time.monotonic() - begin > 0.8
 
 
-def test_slow_head_is_closed_though_bytes_keep_arriving(connection):
+def test_slow_head_is_refused_though_bytes_keep_arriving(connection):
     begin = time.monotonic()
     with suppress(BrokenPipeError, ConnectionResetError):
         while time.monotonic() - begin < 4:
@@ -62,17 +58,17 @@ def test_slow_head_is_closed_though_bytes_keep_arriving(connection):
 
 
 @pytest.mark.parametrize(
-    "request_head",
+    "content",
     [
-        head("/model", "X-Junk: " + JUNK.decode(), method="GET"),
-        head("/model?" + JUNK.decode(), method="GET"),
+        head("/model", f"X-Junk: {JUNK}", method="GET"),
+        head(f"/model?{JUNK}", method="GET"),
         head("/model", *(f"X-{i}: a" for i in range(600)), method="GET"),
-        b"GET /model HTTP/1.1\r\nHost: service\r\nX-Junk: " + 60 * JUNK,
+        head("/model", 60 * f"X-Junk: {JUNK}", method="GET")[:-4],
     ],
     ids=["header", "request line", "many headers", "without an end"],
 )
-def test_head_that_is_too_large_is_refused(connection, request_head):
-    connection.send(request_head)
+def test_head_that_is_too_large_is_refused(connection, content):
+    connection.send(content)
     response = connection.read_response()
     assert response.status == 431
     if response.body:  # granian's own response has none
@@ -96,8 +92,10 @@ def test_head_of_the_largest_size_is_accepted(connection):
         head("/predict_file", "Content-Length: 3", "Content-Length: 4"),
         head("/predict_file", "Transfer-Encoding: gzip"),
         head("/predict_file", "Transfer-Encoding: chunked") + b"zz\r\nnothing\r\n",
+        # What follows such a body must not be taken for a request (request smuggling).
+        head("/predict_file", "Content-Length: 6", "Transfer-Encoding: chunked") + b"0\r\n\r\n" + MODEL,
     ],
-    ids=["TLS", "short", "version", "header", "negative length", "two lengths", "encoding", "chunk"],
+    ids=["TLS", "short", "version", "header", "negative length", "two lengths", "encoding", "chunk", "two framings"],
 )
 def test_malformed_request_is_refused(connection, content):
     connection.send(content)
@@ -105,23 +103,10 @@ def test_malformed_request_is_refused(connection, content):
     assert connection.is_closed()
 
 
-def test_valid_request_before_garbage_is_answered(connection):
-    connection.send(MODEL + b"\x00\x01nonsense\r\n\r\n")
-    assert connection.read_response().status == 200
-    assert connection.read_response().status == 400
-    assert connection.is_closed()
-
-
-def test_pipelined_requests_are_answered_in_order(connection):
+def test_pipelined_requests_are_answered_in_order_up_to_garbage(connection):
     requests = [head("/livez", f"X-Request-Id: {i}", method="GET") for i in range(5)]
-    connection.send(b"".join(requests))
+    connection.send(b"".join(requests) + b"\x00\x01nonsense\r\n\r\n")
     assert [connection.read_response().headers["x-request-id"] for _ in requests] == list("01234")
-
-
-def test_body_with_two_framings_ends_the_connection(connection):
-    """What follows such a body must not be taken for a request (request smuggling)."""
-    framings = "Content-Length: 6", "Transfer-Encoding: chunked"
-    connection.send(head("/predict_file", *framings) + b"0\r\n\r\nGET /model HTTP/1.1\r\n\r\n")
     assert connection.read_response().status == 400
     assert connection.is_closed()
 
@@ -140,21 +125,32 @@ def test_websocket_is_not_accepted(connection):
 
 
 def test_body_that_is_cut_off_is_refused(connection):
-    connection.send(head("/predict_file", f"Content-Length: {len(CUTOUT)}") + CUTOUT[:-100])
+    connection.send(POST[:-100])
     connection.close_sending()
     response = connection.read_response()
     assert response is None or response.status == 400
     assert connection.is_closed()
 
 
-def test_client_that_disconnects_before_its_response(small_service):
+def test_client_that_disconnects_is_counted_and_its_memory_released(small_service):
     def requests():
         return metric(small_service.url, "photoz_requests_total", route="/predict_file")
 
     before = requests()
-    for content in (CUTOUT[:-100], CUTOUT):
+    for content in (POST[:-100], POST):
         with RawConnection(small_service.url) as connection:
-            connection.send(head("/predict_file", f"Content-Length: {len(CUTOUT)}") + content)
+            connection.send(content)
     wait_for(lambda: requests() == before + 2)
     assert metric(small_service.url, "photoz_requests_in_flight") == 0
     assert metric(small_service.url, "photoz_request_body_memory_bytes") == 0
+
+
+def test_work_for_a_client_that_disconnects_is_cancelled(small_service):
+    with RawConnection(small_service.url) as connection:
+        headers = "Accept: text/html", f"Content-Length: {len(EVALUATION)}"
+        connection.send(head("/evaluate", *headers) + EVALUATION)
+        wait_for(small_service.worker.children)
+        (child,) = small_service.worker.children()
+        time.sleep(0.5)  # quick requests are not watched
+    wait_for(lambda: metric(small_service.url, "photoz_requests_total", route="/evaluate", status="499") == 1)
+    wait_for(lambda: not child.is_running())

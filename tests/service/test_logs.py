@@ -9,7 +9,7 @@ from service.operations import logs
 from service.operations.logs import JsonFormatter, TextFormatter
 from service.operations.settings import Settings
 from service.request import CURRENT_REQUEST, Request
-from tests.service.raw_http import wait_for
+from tests.service.helpers import wait_for
 from tests.toys import galaxies
 
 

@@ -10,7 +10,7 @@ from photoz.estimates import Flag
 from service.operations.metrics import LABELS, Distributions
 from service.request import OTHER, fold
 from tests.running import ROOT
-from tests.service.scrape import families, metric
+from tests.service.helpers import families, metric
 from tests.toys import GRID_90, GRIZ, galaxies, toy_card
 
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")

@@ -1,3 +1,5 @@
+"""`/predict` and `/predict_file`: formats of requests and responses, and the estimates."""
+
 import csv
 import io
 import json
@@ -12,6 +14,7 @@ from photoz.io import npz, tables
 from photoz.model.bundle import ModelBundle
 from photoz.model.card import Card
 from photoz.protocol import contract
+from service.formats.negotiation import OCTETS
 from service.validation import as_batch
 from tests.toys import galaxies, npy_bytes
 
@@ -41,21 +44,19 @@ def test_npy_npz_and_json_give_the_same_estimates(client, post_npy, post_npz, im
     assert post_npz("/predict_file", {"images": images, "ebv": np.full(len(images), EBV)}).json() == by_json
 
 
-@pytest.mark.parametrize(
-    "media_type", ["application/octet-stream", contract.NPY, contract.NPZ, "Application/X-NPY; v=1"]
-)
+FORM = "application/x-www-form-urlencoded"  # what curl sends by default
+
+
+@pytest.mark.parametrize("media_type", [OCTETS, contract.NPY, contract.NPZ, "Application/X-NPY; v=1", FORM])
 def test_first_bytes_tell_the_format(client, images, media_type):
-    headers = {"content-type": media_type}
-    assert client.post("/predict_file", content=npy_bytes(images), headers=headers).status_code == 200
-    content = npz.npz_bytes({"images": images})
-    assert client.post("/predict_file", content=content, headers=headers).status_code == 200
+    for content in (npy_bytes(images), npz.npz_bytes({"images": images})):
+        response = client.post("/predict_file", content=content, headers={"content-type": media_type})
+        assert response.status_code == 200
 
 
-def test_default_content_type_of_curl_is_accepted(client, images):
-    headers = {"content-type": "application/x-www-form-urlencoded"}
-    assert client.post("/predict_file", content=npy_bytes(images), headers=headers).status_code == 200
+def test_json_of_curl_is_accepted(client, images):
     content = contract.PredictRequest(images=images[:1].tolist()).model_dump_json()
-    assert client.post("/predict", content=content, headers=headers).status_code == 200
+    assert client.post("/predict", content=content, headers={"content-type": FORM}).status_code == 200
 
 
 def as_columns(response, card):
@@ -130,24 +131,20 @@ def test_one_cutout_needs_no_first_axis(client, post_npy, images):
     assert client.post("/predict", json={"images": images[0].tolist()}).json() == answer
 
 
-def test_masked_pixels_and_unknown_ebv_raise_flags(client, card, images):
-    pixels = images[:3].tolist()
+def test_masked_pixels_missing_bands_and_unknown_ebv_raise_flags(client, card, images):
+    changed = images[:3].copy()
+    changed[2, :, :, 0] = 0.0
+    pixels = changed.tolist()
     pixels[1][0][0][0] = None
-    ebv = [0.02, 0.02, None]
-    flags = client.post("/predict", json={"images": pixels, "ebv": ebv}).json()["flags"]
+    flags = client.post("/predict", json={"images": pixels, "ebv": [0.02, None, 0.02]}).json()["flags"]
     assert [bool(flag & Flag.MASKED_PIXELS) for flag in flags] == [False, True, False]
-    assert [bool(flag & Flag.EBV_ASSUMED) for flag in flags] == [False, False, card.inputs.ebv]
+    assert [bool(flag & Flag.EBV_ASSUMED) for flag in flags] == [False, card.inputs.ebv, False]
+    assert [bool(flag & Flag.BAND_MISSING) for flag in flags] == [False, False, True]
 
 
-def test_band_without_signal_raises_a_flag(post_npy, images):
-    without = images.copy()
-    without[0, :, :, 0] = 0.0
-    flags = post_npy("/predict_file", without).json()["flags"]
-    assert [bool(flag & Flag.BAND_MISSING) for flag in flags[:2]] == [True, False]
-
-
-def test_other_arrays_of_a_file_are_ignored(post_npz, images):
-    arrays = {"images": images, "z_spec": np.zeros(len(images)), "split": np.array(["test"] * len(images))}
+def test_wide_names_and_other_arrays_of_a_file_are_accepted(post_npz, images):
+    names = np.arange(len(images)).astype("U300")  # wider than names may be, but not used
+    arrays = {"images": images, "object_id": names, "z_spec": np.zeros(len(images)), "split": np.array("test")}
     assert post_npz("/predict_file", arrays).json() == post_npz("/predict_file", {"images": images}).json()
 
 

@@ -1,154 +1,100 @@
-"""Ends and deaths: nobody who was let in is lost, and what cannot be says why in one line."""
+"""Graceful shutdown, and restarts of a worker that dies."""
 
-import os
 import shutil
 import signal
-import subprocess
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import numpy as np
-import psutil
 import pytest
-from running import ROOT, free_port, running_service, serve_command, serve_environment
-from toys import GRIZ, galaxies, npy_bytes
-from wires import answer, connection, wait_for
 
 from photoz.io.npz import npz_bytes
+from tests.running import running_service, wait_until_ready
+from tests.service.helpers import wait_for
+from tests.service.raw_http import RawConnection, head
+from tests.toys import GRIZ, galaxies, npy_bytes
 
 BODY = npy_bytes(galaxies(GRIZ, 1))
-POST = b"POST /predict_file HTTP/1.1\r\nHost: service\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
+POST = head("/predict_file", f"Content-Length: {len(BODY)}") + BODY
+EVALUATION = npz_bytes({"pdfs": np.ones((200, 90)), "z_spec": np.linspace(0.01, 0.5, 200)})
 
 
 @pytest.fixture
 def running(make_toy_bundle, tmp_path):
-    """Run a service that takes half a second to end."""
+    """Run a service that takes half a second to shut down, with a bundle that may be changed."""
     bundle = shutil.copytree(make_toy_bundle().path, tmp_path / "bundle")
-    with running_service(tmp_path, PHOTOZ_BUNDLE=bundle, PHOTOZ_DRAIN=0.5) as running:
+    with running_service(tmp_path, PHOTOZ_BUNDLE=bundle, PHOTOZ_DRAIN_SECONDS=0.5) as running:
         yield running
 
 
-def worker(running):
-    (found,) = psutil.Process(running.process.pid).children()
-    return found
-
-
-def ask_until_refused(url, lost):
-    """Ask on a connection of its own for each request, until none is made any more; note what was not answered."""
-    answered = 0
+def post_until_refused(url):
+    """Send requests, each on its own connection, until the service does not listen any more; return the responses."""
+    responses = []
     while True:
         try:
-            with connection(url) as wire:
-                wire.sendall(POST)
-                if (found := answer(wire)) is None:
-                    lost.append("ended without an answer")
-                else:
-                    assert found[0] == 200
-                    answered += 1
+            with RawConnection(url) as connection:
+                connection.send(POST)
+                responses.append(connection.read_response())
         except ConnectionRefusedError:
-            return answered
-        except ConnectionResetError as error:
-            lost.append(repr(error))
+            return responses
+        except OSError as error:
+            responses.append(error)
 
 
-def test_the_end_loses_nobody(running):
-    lost: list[str] = []
-    arrays = {"pdfs": np.ones((200, 90)), "z_spec": np.linspace(0.01, 0.5, 200)}
-    with ThreadPoolExecutor(6) as threads, connection(running.url) as late, connection(running.url) as idle:
-        askers = [threads.submit(ask_until_refused, running.url, lost) for _ in range(4)]
-        report = threads.submit(
-            httpx.post,
-            f"{running.url}/evaluate",
-            content=npz_bytes(arrays),
-            headers={"accept": "text/html"},
-            timeout=60,
-        )
-        late.sendall(POST[:-100])
-        idle.sendall(POST)
-        assert answer(idle)[0] == 200
-        wait_for(lambda: any("service.draw" in child.cmdline() for child in worker(running).children()))
+def test_shutdown_answers_all_requests(running):
+    url, report = running.url, {"content": EVALUATION, "headers": {"accept": "text/html"}, "timeout": 60}
+    with ThreadPoolExecutor(5) as threads, RawConnection(url) as late, RawConnection(url) as kept:
+        clients = [threads.submit(post_until_refused, url) for _ in range(4)]
+        evaluation = threads.submit(httpx.post, f"{url}/evaluate", **report)
+        late.send(POST[:-100])
+        kept.send(POST)
+        response = kept.read_response()
+        assert (response.status, response.headers["connection"]) == (200, None)
+        wait_for(running.worker.children)  # the report is being drawn
         running.process.send_signal(signal.SIGTERM)
-        wait_for(lambda: httpx.get(f"{running.url}/readyz").status_code == 503)
-        gone = httpx.get(f"{running.url}/readyz")
-        assert gone.json() == {"error": "the service is about to end: it takes no more than it has"}
-        assert gone.headers["connection"] == "close"
-        assert httpx.get(f"{running.url}/v2/health/ready").status_code == 503
-        assert httpx.get(f"{running.url}/livez").status_code == 200
-        late.sendall(POST[-100:])
-        assert answer(late)[0] == 200
-        assert report.result().status_code == 200
-        assert min(asker.result() for asker in askers) > 0
-    assert lost == []
+        wait_for(lambda: httpx.get(f"{url}/readyz").status_code == 503)
+        refused = httpx.get(f"{url}/v2/health/ready")
+        assert (refused.status_code, refused.headers["connection"]) == (503, "close")
+        assert refused.json() == {"error": "the service is shutting down and takes no new work"}
+        assert httpx.get(f"{url}/livez").status_code == 200
+        kept.send(POST)
+        response = kept.read_response()
+        assert (response.status, response.headers["connection"]) == (200, "close")
+        assert evaluation.result().status_code == 200
+        for client in clients:
+            responses = client.result()
+            assert responses
+            assert all(response and response.status == 200 for response in responses)
+        late.send(POST[-100:])  # the service does not listen any more, but still receives this
+        assert late.read_response().status == 200
+    assert running.process.wait(20) == 0
+    assert "Traceback" not in running.log.read_text()
+
+
+def test_ctrl_c_shuts_down_as_sigterm_does(running):
+    running.process.send_signal(signal.SIGINT)
+    wait_for(lambda: httpx.get(f"{running.url}/readyz").status_code == 503)
     assert running.process.wait(20) == 0
 
 
-def test_a_dead_worker_is_replaced_and_a_request_that_waits_is_answered(running):
-    before = worker(running)
-    begin = time.monotonic()
-    before.send_signal(signal.SIGKILL)
-    before.wait(5)
-    assert httpx.post(f"{running.url}/predict_file", content=BODY, timeout=30).status_code == 200
-    assert time.monotonic() - begin < 20  # on a busy machine; `python -m benchmarks.endurance kills` measures it
-    assert worker(running).pid != before.pid
-    log = running.log.read_text()
-    assert f"the worker, process {before.pid}, ended with -9 (killed; for want of memory? " in log
-    assert "); starting another" in log
-
-
-def test_a_worker_that_cannot_start_again_ends_the_service_in_words(running, tmp_path):
-    (tmp_path / "bundle" / "openvino" / "model.bin").write_bytes(b"other")
-    worker(running).send_signal(signal.SIGKILL)
-    assert running.process.wait(40) == 1
-    log = running.log.read_text()
-    assert "is not the file that the bundle was sealed with: its sha256 differs" in log
-    assert log.rstrip().endswith("photoz: the worker could not start, 3 times in a row; it said why")
+def test_dead_worker_is_restarted(running):
+    for _ in range(3):  # deaths in a row are no reason to give up, unlike failed starts
+        before = running.worker
+        before.kill()
+        before.wait(5)
+        wait_until_ready(running.process, running.url, running.log)
+        assert httpx.post(f"{running.url}/predict_file", content=BODY).status_code == 200
+        log = running.log.read_text()
+        cause = "killed by the system, perhaps for lack of memory: docs/operations.md#size"
+        assert f"the worker, process {before.pid}, ended with -9 ({cause}); starting another" in log
     assert "Traceback" not in log
 
 
-def ended(home, port, *arguments, **variables):
-    """Start a service that cannot run; return what it says."""
-    return subprocess.run(
-        [*serve_command(port), *arguments],
-        cwd=ROOT,
-        env=serve_environment(home, **variables),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-
-
-def test_a_port_that_is_taken_is_told_in_one_line(running, tmp_path):
-    port = int(running.url.rpartition(":")[2])
-    second = ended(tmp_path, port, PHOTOZ_BUNDLE=tmp_path / "bundle")
-    assert second.returncode == 1
-    assert second.stderr.splitlines() == [f"photoz: cannot listen on 127.0.0.1:{port}: Address already in use"]
-    assert httpx.get(f"{running.url}/readyz").status_code == 200
-
-
-def test_listening_to_all_without_keys_is_said_loudly(make_toy_bundle, tmp_path):
-    command = serve_command(free_port())
-    command[command.index("127.0.0.1")] = "0.0.0.0"
-    environment = serve_environment(tmp_path, PHOTOZ_BUNDLE=make_toy_bundle().path, PHOTOZ_LOG_FORMAT="text")
-    log = tmp_path / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
-    try:
-        wait_for(lambda: "ANYBODY WHO REACHES 0.0.0.0 MAY USE THIS SERVICE" in log.read_text())
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def test_nobody_else_on_the_machine_gives_orders(running):
-    """circus would listen for them on TCP ports of the loopback."""
-    parent = psutil.Process(running.process.pid)
-    port = int(running.url.rpartition(":")[2])
-    family = [parent, *parent.children(recursive=True)]
-    listening = {
-        one.laddr.port for process in family for one in process.net_connections("tcp") if one.status == "LISTEN"
-    }
-    assert listening == {port}
-    sockets = [one.laddr for one in parent.net_connections("unix") if one.laddr.endswith("/orders")]
-    assert sockets
-    assert all(os.stat(os.path.dirname(path)).st_mode & 0o077 == 0 for path in sockets)
+def test_worker_that_cannot_restart_ends_the_service(running, tmp_path):
+    (tmp_path / "bundle" / "openvino" / "model.bin").write_bytes(b"other")
+    running.worker.kill()
+    assert running.process.wait(40) == 1
+    log = running.log.read_text()
+    assert log.count("is not the file that the bundle was sealed with: its sha256 differs") == 3
+    assert log.rstrip().endswith("photoz: the worker could not start 3 times in a row; the log says why")
+    assert "Traceback" not in log

@@ -9,7 +9,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from service.operations.tracing import tracing_options
 from tests.running import running_service
-from tests.service.raw_http import wait_for
+from tests.service.helpers import wait_for
 from tests.toys import GRIZ, galaxies, npy_bytes
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"

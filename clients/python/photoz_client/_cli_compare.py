@@ -68,10 +68,6 @@ class Report:
     cutouts: str  # the file, and which split of it
     comparison: Comparison
 
-    def as_json(self) -> str:
-        """Return the report as JSON."""
-        return str(TypeAdapter(Report).dump_json(self, indent=2).decode())
-
 
 def compare_services(
     options: CutoutOptions, urls: Sequence[str], clients: Sequence[PhotozClient], tolerance: float, by: Basis | None
@@ -135,6 +131,11 @@ class _Service:
 
 def _model(card: Card) -> str:
     return f"{card.name} {card.version}"
+
+
+def report_json(report: Report) -> str:
+    """Return the whole report as JSON."""
+    return TypeAdapter(Report).dump_json(report, indent=2).decode()
 
 
 def report_text(report: Report) -> str:

@@ -47,7 +47,8 @@ class ServiceConnection:
         """Return the name of the service's model, which is requested only once."""
         name = self._model_name  # another thread may reset it in the meantime
         if name is None:
-            name = self._model_name = await self.send(_requests.model_index_request, _responses.parse_model_name, stop)
+            index = _requests.MODEL_INDEX
+            name = self._model_name = await self.send(lambda: index, _responses.parse_model_name, stop)
         return name
 
     async def send_to_model(

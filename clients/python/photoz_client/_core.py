@@ -1,4 +1,4 @@
-"""What both clients do, written once as coroutines for the blocking and the asyncio client."""
+"""What the methods of both clients do, written once, as coroutines."""
 
 import time
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from photoz_client._prediction import Prediction, PredictionIncomplete, join
 from photoz_client._progress import Progress
 from photoz_client._run import PredictionRun
 
-# Seconds; shorter than any idle timeout of the service, so that it does not close a connection just as it is reused.
+# Seconds; shorter than the idle timeout of the service (10 s by default), which may close a connection as it is reused.
 KEEPALIVE_EXPIRY = 3.0
 
 # Seconds between two checks whether the service is ready.
@@ -39,7 +39,6 @@ def http_options() -> dict[str, Any]:
 async def predict(
     connection: ServiceConnection, inputs: PredictInputs, pdf: bool = False, progress: Progress = False
 ) -> Prediction:
-    """Do what `PhotozClient.predict` does."""
     predictions: list[Prediction] = []
     try:
         async for _, prediction in PredictionRun(connection, inputs, pdf, progress).parts():
@@ -50,19 +49,16 @@ async def predict(
 
 
 async def evaluate(connection: ServiceConnection, inputs: EvaluateInputs) -> EvaluateResponse:
-    """Do what `PhotozClient.evaluate` does."""
     return _responses.parse_scores(await _evaluate(connection, inputs, JSON))
 
 
 async def evaluate_report(connection: ServiceConnection, inputs: EvaluateInputs) -> str:
-    """Do what `PhotozClient.evaluate_report` does."""
     return (await _evaluate(connection, inputs, HTML)).text
 
 
 async def evaluate_plot(
     connection: ServiceConnection, inputs: EvaluateInputs, plot: str, format: str, num_images: int, seed: int
 ) -> bytes:
-    """Do what `PhotozClient.evaluate_plot` does."""
     if format not in IMAGE_TYPES:
         raise InvalidInput(f"expected format {' or '.join(IMAGE_TYPES)}, got {format!r}")
     params = {"plot": plot, "num_images": str(num_images), "seed": str(seed)}
@@ -80,17 +76,15 @@ async def _evaluate(
 
 
 async def model(connection: ServiceConnection) -> Card:
-    """Do what `PhotozClient.model` does."""
-    return await connection.send(_requests.model_card_request, _responses.parse_card)
+    return await connection.send(lambda: _requests.MODEL_CARD, _responses.parse_card)
 
 
 async def wait_until_ready(connection: ServiceConnection, timeout: float) -> None:
-    """Do what `PhotozClient.wait_until_ready` does."""
     deadline = time.monotonic() + timeout
     never = connection.backend.event()
     while True:
         try:
-            await connection.send_once(_requests.ready_request(), max(deadline - time.monotonic(), POLL_INTERVAL))
+            await connection.send_once(_requests.READY, max(deadline - time.monotonic(), POLL_INTERVAL))
             return
         except (ConnectionFailed, ServiceUnavailable, TimedOut) as error:
             if time.monotonic() > deadline:

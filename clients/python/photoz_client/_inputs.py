@@ -7,10 +7,10 @@ import math
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import ArrayLike, NDArray
 
 from photoz.errors import InvalidImages, InvalidInput
 from photoz.grid import BoolArray, IntArray
@@ -23,7 +23,8 @@ from photoz.protocol.contract import MAX_OBJECT_ID
 ROWS_PER_REQUEST = 256
 BYTES_PER_REQUEST = 32 * 2**20
 
-Arrays = dict[str, npt.NDArray[Any]]
+Arrays = dict[str, NDArray[Any]]
+Images = ArrayLike | ImageSource
 
 
 @dataclass(frozen=True)
@@ -31,31 +32,23 @@ class PredictInputs:
     """The inputs for n galaxies; images that are on disk stay there until they are read."""
 
     images: ImageSource  # (n, size, size, n_bands)
-    ebv: npt.NDArray[np.float32] | None = None  # E(B-V) in mag (SFD), () or (n,); NaN is unknown
-    object_id: npt.NDArray[np.str_] | None = None  # (n,); None stands for the row numbers
+    ebv: NDArray[np.float32] | None = None  # E(B-V) in mag (SFD), () or (n,); NaN is unknown
+    object_id: NDArray[np.str_] | None = None  # (n,); None stands for the row numbers
     # Readers of files do not allow several threads at once.
     _read_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @classmethod
-    def of(
-        cls,
-        images: npt.ArrayLike | ImageSource,
-        ebv: npt.ArrayLike | None = None,
-        object_id: npt.ArrayLike | None = None,
-    ) -> "PredictInputs":
+    def of(cls, images: Images, ebv: ArrayLike | None = None, object_id: ArrayLike | None = None) -> Self:
         """Check the arguments of `PhotozClient.predict`; raises `InvalidInput` if their lengths differ."""
         source = as_image_source(images)
         n = source.shape[0]
-        return cls(
-            source,
-            None if ebv is None else as_ebv(ebv, n),
-            None if object_id is None else as_object_id(object_id, n),
-        )
+        names = None if object_id is None else as_object_id(object_id, n)
+        return cls(source, None if ebv is None else as_ebv(ebv, n), names)
 
     def __len__(self) -> int:
         return self.images.shape[0]
 
-    def names(self, rows: IntArray) -> npt.NDArray[np.str_]:
+    def names(self, rows: IntArray) -> NDArray[np.str_]:
         """Return the names (m,) of the given rows (m,); names are not sent to the service."""
         return rows.astype(np.str_) if self.object_id is None else self.object_id[rows]
 
@@ -83,12 +76,12 @@ class PredictInputs:
 class EvaluateInputs:
     """The arguments of `PhotozClient.evaluate`, unchecked."""
 
-    z_spec: npt.ArrayLike
-    images: npt.ArrayLike | ImageSource | None = None
-    pdfs: npt.ArrayLike | None = None
-    ebv: npt.ArrayLike | None = None
-    object_id: npt.ArrayLike | None = None
-    magnitudes: npt.ArrayLike | None = None
+    z_spec: ArrayLike
+    images: Images | None = None
+    pdfs: ArrayLike | None = None
+    ebv: ArrayLike | None = None
+    object_id: ArrayLike | None = None
+    magnitudes: ArrayLike | None = None
 
     def arrays(self) -> Arrays:
         """Return what is given as arrays ready to be sent; raises `InvalidInput` if something does not fit."""
@@ -116,7 +109,7 @@ def rows_per_request(shape: tuple[int, ...]) -> int:
     return min(ROWS_PER_REQUEST, max(1, BYTES_PER_REQUEST // max(1, bytes_per_row)))
 
 
-def as_image_source(images: npt.ArrayLike | ImageSource) -> ImageSource:
+def as_image_source(images: Images) -> ImageSource:
     """Return images, (n, size, size, n_bands) or one cutout without the first axis, with four axes.
 
     Images on disk are not read. Raises `InvalidImages` for another number of axes.
@@ -130,7 +123,7 @@ def as_image_source(images: npt.ArrayLike | ImageSource) -> ImageSource:
     return checked
 
 
-def as_pixels(images: npt.ArrayLike) -> npt.NDArray[Any]:
+def as_pixels(images: ArrayLike) -> NDArray[Any]:
     """Return pixels, of any shape, as they are sent: masked ones as NaN, types wider than float32 as float32.
 
     Raises `InvalidImages` if they are not real numbers.
@@ -142,7 +135,7 @@ def as_pixels(images: npt.ArrayLike) -> npt.NDArray[Any]:
         return array.astype(np.float32) if array.dtype.itemsize > 4 else array
 
 
-def as_ebv(ebv: npt.ArrayLike, n: int) -> npt.NDArray[np.float32]:
+def as_ebv(ebv: ArrayLike, n: int) -> NDArray[np.float32]:
     """Return E(B-V) in mag as one value, shape (), or one per galaxy, shape (n,); NaN where it is unknown.
 
     Raises `InvalidEbv` if it cannot be used. The service sees only parts, so only the client can check the length.
@@ -152,7 +145,7 @@ def as_ebv(ebv: npt.ArrayLike, n: int) -> npt.NDArray[np.float32]:
     return as_ebv_batch(_fill_masked(ebv), n, assumed=np.nan).ebv
 
 
-def as_numbers(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
+def as_numbers(values: ArrayLike, name: str) -> NDArray[np.float64]:
     """Return numbers, of any shape, in full precision, masked ones as NaN; raises `InvalidInput` for other values."""
     try:
         return np.asarray(_fill_masked(values), dtype=np.float64)
@@ -160,7 +153,7 @@ def as_numbers(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
         raise InvalidInput(f"expected {name} as numbers: {error}") from error
 
 
-def as_object_id(object_id: npt.ArrayLike, n: int) -> npt.NDArray[np.str_]:
+def as_object_id(object_id: ArrayLike, n: int) -> NDArray[np.str_]:
     """Return the names of n galaxies as text, shape (n,).
 
     Raises `InvalidInput` if there are more or fewer, or one is too long or not ASCII bytes.
@@ -177,14 +170,14 @@ def as_object_id(object_id: npt.ArrayLike, n: int) -> npt.NDArray[np.str_]:
     return names
 
 
-def _as_array(images: npt.ArrayLike) -> npt.NDArray[Any]:
+def _as_array(images: ArrayLike) -> NDArray[Any]:
     try:
         return np.asarray(images)
     except ValueError as error:  # ragged nested lists
         raise InvalidImages(f"images do not form a regular array: {error}") from error
 
 
-def _fill_masked(values: npt.ArrayLike) -> npt.ArrayLike:
+def _fill_masked(values: ArrayLike) -> ArrayLike:
     """Replace the masked entries of a masked array, such as a column of an astropy table, by NaN."""
     if not isinstance(values, np.ma.MaskedArray):
         return values

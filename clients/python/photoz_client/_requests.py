@@ -45,19 +45,9 @@ class Request:
         return headers
 
 
-def model_card_request() -> Request:
-    """Ask for the model's card."""
-    return Request("GET", "/model")
-
-
-def ready_request() -> Request:
-    """Ask whether the service is ready."""
-    return Request("GET", "/readyz", ANY_TYPE)
-
-
-def model_index_request() -> Request:
-    """Ask for the names of the models; this service has one."""
-    return Request("POST", "/v2/repository/index")
+MODEL_CARD = Request("GET", "/model")
+READY = Request("GET", "/readyz", ANY_TYPE)
+MODEL_INDEX = Request("POST", "/v2/repository/index")
 
 
 def predict_request(arrays: Arrays, model: str, pdf: bool = False, first_row: int = 0) -> Request:

@@ -31,7 +31,7 @@ class Retries:
         Upper limit of that growth, in seconds.
     patience : float
         Seconds that the pauses of one request may take together. If the service asks for more with Retry-After, the
-        client gives up. An address that has never answered and refuses connections gets 4 s.
+        client gives up. An address that has never answered gets 4 s without a working connection.
 
     Raises
     ------

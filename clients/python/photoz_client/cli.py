@@ -11,7 +11,7 @@ from photoz import __version__
 from photoz.errors import PhotozError
 from photoz.protocol.contract import Plot
 from photoz_client import _cli_files, _cli_text
-from photoz_client._cli_compare import DIFFERS, compare_services, failures_exit_with_2, report_text
+from photoz_client._cli_compare import DIFFERS, compare_services, failures_exit_with_2, report_json, report_text
 from photoz_client._cli_options import (
     INPUT_FILE,
     CutoutOptions,
@@ -110,9 +110,9 @@ def evaluate(
     plot: Plot | None,
     plot_file: Path | None,
 ) -> None:
-    """Score the redshifts of CUTOUTS, a .npz or .h5 file with a column z_spec.
+    """Score the redshifts of CUTOUTS against true ones.
 
-    Prints the metrics with their bootstrap errors.
+    CUTOUTS is a .npz or .h5 file with a column z_spec. Prints the metrics with their bootstrap errors.
     """
     if plot is not None and plot_file is None:
         raise click.UsageError("--plot needs --plot-file")
@@ -164,15 +164,15 @@ def compare(
     by: Basis | None,
     as_json: bool,
 ) -> None:
-    """Compare the predictions of two services before the one at URL_B replaces the one at URL_A.
+    """Compare the predictions of two services.
 
-    Sends CUTOUTS, a .npy, .npz or .h5 file, to both. Prints how z_mean, PDFs and flags differ and, with a column
-    z_spec, which metrics are worse. The exit code is 0 if URL_B is no worse or agrees, 1 if it is worse or differs, and
-    2 if the two could not be compared.
+    Use it before the service at URL_B replaces the one at URL_A. Sends CUTOUTS, a .npy, .npz or .h5 file, to both.
+    Prints how z_mean, PDFs and flags differ and, with a column z_spec, which metrics are worse. The exit code is 0 if
+    URL_B is no worse or agrees, 1 if it is worse or differs, and 2 if the two could not be compared.
     """
     with options.client(url_a, key_file) as client_a, options.client(url_b, key_file_b or key_file) as client_b:
         report = compare_services(options, (url_a, url_b), (client_a, client_b), tolerance, by)
-    click.echo(report.as_json() if as_json else report_text(report))
+    click.echo(report_json(report) if as_json else report_text(report))
     context.exit(0 if report.verdict.passes else DIFFERS)
 
 
@@ -181,7 +181,7 @@ def compare(
 @key_option
 @click.option("--json", "as_json", is_flag=True, help="Print the whole card as JSON.")
 def model(url: str, key_file: Path | None, as_json: bool) -> None:
-    """Describe the service's model: inputs, output, training and scores."""
+    """Describe the model of the service."""
     with make_client(url, key_file) as client:
         card = client.model()
     click.echo(card.model_dump_json(indent=2) if as_json else _cli_text.card_text(card))

@@ -30,14 +30,6 @@ def test_pdfs_have_the_bins_of_the_card_and_sum_to_one(shipped, images):
     np.testing.assert_allclose(pdfs.sum(axis=1), 1.0, atol=1e-12)
 
 
-def test_batches_do_not_change_the_pdfs(make_toy_bundle):
-    engine, n = load_engine(make_toy_bundle(takes_ebv=True)), 2 * MAX_BATCH + 3
-    cutouts, ebv = galaxies(GRIZ, n), np.linspace(0, 0.5, n, dtype=np.float32)
-    rows = [0, MAX_BATCH - 1, MAX_BATCH, n - 1]
-    one_by_one = [engine.predict(cutouts[[i]], ebv[[i]]).pdfs[0] for i in rows]
-    np.testing.assert_allclose(engine.predict(cutouts, ebv).pdfs[rows], one_by_one, atol=1e-7)
-
-
 def test_reddening_changes_only_networks_that_take_it(make_toy_bundle):
     cutouts, low, high = galaxies(GRIZ, 1), np.zeros(1, np.float32), np.ones(1, np.float32)
     with_ebv, without = load_engine(make_toy_bundle(takes_ebv=True)), load_engine(make_toy_bundle())

@@ -1,7 +1,12 @@
-"""Size limits of the source code: lines of a file, and lines of a function without its docstring."""
+"""Rules of the source code: limits on the lines of files and functions, and frozen dataclasses."""
 
 import ast
+import importlib
+import pkgutil
+from dataclasses import is_dataclass
 from pathlib import Path
+
+import photoz
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("photoz", "photoz_survey", "service", "training", "clients", "benchmarks", "docs", "deploy", "requirements")
@@ -36,3 +41,11 @@ def test_long_files_and_functions_are_found():
     assert excesses("a.py", function + "    pass\n") == ["a.py: f, 41 lines"]
     assert excesses("a.py", 300 * "pass\n") == []
     assert excesses("a.py", 301 * "pass\n") == ["a.py: 301 lines"]
+
+
+def test_dataclasses_of_the_core_are_frozen():
+    modules = [importlib.import_module(found.name) for found in pkgutil.walk_packages(photoz.__path__, "photoz.")]
+    classes = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
+    dataclasses = [found for found in classes if is_dataclass(found) and found.__module__.startswith("photoz.")]
+    assert len(dataclasses) > 10
+    assert [found for found in dataclasses if not found.__dataclass_params__.frozen] == []
