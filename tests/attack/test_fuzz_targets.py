@@ -62,19 +62,7 @@ sys.addaudithook(lambda event, arguments: events.append(event))
 run_seeds()
 print(json.dumps(events))
 """
-SIDE_EFFECTS = (
-    "open",
-    "os.",
-    "socket",
-    "subprocess",
-    "shutil",
-    "urllib",
-    "http",
-    "ctypes",
-    "import",
-    "pickle",
-    "tempfile",
-)
+SIDE_EFFECTS = tuple("open os. socket subprocess shutil urllib http ctypes import pickle tempfile".split())
 
 
 def test_decoding_opens_no_file_and_no_connection_and_unpickles_nothing():
