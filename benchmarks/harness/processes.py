@@ -130,7 +130,7 @@ def free_port() -> int:
 
 def service(bundle: Path, **variables: str) -> Recipe:
     """Return the recipe of the service, started as its container starts it, with more environment variables."""
-    return served(("service",), f"/v2/models/{ModelBundle.load(bundle).card.name}/infer", bundle, **variables)
+    return served(("service", "serve"), f"/v2/models/{ModelBundle.load(bundle).card.name}/infer", bundle, **variables)
 
 
 def served(module: tuple[str, ...], path: str, bundle: Path, **variables: str) -> Recipe:
