@@ -7,9 +7,8 @@ from photoz.errors import InvalidInput
 from photoz_client._errors import ConnectionFailed, PhotozClientError, TimedOut, TryAgainLater
 
 # Seconds for retries at an address that has never answered: most likely no service runs there, and the user should not
-# wait a minute to find out. The service refuses connections for about 2 s while it replaces a worker that was killed;
-# this covers two such gaps, and a busy machine.
-FIRST_CONTACT_BUDGET = 8.0
+# wait a minute to find out. The service needs less than this to start, and to replace a worker that was killed.
+FIRST_CONTACT_BUDGET = 4.0
 
 # A service that is too slow still works on a request whose answer the client no longer waits for.
 ATTEMPTS_AFTER_TIMEOUT = 2
@@ -32,7 +31,7 @@ class Retries:
         Upper limit of that growth, in seconds.
     patience : float
         Seconds that the pauses of one request may take together. If the service asks for more with Retry-After, the
-        client gives up. An address that has never answered gets 8 s without a working connection.
+        client gives up. An address that has never answered gets 4 s without a working connection.
 
     Raises
     ------
