@@ -1,10 +1,10 @@
 """Requests for PDFs, and the PDFs in the answers, for each kind of server.
 
-`v2` is the Open Inference Protocol with binary tensors, which the service and its prototype speak; it asks for the PDFs
-alone, since the engine and the peers give no more, and `v2-full` for estimates and flags too. `raw` is for peers that
-give an application the body as it is: the pixels, then one reddening per cutout, all float32; they answer with the PDFs
-alone. `grpc` is the protocol over gRPC as MLServer takes it fastest: each cutout is one element of type BYTES, its
-pixels and then its reddening, and each answer is a PDF.
+`v2` is the Open Inference Protocol with binary tensors, for the service and its prototype; it asks for the PDFs alone,
+since the engine and the peers give no more, and `v2-full` for estimates and flags too. `raw` is for peers whose
+applications read bodies themselves: the pixels, then one reddening per cutout, all float32; the answer is the PDFs.
+`grpc` is the protocol over gRPC as MLServer takes it fastest: each cutout is one element of type BYTES, its pixels and
+then its reddening, and each answer is a PDF.
 """
 
 from collections.abc import Callable

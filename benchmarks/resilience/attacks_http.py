@@ -4,9 +4,10 @@ from random import Random
 
 from benchmarks.harness.http_client import request
 from benchmarks.resilience import malformed_inputs as malformed
-from benchmarks.resilience.attacks import Attack, Finish, Maker, Material
+from benchmarks.resilience.attacks import Attack, Maker, Material
 from photoz.protocol.open_inference import HEADER_LENGTH
 
+DEPARTURES = ("leave", "reset", "end")
 ENDPOINTS = ("/predict", "/predict_file", "/evaluate")
 
 
@@ -21,7 +22,9 @@ def false_length(random: Random, material: Material) -> Attack:
     """Declare less than the body has, so that the rest is read as the next request, or more, which never comes."""
     missing = random.choice((-1, -1000, 1, 1000, 10**6, 10**9, 10**12))
     head = _head("POST /predict_file", f"Content-Length: {len(material.npz) + missing}")
-    return Attack("false Content-Length", (head, material.npz), "end" if missing < 0 else _departure(random), answers=3)
+    return Attack(
+        "false Content-Length", (head, material.npz), "end" if missing < 0 else random.choice(DEPARTURES), answers=3
+    )
 
 
 def both_lengths(random: Random, material: Material) -> Attack:
@@ -99,15 +102,13 @@ def half(random: Random, material: Material) -> Attack:
     file, json = request("POST", "/predict_file", material.npz), request("POST", "/predict", material.json)
     whole = random.choice((material.infer, file, json))
     at = random.choice((random.randrange(1, 200), random.randrange(1, len(whole)), len(whole)))
-    return Attack("half a request" if at < len(whole) else "left before the answer", (whole[:at],), _departure(random))
+    return Attack(
+        "half a request" if at < len(whole) else "left before the answer", (whole[:at],), random.choice(DEPARTURES)
+    )
 
 
 def _head(first: str, *lines: str) -> bytes:
     return "\r\n".join([f"{first} HTTP/1.1", "Host: a", *lines, "", ""]).encode("latin-1")
-
-
-def _departure(random: Random) -> Finish:
-    return random.choice(("leave", "reset", "end"))
 
 
 def _latin(text: str) -> str:

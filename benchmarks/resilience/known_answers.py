@@ -30,15 +30,11 @@ class WrongAnswer(Exception):
 
 @dataclass(frozen=True)
 class CheckedRequest:
-    """A whole request, its kind in a word, and a check of its answer.
-
-    `difference` returns how far the values of an answer of status 200 are from the right ones; it raises `WrongAnswer`,
-    or whatever reading another answer raises.
-    """
+    """A whole request, its kind in a word, and how far the values of an answer with status 200 are from the right."""
 
     kind: str
     content: bytes
-    difference: Callable[[Reply], float]
+    difference: Callable[[Reply], float]  # it raises `WrongAnswer`, or whatever reading another answer raises
 
     def check(self, reply: Reply) -> float:
         """Return the largest difference from the right values, at most `TOLERANCE`; raise `WrongAnswer` otherwise."""

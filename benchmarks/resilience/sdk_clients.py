@@ -29,17 +29,14 @@ Part = tuple[npt.NDArray[np.integer], Prediction]
 
 @dataclass
 class SdkLog:
-    """What the calls brought; shared by threads.
-
-    Of the missing rows, `rows_cut` are missing because the SDK does not join rows of two models: `cut` calls raised so.
-    """
+    """What the calls brought; shared by threads."""
 
     calls: int = 0
     rows: int = 0
     missing: int = 0
     doubled: int = 0
     wrong: int = 0
-    rows_cut: int = 0
+    rows_cut: int = 0  # of the missing ones, since the SDK does not join rows of two models
     difference: float = 0.0
     longest_s: float = 0.0
     raised: list[str] = field(default_factory=list)

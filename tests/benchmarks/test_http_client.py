@@ -2,14 +2,14 @@
 
 import contextlib
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.harness.http_client import Connection, Cut, Lost, NotHttp, Refused, Reply, request
+from benchmarks.harness.http_client import Connection, Cut, Lost, NotHttp, Refused, Reply
 from benchmarks.harness.processes import free_port
+from benchmarks.harness.threads import background
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -17,30 +17,24 @@ OK = b"HTTP/1.1 200 OK\r\n"
 @contextlib.contextmanager
 def answering(*answers: bytes, reset: bool = False) -> Iterator[int]:
     """Answer each request on one connection with the next of the answers, then close it."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = threading.Thread(target=_serve, args=(listener, answers, reset))
-        server.start()
+
+    def serve() -> None:
+        client, _ = listener.accept()
+        with client:
+            for answer in answers:
+                client.recv(1 << 20)
+                client.sendall(answer)
+            if not reset:  # with bytes that were not read, the kernel sends one
+                client.shutdown(socket.SHUT_WR)
+                client.recv(1 << 20)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, background([serve]):
         yield listener.getsockname()[1]
-        server.join()
 
 
-def _serve(listener: socket.socket, answers: tuple[bytes, ...], reset: bool) -> None:
-    client, _ = listener.accept()
-    with client:
-        for answer in answers:
-            client.recv(1 << 20)
-            client.sendall(answer)
-        if reset:
-            return  # with bytes that were not read: the kernel sends a reset
-        client.shutdown(socket.SHUT_WR)
-        client.recv(1 << 20)
-
-
-def ask(port: int, *parts: bytes, then: Callable[[Connection], object] = lambda one: None) -> list[Reply]:
+def ask(port: int, *parts: bytes) -> list[Reply]:
     with contextlib.closing(Connection(port)) as connection:
-        replies = [connection.ask(part, 5.0) for part in parts]
-        then(connection)
-        return replies
+        return [connection.ask(part, 5.0) for part in parts]
 
 
 def test_answers_on_one_connection_are_read_one_after_the_other():
@@ -54,34 +48,38 @@ def test_answers_on_one_connection_are_read_one_after_the_other():
 
 
 @pytest.mark.parametrize(
-    "answer", [OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x\r\nde\r\n0\r\n\r\n", OK + b"\r\nabcde"]
+    "rest", [b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x\r\nde\r\n0\r\n\r\n", b"\r\nabcde"]
 )
-def test_a_body_in_chunks_or_until_the_end_is_joined(answer):
-    with answering(answer) as port:
+def test_a_body_in_chunks_or_until_the_end_is_joined(rest):
+    with answering(OK + rest) as port:
         assert ask(port, b"a")[0].body == b"abcde"
 
 
 def test_answers_to_pipelined_requests_and_without_a_body_are_told_apart():
     head = OK + b"Content-Length: 5\r\n\r\n"
-
-    def receive_both(connection: Connection) -> None:
+    with answering(head + b"hello" + head + b"world", head) as port, contextlib.closing(Connection(port)) as connection:
+        assert connection.ask(b"a").body == b"hello"
         assert connection.receive().body == b"world"
+        connection.send(b"b")
         assert connection.receive(bodiless=True).body == b""
 
-    with answering(head + b"hello" + head + b"world", head) as port:
-        ask(port, b"a", then=lambda one: (one.send(b"b"), receive_both(one)))
 
-
-@pytest.mark.parametrize("answer", [b"", OK + b"Content-Length: 5\r\n\r\nhell", b"HTTP/1.1 200"])
-def test_an_answer_that_breaks_off_is_a_loss(answer):
-    with answering(answer) as port, pytest.raises(Lost) as caught:
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        *[(b"", Lost), (OK + b"Content-Length: 5\r\n\r\nhell", Lost), (b"HTTP/1.1 200", Lost)],
+        (b"SSH-2.0-x\r\n\r\n", NotHttp),
+    ],
+)
+def test_an_answer_that_breaks_off_is_a_loss_and_another_protocol_is_not(answer, error):
+    with answering(answer) as port, pytest.raises(error) as caught:
         ask(port, b"a")
     assert not isinstance(caught.value, Cut)
+
+
+def test_a_reset_and_silence_are_losses_and_a_port_without_a_server_is_not():
     with answering(reset=True) as port, pytest.raises(Lost):
         ask(port, bytes(1 << 16))
-
-
-def test_silence_is_a_loss_and_a_port_without_a_server_is_not():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         connection = Connection(listener.getsockname()[1])
         with contextlib.closing(connection), pytest.raises(Lost, match="no answer in 0.05 s"):
@@ -90,24 +88,11 @@ def test_silence_is_a_loss_and_a_port_without_a_server_is_not():
         Connection(free_port())
 
 
-def test_what_is_not_http_is_recognised():
-    with answering(b"SSH-2.0-x\r\n\r\n") as port, pytest.raises(NotHttp, match="SSH"):
-        ask(port, b"a")
-
-
 def test_a_connection_that_the_server_has_closed_is_over():
-    def wait_until_over(connection: Connection) -> None:
+    answer = OK + b"Content-Length: 0\r\n\r\n"
+    with answering(answer) as port, contextlib.closing(Connection(port)) as connection:
+        connection.ask(b"a")
         deadline = time.monotonic() + 5
         while not connection.is_over() and time.monotonic() < deadline:
             time.sleep(0.01)
         assert connection.is_closed_by_server()
-
-    with answering(OK + b"Content-Length: 0\r\n\r\n") as port:
-        ask(port, b"a", then=wait_until_over)
-
-
-def test_a_request_states_the_length_of_its_body():
-    assert request("POST", "/a", b"xyz", "X-B: c") == (
-        b"POST /a HTTP/1.1\r\nHost: 127.0.0.1\r\nX-B: c\r\nContent-Length: 3\r\n\r\nxyz"
-    )
-    assert b"Content-Length" not in request("GET", "/a")

@@ -2,7 +2,6 @@
 
 import contextlib
 import threading
-from concurrent import futures
 
 import numpy as np
 import pytest
@@ -20,10 +19,8 @@ def test_steady_requests_give_their_rate_and_times():
     # One client, 0.1 s a request, each due when the one before is answered, 4 images in each.
     exchanges = [Exchange(0.1 * i, 0.1 * i, 0.1 * i, 0.1 * (i + 1)) for i in range(100)]
     found = summarise(exchanges, images=4, start=2.0, end=8.0)
-    assert found["images_per_s"] == pytest.approx(40)
-    assert found["requests"] == 60
+    assert (found["images_per_s"], found["requests"], found["late_p99_ms"]) == pytest.approx((40, 60, 0))
     assert (found["p50_ms"], found["p99_ms"], found["max_ms"]) == pytest.approx((100, 100, 100))
-    assert found["late_p99_ms"] == pytest.approx(0)
 
 
 def test_a_request_across_an_edge_counts_in_part():
@@ -37,8 +34,7 @@ def test_time_counts_from_when_a_request_was_due():
     # A server that answers in 10 ms once it is asked, and was asked late.
     exchanges = [Exchange(0.0, 0.3, 0.3, 0.31), Exchange(0.1, 0.31, 0.31, 0.32)]
     found = summarise(exchanges, images=1, start=0.0, end=1.0)
-    assert found["max_ms"] == pytest.approx(310)
-    assert found["p50_ms"] == pytest.approx((310 + 220) / 2)
+    assert (found["max_ms"], found["p50_ms"]) == pytest.approx((310, (310 + 220) / 2))
     assert found["late_p99_ms"] == pytest.approx(300, rel=0.01)
 
 
@@ -63,12 +59,8 @@ def test_arrivals_have_the_rate_that_is_asked_for_and_come_at_random():
 def test_an_open_loop_does_not_wait_for_answers_and_raises_what_a_call_raised():
     both = threading.Barrier(2, timeout=5)
     open_loop(lambda at: both.wait(), 2, [now(), now()])
-
-    def fail(at: float) -> None:
-        raise BadReply("no")
-
-    with pytest.raises(BadReply):
-        open_loop(fail, 2, [now()])
+    with pytest.raises(ZeroDivisionError):
+        open_loop(lambda at: at / 0, 2, [now()])
 
 
 RIGHT = (200, PDF.tobytes() * 64)
@@ -107,22 +99,3 @@ def test_a_tolerant_load_counts_them(load):
     tolerant.close()
     outcomes = [one.outcome for one in tolerant.exchanges]
     assert outcomes == ["200 with another answer", "429 without Retry-After", "200"]
-
-
-def test_pdfs_come_over_grpc():
-    grpc = pytest.importorskip("grpc")
-    from tritonclient.grpc import service_pb2
-
-    def infer(message: bytes, context: object) -> bytes:
-        raw = service_pb2.ModelInferRequest.FromString(message).raw_input_contents[0]
-        answer = (PDF.nbytes.to_bytes(4, "little") + PDF.tobytes()) * (len(raw) // (4 + (64 * 64 * 5 + 1) * 4))
-        return service_pb2.ModelInferResponse(raw_output_contents=[answer]).SerializeToString()
-
-    methods = {"ModelInfer": grpc.unary_unary_rpc_method_handler(infer)}
-    server = grpc.server(futures.ThreadPoolExecutor(1))
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("inference.GRPCInferenceService", methods)])
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    pdfs = FORMS["grpc"].ask_once(port, "photoz", 3)
-    server.stop(None).wait()
-    np.testing.assert_array_equal(pdfs, [PDF] * 3)
