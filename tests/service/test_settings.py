@@ -80,11 +80,6 @@ def test_body_may_not_be_larger_than_all_memory(read):
         read(MAX_BODY_BYTES="1001")
 
 
-def test_bundle_folder_need_not_exist_yet(read, tmp_path):
-    for path in ("models/none", str(tmp_path / "a:b"), "none"):
-        assert str(read(BUNDLE=path).bundle) == path
-
-
 @pytest.fixture
 def _four_cpus(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 5})
