@@ -100,11 +100,6 @@ def test_damaged_files(client, images):
         check(bytes(content), "not a readable .npz file")
 
 
-def test_too_many_pdfs(post_npz, card):
-    pdfs = np.ones((25 * 4096 + 1, card.grid.n_bins), np.float16)
-    check_error(post_npz("/evaluate", {"pdfs": pdfs, "z_spec": np.full(len(pdfs), 0.1)}), 413, "102,400", "102,401")
-
-
 @pytest.mark.parametrize(
     ("path", "media_type", "expected"),
     [

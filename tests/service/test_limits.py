@@ -61,6 +61,7 @@ TOO_MANY = galaxies(GRIZ, MAX_ROWS + 1)
 JSON = json.dumps({"images": TOO_MANY[:2].tolist()}).encode()
 TENSORS = {"images": TOO_MANY[:1], "object_id": np.full(MAX_ROWS + 1, "x")}
 NAMES = encode_request([Tensor.of(*item) for item in TENSORS.items()], binary=False).body
+PDFS = npz_bytes({"pdfs": np.ones((25 * MAX_ROWS + 1, 90), np.float16), "z_spec": np.full(25 * MAX_ROWS + 1, 0.1)})
 
 
 @pytest.mark.parametrize(
@@ -69,12 +70,13 @@ NAMES = encode_request([Tensor.of(*item) for item in TENSORS.items()], binary=Fa
         ("/predict_file", iter([bytes(10_000)] * 100), "", "a body of at most 400,000 bytes, got more: send it in"),
         ("/predict_file", make_bomb(), "", "bytes unpacked, got 80,"),
         ("/predict_file", npy_bytes(TOO_MANY), "", "at most 45 galaxies in one request, got 46: send them in parts"),
+        ("/evaluate", PDFS, "", "at most 1,125 galaxies in one request, got 1,126"),
         ("/predict", JSON, "", "expected JSON that decodes into at most 400,000 bytes, got more"),
         (INFER, gzip.compress(bytes(10**7)), "gzip", "bytes unpacked"),
         (INFER, zlib.compress(bytes(10**7)), "deflate", "bytes unpacked"),
         (INFER, NAMES, "", "at most 45"),
     ],
-    ids=["streamed", "archive", "rows", "JSON", "gzip", "deflate", "names"],
+    ids=["streamed", "archive", "rows", "PDFs", "JSON", "gzip", "deflate", "names"],
 )
 def test_body_that_is_or_becomes_too_large_is_refused(url, path, content, encoding, message):
     check_error(post(url, path, content, **{"content-encoding": encoding}), 413, message)

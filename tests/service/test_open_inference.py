@@ -131,11 +131,6 @@ def test_metadata_describe_the_tensors(client, infer, card, images):
     assert described(found) == described(model["outputs"])
 
 
-def test_repository_index_lists_the_model(client, card):
-    (listed,) = client.post("/v2/repository/index", json={}).json()
-    assert (listed["name"], listed["version"], listed["state"]) == (card.name, card.version, "READY")
-
-
 def test_unknown_models_versions_and_methods(client, card):
     name = card.name
     check_error(client.get("/v2/models/other"), 404, "no model other here", name, card.version)

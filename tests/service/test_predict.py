@@ -16,7 +16,7 @@ from photoz.model.card import Card
 from photoz.protocol import contract
 from service.formats.negotiation import OCTETS
 from service.validation import as_batch
-from tests.toys import galaxies, npy_bytes
+from tests.toys import npy_bytes
 
 EBV = 0.03
 
@@ -134,9 +134,3 @@ def test_model_is_the_card(client, card):
     response = client.get("/model")
     assert Card.model_validate_json(response.content) == card
     assert response.headers[contract.MODEL_HEADER] == f"{card.name} {card.version}"
-
-
-def test_many_rows_are_answered_in_order(post_npy, card):
-    many = galaxies(card.image, 150)
-    whole = post_npy("/predict_file", many).json()["z_mean"]
-    np.testing.assert_allclose(whole[148:], post_npy("/predict_file", many[148:]).json()["z_mean"], atol=1e-6)
