@@ -18,27 +18,19 @@ def lines(service):
     return [json.loads(line) for line in service.log.read_text().splitlines()]  # all of them are JSON
 
 
-@pytest.fixture
-def log_of(service):
-    """Return a function that waits for the line of a request and returns it."""
-
-    def find(request_id):
-        return [line for line in lines(service) if line.get("request_id") == request_id]
-
-    def wait(request_id):
-        wait_for(lambda: find(request_id))
-        (line,) = find(request_id)
-        return line
-
-    return wait
+def log_of(service, request_id):
+    """Wait for the line of a request."""
+    wait_for(lambda: f'"request_id": "{request_id}"' in service.log.read_text())
+    (line,) = [line for line in lines(service) if line.get("request_id") == request_id]
+    return line
 
 
-def test_request_has_a_line_with_its_id(client, post_npy, card, service, log_of):
+def test_request_has_a_line_with_its_id(client, post_npy, card, service):
     client.get("/readyz", headers={"x-request-id": "probe"})  # which is not logged
     cutouts = galaxies(card.image, 3)
     response = post_npy("/predict_file", cutouts, **{"x-request-id": "night-1"})
     assert response.headers["x-request-id"] == "night-1"
-    line = log_of("night-1")
+    line = log_of(service, "night-1")
     expected = {"level": "info", "method": "POST", "path": "/predict_file", "status": 200, "rows": 3}
     assert {name: line[name] for name in expected} == expected
     assert 0 < line["seconds"] < 60
@@ -47,10 +39,10 @@ def test_request_has_a_line_with_its_id(client, post_npy, card, service, log_of)
     assert "probe" not in service.log.read_text()
 
 
-def test_path_cannot_break_a_line(client, log_of):
+def test_path_cannot_break_a_line(client, service):
     path = "/a%0A%7B%22level%22:%22error%22%7D%0Db%1b[31m"
     assert client.get(path, headers={"x-request-id": "breaking"}).headers["x-request-id"] == "breaking"
-    line = log_of("breaking")
+    line = log_of(service, "breaking")
     assert (line["path"], line["status"]) == ('/a\n{"level":"error"}\rb\x1b[31m', 404)
 
 
