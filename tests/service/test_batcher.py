@@ -166,9 +166,3 @@ def test_network_runs_while_the_previous_batch_is_summarised(model):
 
     assert asyncio.run(run()) == [[i] for i in range(20, 26)]
     assert model.most_running == 1
-
-
-def test_batcher_survives_an_event_loop_that_was_closed(model, batcher):
-    asyncio.run(occupy(model, batcher))
-    model.gate.set()
-    assert asyncio.run(predict(batcher, *range(20, 36))) == list(range(20, 36))

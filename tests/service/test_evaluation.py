@@ -30,7 +30,7 @@ def labelled(card):
     return {"pdfs": pdfs, "z_spec": z_spec}
 
 
-def test_metrics_are_those_of_the_library(post_npz, card, labelled):
+def test_metrics_are_those_of_the_library(client, post_npz, card, labelled):
     response = post_npz("/evaluate", labelled)
     answer = contract.EvaluateResponse.model_validate_json(response.content)
     pdfs = pdf.as_pdfs(labelled["pdfs"], card.grid)
@@ -42,11 +42,8 @@ def test_metrics_are_those_of_the_library(post_npz, card, labelled):
     for name, score in expected.items():
         assert answer.scores[name].value == pytest.approx(score.value, abs=1e-12)
         assert answer.scores[name].error == pytest.approx(score.error, abs=1e-12)
-
-
-def test_json_and_npz_give_the_same_metrics(client, post_npz, labelled):
     message = {name: values.tolist() for name, values in labelled.items()} | {"magnitudes": [None] * N}
-    assert client.post("/evaluate", json=message).json() == post_npz("/evaluate", labelled).json()
+    assert client.post("/evaluate", json=message).json() == response.json()
 
 
 def test_cutouts_are_predicted_first(client, post_npz, images, card):
@@ -74,13 +71,11 @@ def test_galaxies_off_the_grid_are_dropped(post_npz, card, images):
     ("change", "words"),
     [
         ({"images": np.zeros((N, 4))}, "either images or pdfs"),
-        ({"pdfs": None}, "either images or pdfs"),
         ({"z_spec": None}, "z_spec"),
         ({"z_spec": np.zeros(3)}, "got shape (3,)"),
         ({"z_spec": np.full(N, 9.0)}, "no z_spec lies on the grid: expected 0 <= z_spec <= "),
         ({"z_spec": np.array(["0.1"] * N)}, "z_spec as real numbers"),
         ({"pdfs": np.zeros((N, 7))}, "expected pdfs of shape"),
-        ({"pdfs": np.float64(1.0), "z_spec": np.zeros(1)}, "expected pdfs of shape"),
         ({"magnitudes": np.zeros(3)}, "magnitudes"),
         ({"object_id": np.array(["a"])}, "names"),
     ],
@@ -115,39 +110,36 @@ def test_report_is_one_self_contained_page(post_npz, card, labelled):
 GRID = RedshiftGrid(0.4, 20)
 
 
-def evaluate(timeout=60.0, n_bins=GRID.n_bins, evaluator=None):
+def evaluate(evaluator, n_bins=GRID.n_bins):
     """Evaluate three galaxies with flat PDFs; returns a coroutine."""
     pdfs, z_spec = np.full((3, n_bins), 1.0 / n_bins), np.array([0.1, 0.2, 0.3])
     galaxies = LabelledGalaxies(z_spec, np.array(["a", "b", "c"]), (), pdfs, None)
     table = from_pdfs(pdfs, RedshiftGrid(0.4, n_bins), include_pdf=True)
-    evaluator = evaluator or Evaluator(GRID, "model 1", timeout)
     return evaluator.evaluate(galaxies, table, contract.EvaluateOptions(), contract.JSON)
 
 
 def n_children():
-    children = psutil.Process().children()
-    alive = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+    alive = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
     return sum("service.evaluation_worker" in child.cmdline() for child in alive)
 
 
 def test_evaluation_that_takes_too_long_is_killed():
     with pytest.raises(EvaluationTimeout, match=r"took longer than 0.01 s"):
-        asyncio.run(evaluate(timeout=0.01))
+        asyncio.run(evaluate(Evaluator(GRID, "model 1", timeout=0.01)))
     assert n_children() == 0
 
 
 def test_error_of_the_child_process_is_reported():
     with pytest.raises(RuntimeError, match="(?s)the evaluation ended with 1: .*mismatch"):
-        asyncio.run(evaluate(n_bins=7))
+        asyncio.run(evaluate(Evaluator(GRID, "model 1", timeout=60.0), n_bins=7))
 
 
 def test_evaluations_run_one_at_a_time(monkeypatch):
     monkeypatch.setattr(evaluation, "MAX_QUEUED", 2)
 
     async def together():
-        evaluator = Evaluator(GRID, "model 1", timeout=60.0)
-        tasks = [asyncio.create_task(evaluate(evaluator=evaluator)) for _ in range(3)]
-        most = 0
+        evaluator, most = Evaluator(GRID, "model 1", timeout=60.0), 0
+        tasks = [asyncio.create_task(evaluate(evaluator)) for _ in range(3)]
         while not all(task.done() for task in tasks):
             most = max(most, n_children())
             await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""The middleware without a server: timeouts, errors, request ids, shutdown and the memory budget."""
+"""The middleware without a server: timeouts, errors, request ids and the memory budget."""
 
 import asyncio
 import re
@@ -88,17 +88,6 @@ def test_unexpected_error_is_500_without_its_details(wrap, admission, error):
     check_error(response, 500, "internal error, not a fault of the request; the log has the details by x-request-id")
     assert response.headers["x-request-id"] == "mine"
     assert admission.in_flight == 0
-
-
-def test_shutdown_fails_readiness_and_closes_connections(wrap, admission):
-    app = wrap(PlainTextResponse("here"))
-    assert "connection" not in get(app, "/readyz").headers
-    admission.start_draining()
-    for path in ("/readyz", "/v2/health/ready"):
-        check_error(get(app, path), 503, "the service is shutting down and takes no new work")
-    for path in ("/livez", "/model"):
-        response = get(app, path)
-        assert (response.status_code, response.headers["connection"]) == (200, "close")
 
 
 def test_request_id_of_the_client_is_used_if_it_is_harmless(wrap):

@@ -24,17 +24,14 @@ def path(card):
 
 @pytest.fixture(scope="module")
 def infer(client, path):
-    """Post arrays, as bytes or as JSON, and return the response."""
+    """Post arrays, as bytes or as JSON; `change` changes the body."""
 
-    def post(arrays, outputs=None, **options):
+    def post(arrays, outputs=None, change=bytes, headers=(), **options):
         message = encode_request([Tensor.of(*item) for item in arrays.items()], outputs, **options)
-        return client.post(path, content=message.body, headers=length_header(message))
+        length = {} if message.header_length is None else {HEADER_LENGTH: str(message.header_length)}
+        return client.post(path, content=change(message.body), headers=length | dict(headers))
 
     return post
-
-
-def length_header(message):
-    return {} if message.header_length is None else {HEADER_LENGTH: str(message.header_length)}
 
 
 def outputs(response):
@@ -70,17 +67,18 @@ def test_estimates_are_those_of_the_other_endpoints(infer, check_same, images, b
     check_same(infer(arrays, binary=binary), arrays)
 
 
-def test_large_request_in_chunks_is_answered_in_order(client, path, check_same, card):
+def test_large_request_in_chunks_is_answered_in_order(infer, check_same, card):
     arrays = {"images": galaxies(card.image, 70)}
-    message = encode_request([Tensor.of("images", arrays["images"])])
-    ends = [0, 7, message.header_length + 5, message.header_length + 100_001, None]
-    chunks = (message.body[start:stop] for start, stop in itertools.pairwise(ends))
-    check_same(client.post(path, content=chunks, headers=length_header(message)), arrays)
+
+    def chunked(body):
+        return (body[start:stop] for start, stop in itertools.pairwise([0, 7, 205, 100_001, None]))
+
+    check_same(infer(arrays, change=chunked), arrays)
 
 
-@pytest.mark.parametrize("dtype", ["f8", "f2", "i2", "u4"])
+@pytest.mark.parametrize("dtype", ["f8", "f2", "i2"])
 def test_images_may_be_of_any_number_type(infer, check_same, images, dtype):
-    arrays = {"images": np.clip(100 * images, 0, None).astype(dtype)}
+    arrays = {"images": (100 * images).astype(dtype)}
     check_same(infer(arrays), arrays)
 
 
@@ -131,11 +129,6 @@ def test_metadata_describe_the_tensors(client, infer, card, images):
     assert described(found) == described(model["outputs"])
 
 
-def test_repository_index_lists_the_model(client, card):
-    (listed,) = client.post("/v2/repository/index", json={}).json()
-    assert (listed["name"], listed["version"], listed["state"]) == (card.name, card.version, "READY")
-
-
 def test_unknown_models_versions_and_methods(client, card):
     name = card.name
     check_error(client.get("/v2/models/other"), 404, "no model other here", name, card.version)
@@ -169,35 +162,32 @@ def test_unusable_inputs(infer, images, card, change, words, binary):
 def test_malformed_bodies(client, path, infer, images):
     check_error(infer({"ebv": np.zeros(1)}), 400, "expected an input images, got ebv")
     check_error(infer({"images": images}, ["redshift"]), 400, "there is no output redshift", "z_mean")
-    message = encode_request([Tensor.of("images", images)])
-    check_error(client.post(path, content=message.body[:-4], headers=length_header(message)), 400, "after the JSON")
-    for content, length in [(message.body, None), (b"", None), (b"{}", "-1"), (b"{}", "9" * 30), (b"{}", "3")]:
-        headers = {HEADER_LENGTH: length} if length else {}
-        check_error(client.post(path, content=content, headers=headers), 400, HEADER_LENGTH if length else "not JSON")
-
-
-def post_compressed(client, path, images, encoding, accept, change=lambda body: body):
-    message = encode_request([Tensor.of("images", images)])
-    headers = {"content-encoding": encoding, "accept-encoding": accept} | length_header(message)
-    body = COMPRESSORS[encoding](message.body) if encoding in COMPRESSORS else message.body
-    return client.post(path, content=change(body), headers=headers)
+    check_error(infer({"images": images}, change=lambda body: body[:-4]), 400, "bytes after the JSON")
+    check_error(client.post(path, content=b""), 400, "not JSON")
+    for length in ("-1", "9" * 30, "3"):
+        check_error(client.post(path, content=b"{}", headers={HEADER_LENGTH: length}), 400, HEADER_LENGTH)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-def test_compressed_request_gets_a_compressed_response_on_request(client, path, images, check_same, encoding):
-    response = post_compressed(client, path, images, encoding, encoding)
+def test_compressed_request_gets_a_compressed_response_on_request(infer, images, check_same, encoding):
+    def post(accepted):
+        headers = {"content-encoding": encoding, "accept-encoding": accepted}
+        return infer({"images": images}, change=COMPRESSORS[encoding], headers=headers)
+
+    response = post(encoding)
     assert response.headers["content-encoding"] == encoding  # httpx decompresses it
     check_same(response, {"images": images})
-    for accept in ("gzip, deflate, br", ""):  # as browsers and HTTP libraries send it with every request
-        assert "content-encoding" not in post_compressed(client, path, images, encoding, accept).headers
+    for accepted in ("gzip, deflate, br", ""):  # as browsers and HTTP libraries send it with every request
+        assert "content-encoding" not in post(accepted).headers
 
 
-def test_unreadable_compressed_body(client, path, images):
-    def check(encoding, change, status, *words):
-        check_error(post_compressed(client, path, images, encoding, "", change), status, *words)
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_unreadable_compressed_body(infer, images, encoding):
+    def check(change, status, message, encoding=encoding):
+        check_error(infer({"images": images}, change=change, headers={"content-encoding": encoding}), status, message)
 
-    check("br", bytes, 415, "Content-Encoding br", "gzip or deflate")
-    for encoding in COMPRESSORS:
-        check(encoding, lambda body: body[:-50], 400, "ends before its", encoding)
-        check(encoding, lambda body: body + b"junk", 400, "got 4 bytes more")
-        check(encoding, lambda body: body[2:], 400, f"compressed with {encoding}")
+    compress = COMPRESSORS[encoding]
+    check(bytes, 415, "cannot read Content-Encoding br: expected gzip or deflate", "br")
+    check(lambda body: compress(body)[:-50], 400, f"ends before its {encoding} stream")
+    check(lambda body: compress(body) + b"junk", 400, "got 4 bytes more")
+    check(lambda body: compress(body)[2:], 400, f"compressed with {encoding}")

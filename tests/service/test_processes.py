@@ -56,11 +56,6 @@ def test_other_requests_are_answered_while_the_network_runs(service_url, card):
     assert max(waits) < 0.5 * duration
 
 
-def test_probes(client):
-    for path in ("/livez", "/readyz", "/healthz"):
-        assert client.get(path).status_code == 200
-
-
 def test_openapi_document_lists_the_endpoints(client, card):
     document = client.get("/docs.json").json()
     assert set(document["paths"]) >= {"/predict", "/predict_file", "/evaluate", "/model", "/readyz"}
@@ -79,7 +74,7 @@ def test_openapi_document_lists_the_endpoints(client, card):
 def test_index_page_loads_nothing_from_elsewhere(client):
     page = client.get("/").text
     assert "docs.json" in page
-    assert "http" not in page.replace("<!DOCTYPE html>", "")
+    assert "http" not in page
 
 
 def test_hints_are_printed_once_the_service_is_ready(service_url):

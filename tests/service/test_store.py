@@ -46,23 +46,23 @@ def change(toy, tmp_path):
     return write
 
 
-def test_bundle_is_found_by_its_tag_and_as_latest(toy, model_store):
+def test_bundle_is_found_by_its_tag(toy, model_store, tmp_path, monkeypatch):
     assert store.add(toy.path) == store.add(toy.path) == "toy:1"
-    assert store.tags() == ["toy:1"]
+    folder = model_store / "toy" / "1" / "bundle"
     for tag in ("toy:1", "toy:latest"):
-        assert ModelBundle.load(store.find(tag)).card == toy.card
-        assert resolve(Path(tag)) == model_store / "toy" / "1" / "bundle"
-    for folder in (store.find("toy:1"), store.find("toy:1").parent):
-        assert folder.stat().st_mode & 0o055 == 0o055  # for other users
+        assert resolve(Path(tag)) == store.find(tag) == folder
+    assert ModelBundle.load(folder).card == toy.card
+    assert folder.stat().st_mode & folder.parent.stat().st_mode & 0o055 == 0o055  # for other users
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "toy:1").mkdir()
+    assert str(resolve(Path("toy:1"))) == "toy:1"  # a folder has precedence over a tag
 
 
 def test_stored_model_has_the_content_of_the_card(card, bundle_path):
-    model = bentoml.models.get(store.add(bundle_path))
-    assert model.info.labels["digest"] == card.digest
-    assert (model.info.metadata["name"], model.info.metadata["version"]) == (card.name, card.version)
-    assert model.info.metadata["grid"] == {"z_max": card.grid.z_max, "n_bins": card.grid.n_bins}
-    scores = model.info.metadata["test"]["scores"]["this model"]
-    assert scores["sigma_mad"]["value"] == card.test.scores["this model"]["sigma_mad"].value
+    info = bentoml.models.get(store.add(bundle_path)).info
+    assert info.labels["digest"] == card.digest
+    assert (info.metadata["name"], info.metadata["version"]) == (card.name, card.version)
+    assert info.metadata["grid"] == {"z_max": card.grid.z_max, "n_bins": card.grid.n_bins}
 
 
 def test_latest_is_the_one_added_last(toy, change):
@@ -114,13 +114,6 @@ def test_unknown_tag_is_refused_with_those_in_the_store(change, tag, message):
         pass
     with pytest.raises(InvalidInput, match=f"^{message}$"):
         resolve(Path(tag))
-
-
-def test_folder_has_precedence_over_a_tag(toy, tmp_path, monkeypatch):
-    store.add(toy.path)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "toy:1").mkdir()
-    assert str(resolve(Path("toy:1"))) == "toy:1"
 
 
 def test_incomplete_model_is_refused(toy, model_store):
