@@ -74,4 +74,4 @@ EXPOSE 3000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:3000/readyz', timeout=4)"]
 # The exec form: this is process 1, and gets the SIGTERM that ends the container.
-CMD ["python", "-m", "service", "--host", "0.0.0.0"]
+CMD ["python", "-m", "service", "serve", "--host", "0.0.0.0"]

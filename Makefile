@@ -1,18 +1,22 @@
-# The doors of the project. Each one makes what it needs; the file that says so is its own stamp.
+# The entry points of the project. Each target installs what it needs into .venv.
 #
-#   make serve    the service on 127.0.0.1:3000 with the shipped model
-#   make test     all tests            make lint    style and types
-#   make train    the sample, the model that ships and its report, from nothing
-#   make docs     what the documents say of the shipped model, from its card
-#   make audit    the locked requirements against the known vulnerabilities
-#   make sbom     what the service consists of: dist/sbom.cdx.json
-#   make fuzz     mutated bytes against all that decodes; make attack  100,000 hostile requests against a service
-#   make soak     half an hour of load                    make chaos   kills, ends, overload, slow senders, roll-outs
-#   make bench    measurements         make bench-peers    the service beside other servers of the same model
-#   make image    the service as an image, photoz; make image-training  the training, photoz-training; with docker or podman
-#   make image-check  whether that image keeps its promises; make image-sbom  what it consists of: dist/image.cdx.json
-#   make bento    a bento with the model that ships (MODEL=models/mine: another), which goes into BentoML's model store
-#   make lock     the hash-locked requirements, from pyproject.toml
+#   make serve         the service on 127.0.0.1:3000 with the shipped model (PORT=...)
+#   make test          all tests
+#   make lint          style and types; make fix corrects what ruff can
+#   make train         the sample, the shipped model and its report, from nothing
+#   make docs          the parts of the documents that come from the card of the shipped model
+#   make bench         the speed of the service; make bench-peers  compared with other servers of the same model
+#   make attack        100,000 hostile requests against a service
+#   make soak          half an hour of load
+#   make chaos         kills, shutdowns, overload, slow senders, roll-outs
+#   make fuzz          mutated bytes against all decoders
+#   make audit         the locked requirements against the known vulnerabilities
+#   make sbom          the components of the service: dist/sbom.cdx.json
+#   make image         the service as the image photoz; make image-training  the training as photoz-training (docker or podman)
+#   make image-check   checks of the image; make image-sbom  its components: dist/image.cdx.json
+#   make bento         a bento with the shipped model (MODEL=models/mine for another), in BentoML's model store
+#   make lock          the hash-locked requirements, from pyproject.toml
+#   make clean         removes .venv and all that was built
 
 PYTHON ?= python3
 PORT ?= 3000
@@ -22,20 +26,20 @@ STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 export PYTHONPATH := .:clients/python
-# BentoML reports its use unless this says exactly "true".
+# BentoML reports its use unless this is exactly "true".
 export BENTOML_DO_NOT_TRACK := true
 
 .PHONY: help serve test lint fix train docs audit sbom fuzz attack soak chaos bench bench-peers image image-training image-check \
 	image-sbom bento lock clean
 
 help:
-	@sed -n '3,17s/^# *//p' Makefile
+	@sed -n '3,19s/^# *//p' Makefile
 
 $(STAMPS):
 	$(PYTHON) -m venv $(VENV)
 	mkdir -p $(STAMPS)
 
-# Requirements by set: what is listed in requirements/SET.txt, with hashes, then this project itself without more.
+# A set of requirements: the packages of requirements/SET.txt, with hashes, then this project itself without dependencies.
 $(STAMPS)/%: requirements/%.txt pyproject.toml | $(STAMPS)
 	@echo "Installing requirements/$*.txt into $(VENV) ..."
 	$(PIP) install --require-hashes -r requirements/$*.txt
@@ -43,9 +47,9 @@ $(STAMPS)/%: requirements/%.txt pyproject.toml | $(STAMPS)
 	touch $@
 
 serve: $(STAMPS)/service
-	@$(BIN)/python -m service --hints --port $(PORT)
+	@$(BIN)/python -m service serve --hints --port $(PORT)
 
-# Two test processes on two cores, a thread each.
+# Two test processes (pyproject.toml) on two cores, one thread each.
 test: $(STAMPS)/all
 	OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 $(BIN)/python -m pytest
 
@@ -68,38 +72,38 @@ train: data/sample.h5
 docs: data/sample.h5
 	$(BIN)/python docs/make.py
 
-# The first findings came within seconds, the last after hours: SECONDS is for each of the four.
+# SECONDS is for each of the four targets. The first findings came within seconds, the last after hours.
 SECONDS := 900
 fuzz: $(STAMPS)/all requirements/fuzz.txt
 	$(PIP) install --require-hashes -r requirements/fuzz.txt
-	for target in v2 file json compression; do \
-		$(BIN)/python tests/attack/fuzz.py $$target --seconds $(SECONDS) --corpus runs/fuzz/$$target || exit 1; \
+	for target in open_inference file json compression; do \
+		$(BIN)/python -m tests.attack.fuzz $$target --seconds $(SECONDS) --corpus runs/fuzz/$$target || exit 1; \
 	done
 
 attack: $(STAMPS)/all
-	$(BIN)/python -m benchmarks.endurance hostile
+	$(BIN)/python -m benchmarks.resilience hostile
 
 soak: $(STAMPS)/all
-	$(BIN)/python -m benchmarks.endurance soak
+	$(BIN)/python -m benchmarks.resilience soak
 
 chaos: $(STAMPS)/all
-	for name in kills drain overload slow rollout; do $(BIN)/python -m benchmarks.endurance $$name || failed=1; done; exit $${failed:-0}
+	for name in kills drain overload slow rollout; do $(BIN)/python -m benchmarks.resilience $$name || failed=1; done; exit $${failed:-0}
 
 bench: $(STAMPS)/all
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.speed
 
 bench-peers: $(STAMPS)/all
 	$(BIN)/python -m benchmarks.peers.install
 	$(BIN)/python -m benchmarks.peers
 
-# Tools that look at the others from outside: in a place of their own, lest what they need decides what we get.
+# Tools that inspect the requirements, in their own environment, so that their dependencies do not constrain ours.
 AUDIT := $(VENV)/audit/bin
 $(STAMPS)/audit: requirements/audit.txt | $(STAMPS)
 	$(PYTHON) -m venv --clear $(VENV)/audit
 	$(AUDIT)/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/audit.txt
 	touch $@
 
-# What serves and nothing else: beside it, .venv may hold what tests and training need.
+# An environment with the serving requirements alone: .venv may also contain those of tests and training.
 $(STAMPS)/served: requirements/service.txt $(STAMPS)/audit
 	$(PYTHON) -m venv --clear --without-pip $(VENV)/served
 	$(AUDIT)/python -m pip --python $(VENV)/served/bin/python --disable-pip-version-check --quiet install \
@@ -114,7 +118,7 @@ sbom: $(STAMPS)/served
 	env -u PYTHONPATH $(AUDIT)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
 		--output-file dist/sbom.cdx.json $(VENV)/served/bin/python
 
-# Two builds of one commit are the same, byte by byte; podman writes the commit's time on the files too.
+# Two builds of one commit are identical, byte by byte; podman also sets the commit's time on the files.
 ENGINE = $(shell for engine in docker podman; do $$engine info >/dev/null 2>&1 && echo $$engine && break; done)
 COMMITTED := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 BUILD = $(if $(ENGINE),$(ENGINE),$(error neither docker nor podman runs here)) build \
@@ -138,7 +142,7 @@ image-sbom: $(STAMPS)/audit
 
 MODEL ?= models/photoz
 bento: $(STAMPS)/bento
-	$(BIN)/python -m service.store build $(MODEL)
+	$(BIN)/python -m service store build $(MODEL)
 
 lock: $(STAMPS)/lock
 	$(BIN)/python requirements/lock.py

@@ -1,3 +1,3 @@
-"""Photometric redshifts from galaxy images: the core that training, service and client stand on."""
+"""Photometric redshifts from galaxy images: the core library that the service, the training and the client share."""
 
 __version__ = "0.1.0"

@@ -1,12 +1,12 @@
-"""Recalibration of PDFs: what turns a network's probabilities into honest ones, learned on galaxies held out for it.
+"""Recalibration of PDFs, with parameters fitted to galaxies that the network was not trained on.
 
-Two steps, both identities at 1:
+Two steps, each the identity at 1:
 
 * a **temperature** T takes each PDF to the power 1 / T: above 1 it gets broader, below 1 narrower (Guo et al. 2017,
   PMLR 70, 1321);
-* a **monotone map of the CDF**, G(F) = 1 - (1 - F^a)^b, bends what the probability integral transform shows of bias and
-  skew (recalibration by the PIT: Bordoloi, Lilly and Amara 2010, MNRAS 406, 881). G is the CDF of Kumaraswamy 1980
-  (J. Hydrol. 46, 79): nearly the beta distribution's, in closed form.
+* a **monotone map of the CDF**, G(F) = 1 - (1 - F^a)^b, corrects the bias and skew that the probability integral
+  transform shows (Bordoloi, Lilly and Amara 2010, MNRAS 406, 881). G is the CDF of Kumaraswamy 1980 (J. Hydrol. 46,
+  79): nearly that of the beta distribution, in closed form.
 """
 
 from typing import Annotated
@@ -23,15 +23,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 @dataclass(frozen=True)
 class Calibration:
-    """How PDFs are recalibrated; the default changes nothing.
-
-    Parameters
-    ----------
-    temperature : float
-        T.
-    a, b : float
-        Shape of the map of the CDF.
-    """
+    """Temperature T, and shape a, b of the map of the CDF; the default changes nothing."""
 
     temperature: Positive = 1.0
     a: Positive = 1.0
@@ -39,29 +31,16 @@ class Calibration:
 
 
 def apply(pdfs: FloatArray, calibration: Calibration | None) -> FloatArray:
-    """Recalibrate PDFs.
-
-    Parameters
-    ----------
-    pdfs : (n, n_bins) float
-        Probability mass per bin, rows sum to 1.
-    calibration : Calibration, or None
-        None leaves them as they are.
-
-    Returns
-    -------
-    (n, n_bins) float64
-        Probability mass per bin, rows sum to 1.
-    """
+    """Recalibrate PDFs, (n, n_bins) probability mass per bin with rows that sum to 1; None leaves them as they are."""
     if calibration is None or calibration == Calibration():
         return pdfs
-    # Relative to the highest bin: a power of small masses must not vanish as a whole.
+    # Relative to the highest bin, so that a high power does not underflow to an empty PDF.
     powered = (pdfs / pdfs.max(axis=1, keepdims=True)) ** (1.0 / calibration.temperature)
-    bent = -np.expm1(calibration.b * _log1m(pdf.cdf(powered) ** calibration.a))
-    mass = np.maximum(np.diff(bent, axis=1), 0.0)
+    mapped = -np.expm1(calibration.b * _log1m(pdf.cdf(powered) ** calibration.a))
+    mass = np.maximum(np.diff(mapped, axis=1), 0.0)
     return np.asarray(mass / mass.sum(axis=1, keepdims=True))
 
 
 def _log1m(x: FloatArray) -> FloatArray:
-    """Return log(1 - x) for x in [0, 1], and a number for 1 too."""
+    """Return log(1 - x) for x in [0, 1], finite at 1 too."""
     return np.asarray(np.log1p(-np.minimum(x, 1.0 - 1e-16)))

@@ -1,4 +1,4 @@
-"""Every error that this project raises on purpose, drawn once.
+"""The exceptions of this project.
 
 ::
 
@@ -8,21 +8,20 @@
     │   ├── InvalidEbv
     │   ├── InvalidRedshifts
     │   └── InvalidPdfs
-    ├── MalformedInput          cannot be decoded at all
-    ├── UnsupportedType         a format that nobody here reads or writes
-    ├── TooLarge                over a limit that the message names
+    ├── MalformedInput          cannot be decoded
+    ├── UnsupportedType         a media type or file format that is not supported
+    ├── TooLarge                over a documented limit
     ├── InvalidDataset          a file of cutouts that cannot be used
-    └── InvalidBundle           a model folder that cannot be trusted
+    └── InvalidBundle           a model bundle that cannot be used
 
-The message of each one is written for the person who made the call: it says what was found and what was
-expected.
+Messages are written for the caller: they say what was found and what was expected.
 """
 
 import os
 
 
 class PhotozError(Exception):
-    """Root of the tree: catch it to catch everything that is raised on purpose."""
+    """Base class of every exception that this project raises deliberately."""
 
 
 class InvalidInput(PhotozError, ValueError):
@@ -30,15 +29,15 @@ class InvalidInput(PhotozError, ValueError):
 
 
 class InvalidImages(InvalidInput):
-    """Cutouts with a wrong shape, type, number of bands, or without one finite pixel."""
+    """Cutouts with a wrong shape, type or number of bands, or without a finite pixel."""
 
 
 class InvalidEbv(InvalidInput):
-    """Reddening of a wrong length, or outside of what the sky has."""
+    """Reddening of a wrong length, or outside of the valid range."""
 
 
 class InvalidRedshifts(InvalidInput):
-    """Redshifts that are not finite or lie outside of the grid."""
+    """Redshifts that are not finite or not on the grid."""
 
 
 class InvalidPdfs(InvalidInput):
@@ -50,7 +49,7 @@ class MalformedInput(PhotozError, ValueError):
 
 
 class UnsupportedType(PhotozError, ValueError):
-    """A media type or a file format that is not read or written."""
+    """A media type or a file format that is not supported."""
 
 
 class TooLarge(PhotozError, ValueError):
@@ -58,7 +57,7 @@ class TooLarge(PhotozError, ValueError):
 
 
 class InvalidDataset(PhotozError, ValueError):
-    """A file of cutouts that lacks what is needed of it."""
+    """A file of cutouts that is damaged or incomplete."""
 
 
 class InvalidBundle(PhotozError):
@@ -66,7 +65,7 @@ class InvalidBundle(PhotozError):
 
 
 def reason(error: Exception) -> str:
-    """Return what is wrong with a file, for a sentence that names it already; of permissions, whom they lack."""
+    """Return why a file cannot be read, without its name; names the user who lacks permission."""
     if isinstance(error, PermissionError) and hasattr(os, "geteuid"):
         return f"permission denied to user {os.geteuid()}"
     return getattr(error, "strerror", None) or str(error)

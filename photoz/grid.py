@@ -1,4 +1,4 @@
-"""The redshift grid: where its bins begin, end, and which one holds a redshift."""
+"""The redshift grid: bin edges, bin centres and the bin of a redshift."""
 
 from functools import cached_property
 from typing import Annotated
@@ -17,32 +17,22 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class RedshiftGrid:
-    """Equal bins of redshift from 0 to `z_max`, the last one closed.
-
-    Parameters
-    ----------
-    z_max : float
-        Upper edge of the last bin.
-    n_bins : int
-        Number of bins, at least 2.
-    """
+    """`n_bins` equal bins of redshift from 0 to `z_max`, the last one closed."""
 
     z_max: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     n_bins: Annotated[int, Field(ge=2)]
 
     @cached_property
     def edges(self) -> FloatArray:
-        """Bin edges, shape (n_bins + 1,), float64.
-
-        `linspace`, never `arange` or multiples of the width: those put 85 of the 180 lower edges of the SDSS grid
-        into the bin below.
-        """
-        return _frozen(np.linspace(0.0, self.z_max, self.n_bins + 1))
+        """Bin edges, shape (n_bins + 1,), float64."""
+        # Not `arange`, and not multiples of the width: rounding puts 85 of the 180 lower edges of the SDSS grid into
+        # the bin below.
+        return _read_only(np.linspace(0.0, self.z_max, self.n_bins + 1))
 
     @cached_property
     def centres(self) -> FloatArray:
         """Bin centres, shape (n_bins,), float64."""
-        return _frozen(0.5 * (self.edges[:-1] + self.edges[1:]))
+        return _read_only(0.5 * (self.edges[:-1] + self.edges[1:]))
 
     @property
     def width(self) -> float:
@@ -50,18 +40,7 @@ class RedshiftGrid:
         return self.z_max / self.n_bins
 
     def contains(self, z: npt.ArrayLike) -> BoolArray:
-        """Tell which redshifts lie on the grid.
-
-        Parameters
-        ----------
-        z : array_like of float
-            Redshifts of any shape; NaN is never on the grid.
-
-        Returns
-        -------
-        ndarray of bool
-            Same shape as `z`.
-        """
+        """Return whether redshifts of any shape lie on the grid; NaN does not."""
         z = np.asarray(z, dtype=np.float64)
         return np.asarray((z >= 0.0) & (z <= self.z_max))
 
@@ -95,7 +74,7 @@ class RedshiftGrid:
         return np.asarray(np.minimum(index, self.n_bins - 1))
 
 
-def _frozen(array: FloatArray) -> FloatArray:
+def _read_only(array: FloatArray) -> FloatArray:
     array.flags.writeable = False
     return array
 

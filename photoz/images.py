@@ -1,4 +1,4 @@
-"""What a cutout is, and the one border check on pixels and reddening."""
+"""Geometry of the cutouts, and validation of pixels and reddening."""
 
 from dataclasses import dataclass as plain_dataclass
 from functools import cached_property
@@ -16,7 +16,7 @@ from photoz.grid import BoolArray, FloatArray
 # are the numbers behind SDSS's EXTINCTION columns, so E(B-V) = EXTINCTION_r / 2.751 is the SFD value.
 SFD_COEFFICIENTS = {"u": 5.155, "g": 3.793, "r": 2.751, "i": 2.086, "z": 1.479}
 
-# The SFD map exceeds this only in the innermost Galactic plane, where no galaxy redshift is to be had.
+# The SFD map exceeds this only in the innermost Galactic plane, where no galaxy redshifts can be measured.
 EBV_MAX = 10.0
 
 LOW_SNR_LIMIT = 5.0
@@ -24,24 +24,12 @@ LOW_SNR_LIMIT = 5.0
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """Geometry, bands and unit of the cutouts that a model takes.
+    """Geometry, bands and unit of the cutouts that a model takes."""
 
-    Parameters
-    ----------
-    size : int
-        Side of the square cutout in pixels.
-    bands : tuple of str
-        Names of the bands in the order of the last axis. A plain string is read as one-letter bands.
-    pixel_scale : float
-        Arcseconds per pixel.
-    unit : str
-        Unit of the pixel values.
-    """
-
-    size: Annotated[int, Field(ge=8, le=1024)] = 64
-    bands: tuple[str, ...] = ("u", "g", "r", "i", "z")
-    pixel_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.396
-    unit: str = "nanomaggy"
+    size: Annotated[int, Field(ge=8, le=1024)] = 64  # side of the square cutout in pixels
+    bands: tuple[str, ...] = ("u", "g", "r", "i", "z")  # in the order of the last axis; a string is one-letter bands
+    pixel_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.396  # arcseconds per pixel
+    unit: str = "nanomaggy"  # of the pixel values
 
     @field_validator("bands", mode="before")
     @classmethod
@@ -71,67 +59,44 @@ SDSS_IMAGES = ImageSpec()
 
 @plain_dataclass(frozen=True)
 class ImageBatch:
-    """Cutouts that passed the border check.
+    """Validated cutouts."""
 
-    Parameters
-    ----------
-    images : (n, size, size, n_bands) float32
-        Pixels, C-contiguous, all finite: pixels that were not are 0, the level of the subtracted sky.
-    masked : (n,) bool
-        Whether any pixel was not finite.
-    band_missing : (n,) bool
-        Whether any band has no finite pixel, or nothing but zeros.
-    """
-
-    images: npt.NDArray[np.float32]
-    masked: BoolArray
-    band_missing: BoolArray
+    images: npt.NDArray[np.float32]  # (n, size, size, n_bands), C-contiguous; pixels that were not finite are 0, as sky
+    masked: BoolArray  # (n,), whether any pixel was not finite
+    band_missing: BoolArray  # (n,), whether any band has no finite pixel, or only zeros
 
     def __len__(self) -> int:
         return len(self.images)
 
     @cached_property
     def noise(self) -> FloatArray:
-        """Noise per pixel and band, (n, n_bands) float32, as `border_noise` finds it; measured when first asked for."""
+        """Noise per pixel and band, (n, n_bands), from `border_noise`; computed once."""
         return border_noise(self.images)
 
 
 @plain_dataclass(frozen=True)
 class EbvBatch:
-    """Reddening that passed the border check.
+    """Validated reddening."""
 
-    Parameters
-    ----------
-    ebv : (n,) float32
-        E(B-V) in magnitudes, SFD scale.
-    assumed : (n,) bool
-        Where the value is the model's assumption, since none was given.
-    """
-
-    ebv: npt.NDArray[np.float32]
-    assumed: BoolArray
+    ebv: npt.NDArray[np.float32]  # (n,), E(B-V) in magnitudes, SFD scale
+    assumed: BoolArray  # (n,), where none was given and the value is the default of the model
 
 
 def as_image_batch(images: npt.ArrayLike, spec: ImageSpec) -> ImageBatch:
-    """Check cutouts at the border and bring them into the form that every engine takes.
+    """Validate cutouts and convert them to the form that every engine takes.
 
     Parameters
     ----------
-    images : array_like of a real number type
-        (n, size, size, n_bands), or one cutout without the first axis. Any byte order and memory layout. NaN,
-        infinite pixels and those under the mask of a masked array count as masked.
+    images : (n, size, size, n_bands) array_like of real numbers
+        Or one cutout without the first axis. Any byte order and memory layout. Pixels that are NaN, infinite or under
+        the mask of a masked array count as masked.
     spec : ImageSpec
         What the model expects.
-
-    Returns
-    -------
-    ImageBatch
-        n cutouts.
 
     Raises
     ------
     InvalidImages
-        If the shape or type is wrong, or a cutout has not one finite pixel.
+        If the shape or type is wrong, or a cutout has no finite pixel.
     """
     array = _numeric(images)
     if array.ndim == 3:
@@ -142,7 +107,7 @@ def as_image_batch(images: npt.ArrayLike, spec: ImageSpec) -> ImageBatch:
         raise InvalidImages("expected at least one cutout, got none")
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, that is, masked
         pixels = np.ascontiguousarray(array, dtype=np.float32)
-    return _mask(pixels)
+    return _masked(pixels)
 
 
 def _numeric(images: npt.ArrayLike) -> npt.NDArray[Any]:
@@ -165,29 +130,23 @@ def _shape_message(shape: tuple[int, ...], spec: ImageSpec) -> str:
     return message
 
 
-def _mask(array: npt.NDArray[np.float32]) -> ImageBatch:
-    n = len(array)
-    if _is_plain(array):
-        nowhere: BoolArray = np.zeros(n, dtype=bool)
+def _masked(array: npt.NDArray[np.float32]) -> ImageBatch:
+    if _is_complete(array):
+        nowhere: BoolArray = np.zeros(len(array), dtype=bool)
         return ImageBatch(array, nowhere, nowhere)
     finite = np.isfinite(array)
-    masked: BoolArray = np.zeros(n, dtype=bool)
-    if not finite.all():
-        masked = np.asarray(~finite.all(axis=(1, 2, 3)))
-        empty = np.asarray(~finite.any(axis=(1, 2, 3)))
-        if empty.any():
-            raise InvalidImages(
-                f"cutout {int(np.argmax(empty))} has no finite pixel; expected some signal in each cutout"
-            )
-        array = np.where(finite, array, np.float32(0.0))
-    band_missing = np.asarray(~array.any(axis=(1, 2)).all(axis=-1))
-    return ImageBatch(array, masked, band_missing)
+    masked, empty = ~finite.all(axis=(1, 2, 3)), ~finite.any(axis=(1, 2, 3))
+    if empty.any():
+        raise InvalidImages(f"cutout {int(np.argmax(empty))} has no finite pixel; expected some signal in each cutout")
+    array = np.where(finite, array, np.float32(0.0))
+    return ImageBatch(array, np.asarray(masked), np.asarray(~array.any(axis=(1, 2)).all(axis=-1)))
 
 
-def _is_plain(array: npt.NDArray[np.float32]) -> bool:
-    """Whether every pixel is finite and every band has light: nearly always, and ten times faster to tell than where.
+def _is_complete(array: npt.NDArray[np.float32]) -> bool:
+    """Whether every band of every cutout has a finite sum other than 0, so that no pixel is masked and no band empty.
 
-    Only a sum that is finite and not 0 tells: one that overflows, or cancels to 0 by chance, asks for a closer look.
+    True of nearly all cutouts, and ten times faster than to look at each pixel. A sum that overflows, or cancels to 0
+    by chance, gives False and so only costs time.
     """
     n, size, _, n_bands = array.shape
     with np.errstate(invalid="ignore", over="ignore"):
@@ -196,7 +155,7 @@ def _is_plain(array: npt.NDArray[np.float32]) -> bool:
 
 
 def as_ebv_batch(ebv: npt.ArrayLike | None, n: int, assumed: float) -> EbvBatch:
-    """Check reddening at the border; fill in the model's assumption where none is given.
+    """Validate reddening, and fill in the default of the model where none is given.
 
     Parameters
     ----------
@@ -205,12 +164,7 @@ def as_ebv_batch(ebv: npt.ArrayLike | None, n: int, assumed: float) -> EbvBatch:
     n : int
         Number of cutouts.
     assumed : float
-        What is assumed where the value is unknown.
-
-    Returns
-    -------
-    EbvBatch
-        n values and whether each was assumed.
+        Used where the value is unknown.
 
     Raises
     ------
@@ -237,32 +191,30 @@ def as_ebv_batch(ebv: npt.ArrayLike | None, n: int, assumed: float) -> EbvBatch:
 
 
 def signal_to_noise(images: npt.NDArray[np.float32], noise: FloatArray | None = None) -> FloatArray:
-    """Signal-to-noise ratio of the central light, per band.
-
-    The signal is the sum over the central box.
+    """Signal-to-noise ratio of the light in the central box, per band.
 
     Parameters
     ----------
     images : (n, size, size, n_bands) float
         Sky-subtracted cutouts.
     noise : (n, n_bands) float, optional
-        Theirs, if `border_noise` has been asked already.
+        Result of `border_noise`, if it is known already.
 
     Returns
     -------
     (n, n_bands) float
-        Ratio per band; 0 where the border has no noise to measure.
+        0 where the border has no noise.
     """
     core = central_box(images)
-    with np.errstate(over="ignore", invalid="ignore"):  # pixels near the largest float32 are nobody's galaxy
+    with np.errstate(over="ignore", invalid="ignore"):  # pixels near the largest float32 come from no real galaxy
         signal = np.matmul(np.ones(core.shape[1], np.float32), core).astype(np.float64)
     per_pixel = border_noise(images) if noise is None else noise
-    of_box = per_pixel * np.sqrt(core.shape[1])
-    return np.asarray(np.divide(signal, of_box, out=np.zeros_like(signal), where=of_box > 0))
+    box_noise = per_pixel * np.sqrt(core.shape[1])
+    return np.asarray(np.divide(signal, box_noise, out=np.zeros_like(signal), where=box_noise > 0))
 
 
 def central_box(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the pixels of the central box, a quarter of the side wide: (n, size, size, n_bands) to (n, m, n_bands)."""
+    """Return the pixels of the central box, a quarter of the side wide, as (n, m, n_bands)."""
     size = images.shape[1]
     half = max(size // 8, 1)
     box = slice(size // 2 - half, size // 2 + half)
@@ -270,18 +222,7 @@ def central_box(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def border_noise(images: npt.NDArray[np.float32]) -> FloatArray:
-    """Noise per pixel and band: 1.4826 times the median absolute deviation on the border of each cutout.
-
-    Parameters
-    ----------
-    images : (n, size, size, n_bands) float
-        Cutouts.
-
-    Returns
-    -------
-    (n, n_bands) float
-        In the unit of the pixels.
-    """
+    """Noise per pixel and band, (n, n_bands): 1.4826 times the median absolute deviation on the border of a cutout."""
     border = np.concatenate([images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]], axis=1)
     by_band = np.ascontiguousarray(border.transpose(0, 2, 1))
     with np.errstate(over="ignore"):  # as above

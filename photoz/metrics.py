@@ -1,7 +1,8 @@
-"""How good redshifts and their PDFs are, each figure with its bootstrap error.
+"""Metrics of redshifts and their PDFs, each with its bootstrap error.
 
-Notation: dz = (z_phot - z_spec) / (1 + z_spec); F is the CDF of a galaxy's PDF. The definitions are those of Pasquet et
-al. 2019 (A&A 621, A26, sec. 4.1) unless a function says otherwise.
+Notation: dz = (z_phot - z_spec) / (1 + z_spec); F is the CDF of a galaxy's PDF; `pdfs` is (n, n_bins) float,
+probability mass per bin, rows sum to 1; `z_spec` is (n,), on the grid, or `InvalidRedshifts` is raised. The definitions
+are those of Pasquet et al. 2019 (A&A 621, A26, sec. 4.1) unless a function says otherwise.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,8 +17,8 @@ from photoz import pdf
 from photoz.errors import InvalidRedshifts
 from photoz.grid import FloatArray, IntArray, RedshiftGrid
 
-# |dz| beyond which a redshift is an outlier: fixed, the SDSS convention of Pasquet et al. 2019, sec. 4.1. A cut in
-# units of sigma_mad would flatter a bad model.
+# |dz| beyond which a redshift is an outlier: the SDSS convention of Pasquet et al. 2019, sec. 4.1. It is fixed, because
+# a cut in units of sigma_mad would favour a bad model.
 OUTLIER_CUT = 0.05
 
 N_RESAMPLES = 500
@@ -25,15 +26,7 @@ N_RESAMPLES = 500
 
 @dataclass(frozen=True)
 class Score:
-    """A figure of merit and its bootstrap standard error.
-
-    Parameters
-    ----------
-    value : float
-        The figure on all galaxies.
-    error : float
-        Standard deviation over bootstrap resamples of the galaxies.
-    """
+    """A metric on all galaxies, and its standard deviation over bootstrap resamples of them."""
 
     value: float
     error: float
@@ -68,30 +61,13 @@ def crps(pdfs: FloatArray, z_spec: npt.ArrayLike, grid: RedshiftGrid) -> FloatAr
 
     .. math:: \mathrm{CRPS} = \int (F(z) - H(z - z_\mathrm{spec}))^2 \, dz
 
-    F is linear inside a bin, from a to b, where the integral of its square is w (a^2 + ab + b^2) / 3.
-
-    Parameters
-    ----------
-    pdfs : (n, n_bins) float
-        Probability mass per bin, rows sum to 1.
-    z_spec : (n,) array_like of float
-        True redshifts, on the grid.
-    grid : RedshiftGrid
-        The grid.
+    F is linear inside a bin of width w, from a to b, so the integral of its square is w (a^2 + ab + b^2) / 3. See
+    Hersbach 2000 (Weather and Forecasting 15, 559) and Gneiting and Raftery 2007 (JASA 102, 359).
 
     Returns
     -------
     (n,) float64
         In units of redshift; 0 is perfect.
-
-    Raises
-    ------
-    InvalidRedshifts
-        If a redshift is not on the grid.
-
-    References
-    ----------
-    Hersbach 2000, Weather and Forecasting 15, 559; Gneiting and Raftery 2007, JASA 102, 359.
     """
     z_spec = _on_grid(z_spec, len(pdfs), grid)
     below = pdf.cdf(pdfs)
@@ -102,7 +78,7 @@ def crps(pdfs: FloatArray, z_spec: npt.ArrayLike, grid: RedshiftGrid) -> FloatAr
 
 
 def _split_bin_correction(below: FloatArray, z_spec: FloatArray, grid: RedshiftGrid) -> FloatArray:
-    """What the bin that holds z_spec adds over the integral of (1 - F)^2 across it, in bin widths."""
+    """Integral over the bin that holds z_spec, less the integral of (1 - F)^2 across it; in bin widths."""
     index = grid.bin_index(z_spec)
     rows = np.arange(len(below))
     part = (z_spec - grid.edges[index]) / grid.width
@@ -112,7 +88,7 @@ def _split_bin_correction(below: FloatArray, z_spec: FloatArray, grid: RedshiftG
 
 
 def mean_square(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Mean of the square of a line that goes from a to b."""
+    """Mean of the square of a linear function that goes from a to b."""
     return (a * a + a * b + b * b) / 3.0
 
 
@@ -132,8 +108,7 @@ def uniform_ks(values: FloatArray) -> float:
 def cde_loss(pdfs: FloatArray, z_spec: npt.ArrayLike, grid: RedshiftGrid) -> FloatArray:
     """Conditional density estimation loss of each galaxy, int p(z)^2 dz - 2 p(z_spec); shape (n,), lower is better.
 
-    Izbicki and Lee 2017 (Electron. J. Statist. 11, 2800), as used for redshifts by Schmidt et al. 2020 (MNRAS 499,
-    1587).
+    Izbicki and Lee 2017 (Electron. J. Statist. 11, 2800); for redshifts Schmidt et al. 2020 (MNRAS 499, 1587).
     """
     index = grid.bin_index(_on_grid(z_spec, len(pdfs), grid))
     at_truth = pdfs[np.arange(len(pdfs)), index]
@@ -141,7 +116,7 @@ def cde_loss(pdfs: FloatArray, z_spec: npt.ArrayLike, grid: RedshiftGrid) -> Flo
 
 
 def covered(pdfs: FloatArray, z_spec: npt.ArrayLike, grid: RedshiftGrid, mass: float) -> npt.NDArray[np.bool_]:
-    """Whether the shortest interval of the given mass holds the true redshift, shape (n,)."""
+    """Whether the shortest interval with the given probability holds the true redshift, shape (n,)."""
     z_spec = _on_grid(z_spec, len(pdfs), grid)
     z_lo, z_hi = pdf.shortest_interval(pdfs, grid, mass)
     return np.asarray((z_spec >= z_lo) & (z_spec <= z_hi))
@@ -157,23 +132,13 @@ def _on_grid(z_spec: npt.ArrayLike, n: int, grid: RedshiftGrid) -> FloatArray:
 
 @plain_dataclass(frozen=True)
 class GalaxyScores:
-    """What each galaxy contributes to the figures: computed once, then resampled.
+    """Scores of each galaxy, (n,) each, which `summarise` resamples and reduces to metrics; None without PDFs."""
 
-    Parameters
-    ----------
-    dz : (n,) float
-        Normalised residuals of the point estimate.
-    crps, pit, cde_loss : (n,) float, or None
-        See the functions of the same names; None where there are no PDFs.
-    in_68, in_95 : (n,) bool, or None
-        Whether the shortest interval holds the truth.
-    """
-
-    dz: FloatArray
+    dz: FloatArray  # of the point estimate
     crps: FloatArray | None = None
     pit: FloatArray | None = None
     cde_loss: FloatArray | None = None
-    in_68: npt.NDArray[np.bool_] | None = None
+    in_68: npt.NDArray[np.bool_] | None = None  # whether the shortest interval holds the true redshift
     in_95: npt.NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
@@ -186,22 +151,7 @@ class GalaxyScores:
 
 
 def galaxy_scores(pdfs: FloatArray, z_spec: npt.ArrayLike, grid: RedshiftGrid) -> GalaxyScores:
-    """Score each galaxy; the point estimate is the mean of its PDF.
-
-    Parameters
-    ----------
-    pdfs : (n, n_bins) float
-        Probability mass per bin, rows sum to 1.
-    z_spec : (n,) array_like of float
-        True redshifts, on the grid.
-    grid : RedshiftGrid
-        The grid.
-
-    Returns
-    -------
-    GalaxyScores
-        One entry a galaxy.
-    """
+    """Score each galaxy; the point estimate is the mean of its PDF."""
     return GalaxyScores(
         dz=residuals(pdf.mean(pdfs, grid), z_spec),
         crps=crps(pdfs, z_spec, grid),
@@ -216,8 +166,8 @@ def _mean_of(name: str) -> Callable[[GalaxyScores], float]:
     return lambda galaxies: float(np.mean(getattr(galaxies, name)))
 
 
-# Figure -> (the column that it needs, how it is computed).
-FIGURES: Mapping[str, tuple[str, Callable[[GalaxyScores], float]]] = {
+# Name -> (the column of `GalaxyScores` that it needs, the function that computes it).
+METRICS: Mapping[str, tuple[str, Callable[[GalaxyScores], float]]] = {
     "bias": ("dz", lambda galaxies: bias(galaxies.dz)),
     "sigma_mad": ("dz", lambda galaxies: sigma_mad(galaxies.dz)),
     "outlier_fraction": ("dz", lambda galaxies: outlier_fraction(galaxies.dz)),
@@ -230,51 +180,29 @@ FIGURES: Mapping[str, tuple[str, Callable[[GalaxyScores], float]]] = {
 
 
 def summarise(galaxies: GalaxyScores, n_resamples: int = N_RESAMPLES, seed: int = 0) -> dict[str, Score]:
-    """Reduce the scores of the galaxies to figures with bootstrap errors.
-
-    Parameters
-    ----------
-    galaxies : GalaxyScores
-        At least one galaxy.
-    n_resamples : int
-        Bootstrap resamples behind each error.
-    seed : int
-        Of the resampling.
+    """Reduce the scores of one or more galaxies to metrics with bootstrap errors.
 
     Returns
     -------
     dict of str to Score
-        The figures of `FIGURES` that the columns at hand allow.
-
-    Notes
-    -----
-    The resamples of `pit_ks` carry the roughness of resampling itself, so its error is an upper bound.
+        Those of `METRICS` whose column is not None. The error of `pit_ks` is an upper bound, since resampling repeats
+        values and so adds steps to their distribution.
     """
     if not len(galaxies):
         raise InvalidRedshifts("expected at least one galaxy to score, got none")
-    figures = {name: of for name, (column, of) in FIGURES.items() if getattr(galaxies, column) is not None}
+    chosen = {name: metric for name, (column, metric) in METRICS.items() if getattr(galaxies, column) is not None}
     rng = np.random.default_rng(seed)
-    draws: dict[str, list[float]] = {name: [] for name in figures}
+    resampled: dict[str, list[float]] = {name: [] for name in chosen}
     for _ in range(n_resamples):
         resample = galaxies.take(rng.integers(0, len(galaxies), len(galaxies)))
-        for name, of in figures.items():
-            draws[name].append(of(resample))
-    return {name: Score(of(galaxies), float(np.std(draws[name]))) for name, of in figures.items()}
+        for name, metric in chosen.items():
+            resampled[name].append(metric(resample))
+    return {name: Score(metric(galaxies), float(np.std(resampled[name]))) for name, metric in chosen.items()}
 
 
 @plain_dataclass(frozen=True)
 class Bin:
-    """The figures of the galaxies in one bin of some quantity.
-
-    Parameters
-    ----------
-    low, high : float
-        Bounds of the bin; the last bin of a series is closed.
-    n_galaxies : int
-        Galaxies in it.
-    scores : dict of str to Score
-        Their figures.
-    """
+    """Metrics of the galaxies in one bin of some quantity; the last bin of a series is closed."""
 
     low: float
     high: float
@@ -297,13 +225,6 @@ def summarise_by(
         Increasing bin edges.
     n_min : int
         Bins with fewer galaxies are left out.
-    n_resamples : int
-        Bootstrap resamples behind each error.
-
-    Returns
-    -------
-    list of Bin
-        At most m.
     """
     edges = np.asarray(edges, dtype=np.float64)
     bins = []

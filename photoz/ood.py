@@ -1,17 +1,18 @@
-"""How unlike the training images a cutout is: the `ood_score`.
+"""Out-of-distribution detection: how unlike the training images a cutout is, the `ood_score`.
 
-A cutout is looked at in several parts, and each is compared with the training galaxies by the Mahalanobis distance of
-Lee et al. 2018 (NeurIPS 31, 7167):
+Three groups of features are compared with the training galaxies by the Mahalanobis distance of Lee et al. 2018
+(NeurIPS 31, 7167):
 
-* **features**: what the network itself makes of the cutout before its last layers. Swapped bands, empty sky, and
-  whatever else would change the answer;
-* **noise**: the logarithm of each band's noise on the border. Other units, other exposures, bands in the wrong order;
-* **concentration**: how much of the light around the centre falls into its core. Stars: a network that sums fluxes does
-  not see them, since only the colours of a star matter to it. Cores that are clipped to a plateau, as by saturation,
-  count as more concentrated than any star: what they lack moves the colours by little enough to be believed.
+* **features**: activations of the network before its last layers. They detect swapped bands, empty sky, and anything
+  else that would change the estimate;
+* **noise**: the logarithm of each band's noise on the border. It detects other units, other exposures, and bands in the
+  wrong order;
+* **concentration**: the fraction of the light around the centre that falls into its core. It detects stars, which a
+  network that sums fluxes knows by their colours only. A core clipped to a plateau, as by saturation, counts as more
+  concentrated than any star: it changes the colours too little to be noticed otherwise.
 
-A part's distance is divided by the one that a few in a thousand training galaxies exceed; the score is the largest. So
-about 1 is as far out as the training galaxies go; the exact threshold is in the card.
+The distance of a group is divided by one that a few in a thousand training galaxies exceed; the score is the largest.
+So few training galaxies exceed 1; the exact threshold is in the model card.
 """
 
 from collections.abc import Mapping
@@ -32,15 +33,15 @@ FEATURES = "features"
 # Gaussian apertures of the concentration, sigma in units of the side: 2 and 6 pixels of 64.
 CORE, WHOLE = 1 / 32, 3 / 32
 
-# Pixels within a thousandth of the brightest one in the centre of a band: noise keeps them apart, and none of 8,192
-# rendered training cutouts had more of them than this. A core clipped at 0.7 of its peak has.
-MOST_LEVEL = 4
-LEVEL = 1e-3
+# A plateau is more than this many pixels within a thousandth of the brightest one in the centre of a band. Noise
+# separates unclipped pixels: none of 8,192 rendered training cutouts had more; cores clipped at 0.7 of their peak do.
+PLATEAU_PIXELS = 4
+PLATEAU_DEPTH = 1e-3
 
-# Distances in units of the scatter beyond about this count by their logarithm: the tails of real features are heavy.
+# Standardised values beyond about this count by their logarithm, because the tails of real features are heavy.
 TAIL = 3.0
 
-# What stands for a distance that cannot be told, since a feature is not finite.
+# Distance of features that are not finite.
 FARTHEST = 1e6
 
 _TINY = 1e-12
@@ -50,28 +51,16 @@ Features = Mapping[str, FloatArray]
 
 @dataclass(frozen=True)
 class FeatureGroup:
-    """What the training galaxies look like in one part.
+    """Distribution of one group of p features over the training galaxies."""
 
-    Parameters
-    ----------
-    mean, std : (p,) float
-        Of the values themselves.
-    centre : (p,) float
-        Mean of the standardised values with their tails compressed.
-    whitening : (p, k) float
-        Takes those, less the centre, to k uncorrelated ones of variance 1.
-    scale : float
-        Distance that few training galaxies exceed.
-    """
-
-    mean: FloatArray
-    std: FloatArray
-    centre: FloatArray
-    whitening: FloatArray
-    scale: float
+    mean: FloatArray  # (p,)
+    std: FloatArray  # (p,)
+    centre: FloatArray  # (p,), mean of the standardised features with compressed tails
+    whitening: FloatArray  # (p, k); maps those, less the centre, to k uncorrelated values of variance 1
+    scale: float  # distance that few training galaxies exceed
 
     def distance(self, values: FloatArray) -> FloatArray:
-        """Return the distance of values (n, p) in units of the scale, shape (n,); `FARTHEST` if any is not finite."""
+        """Return the distance of features (n, p) in units of the scale, (n,); `FARTHEST` if any is not finite."""
         usable = np.asarray(np.isfinite(values).all(axis=1))
         offset = compress((np.where(usable[:, np.newaxis], values, self.mean) - self.mean) / self.std) - self.centre
         squared = np.sum((offset @ self.whitening) ** 2, axis=1)
@@ -91,51 +80,48 @@ def extract_features(
     features: npt.NDArray[np.floating[Any]] | None,
     noise: npt.NDArray[np.floating[Any]] | None = None,
 ) -> dict[str, FloatArray]:
-    """Look at cutouts in all parts.
+    """Compute all groups of features.
 
     Parameters
     ----------
     images : (n, size, size, n_bands) float32
         Finite pixels.
     features : (n, n_features) float, or None
-        Of the network, where it has any.
+        Of the network, if it has any.
     noise : (n, n_bands) float, optional
-        Of the images, if `photoz.images.border_noise` has been asked already.
+        Result of `photoz.images.border_noise`, if it is known already.
 
     Returns
     -------
     dict of str to (n, p) float64
-        The parts by name.
+        Features by group.
     """
     noise = np.asarray(border_noise(images) if noise is None else noise, dtype=np.float64)
-    seen = {"noise": np.log(np.maximum(noise, _TINY)), "concentration": _concentration(images, noise)}
-    return seen if features is None else {FEATURES: np.asarray(features, dtype=np.float64), **seen}
+    found = {"noise": np.log(np.maximum(noise, _TINY)), "concentration": _concentration(images, noise)}
+    return found if features is None else {FEATURES: np.asarray(features, dtype=np.float64), **found}
 
 
 def _concentration(images: npt.NDArray[np.float32], noise: FloatArray) -> FloatArray:
-    """Ratio of the light in the core to the whole, over all bands in units of their noise; (n, 1).
-
-    Of a core that is clipped to a plateau it is the number of its pixels instead.
-    """
+    """Ratio of core to total light over all bands, in units of their noise; of a plateau its pixels; (n, 1)."""
     size = images.shape[1]
     pixels = images.reshape(len(images), size * size, -1)
     weights = np.stack([_aperture(size, sigma * size) for sigma in (CORE, WHOLE)]).astype(np.float32)
     significance = np.divide(1.0, noise, out=np.zeros_like(noise), where=noise > _TINY)
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite then is as far out as can be
+    with np.errstate(over="ignore", invalid="ignore"):  # a ratio that is not finite gets the distance FARTHEST
         sums = np.matmul(weights, pixels).astype(np.float64)  # (n, 2, n_bands)
         core, whole = np.maximum(np.einsum("nab,nb->an", sums, significance), _TINY)
         ratio = core / np.maximum(whole, core)
-    level = _plateau(images)
-    return np.where(level > MOST_LEVEL, level, ratio)[:, np.newaxis]
+    plateau = _plateau_pixels(images)
+    return np.where(plateau > PLATEAU_PIXELS, plateau, ratio)[:, np.newaxis]
 
 
-def _plateau(images: npt.NDArray[np.float32]) -> IntArray:
-    """Pixels in the centre that are as bright as the brightest, in the band with most of them; (n,)."""
-    # Along the last axis numpy is five times as fast.
+def _plateau_pixels(images: npt.NDArray[np.float32]) -> IntArray:
+    """Number of central pixels about as bright as the brightest, in the band with most of them; (n,)."""
+    # numpy is five times as fast along the last axis.
     by_band = np.ascontiguousarray(central_box(images).transpose(0, 2, 1))
     brightest = by_band.max(axis=-1)
-    level = np.count_nonzero(by_band >= np.float32(1.0 - LEVEL) * brightest[:, :, np.newaxis], axis=-1)
-    return np.asarray(np.where(brightest > 0.0, level, 0).max(axis=1))
+    count = np.count_nonzero(by_band >= np.float32(1.0 - PLATEAU_DEPTH) * brightest[:, :, np.newaxis], axis=-1)
+    return np.asarray(np.where(brightest > 0.0, count, 0).max(axis=1))
 
 
 def _aperture(size: int, sigma: float) -> FloatArray:
@@ -143,57 +129,29 @@ def _aperture(size: int, sigma: float) -> FloatArray:
     return np.asarray(np.exp(-0.5 * (squared[:, np.newaxis] + squared) / sigma**2)).ravel()
 
 
-def score(feature_groups: FeatureGroups, seen: Features) -> FloatArray:
-    """Score cutouts.
-
-    Parameters
-    ----------
-    feature_groups : dict of str to FeatureGroup
-        Of the training galaxies.
-    seen : dict of str to (n, p) float
-        From `extract_features`; it must have all parts of `feature_groups`.
-
-    Returns
-    -------
-    (n,) float64
-        The largest distance over the parts.
-    """
-    return np.asarray(np.max([part.distance(seen[name]) for name, part in feature_groups.items()], axis=0))
+def score(feature_groups: FeatureGroups, features: Features) -> FloatArray:
+    """Return the largest distance over all groups, (n,), of features from `extract_features`."""
+    return np.asarray(np.max([group.distance(features[name]) for name, group in feature_groups.items()], axis=0))
 
 
 def save(feature_groups: FeatureGroups, path: Path) -> None:
-    """Write it as `.npz`, an array `part/field` for each."""
-    arrays = {f"{name}/{field}": value for name, part in feature_groups.items() for field, value in vars(part).items()}
-    np.savez(path, **arrays)
+    """Write feature groups as `.npz`, an array `group/field` each."""
+    np.savez(
+        path, **{f"{name}/{key}": value for name, group in feature_groups.items() for key, value in vars(group).items()}
+    )
 
 
 def load(path: Path) -> dict[str, FeatureGroup]:
-    """Read what `save` wrote.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    dict of str to FeatureGroup
-        As it was.
-
-    Raises
-    ------
-    InvalidBundle
-        If it is something else.
-    """
+    """Read what `save` wrote; raises `InvalidBundle` if the file holds anything else."""
     try:
         with path.open("rb") as file:
             arrays = read_arrays(file)
         names = dict.fromkeys(name.partition("/")[0] for name in arrays)
-        return {name: _part(arrays, name) for name in names}
+        return {name: _group(arrays, name) for name in names}
     except (PhotozError, KeyError, TypeError) as error:
-        raise InvalidBundle(f"{path} does not tell what the training images look like: {error}") from error
+        raise InvalidBundle(f"{path} does not hold feature groups of the training images: {error}") from error
 
 
-def _part(arrays: Mapping[str, FloatArray], name: str) -> FeatureGroup:
+def _group(arrays: Mapping[str, FloatArray], name: str) -> FeatureGroup:
     mean, std, centre, whitening = (arrays[f"{name}/{field}"] for field in ("mean", "std", "centre", "whitening"))
     return FeatureGroup(mean, std, centre, whitening, float(arrays[f"{name}/scale"]))

@@ -1,7 +1,8 @@
-"""Pure functions on binned redshift PDFs.
+"""Functions on binned redshift PDFs.
 
-Everywhere `pdfs` is (n, n_bins) float, probability mass per bin, rows sum to 1, and the density inside a bin is taken
-to be flat. So the CDF is piecewise linear between the bin edges, and every function here is exact for it.
+Everywhere `pdfs` is (n, n_bins) float, probability mass per bin on the given grid, rows sum to 1. The density inside a
+bin is flat, so the CDF is piecewise linear between the bin edges, and every function here is exact for it. Unless it
+says otherwise, a function returns (n,) float64, one value per PDF.
 """
 
 import numpy as np
@@ -14,22 +15,22 @@ from photoz.grid import BoolArray, FloatArray, IntArray, RedshiftGrid
 # redshifts, the "2 sigma" of Benitez 2000 (ApJ 536, 571, eq. 17).
 ODDS_HALF_WIDTH = 0.03
 
-# Galaxies at a time where each takes several times the memory of its PDF; small enough for a processor's cache.
+# Galaxies per block where each needs several times the memory of its PDF; a block fits the processor's cache.
 BLOCK = 256
 
-# A second peak counts when it rises above the valley before it by this part of the highest peak.
+# A second peak counts if it rises above the valley between the two by this fraction of the highest peak.
 PEAK_PROMINENCE = 0.2
 
 
 def as_pdfs(pdfs: npt.ArrayLike, grid: RedshiftGrid) -> FloatArray:
-    """Check PDFs at the border and scale each row to sum to 1.
+    """Validate PDFs of a caller and scale each row to sum to 1.
 
     Parameters
     ----------
-    pdfs : array_like of float
-        (n, n_bins), probability mass per bin.
+    pdfs : (n, n_bins) array_like of float
+        Probability mass per bin.
     grid : RedshiftGrid
-        The grid that they are binned on.
+        The grid.
 
     Returns
     -------
@@ -58,18 +59,7 @@ def as_pdfs(pdfs: npt.ArrayLike, grid: RedshiftGrid) -> FloatArray:
 
 
 def from_network(outputs: npt.NDArray[np.floating]) -> FloatArray:
-    """Make PDFs of what a network's softmax gives.
-
-    Parameters
-    ----------
-    outputs : (n, n_bins) float
-        Rows sum to 1 but for rounding.
-
-    Returns
-    -------
-    (n, n_bins) float64
-        Rows sum to 1; all NaN where the network found none, as for pixel values beyond all measure.
-    """
+    """Return a network's softmax, (n, n_bins), as PDFs; a row is all NaN if the network overflowed."""
     masses = outputs.astype(np.float64)
     good = np.isfinite(masses).all(axis=1) & (masses >= 0).all(axis=1) & masses.any(axis=1)
     masses[~good] = np.nan
@@ -77,18 +67,7 @@ def from_network(outputs: npt.NDArray[np.floating]) -> FloatArray:
 
 
 def cdf(pdfs: FloatArray) -> FloatArray:
-    """Cumulative distribution at the bin edges.
-
-    Parameters
-    ----------
-    pdfs : (n, n_bins) float
-        Probability mass per bin, rows sum to 1.
-
-    Returns
-    -------
-    (n, n_bins + 1) float64
-        From exactly 0 to exactly 1.
-    """
+    """Cumulative distribution at the bin edges, (n, n_bins + 1), from exactly 0 to exactly 1."""
     edges = np.zeros((pdfs.shape[0], pdfs.shape[1] + 1))
     np.cumsum(pdfs, axis=1, out=edges[:, 1:])
     edges /= edges[:, -1:]
@@ -96,22 +75,7 @@ def cdf(pdfs: FloatArray) -> FloatArray:
 
 
 def cdf_at(pdfs: FloatArray, grid: RedshiftGrid, z: npt.ArrayLike) -> FloatArray:
-    """Cumulative distribution of each PDF at one redshift of its own.
-
-    Parameters
-    ----------
-    pdfs : (n, n_bins) float
-        Probability mass per bin.
-    grid : RedshiftGrid
-        The grid.
-    z : (n,) array_like of float
-        Redshifts; below the grid the answer is 0, above it 1.
-
-    Returns
-    -------
-    (n,) float64
-        Values in [0, 1].
-    """
+    """Cumulative distribution of each PDF at a redshift of its own, z (n,): 0 below the grid, 1 above it."""
     cumulative = cdf(pdfs)
     position = np.clip(np.asarray(z, dtype=np.float64), 0.0, grid.z_max) / grid.width
     index = np.minimum(position.astype(int), grid.n_bins - 1)
@@ -121,50 +85,35 @@ def cdf_at(pdfs: FloatArray, grid: RedshiftGrid, z: npt.ArrayLike) -> FloatArray
 
 
 def mean(pdfs: FloatArray, grid: RedshiftGrid) -> FloatArray:
-    """Expected redshift, over bin centres (left edges would bias it by half a bin). Shape (n,)."""
+    """Expected redshift, over bin centres (left edges would bias it by half a bin)."""
     return np.asarray(pdfs @ grid.centres)
 
 
 def std(pdfs: FloatArray, grid: RedshiftGrid) -> FloatArray:
-    """Standard deviation, shape (n,), with the width of a bin's own flat density (width^2 / 12) in it."""
+    """Standard deviation, with the variance of the flat density inside a bin, width^2 / 12."""
     second = pdfs @ (grid.centres**2 + grid.width**2 / 12.0)
     return np.sqrt(np.maximum(second - mean(pdfs, grid) ** 2, 0.0))
 
 
 def mode(pdfs: FloatArray, grid: RedshiftGrid) -> FloatArray:
-    """Centre of the most probable bin, shape (n,)."""
+    """Centre of the most probable bin."""
     return np.asarray(grid.centres[np.argmax(pdfs, axis=1)])
 
 
 def median(pdfs: FloatArray, grid: RedshiftGrid) -> FloatArray:
-    """Redshift below which half of the probability lies, shape (n,)."""
+    """Redshift below which half of the probability lies."""
     return quantile(pdfs, grid, 0.5)
 
 
 def quantile(pdfs: FloatArray, grid: RedshiftGrid, q: float) -> FloatArray:
-    """Redshift below which the probability is `q`.
-
-    Parameters
-    ----------
-    pdfs : (n, n_bins) float
-        Probability mass per bin.
-    grid : RedshiftGrid
-        The grid.
-    q : float
-        Probability in [0, 1].
-
-    Returns
-    -------
-    (n,) float64
-        Redshifts, interpolated inside the bin.
-    """
+    """Redshift below which the probability is `q`, in [0, 1]; interpolated inside the bin."""
     return _invert(cdf(pdfs), grid, np.arange(len(pdfs)), np.full(len(pdfs), q))
 
 
 def _invert(cumulative: FloatArray, grid: RedshiftGrid, rows: IntArray, targets: FloatArray) -> FloatArray:
     """Invert piecewise-linear CDFs, each target (m,) in the CDF of its row (m,): redshifts, shape (m,)."""
     n, n_edges = cumulative.shape
-    # One search for all rows: row i lives in [2i, 2i + 1].
+    # One search for all rows: the CDF of row i is shifted to [2i, 2i + 1].
     shifted = (cumulative + 2.0 * np.arange(n)[:, np.newaxis]).ravel()
     first = rows * n_edges
     high = np.clip(np.searchsorted(shifted, targets + 2.0 * rows, side="left"), first + 1, first + n_edges - 1)
@@ -175,10 +124,10 @@ def _invert(cumulative: FloatArray, grid: RedshiftGrid, rows: IntArray, targets:
 
 
 def shortest_interval(pdfs: FloatArray, grid: RedshiftGrid, mass: float) -> tuple[FloatArray, FloatArray]:
-    """Shortest interval that holds a given probability (the highest-density interval of a one-peaked PDF).
+    """Shortest interval with a given probability (the highest-density interval of a one-peaked PDF).
 
-    With a piecewise-linear CDF the length is piecewise linear in the place of the interval, so that at least one end
-    of a shortest one lies on a bin edge: trying every edge as the lower and as the upper end finds it exactly.
+    The CDF is piecewise linear, so the length of the interval is piecewise linear in its position, and at least one end
+    of a shortest one lies on a bin edge. Trying every edge as the lower and as the upper end finds it exactly.
 
     Parameters
     ----------
@@ -192,7 +141,7 @@ def shortest_interval(pdfs: FloatArray, grid: RedshiftGrid, mass: float) -> tupl
     Returns
     -------
     z_lo, z_hi : (n,) float64
-        Its two ends.
+        Lower and upper ends.
     """
     starts = range(0, max(len(pdfs), 1), BLOCK)
     blocks = [_shortest_of_block(pdfs[start : start + BLOCK], grid, mass) for start in starts]
@@ -214,53 +163,25 @@ def _shortest_of_block(pdfs: FloatArray, grid: RedshiftGrid, mass: float) -> tup
     return np.take_along_axis(z_lo, best, 1)[:, 0], np.take_along_axis(z_hi, best, 1)[:, 0]
 
 
-def odds(pdfs: FloatArray, grid: RedshiftGrid, half_width: float = ODDS_HALF_WIDTH) -> FloatArray:
-    """Probability near the most probable redshift: within half_width * (1 + z_mode) of it (Benitez 2000).
-
-    Parameters
-    ----------
-    pdfs : (n, n_bins) float
-        Probability mass per bin.
-    grid : RedshiftGrid
-        The grid.
-    half_width : float
-        Half width of the window in units of 1 + z.
-
-    Returns
-    -------
-    (n,) float64
-        Values in [0, 1].
-    """
+def odds(pdfs: FloatArray, grid: RedshiftGrid) -> FloatArray:
+    """Probability within `ODDS_HALF_WIDTH` (1 + z_mode) of the mode (Benitez 2000)."""
     z = mode(pdfs, grid)
-    reach = half_width * (1.0 + z)
+    reach = ODDS_HALF_WIDTH * (1.0 + z)
     return cdf_at(pdfs, grid, z + reach) - cdf_at(pdfs, grid, z - reach)
 
 
 def edge_mass(pdfs: FloatArray) -> FloatArray:
-    """Probability in the first and in the last bin together, shape (n,)."""
+    """Probability in the first and in the last bin together."""
     return np.asarray(pdfs[:, 0] + pdfs[:, -1])
 
 
-def is_multimodal(pdfs: FloatArray, prominence: float = PEAK_PROMINENCE) -> BoolArray:
-    """Tell which PDFs have a second peak that stands clear of the first.
-
-    Parameters
-    ----------
-    pdfs : (n, n_bins) float
-        Probability mass per bin.
-    prominence : float
-        How far the second peak must rise above the lowest point between the two, in units of the highest peak.
-
-    Returns
-    -------
-    (n,) bool
-        True where there is such a peak.
-    """
-    return np.maximum(_rise_after_peak(pdfs), _rise_after_peak(pdfs[:, ::-1])) >= prominence
+def is_multimodal(pdfs: FloatArray) -> BoolArray:
+    """Whether each PDF has a second peak, `PEAK_PROMINENCE` of the highest one above the valley between them."""
+    return np.maximum(_rise_after_peak(pdfs), _rise_after_peak(pdfs[:, ::-1])) >= PEAK_PROMINENCE
 
 
 def _rise_after_peak(pdfs: FloatArray) -> FloatArray:
-    """Largest rise above the running minimum on the right of the highest bin, in units of its height; (n,)."""
+    """Largest rise above the running minimum to the right of the highest bin, in units of its height; (n,)."""
     peak = np.argmax(pdfs, axis=1)[:, None]
     height = np.take_along_axis(pdfs, peak, 1)
     right = np.where(np.arange(pdfs.shape[1]) >= peak, pdfs, height)

@@ -1,6 +1,6 @@
-"""One self-contained HTML page that says how good a set of PDFs is.
+"""The evaluation report: metrics and plots of a set of PDFs as one self-contained HTML page.
 
-What is computed is computed here; every word and the layout are in `report.html` beside this file.
+Texts and layout are in `report.html`.
 """
 
 import base64
@@ -23,14 +23,14 @@ from photoz.metrics import Bin, GalaxyScores, Score
 
 Scores = Mapping[str, Score]
 
-OWN = "this model"  # its own variants, such as "this model, not recalibrated", begin so as well
+OWN = "this model"  # names of its variants, such as "this model, not recalibrated", begin with this as well
 
-# Figures of many points are pixels inside the page, all others vectors.
+# Plots of many points are PNG in the page, all others SVG.
 PIXELS = ("scatter", "by_redshift", "by_magnitude", "by_colour")
 
 
 class BinTable(NamedTuple):
-    """Figures of merit in bins of a quantity; `decimals` are those of the bounds of the bins."""
+    """Metrics in bins of a quantity, whose bounds have so many decimals."""
 
     quantity: str
     decimals: int
@@ -38,7 +38,7 @@ class BinTable(NamedTuple):
 
 
 class Quantity(NamedTuple):
-    """Something to show residuals by: its name among the figures, its label, its (n,) values and their decimals."""
+    """A quantity for the residual plots: name of the plot, label, (n,) values and their decimals."""
 
     name: str
     label: str
@@ -48,41 +48,20 @@ class Quantity(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """What is known of a set of PDFs, ready to be laid out; made by `make_report`.
+    """Contents of the report; made by `make_report`."""
 
-    Parameters
-    ----------
-    title, description : str
-        What was evaluated, as plain text.
-    grid : RedshiftGrid
-        The grid.
-    n_galaxies : int
-        How many were evaluated.
-    methods : mapping of str to mapping of str to Score
-        Figures of merit by method; the first is "this model".
-    figures : dict of str to Figure
-        By name: scatter, stacked, panels, pit, qq, coverage, by_redshift, and where there is something to draw them
-        from by_magnitude, by_colour, learning_curve.
-    tables : list of BinTable
-        Figures of merit in bins.
-    flags : list of FlagScores
-        What each flag catches; empty where no flags were given.
-    learning_curve : mapping of int to mapping of str to Score
-        Figures of merit by number of training galaxies; may be empty.
-    """
-
-    title: str
-    description: str
+    title: str  # plain text
+    description: str  # plain text
     grid: RedshiftGrid
     n_galaxies: int
-    methods: Mapping[str, Scores]
-    figures: dict[str, Figure]
+    methods: Mapping[str, Scores]  # the first is "this model"
+    figures: dict[str, Figure]  # by name, "scatter" and others; "learning_curve", for example, only if there are data
     tables: list[BinTable]
-    flags: list[FlagScores]
-    learning_curve: Mapping[int, Scores]
+    flags: list[FlagScores]  # empty if no flags were given
+    learning_curve: Mapping[int, Scores]  # by number of training galaxies; may be empty
 
     def html(self) -> str:
-        """Lay it out as one HTML page that needs no other file; the same report gives the same page."""
+        """Return one HTML page that needs no other file; the same report gives the same page."""
         return _template().render(
             vars(self) | {"figures": {name: _uri(name, figure) for name, figure in self.figures.items()}},
             version=__version__,
@@ -92,7 +71,7 @@ class Report:
 
 
 def render_html(pdfs: npt.ArrayLike, z_spec: npt.ArrayLike, grid: RedshiftGrid, *, title: str, **details: Any) -> str:
-    """Write the report on PDFs of galaxies whose redshifts are known; parameters and errors are `make_report`'s."""
+    """Return the HTML report; parameters and errors are those of `make_report`."""
     return make_report(pdfs, z_spec, grid, title=title, **details).html()
 
 
@@ -126,31 +105,26 @@ def make_report(
     title, description : str
         What was evaluated, as plain text.
     magnitudes, colours : (n,) array_like of float, optional
-        One a galaxy; galaxies where it is not finite are left out of what is shown by it.
+        For residuals by magnitude and colour; galaxies without a finite value are left out of these.
     magnitude_label, colour_label : str
         Bands and units of these.
     flags : (n,) array_like of int, optional
-        Bit masks of `estimates.Flag`.
+        Bit masks of `photoz.flags.Flag`.
     learning_curve : mapping of int to mapping of str to Score, optional
-        Figures on these galaxies, by the number of galaxies that such a network was trained on.
+        Metrics on these galaxies, by the number of training galaxies.
     baselines : mapping of str to mapping of str to Score, optional
-        Figures of other methods on the same galaxies, by the method's name; any figure may be missing.
+        Metrics of other methods on the same galaxies, by name; any may be missing.
     object_id : (n,) array_like of str, optional
         Names of the galaxies.
     seed : int
-        Of the bootstrap and of the choice of the PDFs that are shown.
-
-    Returns
-    -------
-    Report
-        With every figure that can be drawn from this.
+        Seed of the bootstrap and of the choice of the PDFs that are shown.
 
     Raises
     ------
     InvalidPdfs, InvalidRedshifts
         If these cannot be scored.
     InvalidInput
-        If magnitudes, colours, flags or names are not one a galaxy.
+        If magnitudes, colours, flags or names are not n values.
     """
     pdfs, z_spec = pdf.as_pdfs(pdfs, grid), np.asarray(z_spec, dtype=np.float64)
     names = None if object_id is None else _one_each(np.asarray(object_id).astype(str), len(pdfs), "object_id")
@@ -167,17 +141,9 @@ def make_report(
     figures |= {quantity.name: _residuals(quantity, galaxies) for quantity in known}
     if learning_curve:
         figures["learning_curve"] = _learning_curve(learning_curve, methods)
-    return Report(
-        title=title,
-        description=description,
-        grid=grid,
-        n_galaxies=len(pdfs),
-        methods=methods,
-        figures=figures,
-        tables=[_table(quantity, galaxies) for quantity in known],
-        flags=[] if flags is None else summarise_flags(galaxies, flags),
-        learning_curve=learning_curve or {},
-    )
+    tables = [_table(quantity, galaxies) for quantity in known]
+    by_flag = [] if flags is None else summarise_flags(galaxies, flags)
+    return Report(title, description, grid, len(pdfs), methods, figures, tables, by_flag, learning_curve or {})
 
 
 def _one_each(values: npt.NDArray[Any], n: int, name: str) -> npt.NDArray[Any]:
@@ -221,7 +187,7 @@ def _table(quantity: Quantity, galaxies: GalaxyScores) -> BinTable:
 
 
 def _uri(name: str, figure: Figure) -> str:
-    """Pack a figure as a data URI."""
+    """Return a figure as a data URI."""
     if name in PIXELS:
         mime, content = "image/png", plots.render(figure, "png")
     else:

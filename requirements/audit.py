@@ -1,11 +1,11 @@
-"""Ask for the known vulnerabilities of locked requirements, and say plainly about which it was not possible to ask.
+"""Report known vulnerabilities of locked requirements, and count the packages that could not be checked.
 
-A package that the advisory service does not know is passed over by pip-audit with the words "no known vulnerabilities":
-behind a mirror without the advisories that is every one. So they are counted here, and end in a status of their own.
+pip-audit reports "no known vulnerabilities" for a package that the advisory service does not know: with a mirror that
+has no advisories, that is every package. So unchecked packages are counted here and have their own exit status.
 
     python requirements/audit.py requirements/service.txt ...
 
-Status: 0 when all were asked about and nothing is known, 1 when something is known, 2 when some were not asked about.
+Exit status: 0 if all packages were checked and none has a known vulnerability, 1 if one has, 2 if some were unchecked.
 """
 
 import json
@@ -13,17 +13,11 @@ import subprocess
 import sys
 from typing import Any
 
-NOTHING_KNOWN, VULNERABLE, NOT_ASKED = 0, 1, 2
+NOTHING_KNOWN, VULNERABLE, NOT_CHECKED = 0, 1, 2
 
 
-def report_on(path: str) -> list[dict[str, Any]]:
-    """Return what pip-audit says of each requirement in a file that holds for this Python and platform.
-
-    Raises
-    ------
-    RuntimeError
-        If it says nothing; with its last words.
-    """
+def run_pip_audit(path: str) -> list[dict[str, Any]]:
+    """Return pip-audit's report on the requirements in a file; raises RuntimeError with its error if it has none."""
     command = [
         sys.executable, "-m", "pip_audit", "--requirement", path, "--require-hashes", "--disable-pip",
         "--format=json", "--progress-spinner=off",
@@ -33,30 +27,30 @@ def report_on(path: str) -> list[dict[str, Any]]:
         packages: list[dict[str, Any]] = json.loads(done.stdout)["dependencies"]
         return packages
     except (ValueError, KeyError) as error:
-        raise RuntimeError((done.stderr.strip() or "it said nothing").splitlines()[-1]) from error
+        raise RuntimeError((done.stderr.strip() or "pip-audit printed nothing").splitlines()[-1]) from error
 
 
-def told(packages: list[dict[str, Any]]) -> tuple[list[str], int]:
-    """Return the lines that tell of a report, and the status."""
-    lines, not_asked = [], [package for package in packages if "skip_reason" in package]
+def summarise(packages: list[dict[str, Any]]) -> tuple[list[str], int]:
+    """Return the lines to print for a report, and the exit status."""
+    lines, unchecked = [], [package for package in packages if "skip_reason" in package]
     for package in packages:
-        for known in package.get("vulns", []):
-            names = ", ".join([known["id"], *known.get("aliases", [])])
-            fixed = ", ".join(known["fix_versions"]) or "no version"
+        for advisory in package.get("vulns", []):
+            names = ", ".join([advisory["id"], *advisory.get("aliases", [])])
+            fixed = ", ".join(advisory["fix_versions"]) or "no version"
             lines.append(f"{package['name']} {package['version']}: {names}; fixed in {fixed}")
-    status = VULNERABLE if lines else NOT_ASKED if not_asked or not packages else NOTHING_KNOWN
-    lines.append(f"{len(packages) - len(not_asked)} of {len(packages)} packages asked about, {len(lines)} findings")
-    if not_asked:
-        lines.append(f"NOTHING is known about the other {len(not_asked)}; the first: {not_asked[0]['skip_reason']}")
+    status = VULNERABLE if lines else NOT_CHECKED if unchecked or not packages else NOTHING_KNOWN
+    lines.append(f"{len(packages) - len(unchecked)} of {len(packages)} packages checked, {len(lines)} findings")
+    if unchecked:
+        lines.append(f"{len(unchecked)} packages NOT CHECKED; the first: {unchecked[0]['skip_reason']}")
     return lines, status
 
 
 def audit(path: str) -> int:
-    """Print what is known about the requirements in a file, and return the status."""
+    """Print the known vulnerabilities of the requirements in a file, and return the exit status."""
     try:
-        lines, status = told(report_on(path))
+        lines, status = summarise(run_pip_audit(path))
     except RuntimeError as error:
-        lines, status = [f"NOTHING is known, since the advisories could not be asked for: {error}"], NOT_ASKED
+        lines, status = [f"NOT CHECKED, no answer from the advisory service: {error}"], NOT_CHECKED
     for line in lines:
         print(f"{path}: {line}")
     return status
@@ -64,4 +58,4 @@ def audit(path: str) -> int:
 
 if __name__ == "__main__":
     statuses = {audit(path) for path in sys.argv[1:]}
-    sys.exit(VULNERABLE if VULNERABLE in statuses else max(statuses, default=NOT_ASKED))
+    sys.exit(VULNERABLE if VULNERABLE in statuses else max(statuses, default=NOT_CHECKED))

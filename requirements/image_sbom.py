@@ -1,9 +1,9 @@
-"""Write what an image consists of: its Python packages, the Debian packages of its base, and the model it carries.
+"""Write the SBOM of an image: its Python packages, the Debian packages of its base, and its model.
 
     python requirements/image_sbom.py photoz dist/image.cdx.json --engine podman
 
-Nothing of the image is run; its own records are read. The result is CycloneDX in JSON, without a date or a number that
-is made up, so that the same image gives the same file.
+Nothing in the image is executed; its own records are read. The result is CycloneDX in JSON, without a date or a random
+number, so that the same image gives the same file.
 """
 
 import argparse
@@ -28,7 +28,7 @@ CARD = "app/models/photoz/card.json"
 
 
 def main() -> None:
-    """Read the image and write the file."""
+    """Read the image and write the SBOM."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("image")
     parser.add_argument("output", type=Path)
@@ -36,7 +36,7 @@ def main() -> None:
     chosen = parser.parse_args()
     inspected = subprocess.run([chosen.engine, "image", "inspect", chosen.image], stdout=subprocess.PIPE)
     if inspected.returncode:
-        sys.exit(f"no image {chosen.image} to look at: make image, or IMAGE=...")
+        sys.exit(f"image {chosen.image} not found: run make image, or set IMAGE=...")
     about = json.loads(inspected.stdout)[0]
     with copied(chosen.engine, chosen.image, ENVIRONMENT, DEBIAN, CARD) as folder:
         bom = python_packages(folder)
@@ -53,7 +53,7 @@ def main() -> None:
 
 @contextmanager
 def copied(engine: str, image: str, *paths: str) -> Iterator[Path]:
-    """Copy files and folders out of an image into a folder that goes away."""
+    """Copy files and folders out of an image into a temporary folder."""
     name = subprocess.check_output([engine, "create", image], text=True).strip()
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -65,30 +65,30 @@ def copied(engine: str, image: str, *paths: str) -> Iterator[Path]:
 
 
 def python_packages(folder: Path) -> Bom:
-    """Return what cyclonedx-py finds in the image's environment, put into an environment of this machine."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "here"], check=True)
-    (site_packages,) = (folder / "here").glob("lib/python3*/site-packages")
+    """Run cyclonedx-py on the packages of the image, moved into an environment of this machine."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "environment"], check=True)
+    (site_packages,) = (folder / "environment").glob("lib/python3*/site-packages")
     (packages,) = (folder / "lib").glob("python3*/site-packages")
     site_packages.rmdir()
     packages.rename(site_packages)
-    listed, python = folder / "python.json", folder / "here" / "bin" / "python"
+    listed, python = folder / "python.json", folder / "environment" / "bin" / "python"
     command = [sys.executable, "-m", "cyclonedx_py", "environment", "--output-reproducible", "-o", listed, python]
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     return Bom.from_json(json.loads(listed.read_text()))  # type: ignore[attr-defined,no-any-return]
 
 
 def debian_packages(status: Path) -> Iterator[Component]:
-    """Read dpkg's record of what is installed: paragraphs of fields."""
+    """Read dpkg's record of the installed packages."""
     for paragraph in status.read_text().strip().split("\n\n"):
         fields = HeaderParser().parsestr(paragraph)
         if fields["Status"].endswith(" installed"):
-            where = {"arch": fields["Architecture"]}
-            purl = PackageURL("deb", "debian", fields["Package"], fields["Version"], where)
+            qualifiers = {"arch": fields["Architecture"]}
+            purl = PackageURL("deb", "debian", fields["Package"], fields["Version"], qualifiers)
             yield Component(name=fields["Package"], version=fields["Version"], purl=purl, bom_ref=purl.to_string())
 
 
 def interpreter(about: dict) -> Iterator[Component]:
-    """Name the Python, which neither pip nor dpkg installed; the official images say which it is."""
+    """Yield the Python interpreter, which neither pip nor dpkg installed; the official images have its version."""
     for name, _, version in (variable.partition("=") for variable in about["Config"]["Env"]):
         if name == "PYTHON_VERSION":
             purl = PackageURL("generic", None, "python", version)
@@ -96,7 +96,7 @@ def interpreter(about: dict) -> Iterator[Component]:
 
 
 def model(card: dict) -> Component:
-    """Describe the bundle that the image carries: its digest is the SHA-256 over the hashes of its files."""
+    """Describe the model bundle in the image: its digest is the SHA-256 over the hashes of its files."""
     return Component(
         name=card["name"],
         version=card["version"],

@@ -1,200 +1,252 @@
-"""The BentoML service: `bentoml serve service.app:Photoz`.
+"""The BentoML service: each endpoint decodes, predicts and encodes.
 
-Each endpoint decodes, estimates and encodes. The network runs in the lane's threads; whatever else takes longer than
-the way to a thread runs in one too, so that the event loop is free for others.
+`service.server` runs it with granian; `bentoml serve service.app:Photoz` runs it with BentoML's own server.
 """
 
 import gc
 import logging
 import os
 import sys
+from asyncio import get_running_loop
 from dataclasses import replace
 from functools import partial
+from typing import Any, ClassVar
 
 import bentoml
+from pydantic import BaseModel
+from starlette.applications import Starlette
+from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response
 
 from photoz import estimates
 from photoz.errors import PhotozError
 from photoz.inference.batch import Batch
 from photoz.inference.predictor import ALL_COLUMNS, Predictor, as_estimates, refuse_missing_pdfs
-from photoz.inference.preflight import preflight
 from photoz.model.bundle import ModelBundle
 from photoz.protocol import contract
-from service import aside, decode, encode, logs
-from service.batch import Labelled, as_batch, as_labelled, unpacked_limit
-from service.call import Call
-from service.edge.connection import Connection, take_the_place_of_uvicorns
-from service.edge.deadline import switch_bentomls_off
-from service.edge.keys import read_keys
-from service.edge.layer import Edge, Guard
-from service.edge.visit import note_rows
-from service.errors import answered
-from service.inputs import EvaluateInput, FileInput, PredictInput
-from service.lane import Columns, Lane
-from service.metrics import Metrics
-from service.pages import pages
-from service.reports import Reporter
-from service.settings import ALLOCATOR, CANNOT_START, ONE_THREAD, Settings
-from service.tracing import span, tracing_options
+from service import bentoml_patches, routes
+from service.batcher import Columns, DynamicBatcher
+from service.evaluation import Evaluator
+from service.formats import negotiation
+from service.formats.npz import Arrays
+from service.middleware.admission import AdmissionControl, AdmissionMiddleware
+from service.middleware.errors import handles_errors
+from service.offload import offload, offload_if_large
+from service.operations import logs
+from service.operations.metrics import Metrics
+from service.operations.settings import Settings
+from service.operations.tracing import span, tracing_options
+from service.request import KEY, Request
+from service.startup import CANNOT_START, DRAIN_SIGNAL, worker_environment
+from service.validation import LabelledGalaxies, as_batch, as_labelled, unpacked_limit
 
 logger = logging.getLogger("bentoml.photoz")
 
 
-# Of the half millisecond that BentoML adds to a request, tracing takes half, even where nothing collects the traces,
-# and the access log a fifth (docs/decisions.md). Its metrics have a label for every path that anybody thinks of.
+class RawInput(bentoml.IODescriptor):
+    """A BentoML input that is the request itself.
+
+    BentoML would decode the body by its Content-Type on the event loop, unknown types as JSON. The endpoints decode it
+    themselves, in threads; the schema is for the documentation only.
+    """
+
+    request: Any
+    documented: ClassVar[dict[str, Any] | type[BaseModel]] = {"type": "string", "format": "binary"}
+
+    @classmethod
+    async def from_http_request(cls, request: StarletteRequest, serde: Any) -> "RawInput":
+        """Return the request that the middleware has received."""
+        return cls.model_construct(request=request.scope[KEY])
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return the schema of the body for the documentation."""
+        documented = cls.documented
+        return dict(documented) if isinstance(documented, dict) else documented.model_json_schema(*args, **kwargs)
+
+    @classmethod
+    def mime_type(cls) -> str:
+        """Return the media type of the body for the documentation."""
+        return "application/octet-stream" if isinstance(cls.documented, dict) else contract.JSON
+
+
+class FileInput(RawInput):
+    """The bytes of a file."""
+
+
+class PredictInput(RawInput):
+    """The JSON of `/predict`."""
+
+    documented = contract.PredictRequest
+
+
+class EvaluateInput(RawInput):
+    """The JSON of `/evaluate`."""
+
+    documented = contract.EvaluateRequest
+
+
+# Of the half millisecond that BentoML adds to a request, tracing takes half, even where no collector is set, and the
+# access log a fifth (docs/decisions.md). Its metrics have a label for every path that a client makes up.
 @bentoml.service(
     workers=1,
     threads=4,
     tracing=tracing_options(),
     logging={"access": {"enabled": False}},
     metrics={"enabled": False},
-    # For `bentoml containerize`. Nothing has to be compiled: where BentoML does not know the distribution, it leaves
-    # its 0.7 GB of compilers out.
+    # For `bentoml containerize`: nothing is compiled, and for a distribution that it does not know, BentoML leaves out
+    # its 0.7 GB of compilers.
     image=bentoml.images.Image(base_image="python:3.11-slim", distro="slim", python_version="3.11"),
 )
-@bentoml.asgi_app(pages(), path="/")
+@bentoml.asgi_app(routes.application(), path="/")
 class Photoz:
     """Photometric redshifts: galaxy cutouts in, redshift PDFs and their summaries out."""
 
     def __init__(self) -> None:
         try:
             self._load(Settings.from_environment())
-        except PhotozError as error:  # it was tried before: the bundle, or a file beside it, has changed since
+        except PhotozError as error:  # preflight passed: the bundle, or another file, has changed since
             logger.error("%s", error)
             os._exit(CANNOT_START)
-        # What was imported and loaded stays until the end. Unless it is left out, the garbage collector looks through
-        # all of it every few hundred requests, which stops everybody for 0.1 s.
+        # What was imported and loaded stays until the end. The garbage collector would scan all of it every few hundred
+        # requests, which blocks the event loop for 0.1 s.
         gc.collect()
         gc.freeze()
 
     def _load(self, settings: Settings) -> None:
         logs.configure(settings.log_format)
+        bentoml_patches.use_in_process_metrics()
         bundle = ModelBundle.load(settings.bundle)
-        self.card = bundle.card
-        self.model_label = encode.model_label(bundle.card)
-        self.max_rows = settings.max_rows
+        self.settings, self.card = settings, bundle.card
+        self.model_label = f"{bundle.card.name} {bundle.card.version}".encode("ascii", "replace").decode("ascii")
+        self.max_bytes = min(unpacked_limit(bundle.card, settings.max_rows), settings.max_body_bytes)
         self.metrics = Metrics(bundle.card)
-        self.guard = Guard(settings, self.metrics)
+        self.admission = AdmissionControl(settings, self.metrics)
         predictor = Predictor.load(
             bundle, engine=settings.engine, threads=settings.threads, recalibrate=settings.calibration
         )
-        self._lane = Lane(self.metrics.measured(predictor.run_network), self.metrics.judged(predictor.summarise))
-        self.max_bytes = min(unpacked_limit(bundle.card, settings.max_rows), settings.limits.body)
-        self._reporter = Reporter(bundle.card.grid, self.model_label, settings.draw_timeout)
-        self.metrics.watch("photoz_queue_rows", "Galaxies that wait for the network", lambda: self._lane.waiting)
-        self.metrics.watch("photoz_in_flight", "Requests at work", lambda: self.guard.in_flight)
-        self.metrics.watch("photoz_held_bytes", "Of bodies that are held", lambda: self.guard.room.used)
-        self.metrics.watch(
-            "photoz_expected_memory_bytes",
-            "That should be enough for the worker",
-            lambda: settings.limits.expected_memory,
+        self._batcher = DynamicBatcher(
+            self.metrics.measure_inference(predictor.run_network),
+            self.metrics.measure_estimates(predictor.summarise),
         )
-        guard = self.guard
-        Connection.configure(settings.limits, self.metrics.note_refused_connection, guard.is_full, guard.turn_away)
-        logs.note_start(self.model_label, settings, guard.keys and guard.keys.n_keys)
+        self._evaluator = Evaluator(bundle.card.grid, self.model_label, settings.evaluation_timeout)
+        self._add_gauges()
+        keys = self.admission.keys
+        logs.log_start(self.model_label, settings, keys and keys.n_keys)
+
+    def _add_gauges(self) -> None:
+        add, admission, settings = self.metrics.add_gauge, self.admission, self.settings
+        add("photoz_queue_rows", "Galaxies that wait for the network", lambda: self._batcher.queued_rows)
+        add("photoz_requests_in_flight", "Requests in flight", lambda: admission.in_flight)
+        add("photoz_request_body_memory_bytes", "Held by request bodies", lambda: admission.memory.used_bytes)
+        add("photoz_documented_memory_bytes", "Needed at most", lambda: settings.documented_memory_bytes)
 
     @bentoml.on_startup
-    async def wait_for_the_end(self) -> None:
-        """Stand ready to end without losing a request."""
-        self.guard.drain.take_the_signal(self.guard.settings.drain)
+    async def install_drain_handler(self) -> None:
+        """Start to drain on the signal of the main process."""
+        get_running_loop().add_signal_handler(DRAIN_SIGNAL, self.admission.start_draining)
 
     @bentoml.on_deployment
     @staticmethod
-    def refuse_bad_bundle() -> None:
-        """End with one line, before a worker starts, when the bundle or a setting cannot be used."""
+    def check_before_deployment() -> None:
+        """Check bundle and settings before `bentoml serve` starts a worker; end with one line if they are unusable."""
+        bentoml_patches.disable_usage_tracking()
         try:
-            _take_bundle_of(Photoz.bento)
-            settings = Settings.from_environment()
-            # The workers of a bento run in another folder, and a tag may mean another bundle when one is started again.
-            os.environ["PHOTOZ_BUNDLE"] = str(settings.bundle.resolve())
-            logs.configure(settings.log_format)
-            if settings.keys_file:
-                read_keys(settings.keys_file)
-            engine = preflight(settings.bundle, settings.engine, settings.threads)
+            _use_bundle_of(Photoz.bento)
+            os.environ.update(worker_environment())
         except PhotozError as error:
             sys.exit(f"photoz: {error}")
-        os.environ["PHOTOZ_ENGINE"] = engine
-        os.environ.update(ALLOCATOR | os.environ | ONE_THREAD)
-        from service.supervisor import take_the_place_of_bentomls  # the workers do without all that it imports
-
-        take_the_place_of_bentomls()
 
     @bentoml.api(input_spec=PredictInput, output_spec=contract.PredictResponse)
-    @answered
-    async def predict(self, call: Call) -> Response:
+    async def predict(self, request: Request) -> Response:
         """Predict redshifts of cutouts in JSON."""
-        media_type = encode.negotiate(call.accept, encode.PREDICTIONS)
-        # A pixel of JSON takes a thousand times the work of a binary one.
-        with span("decode"):
-            arrays, options = await aside.in_thread(decode.predict_json, call)
-        return await self._predicted(call, arrays, options, media_type)
+        return await self._labelled(self._predict_json, request)
 
     @bentoml.api(input_spec=FileInput, output_spec=contract.PredictResponse)
-    @answered
-    async def predict_file(self, call: Call) -> Response:
+    async def predict_file(self, request: Request) -> Response:
         """Predict redshifts of cutouts in the bytes of a .npy or .npz file."""
-        media_type = encode.negotiate(call.accept, encode.PREDICTIONS)
-        with span("decode"):
-            arrays, options = await aside.run(len(call.body), decode.predict_file, call, self.max_bytes)
-        return await self._predicted(call, arrays, options, media_type)
+        return await self._labelled(self._predict_file, request)
 
     @bentoml.api(input_spec=EvaluateInput, output_spec=contract.EvaluateResponse)
-    @answered
-    async def evaluate(self, call: Call) -> Response:
-        """Compare redshifts with true ones: figures of merit, a plot, or a report."""
-        options = decode.query_options(call, contract.EvaluateOptions)
-        media_type = encode.negotiate(call.accept, encode.evaluations(options))
-        labelled = await aside.in_thread(self._labelled, call)
-        source = labelled.source
-        if isinstance(source, Batch):
-            table = await self.estimate(source)
-        else:
-            table = await aside.in_thread(partial(estimates.from_pdfs, source, self.card.grid, include_pdf=True))
-        with span("draw"):
-            return await self._reporter.evaluation(labelled, table, options, media_type)
+    async def evaluate(self, request: Request) -> Response:
+        """Compare redshifts with true ones: metrics, a plot, or a report."""
+        return await self._labelled(self._evaluate, request)
 
-    async def estimate(self, batch: Batch) -> estimates.Estimates:
-        """Estimate the redshifts of galaxies that passed the border check, with their names and PDFs."""
-        return as_estimates(batch, await self.columns(batch, ALL_COLUMNS))
+    async def _labelled(self, endpoint: Any, request: Request) -> Response:
+        response: Response = await handles_errors(endpoint)(request)
+        response.headers[contract.MODEL_HEADER] = self.model_label
+        return response
 
-    async def columns(self, batch: Batch, wanted: frozenset[str]) -> Columns:
-        """Compute some columns alone, and the PDFs, of those that follow from the images, an element a galaxy."""
-        note_rows(len(batch))
-        with span("predict"):
-            columns = await self._lane.columns(batch, wanted | {"pdf"})
-        refuse_missing_pdfs(columns["pdf"])
-        return columns
+    async def _predict_json(self, request: Request) -> Response:
+        media_type = negotiation.negotiate(request.accept, negotiation.PREDICTIONS)
+        with span("decode"):  # always in a thread: a pixel in JSON takes a thousand times the work of a binary one
+            arrays, options = await offload(negotiation.decode_json, request)
+        return await self._predict(request, arrays, options, media_type)
 
-    async def _predicted(
-        self, call: Call, arrays: decode.Arrays, options: contract.PredictOptions, media_type: str
+    async def _predict_file(self, request: Request) -> Response:
+        media_type = negotiation.negotiate(request.accept, negotiation.PREDICTIONS)
+        with span("decode"):
+            size = request.received_bytes
+            arrays, options = await offload_if_large(size, negotiation.decode_file, request, self.max_bytes)
+        return await self._predict(request, arrays, options, media_type)
+
+    async def _predict(
+        self, request: Request, arrays: Arrays, options: contract.PredictOptions, media_type: str
     ) -> Response:
-        call.reservation.cover(_size(arrays), "arrays of")
-        batch = await aside.run(len(call.body), as_batch, arrays, self.card, self.max_rows)
-        table = await self.estimate(batch)
+        request.reservation.grow_to(_size(arrays), "arrays of")
+        size = request.received_bytes
+        batch = await offload_if_large(size, as_batch, arrays, self.card, self.settings.max_rows)
+        table = as_estimates(batch, await self.predict_columns(request, batch, ALL_COLUMNS))
         chosen = table if options.pdf else replace(table, pdf=None)
         with span("encode"):
-            return await aside.run(len(call.body), encode.predictions, chosen, media_type, self.model_label)
+            return await offload_if_large(size, negotiation.encode_predictions, chosen, media_type, self.model_label)
 
-    def _labelled(self, call: Call) -> Labelled:
-        arrays = decode.evaluation(call, self.max_bytes)
-        call.reservation.cover(_size(arrays), "arrays of")
-        return as_labelled(arrays, self.card, self.max_rows)
+    async def _evaluate(self, request: Request) -> Response:
+        options = negotiation.query_options(request, contract.EvaluateOptions)
+        media_type = negotiation.negotiate(request.accept, negotiation.evaluation_types(options))
+        galaxies = await offload(self._decode_evaluation, request)
+        source = galaxies.source
+        if isinstance(source, Batch):
+            table = as_estimates(source, await self.predict_columns(request, source, ALL_COLUMNS))
+        else:
+            table = await offload(partial(estimates.from_pdfs, source, self.card.grid, include_pdf=True))
+        with span("draw"):
+            return await self._evaluator.evaluate(galaxies, table, options, media_type)
+
+    def _decode_evaluation(self, request: Request) -> LabelledGalaxies:
+        arrays = negotiation.decode_evaluation(request, self.max_bytes)
+        request.reservation.grow_to(_size(arrays), "arrays of")
+        return as_labelled(arrays, self.card, self.settings.max_rows)
+
+    async def predict_columns(self, request: Request, batch: Batch, columns: frozenset[str]) -> Columns:
+        """Compute columns of the estimates, and the PDFs, of validated galaxies."""
+        request.rows += len(batch)
+        with span("predict"):
+            found = await self._batcher.predict(batch, columns | {"pdf"})
+        refuse_missing_pdfs(found["pdf"])
+        return found
 
 
-def _take_bundle_of(bento: bentoml.Bento | None) -> None:
+def _size(arrays: Arrays) -> int:
+    return sum(array.nbytes for array in arrays.values())
+
+
+def _use_bundle_of(bento: bentoml.Bento | None) -> None:
     if bento is None or os.environ.get("PHOTOZ_BUNDLE", "").strip():
         return
-    from service.store import of_bento  # the workers do without
+    from service.store import of_bento
 
     if bundle := of_bento(bento):
         os.environ["PHOTOZ_BUNDLE"] = str(bundle)
 
 
-def _size(arrays: decode.Arrays) -> int:
-    return sum(array.nbytes for array in arrays.values())
+Photoz.add_asgi_middleware(AdmissionMiddleware, admission=lambda: bentoml.get_current_service().admission)
 
 
-Photoz.add_asgi_middleware(Edge, guard=lambda: bentoml.get_current_service().guard)
-switch_bentomls_off()
-take_the_place_of_uvicorns()
+def application() -> Starlette:
+    """Return the ASGI application that granian serves, in a worker with a process group of its own.
+
+    Ctrl-C and systemd signal whole groups: only the main process decides when the worker ends.
+    """
+    os.setpgid(0, 0)
+    return bentoml_patches.remove_timeout_middleware(Photoz.to_asgi())

@@ -1,6 +1,6 @@
-"""The OpenAPI document: BentoML writes the skeleton, this adds what BentoML has no words for.
+"""The OpenAPI document: BentoML's, completed.
 
-That is: query options, the other media types of bodies and answers, the statuses of errors, `GET /model`, and `/v2`.
+BentoML's lacks query options, media types other than one for each endpoint, error statuses, `GET /model` and `/v2`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,15 +12,15 @@ from pydantic.json_schema import models_json_schema
 
 from photoz import __version__
 from photoz.protocol import contract
-from service import decode
-from service.v2 import document as v2_document
+from service import openapi_open_inference
+from service.formats.negotiation import OCTETS
 
 Document = dict[str, Any]
 Content = Mapping[str, type[BaseModel] | None]  # None: bytes
 
 SCHEMAS = "#/components/schemas/{model}"
 
-FILES: Content = {decode.OCTETS: None, contract.NPY: None, contract.NPZ: None}
+FILES: Content = {OCTETS: None, contract.NPY: None, contract.NPZ: None}
 ESTIMATES: Content = {contract.JSON: contract.PredictResponse, contract.CSV: None, contract.NPZ: None}
 EVALUATIONS: Content = {
     contract.JSON: contract.EvaluateResponse,
@@ -34,7 +34,7 @@ ENDPOINTS: Mapping[str, tuple[Content, Content, type[BaseModel] | None]] = {
     "/predict": ({contract.JSON: contract.PredictRequest}, ESTIMATES, None),
     "/predict_file": (FILES, ESTIMATES, contract.PredictOptions),
     "/evaluate": (
-        {contract.JSON: contract.EvaluateRequest, decode.OCTETS: None, contract.NPZ: None},
+        {contract.JSON: contract.EvaluateRequest, OCTETS: None, contract.NPZ: None},
         EVALUATIONS,
         contract.EvaluateOptions,
     ),
@@ -56,7 +56,7 @@ ERRORS = (
     HTTPStatus.UNPROCESSABLE_ENTITY,
 )
 
-# What stands before the endpoints answers any request so, whatever it asks for.
+# Error statuses of the middleware, at any path.
 ANYWHERE = (
     HTTPStatus.UNAUTHORIZED,
     HTTPStatus.REQUEST_TIMEOUT,
@@ -70,19 +70,9 @@ ANYWHERE = (
 
 
 def document(skeleton: Document, description: str) -> Document:
-    """Complete BentoML's OpenAPI document.
+    """Complete BentoML's OpenAPI document, `skeleton`, which is not modified.
 
-    Parameters
-    ----------
-    skeleton : dict
-        As BentoML makes it; left as it was.
-    description : str
-        What the service does.
-
-    Returns
-    -------
-    dict
-        OpenAPI 3.1, the version whose schemas are the ones that pydantic writes.
+    The result is OpenAPI 3.1, the version of pydantic's JSON schemas.
     """
     paths = dict(skeleton["paths"])
     for path, (bodies, answers, options) in ENDPOINTS.items():
@@ -97,8 +87,11 @@ def document(skeleton: Document, description: str) -> Document:
             "version": __version__,
             "description": description,
         },
-        "paths": {path: _guarded(operations) for path, operations in (paths | v2_document.paths()).items()},
-        "components": {"schemas": definitions["$defs"] | v2_document.schemas()},
+        "paths": {
+            path: _with_middleware_errors(operations)
+            for path, operations in (paths | openapi_open_inference.paths()).items()
+        },
+        "components": {"schemas": definitions["$defs"] | openapi_open_inference.schemas()},
     }
 
 
@@ -111,8 +104,8 @@ def _operation(bodies: Content, answers: Content, options: type[BaseModel] | Non
     }
 
 
-def _guarded(operations: Document) -> Document:
-    """Add to the operations of a path what any of them may answer."""
+def _with_middleware_errors(operations: Document) -> Document:
+    """Add the error statuses of the middleware to the operations of a path."""
     return {
         method: operation | {"responses": _errors(ANYWHERE) | operation["responses"]}
         for method, operation in operations.items()

@@ -1,4 +1,4 @@
-"""The real service, shared by every test that needs one."""
+"""The shipped bundle, toy bundles, and a running service, shared by the tests that need them."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -6,10 +6,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from running import ROOT, RunningService, running_service
 
 from photoz.model.bundle import ModelBundle
 from photoz.model.card import Card
+from tests.running import ROOT, RunningService, running_service
 
 
 @pytest.fixture(scope="session")
@@ -24,8 +24,18 @@ def card(bundle_path) -> Card:
 
 
 @pytest.fixture(scope="session")
+def make_toy_bundle(tmp_path_factory) -> Callable[..., ModelBundle]:
+    """Return `tests.toys.write_toy_bundle` with a new folder for each bundle."""
+    from tests.toys import write_toy_bundle  # OpenVINO is not needed by every test
+
+    return lambda **parts: write_toy_bundle(tmp_path_factory.mktemp("toy"), **parts)
+
+
+@pytest.fixture(scope="session")
 def service(tmp_path_factory, bundle_path) -> Iterator[RunningService]:
-    with running_service(tmp_path_factory.mktemp("bentoml"), PHOTOZ_BUNDLE=bundle_path) as running:
+    """Run the bundle under test with default limits; each request gets a line of JSON in the log."""
+    variables = {"PHOTOZ_BUNDLE": bundle_path, "PHOTOZ_ACCESS_LOG": "on", "PHOTOZ_LOG_FORMAT": "json"}
+    with running_service(tmp_path_factory.mktemp("service"), **variables) as running:
         yield running
 
 
@@ -37,5 +47,5 @@ def service_url(service) -> str:
 
 @pytest.fixture(scope="session")
 def start_service() -> Callable[..., AbstractContextManager[RunningService]]:
-    """Return a function that runs a service of one's own: (home, **environment) -> context manager."""
+    """Return a function that runs another service: (home, **environment) -> context manager."""
     return running_service

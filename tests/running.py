@@ -1,4 +1,4 @@
-"""Start the real service as a real process, and stop it."""
+"""Start the service as processes of its own, and stop it."""
 
 import os
 import socket
@@ -6,11 +6,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -19,21 +20,47 @@ START_TIMEOUT = 90.0  # seconds; it takes three on an idle machine
 
 @dataclass(frozen=True)
 class RunningService:
-    """A service that answers."""
+    """A service, ready or starting."""
 
     url: str
-    process: subprocess.Popen
+    process: subprocess.Popen  # the main process, which takes SIGTERM
     log: Path
 
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
 
-def serve_command(port: int) -> list[str]:
-    return [sys.executable, "-m", "bentoml", "serve", "service.app:Photoz", "--host", "127.0.0.1", "--port", str(port)]
+    @property
+    def workers(self) -> list[psutil.Process]:
+        """The child process that serves; none while it is not running."""
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            with suppress(psutil.Error):  # it has ended
+                if "spawn_main" in " ".join(child.cmdline()):
+                    found.append(child)
+        return found
+
+
+def serve_command(port: int, host: str = "127.0.0.1") -> list[str]:
+    return [sys.executable, "-m", "service", "serve", "--host", host, "--port", str(port)]
 
 
 def serve_environment(home: Path, **variables: object) -> dict[str, str]:
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     fixed = {"BENTOML_DO_NOT_TRACK": "true", "BENTOML_HOME": str(home), "PYTHONPATH": path}
     return {**os.environ, **fixed, **{name: str(value) for name, value in variables.items()}}
+
+
+def run_serve(home: Path, port: int | None = None, **variables: object) -> subprocess.CompletedProcess:
+    """Run a service that is expected to end by itself."""
+    return subprocess.run(
+        serve_command(free_port() if port is None else port),
+        cwd=ROOT,
+        env=serve_environment(home, **variables),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 def free_port() -> int:
@@ -54,20 +81,21 @@ def wait_until_ready(process: subprocess.Popen, url: str, log: Path) -> None:
 
 
 @contextmanager
-def running_service(home: Path, **variables: object) -> Iterator[RunningService]:
-    port = free_port()
-    url, log = f"http://127.0.0.1:{port}", home / "service.log"
+def running_service(
+    home: Path, *, host: str = "127.0.0.1", ready: bool = True, **variables: object
+) -> Iterator[RunningService]:
+    """Start a service, wait until it is ready unless that is not wanted, and stop it in the end."""
+    port, log = free_port(), home / "service.log"
+    environment = serve_environment(home, **{"PHOTOZ_DRAIN_SECONDS": 0, **variables})
     with log.open("wb") as output:
         process = subprocess.Popen(
-            serve_command(port),
-            cwd=ROOT,
-            env=serve_environment(home, **variables),
-            stdout=output,
-            stderr=subprocess.STDOUT,
+            serve_command(port, host), cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
         )
         try:
-            wait_until_ready(process, url, log)
-            yield RunningService(url, process, log)
+            service = RunningService(f"http://127.0.0.1:{port}", process, log)
+            if ready:
+                wait_until_ready(process, service.url, log)
+            yield service
         finally:
             process.terminate()
-            process.wait(timeout=30)
+            process.wait(timeout=60)

@@ -1,4 +1,4 @@
-"""Learn how a network's PDFs are to be recalibrated, from galaxies that it was neither trained nor tested on."""
+"""Fit the recalibration of a network's PDFs on galaxies that it was neither trained nor tested on."""
 
 from collections.abc import Callable
 
@@ -10,20 +10,23 @@ from photoz.grid import FloatArray, RedshiftGrid
 from photoz.metrics import galaxy_scores, summarise
 from photoz.model.card import CalibrationRecord
 
-# The logarithms of the parameters have Cauchy's distribution of this width as their prior: a few hundred galaxies must
-# not bend PDFs by chance, but may where they leave no doubt. The width was chosen by cross-validation on them.
+# Width of the Cauchy prior on the logarithms of the parameters: a few hundred galaxies must not change PDFs by chance,
+# but may where the evidence is clear. Chosen by cross-validation.
 PRIOR_WIDTH = 0.05
 
-STEP = 0.1  # of the search at first, in the logarithms
+STEP = 0.1  # the first of the search, in the logarithms
 
 
 def calibrate(pdfs: FloatArray, z_spec: FloatArray, grid: RedshiftGrid) -> CalibrationRecord:
-    """Fit the recalibration that gives the true redshifts the highest likelihood.
+    """Fit the recalibration that maximises the likelihood of the true redshifts.
+
+    The likelihood is a proper score like the CRPS, and far more sensitive to the widths of the PDFs. Parameters that do
+    not improve Akaike's information criterion (1974, IEEE Trans. Autom. Control 19, 716) are left out.
 
     Parameters
     ----------
     pdfs : (n, n_bins) float
-        As the networks give them, for galaxies that they were not trained on.
+        Raw PDFs of galaxies that the networks were not trained on.
     z_spec : (n,) float
         Their true redshifts, on the grid.
     grid : RedshiftGrid
@@ -33,11 +36,6 @@ def calibrate(pdfs: FloatArray, z_spec: FloatArray, grid: RedshiftGrid) -> Calib
     -------
     CalibrationRecord
         With the scores of those galaxies before and after.
-
-    Notes
-    -----
-    The likelihood is a proper score as the CRPS is, and far more sensitive to the widths of the PDFs. What does not
-    earn its parameters by Akaike's criterion (1974, IEEE Trans. Autom. Control 19, 716) is left out.
     """
     truth = (np.arange(len(pdfs)), grid.bin_index(z_spec))
 
@@ -46,7 +44,7 @@ def calibrate(pdfs: FloatArray, z_spec: FloatArray, grid: RedshiftGrid) -> Calib
         prior = np.log1p((logarithms / PRIOR_WIDTH) ** 2).sum()
         return float(prior - np.log(np.maximum(mass, 1e-12)).sum())
 
-    calibration = _calibration(_worth_their_parameters(loss))
+    calibration = _calibration(_fit(loss))
     scores = {
         "before": summarise(galaxy_scores(pdfs, z_spec, grid)),
         "after": summarise(galaxy_scores(apply(pdfs, calibration), z_spec, grid)),
@@ -54,11 +52,11 @@ def calibrate(pdfs: FloatArray, z_spec: FloatArray, grid: RedshiftGrid) -> Calib
     return CalibrationRecord(parameters=calibration, n_galaxies=len(pdfs), scores=scores)
 
 
-def _worth_their_parameters(loss: Callable[[FloatArray], float]) -> FloatArray:
-    """Choose between nothing, a temperature, and the map of the CDF too: each parameter costs one (Akaike 1974)."""
+def _fit(loss: Callable[[FloatArray], float]) -> FloatArray:
+    """Choose the best of no change, a temperature, and a temperature with a map of the CDF by Akaike's criterion."""
     temperature = minimize_scalar(lambda x: loss(np.array([x, 0.0, 0.0])), bounds=(-2.0, 2.0), method="bounded").x
     found = [np.zeros(3), np.array([temperature, 0.0, 0.0])]
-    # From both: a and b can nearly stand in for a temperature, and so hide it.
+    # Start from both, since a and b can nearly replace a temperature.
     mapped = min((_search(loss, start) for start in found), key=loss)
     return min(found + [mapped], key=lambda logarithms: loss(logarithms) + np.count_nonzero(logarithms))
 

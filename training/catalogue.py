@@ -1,4 +1,4 @@
-"""Catalogues of galaxies: broad-band fluxes with spectroscopic redshifts, from kcorrect's table or anyone's file."""
+"""Catalogues of broad-band fluxes and spectroscopic redshifts, from kcorrect's table or a user's file."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -11,50 +11,30 @@ import numpy.typing as npt
 from photoz.errors import InvalidDataset, UnsupportedType
 from photoz.grid import SDSS_GRID, BoolArray, FloatArray, IntArray
 from photoz.images import SDSS_IMAGES, SFD_COEFFICIENTS
-from training.rows import TEST_FRACTION, split
+from training.splits import TEST_FRACTION, random_split
 
 ZERO_POINT = 22.5  # magnitude of 1 nanomaggy
 
-# Of the 9,986 usable rows of kcorrect's table; every figure that is quoted for them refers to this split.
+# Of the 9,986 usable rows of kcorrect's table; all quoted scores refer to this split.
 N_TEST_KCORRECT = 1986
 
-# Columns of a catalogue that are no bands.
+# Columns of a catalogue that are not bands.
 OTHER_COLUMNS = ("z_spec", "ebv", "object_id", "ra", "dec")
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Galaxies to be drawn.
+    """n galaxies to draw."""
 
-    Parameters
-    ----------
-    fluxes : (n, n_bands) float64
-        As observed (reddened), in nanomaggies, all positive.
-    flux_errors : (n, n_bands) float64
-        Their standard errors; NaN where unknown.
-    ebv : (n,) float64
-        E(B-V) in magnitudes, SFD scale.
-    z_spec : (n,) float64
-        Spectroscopic redshift; NaN where unknown.
-    object_id : (n,) str
-        Names.
-    ra, dec : (n,) float64
-        Degrees; NaN where unknown.
-    split : (n,) str
-        "train", "validation" or "test".
-    provenance : str
-        Where the galaxies come from, in words.
-    """
-
-    fluxes: FloatArray
-    flux_errors: FloatArray
-    ebv: FloatArray
-    z_spec: FloatArray
+    fluxes: FloatArray  # (n, n_bands) as observed (reddened), nanomaggies, all positive
+    flux_errors: FloatArray  # (n, n_bands), NaN where unknown
+    ebv: FloatArray  # (n,) E(B-V) in magnitudes, SFD scale
+    z_spec: FloatArray  # (n,) NaN where unknown
     object_id: npt.NDArray[np.str_]
-    ra: FloatArray
+    ra: FloatArray  # (n,) degrees, NaN where unknown
     dec: FloatArray
-    split: npt.NDArray[np.str_]
-    provenance: str
+    split: npt.NDArray[np.str_]  # (n,) "train", "validation" or "test"
+    provenance: str  # origin of the galaxies, in words
 
     def __len__(self) -> int:
         return len(self.fluxes)
@@ -70,7 +50,7 @@ class Catalogue:
         return np.asarray(2.5 / np.log(10.0) * self.flux_errors / self.fluxes)
 
     def take(self, rows: IntArray) -> "Catalogue":
-        """Return the galaxies of some rows, in their order; a row may come more than once."""
+        """Return the galaxies of some rows, which may repeat."""
         taken = {name: value[rows] for name, value in vars(self).items() if name != "provenance"}
         return replace(self, **taken)
 
@@ -80,13 +60,7 @@ class Catalogue:
 
 
 def kcorrect_path() -> Path:
-    """Path of the table that the package `kcorrect` ships: 10,000 SDSS galaxies (BSD-3, Blanton and Roweis 2007).
-
-    Raises
-    ------
-    InvalidDataset
-        If kcorrect is not installed.
-    """
+    """Path of the table in the package `kcorrect`: 10,000 SDSS galaxies (BSD-3, Blanton and Roweis 2007)."""
     found = importlib.util.find_spec("kcorrect")
     if found is None or found.origin is None:
         raise InvalidDataset("the sample needs the package kcorrect: pip install 'photoz[sample]'")
@@ -96,20 +70,8 @@ def kcorrect_path() -> Path:
 def read_kcorrect(bands: tuple[str, ...] = SDSS_IMAGES.bands) -> Catalogue:
     """Read the 9,986 galaxies of kcorrect's table with 0 < z < 0.4 and positive model fluxes in all of ugriz.
 
-    Parameters
-    ----------
-    bands : tuple of str
-        Those of ugriz that are wanted, in order.
-
-    Returns
-    -------
-    Catalogue
-        8,000 galaxies to train and validate on, 1,986 to test on, by the permutation of seed 0.
-
-    Raises
-    ------
-    InvalidDataset
-        If kcorrect is not installed or a band is not one of ugriz.
+    8,000 are for training and validation and 1,986 for testing, by the permutation of seed 0. Raises `InvalidDataset`
+    if kcorrect is not installed or a band is not one of ugriz.
     """
     from astropy.table import Table
 
@@ -132,7 +94,7 @@ def read_kcorrect(bands: tuple[str, ...] = SDSS_IMAGES.bands) -> Catalogue:
         object_id=np.char.add("kcorrect-", np.flatnonzero(usable).astype(str)),
         ra=np.asarray(table["RA"], dtype=np.float64)[usable],
         dec=np.asarray(table["DEC"], dtype=np.float64)[usable],
-        split=split(n, N_TEST_KCORRECT),
+        split=random_split(n, N_TEST_KCORRECT),
         provenance="rendered from real photometry: SDSS model fluxes and redshifts of the table in kcorrect",
     )
 
@@ -140,31 +102,18 @@ def read_kcorrect(bands: tuple[str, ...] = SDSS_IMAGES.bands) -> Catalogue:
 def read_catalogue(
     path: Path, columns: Mapping[str, str], bands: tuple[str, ...], *, are_magnitudes: bool
 ) -> Catalogue:
-    """Read any catalogue of magnitudes or fluxes.
+    """Read the rows of a catalogue with positive, finite fluxes in all bands.
 
     Parameters
     ----------
     path : Path
-        A `.fits`, `.csv` or `.parquet` file.
+        A `.fits`, `.csv` or `.parquet` file; raises `UnsupportedType` for others.
     columns : mapping of str to str
-        Band, or one of z_spec, ebv, object_id, ra, dec -> name of the column in the file. Names that are the same in
-        the file need not be given.
+        Band, or one of z_spec, ebv, object_id, ra, dec -> name of the column in the file, where they differ.
     bands : tuple of str
-        Bands to read.
+        Bands to read; raises `InvalidDataset` if one is missing, or if no row is usable.
     are_magnitudes : bool
         AB magnitudes if true, else fluxes in nanomaggies; as observed, not dereddened.
-
-    Returns
-    -------
-    Catalogue
-        The rows with positive, finite fluxes in all bands.
-
-    Raises
-    ------
-    UnsupportedType
-        If the suffix is another one.
-    InvalidDataset
-        If a band is missing, or no row is usable.
     """
     table = _read_table(path)
     names = {name: columns.get(name, name) for name in (*bands, *OTHER_COLUMNS)}
@@ -189,7 +138,7 @@ def read_catalogue(
         object_id=_identifiers(table, names["object_id"], usable),
         ra=other("ra", np.nan),
         dec=other("dec", np.nan),
-        split=split(n, round(TEST_FRACTION * n)),
+        split=random_split(n, round(TEST_FRACTION * n)),
         provenance=f"rendered from real photometry: {n} galaxies of {path.name}",
     )
 

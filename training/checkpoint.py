@@ -1,15 +1,14 @@
-"""What a training run keeps on disk, so that it may be killed at any moment and go on.
+"""Checkpoints, so that a training run can be killed at any moment and resumed.
 
 A run is a folder::
 
     run/
-      settings.json     what was asked for
-      checkpoint/       of the last whole epoch: weights, optimizer and history; replaced at once, never half
-      history.csv       one line an epoch
+      settings.json     the hyper-parameters
+      checkpoint/       of the last whole epoch: weights, optimizer and history; replaced atomically
+      history.csv       one line per epoch
       tensorboard/      the same for TensorBoard
 """
 
-import csv
 import json
 import os
 import shutil
@@ -24,8 +23,8 @@ from photoz.errors import InvalidDataset
 from training.settings import Settings
 
 
-class Keeper(keras.callbacks.Callback):
-    """Keeps history, checkpoint and best weights, and stops early: all from what is on disk."""
+class CheckpointCallback(keras.callbacks.Callback):
+    """Saves history, checkpoint and best weights after each epoch, and stops early."""
 
     def __init__(self, run: Path, settings: Settings, *, resume: bool) -> None:
         super().__init__()
@@ -36,37 +35,37 @@ class Keeper(keras.callbacks.Callback):
         if not resume:
             shutil.rmtree(run, ignore_errors=True)
         run.mkdir(parents=True, exist_ok=True)
-        self._agree_on_settings()
+        self._recover()
+        self._check_settings()
 
-    def _agree_on_settings(self) -> None:
-        path, wanted = self.run / "settings.json", asdict(self.settings)
-        # A run of before a setting was there had what is now its default.
-        if self._folder.exists() and {**asdict(Settings()), **json.loads(path.read_text())} != wanted:
-            raise InvalidDataset(f"{self.run} was begun with other settings: resume with those in {path}")
-        _write_text(path, json.dumps(wanted, indent=2))
+    def _check_settings(self) -> None:
+        path, expected = self.run / "settings.json", asdict(self.settings)
+        if self._folder.exists() and json.loads(path.read_text()) != expected:
+            raise InvalidDataset(f"{self.run} was started with other settings: resume with those in {path}")
+        _write_text(path, json.dumps(expected, indent=2))
 
     def restore(self, model: keras.Model) -> int:
-        """Bring a compiled model to the state of the checkpoint; return the number of epochs that it has seen."""
-        self.recover()
+        """Restore a compiled model from the checkpoint; return the number of epochs that it was trained for."""
         if self._folder.exists():
             self.history = json.loads((self._folder / "history.json").read_text())
             model.optimizer.build(model.trainable_variables)
-            _assign(_state(model), _load(self._folder / "state.npz"))
+            for variable, value in zip(_state(model), _load(self._folder / "state.npz"), strict=True):
+                variable.assign(value)
             self.best_weights = _load(self._folder / "best.npz")
         return len(self.history)
 
     def is_finished(self) -> bool:
-        """Whether there is nothing left to train: all epochs seen, or no progress for too long."""
+        """Whether all epochs are done, or the last `patience` of them brought no progress."""
         n_epochs = len(self.history)
         return n_epochs >= self.settings.epochs or n_epochs - self._best_epoch() >= self.settings.patience
 
     def _best_epoch(self) -> int:
-        """Return the number of the epoch with the lowest validation loss; the last one where nothing validates."""
+        """Return the number of the epoch with the lowest validation loss; without validation galaxies the last one."""
         losses = [epoch["val_loss"] for epoch in self.history if "val_loss" in epoch]
         return int(np.argmin(losses)) + 1 if losses else len(self.history)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Take note of the epoch and write the checkpoint."""
+        """Write the history and the checkpoint."""
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         self.history.append(
             {"epoch": epoch + 1, **{k: float(v) for k, v in (logs or {}).items()}, "learning_rate": rate}
@@ -77,22 +76,23 @@ class Keeper(keras.callbacks.Callback):
         self.model.stop_training = self.is_finished()
 
     def _averaged_weights(self) -> list[np.ndarray]:
-        """Weights averaged over the last steps: the ones that the validation loss was measured with."""
-        present = self.model.get_weights()
+        """Return the moving average of the weights, with which the validation loss was computed."""
+        current = self.model.get_weights()
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
         averaged = self.model.get_weights()
-        self.model.set_weights(present)
+        self.model.set_weights(current)
         return averaged
 
     def _save(self) -> None:
         new = self.run / "checkpoint.new"
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
-        _store(new / "state.npz", [np.asarray(variable) for variable in _state(self.model)])
-        _store(new / "best.npz", self.best_weights)
+        np.savez(new / "state.npz", *[np.asarray(variable) for variable in _state(self.model)])
+        np.savez(new / "best.npz", *self.best_weights)
         (new / "history.json").write_text(json.dumps(self.history))
         self._swap(new)
-        _write_csv(self.run / "history.csv", self.history)
+        lines = [",".join(self.history[0]), *(",".join(map(str, line.values())) for line in self.history)]
+        _write_text(self.run / "history.csv", "\n".join(lines) + "\n")
 
     def _swap(self, new: Path) -> None:
         old = self.run / "checkpoint.old"
@@ -102,8 +102,8 @@ class Keeper(keras.callbacks.Callback):
         new.rename(self._folder)
         shutil.rmtree(old, ignore_errors=True)
 
-    def recover(self) -> None:
-        """If the run was killed between the two renames of a swap, the old checkpoint is the whole one."""
+    def _recover(self) -> None:
+        """Put the old checkpoint back if the run was killed between the two renames of `_swap`."""
         old = self.run / "checkpoint.old"
         if old.exists() and not self._folder.exists():
             old.rename(self._folder)
@@ -111,15 +111,6 @@ class Keeper(keras.callbacks.Callback):
 
 def _state(model: keras.Model) -> list[Any]:
     return [*model.variables, *model.optimizer.variables]
-
-
-def _assign(variables: list[Any], values: list[np.ndarray]) -> None:
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
-
-
-def _store(path: Path, arrays: list[np.ndarray]) -> None:
-    np.savez(path, *arrays)
 
 
 def _load(path: Path) -> list[np.ndarray]:
@@ -130,13 +121,4 @@ def _load(path: Path) -> list[np.ndarray]:
 def _write_text(path: Path, text: str) -> None:
     scratch = path.with_name(f".{path.name}")
     scratch.write_text(text)
-    os.replace(scratch, path)
-
-
-def _write_csv(path: Path, history: list[dict[str, float]]) -> None:
-    scratch = path.with_name(f".{path.name}")
-    with scratch.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(history[0]))
-        writer.writeheader()
-        writer.writerows(history)
     os.replace(scratch, path)

@@ -1,4 +1,4 @@
-"""The command line of training. Heavy libraries are imported by the command that needs them, so that help is quick."""
+"""The command line of training. Each command imports the heavy libraries it needs, so that help is quick."""
 
 import os
 from collections.abc import Callable
@@ -10,19 +10,21 @@ from photoz.errors import PhotozError
 from photoz.grid import SDSS_GRID, RedshiftGrid
 from photoz.images import SDSS_IMAGES, ImageSpec
 from photoz.model.card import EngineRecord
-from training.settings import BY_ARCHITECTURE, PRECISIONS, PRESETS
+from training.settings import BY_ARCHITECTURE, PRECISIONS, PRESETS, Settings, settings_for
 
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 ANY_PATH = click.Path(path_type=Path)
+POSITIVE = click.IntRange(min=1)
 
-# One home for the defaults that commands share.
+# Defaults that commands share.
 DATA, BUNDLE, RUNS, REPORTS = Path("data/sample.h5"), Path("models/photoz"), Path("runs"), Path("reports")
 
-ONLY_F32 = "Compile the network in float32 alone: quicker to make, slower to serve."
+ONLY_F32 = "Compile the network in float32 only: quicker to make, slower to serve."
+FIGURES = "Write the figures of the report as PNG, SVG and PDF files too."
 
 
 class _Commands(click.Group):
-    """Shows errors that are the user's to mend as one line; any other is a bug and keeps its traceback."""
+    """Shows a `PhotozError` as one line; any other exception is a bug and keeps its traceback."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -31,15 +33,15 @@ class _Commands(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-def _valid(reader: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
-    """Make a callback that lets a text pass if that function of `training.rows` can read it."""
+def _parsed_by(parser: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    """Return a callback that checks an option with a function of `training.splits`."""
 
     def check(ctx: click.Context, param: click.Parameter, text: str | None) -> str | None:
-        from training import rows
+        from training import splits
 
         try:
             if text:
-                getattr(rows, reader)(text)
+                getattr(splits, parser)(text)
         except ValueError as error:
             raise click.BadParameter(str(error)) from error
         return text
@@ -49,42 +51,28 @@ def _valid(reader: str) -> Callable[[click.Context, click.Parameter, str | None]
 
 @click.group(cls=_Commands, context_settings={"show_default": True, "max_content_width": 110})
 def main() -> None:
-    r"""Make a sample, train a network on it, and see how good it is.
-
-    \b
-      python -m training sample       draw cutouts of galaxies with known redshifts
-      python -m training convert      write the published cube, if it is compressed, or a pickle as HDF5
-      python -m training train        train a network and write its model bundle
-      python -m training evaluate     score a bundle beside catalogue methods
-      python -m training export       compile a bundle for serving, and check that it answers as before
-      python -m training learning-curve  train on fewer galaxies to see what more would bring
-
-    Each command explains itself with --help.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets every user with warnings about GPUs
+    """Simulate a sample, train a network on it, and evaluate it."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # otherwise TensorFlow warns about missing GPUs
 
 
-@main.command()
+@main.command(short_help="Simulate cutouts of galaxies with known redshifts.")
 @click.argument("out", type=ANY_PATH, default=DATA)
-@click.option("--catalogue", type=EXISTING_FILE, help="Your own galaxies (.fits, .csv, .parquet); without, kcorrect's.")
+@click.option(
+    "--catalogue", type=EXISTING_FILE, help="Your own galaxies (.fits, .csv, .parquet) instead of kcorrect's."
+)
 @click.option("--columns", default="", help="Names in your file, such as u=mag_u,g=mag_g,z_spec=specz,ebv=EBV.")
 @click.option(
     "--quantity",
     type=click.Choice(["magnitude", "flux"]),
     default="magnitude",
-    help="What the bands hold: AB magnitudes, or fluxes in nanomaggies; as observed, not dereddened.",
+    help="Quantity in the bands: AB magnitudes, or fluxes in nanomaggies; as observed, not dereddened.",
 )
 @click.option("--bands", default="".join(SDSS_IMAGES.bands), help="Bands to draw, of ugriz.")
 @click.option("--size", default=SDSS_IMAGES.size, help="Side of a cutout in pixels.")
-@click.option("--limit", type=click.IntRange(min=1), help="Draw the first galaxies only.")
-@click.option(
-    "--renderer",
-    type=click.Choice(["fft", "galsim"]),
-    default="fft",
-    help="Fourier sums, or GalSim drawing each stamp (ten times slower).",
-)
-@click.option("--renders", type=click.IntRange(min=1), default=1, help="Cutouts of each galaxy that is not tested on.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes; all cores without.")
+@click.option("--limit", type=POSITIVE, help="Draw only the first galaxies.")
+@click.option("--renderer", type=click.Choice(["fft", "galsim"]), default="fft", help="GalSim takes ten times as long.")
+@click.option("--renders", type=POSITIVE, default=1, help="Cutouts of each galaxy that is not for testing.")
+@click.option("--workers", type=POSITIVE, help="Processes; by default one per core.")
 @click.option("--seed", default=0)
 def sample(
     out: Path,
@@ -99,10 +87,10 @@ def sample(
     workers: int | None,
     seed: int,
 ) -> None:
-    """Draw cutouts of galaxies whose fluxes and redshifts are known, and write them to OUT as HDF5.
+    """Simulate cutouts of galaxies with known fluxes and redshifts, and write them to OUT as HDF5.
 
-    Without a catalogue, the galaxies are the 9,986 of the SDSS table that the package kcorrect ships: real photometry
-    and real redshifts, drawn with GalSim's profiles, SDSS's seeing and SDSS's noise.
+    By default the galaxies are the 9,986 of the SDSS table in the package kcorrect: real photometry and redshifts,
+    drawn with GalSim's profiles and the seeing and noise of SDSS.
     """
     from training.catalogue import read_catalogue, read_kcorrect
     from training.sample import make_sample
@@ -117,17 +105,17 @@ def sample(
     click.echo(f"{out}: {len(galaxies)} galaxies of {size}x{size} pixels in {','.join(spec.bands)}")
 
 
-@main.command()
+@main.command(short_help="Convert the published cube, or a pickle, to HDF5.")
 @click.argument("source", type=EXISTING_FILE)
 @click.argument("target", type=ANY_PATH)
 def convert(source: Path, target: Path) -> None:
-    """Write the published cube or a pickle, SOURCE, as TARGET (.h5); the suffix of SOURCE says which it is.
+    """Convert the published cube (.npz) or a pickle (.pkl, .pickle), SOURCE, to HDF5, TARGET.
 
-    The cube (.npz with `cube` and `labels`) is written a few cutouts at a time. Needed only if it is compressed: one
-    that is not is read where it lies.
+    The cube, with `cube` and `labels`, is converted a few cutouts at a time. This is needed only if it is compressed;
+    otherwise it can be read directly.
 
-    A pickle (.pkl, .pickle) holds a dict of plain numpy arrays with `images` and `z_spec`, or that pair, and is read
-    whole; nothing in it is run. Name its bands when you train: --bands griz.
+    A pickle holds a dict of plain numpy arrays with `images` and `z_spec`, or that pair. It is read into memory, and
+    nothing in it is executed. Name its bands when you train: --bands griz.
     """
     from training.convert import convert_cube, convert_pickle
 
@@ -135,69 +123,57 @@ def convert(source: Path, target: Path) -> None:
     click.echo(f"{target}: {write(source, target)} cutouts")
 
 
-@main.command()
-@click.option("--data", type=EXISTING_FILE, default=DATA, help="Cutouts with z_spec: .h5, .npz; or the published cube.")
+@main.command(short_help="Train a network and write its model bundle.")
+@click.option("--data", type=EXISTING_FILE, default=DATA, help="Cutouts with z_spec: .h5, .npz, or the published cube.")
 @click.option(
-    "--bundle", type=ANY_PATH, default=BUNDLE, help="Where the model bundle goes; its last part is the model's name."
+    "--bundle", type=ANY_PATH, default=BUNDLE, help="The model bundle to write; its name is the model's name."
 )
 @click.option("--run", type=ANY_PATH, help="Folder of checkpoint, logs and report.  [default: runs/NAME]")
-@click.option("--resume", is_flag=True, help="Go on from the run's checkpoint, if there is one.")
+@click.option("--resume", is_flag=True, help="Continue from the run's checkpoint, if there is one.")
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
-    help="A whole recipe: the document's, or that of Pasquet et al. 2019 with its selection, split and six seeds.",
+    help="A complete recipe: the document's, or that of Pasquet et al. 2019 with its selection, split and six seeds.",
 )
 @click.option(
-    "--architecture",
-    type=click.Choice(list(BY_ARCHITECTURE)),
-    help="Ours, the document's, or Pasquet's.  [default: by preset, or compact]",
+    "--architecture", type=click.Choice(list(BY_ARCHITECTURE)), help="The network.  [default: by preset, or compact]"
 )
 @click.option(
     "--objective",
     type=click.Choice(["crps", "one-hot"]),
-    help="CRPS with soft labels, or one-hot cross-entropy.  [default: by recipe]",
+    help="CRPS with soft labels, or one-hot.  [default: by recipe]",
 )
 @click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    help="mixed_bfloat16 is faster on new processors; not for compact.  [default: float32]",
+    "--precision", type=click.Choice(PRECISIONS), help="mixed_bfloat16 is faster; not for compact.  [default: float32]"
 )
-@click.option("--batch-size", type=click.IntRange(min=1), help="Images a step.  [default: by recipe]")
-@click.option("--epochs", type=click.IntRange(min=1), help="At most so many passes.  [default: by recipe]")
-@click.option("--learning-rate", type=float, help="At its highest.  [default: by recipe]")
-@click.option(
-    "--patience",
-    type=click.IntRange(min=1),
-    help="Epochs without progress before it stops.  [default: by recipe]",
-)
+@click.option("--batch-size", type=POSITIVE, help="Images per step.  [default: by recipe]")
+@click.option("--epochs", type=POSITIVE, help="At most this number of epochs.  [default: by recipe]")
+@click.option("--learning-rate", type=float, help="Highest learning rate.  [default: by recipe]")
+@click.option("--patience", type=POSITIVE, help="Epochs without progress before it stops.  [default: by recipe]")
 @click.option("--z-max", default=SDSS_GRID.z_max, help="Upper end of the redshift grid.")
 @click.option("--n-bins", default=SDSS_GRID.n_bins, help="Bins of the redshift grid.")
-@click.option("--bands", help="Bands of the images in order, such as griz.  [default: what the file says, or ugriz]")
+@click.option("--bands", help="Bands of the images in order, such as griz.  [default: from the file, or ugriz]")
 @click.option("--pixel-scale", default=SDSS_IMAGES.pixel_scale, help="Arcsec per pixel, if --bands is given.")
 @click.option("--unit", default=SDSS_IMAGES.unit, help="Unit of the pixels, if --bands is given.")
 @click.option("--seed", default=0)
 @click.option(
-    "--seeds",
-    type=click.IntRange(min=1),
-    help="Networks to train, with seeds from --seed on, whose PDFs are averaged.  [default: by recipe, or 1]",
+    "--seeds", type=POSITIVE, help="Networks to average, with seeds from --seed on.  [default: by recipe, or 1]"
 )
 @click.option(
-    "--folds",
-    type=click.IntRange(min=2),
-    help="Train on validation galaxies too; calibrate by training the recipe again without each of so many folds.",
+    "--folds", type=click.IntRange(min=2), help="Train on validation galaxies too, and calibrate by cross-fitting."
 )
 @click.option(
     "--select",
-    callback=_valid("conditions"),
+    callback=_parsed_by("parse_conditions"),
     help="Galaxies to use, such as 'dered_petro_r<=17.8,z_spec<=0.4'; any column.  [default: by recipe, or all]",
 )
 @click.option(
     "--split",
     "shares",
-    callback=_valid("parse_shares"),
-    help="Shares to train, validate and test on, such as 0.7,0.1,0.2.  [default: by recipe, or what the file says]",
+    callback=_parsed_by("parse_shares"),
+    help="Shares for training, validation and testing, such as 0.7,0.1,0.2.  [default: by recipe, or from the file]",
 )
-@click.option("--figures/--no-figures", default=True, help="Write the report's figures alone too, as PNG, SVG, PDF.")
+@click.option("--figures/--no-figures", default=True, help=FIGURES)
 @click.option("--only-f32", is_flag=True, help=ONLY_F32)
 def train(
     data: Path,
@@ -213,18 +189,14 @@ def train(
     only_f32: bool,
     **recipe: object,
 ) -> None:
-    """Train a network on cutouts and write its model bundle, with its scores on galaxies that it has not seen.
+    """Train a network on cutouts, and write its model bundle with its scores on test galaxies.
 
-    A run that was killed goes on with --resume. A file without a column `split` is split here: a fifth to test on, a
-    tenth of the rest to validate. docs/training.md is the guide.
+    A run that was killed continues with --resume. A file without a column `split` is split here: a fifth for testing, a
+    tenth of the rest for validation. docs/training.md is the guide.
     """
     from training.pipeline import train_bundle
-    from training.settings import settings_for
 
-    try:
-        settings = settings_for(**{name: value for name, value in recipe.items() if value is not None})
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
+    settings = _settings(recipe)
     spec = _spec(data, bands, pixel_scale, unit) if bands else None
     grid = RedshiftGrid(z_max, n_bins)
     run = run or RUNS / bundle.name
@@ -232,14 +204,16 @@ def train(
     click.echo(f"{made.path}: {made.card.name} {made.card.version}")
 
 
-@main.command()
+@main.command(short_help="Score a bundle and catalogue methods on test galaxies.")
 @click.argument("bundle", type=ANY_PATH, default=BUNDLE)
 @click.argument("data", type=EXISTING_FILE, default=DATA)
 @click.option("--out", type=ANY_PATH, help="Folder of metrics.json, report.html, figures/.  [default: reports/NAME]")
-@click.option("--calibration/--no-calibration", default=True, help="Recalibrate the PDFs as the bundle says, or not.")
-@click.option("--figures/--no-figures", default=True, help="Write the report's figures alone too, as PNG, SVG, PDF.")
+@click.option(
+    "--calibration/--no-calibration", default=True, help="Recalibrate the PDFs with the bundle's calibration."
+)
+@click.option("--figures/--no-figures", default=True, help=FIGURES)
 def evaluate(bundle: Path, data: Path, out: Path | None, calibration: bool, figures: bool) -> None:
-    """Score BUNDLE on the test galaxies of DATA, beside catalogue methods on the very same galaxies."""
+    """Score BUNDLE and catalogue methods on the test galaxies of DATA."""
     from photoz.model.bundle import ModelBundle
     from training.evaluation import table
     from training.pipeline import evaluate_bundle
@@ -251,15 +225,15 @@ def evaluate(bundle: Path, data: Path, out: Path | None, calibration: bool, figu
     click.echo(f"{folder}: metrics.json, report.html, figures ({len(evaluation.rows)} galaxies)")
 
 
-@main.command()
+@main.command(short_help="Compile the network of a bundle for serving.")
 @click.argument("bundle", type=ANY_PATH, default=BUNDLE)
 @click.argument("data", type=EXISTING_FILE, default=DATA)
 @click.option("--only-f32", is_flag=True, help=ONLY_F32)
 def export(bundle: Path, data: Path, only_f32: bool) -> None:
     """Compile the network of BUNDLE for serving without TensorFlow, as `train` does at its end.
 
-    It is quantised by training galaxies of DATA; copies that do not answer on the test galaxies as the Keras model does
-    are left out. The bundle is then written anew, with the fastest copy first.
+    Training galaxies of DATA are used to quantise it. Copies whose predictions for the test galaxies differ from those
+    of the Keras model are left out. The bundle is replaced by one with the new copies, the fastest first.
     """
     from photoz.model.bundle import ModelBundle
     from training.pipeline import export_bundle
@@ -267,7 +241,7 @@ def export(bundle: Path, data: Path, only_f32: bool) -> None:
     made = export_bundle(ModelBundle.load(bundle), data, only_f32=only_f32)
     for engine in made.card.engines:
         click.echo(_engine_line(engine))
-    click.echo(f"{made.path}: {len(made.card.engines)} engines, the first is what PHOTOZ_ENGINE=auto takes")
+    click.echo(f"{made.path}: {len(made.card.engines)} engines, the first is the default of PHOTOZ_ENGINE=auto")
 
 
 def _engine_line(engine: EngineRecord) -> str:
@@ -279,26 +253,31 @@ def _engine_line(engine: EngineRecord) -> str:
     )
 
 
-@main.command("learning-curve")
+@main.command("learning-curve", short_help="Train on samples of growing size.")
 @click.option("--data", type=EXISTING_FILE, default=DATA, help="Cutouts with z_spec.")
 @click.option("--run", type=ANY_PATH, default=RUNS / "learning-curve", help="Folder of the runs and of the result.")
 @click.option("--architecture", type=click.Choice(list(BY_ARCHITECTURE)), default="compact", help="What to train.")
-@click.option("--size", "sizes", type=click.IntRange(min=1), multiple=True, help="Training galaxies; may be repeated.")
-@click.option("--batch-size", type=click.IntRange(min=1), help="Images a step.  [default: by recipe]")
-@click.option("--epochs", type=click.IntRange(min=1), help="Passes over all galaxies.  [default: by recipe]")
+@click.option("--size", "sizes", type=POSITIVE, multiple=True, help="Training galaxies; may be repeated.")
+@click.option("--batch-size", type=POSITIVE, help="Images per step.  [default: by recipe]")
+@click.option("--epochs", type=POSITIVE, help="Epochs for all galaxies.  [default: by recipe]")
 @click.option("--seed", default=0)
 def learning_curve(data: Path, run: Path, sizes: tuple[int, ...], **recipe: object) -> None:
-    """Train on samples of growing size, 500 to 8,000 without --size, and score each on the same test galaxies.
+    """Train on samples of growing size, by default 500 to 8,000, and score each on the same test galaxies.
 
-    A curve that was killed goes on where it stopped. `evaluate` shows it from runs/learning-curve.
+    A curve that was killed is resumed. `evaluate` shows the one in runs/learning-curve.
     """
     from training.learning_curve import RESULT, SIZES
     from training.learning_curve import learning_curve as run_curve
-    from training.settings import settings_for
 
-    settings = settings_for(**{name: value for name, value in recipe.items() if value is not None})
-    points = run_curve(data, None, SDSS_GRID, settings, run, sizes or SIZES)
+    points = run_curve(data, SDSS_GRID, _settings(recipe), run, sizes or SIZES)
     click.echo(f"{run / RESULT}: {len(points)} networks")
+
+
+def _settings(recipe: dict[str, object]) -> Settings:
+    try:
+        return settings_for(**{name: value for name, value in recipe.items() if value is not None})
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def _bands(text: str) -> tuple[str, ...]:

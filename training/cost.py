@@ -1,4 +1,4 @@
-"""What a prediction costs."""
+"""Computational cost of a network."""
 
 import keras
 import tensorflow as tf
@@ -8,18 +8,7 @@ GIGA = 1e9
 
 
 def forward_gflop(model: keras.Model) -> float:
-    """Count the floating-point operations of one image's way through a network.
-
-    Parameters
-    ----------
-    model : keras.Model
-        Of any backend's layers, run by TensorFlow.
-
-    Returns
-    -------
-    float
-        In 1e9, as TensorFlow's profiler counts them: a multiplication and an addition are two.
-    """
+    """Count the floating-point operations of a forward pass for one image, in 1e9; a multiply-add counts as two."""
     names = [tensor.name for tensor in model.inputs]
     signature = [tf.TensorSpec((1, *tensor.shape[1:]), tf.float32) for tensor in model.inputs]
     function = tf.function(lambda *inputs: model(dict(zip(names, inputs, strict=True)))).get_concrete_function(

@@ -1,4 +1,4 @@
-"""Several networks of one recipe whose PDFs are averaged, as one Keras model."""
+"""Ensembles: several networks of one recipe whose PDFs are averaged, as one Keras model."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,27 +9,18 @@ from keras import layers
 from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
 from photoz.io.cutouts import Cutouts
+from photoz.ood import FEATURES
 from training.fit import Fitted, fit
 from training.settings import Settings
-
-FEATURES = "features"
 
 
 def fit_ensemble(
     cutouts: Cutouts, spec: ImageSpec, grid: RedshiftGrid, settings: Settings, run: Path, *, resume: bool
 ) -> Fitted:
-    """Train as many networks as the settings ask for, one after the other.
+    """Train `settings.seeds` networks one after the other; the parameters are those of `training.fit.fit`.
 
-    Parameters
-    ----------
-    cutouts, spec, grid, settings, run, resume
-        As for `training.fit.fit`. A single network trains in `run`, several in `run/seed-0`, `run/seed-1` and so on;
-        those that are finished are not trained again when a run is resumed.
-
-    Returns
-    -------
-    Fitted
-        The network, or the average of all; then the history is that of the one that trained longest.
+    A single network is trained in `run`, several in `run/seed-0`, `run/seed-1` and so on; finished ones are not trained
+    again by a resumed run. The result is the network or the average of all, with the longest history among them.
     """
     if settings.seeds == 1:
         return fit(cutouts, spec, grid, settings, run, resume=resume)
@@ -38,21 +29,14 @@ def fit_ensemble(
         one = replace(settings, seed=seed, seeds=1)
         members.append(fit(cutouts, spec, grid, one, run / f"seed-{seed}", resume=resume))
     longest = max((member.history for member in members), key=len)
-    return replace(members[0], model=average([member.model for member in members]), history=longest)
+    return replace(members[0], network=average([member.network for member in members]), history=longest)
 
 
 def average(models: list[keras.Model]) -> keras.Model:
-    """Join networks to one that gives the mean of their PDFs.
+    """Combine networks into one that returns the mean of their PDFs and shares their weights.
 
-    Parameters
-    ----------
-    models : list of keras.Model
-        With the same inputs, and each with a layer "features" from which alone its PDF follows.
-
-    Returns
-    -------
-    keras.Model
-        With a layer "features" too, which holds those of all members one after the other. It shares their weights.
+    The networks have the same inputs, and each has a layer "features" on which alone its PDF depends. The layer
+    "features" of the result concatenates theirs.
     """
     inputs = {tensor.name: keras.Input(tensor.shape[1:], name=tensor.name) for tensor in models[0].inputs}
     parts = [_halves(model, number) for number, model in enumerate(models)]
@@ -67,7 +51,7 @@ def average(models: list[keras.Model]) -> keras.Model:
 
 
 def _halves(model: keras.Model, number: int) -> tuple[keras.Model, keras.Model]:
-    """Cut a network at its features: (inputs -> features, features -> PDF)."""
+    """Split a network at its features: (inputs -> features, features -> PDF)."""
     inputs = {tensor.name: tensor for tensor in model.inputs}
     features = model.get_layer(FEATURES).output
     return (

@@ -1,4 +1,4 @@
-"""The training loop: batches from disk, an optimizer with a schedule, and the best weights of what it saw."""
+"""The training loop: batches from disk, an optimizer with a schedule, and the best weights."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,35 +14,22 @@ from photoz.images import ImageSpec
 from photoz.io.cutouts import TRAIN, VALIDATION, Cutouts
 from training import architectures
 from training.batches import Batches
-from training.checkpoint import Keeper
+from training.checkpoint import CheckpointCallback
 from training.objectives import objective
 from training.pixel_statistics import PixelStatistics, pixel_statistics
-from training.rows import usable_rows
 from training.settings import SCHEDULES, Settings
+from training.splits import usable_rows
 
 WARM_UP = 1 / 12  # of all steps
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained network and how it came to be.
+    """A trained network and how it was trained."""
 
-    Parameters
-    ----------
-    model : keras.Model
-        With the weights of the epoch with the lowest validation loss, or where nothing validates of the last epoch;
-        not compiled.
-    history : list of dict
-        One entry an epoch.
-    ebv_assumed : float
-        Median E(B-V) of the training galaxies.
-    n_train, n_validation : int
-        Galaxies.
-    """
-
-    model: keras.Model
-    history: list[dict[str, float]]
-    ebv_assumed: float
+    network: keras.Model  # not compiled
+    history: list[dict[str, float]]  # one entry per epoch
+    ebv_assumed: float  # median E(B-V) of the training galaxies
     n_train: int
     n_validation: int
 
@@ -50,27 +37,11 @@ class Fitted:
 def fit(
     cutouts: Cutouts, spec: ImageSpec, grid: RedshiftGrid, settings: Settings, run: Path, *, resume: bool
 ) -> Fitted:
-    """Train a network.
+    """Train a network on cutouts with columns z_spec and split, of which none need be for validation.
 
-    Parameters
-    ----------
-    cutouts : Cutouts
-        Open, with columns z_spec and split; images stream from it. It need not have galaxies to validate.
-    spec : ImageSpec
-        What the images are.
-    grid : RedshiftGrid
-        The bins to be predicted.
-    settings : Settings
-        The recipe.
-    run : Path
-        Folder of the run.
-    resume : bool
-        Go on from the checkpoint in `run`, if there is one; otherwise the folder is emptied first.
-
-    Returns
-    -------
-    Fitted
-        The network with its best weights.
+    With `resume` it continues from the checkpoint in the folder `run`, if there is one; otherwise the folder is emptied
+    first. The result has the weights of the epoch with the lowest validation loss, or without validation galaxies those
+    of the last epoch.
     """
     train = usable_rows(cutouts, grid, TRAIN)
     validation = usable_rows(cutouts, grid, VALIDATION) if len(cutouts.rows(VALIDATION)) else None
@@ -86,24 +57,24 @@ def fit(
     }
     steps = -(-len(train) // settings.batch_size)
     model.compile(optimizer=_optimizer(settings, steps), loss=target.loss)
-    keeper = Keeper(run, settings, resume=resume)
-    first_epoch = keeper.restore(model)
-    if not keeper.is_finished():
+    checkpoint = CheckpointCallback(run, settings, resume=resume)
+    first_epoch = checkpoint.restore(model)
+    if not checkpoint.is_finished():
         model.fit(
             Batches(cutouts, train, spec, target, **common, seed=settings.seed, first_epoch=first_epoch),
             validation_data=None if validation is None else Batches(cutouts, validation, spec, target, **common),
             initial_epoch=first_epoch,
             epochs=settings.epochs,
-            callbacks=[*_averaging(settings), keeper, keras.callbacks.TensorBoard(run / "tensorboard")],
+            callbacks=[*_averaging(settings), checkpoint, keras.callbacks.TensorBoard(run / "tensorboard")],
         )
     best = architectures.build(settings.architecture, spec, grid, statistics)
-    best.set_weights(keeper.best_weights)
-    return Fitted(best, keeper.history, ebv_assumed, len(train), 0 if validation is None else len(validation))
+    best.set_weights(checkpoint.best_weights)
+    return Fitted(best, checkpoint.history, ebv_assumed, len(train), 0 if validation is None else len(validation))
 
 
 @contextmanager
 def _dtype_policy(settings: Settings) -> Iterator[None]:
-    """Let Keras build layers of the wanted precision."""
+    """Let Keras build layers with the precision of the settings."""
     usual = keras.config.dtype_policy()
     keras.config.set_dtype_policy(settings.precision)
     try:
@@ -121,7 +92,7 @@ def _constants(cutouts: Cutouts, train: IntArray, spec: ImageSpec) -> tuple[floa
 
 
 def _averaging(settings: Settings) -> list[keras.callbacks.Callback]:
-    """Validate with the averaged weights, where there are such."""
+    """Validate with the averaged weights, if weights are averaged."""
     return [keras.callbacks.SwapEMAWeights()] if settings.ema_momentum else []
 
 
@@ -131,7 +102,7 @@ def _optimizer(settings: Settings, steps: int) -> keras.optimizers.Optimizer:
         weight_decay=settings.weight_decay,
         clipnorm=settings.clip_norm or None,
         use_ema=bool(settings.ema_momentum),
-        ema_momentum=settings.ema_momentum or 0.99,  # an unused one has to be a valid one
+        ema_momentum=settings.ema_momentum or 0.99,  # has to be valid even if it is unused
     )
 
 

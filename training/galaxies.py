@@ -1,7 +1,7 @@
-"""Galaxies to be drawn: their shapes, and the conditions under which they are seen.
+"""Simulated galaxies: shapes, neighbours and observing conditions.
 
-Sizes and shapes follow from the apparent magnitude and colour and from chance alone, **never from the redshift**: so
-the pixels carry no more about it than the real photometry does.
+Sizes and shapes depend on apparent magnitude, colour and chance, **never on the redshift**: the pixels contain no more
+information about it than the real photometry.
 """
 
 from dataclasses import dataclass, replace
@@ -15,26 +15,16 @@ from training.catalogue import ZERO_POINT
 
 @dataclass(frozen=True)
 class Observation:
-    """What telescope and sky do to one band.
+    """Observing conditions in one band."""
 
-    Parameters
-    ----------
-    fwhm : float
-        Median width of the PSF in arcsec.
-    sky_sigma : float
-        Median noise of the sky per pixel, in nanomaggies.
-    electrons : float
-        Photo-electrons per nanomaggy.
-    """
-
-    fwhm: float
-    sky_sigma: float
-    electrons: float
+    fwhm: float  # median, of the PSF, arcsec
+    sky_sigma: float  # median, of the sky noise per pixel, nanomaggies
+    electrons: float  # photo-electrons per nanomaggy
 
 
 # fwhm: medians of the SDSS imaging, u to z. electrons: gain / nanomaggies per count of psField and photoObj files.
-# sky_sigma: within the range of those files but for i, 10 % above (python -m benchmarks.realism), and such that
-# fluxes under the true profile have the errors that the catalogue itself gives for these galaxies, which a test holds.
+# sky_sigma: within the range of those files except i, 10 % above. With it, fluxes under the true profile have the
+# errors that the catalogue gives for these galaxies, as a test checks.
 SDSS_OBSERVATIONS = {
     "u": Observation(1.53, 0.053, 226.0),
     "g": Observation(1.44, 0.026, 1020.0),
@@ -46,8 +36,8 @@ SDSS_OBSERVATIONS = {
 # Scatter of seeing and sky noise from field to field (natural logarithm).
 FIELD_SCATTER = 0.1
 
-# Objects down to magnitude 21 or so by chance in a cutout of 25 arcsec, how much fainter they are than the sample's
-# galaxies (more of them at the faint end), and how near they come to the centre in units of the side.
+# Mean number of chance neighbours down to about magnitude 21 in a cutout of 25 arcsec, the range by which they are
+# fainter than the sample's galaxies, and their least distance from the centre in units of the side.
 NEIGHBOURS = 0.5
 NEIGHBOUR_MAGNITUDES = (1.0, 5.0)
 NEIGHBOUR_DISTANCE = 0.2
@@ -55,62 +45,30 @@ NEIGHBOUR_DISTANCE = 0.2
 
 @dataclass(frozen=True)
 class Galaxies:
-    """The shapes of n galaxies and the conditions under which they are seen.
+    """Shapes and observing conditions of n galaxies."""
 
-    Parameters
-    ----------
-    fluxes : (n, n_bands) float64
-        Nanomaggies.
-    half_light_radius : (n,) float64
-        Arcsec, of bulge and disc alike, geometric mean of the two axes.
-    axis_ratio, position_angle : (n,) float64
-        Minor over major axis; angle of the major axis from the x axis in radians.
-    bulge_fraction : (n,) float64
-        Part of the light in the de Vaucouleurs bulge, the same in every band.
-    offset : (n, 2) float64
-        Of the centre from the centre of the cutout, in pixels (x, y).
-    fwhm, sky_sigma : (n, n_bands) float64
-        Seeing in arcsec and sky noise in nanomaggies per pixel.
-    """
-
-    fluxes: FloatArray
-    half_light_radius: FloatArray
-    axis_ratio: FloatArray
-    position_angle: FloatArray
-    bulge_fraction: FloatArray
-    offset: FloatArray
-    fwhm: FloatArray
-    sky_sigma: FloatArray
+    fluxes: FloatArray  # (n, n_bands) nanomaggies
+    half_light_radius: FloatArray  # (n,) arcsec, of both bulge and disc, geometric mean of the two axes
+    axis_ratio: FloatArray  # (n,) minor over major axis
+    position_angle: FloatArray  # (n,) of the major axis from the x axis, radians
+    bulge_fraction: FloatArray  # (n,) of the light in the de Vaucouleurs bulge, the same in every band
+    offset: FloatArray  # (n, 2) from the centre of the cutout, pixels (x, y)
+    fwhm: FloatArray  # (n, n_bands) arcsec
+    sky_sigma: FloatArray  # (n, n_bands) nanomaggies per pixel
 
     def __len__(self) -> int:
         return len(self.fluxes)
 
     def columns(self) -> dict[str, FloatArray]:
-        """Everything but the fluxes, by name, to be kept beside the cutouts."""
+        """Everything but the fluxes, by name, to be written with the cutouts."""
         return {name: values for name, values in vars(self).items() if name != "fluxes"}
 
 
 def draw_galaxies(fluxes: FloatArray, spec: ImageSpec, rng: np.random.Generator) -> Galaxies:
-    """Draw shapes and observing conditions for galaxies of given fluxes.
+    """Draw shapes and observing conditions for galaxies with positive fluxes (n, n_bands) in nanomaggies, SDSS bands.
 
-    Parameters
-    ----------
-    fluxes : (n, n_bands) float64
-        Nanomaggies, positive.
-    spec : ImageSpec
-        Its bands must be of SDSS's.
-    rng : numpy.random.Generator
-        Source of chance.
-
-    Returns
-    -------
-    Galaxies
-        n galaxies.
-
-    Notes
-    -----
-    The median size falls from 1.7 arcsec at magnitude 17 by 0.15 dex a magnitude, roughly as in the SDSS Main Galaxy
-    Sample; redder galaxies get more bulge.
+    The median size falls from 1.7 arcsec at magnitude 17 by 0.15 dex per magnitude, roughly as in the SDSS Main Galaxy
+    Sample; redder galaxies have larger bulges.
     """
     n = len(fluxes)
     observations = [SDSS_OBSERVATIONS[band] for band in spec.bands]
@@ -136,30 +94,30 @@ def _scattered(medians: list[float], n: int, rng: np.random.Generator) -> FloatA
 
 
 def draw_neighbours(fluxes: FloatArray, spec: ImageSpec, rng: np.random.Generator) -> tuple[IntArray, Galaxies]:
-    """Draw other objects that stand by chance in the cutouts of some galaxies.
+    """Draw chance neighbours in the cutouts of galaxies.
 
     Parameters
     ----------
     fluxes : (n, n_bands) float64
-        Of the galaxies themselves. Neighbours have the colours of others of them, so that they tell nothing about the
-        galaxy in the centre.
+        Of the galaxies. Neighbours have the colours of random ones of them, so that they are independent of the galaxy
+        in the centre.
     spec : ImageSpec
-        Its bands must be of SDSS's.
+        With SDSS bands.
     rng : numpy.random.Generator
-        Source of chance.
+        Random numbers.
 
     Returns
     -------
     rows : (m,) int
-        In whose cutout each neighbour stands.
+        The cutout of each neighbour.
     neighbours : Galaxies
-        m objects, one to five magnitudes fainter than the galaxy that lends its colours; half of them are points.
+        m objects, one to five magnitudes fainter than the galaxy with their colours; half of them are point sources.
     """
     counts = rng.poisson(NEIGHBOURS * (spec.size / SDSS_IMAGES.size) ** 2, len(fluxes))
     rows = np.repeat(np.arange(len(fluxes)), counts)
     fainter = NEIGHBOUR_MAGNITUDES[0] + np.diff(NEIGHBOUR_MAGNITUDES) * np.sqrt(rng.uniform(size=len(rows)))
-    lent = fluxes[rng.integers(0, len(fluxes), len(rows))]
-    neighbours = draw_galaxies(lent * 10.0 ** (-0.4 * fainter[:, None]), spec, rng)
+    templates = fluxes[rng.integers(0, len(fluxes), len(rows))]
+    neighbours = draw_galaxies(templates * 10.0 ** (-0.4 * fainter[:, None]), spec, rng)
     angle = rng.uniform(0.0, 2.0 * np.pi, len(rows))
     distance = spec.size * rng.uniform(NEIGHBOUR_DISTANCE, 0.5, len(rows))
     is_point = rng.uniform(size=len(rows)) < 0.5

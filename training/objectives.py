@@ -1,4 +1,4 @@
-"""What training minimises. Each objective says how a redshift becomes a target and what it costs to miss it."""
+"""Training objectives: how a redshift becomes a target, and the loss."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,38 +16,22 @@ CRPS_WEIGHT = 100.0
 ENTROPY_WEIGHT = 0.3
 SOFTENING = 0.01  # width of the soft labels in units of z_max
 
+Loss = Callable[[keras.KerasTensor, keras.KerasTensor], keras.KerasTensor]
+
 
 @dataclass(frozen=True)
 class Objective:
-    """A loss with its targets.
+    """A loss with its targets."""
 
-    Parameters
-    ----------
-    encode : function
-        z_spec (n,) -> targets of the loss.
-    loss : function
-        (targets, pdfs) -> (n,) loss.
-    """
-
-    encode: Callable[[FloatArray], npt.NDArray[np.generic]]
-    loss: Callable[[keras.KerasTensor, keras.KerasTensor], keras.KerasTensor]
+    encode: Callable[[FloatArray], npt.NDArray[np.generic]]  # z_spec (n,) -> targets of the loss
+    loss: Loss  # (targets, pdfs (n, n_bins)) -> (n,)
 
 
 def objective(name: str, grid: RedshiftGrid) -> Objective:
-    """Return the objective of that name.
+    """Return an objective by its name.
 
-    Parameters
-    ----------
-    name : str
-        "crps": CRPS and cross-entropy with soft labels, which both know that bins are ordered. "one-hot": the
-        document's sparse categorical cross-entropy, which does not.
-    grid : RedshiftGrid
-        The bins.
-
-    Returns
-    -------
-    Objective
-        Its targets and its loss.
+    "crps" is CRPS plus cross-entropy with soft labels; both know that bins are ordered. "one-hot" is the document's
+    sparse categorical cross-entropy, which does not.
     """
     match name:
         case "crps":
@@ -57,7 +41,7 @@ def objective(name: str, grid: RedshiftGrid) -> Objective:
     raise ValueError(f"expected one of {', '.join(OBJECTIVES)}, got {name!r}")
 
 
-def _ordered_loss(grid: RedshiftGrid) -> Callable[[keras.KerasTensor, keras.KerasTensor], keras.KerasTensor]:
+def _ordered_loss(grid: RedshiftGrid) -> Loss:
     crps = crps_loss(grid)
     entropy = soft_cross_entropy(grid)
 
@@ -67,20 +51,11 @@ def _ordered_loss(grid: RedshiftGrid) -> Callable[[keras.KerasTensor, keras.Kera
     return ordered
 
 
-def crps_loss(grid: RedshiftGrid) -> Callable[[keras.KerasTensor, keras.KerasTensor], keras.KerasTensor]:
-    """CRPS as a sum over upper bin edges, for gradients; `photoz.metrics.crps` is the exact integral.
+def crps_loss(grid: RedshiftGrid) -> Loss:
+    """CRPS as a sum over upper bin edges, which has gradients; `photoz.metrics.crps` is the exact integral.
 
-    The CDF at upper edges meets the step at upper edges: compared at bin centres it would bias z by half a bin.
-
-    Parameters
-    ----------
-    grid : RedshiftGrid
-        The bins.
-
-    Returns
-    -------
-    function
-        (z_spec (n, 1), pdfs (n, n_bins)) -> (n,) in units of redshift.
+    The loss takes z_spec (n, 1) and pdfs (n, n_bins) and returns (n,) in units of redshift. The CDF and the step are
+    compared at upper bin edges: at bin centres the comparison would bias z by half a bin.
     """
     upper = grid.edges[1:].astype(np.float32)[np.newaxis]
 
@@ -91,19 +66,8 @@ def crps_loss(grid: RedshiftGrid) -> Callable[[keras.KerasTensor, keras.KerasTen
     return crps
 
 
-def soft_cross_entropy(grid: RedshiftGrid) -> Callable[[keras.KerasTensor, keras.KerasTensor], keras.KerasTensor]:
-    """Cross-entropy with labels that fall off like a Gaussian of 0.01 z_max around the truth.
-
-    Parameters
-    ----------
-    grid : RedshiftGrid
-        The bins.
-
-    Returns
-    -------
-    function
-        (z_spec (n, 1), pdfs (n, n_bins)) -> (n,) in nats.
-    """
+def soft_cross_entropy(grid: RedshiftGrid) -> Loss:
+    """Cross-entropy with Gaussian labels of width 0.01 z_max: z_spec (n, 1), pdfs (n, n_bins) -> (n,) in nats."""
     centres = grid.centres.astype(np.float32)[np.newaxis]
     width = SOFTENING * grid.z_max
 

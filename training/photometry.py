@@ -1,4 +1,4 @@
-"""Fluxes measured on cutouts: sums of pixels under a weight, and their magnitudes."""
+"""Photometry of cutouts: fluxes under a weight, and their magnitudes."""
 
 import numpy as np
 
@@ -7,20 +7,7 @@ from photoz.images import ImageSpec
 
 
 def gaussian_aperture(size: int, sigma: float) -> FloatArray:
-    """Weight of a round Gaussian aperture about the centre of a cutout.
-
-    Parameters
-    ----------
-    size : int
-        Side of the cutout in pixels.
-    sigma : float
-        Width in pixels.
-
-    Returns
-    -------
-    (size, size) float64
-        1 at the centre.
-    """
+    """Weight of a round Gaussian aperture at the centre of a cutout; `size` and `sigma` in pixels; (size, size)."""
     offset = np.arange(size) - (size - 1) / 2.0
     profile = np.exp(-0.5 * (offset / sigma) ** 2)
     return np.outer(profile, profile)
@@ -32,25 +19,14 @@ def measure(images: FloatArray, weight: FloatArray) -> FloatArray:
 
 
 def asinh_magnitudes(fluxes: FloatArray, softening: FloatArray) -> FloatArray:
-    """Magnitudes that are defined for fluxes of either sign: -2.5 log10(e) asinh(flux / (2 softening)).
+    """Magnitudes of fluxes (n, n_bands) of either sign: -2.5 log10(e) asinh(flux / (2 softening)).
 
-    Lupton, Gunn and Szalay 1999 (AJ 118, 1406) without their zero point.
-
-    Parameters
-    ----------
-    fluxes : (n, n_bands) float
-        Any sign.
-    softening : (n_bands,) float
-        Flux below which the scale turns linear.
-
-    Returns
-    -------
-    (n, n_bands) float64
-        Magnitudes.
+    Lupton, Gunn and Szalay 1999 (AJ 118, 1406) without their zero point. Below the softening (n_bands,), the scale is
+    linear.
     """
     return np.asarray(-2.5 / np.log(10.0) * np.arcsinh(fluxes / (2.0 * softening)))
 
 
 def deredden(fluxes: FloatArray, ebv: FloatArray, spec: ImageSpec) -> FloatArray:
-    """Undo the dust of the Milky Way: fluxes (n, n_bands) times 10^(0.4 A), A = extinction * ebv."""
+    """Correct fluxes (n, n_bands) for Galactic extinction: times 10^(0.4 A), A = extinction * ebv."""
     return np.asarray(fluxes * 10.0 ** (0.4 * spec.extinction * ebv[:, None]))

@@ -1,8 +1,8 @@
-"""Labelled cutouts from a pickle, of which nothing is run: every name in it stands for a function of this file.
+"""Reads pickles of labelled cutouts without executing anything in them: names are mapped to functions of this file.
 
-A pickle calls what it names, and numpy's own `dtype` and `ndarray.__setstate__` are no safer to call than others: a
-data type that is said to hold no objects, but does, has numpy take bytes of the file for addresses. So the pickle
-gets records to fill in, and the arrays are made of them by the reader, when the pickle is done.
+A pickle calls the functions that it names, and numpy's `dtype` and `ndarray.__setstate__` are not safe to call: with a
+data type that wrongly claims to hold no objects, numpy takes bytes of the file for addresses. So the pickle fills
+`_Dtype` and `_Stored` records, and the arrays are made from them after it is read.
 """
 
 import copyreg
@@ -22,16 +22,16 @@ Array = npt.NDArray[Any]
 
 EXPECTED = "expected a dict of arrays by name, with 'images' and 'z_spec', or a pair (images, z_spec)"
 
-# Booleans, numbers, bytes and text, with their size: no objects, no fields, no more than one array in an element.
+# Booleans, numbers, bytes and text of a given size; no objects, fields or subarrays.
 PLAIN = re.compile(r"[biufSU][1-9][0-9]{0,8}")
 
-VERSIONS = (3, 4)  # of the state of a data type: what numpy has written since 2006, and that with metadata
+VERSIONS = (3, 4)  # of the state of a data type: numpy's since 2006, and the one with metadata
 
 LATIN1 = ("latin1", "latin-1")
 
 
 class _Dtype:
-    """A data type as a pickle describes it."""
+    """A data type in a pickle."""
 
     __slots__ = ("_order", "_text")
 
@@ -53,7 +53,7 @@ class _Dtype:
 
 
 class _Stored:
-    """An array, or one number, as a pickle describes it."""
+    """An array, or one number, in a pickle."""
 
     __slots__ = ("_axes", "_data", "_dtype", "_order", "_shape")
 
@@ -69,7 +69,7 @@ class _Stored:
         return self
 
     def array(self) -> Array:
-        """Return it as numpy's; a view of the bytes that were read."""
+        """Return a numpy array that is a view of the bytes."""
         if not isinstance(self._dtype, _Dtype):
             raise ValueError("expected an array with its dtype")
         data, dtype = _bytes(self._data), self._dtype.dtype()
@@ -81,7 +81,7 @@ class _Stored:
 
 
 def _bytes(data: object) -> bytes | bytearray:
-    if isinstance(data, str):  # bytes of Python 2, which knew no others
+    if isinstance(data, str):  # bytes in Python 2
         return data.encode("latin-1")
     if isinstance(data, bytes | bytearray):
         return data
@@ -109,7 +109,7 @@ def _frombuffer(data: object, dtype: object, shape: object, order: object, axes:
 
 
 def _encode(text: object, codec: object) -> bytes:
-    """Bytes, as Python 3 writes them for Python 2; other codecs import modules and unpack bombs."""
+    """Decode bytes as Python 3 writes them for Python 2; other codecs import modules and decompress."""
     if not isinstance(text, str) or codec not in LATIN1:
         raise MalformedInput(f"expected bytes of arrays as latin1, got the codec {_short(codec)}")
     return text.encode("latin-1")
@@ -120,7 +120,7 @@ def _ndarray(*_: object) -> None:
 
 
 class _Function:
-    """A function that takes no state: with it a pickle could change the defaults of a plain one."""
+    """A function without settable state: a pickle could change the defaults of a plain function."""
 
     __slots__ = ("_call",)
 
@@ -136,7 +136,7 @@ class _Function:
 
 NDARRAY = _Function(_ndarray)
 
-# By the names that numpy 2, numpy 1 and Python write.
+# By the names that numpy 1, numpy 2 and Python write.
 ADMITTED: Mapping[tuple[str, str], _Function] = {
     ("numpy", "ndarray"): NDARRAY,
     ("numpy", "dtype"): _Function(_Dtype),
@@ -155,28 +155,28 @@ ADMITTED: Mapping[tuple[str, str], _Function] = {
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> _Function:
         if (module, name) not in ADMITTED:
-            raise MalformedInput(f"expected a pickle of numpy arrays alone; this one asks for {_short(module, name)}")
+            raise MalformedInput(f"expected a pickle of only numpy arrays; this one asks for {_short(module, name)}")
         return ADMITTED[module, name]
 
     def persistent_load(self, pid: object) -> None:
-        raise MalformedInput("expected a pickle of numpy arrays alone; this one refers to objects outside of it")
+        raise MalformedInput("expected a pickle of only numpy arrays; this one refers to objects outside of it")
 
 
 def _short(*parts: object) -> str:
-    """Show a word of a stranger: without control characters, and not all of a long one."""
+    """Quote untrusted text: without control characters, and at most 60 characters of each word."""
     words = [part if isinstance(part, str) else type(part).__name__ for part in parts]
     return repr(".".join(word[:60] for word in words))
 
 
 def read_pickle(path: Path) -> dict[str, Array]:
-    """Read labelled cutouts from a pickle of plain numpy arrays, of which nothing is run.
+    """Read labelled cutouts from a pickle of plain numpy arrays, without executing anything in it.
 
     Parameters
     ----------
     path : Path
         A file with one pickle of any protocol, of Python 2 or 3, not compressed: a dict of arrays or flat lists by
         name, with `images` (n, size, size, n_bands), `z_spec` (n,) and any other columns of n rows; or a pair (images,
-        z_spec). It is read whole.
+        z_spec).
 
     Returns
     -------
@@ -188,7 +188,7 @@ def read_pickle(path: Path) -> dict[str, Array]:
     MalformedInput
         If it is not a pickle, or asks for anything but arrays of numbers and text.
     InvalidDataset
-        If it holds something else than labelled cutouts.
+        If it holds something other than labelled cutouts.
     """
     arrays = {name: _as_array(name, value) for name, value in _named(_load(path)).items()}
     _check(arrays)
@@ -196,17 +196,17 @@ def read_pickle(path: Path) -> dict[str, Array]:
 
 
 def _load(path: Path) -> object:
-    copyreg.clear_extension_cache()  # what lies there is handed out without find_class being asked
+    copyreg.clear_extension_cache()  # cached objects are returned without a call of find_class
     with path.open("rb") as stream:
         try:
             content = _ArrayUnpickler(stream, encoding="latin1").load()
         except MalformedInput:
             raise
-        except Exception as error:  # broken opcodes raise anything: EOFError, KeyError, struct.error
+        except Exception as error:  # malformed pickles raise anything: EOFError, KeyError, struct.error
             found = f"{type(error).__name__}, {_short(str(error))}"
             raise MalformedInput(f"not a readable pickle of numpy arrays: {found}") from error
         if stream.read(1):
-            raise InvalidDataset(f"{EXPECTED}; there is more in the file behind it")
+            raise InvalidDataset(f"{EXPECTED}; the file has more content after it")
     return content
 
 
@@ -216,7 +216,7 @@ def _named(found: object) -> Mapping[str, object]:
     if not isinstance(found, dict):
         raise InvalidDataset(f"{EXPECTED}; got {_kind(found)}")
     for name in found:
-        # HDF5 takes a slash for a folder
+        # A slash means a group in HDF5.
         if not isinstance(name, str) or not name.isprintable() or "/" in name or name in ("", "."):
             raise InvalidDataset(f"expected names of columns, got {_short(name)}")
     return found
@@ -238,18 +238,18 @@ def _as_array(name: str, value: object) -> Array:
     try:
         array = value.array() if isinstance(value, _Stored) else _joined(value)
         return _text(array) if array.dtype.kind in "SU" else array
-    except (TypeError, ValueError, OverflowError, SystemError) as error:  # the last one for text of no characters
+    except (TypeError, ValueError, OverflowError, SystemError) as error:  # SystemError: invalid Unicode
         raise MalformedInput(f"{name!r} cannot be read: {error}") from error
 
 
 def _joined(values: list[Any] | tuple[Any, ...]) -> Array:
-    """Make an array of a list; what is nested deeper is not followed, since it may go round in circles."""
+    """Make an array from a flat list; nested lists are refused, since they may contain themselves."""
     kinds = set(map(type, values))
     if kinds == {_Stored}:
         return np.stack([value.array() for value in values])
     if not kinds or not (kinds <= {int, float, bool} or kinds == {str}):
         found = ", ".join(sorted(kind.__name__ for kind in kinds)) or "nothing"
-        raise ValueError(f"expected a list of numbers, of text or of arrays of one shape, got one of {found}")
+        raise ValueError(f"expected a list of numbers, of text or of arrays of one shape, got a list of {found}")
     array = np.array(values)
     if array.dtype.hasobject:
         raise ValueError("expected numbers of at most 64 bits")
@@ -257,16 +257,16 @@ def _joined(values: list[Any] | tuple[Any, ...]) -> Array:
 
 
 def _text(array: Array) -> Array:
-    """Text that HDF5 takes: UTF-8 without a zero inside."""
+    """Check and decode text for HDF5: UTF-8 without null characters."""
     text = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
     if any(b"\0" in word.encode() for word in text.ravel().tolist()):
-        raise ValueError("expected text without a zero inside")
+        raise ValueError("expected text without null characters")
     return text
 
 
 def _check(arrays: Mapping[str, Array]) -> None:
     if missing := {"images", "z_spec"} - arrays.keys():
-        raise InvalidDataset(f"{EXPECTED}; there is no {missing.pop()!r} among {', '.join(arrays) or 'none'}")
+        raise InvalidDataset(f"{EXPECTED}; {missing.pop()!r} is missing, there are {', '.join(arrays) or 'none'}")
     images, z_spec = arrays["images"], arrays["z_spec"]
     if images.ndim != 4 or images.shape[1] != images.shape[2] or images.dtype.kind not in "iuf":
         raise InvalidDataset(

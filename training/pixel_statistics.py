@@ -1,4 +1,4 @@
-"""Constants of the training images that a network's input scaling needs."""
+"""Statistics of the training images, the constants of a network's input scaling."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from photoz.images import ImageSpec, as_image_batch
 from photoz.io.cutouts import Cutouts
 from training.photometry import asinh_magnitudes, gaussian_aperture, measure
 
-# Enough for constants that are only to bring inputs near zero and one.
+# Enough to scale inputs to about zero and one.
 N_GALAXIES = 1000
 
 # Width of the reference aperture in units of the image's side.
@@ -38,24 +38,7 @@ class PixelStatistics:
 
 
 def pixel_statistics(cutouts: Cutouts, ebv: FloatArray, rows: IntArray, spec: ImageSpec) -> PixelStatistics:
-    """Measure the scales on some of the training galaxies.
-
-    Parameters
-    ----------
-    cutouts : Cutouts
-        Open, of n galaxies.
-    ebv : (n,) float
-        Their E(B-V).
-    rows : (m,) int
-        Which of them are trained on.
-    spec : ImageSpec
-        What they are.
-
-    Returns
-    -------
-    PixelStatistics
-        From at most 1,000 galaxies, spread evenly over `rows`.
-    """
+    """Measure at most 1,000 galaxies spread evenly over the training rows (m,), given E(B-V) of all cutouts (n,)."""
     rows = rows[:: max(1, len(rows) // N_GALAXIES)]
     sample = as_image_batch(cutouts.read_images(rows), spec).images.astype(np.float64)
     noise = sky_noise(sample)

@@ -1,84 +1,133 @@
-"""PDFs of many cutouts from a Keras network, streamed from disk."""
+"""Predictions for cutouts on disk, made by the Predictor that is also served."""
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import keras
 import numpy as np
 from tqdm import tqdm
 
 from photoz import ood
-from photoz.grid import FloatArray, IntArray
-from photoz.images import ImageSpec, as_ebv_batch, as_image_batch
+from photoz.calibration import Calibration
+from photoz.grid import FloatArray, IntArray, RedshiftGrid
+from photoz.images import ImageSpec
+from photoz.inference.batch import Batch
+from photoz.inference.engines import MAX_BATCH, Engine, KerasEngine, NetworkSignature
+from photoz.inference.openvino import PDF
+from photoz.inference.predictor import Predictor, load_feature_groups
 from photoz.io.cutouts import Cutouts
+from photoz.model.bundle import ModelBundle
+from photoz.ood import FEATURES, FeatureGroups
+from training.batches import read_batch
 
-BATCH_SIZE = 128
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions for n galaxies.
+
+    Parameters
+    ----------
+    raw_pdfs, pdfs : (n, n_bins) float64
+        Probability mass per bin before and after recalibration; NaN where the network's output was not finite.
+    ood_scores : (n,) float64
+        NaN for a model without feature groups.
+    flags : (n,) int
+        Bit masks of `photoz.flags.Flag`.
+    """
+
+    raw_pdfs: FloatArray
+    pdfs: FloatArray
+    ood_scores: FloatArray
+    flags: IntArray
+
+
+@dataclass(frozen=True)
+class Model:
+    """A Keras network and everything else that its predictions depend on, as for `photoz.inference.Predictor`."""
+
+    network: keras.Model  # takes `images` and possibly `ebv`; a layer "features" is used for the `ood_score`
+    spec: ImageSpec
+    grid: RedshiftGrid
+    ebv_assumed: float  # replaces an unknown E(B-V)
+    calibration: Calibration | None = None
+    feature_groups: FeatureGroups | None = None
+    ood_threshold: float = math.inf
+
+    @classmethod
+    def load(cls, bundle: ModelBundle, *, recalibrate: bool = True) -> "Model":
+        """Load the Keras model of a bundle; raises `InvalidBundle` if its card describes another network."""
+        card = bundle.card
+        network = keras.models.load_model(bundle.keras_path, compile=False, safe_mode=True)
+        KerasEngine(network, NetworkSignature.of(card))
+        return cls(
+            network,
+            card.image,
+            card.grid,
+            card.inputs.ebv_assumed,
+            calibration=bundle.calibration if recalibrate else None,
+            feature_groups=load_feature_groups(bundle),
+            ood_threshold=card.ood.threshold if card.ood else math.inf,
+        )
+
+    def predict(self, cutouts: Cutouts, rows: IntArray, engine: Engine | None = None) -> Predictions:
+        """Predict rows (n,) of cutouts, reading each image once and running the network on it once.
+
+        `engine` is another engine of the same network; by default it runs in Keras.
+        """
+        predictor = Predictor(
+            engine or keras_engine(self.network),
+            self.grid,
+            calibration=self.calibration,
+            feature_groups=self.feature_groups,
+            ood_threshold=self.ood_threshold,
+        )
+        parts = []
+        for batch in _read_batches(cutouts, rows, self.spec, self.ebv_assumed):
+            output = predictor.run_network(batch)
+            columns = predictor.summarise(batch, output, frozenset({"ood_score", "flags"}))
+            parts.append((output.pdfs, columns["pdf"], columns["ood_score"], columns["flags"]))
+        return Predictions(*map(np.concatenate, zip(*parts, strict=True)))
+
+    def features(self, cutouts: Cutouts, rows: IntArray) -> dict[str, FloatArray]:
+        """Extract the features of rows (n,) for the `ood_score`: (n, p) float64 for each feature group, by name."""
+        engine = keras_engine(self.network)
+        parts = []
+        for batch in _read_batches(cutouts, rows, self.spec, self.ebv_assumed):
+            images = batch.images
+            features = engine.predict(images.images, batch.ebv.ebv).features
+            parts.append(ood.extract_features(images.images, features, images.noise))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def predict_pdfs(
-    model: keras.Model, cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv_assumed: float
+    network: keras.Model, cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv_assumed: float
 ) -> FloatArray:
-    """Predict the PDFs of some cutouts.
-
-    Parameters
-    ----------
-    model : keras.Model
-        Takes `images` and perhaps `ebv`.
-    cutouts : Cutouts
-        Open.
-    rows : (n,) int
-        Which of them.
-    spec : ImageSpec
-        What the images are.
-    ebv_assumed : float
-        What stands in for an unknown E(B-V).
-
-    Returns
-    -------
-    (n, n_bins) float64
-        Probability mass per bin, rows sum to 1.
-    """
-    batches = _batches(cutouts, rows, spec, ebv_assumed)
-    pdfs = [model.predict_on_batch({tensor.name: inputs[tensor.name] for tensor in model.inputs}) for inputs in batches]
-    stacked = np.concatenate(pdfs).astype(np.float64)
-    return np.asarray(stacked / stacked.sum(axis=1, keepdims=True))
+    """Predict the PDFs of rows (n,) with a network, not recalibrated: (n, n_bins) float64, rows sum to 1."""
+    engine = keras_engine(network)
+    batches = _read_batches(cutouts, rows, spec, ebv_assumed)
+    return np.concatenate([engine.predict(batch.images.images, batch.ebv.ebv).pdfs for batch in batches])
 
 
-def predict_views(
-    model: keras.Model, cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv_assumed: float
-) -> dict[str, FloatArray]:
-    """Look at some cutouts as `photoz.ood.extract_features` does, with the features of the network where it has any.
-
-    Parameters
-    ----------
-    model, cutouts, rows, spec, ebv_assumed
-        As for `predict_pdfs`.
-
-    Returns
-    -------
-    dict of str to (n, p) float64
-        The parts by name.
-    """
-    layer = features(model)
-    network = None if layer is None else keras.Model(model.inputs, layer)
-    seen = []
-    for inputs in _batches(cutouts, rows, spec, ebv_assumed):
-        found = network and network.predict_on_batch({tensor.name: inputs[tensor.name] for tensor in model.inputs})
-        seen.append(ood.extract_features(inputs["images"], found))
-    return {name: np.concatenate([part[name] for part in seen]) for name in seen[0]}
+def network_outputs(network: keras.Model) -> dict[str, keras.KerasTensor]:
+    """Return the PDF of a network and, if it has a layer "features", the output of that layer, by name."""
+    features = {layer.name: layer.output for layer in network.layers if layer.name == FEATURES}
+    return {PDF: network.output, **features}
 
 
-def features(model: keras.Model) -> keras.KerasTensor | None:
-    """Return the output of the layer "features" of a network; None where it has none."""
-    return next((layer.output for layer in model.layers if layer.name == ood.FEATURES), None)
+def network_signature(network: keras.Model) -> NetworkSignature:
+    """Return the names and shapes of the inputs and outputs of a network."""
+    return NetworkSignature(
+        {tensor.name: tuple(tensor.shape[1:]) for tensor in network.inputs},
+        {name: tuple(tensor.shape[1:]) for name, tensor in network_outputs(network).items()},
+    )
 
 
-def _batches(cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv_assumed: float) -> Iterator[dict[str, np.ndarray]]:
-    for start in tqdm(range(0, len(rows), BATCH_SIZE), desc="predict", unit="batch", leave=False):
-        yield network_inputs(cutouts, rows[start : start + BATCH_SIZE], spec, ebv_assumed)
+def keras_engine(network: keras.Model) -> KerasEngine:
+    """Return the engine that runs a network in Keras."""
+    return KerasEngine(network, network_signature(network))
 
 
-def network_inputs(cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv_assumed: float) -> dict[str, np.ndarray]:
-    """Read the inputs of a network: images (n, size, size, n_bands) and ebv (n, 1), both float32."""
-    ebv = cutouts.columns.get("ebv")
-    checked = as_ebv_batch(None if ebv is None else ebv[rows], len(rows), ebv_assumed)
-    return {"images": as_image_batch(cutouts.read_images(rows), spec).images, "ebv": checked.ebv[:, np.newaxis]}
+def _read_batches(cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv_assumed: float) -> Iterator[Batch]:
+    for start in tqdm(range(0, len(rows), MAX_BATCH), desc="predict", unit="batch", leave=False):
+        yield read_batch(cutouts, rows[start : start + MAX_BATCH], spec, ebv_assumed)

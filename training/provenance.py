@@ -1,4 +1,4 @@
-"""What a card tells of where a model came from."""
+"""Provenance of a model: library versions, commit, data hash and caveats for its card."""
 
 import hashlib
 import subprocess
@@ -14,7 +14,7 @@ RENDERED_CAVEATS = (
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of the libraries that decide a model, of those that are installed."""
+    """Versions of the libraries that affect a model, of those that are installed."""
     installed = {}
     for name in LIBRARIES:
         try:
@@ -35,11 +35,11 @@ def git_commit() -> str | None:
 
 
 def file_sha256(path: Path) -> str:
-    """Hash of a file."""
+    """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def caveats(provenance: str) -> tuple[str, ...]:
-    """What a user must know, given where the data came from."""
+    """Caveats that follow from the origin of the data."""
     return RENDERED_CAVEATS if provenance.startswith("rendered") else ()

@@ -1,10 +1,8 @@
-"""Draw cutouts of galaxies whose fluxes are known.
+"""Rendering of galaxies with known fluxes.
 
-A galaxy is an exponential disc and a de Vaucouleurs bulge with one centre, size, axis ratio and angle; its fluxes are
-the catalogue's.
-
-The fast path sums the profiles in Fourier space, where both have closed or tabulated forms, for all bands at once. The
-plain path lets GalSim draw each stamp; it is the oracle of the tests.
+A galaxy is an exponential disc and a de Vaucouleurs bulge with the same centre, size, axis ratio and angle. `render`
+sums the profiles in Fourier space, where both have closed or tabulated forms, for all bands at once;
+`render_with_galsim` draws each stamp with GalSim and is the reference of the tests.
 """
 
 import math
@@ -18,7 +16,7 @@ from photoz.grid import FloatArray
 from photoz.images import ImageSpec
 from training.galaxies import SDSS_OBSERVATIONS, Galaxies
 
-# SDSS truncates its de Vaucouleurs model here (half-light radii), and so does the drawing; see
+# SDSS truncates its de Vaucouleurs model at this number of half-light radii, see
 # https://www.sdss4.org/dr17/algorithms/magnitudes/#mag_model.
 BULGE_TRUNCATION = 8.0
 
@@ -29,28 +27,14 @@ EXPONENTIAL_HALF_LIGHT = 1.6783469900166605  # half-light radius of exp(-r), in 
 PSF_SIGMA_RATIO = 2.4
 PSF_AMPLITUDE_RATIO = 0.09
 
-# Half the width of the PSF in units of its wider sigma: beyond it lie 3e-4 of the wing's light.
+# Radius of the PSF in units of its wider sigma: 3e-4 of the wing's light lies beyond.
 PSF_REACH = 4.0
 
 
 def add_noise(stamps: FloatArray, galaxies: Galaxies, spec: ImageSpec, rng: np.random.Generator) -> FloatArray:
-    """Add the noise of the sky and of the galaxies' own photons.
+    """Add sky noise and photon noise to noise-free stamps (n, size, size, n_bands) in nanomaggies; float32.
 
-    Parameters
-    ----------
-    stamps : (n, size, size, n_bands) float
-        Noise-free, in nanomaggies.
-    galaxies : Galaxies
-        Whose sky noise is taken.
-    spec : ImageSpec
-        Its bands must be of SDSS's.
-    rng : numpy.random.Generator
-        Source of chance.
-
-    Returns
-    -------
-    (n, size, size, n_bands) float32
-        Gaussian noise throughout: at tens of electrons a pixel from the sky, Poisson's is indistinguishable.
+    The noise is Gaussian: with tens of electrons per pixel from the sky, it does not differ from Poisson noise.
     """
     electrons = np.array([SDSS_OBSERVATIONS[band].electrons for band in spec.bands])
     variance = galaxies.sky_sigma[:, None, None] ** 2 + np.maximum(stamps, 0.0) / electrons
@@ -59,20 +43,7 @@ def add_noise(stamps: FloatArray, galaxies: Galaxies, spec: ImageSpec, rng: np.r
 
 
 def render(galaxies: Galaxies, spec: ImageSpec) -> FloatArray:
-    """Draw noise-free stamps by summing the profiles in Fourier space.
-
-    Parameters
-    ----------
-    galaxies : Galaxies
-        n galaxies.
-    spec : ImageSpec
-        Size and pixel scale.
-
-    Returns
-    -------
-    (n, size, size, n_bands) float32
-        Nanomaggies per pixel.
-    """
+    """Draw noise-free stamps (n, size, size, n_bands) float32 in nanomaggies per pixel by sums in Fourier space."""
     stamps = np.empty((len(galaxies), *spec.shape), dtype=np.float32)
     for row in range(len(galaxies)):
         stamps[row] = _draw(galaxies, row, spec)
@@ -80,7 +51,7 @@ def render(galaxies: Galaxies, spec: ImageSpec) -> FloatArray:
 
 
 def _draw(galaxies: Galaxies, row: int, spec: ImageSpec) -> FloatArray:
-    """Draw one galaxy, shape (size, size, n_bands), on a grid that its light does not wrap around."""
+    """Draw one galaxy, (size, size, n_bands), on a grid so large that its light does not wrap around."""
     side = _grid_side(galaxies, row, spec)
     kx, ky = 2.0 * np.pi * np.fft.rfftfreq(side), 2.0 * np.pi * np.fft.fftfreq(side)[:, None]
     pixel = np.sinc(kx / (2.0 * np.pi)) * np.sinc(ky / (2.0 * np.pi))
@@ -94,7 +65,7 @@ def _draw(galaxies: Galaxies, row: int, spec: ImageSpec) -> FloatArray:
 
 
 def _grid_side(galaxies: Galaxies, row: int, spec: ImageSpec) -> int:
-    """Smallest fast side of a grid, in pixels, whose next period of a galaxy sheds no light on the cutout."""
+    """Return the least side of a grid in pixels, fast for the FFT, whose periodic images do not reach the cutout."""
     major = galaxies.half_light_radius[row] / np.sqrt(galaxies.axis_ratio[row])
     wing = PSF_SIGMA_RATIO * _double_gaussian(galaxies.fwhm[row].max())[1]
     reach = (BULGE_TRUNCATION * major + PSF_REACH * wing) / spec.pixel_scale
@@ -127,20 +98,20 @@ def _bulge_table() -> tuple[FloatArray, FloatArray]:
 
 
 def _shift(offset: FloatArray, kx: FloatArray, ky: FloatArray, spec: ImageSpec) -> FloatArray:
-    """Phase that moves the centre of light from pixel (0, 0) to the centre of the cutout, plus the offset."""
+    """Phase that moves the centre of light from pixel (0, 0) to the centre of the cutout plus the offset."""
     x, y = (spec.size - 1) / 2.0 + offset
     return np.asarray(np.exp(-1j * (kx * x + ky * y)))
 
 
 def _psf(k_squared: FloatArray, fwhm: float) -> FloatArray:
     """Fourier transform of the double Gaussian; `fwhm` in pixels."""
-    core_share, sigma = _double_gaussian(fwhm)
+    core, sigma = _double_gaussian(fwhm)
     wing = np.exp(-0.5 * k_squared * (PSF_SIGMA_RATIO * sigma) ** 2)
-    return np.asarray(core_share * np.exp(-0.5 * k_squared * sigma**2) + (1.0 - core_share) * wing)
+    return np.asarray(core * np.exp(-0.5 * k_squared * sigma**2) + (1.0 - core) * wing)
 
 
 def _double_gaussian(fwhm: float) -> tuple[float, float]:
-    """Return the share of light in the core and the core's sigma, in the unit of `fwhm`."""
+    """Return the fraction of light in the core and the core's sigma, in the unit of `fwhm`."""
     core = 1.0 / (1.0 + PSF_AMPLITUDE_RATIO * PSF_SIGMA_RATIO**2)
     return core, fwhm / _unit_fwhm()
 
@@ -154,42 +125,23 @@ def _unit_fwhm() -> float:
 
 
 def render_with_galsim(galaxies: Galaxies, spec: ImageSpec) -> FloatArray:
-    """Draw the same stamps plainly with GalSim, each by itself: slower by ten times, and the oracle of `render`.
-
-    Parameters
-    ----------
-    galaxies : Galaxies
-        n galaxies.
-    spec : ImageSpec
-        Size and pixel scale.
-
-    Returns
-    -------
-    (n, size, size, n_bands) float32
-        Nanomaggies per pixel.
-    """
+    """Draw the same stamps as `render` with GalSim, one by one, which takes ten times as long."""
     stamps = np.empty((len(galaxies), *spec.shape), dtype=np.float32)
     for row in range(len(galaxies)):
         light = _galsim_profile(galaxies, row)
         for band, (flux, fwhm) in enumerate(zip(galaxies.fluxes[row], galaxies.fwhm[row], strict=True)):
-            share, sigma = _double_gaussian(fwhm)
-            psf = galsim.Gaussian(sigma=sigma, flux=share) + galsim.Gaussian(
-                sigma=PSF_SIGMA_RATIO * sigma, flux=1 - share
-            )
-            image = (
-                galsim.Convolve(light, psf)
-                .withFlux(flux)
-                .drawImage(
-                    nx=spec.size, ny=spec.size, scale=spec.pixel_scale, offset=galsim.PositionD(*galaxies.offset[row])
-                )
-            )
+            core, sigma = _double_gaussian(fwhm)
+            wing = galsim.Gaussian(sigma=PSF_SIGMA_RATIO * sigma, flux=1 - core)
+            seen = galsim.Convolve(light, galsim.Gaussian(sigma=sigma, flux=core) + wing).withFlux(flux)
+            offset = galsim.PositionD(*galaxies.offset[row])
+            image = seen.drawImage(nx=spec.size, ny=spec.size, scale=spec.pixel_scale, offset=offset)
             stamps[row, :, :, band] = image.array
     return stamps
 
 
 def _galsim_profile(galaxies: Galaxies, row: int) -> galsim.GSObject:
-    radius, share = galaxies.half_light_radius[row], galaxies.bulge_fraction[row]
-    disc = galsim.Exponential(half_light_radius=radius, flux=1.0 - share)
-    bulge = galsim.DeVaucouleurs(half_light_radius=radius, trunc=BULGE_TRUNCATION * radius, flux=share)
+    radius, bulge_fraction = galaxies.half_light_radius[row], galaxies.bulge_fraction[row]
+    disc = galsim.Exponential(half_light_radius=radius, flux=1.0 - bulge_fraction)
+    bulge = galsim.DeVaucouleurs(half_light_radius=radius, trunc=BULGE_TRUNCATION * radius, flux=bulge_fraction)
     shear = galsim.Shear(q=galaxies.axis_ratio[row], beta=galaxies.position_angle[row] * galsim.radians)
     return (disc + bulge).shear(shear)

@@ -1,4 +1,4 @@
-"""Make a set of labelled cutouts from a catalogue, over all cores."""
+"""Simulate labelled cutouts of the galaxies in a catalogue, in parallel."""
 
 import os
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from training.catalogue import Catalogue
 from training.galaxies import SDSS_OBSERVATIONS, draw_galaxies, draw_neighbours
 from training.render import add_noise, render, render_with_galsim
 
-# Galaxies drawn by one task. It is also the unit of the random streams, so that a sample does not depend on the cores.
+# Galaxies per task. Each task has its own random stream, so that a sample does not depend on the number of processes.
 CHUNK = 64
 
 RENDERERS = {"fft": render, "galsim": render_with_galsim}
@@ -33,30 +33,11 @@ def make_sample(
     renders: int = 1,
     workers: int | None = None,
 ) -> None:
-    """Draw every galaxy of a catalogue with noise and write the cutouts as HDF5.
+    """Draw every galaxy of a catalogue with noise and write the cutouts as HDF5; the file appears when it is complete.
 
-    Parameters
-    ----------
-    catalogue : Catalogue
-        What to draw; its bands in the order of `spec`.
-    path : Path
-        The file; it appears when it is complete.
-    spec : ImageSpec
-        Size, bands and pixel scale.
-    seed : int
-        The same seed gives the same file, whatever the number of workers.
-    renderer : str
-        "fft" or "galsim".
-    renders : int
-        How often galaxies are drawn that are not tested on, each time with another shape, seeing, neighbourhood and
-        noise. All first cutouts come first, and they do not depend on this number.
-    workers : int, optional
-        Processes; all cores by default.
-
-    Raises
-    ------
-    InvalidDataset
-        If a band is not one whose observing conditions are known.
+    Galaxies that are not for testing get `renders` cutouts, each with another shape, seeing, neighbours and noise. All
+    first cutouts come first, and they do not depend on that number. The same seed gives the same file, whatever the
+    number of worker processes (by default one per core). Raises `InvalidDataset` for bands without `SDSS_OBSERVATIONS`.
     """
     if unknown := [band for band in spec.bands if band not in SDSS_OBSERVATIONS]:
         raise InvalidDataset(f"cannot draw {','.join(unknown)}: known bands are {','.join(SDSS_OBSERVATIONS)}")

@@ -18,6 +18,8 @@ from unittest.mock import patch
 
 import numpy as np
 from keras import layers
+from training.held_out import all_known, folds
+from training.rows import UNUSED, galaxies
 
 from benchmarks.harness.results import table
 from photoz.grid import SDSS_GRID, FloatArray, IntArray
@@ -28,9 +30,7 @@ from photoz.metrics import GalaxyScores, galaxy_scores, summarise
 from training import objectives
 from training.architectures import compact
 from training.ensemble import fit_ensemble
-from training.held_out import all_known, folds
 from training.predict import predict_pdfs
-from training.rows import UNUSED, galaxies
 from training.settings import Settings
 
 DATA, RUNS = Path("data/sample.h5"), Path("runs/ablations")

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from training.held_out import all_known
+from training.rows import usable_rows
 
 from benchmarks.harness.results import table
 from photoz import calibration
@@ -23,9 +25,7 @@ from photoz.io.reader import open_cutouts
 from photoz.metrics import Score, galaxy_scores, summarise
 from photoz.model.bundle import ModelBundle
 from training.ensemble import fit_ensemble
-from training.held_out import all_known
 from training.predict import predict_pdfs
-from training.rows import usable_rows
 from training.settings import Settings
 
 BUNDLE, DATA, RUNS = Path("models/photoz"), Path("data/sample.h5"), Path("runs/seeds")

@@ -1,19 +1,19 @@
-"""Ask a real Prometheus everything that the dashboard and the rules ask, and say what has no answer.
+"""Run every query of the dashboard and the rules against a Prometheus, and report those without an answer.
 
-It has loaded rules.yaml and alerts.yaml and watches a service that predicted something half a minute to five minutes
-ago. Needs the package httpx, which comes with photoz:
+Prometheus has to have loaded rules.yaml and alerts.yaml, and to scrape a service that predicted something half a minute
+to five minutes ago. Needs the package httpx, which is installed with photoz:
 
     python deploy/prometheus/check.py http://127.0.0.1:9090
 
-Ends with 1 if a query of the dashboard or a recording rule gives no number, a rule cannot be evaluated, or an alert
-asks for a metric that is not there. An alert itself need give nothing: that is what it is to give.
+The exit status is 1 if a query of the dashboard or a recording rule returns no number, a rule cannot be evaluated, or
+an alert uses a metric that does not exist. An alert itself may return nothing: that is its normal state.
 """
 
 import json
 import math
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import httpx
 
 DASHBOARD = Path(__file__).resolve().parents[1] / "grafana" / "photoz.json"
 
-# What Grafana puts in for its variables: all targets, and windows in which something was asked.
+# Values for the variables of Grafana: all targets, and windows that contain the last requests.
 VARIABLES = {"$job": ".*", "$instance": ".*", "$window": "5m", "$__rate_interval": "5m"}
 
 METRIC = re.compile(r"\b(?:photoz[\w:]*|process_\w+|up\b)")
@@ -30,11 +30,11 @@ TIMEOUT = 30.0  # seconds
 
 
 class NoAnswer(Exception):
-    """Prometheus has no number for a query, or none to give."""
+    """Prometheus has no number for a query."""
 
 
 def dashboard_queries(dashboard: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the title of a panel and a query, as Grafana would ask it, for all that there are."""
+    """Yield the title of a panel and a query, with Grafana's variables filled in."""
     for panel in dashboard["panels"]:
         for target in panel.get("targets", ()):
             query = target["expr"]
@@ -44,37 +44,37 @@ def dashboard_queries(dashboard: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def get(http: httpx.Client, path: str, **parameters: str) -> Any:
-    """Return the data of an answer; `NoAnswer` with Prometheus's words if there is none."""
+    """Return the data of an answer of the API; raises `NoAnswer` with the error of Prometheus."""
     content = http.get(f"/api/v1/{path}", params=parameters).json()
     if content["status"] != "success":
         raise NoAnswer(content["error"])
     return content["data"]
 
 
-def ask(http: httpx.Client, query: str) -> int:
-    """Return how many numbers a query gives now; `NoAnswer` if there are none."""
-    numbers = [float(one["value"][1]) for one in get(http, "query", query=query)["result"]]
-    known = sum(not math.isnan(number) for number in numbers)
-    if not known:
-        raise NoAnswer(f"{len(numbers)} series, none with a number")
-    return known
+def count_numbers(http: httpx.Client, query: str) -> int:
+    """Return how many numbers a query returns now; raises `NoAnswer` if there are none."""
+    values = [float(series["value"][1]) for series in get(http, "query", query=query)["result"]]
+    n_numbers = sum(not math.isnan(value) for value in values)
+    if not n_numbers:
+        raise NoAnswer(f"{len(values)} series, none with a number")
+    return n_numbers
 
 
 def check_rule(http: httpx.Client, rule: dict[str, Any]) -> int:
-    """Return how many numbers a rule gives, or how many metrics an alert asks for; `NoAnswer` if it cannot work."""
+    """Return how many numbers a recording rule, or the metrics of an alert, have; raises `NoAnswer` if none."""
     if rule["health"] != "ok":
         raise NoAnswer(rule.get("lastError") or f"its health is {rule['health']}")
     if rule["type"] == "recording":
-        return ask(http, rule["name"])
+        return count_numbers(http, rule["name"])
     get(http, "query", query=rule["query"])
     metrics = set(METRIC.findall(re.sub(r'"[^"]*"', "", rule["query"])))
-    return sum(ask(http, f"count({metric})") for metric in metrics)
+    return sum(count_numbers(http, f"count({metric})") for metric in metrics)
 
 
-def checks(http: httpx.Client) -> Iterator[tuple[str, str, Any]]:
-    """Yield all that is to be checked: what it belongs to, the query, and a function that gives a count."""
+def checks(http: httpx.Client) -> Iterator[tuple[str, str, Callable[[], int]]]:
+    """Yield each check: the panel or rule, the query, and a function that returns a count."""
     for title, query in dashboard_queries(json.loads(DASHBOARD.read_text(encoding="utf-8"))):
-        yield title, query, lambda query=query: ask(http, query)
+        yield title, query, lambda query=query: count_numbers(http, query)
     rules = [rule for group in get(http, "rules")["groups"] for rule in group["rules"]]
     if {rule["type"] for rule in rules} != {"recording", "alerting"}:
         raise NoAnswer("expected rules.yaml and alerts.yaml to be loaded")
@@ -83,25 +83,27 @@ def checks(http: httpx.Client) -> Iterator[tuple[str, str, Any]]:
 
 
 def check_targets(http: httpx.Client) -> None:
-    """Raise `NoAnswer` if no service is watched, without which nothing else has an answer."""
-    targets = [one for one in get(http, "targets")["activeTargets"] if one["labels"]["job"] == "photoz"]
-    if not any(one["health"] == "up" for one in targets):
-        told = "; ".join(f"{one['scrapeUrl']} {one['health']} {one['lastError']}".rstrip() for one in targets)
-        raise NoAnswer(f"expected a target of the job photoz that is up, got {told or 'none'}")
+    """Raise `NoAnswer` unless a service is scraped: without one no query has an answer."""
+    targets = [target for target in get(http, "targets")["activeTargets"] if target["labels"]["job"] == "photoz"]
+    if not any(target["health"] == "up" for target in targets):
+        found = "; ".join(
+            f"{target['scrapeUrl']} {target['health']} {target['lastError']}".rstrip() for target in targets
+        )
+        raise NoAnswer(f"expected a target of the job photoz that is up, got {found or 'none'}")
 
 
 def main(url: str) -> int:
-    """Print a line for each query and rule; return how many failed, 1 at most."""
-    failed = 0
+    """Print a line for each query and rule; return the exit status."""
+    status = 0
     with httpx.Client(base_url=url, timeout=TIMEOUT) as http:
         check_targets(http)
         for name, query, count in checks(http):
             try:
                 print(f"ok      {name}: {count()}")
             except NoAnswer as error:
-                failed = 1
+                status = 1
                 print(f"FAILED  {name}: {error}\n        {query}")
-    return failed
+    return status
 
 
 if __name__ == "__main__":

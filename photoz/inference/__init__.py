@@ -1,1 +1,1 @@
-"""Inference: from cutouts to calibrated estimates, the one path of service, export check and evaluation."""
+"""Inference: from validated cutouts to estimates, with any engine that runs the network of a bundle."""

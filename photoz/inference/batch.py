@@ -1,4 +1,4 @@
-"""Galaxies that have passed validation, ready for the network."""
+"""A batch of validated galaxies."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,17 +11,7 @@ from photoz.images import EbvBatch, ImageBatch
 
 @dataclass(frozen=True)
 class Batch:
-    """Galaxies to predict.
-
-    Parameters
-    ----------
-    images : ImageBatch
-        n cutouts.
-    ebv : EbvBatch
-        Their reddening.
-    object_id : (n,) str, or None
-        Their names, where given.
-    """
+    """Cutouts of n galaxies, their reddening and, if given, their names, (n,) str."""
 
     images: ImageBatch
     ebv: EbvBatch

@@ -1,6 +1,6 @@
-"""Inference engines: what runs the network of a bundle.
+"""Inference engines: OpenVINO and Keras, behind one method, `predict`.
 
-An engine has one method, `predict`. `load_engine` decides which one runs; nothing else depends on it.
+`load_engine` chooses the engine; nothing else depends on the choice.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,61 +26,34 @@ Shape = Sequence[int | None]
 
 AUTO, OPENVINO, KERAS = "auto", "openvino", "keras"
 
-# Largest batch that the network runs on. More are no faster, and 64 keep the memory of the document's network below
-# 1 GB.
+# Largest batch that the network runs on. Larger ones are no faster, and 64 keep the memory of the "inception" network
+# below 1 GB.
 MAX_BATCH = 64
 
 # Batch sizes that the network runs on; other batches are padded with blank cutouts. OpenVINO keeps what it compiles for
-# each size that it meets: 260 MB for all up to 64, and the first request of each waits for it.
+# each new size: 260 MB for all sizes up to 64, and the first request of each size waits for it.
 BATCH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, MAX_BATCH)
 
 
 @dataclass(frozen=True)
 class NetworkOutput:
-    """Output of a network for n cutouts.
+    """Output of a network for n cutouts."""
 
-    Parameters
-    ----------
-    pdfs : (n, n_bins) float64
-        Probability mass per bin, rows sum to 1, not recalibrated; NaN where the network's output was not finite.
-    features : (n, n_features) float32, or None
-        What the `ood_score` of the bundle needs of the network, if anything.
-    """
-
-    pdfs: FloatArray
-    features: FloatArray | None
+    pdfs: FloatArray  # (n, n_bins) float64, rows sum to 1, not recalibrated; NaN where the network overflowed
+    features: FloatArray | None  # (n, n_features) float32 for the `ood_score`, if the bundle needs them
 
 
 class Engine(Protocol):
-    """Whatever runs a network."""
+    """Runs a network."""
 
     def predict(self, images: Images, ebv: npt.NDArray[np.float32]) -> NetworkOutput:
-        """Run the network.
-
-        Parameters
-        ----------
-        images : (n, size, size, n_bands) float32
-            Finite pixels.
-        ebv : (n,) float32
-            Reddening; ignored by a network that does not take it.
-
-        Returns
-        -------
-        NetworkOutput
-            Of n rows.
-        """
+        """Run the network on images, (n, size, size, n_bands) with finite pixels, and E(B-V), (n,), if it takes it."""
         ...
 
 
 @dataclass(frozen=True)
 class NetworkSignature:
-    """Names and shapes of a network's inputs and outputs, without the axis of the cutouts.
-
-    Parameters
-    ----------
-    inputs, outputs : dict of str to tuple of int
-        Shapes by name.
-    """
+    """Shapes of a network's inputs and outputs by name, without the axis of the cutouts."""
 
     inputs: Mapping[str, Shape]
     outputs: Mapping[str, Shape]
@@ -97,17 +70,9 @@ class NetworkSignature:
         return cls(inputs, outputs)
 
     def check(self, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape]) -> None:
-        """Compare a network with this signature.
+        """Raise `InvalidBundle` if the inputs of a network differ, or if it lacks one of the outputs.
 
-        Parameters
-        ----------
-        inputs, outputs : mapping of str to shape
-            Of the network; axis 0 is the number of cutouts. It may have outputs beyond those of the signature.
-
-        Raises
-        ------
-        InvalidBundle
-            If they differ.
+        Here the first axis of each shape is that of the cutouts.
         """
         found = {name: tuple(shape[1:]) for name, shape in inputs.items()}
         if found != self.inputs:
@@ -118,24 +83,7 @@ class NetworkSignature:
 
 
 class OpenVinoEngine:
-    """A network compiled by OpenVINO.
-
-    Parameters
-    ----------
-    path : Path
-        Its .xml file.
-    precision : str
-        As for `compile_network`.
-    threads : int
-        CPU threads.
-    signature : NetworkSignature
-        What it has to take and give.
-
-    Raises
-    ------
-    InvalidBundle
-        If the network cannot be read or has another signature.
-    """
+    """A network compiled by OpenVINO from its .xml file; raises `InvalidBundle` if it has another signature."""
 
     def __init__(self, path: Path, precision: str, threads: int, signature: NetworkSignature) -> None:
         compiled = _compile(path, precision, threads)
@@ -145,7 +93,7 @@ class OpenVinoEngine:
         self._outputs = {name: outputs[name] for name in signature.outputs}
         self._names = tuple(inputs)
         self._request = compiled.create_infer_request()
-        self._lock = Lock()  # a request has one place for its outputs
+        self._lock = Lock()  # a request has one buffer for its outputs
 
     def predict(self, images: Images, ebv: npt.NDArray[np.float32]) -> NetworkOutput:
         """See `Engine.predict`."""
@@ -157,19 +105,10 @@ class OpenVinoEngine:
 
 
 class KerasEngine:
-    """A Keras classifier: slower than a compiled network, and the reference that those are checked against.
+    """A Keras classifier: slower than a compiled network, and the reference for checking those.
 
-    Parameters
-    ----------
-    model : keras.Model
-        With a layer "features" where the `ood_score` needs it.
-    signature : NetworkSignature
-        What it has to take and give.
-
-    Raises
-    ------
-    InvalidBundle
-        If it has another signature.
+    The model has a layer "features" if the signature has that output. Raises `InvalidBundle` if it has another
+    signature.
     """
 
     def __init__(self, model: Any, signature: NetworkSignature) -> None:
@@ -194,33 +133,19 @@ class KerasEngine:
 
 
 def engine_records(bundle: ModelBundle, preference: str = AUTO) -> tuple[EngineRecord, ...]:
-    """Return the compiled networks of a bundle that fit a preference, whether or not this processor runs them.
+    """Return the compiled networks of a bundle that fit a preference, the best first; none for Keras.
 
-    Parameters
-    ----------
-    bundle : ModelBundle
-        The bundle.
-    preference : str
-        "auto" takes the compiled networks, or Keras where the bundle has none; "openvino" the compiled networks alone;
-        any other is the name of an engine.
-
-    Returns
-    -------
-    tuple of EngineRecord
-        The best first; empty for Keras.
-
-    Raises
-    ------
-    InvalidBundle
-        If there is none.
+    The preference "auto" chooses the compiled networks, or Keras if the bundle has none; "openvino" the compiled
+    networks only; any other value is the name of an engine. Whether this processor runs them is not checked. Raises
+    `InvalidBundle` if the bundle has no such engine.
     """
     compiled = bundle.card.engines
     if preference == KERAS or (preference == AUTO and not compiled):
         return ()
     found = tuple(record for record in compiled if preference in (AUTO, OPENVINO, record.name))
     if not found:
-        there = ", ".join([*(record.name for record in compiled), KERAS])
-        raise InvalidBundle(f"{bundle.path} has no engine {preference}; it has {there}")
+        available = ", ".join([*(record.name for record in compiled), KERAS])
+        raise InvalidBundle(f"{bundle.path} has no engine {preference}; it has {available}")
     for record in found:
         if record.path not in bundle.card.files:
             raise InvalidBundle(f"{bundle.path} has no file {record.path}, which its card names as {record.name}")
@@ -234,26 +159,9 @@ def needs_bfloat16(bundle: ModelBundle, records: Sequence[EngineRecord]) -> Inva
 
 
 def load_engine(bundle: ModelBundle, preference: str = AUTO, threads: int = 1) -> Engine:
-    """Choose and load the engine of a bundle, and let it predict once.
+    """Load the first engine of `engine_records` that this processor runs, and run it once.
 
-    Parameters
-    ----------
-    bundle : ModelBundle
-        The bundle.
-    preference : str
-        As for `engine_records`, of which the first is taken that this processor runs.
-    threads : int
-        CPU threads of a compiled network.
-
-    Returns
-    -------
-    Engine
-        Warm.
-
-    Raises
-    ------
-    InvalidBundle
-        If the bundle has no such engine, or its network is not the one that its card describes.
+    Raises `InvalidBundle` if there is none, or if its network is not the one that the card describes.
     """
     records, signature = engine_records(bundle, preference), NetworkSignature.of(bundle.card)
     record = next((record for record in records if runs(record.precision)), None)
@@ -261,7 +169,7 @@ def load_engine(bundle: ModelBundle, preference: str = AUTO, threads: int = 1) -
         raise needs_bfloat16(bundle, records)
     engine: Engine
     if record:
-        engine = OpenVinoEngine(bundle.path / record.path, record.precision or "f32", threads, signature)
+        engine = OpenVinoEngine(bundle.path / record.path, record.precision, threads, signature)
     else:
         engine = KerasEngine.load(bundle.keras_path, signature)
     engine.predict(np.ones((1, *bundle.card.image.shape), np.float32), np.zeros(1, np.float32))
@@ -277,7 +185,7 @@ def _compile(path: Path, precision: str, threads: int) -> Any:
 
 def _load_keras(path: Path) -> Any:
     try:
-        import keras  # type: ignore[import-untyped]  # here alone: serving a compiled engine needs no TensorFlow
+        import keras  # type: ignore[import-untyped]  # only here: a compiled engine needs no TensorFlow
     except ImportError as error:
         raise InvalidBundle(f"{path} needs Keras and TensorFlow, which are not installed") from error
     try:

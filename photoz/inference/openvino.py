@@ -1,6 +1,6 @@
-"""OpenVINO, imported and set up in the one way that both training and service want it.
+"""OpenVINO: import, compilation and inspection of networks.
 
-What the export has checked is what the service runs, since both compile a network here.
+Both the export check of the training and the service compile networks here, so they run the same thing.
 """
 
 import os
@@ -9,21 +9,12 @@ from typing import Any
 
 PDF = "pdf"
 
-# What the processor says that it has, if it multiplies in bfloat16.
-_BFLOAT16 = "BF16"
-
 
 def import_openvino() -> Any:
-    """Import OpenVINO without what serving does not need.
+    """Import and return `openvino`, without two of its parts.
 
-    That is the part that reports each import to Google Analytics, through a child process and for up to three seconds,
-    and the converter of other frameworks' networks, which takes half of the time; `import_converter` brings that back.
-    Only those who call this need OpenVINO.
-
-    Returns
-    -------
-    module
-        `openvino`.
+    These are the part that reports each import to Google Analytics, by a child process and for up to three seconds, and
+    the converter of other frameworks' networks, which takes half of the import time; see `import_converter`.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     if "openvino" not in sys.modules:
@@ -36,13 +27,7 @@ def import_openvino() -> Any:
 
 
 def import_converter() -> Any:
-    """Import what converts other frameworks' networks.
-
-    Returns
-    -------
-    function
-        `openvino.convert_model`.
-    """
+    """Import and return `openvino.convert_model`, which converts other frameworks' networks."""
     import_openvino()
     from openvino.tools.ovc import convert_model  # type: ignore[import-untyped]
 
@@ -50,38 +35,18 @@ def import_converter() -> Any:
 
 
 def compile_network(path: str | os.PathLike[str], precision: str, threads: int = 0) -> Any:
-    """Compile a network for the CPU, for answers one after the other.
+    """Compile a network for the CPU, for low latency and any number of cutouts, from its .xml file.
 
-    Parameters
-    ----------
-    path : path-like
-        Its .xml file.
-    precision : {"f32", "bf16"}
-        What it computes in, where it is not quantised. Set on purpose: where the CPU has bfloat16 that is OpenVINO's
-        default, and with it some networks end the process with a floating point exception.
-    threads : int
-        CPU threads; 0 leaves it to OpenVINO.
-
-    Returns
-    -------
-    openvino.CompiledModel
-        Which takes any number of cutouts.
-
-    Raises
-    ------
-    RuntimeError
-        If OpenVINO cannot read or compile it.
+    `precision`, "f32" or "bf16", is that of what is not quantised. It is always set, because bfloat16 is OpenVINO's
+    default on a CPU that has it, and then some networks end the process with a floating point exception. With 0 threads
+    OpenVINO chooses. Raises `RuntimeError` if OpenVINO cannot read or compile the network.
     """
-    config = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": precision,
-        "INFERENCE_NUM_THREADS": threads,
-    }
+    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
     return import_openvino().Core().compile_model(path, "CPU", config)
 
 
 def named_outputs(compiled: Any) -> dict[str, Any]:
-    """Name the outputs of a compiled network; the only one is the PDF, whatever it is called."""
+    """Return the outputs of a compiled network by name; a single output is the PDF, whatever its name."""
     ports = compiled.outputs
     return {PDF: ports[0]} if len(ports) == 1 else {port.get_any_name(): port for port in ports}
 
@@ -92,12 +57,12 @@ def extent(port: Any) -> tuple[int | None, ...]:
 
 
 def reason(error: RuntimeError) -> str:
-    """Return what OpenVINO says is wrong, without the places in its own source that come before it."""
+    """Return OpenVINO's message without the source locations before it."""
     return str(error).strip().splitlines()[-1]
 
 
-def runs(precision: str | None) -> bool:
-    """Whether this processor computes in a precision; "bf16" on others is float32 to OpenVINO, and no faster."""
+def runs(precision: str) -> bool:
+    """Whether this processor computes in a precision: OpenVINO runs "bf16" as float32 on others, which is no faster."""
     if precision != "bf16":
         return True
-    return _BFLOAT16 in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -1,6 +1,6 @@
-"""The Predictor: network output, recalibrated PDFs, estimates, out-of-distribution score and flags.
+"""The Predictor: from validated cutouts to network output, recalibrated PDFs, estimates, scores and flags.
 
-The service, the export check and the evaluation of the training all predict through it.
+The service, the export check and the evaluation of the training all use it.
 """
 
 import math
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from photoz import calibration, estimates, ood
+from photoz import calibration, estimates, flags, ood
 from photoz.calibration import Calibration
 from photoz.errors import InvalidBundle, InvalidImages
 from photoz.estimates import COLUMNS, Estimates
@@ -20,12 +20,12 @@ from photoz.inference.engines import AUTO, Engine, NetworkOutput, load_engine
 from photoz.model.bundle import ModelBundle
 from photoz.ood import FEATURES, FeatureGroups
 
-# All columns that follow from the images.
+# All columns that are computed from the images.
 ALL_COLUMNS = frozenset({*COLUMNS, "pdf"}) - {"object_id"}
 
 
 class Predictor:
-    """A model, ready to predict, whatever engine runs its network.
+    """A model with its network loaded.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class Predictor:
     calibration : Calibration, optional
         Of its PDFs.
     feature_groups : dict of str to FeatureGroup, optional
-        What the training images look like; without them `ood_score` is NaN.
+        Of the training images; without them `ood_score` is NaN.
     ood_threshold : float
         An `ood_score` above it raises the flag OUT_OF_DISTRIBUTION.
     """
@@ -57,28 +57,10 @@ class Predictor:
     def load(
         cls, bundle: ModelBundle, *, engine: str = AUTO, threads: int = 1, recalibrate: bool = True
     ) -> "Predictor":
-        """Load the model of a bundle.
+        """Load the model of a bundle with an engine of `engine_records`, and run it once.
 
-        Parameters
-        ----------
-        bundle : ModelBundle
-            The bundle.
-        engine : str
-            As for `engine_records`.
-        threads : int
-            CPU threads of a compiled network.
-        recalibrate : bool
-            Whether PDFs are recalibrated as the bundle says.
-
-        Returns
-        -------
-        Predictor
-            Warm.
-
-        Raises
-        ------
-        InvalidBundle
-            If the bundle has no such engine, or its parts do not fit together.
+        Without `recalibrate` PDFs are those of the network. Raises `InvalidBundle` if the bundle has no such engine, or
+        its parts do not agree.
         """
         return cls(
             load_engine(bundle, engine, threads),
@@ -89,13 +71,13 @@ class Predictor:
         )
 
     def run_network(self, batch: Batch) -> NetworkOutput:
-        """Run the network alone, which takes nearly all of the time."""
+        """Run the network, which takes nearly all of the time."""
         return self._engine.predict(batch.images.images, batch.ebv.ebv)
 
     def summarise(
         self, batch: Batch, output: NetworkOutput, columns: frozenset[str] = ALL_COLUMNS
     ) -> dict[str, npt.NDArray[Any]]:
-        """Turn the network's output for a batch into estimates.
+        """Compute estimates from the network's output for a batch.
 
         Parameters
         ----------
@@ -104,23 +86,23 @@ class Predictor:
         output : NetworkOutput
             From `run_network`.
         columns : frozenset of str
-            Columns of `photoz.estimates.Estimates` to compute; others are left out.
+            Columns of `photoz.estimates.Estimates` to compute.
 
         Returns
         -------
         dict of str to (n, ...) ndarray
-            These, and always "pdf", recalibrated: NaN where the network gave none. The other columns of such a galaxy
-            mean nothing.
+            These, and always "pdf", recalibrated. Where the network overflowed, the PDF is NaN and the other columns
+            have no meaning.
         """
         finite = np.isfinite(output.pdfs[:, 0])
-        flat = np.float64(1 / self._grid.n_bins)  # replaces missing PDFs, so that they do not spoil the other rows
+        flat = np.float64(1 / self._grid.n_bins)  # replaces missing PDFs, so that they cause no warnings
         pdfs = calibration.apply(np.where(finite[:, np.newaxis], output.pdfs, flat), self._calibration)
         found = estimates.summaries(pdfs, self._grid, columns) | {"pdf": pdfs}
         if not columns.isdisjoint({"ood_score", "flags"}):
             found["ood_score"] = self._ood_score(batch, output)
         if "flags" in columns:
-            found["flags"] |= estimates.flag_inputs(batch.images, batch.ebv)
-            found["flags"] |= estimates.flag_ood(found["ood_score"], self._ood_threshold)
+            found["flags"] |= flags.flag_inputs(batch.images, batch.ebv)
+            found["flags"] |= flags.flag_ood(found["ood_score"], self._ood_threshold)
         pdfs[~finite] = np.nan
         return found
 
@@ -138,18 +120,7 @@ class Predictor:
 
 
 def refuse_missing_pdfs(pdfs: FloatArray) -> None:
-    """Raise for galaxies without a PDF.
-
-    Parameters
-    ----------
-    pdfs : (n, n_bins) float64
-        From `Predictor.summarise`.
-
-    Raises
-    ------
-    InvalidImages
-        Naming the first of them.
-    """
+    """Raise `InvalidImages` if PDFs, (n, n_bins) from `Predictor.summarise`, are NaN, with the first such galaxy."""
     missing = np.isnan(pdfs[:, 0])
     if missing.any():
         galaxy = int(np.argmax(missing))
@@ -159,12 +130,12 @@ def refuse_missing_pdfs(pdfs: FloatArray) -> None:
 
 
 def as_estimates(batch: Batch, columns: Mapping[str, npt.NDArray[Any]]) -> Estimates:
-    """Combine the columns of a batch with the names of its galaxies, or "0", "1", ... where it has none."""
+    """Combine columns with the names of the galaxies of their batch."""
     return Estimates(object_id=batch.names, **{name: columns[name] for name in ALL_COLUMNS})
 
 
 def load_feature_groups(bundle: ModelBundle) -> FeatureGroups | None:
-    """Read what the training images look like, if the bundle knows; `InvalidBundle` if its card says otherwise."""
+    """Read the feature groups of a bundle, if it has any; raises `InvalidBundle` if its card says otherwise."""
     record, n_bands = bundle.card.ood, len(bundle.card.image.bands)
     if record is None:
         return None

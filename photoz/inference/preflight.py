@@ -1,4 +1,4 @@
-"""Preflight: check a bundle before any worker starts, its engine in a child process that a crash may take down."""
+"""Preflight check of a bundle before the service starts. Its engine runs in a child process, which may crash."""
 
 import json
 import logging
@@ -16,30 +16,14 @@ from photoz.model.card import EngineRecord
 
 logger = logging.getLogger(__name__)
 
-ROOT = Path(__file__).resolve().parents[2]  # where the child finds this package
+ROOT = Path(__file__).resolve().parents[2]  # where the child process finds this package
 
 
 def preflight(path: str | os.PathLike[str], engine: str = AUTO, threads: int = 1) -> str:
-    """Check a bundle and run its engine once, in a child process.
+    """Check the bundle in a folder, run an engine of `engine_records` once in a child process, and return its name.
 
-    Parameters
-    ----------
-    path : path-like
-        Folder of the bundle.
-    engine : str
-        As for `engine_records`. Where that leaves a choice, an engine that crashes is passed over.
-    threads : int
-        CPU threads.
-
-    Returns
-    -------
-    str
-        Name of the engine that works.
-
-    Raises
-    ------
-    InvalidBundle
-        With what is wrong, in one line.
+    An engine that crashes is skipped if the preference allows others. Raises `InvalidBundle` with one line that says
+    what is wrong.
     """
     bundle = ModelBundle.load(path)
     load_feature_groups(bundle)
@@ -53,7 +37,7 @@ def preflight(path: str | os.PathLike[str], engine: str = AUTO, threads: int = 1
             _refuse_failure(child)
             NetworkSignature.of(bundle.card).check(*json.loads(rest))
             return records[int(index)].name
-        tried = int(index or 0)  # empty where OpenVINO itself crashed, before any was tried
+        tried = int(index or 0)  # empty if OpenVINO itself crashed, before any was tried
         crash = f"{records[tried].name} of {path} ended its process with {signal.Signals(-child.returncode).name}"
         records = records[tried + 1 :]
         if not records:
@@ -64,7 +48,7 @@ def preflight(path: str | os.PathLike[str], engine: str = AUTO, threads: int = 1
 
 
 def _argument(bundle: ModelBundle, record: EngineRecord) -> str:
-    return f"{record.precision or 'f32'}:{bundle.path.resolve() / record.path}"
+    return f"{record.precision}:{bundle.path.resolve() / record.path}"
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:

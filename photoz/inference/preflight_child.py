@@ -1,6 +1,6 @@
-"""Compile an engine and run it once, in a process that it may take down: `preflight` starts this.
+"""The child process of `preflight`: compiles an engine and runs it once.
 
-It imports as little as it can, since no worker starts before it has ended.
+It imports as little as possible, since the service starts only after it has ended.
 """
 
 import json
@@ -12,20 +12,10 @@ from photoz.inference.openvino import compile_network, extent, named_outputs, re
 
 
 def try_openvino(threads: str, *engines: str) -> int:
-    """Try the first of some engines that this processor runs.
+    """Try the first engine, of PRECISION:PATH each, that this processor runs, and return the exit status.
 
-    Parameters
-    ----------
-    threads : str
-        CPU threads.
-    *engines : str
-        PRECISION:PATH of each, the best first.
-
-    Returns
-    -------
-    int
-        Exit status. The first line on stdout is the index of the engine among those given, or nothing if none runs
-        here. The second is its inputs and outputs as JSON, or, if the status is 1, what is wrong.
+    The first line on stdout is the index of the engine, or nothing if this processor runs none. The second is its
+    inputs and outputs as JSON, or, if the status is 1, what is wrong.
     """
     index = next((index for index, engine in enumerate(engines) if runs(engine.partition(":")[0])), None)
     if index is None:
@@ -44,7 +34,7 @@ def try_openvino(threads: str, *engines: str) -> int:
 
 
 def try_keras(bundle: str) -> int:
-    """Load Keras's network and run it once; what is wrong goes to stdout."""
+    """Load Keras's network, run it once, and return the exit status; stdout says what is wrong."""
     from photoz.errors import PhotozError
     from photoz.inference.engines import KERAS
     from photoz.inference.predictor import Predictor

@@ -1,4 +1,4 @@
-"""Labelled cutouts: images, in memory or on disk, and a column for each thing that is known of them."""
+"""Labelled cutouts: images, in memory or on disk, and columns of what is known about each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from photoz.images import ImageSpec
 
 Column = npt.NDArray[np.generic]
 
-# Columns that have a meaning here; files may hold others.
+# Columns with a defined meaning; files may hold others.
 COLUMNS = ("object_id", "ra", "dec", "ebv", "z_spec", "magnitudes", "split")
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 
 class ImageSource(Protocol):
-    """Images in memory or on disk: has a shape and answers integers and slices with arrays."""
+    """Images in memory or on disk, with a shape and indexing by integers and slices."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...  # noqa: D102
@@ -29,64 +29,25 @@ class ImageSource(Protocol):
 
 @dataclass(frozen=True)
 class Cutouts:
-    """A set of cutouts and what is known of each.
+    """A set of cutouts."""
 
-    Parameters
-    ----------
-    images : (n, size, size, n_bands) array, memory map or HDF5 dataset
-        Pixels, unchecked.
-    columns : mapping of str to (n, ...) array
-        In memory; names as in `COLUMNS`.
-    spec : ImageSpec, or None
-        What the file says of its images; None where the format cannot say.
-    provenance : str
-        Where they come from, in words.
-    """
-
-    images: ImageSource
-    columns: Mapping[str, Column]
-    spec: ImageSpec | None = None
-    provenance: str = ""
+    images: ImageSource  # (n, size, size, n_bands) array, memory map or HDF5 dataset, not validated
+    columns: Mapping[str, Column]  # (n, ...) each, in memory; names as in `COLUMNS`
+    spec: ImageSpec | None = None  # None if the format has none
+    provenance: str = ""  # where they come from, in words
 
     def __len__(self) -> int:
         return self.images.shape[0]
 
     def column(self, name: str) -> Column:
-        """Return a column that has to be there.
-
-        Parameters
-        ----------
-        name : str
-            Such as "z_spec".
-
-        Returns
-        -------
-        (n, ...) ndarray
-            The column.
-
-        Raises
-        ------
-        InvalidDataset
-            If it is not.
-        """
+        """Return a column, (n, ...); raises `InvalidDataset` if it is missing."""
         if name not in self.columns:
             raise InvalidDataset(f"expected a column {name!r}; there are {', '.join(self.columns) or 'none'}")
         return self.columns[name]
 
     def read_images(self, rows: npt.NDArray[np.integer]) -> npt.NDArray[Any]:
-        """Read the images of some rows into memory.
-
-        Parameters
-        ----------
-        rows : (m,) int
-            Which ones, in any order.
-
-        Returns
-        -------
-        (m, size, size, n_bands) ndarray
-            Unchecked.
-        """
-        # One by one: h5py takes 30 times as long for an index array, one chunk a row notwithstanding.
+        """Read the images of rows (m,), in any order, into memory: (m, size, size, n_bands), not validated."""
+        # One by one: h5py takes 30 times as long for an index array, even with one chunk per row.
         return np.stack([self.images[row] for row in rows])
 
     def rows(self, split: str) -> npt.NDArray[np.intp]:

@@ -1,7 +1,7 @@
 """Cutouts in HDF5, the native format.
 
-`images` (n, size, size, n_bands) has one chunk per cutout, so that any row is one read; the columns are beside it.
-Images stay on disk until they are sliced, so that a set larger than memory can be read.
+The dataset `images` (n, size, size, n_bands) has one chunk per cutout, so that any row is one read; every other dataset
+is a column. Images stay on disk until they are sliced, so that a set larger than memory can be read.
 """
 
 import json
@@ -50,7 +50,7 @@ def _from_hdf5(file: h5py.File, path: Path) -> Cutouts:
 
 
 def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset | None:
-    """Return a dataset of a file, None for a group, and refuse what would have HDF5 open other files."""
+    """Return a dataset of a file, or None for a group; refuse references that make HDF5 open other files."""
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
         raise InvalidDataset(f"{name!r} in {path} is a link, perhaps to other files; expected everything in one")
     item = file.get(name)
@@ -66,7 +66,7 @@ def _is_text(dataset: h5py.Dataset) -> bool:
 
 
 def _text(dataset: h5py.Dataset) -> Column:
-    """Read text as numpy's own, not as Python objects: those could not be saved without pickle."""
+    """Read text as numpy strings: Python objects could not be saved without pickle."""
     return np.asarray(dataset.asstr()[()]).astype(np.str_)
 
 
@@ -83,23 +83,9 @@ def _described(file: h5py.File, path: Path) -> ImageSpec | None:
 def create_hdf5(
     path: str | os.PathLike[str], n: int, spec: ImageSpec = SDSS_IMAGES, provenance: str = ""
 ) -> Iterator[h5py.File]:
-    """Create a native file to be filled; it takes its name only when the block ends without an error.
+    """Create a file for n cutouts; the context yields it with an empty dataset `images`.
 
-    Parameters
-    ----------
-    path : path-like
-        Where the file shall be; its folder is made.
-    n : int
-        Number of cutouts.
-    spec : ImageSpec
-        What they are.
-    provenance : str
-        Where they come from, in words.
-
-    Yields
-    ------
-    h5py.File
-        With an empty dataset `images`; write columns with `write_columns`.
+    The file gets its name only when the block ends without an error. Use `write_columns` for the columns.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +107,7 @@ def _spec_fields(spec: ImageSpec) -> dict[str, Any]:
 
 
 def write_columns(file: h5py.File, columns: Mapping[str, npt.ArrayLike]) -> None:
-    """Write columns beside the images; text becomes UTF-8."""
+    """Write columns, (n, ...) each; text becomes UTF-8."""
     for name, values in columns.items():
         array = np.asarray(values)
         if array.dtype.kind == "U":

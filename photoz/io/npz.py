@@ -1,12 +1,11 @@
-"""Arrays from the bytes of `.npy` and `.npz` files that nobody vouches for.
+"""Read arrays from `.npy` and `.npz` files of unknown origin.
 
-numpy's own readers take a file at its word: they make room for whatever shape a header names, unpack members of an
-archive by methods that know no limit (bzip2, LZMA), and give bytes for a member that is no array. These do not.
+Unlike numpy's readers, these do not trust the file: they never allocate more memory than there are bytes to read,
+unpack no member by a method without an output limit (bzip2, LZMA), and never unpickle.
 """
 
 import io
 import math
-import os
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,7 +21,7 @@ Array = npt.NDArray[Any]
 
 HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
-# numpy writes no others, and of these alone Python unpacks no more than is asked for.
+# The methods that numpy writes. Python unpacks no more than was asked for with these methods only.
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 MAX_MEMBERS = 64
@@ -31,24 +30,12 @@ READ_SIZE = 2**18  # bytes; they stay in the processor's cache until they are co
 
 
 def read_array(stream: BinaryIO | IO[bytes], n_bytes: int) -> Array:
-    """Read the array of an open `.npy` stream.
-
-    Parameters
-    ----------
-    stream : binary file
-        At its beginning.
-    n_bytes : int
-        How many bytes there are to read.
-
-    Returns
-    -------
-    ndarray
-        No larger than what was there to read.
+    """Read the array of a `.npy` stream of n_bytes bytes.
 
     Raises
     ------
     MalformedInput
-        If it is not a whole `.npy` file of numbers or text. Python objects are refused, never unpickled.
+        If it is not a complete `.npy` file of numbers or text. Python objects are refused, never unpickled.
     """
     try:
         version = np.lib.format.read_magic(stream)
@@ -59,7 +46,7 @@ def read_array(stream: BinaryIO | IO[bytes], n_bytes: int) -> Array:
         if size > n_bytes - stream.tell():
             raise ValueError(f"expected {size:,} bytes for shape {shape}, got {n_bytes - stream.tell():,}")
         return np.ndarray(shape, dtype, _bytes(stream, size), order="F" if fortran else "C")
-    except Exception as error:  # a broken header raises whatever its parser meets, tokenize.TokenError among others
+    except Exception as error:  # a broken header raises any exception of its parser, such as tokenize.TokenError
         raise MalformedInput(f"not a readable .npy file of numbers: {error}") from error
 
 
@@ -72,30 +59,29 @@ def _size(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
 
 
 def _bytes(stream: BinaryIO | IO[bytes], size: int) -> Array:
-    """Read so many bytes, in parts: asked for all at once, `zipfile` holds them twice."""
+    """Read bytes in parts, because `zipfile` holds twice of what is read at once."""
     content = np.empty(size, np.uint8)
     for start in range(0, size, READ_SIZE):
-        wanted = min(size - start, READ_SIZE)
-        part = stream.read(wanted)
-        if len(part) < wanted:
+        part = stream.read(min(size - start, READ_SIZE))
+        if len(part) < min(size - start, READ_SIZE):
             raise ValueError(f"expected {size:,} bytes, got {start + len(part):,}")
-        content[start : start + wanted] = np.frombuffer(part, np.uint8)
+        content[start : start + len(part)] = np.frombuffer(part, np.uint8)
     return content
 
 
 def read_arrays(
     stream: BinaryIO, max_bytes: int | None = None, reserve: Callable[[int], None] = lambda size: None
 ) -> dict[str, Array]:
-    """Read every array of an open `.npz` stream.
+    """Read every array of a `.npz` stream.
 
     Parameters
     ----------
     stream : binary file, seekable
-        The archive.
+        The `.npz` file.
     max_bytes : int, optional
-        What its members may take when unpacked, all together.
+        Limit on the unpacked size of all members together.
     reserve : callable
-        Told, before anything is unpacked, what that will be; what it raises ends it.
+        Called with the unpacked size before anything is unpacked; an exception that it raises is passed on.
 
     Returns
     -------
@@ -105,9 +91,9 @@ def read_arrays(
     Raises
     ------
     MalformedInput
-        If it is not a `.npz` file of plain arrays. Python objects in it are refused, never unpickled.
+        If it is not a `.npz` file of numbers and text. Python objects are refused, never unpickled.
     TooLarge
-        If it would take more than `max_bytes`; told before anything is unpacked.
+        If it is over `max_bytes`; raised before anything is unpacked.
     """
     try:
         with zipfile.ZipFile(stream) as archive:
@@ -118,7 +104,7 @@ def read_arrays(
         raise MalformedInput(f"not a readable .npz file: {error}") from error
     except PhotozError:
         raise
-    except Exception as error:  # a broken archive raises anything: zlib.error, NotImplementedError, struct.error
+    except Exception as error:  # a broken archive raises zlib.error, NotImplementedError, struct.error and others
         raise MalformedInput(f"not a readable .npz file of plain arrays: {error}") from error
 
 
@@ -140,7 +126,7 @@ def _checked_size(members: list[zipfile.ZipInfo], max_bytes: int | None) -> int:
 
 
 def check_method(member: zipfile.ZipInfo) -> None:
-    """Raise `ValueError` if a member of an archive is packed by a method that may unpack without limit."""
+    """Raise `ValueError` if a member of an archive is packed by a method without an output limit."""
     if member.compress_type not in METHODS:
         raise ValueError(f"expected arrays stored or deflated, got zip method {member.compress_type}")
 
@@ -154,57 +140,24 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
 
 
 def map_npy(path: Path) -> npt.NDArray[Any]:
-    """Map the array of a `.npy` file into memory; raises `MalformedInput` if it is none."""
+    """Map the array of a `.npy` file into memory; raises `MalformedInput` if it cannot be read."""
     try:
         return np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise
-    except Exception as error:  # a broken header raises whatever its parser meets, tokenize.TokenError among others
+    except Exception as error:  # see read_array
         raise MalformedInput(f"not a readable .npy file of numbers: {error}") from error
 
 
-def read_npy(stream: BinaryIO) -> Cutouts:
-    """Read images from an open `.npy` stream.
-
-    Parameters
-    ----------
-    stream : binary file, seekable
-        Without Python objects in it: those are refused, never unpickled.
-
-    Returns
-    -------
-    Cutouts
-        Images alone.
-
-    Raises
-    ------
-    MalformedInput
-        If it is not a `.npy` file of numbers.
-    """
-    n_bytes = stream.seek(0, os.SEEK_END)
-    stream.seek(0)
-    return Cutouts(read_array(stream, n_bytes), {})
-
-
 def read_npz(stream: BinaryIO) -> Cutouts:
-    """Read cutouts from an open `.npz` stream.
-
-    Parameters
-    ----------
-    stream : binary file, seekable
-        With an array `images`, and any of `COLUMNS`.
-
-    Returns
-    -------
-    Cutouts
-        In memory.
+    """Read cutouts from a `.npz` stream with an array `images` and any columns.
 
     Raises
     ------
     MalformedInput
-        If it is not a `.npz` file of plain arrays.
+        If it is not a `.npz` file of numbers and text.
     InvalidDataset
-        If it holds no images, or a column of another length.
+        If it has no images, or a column of another length.
     """
     columns = read_arrays(stream)
     if "images" not in columns:
@@ -215,7 +168,7 @@ def read_npz(stream: BinaryIO) -> Cutouts:
 
 
 def npz_bytes(arrays: Mapping[str, npt.ArrayLike]) -> bytes:
-    """Pack arrays as the bytes of an uncompressed `.npz` file: noise does not compress."""
+    """Return the bytes of an uncompressed `.npz` file: noise does not compress."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()

@@ -1,8 +1,7 @@
-"""Read the published cube, `sdss.npz` of Pasquet et al. 2019, without loading it: it is larger than most memories.
+"""Cutouts in the layout of Pasquet et al. 2019, whose `sdss.npz` is larger than most memories.
 
-An `.npz` file is a zip archive of `.npy` files. A member that is stored as it is, not compressed, is as good as a file
-of its own that begins somewhere inside the archive: it is mapped into memory there. A compressed one can only be read
-from front to end, which is what converting does, once.
+An `.npz` file is a zip archive of `.npy` files. A member that is stored without compression is mapped into memory where
+it lies in the archive. A compressed one can only be read from beginning to end, which conversion to HDF5 does once.
 """
 
 import zipfile
@@ -22,7 +21,7 @@ Header = tuple[tuple[int, ...], bool, np.dtype[Any]]  # shape, whether Fortran-o
 
 CUBE, LABELS = "cube.npy", "labels.npy"
 
-# What the fields of `labels` are called here; others keep their names.
+# Column names of the fields of `labels`, by field in lower case; others keep their names.
 COLUMN_NAMES = {"z": "z_spec", "ebv": "ebv", "dered_petro_r": "dered_petro_r", "objid": "object_id"}
 
 PROVENANCE = "cutouts in the layout of Pasquet et al. 2019"
@@ -32,8 +31,8 @@ _LOCAL_HEADER_SIZE = 30  # of a zip member, before its name and its extra field;
 ROWS_PER_READ = 64
 
 
-def is_cube(path: Path) -> bool:
-    """Whether a file is an `.npz` archive with an array `cube` and no `images`; False for what is no archive."""
+def is_pasquet(path: Path) -> bool:
+    """Whether a file is an `.npz` archive with an array `cube` and no `images`."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -42,8 +41,8 @@ def is_cube(path: Path) -> bool:
     return CUBE in names and "images.npy" not in names
 
 
-def read_cube(path: Path) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[Any]]]:
-    """Open the cube and its labels.
+def read_pasquet(path: Path) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[Any]]]:
+    """Map the images and read the labels.
 
     Parameters
     ----------
@@ -55,7 +54,7 @@ def read_cube(path: Path) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[Any]]
     images : (n, size, size, n_bands) memory map
         On disk, read-only.
     columns : dict of str to (n,) ndarray
-        The fields of `labels`: `z` is called z_spec and `EBV` ebv, whatever their case; the others keep their names.
+        The fields of `labels`, renamed by `COLUMN_NAMES`.
 
     Raises
     ------
@@ -73,27 +72,10 @@ def read_cube(path: Path) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[Any]]
     return _mapped(path, member), columns
 
 
-def stream_cube(path: Path) -> tuple[tuple[int, ...], Mapping[str, npt.NDArray[Any]], Iterator[npt.NDArray[Any]]]:
-    """Open the cube to be read once from front to end, compressed or not.
+def stream_pasquet(path: Path) -> tuple[tuple[int, ...], Mapping[str, npt.NDArray[Any]], Iterator[npt.NDArray[Any]]]:
+    """Return shape, columns and an iterator over blocks of images, (m, size, size, n_bands), compressed or not.
 
-    Parameters
-    ----------
-    path : Path
-        As for `read_cube`.
-
-    Returns
-    -------
-    shape : tuple of int
-        (n, size, size, n_bands).
-    columns : dict of str to (n,) ndarray
-        As those of `read_cube`.
-    blocks : iterator of (m, size, size, n_bands) ndarray
-        All cutouts in order, a few at a time.
-
-    Raises
-    ------
-    InvalidDataset
-        If it cannot be read so.
+    Otherwise as `read_pasquet`.
     """
     with zipfile.ZipFile(path) as archive:
         with archive.open(CUBE) as stream:
@@ -125,7 +107,7 @@ def _read(stream: IO[bytes], n_bytes: int, path: Path) -> bytes:
 def _mapped(path: Path, member: zipfile.ZipInfo) -> npt.NDArray[Any]:
     with path.open("rb") as file:
         file.seek(member.header_offset)
-        # The archive's directory may give an extra field of another length than the one that stands here.
+        # The extra field of the archive's directory may have another length than the one in this local header.
         local = file.read(_LOCAL_HEADER_SIZE)
         file.seek(int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little"), 1)
         shape, fortran, dtype = _header(file, path)
@@ -138,7 +120,7 @@ def _mapped(path: Path, member: zipfile.ZipInfo) -> npt.NDArray[Any]:
 def _header(stream: IO[bytes], path: Path) -> Header:
     try:
         shape, fortran, dtype = HEADER_READERS[np.lib.format.read_magic(stream)](stream)
-    except Exception as error:  # a broken header raises whatever its parser meets
+    except Exception as error:  # a broken header raises any exception of its parser
         raise InvalidDataset(f"the cube in {path} has no readable header: {error}") from error
     if dtype.kind != "f" or len(shape) != 4:
         raise InvalidDataset(f"expected a cube (n, size, size, n_bands) of floats in {path}, got {shape} of {dtype}")
@@ -147,7 +129,7 @@ def _header(stream: IO[bytes], path: Path) -> Header:
 
 def _columns(archive: zipfile.ZipFile, path: Path) -> dict[str, npt.NDArray[Any]]:
     if LABELS not in archive.namelist():
-        raise InvalidDataset(f"expected an array 'labels' beside the cube in {path}")
+        raise InvalidDataset(f"expected an array 'labels' in addition to the cube in {path}")
     member = archive.getinfo(LABELS)
     try:
         check_method(member)
@@ -164,13 +146,13 @@ def _columns(archive: zipfile.ZipFile, path: Path) -> dict[str, npt.NDArray[Any]
 
 
 def _column_name(field: str, fields: tuple[str, ...]) -> str:
-    """Translate the name of a field, unless another field has the translation for its own."""
+    """Return the column name of a field, or its own name if another field has that name."""
     name = COLUMN_NAMES.get(field.lower(), field)
     return field if name in fields else name
 
 
 def open_pasquet(path: Path) -> Cutouts:
-    """Open a file in this layout; raises as `read_cube`."""
-    images, columns = read_cube(path)
+    """Open a file in this layout; raises as `read_pasquet`."""
+    images, columns = read_pasquet(path)
     check_lengths(images.shape, columns)
     return Cutouts(images, columns, provenance=f"{PROVENANCE} ({path.name})")

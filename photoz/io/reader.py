@@ -1,4 +1,4 @@
-"""Open a file of cutouts, whatever its format."""
+"""Open a file of cutouts in any supported format."""
 
 import os
 from collections.abc import Iterator
@@ -9,22 +9,15 @@ from photoz.errors import UnsupportedType
 from photoz.io.cutouts import Cutouts
 from photoz.io.hdf5 import open_hdf5
 from photoz.io.npz import map_npy, read_npz
-from photoz.io.pasquet import is_cube, open_pasquet
+from photoz.io.pasquet import is_pasquet, open_pasquet
 
 
 @contextmanager
 def open_cutouts(path: str | os.PathLike[str]) -> Iterator[Cutouts]:
-    """Open a file of cutouts; images of HDF5 and `.npy` files and of the published cube stay on disk.
+    """Open a `.h5`, `.hdf5`, `.npz` or `.npy` file; the context yields its cutouts.
 
-    Parameters
-    ----------
-    path : path-like
-        A `.h5`, `.hdf5`, `.npz` or `.npy` file; an `.npz` file may have the layout of Pasquet et al. 2019.
-
-    Yields
-    ------
-    Cutouts
-        Valid inside the `with` block.
+    An `.npz` file may have the layout of Pasquet et al. 2019. Images of that layout, of HDF5 and of `.npy` files stay
+    on disk, and can be read inside the `with` block only.
 
     Raises
     ------
@@ -39,7 +32,7 @@ def open_cutouts(path: str | os.PathLike[str]) -> Iterator[Cutouts]:
             with open_hdf5(path) as cutouts:
                 yield cutouts
         case ".npz":
-            if is_cube(path):
+            if is_pasquet(path):
                 yield open_pasquet(path)
             else:
                 with path.open("rb") as stream:

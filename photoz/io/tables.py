@@ -1,4 +1,4 @@
-"""The table of estimates as the bytes of a file: the same from the service and from the command line."""
+"""Estimates as the bytes of a CSV or JSON file, the same from the service and from the command line."""
 
 import csv
 import io
@@ -9,18 +9,7 @@ from photoz.protocol.contract import PredictResponse
 
 
 def csv_bytes(estimates: Estimates) -> bytes:
-    """Write a header and one line a galaxy.
-
-    Parameters
-    ----------
-    estimates : Estimates
-        n rows.
-
-    Returns
-    -------
-    bytes
-        UTF-8; an unknown value is an empty field, a PDF one column a bin.
-    """
+    """Write a header and one line per galaxy; NaN is an empty field, a PDF one column per bin."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names, columns = zip(*_flat_columns(estimates), strict=True)
@@ -38,20 +27,7 @@ def _flat_columns(estimates: Estimates) -> Iterator[tuple[str, list[object]]]:
 
 
 def json_bytes(estimates: Estimates, model: str) -> bytes:
-    """Write the JSON of a `PredictResponse`.
-
-    Parameters
-    ----------
-    estimates : Estimates
-        n rows.
-    model : str
-        Name and version of the model.
-
-    Returns
-    -------
-    bytes
-        UTF-8; an unknown value is null.
-    """
-    # model_construct: the values are ours, and to check 4096 PDFs number by number takes seconds.
+    """Write the JSON of a `PredictResponse`, with the name and version of the model; NaN is null."""
+    # model_construct: validating 4096 PDFs, number by number, would take seconds.
     columns = {name: values.tolist() for name, values in estimates.columns()}
     return PredictResponse.model_construct(model=model, **columns).model_dump_json(exclude_none=True).encode()

@@ -1,14 +1,14 @@
-"""The model bundle: a folder that describes itself, written by training, read by the service.
+"""The model bundle: a folder that the training writes and the service reads.
 
 ::
 
     bundle/
-      card.json       what the model is, what it takes and how good it is, with the sha256 of every other file
-      model.keras     the saved Keras classifier: the source of truth
+      card.json       the model card, with the sha256 of every other file
+      model.keras     the saved Keras classifier
       openvino/       the same network compiled, for serving without TensorFlow
-      ood.npz     what the training images look like, to tell others from them
+      ood.npz         feature groups of the training images, for `photoz.ood`
 
-A bundle whose schema, hashes or shapes do not agree is refused, with the reason.
+A bundle whose schema or hashes do not agree is refused, with the reason.
 """
 
 import hashlib
@@ -32,15 +32,7 @@ OOD_NAME = "ood.npz"
 
 @dataclass(frozen=True)
 class ModelBundle:
-    """A bundle on disk whose card and files agree; made by `load` or `write`.
-
-    Parameters
-    ----------
-    path : Path
-        The folder.
-    card : Card
-        Its card.
-    """
+    """A folder whose files agree with its card; made by `load` or `write`."""
 
     path: Path
     card: Card
@@ -52,76 +44,53 @@ class ModelBundle:
 
     @property
     def calibration(self) -> Calibration | None:
-        """How the PDFs of the network are to be recalibrated; None if they are not."""
+        """Recalibration of the network's PDFs, if the card has one."""
         return self.card.calibration.parameters if self.card.calibration else None
 
     @property
     def ood_path(self) -> Path:
-        """Path of the arrays that tell other images from those of the training."""
+        """Path of the feature groups of the training images."""
         return self.path / OOD_NAME
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "ModelBundle":
-        """Read a bundle and check it.
-
-        Parameters
-        ----------
-        path : path-like
-            The folder.
-
-        Returns
-        -------
-        ModelBundle
-            Whose files are the ones that its card was sealed with.
-
-        Raises
-        ------
-        InvalidBundle
-            With the reason.
-        """
+        """Read a bundle; raises `InvalidBundle` if its files are not those that its card was sealed with."""
         folder = Path(path)
         card = _read_card(folder)
         _check_files(folder, card.files)
         if card.ood and OOD_NAME not in card.files:
-            raise InvalidBundle(f"{folder} lacks {OOD_NAME}, which its card speaks of")
+            raise InvalidBundle(f"{folder} lacks {OOD_NAME}, which its card needs")
         return cls(folder, card)
 
     @classmethod
     def write(cls, path: str | os.PathLike[str], card: Card, source: str | os.PathLike[str]) -> "ModelBundle":
-        """Seal a card over the files of a folder and put both in place as one new bundle.
-
-        The bundle appears whole or not at all; one that stood there before is replaced at the very end.
+        """Write a bundle of a card and the files of a folder, all or nothing; it replaces an older bundle last.
 
         Parameters
         ----------
         path : path-like
-            Where the bundle shall be.
+            Folder of the new bundle.
         card : Card
             Its card; the hashes are filled in.
         source : path-like
-            Folder with model.keras and whatever else goes in; it is left as it was.
-
-        Returns
-        -------
-        ModelBundle
-            The new bundle.
+            Folder with model.keras and the other files; it is not changed.
 
         Raises
         ------
         InvalidBundle
-            If the folder holds no model.keras, or the card could not be read back (a score that is NaN).
+            If the folder has no model.keras, or the card could not be read back (a score that is NaN).
         """
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
             folder = Path(scratch) / "new"
             shutil.copytree(source, folder, ignore=shutil.ignore_patterns(CARD_NAME))
-            folder.chmod(0o755)  # a temporary source would make the bundle unreadable to the user who serves it
+            folder.chmod(0o755)  # copied from a temporary folder, it would be unreadable to the user of the service
             if not (folder / KERAS_NAME).is_file():
                 raise InvalidBundle(f"expected {KERAS_NAME} in {source}")
             sealed = card.sealed({name: _sha256(folder / name) for name in _file_names(folder)})
             (folder / CARD_NAME).write_text(sealed.model_dump_json(indent=2) + "\n", encoding="utf-8")
-            card = cls.load(folder).card  # refuses, before anything is replaced, what nobody could load
+            card = cls.load(folder).card  # raises if it cannot be loaded, before anything is replaced
             if target.exists():
                 target.rename(Path(scratch) / "old")
             folder.rename(target)
@@ -144,7 +113,7 @@ def _read_card(folder: Path) -> Card:
     except ValidationError as error:
         raise InvalidBundle(f"{path} does not follow schema version {SCHEMA_VERSION}: {error}") from error
     if not card.is_sealed():
-        raise InvalidBundle(f"{path} was changed after the bundle was sealed: its digest does not agree")
+        raise InvalidBundle(f"{path} was changed after the bundle was sealed: its digest does not match")
     return card
 
 

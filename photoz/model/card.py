@@ -1,4 +1,4 @@
-"""The card of a model bundle: everything that is to be known of a model without opening it."""
+"""The model card: grid, images, inputs, training, metrics and engines of a model."""
 
 import hashlib
 import json
@@ -16,34 +16,26 @@ from photoz.metrics import Score
 SCHEMA_VERSION: Literal[1] = 1
 
 
-class _Part(BaseModel):
+class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Inputs(_Part):
-    """What the network takes beside the images.
-
-    Attributes
-    ----------
-    ebv : bool
-        Whether it takes E(B-V).
-    ebv_assumed : float
-        The value that stands in where none is given: the median of the training galaxies.
-    """
+class Inputs(_Record):
+    """Inputs of the network other than the images: whether it takes E(B-V), and the default where none is given."""
 
     ebv: bool
     ebv_assumed: float = 0.0
 
 
-class Architecture(_Part):
-    """Which network it is."""
+class Architecture(_Record):
+    """Name and number of parameters of the network."""
 
     name: str
     parameters: int
 
 
-class TrainingRecord(_Part):
-    """How the model came to be: enough to make it again."""
+class TrainingRecord(_Record):
+    """How the model was trained, in enough detail to repeat it."""
 
     data: str
     data_sha256: str
@@ -56,141 +48,75 @@ class TrainingRecord(_Part):
     library_versions: dict[str, str]
 
 
-class TestRecord(_Part):
-    """How well it does on galaxies that it has not seen; `scores` maps a method to its figures."""
+class TestRecord(_Record):
+    """Metrics by method on galaxies that the model was not trained on."""
 
     data: str
     n_galaxies: int
     scores: dict[str, dict[str, Score]]
 
 
-class EngineCheck(_Part):
-    """How the answers of a compiled network compare with Keras's, as they are served.
+class EngineCheck(_Record):
+    """Served estimates of a compiled network compared with those of Keras on the same galaxies."""
 
-    Attributes
-    ----------
-    crps_ratio, sigma_mad_ratio : float
-        Its figure over Keras's on the same galaxies.
-    z_mean_agreement : float
-        Part of the galaxies whose z_mean differs by less than 0.002.
-    flag_changes : float
-        Part of the galaxies whose flag OUT_OF_DISTRIBUTION differs.
-    images_per_second : float
-        At 64 cutouts a call, where it was exported.
-    """
-
-    crps_ratio: float
+    crps_ratio: float  # its metric over that of Keras
     sigma_mad_ratio: float
-    z_mean_agreement: float
-    flag_changes: float
-    images_per_second: float
+    z_mean_agreement: float  # fraction of the galaxies whose z_mean differs by less than 0.002
+    flag_changes: float  # fraction of the galaxies whose flag OUT_OF_DISTRIBUTION differs
+    images_per_second: float  # in batches of 64, on the machine that exported it
 
 
-class EngineRecord(_Part):
-    """A compiled copy of the network and how it compared with model.keras.
+class EngineRecord(_Record):
+    """A compiled copy of the network."""
 
-    Attributes
-    ----------
-    name : str
-        Kind and precision: "openvino-int8", "openvino-bf16" or "openvino-f32".
-    path : str
-        Its main file, relative to the bundle; two engines may share it.
-    max_z_mean_difference : float
-        Largest difference of z_mean from Keras's over the galaxies compared.
-    n_compared : int
-        How many those were.
-    precision : {"f32", "bf16"}, or None
-        What it computes in, where it is not quantised; None, of bundles from before there was a choice, is "f32".
-    check : EngineCheck, or None
-        How else it compared; None in bundles from before that was asked for.
-    """
-
-    name: str
-    path: str
-    max_z_mean_difference: float
+    name: str  # kind and precision: "openvino-int8", "openvino-bf16" or "openvino-f32"
+    path: str  # its main file, relative to the bundle; two engines may share it
+    max_z_mean_difference: float  # from Keras, over the galaxies compared
     n_compared: int
-    precision: Literal["f32", "bf16"] | None = None
+    precision: Literal["f32", "bf16"] = "f32"  # of what is not quantised
     check: EngineCheck | None = None
 
 
-class CalibrationRecord(_Part):
-    """How PDFs are recalibrated, and what it did for the galaxies that it was learned from.
-
-    Attributes
-    ----------
-    parameters : Calibration
-        What `photoz.calibration.apply` takes.
-    n_galaxies : int
-        Galaxies that the networks they were judged by had not been trained on.
-    scores : dict
-        Their figures "before" and "after".
-    """
+class CalibrationRecord(_Record):
+    """Recalibration of the PDFs, and the metrics "before" and "after" of the galaxies that it was fitted to."""
 
     parameters: Calibration
-    n_galaxies: int
+    n_galaxies: int  # each predicted by a network that was not trained on it
     scores: dict[str, dict[str, Score]]
 
 
-class OodRecord(_Part):
-    """How images unlike those of the training are told, by the arrays of ood.npz.
+class OodRecord(_Record):
+    """Out-of-distribution detection by the feature groups of ood.npz."""
 
-    Attributes
-    ----------
-    threshold : float
-        An `ood_score` above it is flagged.
-    false_alarms : float
-        Part of the galaxies that were held out that lie above it.
-    n_features : int
-        Length of the network's output "features"; 0 where the score does without.
-    """
-
-    threshold: float
-    false_alarms: float
-    n_features: int
+    threshold: float  # an `ood_score` above it is flagged
+    false_alarms: float  # fraction of the held-out galaxies above it
+    n_features: int  # length of the network's output "features"; 0 if the score does not use it
 
 
-class Histogram(_Part):
-    """How a quantity is distributed over some galaxies.
-
-    Attributes
-    ----------
-    edges : tuple of float
-        Upper edges of the bins, increasing; the last bin, up to infinity, is not named.
-    fractions : tuple of float
-        Part of the galaxies at or below each edge.
-    """
+class Histogram(_Record):
+    """Cumulative distribution of a quantity: the fraction of galaxies at or below each edge, up to infinity."""
 
     edges: tuple[float, ...]
     fractions: tuple[float, ...]
 
     @model_validator(mode="after")
-    def _fits(self) -> "Histogram":
+    def _check_lengths(self) -> "Histogram":
         increasing = all(low < high for low, high in pairwise(self.edges))
         if not self.edges or not increasing or len(self.edges) != len(self.fractions):
             raise ValueError(f"expected increasing edges, a fraction for each, got {self.edges}, {self.fractions}")
         return self
 
 
-class ReferenceRecord(_Part):
-    """What the model answers for galaxies that it was not trained on, recalibrated as it is served (`photoz.drift`).
+class ReferenceRecord(_Record):
+    """Estimates of galaxies that the model was not trained on, recalibrated as served; see `photoz.drift`."""
 
-    Attributes
-    ----------
-    data : str
-        Which galaxies, and whether their images are real.
-    n_galaxies : int
-        How many they are.
-    histograms : dict
-        Of "z_mean", "z_width68" (z_hi68 - z_lo68) and, where the model has one, "ood_score".
-    """
-
-    data: str
+    data: str  # which galaxies, and whether their images are real
     n_galaxies: int
     histograms: dict[Literal["z_mean", "z_width68", "ood_score"], Histogram]
 
 
-class Card(_Part):
-    """Everything that is to be known of a model without opening it."""
+class Card(_Record):
+    """Everything to know about a model without loading it."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     name: str
@@ -205,7 +131,7 @@ class Card(_Part):
     calibration: CalibrationRecord | None = None
     ood: OodRecord | None = None
     reference: ReferenceRecord | None = None
-    gflop: float | None = None  # of one image's way through the network; a multiplication and an addition are two
+    gflop: float | None = None  # of one forward pass of one image; a multiplication and an addition count as two
     engines: tuple[EngineRecord, ...] = ()  # the best first
     licence: str = "Apache-2.0"
     caveats: tuple[str, ...] = ()
@@ -213,12 +139,12 @@ class Card(_Part):
     digest: str = ""
 
     def sealed(self, files: dict[str, str]) -> "Card":
-        """Return a copy that carries the hashes of the files and, last, the hash of itself."""
+        """Return a copy with the hashes of the files and, computed last, the hash of the card itself."""
         card = self.model_copy(update={"files": dict(sorted(files.items())), "digest": ""})
         return card.model_copy(update={"digest": card._digest()})
 
     def is_sealed(self) -> bool:
-        """Whether nothing in the card has changed since it was sealed: its grid and bands above all."""
+        """Whether the card has not changed since it was sealed."""
         return self.digest == self._digest()
 
     def _digest(self) -> str:

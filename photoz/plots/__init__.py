@@ -1,4 +1,4 @@
-"""Figures from arrays: each function returns a matplotlib Figure and leaves no global state behind."""
+"""Plots from arrays: each function returns a matplotlib Figure one or two columns wide, and changes no global state."""
 
 from photoz.plots.calibration import coverage, pit_histogram, pit_qq
 from photoz.plots.dependence import residuals, shown_range

@@ -1,4 +1,4 @@
-"""Whether PDFs mean what they say: PIT histogram, Q-Q plot of the PIT, coverage."""
+"""Plots of the calibration of PDFs: PIT histogram, Q-Q plot of the PIT, coverage."""
 
 import math
 
@@ -10,26 +10,18 @@ from photoz import metrics
 from photoz.grid import FloatArray, RedshiftGrid
 from photoz.plots.style import BLUE, COLUMN, SMALL, label_axes, note, three_decimals
 
-# sqrt(n) times the Kolmogorov-Smirnov distance that 68 and 95 % of uniform samples stay within (Kolmogorov 1933).
+# sqrt(n) times the Kolmogorov-Smirnov distance that 68 and 95 % of uniform samples do not exceed (Kolmogorov 1933).
 KS_68, KS_95 = 0.9561, 1.3581
 
-QQ_POINTS = 500  # at which a Q-Q plot is drawn at most
+QQ_POINTS = 500  # largest number of points of a Q-Q plot
 
-COVERAGE_MAX = 20_000  # galaxies that tell a coverage to 0.3 %, finer than the eye
+COVERAGE_MAX = 20_000  # galaxies; the coverage is then known to 0.3 %, finer than the plot shows
 
 
 def pit_histogram(pit: FloatArray) -> Figure:
-    """Histogram of the probability integral transform beside what calibrated PDFs would give.
+    """Histogram of the probability integral transform, (n,) from `metrics.pit`.
 
-    Parameters
-    ----------
-    pit : (n,) float
-        From `metrics.pit`.
-
-    Returns
-    -------
-    Figure
-        One column wide. The bands hold a calibrated bin in 68 and in 95 % of all cases (binomial).
+    The bands hold a bin of calibrated PDFs in 68 and in 95 % of all cases (binomial).
     """
     n = len(pit)
     n_bins = int(np.clip(n // 20, 5, 20))
@@ -49,18 +41,10 @@ def pit_histogram(pit: FloatArray) -> Figure:
 
 
 def pit_qq(pit: FloatArray) -> Figure:
-    """Quantiles of the probability integral transform against those of calibrated PDFs.
+    """Quantiles of the probability integral transform, (n,) from `metrics.pit`, against those of calibrated PDFs.
 
-    Parameters
-    ----------
-    pit : (n,) float
-        From `metrics.pit`.
-
-    Returns
-    -------
-    Figure
-        One column wide; the lower panel shows the difference. The bands hold the whole curve of calibrated PDFs in 68
-        and in 95 % of all cases (Kolmogorov).
+    The lower panel shows the difference. The bands hold the whole curve of calibrated PDFs in 68 and in 95 % of all
+    cases (Kolmogorov).
     """
     n = len(pit)
     ordered, expected = np.sort(pit), (np.arange(n) + 0.5) / n
@@ -83,22 +67,9 @@ def pit_qq(pit: FloatArray) -> Figure:
 
 
 def coverage(pdfs: FloatArray, grid: RedshiftGrid, z_spec: npt.ArrayLike) -> Figure:
-    """How often the shortest interval of a given probability holds the truth, against that probability.
+    """Fraction of galaxies whose shortest interval with a given probability holds the true redshift.
 
-    Parameters
-    ----------
-    pdfs : (n, n_bins) float
-        Probability mass per bin, rows sum to 1.
-    grid : RedshiftGrid
-        The grid.
-    z_spec : (n,) array_like of float
-        True redshifts, on the grid.
-
-    Returns
-    -------
-    Figure
-        One column wide; below the diagonal the PDFs are too narrow. Of more than 20,000 galaxies every second, third
-        and so on is taken.
+    Below the diagonal the PDFs, (n, n_bins), are too narrow. Of more than 20,000 galaxies a regular subset is used.
     """
     step = math.ceil(len(pdfs) / COVERAGE_MAX)
     pdfs, z_spec = pdfs[::step], np.asarray(z_spec, dtype=np.float64)[::step]

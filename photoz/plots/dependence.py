@@ -1,4 +1,4 @@
-"""How residuals depend on a quantity such as redshift, magnitude or colour."""
+"""Plot of residuals against a quantity such as redshift, magnitude or colour."""
 
 from typing import Any
 
@@ -18,26 +18,20 @@ BIN_MIN = 25  # galaxies behind a running median
 
 
 def residuals(values: npt.ArrayLike, dz: FloatArray, *, xlabel: str) -> Figure:
-    """Residuals against some quantity: running median, 68 % band, sigma_mad and outliers in equal bins.
+    """Residuals against a quantity: running median, 68 % band, sigma_mad and outliers in equal bins.
+
+    The lower panels are left out if there are too few galaxies for a running median. The errors of the median,
+    1.253 sigma / sqrt(n), and of sigma_mad, 1.167 sigma / sqrt(n), are those of a Gaussian sample; those of the outlier
+    fraction are the 68 % interval of Wilson (1927, JASA 22, 209), which is valid for 0 outliers too.
 
     Parameters
     ----------
     values : (n,) array_like of float
-        The quantity, such as redshift or magnitude.
+        The quantity.
     dz : (n,) float
         (z_phot - z_spec) / (1 + z_spec).
     xlabel : str
         The quantity with its unit.
-
-    Returns
-    -------
-    Figure
-        One column wide; the lower panels are left out where there are too few galaxies for a running median.
-
-    Notes
-    -----
-    The errors of the median, 1.253 sigma / sqrt(n), and of sigma_mad, 1.167 sigma / sqrt(n), are those of a Gaussian
-    sample; those of the outliers are the 68 % interval of Wilson (1927, JASA 22, 209), which is right for none, too.
     """
     values = np.asarray(values, dtype=np.float64)
     groups = _equal_bins(values)
@@ -55,19 +49,9 @@ def residuals(values: npt.ArrayLike, dz: FloatArray, *, xlabel: str) -> Figure:
 
 
 def shown_range(values: FloatArray) -> tuple[float, float]:
-    """Where most values lie: the central 99 %, a quarter wider on either side, but no wider than the values.
+    """Range of an axis for finite values, (n,): the central 99 %, a quarter wider on either side, within the values.
 
-    A handful of wild colours would otherwise squeeze all other galaxies into a corner.
-
-    Parameters
-    ----------
-    values : (n,) float
-        At least one, finite.
-
-    Returns
-    -------
-    low, high : float
-        Bounds.
+    With the full range a few extreme colours would leave no space for the other galaxies.
     """
     low, high = np.percentile(values, (0.5, 99.5))
     margin = 0.25 * (high - low)
@@ -75,12 +59,12 @@ def shown_range(values: FloatArray) -> tuple[float, float]:
 
 
 def _equal_bins(values: FloatArray) -> list[IntArray]:
-    """Galaxies in each of some equal bins, less the bins that hold too few for a median with an error."""
+    """Indices of the galaxies in each of some equal bins, without the bins of fewer than `BIN_MIN`."""
     n_bins = int(np.clip(len(values) // 60, 4, 12))
     low, high = shown_range(values)
     which = np.searchsorted(np.linspace(low, high, n_bins + 1)[1:-1], values, side="right")
-    which[(values < low) | (values > high)] = -1
-    groups = [np.flatnonzero(which == index) for index in range(n_bins)]
+    inside = (values >= low) & (values <= high)
+    groups = [np.flatnonzero(inside & (which == index)) for index in range(n_bins)]
     return [group for group in groups if len(group) >= BIN_MIN]
 
 
@@ -121,8 +105,8 @@ def _draw_outliers(axes: Axes, x: FloatArray, groups: list[FloatArray]) -> None:
 
 
 def wilson_interval(fractions: FloatArray, n: IntArray) -> tuple[FloatArray, FloatArray]:
-    """68 % interval of a fraction seen among n: where |seen - true| < sqrt(true (1 - true) / n)."""
+    """68 % interval of fractions among n, (m,) each: where |observed - true| < sqrt(true (1 - true) / n)."""
     middle = (fractions + 0.5 / n) / (1.0 + 1.0 / n)
     half = np.sqrt(fractions * (1.0 - fractions) / n + 0.25 / n**2) / (1.0 + 1.0 / n)
-    # Rounding must not turn an error bar around where all or none are outliers.
+    # Otherwise rounding makes an error bar negative where all or none are outliers.
     return np.minimum(middle - half, fractions), np.maximum(middle + half, fractions)

@@ -1,4 +1,4 @@
-"""The PDFs of some galaxies, a panel each."""
+"""Plot of the PDFs of some galaxies, one panel each."""
 
 import math
 from typing import Literal
@@ -25,30 +25,25 @@ def pdf_panels(
     seed: int = 0,
     object_id: npt.ArrayLike | None = None,
 ) -> Figure:
-    """PDFs of some galaxies chosen at random, with their predicted (mean) and true redshift.
+    """PDFs of random galaxies as densities, with their predicted (mean) and true redshift.
 
     Parameters
     ----------
     pdfs : (n, n_bins) float
-        Probability mass per bin; drawn as density at the bin centres.
+        Probability mass per bin.
     grid : RedshiftGrid
         The grid.
     z_spec : (n,) array_like of float
         True redshifts.
     num_images : int
-        Number of panels; never more than there are galaxies.
+        Number of panels; fewer if there are fewer galaxies.
     seed : int
-        Of the choice.
+        Seed of the choice.
     object_id : (n,) array_like of str, optional
-        Names to write over the panels.
-
-    Returns
-    -------
-    Figure
-        Up to two columns wide, as square an array of panels as possible.
+        Titles of the panels.
     """
     z_spec, z_mean = np.asarray(z_spec, dtype=np.float64), pdf.mean(pdfs, grid)
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(pdfs))[: max(num_images, 1)])
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(pdfs))[:num_images])
     columns = math.ceil(math.sqrt(len(chosen)))
     rows = math.ceil(len(chosen) / columns)
     size = (max(COLUMN, 2.37 * columns), 0.35 + 1.75 * rows)
@@ -61,8 +56,8 @@ def pdf_panels(
             axes.set_title(_printable(names[galaxy]), fontsize=SMALL, pad=2.5, parse_math=False)
     for axes in panels[len(chosen) :]:
         axes.set_axis_off()
-    for below in panels[max(len(chosen) - columns, 0) : len(chosen)]:  # also where the last row is not full
-        below.tick_params(labelbottom=True)
+    for lowest in panels[max(len(chosen) - columns, 0) : len(chosen)]:  # also if the last row is not full
+        lowest.tick_params(labelbottom=True)
     figure.supxlabel("redshift", fontsize=FONT)
     figure.supylabel("probability density", fontsize=FONT)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=SMALL)
@@ -78,13 +73,13 @@ def _draw_pdf(axes: Axes, masses: FloatArray, grid: RedshiftGrid, z_phot: float,
     axes.set(xlim=(0.0, grid.z_max), ylim=(0.0, 1.08 * density.max()))
     label_axes(axes, "", "")
     axes.yaxis.set_major_locator(MaxNLocator(4))
-    difference = round(z_phot, 3) - round(z_spec, 3)  # of the numbers as printed
+    difference = round(z_phot, 3) - round(z_spec, 3)  # of the printed numbers
     text = f"gt {three_decimals(z_spec)}\npt {three_decimals(z_phot)}\ndiff {three_decimals(difference)}"
     note(axes, text, side=_emptier_side(masses, grid, (z_phot, z_spec)))
 
 
 def _emptier_side(masses: FloatArray, grid: RedshiftGrid, lines: tuple[float, float]) -> Literal["left", "right"]:
-    """Where a text three tenths of a panel wide hides less of the PDF and of the two lines."""
+    """Side where a text three tenths of a panel wide hides less of the PDF and of the two lines."""
 
     def hidden(distance_to_centres: FloatArray, distance_to_lines: FloatArray) -> float:
         reach = 0.3 * grid.z_max

@@ -1,4 +1,4 @@
-"""The redshifts of a whole sample: predicted against true, and their distribution."""
+"""Plots of the redshifts of a sample: predicted against true, and their distribution."""
 
 from collections.abc import Mapping
 
@@ -23,7 +23,7 @@ from photoz.plots.style import (
     three_decimals,
 )
 
-# What the scatter plot prints, by figure of merit; the words are those that its users know.
+# Labels of the metrics in the scatter plot; users know these words.
 SCATTER_TEXT = {
     "bias": "pred_bias",
     "sigma_mad": "MAD deviation",
@@ -33,23 +33,13 @@ SCATTER_TEXT = {
 
 
 def scatter(z_spec: npt.ArrayLike, z_phot: npt.ArrayLike, *, scores: Mapping[str, Score] | None = None) -> Figure:
-    """Predicted against true redshift, with the figures of merit to three decimals.
+    """Predicted against true redshift, (n,) each, with metrics to three decimals.
 
-    Parameters
-    ----------
-    z_spec, z_phot : (n,) array_like of float
-        True and predicted redshifts, at least one.
-    scores : mapping of str to Score, optional
-        From `metrics.summarise`. Without it the figures that need no PDF are computed here.
-
-    Returns
-    -------
-    Figure
-        One column wide.
+    The metrics are `scores`, or by default those that need no PDFs.
     """
     z_spec, z_phot = np.asarray(z_spec, dtype=np.float64), np.asarray(z_phot, dtype=np.float64)
     top = float(max(z_spec.max(), z_phot.max()))
-    height = 2.85 if len(z_spec) > MANY_POINTS else 3.4  # the colour bar of a density takes from the width
+    height = 2.85 if len(z_spec) > MANY_POINTS else 3.4  # the colour bar of a density needs some of the width
     figure = Figure(figsize=(COLUMN, height), layout="constrained")
     axes = figure.subplots()
     label_axes(axes, "true redshift $z_\\mathrm{spec}$", "predicted redshift $z_\\mathrm{phot}$")
@@ -75,22 +65,7 @@ def _scores_of_points(z_spec: FloatArray, z_phot: FloatArray) -> dict[str, Score
 
 
 def stacked(pdfs: FloatArray, grid: RedshiftGrid, z_spec: npt.ArrayLike) -> Figure:
-    """Sum of the PDFs beside the histogram of the true redshifts.
-
-    Parameters
-    ----------
-    pdfs : (n, n_bins) float
-        Probability mass per bin, rows sum to 1.
-    grid : RedshiftGrid
-        The grid.
-    z_spec : (n,) array_like of float
-        True redshifts, on the grid.
-
-    Returns
-    -------
-    Figure
-        One column wide.
-    """
+    """Sum of the PDFs, (n, n_bins), and the histogram of the true redshifts, (n,)."""
     step = _coarsening(grid.n_bins, len(pdfs))
     edges = grid.edges[::step]
     counts = np.histogram(np.asarray(z_spec, dtype=np.float64), edges)[0]
@@ -109,6 +84,6 @@ def stacked(pdfs: FloatArray, grid: RedshiftGrid, z_spec: npt.ArrayLike) -> Figu
 
 
 def _coarsening(n_bins: int, n_galaxies: int) -> int:
-    """How many bins of the grid to join: a divisor of n_bins that leaves at most 45, and some galaxies in each."""
-    wanted = min(45, max(n_galaxies // 10, 10))
-    return next(step for step in range(1, n_bins + 1) if n_bins % step == 0 and n_bins // step <= wanted)
+    """Number of bins of the grid to join: a divisor of n_bins that leaves at most 45, and some galaxies in each."""
+    most = min(45, max(n_galaxies // 10, 10))
+    return next(step for step in range(1, n_bins + 1) if n_bins % step == 0 and n_bins // step <= most)

@@ -1,7 +1,7 @@
-"""What the figures share: sizes, colours, labels, dots or densities, and how a figure becomes a file.
+"""Style of the plots: sizes, colours and labels; and their rendering to PNG, SVG or PDF.
 
-Sizes are those of one or two columns of a journal, colours those of Okabe and Ito (2008), which colour-blind readers
-tell apart; what differs by colour differs by line style as well.
+Sizes are those of a journal's column. Colours are those of Okabe and Ito (2008), which colour-blind readers can
+distinguish; lines differ by style as well as by colour.
 """
 
 import io
@@ -14,13 +14,13 @@ from matplotlib.figure import Figure
 
 from photoz.grid import FloatArray
 
-COLUMN, PAGE = 3.5, 7.1  # inches: the width of one column and of two
+COLUMN = 3.5  # inches: the width of one column
 FONT, SMALL = 8.0, 7.0  # points
 BLUE, RED, GREEN, GREY = "#0072B2", "#D32F1F", "#009E73", "#7A7A7A"
 
-MANY_POINTS = 500  # beyond which dots hide one another and a density says more
+MANY_POINTS = 500  # of more, dots overlap, and a density is drawn instead
 
-# Nothing that changes from run to run, such as a date, goes into a file.
+# Files contain nothing that changes from run to run, such as a date.
 METADATA: Mapping[str, dict[str, None]] = {
     "png": {"Software": None},
     "svg": {"Date": None, "Creator": None},
@@ -29,22 +29,9 @@ METADATA: Mapping[str, dict[str, None]] = {
 
 
 def render(figure: Figure, format: Literal["png", "svg", "pdf"]) -> bytes:
-    """Draw a figure; the same figure gives the same bytes.
-
-    Parameters
-    ----------
-    figure : Figure
-        From one of the functions here.
-    format : {"png", "svg", "pdf"}
-        PNG has 300 dots an inch.
-
-    Returns
-    -------
-    bytes
-        The file.
-    """
+    """Return a figure as the bytes of a file, PNG at 300 dots per inch; the same figure gives the same bytes."""
     buffer = io.BytesIO()
-    # Otherwise the identifiers in an SVG are random, and a PDF holds Type 3 fonts, which journals refuse.
+    # Otherwise the identifiers in an SVG are random, and a PDF has Type 3 fonts, which journals refuse.
     with rc_context({"svg.hashsalt": "photoz", "pdf.fonttype": 42}):
         figure.savefig(buffer, format=format, dpi=300, metadata=METADATA[format])
     return buffer.getvalue()
@@ -53,7 +40,7 @@ def render(figure: Figure, format: Literal["png", "svg", "pdf"]) -> bytes:
 def draw_points(
     axes: Axes, x: FloatArray, y: FloatArray, extent: tuple[float, float, float, float], colours: str, floor: float
 ) -> bool:
-    """Draw dots, or their density on a logarithmic scale where there are many; tell which."""
+    """Draw dots, or their density on a logarithmic scale if there are many; return whether it is a density."""
     if len(x) <= MANY_POINTS:
         size = 2.5 if len(x) > 50 else 5.0
         axes.plot(x, y, "o", color=BLUE, markersize=size, alpha=0.6, markeredgewidth=0)
@@ -63,14 +50,14 @@ def draw_points(
 
 
 def label_axes(axes: Axes, xlabel: str, ylabel: str) -> None:
-    """Write what the axes are, with ticks on all four sides."""
+    """Label the axes, with ticks on all four sides."""
     axes.set_xlabel(xlabel, fontsize=FONT)
     axes.set_ylabel(ylabel, fontsize=FONT)
     axes.tick_params(labelsize=SMALL, direction="in", top=True, right=True)
 
 
 def note(axes: Axes, text: str, side: Literal["left", "right"] = "left") -> None:
-    """Write in the upper corner of a panel."""
+    """Write text in an upper corner of a panel."""
     x = 0.03 if side == "left" else 0.97
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
     axes.text(x, 0.97, text, transform=axes.transAxes, ha=side, va="top", fontsize=SMALL, bbox=box)

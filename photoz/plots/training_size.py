@@ -1,4 +1,4 @@
-"""How much more a model would learn from more galaxies."""
+"""Plot of metrics against the number of training galaxies."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,10 +9,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from photoz.metrics import Score
 from photoz.plots.style import BLUE, COLUMN, FONT, GREEN, GREY, RED, SMALL, label_axes
 
-# Figure of merit -> its label, in the order of the panels.
+# Metrics and their labels, in the order of the panels.
 SHOWN = {"sigma_mad": "$σ_\\mathrm{MAD}$", "crps": "CRPS"}
 
-# The lines of the baselines differ by colour and by dashes; beyond these the pairs begin anew.
+# Colours and dashes of the baselines; after the last they repeat.
 LINES = (
     (RED, "--"),
     (GREEN, "-."),
@@ -28,21 +28,16 @@ def learning_curve(
     scores: Sequence[Mapping[str, Score]],
     baselines: Mapping[str, Mapping[str, Score]] | None = None,
 ) -> Figure:
-    """sigma_mad and CRPS against the number of galaxies that a model was trained on.
+    """sigma_mad and CRPS against the number of training galaxies.
 
     Parameters
     ----------
     n_train : (m,) sequence of int
         Training galaxies of each model.
     scores : (m,) sequence of mapping of str to Score
-        Figures of each model, with `sigma_mad` and `crps`, all on the same test galaxies.
+        Metrics of each model, with `sigma_mad` and `crps`, all on the same test galaxies.
     baselines : mapping of str to mapping of str to Score, optional
-        Other methods on the same galaxies, drawn as horizontal lines; any figure may be missing.
-
-    Returns
-    -------
-    Figure
-        One column wide; the error bars are the bootstrap errors.
+        Metrics of other methods on the same galaxies, drawn as horizontal lines; any may be missing.
     """
     lines = dict(baselines or {})
     figure = Figure(figsize=(COLUMN, 3.4 + 0.13 * len(lines)), layout="constrained")

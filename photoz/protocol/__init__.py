@@ -1,1 +1,1 @@
-"""What goes over the wire: the HTTP contract and the Open Inference Protocol."""
+"""The HTTP contract and the Open Inference Protocol."""

@@ -1,6 +1,6 @@
-"""The HTTP contract: what goes over the wire as JSON, for the service and the SDK alike.
+"""The HTTP contract: the JSON requests and responses of the service and the client.
 
-Columns are named as in `photoz.estimates.Estimates`. JSON has no NaN: it travels as null.
+Columns are named as in `photoz.estimates.Estimates`. NaN, which JSON does not have, is null.
 """
 
 from typing import Annotated, Literal, TypeVar
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from photoz.metrics import Score
 from photoz.model.card import Card
 
-# Media types of the doors that take and give files.
+# Media types.
 NPY = "application/x-npy"
 NPZ = "application/x-npz"
 CSV = "text/csv"
@@ -19,12 +19,12 @@ HTML = "text/html"
 PNG = "image/png"
 SVG = "image/svg+xml"
 
-# The header that tells which model answered.
+# The response header with the name and version of the model.
 MODEL_HEADER = "x-photoz-model"
 
 T = TypeVar("T")
 
-# Checked up to its first wrong element: half a kB is written of each one, a hundred times what it took in the request.
+# Validation stops at the first wrong element: each error takes half a kB, a hundred times the element in the request.
 Values = Annotated[list[T], Field(fail_fast=True)]
 
 Pixels = Annotated[
@@ -34,7 +34,7 @@ Ebv = Annotated[
     float | Values[float | None] | None, Field(description="E(B-V) in mag (SFD): one for all cutouts or one for each")
 ]
 
-# In an array each name takes as much room as the longest.
+# In a numpy array each name takes as much memory as the longest.
 MAX_OBJECT_ID = 256  # characters
 
 Names = Values[Annotated[str, Field(max_length=MAX_OBJECT_ID)]]
@@ -104,7 +104,7 @@ class EvaluateOptions(_Message):
 
 
 class EvaluateResponse(_Message):
-    """Figures of merit with bootstrap errors; `dropped` names the galaxies whose z_spec is not on the grid."""
+    """Metrics with bootstrap errors; `dropped` names the galaxies whose z_spec is not on the grid."""
 
     model: str
     n_galaxies: int
@@ -113,7 +113,7 @@ class EvaluateResponse(_Message):
 
 
 class ErrorResponse(_Message):
-    """The shape of every error."""
+    """Body of every error response."""
 
     error: str
 

@@ -1,15 +1,15 @@
-"""Named arrays in the forms that the Open Inference Protocol v2 gives them: as bytes, and as lists in JSON.
+"""Tensors of the Open Inference Protocol v2, as bytes and as JSON.
 
-Numbers are little-endian and row-major; text, UTF-8 here, is `BYTES`: each element after its length in four bytes
-(Triton's docs/protocol/extension_binary_data.md). JSON has no NaN: it travels as null.
+As bytes, numbers are little-endian and row-major; text (UTF-8), whose datatype is `BYTES`, has the length of each
+element in four bytes before it (Triton's docs/protocol/extension_binary_data.md). NaN, which JSON does not have, is
+null.
 """
 
 import math
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,51 +35,22 @@ NUMBERS: Mapping[str, np.dtype[Any]] = {
 }
 _NAMES = {dtype: name for name, dtype in NUMBERS.items()}
 
-# What the elements of a tensor may be in JSON. To Python a bool is an int, but none of these is a bool.
+# Types of JSON elements. In Python a bool is an int, but no datatype accepts one.
 _REAL: frozenset[type] = frozenset({float, int, type(None)})
 _WHOLE: frozenset[type] = frozenset({int})
 _TEXT: frozenset[type] = frozenset({str})
 
 
-@dataclass(frozen=True)
-class Tensor:
-    """A named array.
-
-    Parameters
-    ----------
-    name : str
-        Its name.
-    datatype : str
-        One of `NUMBERS`, or `BYTES`.
-    array : ndarray
-        Numbers; for `BYTES` text, of dtype U or str objects.
-    """
+class Tensor(NamedTuple):
+    """A named array."""
 
     name: str
-    datatype: str
-    array: Array
+    datatype: str  # one of `NUMBERS`, or `BYTES`
+    array: Array  # numbers; for `BYTES` text, of dtype U or str objects
 
     @classmethod
     def of(cls, name: str, array: Array) -> "Tensor":
-        """Name an array.
-
-        Parameters
-        ----------
-        name : str
-            Its name.
-        array : ndarray
-            Real numbers or text.
-
-        Returns
-        -------
-        Tensor
-            Of the datatype that holds its dtype.
-
-        Raises
-        ------
-        InvalidInput
-            If there is none.
-        """
+        """Name an array, with the datatype of its dtype; raises `InvalidInput` if there is none."""
         if array.dtype.kind in "UTO":
             return cls(name, BYTES, array)
         datatype = _NAMES.get(array.dtype.newbyteorder("<"))
@@ -89,18 +60,7 @@ class Tensor:
 
 
 def to_bytes(tensor: Tensor) -> bytes | memoryview:
-    """Write a tensor as bytes.
-
-    Parameters
-    ----------
-    tensor : Tensor
-        Its array is brought into the datatype where it has another.
-
-    Returns
-    -------
-    bytes-like
-        A view of the array, not a copy, if that had the right form.
-    """
+    """Encode a tensor as bytes: a view of its array, not a copy, if that has the right dtype and layout."""
     if tensor.datatype == BYTES:
         texts = (str(text).encode() for text in tensor.array.flat)
         return b"".join(chain.from_iterable((struct.pack("<I", len(text)), text) for text in texts))
@@ -109,24 +69,9 @@ def to_bytes(tensor: Tensor) -> bytes | memoryview:
 
 
 def from_bytes(data: memoryview, name: str, datatype: str, shape: Shape) -> Tensor:
-    """Read a tensor from its bytes.
+    """Decode a tensor from its bytes: numbers as a read-only view of them, if they are aligned.
 
-    Parameters
-    ----------
-    data : memoryview
-        Its bytes and no others.
-    name, datatype, shape : str, str, tuple of int
-        What the JSON says of it.
-
-    Returns
-    -------
-    Tensor
-        Numbers as a read-only view of the bytes, if these are aligned.
-
-    Raises
-    ------
-    MalformedInput
-        If datatype, shape and bytes do not agree.
+    Raises `MalformedInput` if datatype, shape and bytes do not agree.
     """
     if datatype == BYTES:
         return Tensor(name, BYTES, _shaped(_read_texts(data, name, math.prod(shape)), name, shape))
@@ -139,7 +84,7 @@ def from_bytes(data: memoryview, name: str, datatype: str, shape: Shape) -> Tens
 
 
 def to_list(tensor: Tensor) -> list[Any]:
-    """Write a tensor as the flat list that stands in JSON."""
+    """Encode a tensor as a flat list for JSON."""
     if tensor.datatype == BYTES:
         return [str(text) for text in tensor.array.flat]
     flat: list[Any] = tensor.array.astype(NUMBERS[tensor.datatype], copy=False).ravel().tolist()
@@ -147,24 +92,9 @@ def to_list(tensor: Tensor) -> list[Any]:
 
 
 def from_list(data: Any, name: str, datatype: str, shape: Shape) -> Tensor:
-    """Read a tensor from its place in JSON.
+    """Decode a tensor from a JSON list, flat or nested as the shape says; null is NaN, text becomes str objects.
 
-    Parameters
-    ----------
-    data : list
-        The elements, nested as the shape says or flat; null is NaN.
-    name, datatype, shape : str, str, tuple of int
-        What the JSON says of it.
-
-    Returns
-    -------
-    Tensor
-        Text as str objects.
-
-    Raises
-    ------
-    MalformedInput
-        If datatype, shape and data do not agree.
+    Raises `MalformedInput` if datatype, shape and data do not agree.
     """
     flat = _flattened(data, name, shape)
     return Tensor(name, datatype, _shaped(_array(flat, name, datatype), name, shape))
@@ -179,7 +109,7 @@ def _read_texts(data: memoryview, name: str, n: int) -> Array:
                 raise MalformedInput(f"{name}: expected {n:,} elements, got {len(data) - start:,} bytes more")
             end = start + 4 + struct.unpack_from("<I", data, start)[0]
             if end > len(data):
-                raise MalformedInput(f"{name}: element {len(texts)} is longer than the bytes that are there")
+                raise MalformedInput(f"{name}: element {len(texts)} is longer than the remaining bytes")
             texts.append(str(data[start + 4 : end], "utf-8"))
             start = end
     except struct.error as error:
@@ -216,9 +146,9 @@ def _array(flat: list[Any], name: str, datatype: str) -> Array:
         return np.array(flat, dtype=dtype)
     _check_kinds(kinds, _REAL, name, "numbers or null")
     try:
-        with np.errstate(over="ignore"):  # infinite then, as a number beyond the datatype is in bytes
+        with np.errstate(over="ignore"):  # a number beyond the datatype becomes infinite
             return np.array(flat, dtype=dtype)
-    except OverflowError as error:  # a whole number that is beyond every float
+    except OverflowError as error:  # a whole number beyond float64
         raise MalformedInput(f"{name}: expected {datatype}: {error}") from error
 
 
@@ -239,5 +169,5 @@ def _shaped(array: Array, name: str, shape: Shape) -> Array:
         raise MalformedInput(f"{name}: shape {shape} has {math.prod(shape):,} elements, got {len(array):,}")
     try:
         return array.reshape(shape)
-    except (ValueError, OverflowError) as error:  # more dimensions, or longer empty ones, than an array may have
+    except (ValueError, OverflowError) as error:  # more dimensions, or longer empty ones, than numpy supports
         raise MalformedInput(f"{name}: no array has shape {shape}: {error}") from error

@@ -1,49 +1,90 @@
-import httpx
+import h5py
 import numpy as np
 import pytest
-import v2_answers
-from predicting import ROWS, asynchronous, blocking
+from scipy.special import ndtr
 
-from photoz.protocol.contract import JSON
-from photoz_client import _galaxies
+from photoz import pdf
+from photoz.grid import SDSS_GRID
+from photoz_client import _inputs
+from photoz_client.cli import main
+from tests.client.both_clients import ROWS, asynchronous, blocking
 
 
 @pytest.fixture(autouse=True)
-def _no_key_of_the_developers_own(monkeypatch):
+def _no_api_key_of_the_developer(monkeypatch):
     monkeypatch.delenv("PHOTOZ_API_KEY", raising=False)
 
 
 @pytest.fixture
-def few_rows(monkeypatch):
-    """Let a prediction travel in parts that are small."""
-    monkeypatch.setattr(_galaxies, "ROWS_PER_REQUEST", ROWS)
+def small_requests(monkeypatch):
+    """Put only a few rows into each request."""
+    monkeypatch.setattr(_inputs, "ROWS_PER_REQUEST", ROWS)
 
 
 @pytest.fixture(params=[blocking, asynchronous], ids=["blocking", "async"])
 def predict(request):
-    """Predict with one client, then with the other."""
     return request.param
 
 
 @pytest.fixture
-def answer():
-    """Make the answer of a service that gives every cutout the same PDF."""
+def photoz(capsys):
+    """Run the command in this process; returns its exit code, output and errors."""
 
-    def make(request: httpx.Request, model: str = "photoz 1") -> httpx.Response:
-        if request.url.path == v2_answers.NAMES_PATH:
-            return httpx.Response(200, json=v2_answers.names())
-        asked = v2_answers.asked(request.content, request.headers)
-        content, headers = v2_answers.answer(asked, np.full(len(asked.inputs["images"].array), 40), model)
-        return httpx.Response(200, content=content, headers=headers)
+    def run(*arguments):
+        with pytest.raises(SystemExit) as done:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return done.value.code or 0, captured.out, captured.err
 
-    return make
+    return run
+
+
+@pytest.fixture(scope="session")
+def columns(card):
+    """6 galaxies for the real service."""
+    return {
+        "images": np.random.default_rng(2).normal(0.1, 0.05, (6, *card.image.shape)).astype(np.float32),
+        "ebv": np.full(6, 0.03),
+        "z_spec": np.linspace(0.05, 0.35, 6),
+        "object_id": np.array([f"galaxy-{i}" for i in range(6)]),
+        "split": np.array(["train", "test"] * 3),
+    }
 
 
 @pytest.fixture
-def refusal():
-    """Make a refusal in the service's own shape."""
+def folder(columns, tmp_path):
+    """A folder with the galaxies in cutouts.npy, cutouts.npz and cutouts.h5."""
+    np.save(tmp_path / "cutouts.npy", columns["images"])
+    np.savez(tmp_path / "cutouts.npz", **columns)
+    with h5py.File(tmp_path / "cutouts.h5", "w") as file:
+        for name, values in columns.items():
+            file[name] = values.astype(object) if values.dtype.kind == "U" else values
+    return tmp_path
 
-    def make(status: int, sentence: str = "the reason", headers: dict[str, str] | None = None) -> httpx.Response:
-        return httpx.Response(status, json={"error": sentence}, headers={"content-type": JSON, **(headers or {})})
 
-    return make
+@pytest.fixture(scope="session")
+def gaussian_pdfs():
+    """Return Gaussians integrated over the bins: gaussian_pdfs(mean (n,), sigma, grid) -> (n, n_bins)."""
+
+    def integrate(mean, sigma, grid=SDSS_GRID):
+        mean, sigma = np.atleast_1d(mean)[:, np.newaxis], np.reshape(sigma, (-1, 1))
+        return pdf.as_pdfs(np.diff(ndtr((grid.edges - mean) / sigma), axis=1), grid)
+
+    return integrate
+
+
+@pytest.fixture(scope="session")
+def calibrated(gaussian_pdfs):
+    """PDFs of 2,000 galaxies, and a true redshift drawn from each."""
+    rng = np.random.default_rng(7)
+    mean = rng.uniform(0.05, 0.3, 2000)
+    pdfs = gaussian_pdfs(mean, 0.014 * (1 + mean))
+    cdf, u = pdf.cdf(pdfs), rng.random(len(pdfs))
+    return pdfs, np.array([np.interp(x, row, SDSS_GRID.edges) for x, row in zip(u, cdf, strict=True)])
+
+
+@pytest.fixture(scope="session")
+def wider(calibrated):
+    """The calibrated PDFs with a larger spread: the point estimates stay, the PDFs get worse."""
+    powered = calibrated[0] ** 0.5
+    return powered / powered.sum(axis=1, keepdims=True)

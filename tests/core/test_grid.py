@@ -11,43 +11,35 @@ GRIDS = [SDSS_GRID, RedshiftGrid(0.6, 90), RedshiftGrid(1.5, 300), RedshiftGrid(
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
-def test_every_lower_edge_lies_in_its_own_bin(grid):
-    np.testing.assert_array_equal(grid.bin_index(grid.edges[:-1]), np.arange(grid.n_bins))
-
-
-@pytest.mark.parametrize("grid", GRIDS, ids=str)
-def test_the_last_number_below_an_edge_lies_in_the_bin_below(grid):
-    below = np.nextafter(grid.edges[1:], 0.0)
-    np.testing.assert_array_equal(grid.bin_index(below), np.arange(grid.n_bins))
-
-
-@pytest.mark.parametrize("grid", GRIDS, ids=str)
-def test_centres_lie_in_the_middle_of_their_bins(grid):
-    np.testing.assert_array_equal(grid.bin_index(grid.centres), np.arange(grid.n_bins))
+def test_bins_hold_their_lower_edge_and_centre_but_not_their_upper_edge(grid):
+    bins = np.arange(grid.n_bins)
+    np.testing.assert_array_equal(grid.bin_index(grid.edges[:-1]), bins)
+    np.testing.assert_array_equal(grid.bin_index(grid.centres), bins)
+    np.testing.assert_array_equal(grid.bin_index(np.nextafter(grid.edges[1:], 0.0)), bins)
     np.testing.assert_allclose(grid.centres - grid.edges[:-1], grid.width / 2)
 
 
-def test_the_last_bin_is_closed():
+def test_last_bin_is_closed():
     assert SDSS_GRID.bin_index(0.4) == 179
     assert SDSS_GRID.edges[-1] == 0.4
 
 
 @pytest.mark.parametrize("z", [np.nan, -1e-12, 0.4000001, np.inf, -np.inf])
-def test_a_redshift_off_the_grid_is_refused_not_clipped(z):
+def test_redshift_off_the_grid_is_refused(z):
     assert not SDSS_GRID.contains(z)
     with pytest.raises(InvalidRedshifts, match=r"1 of 2 redshifts .* expected 0 <= z <= 0.4"):
         SDSS_GRID.bin_index([0.1, z])
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3), (0,)])
-def test_the_index_has_the_shape_of_the_redshifts(shape):
+def test_index_has_the_shape_of_the_redshifts(shape):
     z = np.full(shape, 0.1)
     assert SDSS_GRID.bin_index(z).shape == shape
     assert SDSS_GRID.contains(z).shape == shape
 
 
 @given(z_max=st.floats(0.01, 20.0), n_bins=st.integers(2, 2000), part=st.floats(0.0, 1.0))
-def test_any_redshift_lies_between_the_edges_of_its_bin(z_max, n_bins, part):
+def test_redshift_is_between_the_edges_of_its_bin(z_max, n_bins, part):
     grid = RedshiftGrid(z_max, n_bins)
     z = part * z_max
     index = int(grid.bin_index(z))
@@ -55,12 +47,12 @@ def test_any_redshift_lies_between_the_edges_of_its_bin(z_max, n_bins, part):
 
 
 @pytest.mark.parametrize(("z_max", "n_bins"), [(0.0, 180), (-1.0, 180), (np.nan, 180), (np.inf, 180), (0.4, 1)])
-def test_a_grid_without_bins_cannot_be_made(z_max, n_bins):
+def test_invalid_grid_is_refused(z_max, n_bins):
     with pytest.raises(ValidationError):
         RedshiftGrid(z_max, n_bins)
 
 
-def test_grids_are_values():
+def test_grids_compare_by_value_and_are_read_only():
     assert RedshiftGrid(0.4, 180) == SDSS_GRID
     assert RedshiftGrid(0.4, 90) != SDSS_GRID
     with pytest.raises(ValueError, match="read-only"):

@@ -22,29 +22,23 @@ def model_card():
     return runpy.run_path(str(ROOT / "docs" / "make.py"))["model_card"]
 
 
-def test_it_is_what_make_docs_writes(shipped, model_card):
+def test_model_card_is_up_to_date(shipped, model_card):
     assert model_card(shipped) == MODEL_CARD
 
 
-def test_it_tells_the_scores_of_every_method(shipped):
-    for method, found in shipped.test.scores.items():
-        (line,) = [line for line in MODEL_CARD.splitlines() if line.partition(" | ")[0].strip("| *") == method]
-        assert str(found["sigma_mad"]) in line
-
-
 @pytest.mark.parametrize("words", ["not yet shown on real pixels", "must not be compared", "## Limits", "## Licence"])
-def test_it_says_in_plain_words_what_to_beware_of(words):
+def test_model_card_states_the_limits(words):
     assert words in MODEL_CARD
 
 
-def test_of_real_images_it_does_not_say_that_they_were_rendered(shipped, model_card):
+def test_model_card_of_real_images_does_not_say_rendered(shipped, model_card):
     training = shipped.training.model_copy(update={"data": "SDSS frames"})
     text = model_card(shipped.model_copy(update={"training": training, "caveats": (), "test": None}))
     assert "endered" not in text
     assert "It was not tested." in text
 
 
-def test_every_file_that_it_links_to_is_there():
+def test_links_of_the_model_card_exist():
     local = [link for link in re.findall(r"\]\(([^)#]+)\)", MODEL_CARD) if "://" not in link]
     assert local
     assert not [link for link in local if not (ROOT / "docs" / link).exists()]

@@ -3,6 +3,7 @@ import pytest
 
 from photoz import ood
 from photoz.errors import InvalidBundle
+from photoz.images import border_noise
 from photoz.ood import FARTHEST, FEATURES, FeatureGroup
 
 SIZE = 64
@@ -15,30 +16,38 @@ def stamps(radius, n=20, noise=0.02, bands=3):
     return (profile + noise * rng.standard_normal((n, SIZE, SIZE, bands))).astype(np.float32)
 
 
-def plain_part(p, scale=1.0):
+def unit_group(p, scale=1.0):
     return FeatureGroup(np.zeros(p), np.ones(p), np.zeros(p), np.eye(p), scale)
 
 
-def test_the_noise_is_that_of_the_border_in_each_band():
-    images = stamps(3.0) * np.array([1.0, 2.0, 0.1], np.float32)
-    noise = np.exp(ood.extract_features(images, None)["noise"]).mean(axis=0)
-    np.testing.assert_allclose(noise, [0.02, 0.04, 0.002], rtol=0.1)
+def concentration(images, noise=None):
+    return ood.extract_features(images, None, noise)["concentration"][:, 0]
 
 
-def test_the_smaller_the_source_the_higher_its_concentration():
-    values = [
-        ood.extract_features(stamps(radius), None)["concentration"].mean() for radius in (0.5, 1.0, 2.0, 4.0, 8.0)
-    ]
-    assert (np.diff(values) < -0.02).all()
+def test_noise_is_the_logarithm_of_that_of_the_border():
+    images = stamps(3.0) * np.array([1.0, 2.0, 0.0], np.float32)
+    expected = np.log(np.maximum(border_noise(images), 1e-12))
+    np.testing.assert_allclose(ood.extract_features(images, None)["noise"], expected)
+    np.testing.assert_allclose(np.exp(expected).mean(axis=0), [0.02, 0.04, 1e-12], rtol=0.1)
 
 
-def test_concentration_knows_neither_brightness_nor_a_dead_band():
-    images = stamps(2.0)
-    expected = ood.extract_features(images, None)["concentration"]
-    np.testing.assert_allclose(ood.extract_features(images * 1000, None)["concentration"], expected, rtol=1e-4)
-    images[..., 1] = 0.0
-    found = ood.extract_features(images, None)["concentration"]
-    np.testing.assert_allclose(found, expected, atol=0.05)
+def test_concentration_of_point_sources_is_the_ratio_of_gaussian_apertures():
+    images = np.zeros((1, SIZE, SIZE, 3), np.float32)
+    images[0, 35, 33, 0], images[0, 30, 31, 1], images[0, 10, 10, 2] = 1.0, 8.0, 100.0
+    r2, light = np.array([3.5**2 + 1.5**2, 1.5**2 + 0.5**2]), np.array([1.0, 8.0 / 4.0])  # in units of the noise
+    core, whole = (light @ np.exp(-r2 / (2 * sigma**2)) for sigma in (2.0, 6.0))  # pixels of 64
+    assert concentration(images, noise=np.array([[1.0, 4.0, 0.0]])) == pytest.approx(core / whole, rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize(
+    ("values", "is_plateau"),
+    [([1.0] * 4, False), ([1.0] * 5, True), ([1.0] * 4 + [0.9992], True), ([1.0] * 4 + [0.9988], False)],
+)
+def test_plateau_is_more_than_four_equal_pixels(size, values, is_plateau):
+    images = np.zeros((1, size, size, 2), np.float32)
+    images[0, size // 2, size // 2 - 4 : size // 2 - 4 + len(values), 1] = values
+    assert (concentration(images, np.ones((1, 2))) == len(values)) == is_plateau
 
 
 def clipped(images, share, bands=slice(None)):
@@ -49,47 +58,51 @@ def clipped(images, share, bands=slice(None)):
 
 
 @pytest.mark.parametrize("bands", [slice(None), 0, 2])
-def test_a_core_clipped_to_a_plateau_is_more_concentrated_than_any_star(bands):
+def test_clipped_core_is_more_concentrated_than_any_star(bands):
     spoilt = clipped(stamps(2.0), 0.5, [bands] if isinstance(bands, int) else bands)
-    assert (ood.extract_features(stamps(0.1), None)["concentration"] <= 1.0).all()
-    assert (ood.extract_features(spoilt, None)["concentration"] > ood.MOST_LEVEL).all()
-    assert (ood.extract_features(1000 * spoilt + np.float32(0.01), None)["concentration"] > ood.MOST_LEVEL).all()
+    assert (concentration(stamps(0.1)) <= 1.0).all()
+    assert (concentration(spoilt) > ood.PLATEAU_PIXELS).all()
+    assert (concentration(1000 * spoilt + np.float32(0.01)) > ood.PLATEAU_PIXELS).all()
 
 
-def test_pixels_that_half_precision_cannot_tell_apart_are_no_plateau():
-    images = stamps(4.0, n=200).astype(np.float16).astype(np.float32)
-    assert (ood.extract_features(images, None)["concentration"] < 1.0).all()
-
-
-def test_a_band_without_light_is_no_plateau():
+def test_half_precision_pixels_and_empty_bands_are_not_plateaus():
+    assert (concentration(stamps(4.0, n=200).astype(np.float16).astype(np.float32)) < 1.0).all()
     images = stamps(2.0)
     images[..., 1] = 0.0
-    assert (ood.extract_features(images, None)["concentration"] < 1.0).all()
+    assert (concentration(images) < 1.0).all()
 
 
 @pytest.mark.parametrize("factor", [1e36, 1e37, 1e38])
-def test_pixels_beyond_all_measure_are_looked_at_without_a_warning(factor):
+def test_pixels_that_overflow_give_a_high_score_without_warning(factor):
     seen = ood.extract_features(stamps(2.0) * np.float32(factor), None)
-    assert ood.score({name: plain_part(values.shape[1]) for name, values in seen.items()}, seen).min() > 3.0
+    assert ood.score({name: unit_group(values.shape[1]) for name, values in seen.items()}, seen).min() > 3.0
 
 
-def test_features_are_a_part_where_there_are_any():
+def test_network_features_are_an_optional_group():
     assert list(ood.extract_features(stamps(2.0), None)) == ["noise", "concentration"]
     assert ood.extract_features(stamps(2.0), np.ones((20, 7), np.float32))[FEATURES].shape == (20, 7)
 
 
-def test_the_score_is_the_largest_distance_in_units_of_its_scale():
-    parts = {"one": plain_part(2), "two": plain_part(1, scale=10.0)}
+def test_distance_is_that_of_whitened_features_with_compressed_tails():
+    whitening = np.array([[1.0, 0.5], [0.0, 2.0]])
+    group = FeatureGroup(np.array([1.0, 2.0]), np.array([2.0, 0.5]), np.array([0.1, -0.2]), whitening, scale=4.0)
+    offset = 3 * np.arcsinh(np.array([1.0, 6.0]) / 3) - [0.1, -0.2]
+    expected = np.hypot(offset[0], 0.5 * offset[0] + 2 * offset[1]) / 4
+    np.testing.assert_allclose(group.distance(np.array([[3.0, 5.0], [np.nan, 0.0]])), [expected, FARTHEST])
+
+
+def test_score_is_the_largest_distance_in_units_of_its_scale():
+    parts = {"one": unit_group(2), "two": unit_group(1, scale=10.0)}
     seen = {"one": np.array([[0.3, 0.4], [0.0, 0.0]]), "two": np.array([[0.1], [0.2]])}
     np.testing.assert_allclose(ood.score(parts, seen), [0.5, 0.02], rtol=0.01)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_is_as_far_as_can_be(value):
-    assert ood.score({"one": plain_part(2)}, {"one": np.array([[0.0, value]])}).tolist() == [FARTHEST]
+def test_features_not_finite_have_the_largest_distance(value):
+    assert ood.score({"one": unit_group(2)}, {"one": np.array([[0.0, value]])}).tolist() == [FARTHEST]
 
 
-def test_what_is_loaded_is_what_was_saved(tmp_path):
+def test_feature_groups_round_trip(tmp_path):
     rng = np.random.default_rng(0)
     parts = {name: FeatureGroup(*rng.normal(size=(3, 4)), rng.normal(size=(4, 2)), 1.5) for name in ("noise", FEATURES)}
     ood.save(parts, tmp_path / "ood.npz")
@@ -99,9 +112,9 @@ def test_what_is_loaded_is_what_was_saved(tmp_path):
     np.testing.assert_array_equal(ood.score(loaded, seen), ood.score(parts, seen))
 
 
-def test_a_file_of_something_else_is_refused(tmp_path):
+def test_other_file_is_refused(tmp_path):
     np.savez(tmp_path / "other.npz", **{"noise/mean": np.zeros(3)})
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04")
     for name in ("other.npz", "broken.npz"):
-        with pytest.raises(InvalidBundle, match="does not tell what the training images look like"):
+        with pytest.raises(InvalidBundle, match="does not hold feature groups of the training images"):
             ood.load(tmp_path / name)

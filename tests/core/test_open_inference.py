@@ -1,4 +1,4 @@
-"""Both ends of the wire, and bytes written by hand after the documents of the protocol."""
+"""Round trips of messages, and bytes written by hand after the protocol's documents."""
 
 import json
 import struct
@@ -21,13 +21,13 @@ from photoz.protocol.tensors import NUMBERS, Tensor
 
 
 def request(*inputs, behind=b"", **others):
-    """Put a request together by hand; without anything behind the JSON it has no header."""
+    """Build a request by hand; without bytes after the JSON it has no header length."""
     header = json.dumps({"inputs": inputs} | others).encode()
     return decode_request(header + behind, len(header) if behind else None)
 
 
 def image(data=None, **changes):
-    """Describe a tensor of shape (2, 2), in JSON or as bytes that follow."""
+    """Describe a tensor of shape (2, 2), in JSON or as bytes after it."""
     how = {"parameters": {"binary_data_size": 16}} if data is None else {"data": data}
     return {"name": "images", "datatype": "FP32", "shape": [2, 2]} | how | changes
 
@@ -35,7 +35,7 @@ def image(data=None, **changes):
 FOUR = struct.pack("<4f", 1.0, 2.5, -3.0, 4.0)
 
 
-def test_bytes_written_by_hand_are_read():
+def test_hand_written_bytes_are_decoded():
     behind = FOUR + struct.pack("<I", 3) + b"NGC" + struct.pack("<I", 2) + "é".encode()
     names = {"name": "names", "datatype": "BYTES", "shape": [2], "parameters": {"binary_data_size": 13}}
     decoded = request(image(), names, behind=behind, id="7", outputs=[{"name": "z"}])
@@ -45,7 +45,7 @@ def test_bytes_written_by_hand_are_read():
     assert [(output.name, output.binary) for output in decoded.outputs] == [("z", False)]
 
 
-def test_json_and_bytes_may_be_mixed_and_only_bytes_count_behind_the_json():
+def test_json_and_binary_tensors_may_be_mixed():
     words = {"name": "names", "datatype": "BYTES", "shape": [1], "data": ["NGC 1"]}
     again = image(name="again")
     decoded = request(image(), words, again, behind=FOUR + FOUR[::-1])
@@ -61,7 +61,7 @@ def test_json_data_may_be_nested_or_flat_and_null_is_nan(data):
     np.testing.assert_array_equal(array, [[1, 2.5], [np.nan, 4]])
 
 
-def test_numbers_that_begin_anywhere_are_read_and_aligned():
+def test_unaligned_numbers_are_decoded_and_aligned():
     for spaces in range(ALIGNMENT):
         header = json.dumps({"inputs": [image()]}).encode() + b" " * spaces
         array = decode_request(header + FOUR, len(header)).inputs["images"].array
@@ -69,7 +69,7 @@ def test_numbers_that_begin_anywhere_are_read_and_aligned():
         assert array.flags.aligned
 
 
-def test_large_tensors_are_neither_copied_on_the_way_out_nor_on_the_way_in():
+def test_large_tensors_are_not_copied():
     pixels = np.ones((3, 8, 8, 5), np.float32)
     message = encode_request([Tensor.of("images", pixels)])
     assert np.shares_memory(np.frombuffer(message.parts[1], np.uint8), pixels)
@@ -85,7 +85,7 @@ texts = arrays.arrays(object, arrays.array_shapes(max_dims=2, min_side=0), eleme
 
 
 @given(array=st.one_of(numbers, texts), binary=st.booleans())
-def test_a_tensor_comes_through_a_request_as_it_was(array, binary):
+def test_request_round_trip(array, binary):
     infinite = array.dtype.kind == "f" and np.isinf(array).any()
     message = encode_request([Tensor.of("x", array)], ["y"], binary=binary, request_id="é")
     decoded = decode_request(message.body, message.header_length)
@@ -97,7 +97,7 @@ def test_a_tensor_comes_through_a_request_as_it_was(array, binary):
 
 
 @given(array=st.one_of(numbers, texts), binary=st.booleans())
-def test_a_tensor_comes_through_a_response_as_it_was(array, binary):
+def test_response_round_trip(array, binary):
     tensors = [(Tensor.of("x", array), binary), (Tensor.of("y", np.array([1.5])), not binary)]
     message = encode_response(tensors, model_name="photoz", model_version="1.2")
     decoded = decode_response(message.body, message.header_length)
@@ -107,7 +107,7 @@ def test_a_tensor_comes_through_a_response_as_it_was(array, binary):
     assert decoded.outputs["y"].array.tolist() == [1.5]
 
 
-def test_other_byte_orders_and_layouts_go_out_as_the_protocol_wants_them():
+def test_byte_order_and_layout_are_those_of_the_protocol():
     array = np.arange(6, dtype=">f4").reshape(2, 3).T
     message = encode_request([Tensor.of("x", array)])
     assert json.loads(message.parts[0])["inputs"][0]["datatype"] == "FP32"
@@ -120,31 +120,33 @@ def test_nan_is_null_in_json():
     assert json.loads(message.body)["outputs"][0]["data"] == [None, 0.5]
 
 
-def test_without_a_choice_of_outputs_all_are_wanted():
-    assert request(image([1, 2, 3, 4])).outputs is None
-    assert request(image([1, 2, 3, 4]), outputs=[]).outputs is None
-    assert request(image([1, 2, 3, 4]), parameters={"binary_data_output": True}).binary
+def test_all_outputs_are_the_default():
+    for outputs in ({}, {"outputs": []}, {"outputs": None}):
+        decoded = request(image([1, 2, 3, 4]), **outputs)
+        assert decoded.outputs is None
+        assert decoded.binary is False
+    assert request(image([1, 2, 3, 4]), parameters={"binary_data_output": True}).binary is True
 
 
-def test_an_output_says_for_itself_how_it_is_wanted():
+def test_binary_data_of_an_output_overrides_that_of_the_request():
     outputs = [{"name": "a"}, {"name": "b", "parameters": {"binary_data": False}}]
     decoded = request(image([1, 2, 3, 4]), outputs=outputs, parameters={"binary_data_output": True})
     assert [output.binary for output in decoded.outputs] == [True, False]
 
 
-def test_parameters_of_other_extensions_are_left_alone():
+def test_parameters_of_other_extensions_are_ignored():
     parameters = {"sequence_id": 3, "priority": 1, "timeout": 100}
     assert request(image([1, 2, 3, 4], parameters={"unit": "nanomaggy"}), parameters=parameters).inputs
 
 
 @pytest.mark.parametrize("header_length", [0, 10**6])
-def test_a_header_length_outside_of_the_body_is_told(header_length):
+def test_header_length_beyond_the_body_is_malformed(header_length):
     with pytest.raises(MalformedInput, match=f"between 1 and 14, the length of the body, got {header_length}"):
         decode_request(b'{"inputs": []}', header_length)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 10**5, FOUR])
-def test_a_body_that_is_no_json_is_malformed(body):
+def test_body_that_is_not_json_is_malformed(body):
     with pytest.raises(MalformedInput, match="not JSON"):
         decode_request(body)
 
@@ -152,21 +154,26 @@ def test_a_body_that_is_no_json_is_malformed(body):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ([], "expected a JSON object, got a list"),
-        ({}, "expected inputs as a list of JSON objects"),
-        ({"inputs": [3]}, "expected inputs as a list of JSON objects"),
-        ({"inputs": [], "id": 3}, "expected id as text, got a int"),
-        ({"inputs": [], "parameters": []}, "expected parameters of the request as a JSON object"),
-        ({"inputs": [], "parameters": {"binary_data_output": 1}}, "binary_data_output as true or false"),
-        ({"inputs": [], "outputs": "all"}, "expected outputs as a list"),
-        ({"inputs": [], "outputs": [{}]}, "expected each tensor with a name"),
-        ({"inputs": [], "outputs": [{"name": "a"}, {"name": "a"}]}, "a stands there twice"),
-        ({"inputs": [], "outputs": [{"name": "a", "parameters": {"binary_data": 1}}]}, "true or false, got 1"),
+        ([], r"^the JSON: input should be a valid dictionary, got \[\]$"),
+        ({}, "^inputs: field required$"),
+        ({"inputs": [3]}, r"^inputs\.0: input should be a valid dictionary, got 3$"),
+        ({"inputs": [{"name": "a" * 257}]}, r"^inputs\.0\.name: string should have at most 256 characters, got 'aaa"),
+        ({"inputs": [], "id": 3}, "^id: input should be a valid string, got 3$"),
+        ({"inputs": [], "parameters": []}, r"^parameters: input should be a valid dictionary, got \[\]$"),
+        (
+            {"inputs": [], "parameters": {"binary_data_output": 1}},
+            r"binary_data_output: input should be a valid boolean",
+        ),
+        ({"inputs": [], "outputs": "all"}, "^outputs: input should be a valid list, got 'all'$"),
+        ({"inputs": [], "outputs": [{}]}, r"^outputs\.0\.name: field required$"),
+        ({"inputs": [], "outputs": [{"name": "a"}, {"name": "a"}]}, "^a is given twice; expected each tensor once$"),
+        ({"inputs": [], "outputs": [{"name": "a", "parameters": {"binary_data": 1}}]}, "valid boolean, got 1"),
         ({"inputs": [], "outputs": [{"name": "a", "parameters": {"classification": 1}}]}, "is not supported"),
         ({"inputs": [], "outputs": [{"name": "a", "parameters": {"shared_memory_region": "m"}}]}, "is not supported"),
+        ({"inputs": [image([1] * 4, name=str(i)) for i in range(65)]}, "at most 64 items"),
     ],
 )
-def test_what_breaks_the_protocol_is_told(content, words):
+def test_json_against_the_protocol_is_malformed(content, words):
     with pytest.raises(MalformedInput, match=words):
         decode_request(json.dumps(content).encode())
 
@@ -174,25 +181,31 @@ def test_what_breaks_the_protocol_is_told(content, words):
 @pytest.mark.parametrize(
     ("tensor", "words"),
     [
-        (image([1] * 4, name=None), "expected each tensor with a name, got None"),
-        (image([1] * 4, datatype="BF16"), "datatype of FP16, .*, BYTES, got 'BF16'"),
-        (image([1] * 4, datatype=[]), r"datatype of .* got \[\]"),
-        (image([1] * 4, shape=4), "shape as a list of lengths, got 4"),
-        (image([1] * 4, shape=[-1, 4]), "shape as a list of lengths"),
-        (image([1] * 4, shape=[True, 4]), "shape as a list of lengths"),
-        (image([1] * 4, shape=[1] * 50), "shape as a list of lengths"),
+        (image([1] * 4, name=None), r"inputs\.0\.name: input should be a valid string, got None"),
+        (image([1] * 4, datatype="BF16"), "datatype: input should be 'FP16', .* or 'BYTES', got 'BF16'"),
+        (image([1] * 4, datatype=[]), r"datatype: .* got \[\]"),
+        (image([1] * 4, shape=4), "shape: input should be a valid list, got 4"),
+        (image([1] * 4, shape=[-1, 4]), r"shape\.0: input should be greater than or equal to 0, got -1"),
+        (image([1] * 4, shape=[True, 4]), r"shape\.0: input should be a valid integer, got True"),
+        (image([1] * 4, shape=[4.0]), r"shape\.0: input should be a valid integer, got 4.0"),
+        (image([1] * 4, shape=[2**40]), r"shape\.0: input should be less than"),
+        (image([1] * 4, shape=[2**40 - 1]), r"expected data of shape \(1099511627775,\)"),
+        (image([1] * 4, shape=[1] * 50), "shape: list should have at most 8 items"),
         (image([1] * 3), r"expected data of shape \(2, 2\), nested or flat, got \(3,\)"),
         (image([[1, 2, 3, 4]]), r"got \(1, 4\)"),
         (image([[1, 2], [3]]), "regular array"),
         (image([[1, 2], 3, 4]), "nested or flat"),
         (image([[1], [2], [[3], 4], [5]], shape=[4, 1]), "regular array"),
         (image("1234"), "data as a list, got a str"),
-        (image(None, parameters={}), "data in the JSON, or binary_data_size"),
-        (image([1] * 4, parameters={"binary_data_size": 16}), "either data or binary_data_size"),
-        (image(None, parameters={"binary_data_size": "16"}), "binary_data_size as a number of bytes, got '16'"),
-        (image(None, parameters={"binary_data_size": -1}), "binary_data_size as a number of bytes"),
-        (image(None, parameters=[]), "parameters of images as a JSON object"),
-        (image(), "expected 16 bytes behind the JSON, got 0"),
+        (image(None, parameters={}), "images: expected either data, or binary_data_size"),
+        (image([1] * 4, parameters={"binary_data_size": 16}), "images: expected either data, or binary_data_size"),
+        (image(None, parameters={"binary_data_size": "16"}), "binary_data_size: input should be a valid integer"),
+        (
+            image(None, parameters={"binary_data_size": -1}),
+            "binary_data_size: input should be greater than or equal to 0",
+        ),
+        (image(None, parameters=[]), "parameters: input should be a valid dictionary"),
+        (image(), "images: expected 16 bytes after the JSON, got 0"),
         (image([1, 2, 3, "4"]), "numbers or null as data, got a str"),
         (image([1, 2, 3, True]), "numbers or null as data, got a bool"),
         (image([1, 2, 3, 10**400]), "expected FP32: int too large"),
@@ -202,7 +215,7 @@ def test_what_breaks_the_protocol_is_told(content, words):
         (image([1, 2, 3, 4], datatype="BYTES"), "text as data, got a int"),
     ],
 )
-def test_a_tensor_that_breaks_the_protocol_is_told(tensor, words):
+def test_tensor_against_the_protocol_is_malformed(tensor, words):
     with pytest.raises(MalformedInput, match=words):
         request(tensor)
 
@@ -210,32 +223,37 @@ def test_a_tensor_that_breaks_the_protocol_is_told(tensor, words):
 @pytest.mark.parametrize(
     ("tensor", "behind", "words"),
     [
-        (image(), FOUR[:-1], "images: expected 16 bytes behind the JSON, got 15"),
-        (image(), FOUR + b"!", "expected 16 bytes behind the JSON, as binary_data_size says, got 17"),
+        (image(), FOUR[:-1], "images: expected 16 bytes after the JSON, got 15"),
+        (image(), FOUR + b"!", "expected 16 bytes after the JSON, as binary_data_size says, got 17"),
         (image(datatype="FP64"), FOUR, r"FP64 of shape \(2, 2\) is 32 bytes, got 16"),
         (image(shape=[2**39] * 8), FOUR, "bytes, got 16"),
-        (image(datatype="BYTES"), struct.pack("<I", 13) + b"x" * 12, "element 0 is longer than the bytes"),
+        (image(datatype="BYTES"), struct.pack("<I", 13) + b"x" * 12, "element 0 is longer than the remaining bytes"),
         (image(datatype="BYTES"), struct.pack("<I", 10) + b"x" * 12, "length of element 1 in four bytes"),
         (image(datatype="BYTES"), struct.pack("<I", 12) + b"\xff" * 12, "expected UTF-8 text"),
         (image(datatype="BYTES"), struct.pack("<I", 12) + b"x" * 12, r"shape \(2, 2\) has 4 elements, got 1"),
     ],
 )
-def test_bytes_that_do_not_agree_with_the_json_are_told(tensor, behind, words):
+def test_bytes_that_disagree_with_the_json_are_malformed(tensor, behind, words):
     with pytest.raises(MalformedInput, match=words):
         request(tensor, behind=behind)
 
 
-def test_an_empty_array_that_cannot_be_is_malformed():
+def test_missing_bytes_of_a_later_tensor_are_counted():
+    with pytest.raises(MalformedInput, match="again: expected 16 bytes after the JSON, got 15"):
+        request(image(), image(name="again"), behind=FOUR + FOUR[:-1])
+
+
+def test_empty_array_beyond_numpy_is_malformed():
     with pytest.raises(MalformedInput, match="no array has shape"):
         request(image([], shape=[0, 2**39, 2**39, 2**39]))
 
 
-def test_a_tensor_cannot_stand_there_twice():
-    with pytest.raises(MalformedInput, match="images stands there twice"):
+def test_repeated_tensor_is_malformed():
+    with pytest.raises(MalformedInput, match="images is given twice"):
         request(image([1] * 4), image([1] * 4))
 
 
 @pytest.mark.parametrize("dtype", ["?", "c8", "M8[s]"])
-def test_what_is_neither_number_nor_text_has_no_datatype(dtype):
+def test_other_dtypes_have_no_datatype(dtype):
     with pytest.raises(InvalidInput, match="expected x as one of FP16, .* or as text"):
         Tensor.of("x", np.zeros(3, dtype))

@@ -1,13 +1,10 @@
-"""The published cube, an .npz file larger than memory, is read where it lies; a compressed one says what to do."""
-
-import io
-import zipfile
+"""Files in the layout of Pasquet et al. 2019 are mapped, not loaded; compressed ones can be streamed only."""
 
 import numpy as np
 import pytest
 
 from photoz.errors import InvalidDataset, MalformedInput
-from photoz.io.pasquet import is_cube, stream_cube
+from photoz.io.pasquet import is_pasquet, stream_pasquet
 from photoz.io.reader import open_cutouts
 
 N = 150
@@ -42,29 +39,18 @@ def compressed(tmp_path):
     return tmp_path / "compressed.npz"
 
 
-def test_the_cube_stays_on_disk_and_its_cutouts_are_those_that_were_written(stored):
+def test_images_stay_on_disk(stored):
     with open_cutouts(stored) as cutouts:
         assert isinstance(cutouts.images, np.memmap)
-        assert cutouts.images.filename == stored
         assert not cutouts.images.flags.writeable
         np.testing.assert_array_equal(cutouts.images, CUBE)
         np.testing.assert_array_equal(cutouts.read_images(np.array([149, 0, 3])), CUBE[[149, 0, 3]])
         assert len(cutouts) == N
-
-
-def test_what_the_map_shows_are_the_bytes_at_its_offset_in_the_archive(stored):
-    with open_cutouts(stored) as cutouts:
         offset = cutouts.images.offset
     assert stored.read_bytes()[offset : offset + CUBE.nbytes] == CUBE.tobytes()
-    place = offset + CUBE[:7].nbytes
-    with stored.open("r+b") as file:
-        file.seek(place)
-        file.write(np.float32(1234.5).tobytes())
-    with open_cutouts(stored) as cutouts:
-        assert cutouts.images[7, 0, 0, 0] == 1234.5
 
 
-def test_fields_are_columns_under_the_names_of_this_project(stored):
+def test_fields_are_renamed_columns(stored):
     with open_cutouts(stored) as cutouts:
         assert set(cutouts.columns) == {"specObjID", "object_id", "z_spec", "ebv", "dered_petro_r", "subClass"}
         np.testing.assert_array_equal(cutouts.column("z_spec"), labels()["z"])
@@ -74,82 +60,37 @@ def test_fields_are_columns_under_the_names_of_this_project(stored):
 
 
 @pytest.mark.parametrize(("given", "expected"), [("Z", "z_spec"), ("ebv", "ebv"), ("Dered_Petro_R", "dered_petro_r")])
-def test_the_case_of_a_field_does_not_matter(given, expected, tmp_path):
+def test_case_of_a_field_does_not_matter(given, expected, tmp_path):
     values = np.linspace(0.1, 0.2, N)
     np.savez(tmp_path / "sdss.npz", cube=CUBE, labels=np.array(values, dtype=[(given, float)]))
     with open_cutouts(tmp_path / "sdss.npz") as cutouts:
         np.testing.assert_array_equal(cutouts.column(expected), values)
 
 
-def test_a_field_that_has_the_name_of_this_project_keeps_it(tmp_path):
+def test_field_with_the_new_name_keeps_it(tmp_path):
     np.savez(tmp_path / "sdss.npz", cube=CUBE, labels=labels(z_spec=np.full(N, 0.3)))
     with open_cutouts(tmp_path / "sdss.npz") as cutouts:
         assert (cutouts.column("z_spec") == 0.3).all()
         np.testing.assert_array_equal(cutouts.column("z"), labels()["z"])
 
 
-def test_an_archive_with_longer_local_headers_is_mapped_at_the_right_place(stored, tmp_path):
-    """Numpy writes large members with an extra field that the archive's directory does not have."""
-    with zipfile.ZipFile(stored) as archive:
-        for member in archive.infolist():
-            (tmp_path / member.filename).write_bytes(archive.read(member))
-    with zipfile.ZipFile(tmp_path / "again.npz", "w") as archive:
-        for name in ("labels.npy", "cube.npy"):
-            with archive.open(name, "w", force_zip64=True) as file:
-                file.write((tmp_path / name).read_bytes())
-    with open_cutouts(tmp_path / "again.npz") as cutouts:
-        np.testing.assert_array_equal(cutouts.images, CUBE)
-
-
-def sparse_cube(path, n):
-    """Write a cube of n cutouts of zeros, and its labels, that takes no room on disk."""
-    header = io.BytesIO()
-    shape = (n, 64, 64, 5)
-    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
-    table = io.BytesIO()
-    np.save(table, np.zeros(n, dtype=[("z", "f4"), ("EBV", "f4"), ("dered_petro_r", "f4")]))
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("labels.npy", table.getvalue())
-        with archive.open("cube.npy", "w", force_zip64=True) as member:
-            member.write(header.getvalue())
-        end = archive.fp.tell() + int(np.prod(shape)) * 4
-        archive.fp.seek(end - 4)
-        archive.fp.write(np.float32(7.0).tobytes())  # the last pixel
-        archive.start_dir, cube = end, archive.getinfo("cube.npy")
-        cube.file_size = cube.compress_size = cube.file_size + int(np.prod(shape)) * 4
-
-
-def test_a_cube_of_the_size_of_the_real_one_is_open_at_once(tmp_path):
-    """54 GB: nobody here could read it whole."""
-    sparse_cube(tmp_path / "sdss.npz", 659_857)
-    assert (tmp_path / "sdss.npz").stat().st_size > 54e9
-    with open_cutouts(tmp_path / "sdss.npz") as cutouts:
-        assert cutouts.images.shape == (659_857, 64, 64, 5)
-        last = cutouts.read_images(np.array([0, 659_856]))[1]
-        assert last[-1, -1, -1] == 7.0
-        assert last.sum() == 7.0
-        assert len(cutouts.column("z_spec")) == 659_857
-
-
-def test_a_cube_in_fortran_order_is_read_as_what_it_is(tmp_path):
+def test_fortran_order_is_mapped_but_not_streamed(tmp_path):
     np.savez(tmp_path / "sdss.npz", cube=np.asfortranarray(CUBE), labels=labels())
     with open_cutouts(tmp_path / "sdss.npz") as cutouts:
         np.testing.assert_array_equal(cutouts.images[9], CUBE[9])
     with pytest.raises(InvalidDataset, match="Fortran order"):
-        stream_cube(tmp_path / "sdss.npz")
+        stream_pasquet(tmp_path / "sdss.npz")
 
 
-def test_a_compressed_cube_is_refused_with_the_command_that_helps(compressed):
-    with (
-        pytest.raises(InvalidDataset, match=r"is compressed.*training convert \S+compressed.npz \S+compressed.h5"),
-        open_cutouts(compressed),
-    ):
+def test_compressed_file_is_refused_with_the_convert_command(compressed):
+    message = r"is compressed.*training convert \S+compressed.npz \S+compressed.h5"
+    with pytest.raises(InvalidDataset, match=message), open_cutouts(compressed):
         pass
 
 
 @pytest.mark.parametrize("name", ["stored", "compressed"])
-def test_a_stream_gives_all_cutouts_in_order_and_few_at_a_time(name, request):
-    shape, columns, blocks = stream_cube(request.getfixturevalue(name))
+def test_stream_yields_all_cutouts_in_small_blocks(name, request):
+    shape, columns, blocks = stream_pasquet(request.getfixturevalue(name))
     found = list(blocks)
     assert shape == CUBE.shape
     assert max(map(len, found)) < N
@@ -160,7 +101,7 @@ def test_a_stream_gives_all_cutouts_in_order_and_few_at_a_time(name, request):
 @pytest.mark.parametrize(
     ("arrays", "reason"),
     [
-        ({"cube": CUBE}, "expected an array 'labels'"),
+        ({"cube": CUBE}, "expected an array 'labels' in addition to the cube"),
         ({"cube": CUBE, "labels": np.ones(N)}, "expected labels with named fields"),
         ({"cube": CUBE, "labels": labels()[:9]}, "expected 150 values of .*got 9"),
         ({"cube": CUBE[0], "labels": labels()}, r"expected a cube \(n, size, size, n_bands\) of floats"),
@@ -169,23 +110,23 @@ def test_a_stream_gives_all_cutouts_in_order_and_few_at_a_time(name, request):
     ],
     ids=["no labels", "plain labels", "few labels", "one cutout", "integers", "objects"],
 )
-def test_a_cube_that_lacks_what_is_needed_says_what(arrays, reason, tmp_path):
+def test_incomplete_file_is_refused(arrays, reason, tmp_path):
     np.savez(tmp_path / "sdss.npz", **arrays)
     with pytest.raises(InvalidDataset, match=reason), open_cutouts(tmp_path / "sdss.npz"):
         pass
 
 
-def test_a_damaged_compressed_cube_is_refused(compressed):
+def test_damaged_compressed_file_is_refused(compressed):
     content = bytearray(compressed.read_bytes())
     content[20_000:20_100] = bytes(100)
     compressed.write_bytes(content)
     with pytest.raises(InvalidDataset, match="damaged"):
-        list(stream_cube(compressed)[2])
+        list(stream_pasquet(compressed)[2])
 
 
-def test_other_archives_are_not_taken_for_the_cube(tmp_path):
+def test_other_archives_are_not_of_this_layout(tmp_path):
     np.savez(tmp_path / "native.npz", images=CUBE, cube=np.ones(3))
-    assert not is_cube(tmp_path / "native.npz")
+    assert not is_pasquet(tmp_path / "native.npz")
     (tmp_path / "text.npz").write_text("z_spec")
     with pytest.raises(MalformedInput), open_cutouts(tmp_path / "text.npz"):
         pass

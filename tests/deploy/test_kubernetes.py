@@ -1,61 +1,62 @@
-"""What is in deploy/kubernetes: valid for the old and the new, and in agreement with the service that it runs."""
+"""deploy/kubernetes is valid for the oldest and newest version, and agrees with the service that it runs."""
 
-import hashlib
+import os
 import re
-import shutil
 import subprocess
 import sys
+from hashlib import sha256
+from pathlib import Path
 
 import kubernetes_validate
 import pytest
 import yaml
-from manifests import (
-    CONFINED,
-    KSERVE,
-    KUBERNETES,
-    base_with,
-    longest_end,
-    memory_needed,
-    of_kind,
-    rendered,
-    settings_of,
-    size,
-)
-from running import ROOT
 
-from service.edge import keys
-from service.errors import Unauthorized
+from service.middleware import api_keys
+from service.middleware.admission import PROBES
+from service.middleware.errors import Unauthorized
+from service.operations.settings import Settings
+from tests.deploy import manifests
+from tests.deploy.manifests import KUBERNETES, of_kind, render, settings_of
+from tests.running import ROOT
 
 OLDEST, NEWEST = "1.28", kubernetes_validate.latest_version()
-NEEDS_NEWER = {"model-image": "1.33"}  # image volumes
-FOREIGN = {"ScaledObject", "PodMonitor"}  # defined by others, so not known to the schemas of Kubernetes
+OLDEST_OF = {"model-image": "1.33"}  # image volumes
+CUSTOM_RESOURCES = {"ScaledObject", "PodMonitor"}  # not in the schemas of Kubernetes
+SETTINGS = {f"PHOTOZ_{name.upper()}" for name in Settings.model_fields}
+OTHER_VARIABLES = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_SAMPLER_ARG"}
 MANY = ("monitoring", "keda", "traces", "model-pvc", "ingress-tls")
 COMPONENTS = {path.parent.name: (path.parent.name,) for path in KUBERNETES.glob("components/*/kustomization.yaml")}
 OVERLAYS = {path.parent.name: path.parent for path in KUBERNETES.glob("overlays/*/kustomization.yaml")}
-OF_MINE = {"name": "photoz", "newName": "registry.example.org/photoz", "newTag": "1.0.0"}
-THERE_ONCE = [
+SHARED = [
     {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "photoz"}},
     {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "photoz-models"}},
 ]
-CASES = ["files", "base", *sorted(OVERLAYS), *sorted(COMPONENTS), "many", "canary of many"]
+CASES = ["base", *sorted(OVERLAYS), *sorted(COMPONENTS), "many", "canary of many"]
 
 
-def folder_of(case, folder):
-    if case == "canary of many":  # as overlays/canary says: with another overlay in place of the base
-        (folder / "mine").mkdir()
-        mine = base_with(MANY, folder / "mine") / "kustomization.yaml"
-        (folder / "mine" / "once.yaml").write_text(yaml.safe_dump_all(THERE_ONCE))
-        content = yaml.safe_load(mine.read_text())
-        content["resources"].append("once.yaml")
-        mine.write_text(yaml.safe_dump(content | {"images": [OF_MINE]}))
-        canary = (OVERLAYS["canary"] / "kustomization.yaml").read_text()
-        assert "- ../../base\n" in canary
-        (folder / "canary").mkdir()
-        (folder / "canary" / "kustomization.yaml").write_text(canary.replace("../../base", "../mine"))
-        return folder / "canary"
-    if case in COMPONENTS or case == "many":
-        return base_with(COMPONENTS.get(case, MANY), folder)
-    return OVERLAYS.get(case, KUBERNETES / case)
+def write_overlay(folder: Path, components: tuple[str, ...], *resources: str, **fields) -> Path:
+    """Write a kustomization of the base and components; it can refer to ours by relative paths only."""
+    ours = Path(os.path.relpath(KUBERNETES.resolve(), folder.resolve()))
+    fields |= {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "namespace": "photoz"}
+    fields["resources"] = [str(ours / "base"), *resources]
+    fields["components"] = [str(ours / "components" / name) for name in components]
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(fields))
+    return folder
+
+
+def folder_of(case: str, folder: Path) -> Path:
+    if case != "canary of many":
+        components = {**COMPONENTS, "many": MANY}.get(case)
+        return write_overlay(folder, components) if components else OVERLAYS.get(case, KUBERNETES / case)
+    mine, canary = folder / "mine", folder / "canary"  # overlays/canary with another overlay in place of the base
+    mine.mkdir()
+    canary.mkdir()
+    write_overlay(mine, MANY, "shared.yaml", images=[{"name": "photoz", "newName": "registry.example.org/photoz"}])
+    (mine / "shared.yaml").write_text(yaml.safe_dump_all(SHARED))
+    text = (OVERLAYS["canary"] / "kustomization.yaml").read_text()
+    assert "- ../../base\n" in text
+    (canary / "kustomization.yaml").write_text(text.replace("../../base", "../mine"))
+    return canary
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -64,194 +65,143 @@ def case(request):
 
 
 @pytest.fixture(scope="module")
-def manifests(case, tmp_path_factory):
-    """Return what an operator would apply."""
-    if case == "files":
-        listed = yaml.safe_load((KUBERNETES / "base" / "kustomization.yaml").read_text())["resources"]
-        return [yaml.safe_load((KUBERNETES / "base" / name).read_text()) for name in listed]
-    return rendered(folder_of(case, tmp_path_factory.mktemp("kustomize")))
+def rendered(case, tmp_path_factory):
+    """Return the manifests that an operator would apply."""
+    return render(folder_of(case, tmp_path_factory.mktemp("kustomize")))
 
 
 @pytest.fixture(scope="module")
-def deployment(manifests):
-    (found,) = of_kind(manifests, "Deployment")
+def deployment(rendered):
+    (found,) = of_kind(rendered, "Deployment")
+    return found["spec"]
+
+
+@pytest.fixture(scope="module")
+def container(deployment):
+    (found,) = deployment["template"]["spec"]["containers"]
     return found
 
 
-@pytest.fixture(scope="module")
-def pod(deployment):
-    return deployment["spec"]["template"]["spec"]
-
-
-@pytest.fixture(scope="module")
-def container(pod):
-    (found,) = pod["containers"]
-    return found
-
-
-def selects(selector, labels):
+def selects(selector: dict[str, str], labels: dict[str, str]) -> bool:
     return bool(selector) and selector.items() <= labels.items()
 
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
-def test_manifests_are_valid(case, manifests, version):
-    version = max(version, NEEDS_NEWER.get(case, version))
-    for manifest in manifests:
-        if manifest["kind"] not in FOREIGN:
+def test_manifests_are_valid(case, rendered, version):
+    version = max(version, OLDEST_OF.get(case, version))
+    for manifest in rendered:
+        if manifest["kind"] not in CUSTOM_RESOURCES:
             kubernetes_validate.validate(manifest, version, strict=True)
+    assert not of_kind(rendered, "Secret")
 
 
-def test_no_file_is_forgotten():
-    used = set()
-    for path in [*KUBERNETES.glob("**/kustomization.yaml"), *KSERVE.glob("**/kustomization.yaml")]:
-        content = yaml.safe_load(path.read_text())
-        named = content.get("resources", []) + [one["path"] for one in content.get("patches", []) if "path" in one]
-        used |= {path, *(path.parent / name for name in named)}
-    assert {*KUBERNETES.glob("**/*.yaml"), *KSERVE.glob("**/*.yaml")} <= used
-
-
-def test_no_secret_is_among_them(manifests):
-    assert not of_kind(manifests, "Secret")
-
-
-def test_probes_ask_what_is_open_without_a_key(container):
+def test_probes_need_no_key(container):
     assert {"containerPort": 3000, "name": "http"} in container["ports"]
     probes = [container[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")]
-    assert [one["path"] for one in probes] == ["/readyz", "/readyz", "/livez"]
-    assert {one["path"] for one in probes} <= keys.OPEN_PATHS
-    assert {one["port"] for one in probes} == {"http"}
+    assert [probe["path"] for probe in probes] == ["/readyz", "/readyz", "/livez"]
+    assert {probe["port"] for probe in probes} == {"http"}
+    assert {probe["path"] for probe in probes} <= PROBES
 
 
-def test_the_container_may_do_little(pod, container):
-    assert container["securityContext"] == CONFINED
-    assert pod["securityContext"]["runAsNonRoot"] is True
+def test_container_is_confined(deployment, container):
+    pod = deployment["template"]["spec"]
     user = re.search(r"^USER (\d+):(\d+)$", (ROOT / "Dockerfile").read_text(), re.M)
-    assert (str(pod["securityContext"]["runAsUser"]), str(pod["securityContext"]["runAsGroup"])) == user.groups()
-    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    identity = {"runAsNonRoot": True, "runAsUser": int(user[1]), "runAsGroup": int(user[2])}
+    assert pod["securityContext"] == identity | {"seccompProfile": {"type": "RuntimeDefault"}}
+    assert container["securityContext"] == manifests.CONFINED
     assert pod["automountServiceAccountToken"] is False
-    writable = [one["mountPath"] for one in container["volumeMounts"] if not one.get("readOnly")]
-    assert writable == ["/tmp"]
+    assert [mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")] == ["/tmp"]
 
 
-def test_the_settings_are_settings(container):
-    known = (ROOT / "service" / "settings.py").read_text() + (ROOT / "service" / "tracing.py").read_text()
-    for one in container["env"]:
-        assert f'"{one["name"]}"' in known, one["name"]
-
-
-def test_no_service_link_could_be_a_setting(pod, manifests):
-    assert pod["enableServiceLinks"] is False
-    ours = re.findall(r'"(PHOTOZ_\w+)"', (ROOT / "service" / "settings.py").read_text())
-    assert len(ours) > 10
-    for service in of_kind(manifests, "Service"):
+def test_variables_are_settings_and_service_links_are_not(deployment, rendered, container):
+    assert {variable["name"] for variable in container["env"]} <= SETTINGS | OTHER_VARIABLES
+    assert deployment["template"]["spec"]["enableServiceLinks"] is False
+    for service in of_kind(rendered, "Service"):
         prefix = service["metadata"]["name"].upper().replace("-", "_")
-        assert not [name for name in ours if re.fullmatch(rf"{prefix}_(SERVICE_HOST|(SERVICE_)?PORT)(_\w+)?", name)]
+        link = re.compile(rf"{prefix}_(SERVICE_HOST|(SERVICE_)?PORT)(_\w+)?")
+        assert not [name for name in SETTINGS if link.fullmatch(name)]
 
 
-def test_whoever_was_let_in_gets_an_answer_before_the_pod_is_killed(pod, container):
-    assert pod["terminationGracePeriodSeconds"] > longest_end(settings_of(container))
-    assert settings_of(container).drain >= 5  # the endpoints have to be told everywhere
-
-
-def test_the_memory_is_enough_for_the_limits(container):
-    assert size(container["resources"]["limits"]["memory"]) >= memory_needed(container)
-    assert container["resources"]["requests"]["memory"] == container["resources"]["limits"]["memory"]
-
-
-def test_the_network_has_a_thread_for_each_cpu_that_is_requested(container):
+def test_memory_times_and_threads_fit_the_settings(deployment, container):
+    settings, resources = settings_of(container), container["resources"]
+    assert deployment["template"]["spec"]["terminationGracePeriodSeconds"] > manifests.longest_shutdown(settings)
+    assert settings.drain_seconds >= 5  # all nodes have to update the endpoints
+    assert manifests.memory_limit(container) >= settings.documented_memory_bytes
+    assert resources["requests"]["memory"] == resources["limits"]["memory"]
     threads = {"containerName": container["name"], "resource": "requests.cpu"}
     assert {"name": "PHOTOZ_THREADS", "valueFrom": {"resourceFieldRef": threads}} in container["env"]
-    assert re.fullmatch(r"\d+", str(container["resources"]["requests"]["cpu"]))
+    assert re.fullmatch(r"\d+", str(resources["requests"]["cpu"]))
 
 
-def test_selectors_find_the_pods(manifests, deployment):
-    labels = deployment["spec"]["template"]["metadata"]["labels"]
-    assert selects(deployment["spec"]["selector"]["matchLabels"], labels)
-    (spread,) = deployment["spec"]["template"]["spec"]["topologySpreadConstraints"]
-    assert selects(spread["labelSelector"]["matchLabels"], labels)
-    for one in of_kind(manifests, "PodDisruptionBudget", "PodMonitor"):
-        assert selects(one["spec"]["selector"]["matchLabels"], labels)
-    for one in of_kind(manifests, "NetworkPolicy"):
-        assert selects(one["spec"]["podSelector"]["matchLabels"], labels)
-    (service,) = of_kind(manifests, "Service")
-    assert selects(service["spec"]["selector"], labels)
+def test_selectors_match_the_pods(rendered, deployment):
+    (spread,) = deployment["template"]["spec"]["topologySpreadConstraints"]
+    (service,) = of_kind(rendered, "Service")
+    others = of_kind(rendered, "PodDisruptionBudget", "PodMonitor", "NetworkPolicy")
+    selectors = [one["spec"].get("podSelector") or one["spec"]["selector"] for one in others]
+    selectors = [one["matchLabels"] for one in (*selectors, deployment["selector"], spread["labelSelector"])]
+    labels = deployment["template"]["metadata"]["labels"]
+    assert all(selects(selector, labels) for selector in (*selectors, service["spec"]["selector"]))
 
 
-def test_one_alone_says_how_many_there_are(manifests, deployment):
-    scalers = of_kind(manifests, "HorizontalPodAutoscaler", "ScaledObject")
-    assert len(scalers) + ("replicas" in deployment["spec"]) == 1
-    for one in scalers:
-        assert one["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+def test_exactly_one_object_sets_the_number_of_pods(rendered, deployment):
+    scalers = of_kind(rendered, "HorizontalPodAutoscaler", "ScaledObject")
+    assert len(scalers) + ("replicas" in deployment) == 1
+    names = {one["metadata"]["name"] for one in of_kind(rendered, "Deployment")}
+    assert {scaler["spec"]["scaleTargetRef"]["name"] for scaler in scalers} <= names
 
 
-def test_nothing_is_open_to_the_outside_without_keys(manifests, container):
-    names = [one["name"] for one in container["env"]]
-    for one in of_kind(manifests, "Ingress"):
-        assert "PHOTOZ_API_KEYS_FILE" in names
-        assert {host for tls in one["spec"]["tls"] for host in tls["hosts"]} == {
-            rule["host"] for rule in one["spec"]["rules"]
-        }
-        said = {name.rpartition("/")[2]: value for name, value in one["metadata"]["annotations"].items()}
-        limits = settings_of(container).limits
-        assert int(said["proxy-body-size"].removesuffix("m")) * 1024**2 > limits.body
-        assert int(said["proxy-read-timeout"]) > limits.timeout
-    for service in of_kind(manifests, "Service"):
-        assert service["spec"]["type"] == "ClusterIP"
-
-
-def test_prometheus_gets_a_key_where_there_are_keys(manifests, container):
-    names = [one["name"] for one in container["env"]]
-    for one in of_kind(manifests, "PodMonitor"):
-        (endpoint,) = one["spec"]["podMetricsEndpoints"]
-        assert ("authorization" in endpoint) == ("PHOTOZ_API_KEYS_FILE" in names)
+def test_access_from_outside_needs_keys(rendered, container):
+    has_keys = "PHOTOZ_API_KEYS_FILE" in [variable["name"] for variable in container["env"]]
+    for ingress in of_kind(rendered, "Ingress"):
+        assert has_keys
+        rules, tls = ingress["spec"]["rules"], ingress["spec"]["tls"]
+        assert {host for one in tls for host in one["hosts"]} == {rule["host"] for rule in rules}
+        annotations = {name.rpartition("/")[2]: value for name, value in ingress["metadata"]["annotations"].items()}
+        settings = settings_of(container)
+        assert int(annotations["proxy-body-size"].removesuffix("m")) * 1024**2 > settings.max_body_bytes
+        assert int(annotations["proxy-read-timeout"]) > settings.request_timeout
+    assert {service["spec"]["type"] for service in of_kind(rendered, "Service")} == {"ClusterIP"}
+    for monitor in of_kind(rendered, "PodMonitor"):  # Prometheus has a key exactly if keys are needed
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        assert ("authorization" in endpoint) == has_keys
         assert endpoint["port"] in [port["name"] for port in container["ports"]]
 
 
 @pytest.mark.parametrize("canary", ["canary", "canary of many"])
-def test_nobody_is_sent_to_the_canary(canary, tmp_path):
-    found = rendered(folder_of(canary, tmp_path))
-    assert sorted(one["kind"] for one in found) == ["Deployment", "Service"]
+def test_canary_gets_no_traffic(canary, tmp_path):
+    found, base = render(folder_of(canary, tmp_path)), render(KUBERNETES / "base")
+    assert sorted(manifest["kind"] for manifest in found) == ["Deployment", "Service"]
     template = of_kind(found, "Deployment")[0]["spec"]["template"]
-    assert [one["image"] for one in template["spec"]["containers"]] == ["photoz:candidate"]
-    claims = [one["persistentVolumeClaim"] for one in template["spec"]["volumes"] if "persistentVolumeClaim" in one]
-    assert {claim["claimName"] for claim in claims} <= {"photoz-models"}  # that of what serves
-    labels = template["metadata"]["labels"]
-    base = rendered(KUBERNETES / "base")
+    assert [container["image"] for container in template["spec"]["containers"]] == ["photoz:candidate"]
+    claims = [volume.get("persistentVolumeClaim", {}).get("claimName") for volume in template["spec"]["volumes"]]
+    assert set(claims) <= {None, "photoz-models"}  # the claim of the running version
     for kind in ("Service", "Deployment", "PodDisruptionBudget"):
         selector = of_kind(base, kind)[0]["spec"]["selector"]
-        assert not selects(selector.get("matchLabels", selector), labels)
+        assert not selects(selector.get("matchLabels", selector), template["metadata"]["labels"])
     (network,) = of_kind(base, "NetworkPolicy")
-    assert selects(network["spec"]["podSelector"]["matchLabels"], labels)
+    assert selects(network["spec"]["podSelector"]["matchLabels"], template["metadata"]["labels"])
 
 
-def test_the_prometheus_rule_is_what_prometheus_has():
-    done = subprocess.run(
-        [sys.executable, KUBERNETES / "prometheus_rule.py"], capture_output=True, text=True, check=True
-    )
+def test_prometheus_rule_has_the_rules_of_prometheus():
+    command = [sys.executable, KUBERNETES / "prometheus_rule.py"]
+    rule = yaml.safe_load(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     files = [ROOT / "deploy" / "prometheus" / name for name in ("rules.yaml", "alerts.yaml")]
     groups = [group for path in files for group in yaml.safe_load(path.read_text())["groups"]]
-    rule = yaml.safe_load(done.stdout)
-    assert rule["kind"] == "PrometheusRule"
-    assert rule["spec"] == {"groups": groups}
+    assert (rule["kind"], rule["spec"]) == ("PrometheusRule", {"groups": groups})
 
 
-def test_a_changed_secret_is_read_again(tmp_path, monkeypatch):
-    """Kubernetes swaps a link to a folder; the names in the volume are links that lead through it."""
-
-    def write(folder, key):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "keys.txt").write_text(f"alice {hashlib.sha256(key).hexdigest()}\n")
-        (tmp_path / "..data_tmp").symlink_to(folder)
-        (tmp_path / "..data_tmp").rename(tmp_path / "..data")
-        return tmp_path / folder
-
-    old = write("..2026_01", b"old")
+def test_changed_secret_is_read_again(tmp_path, monkeypatch):
+    """Kubernetes replaces a link to a folder; the file of the volume is a link through it."""
+    for key in ("old", "new"):
+        (tmp_path / key).mkdir()
+        (tmp_path / key / "keys.txt").write_text(f"alice {sha256(key.encode()).hexdigest()}\n")
+    (tmp_path / "..data").symlink_to("old")
     (tmp_path / "keys.txt").symlink_to("..data/keys.txt")
-    monkeypatch.setattr(keys, "LOOK_EVERY", 0.0)
-    known = keys.Keys(tmp_path / "keys.txt")
-    assert known.check(b"Bearer old") == "alice"
-    write("..2026_02", b"new")
-    shutil.rmtree(old)
-    assert known.check(b"Bearer new") == "alice"
+    monkeypatch.setattr(api_keys, "CHECK_INTERVAL", 0.0)
+    keys = api_keys.ApiKeys(tmp_path / "keys.txt")
+    assert keys.check(b"Bearer old") == "alice"
+    (tmp_path / "..next").symlink_to("new")
+    (tmp_path / "..next").rename(tmp_path / "..data")
+    assert keys.check(b"Bearer new") == "alice"
     with pytest.raises(Unauthorized):
-        known.check(b"Bearer old")
+        keys.check(b"Bearer old")

@@ -1,77 +1,65 @@
-"""The real client and command against a real service that wants keys."""
+"""The client and the command against a service that requires API keys."""
 
 import asyncio
-import hashlib
 import subprocess
 import sys
 import time
 
 import numpy as np
 import pytest
-from running import ROOT, running_service
 
 from photoz_client import AsyncPhotozClient, NotAuthorised, PhotozClient
+from tests.running import ROOT, running_service
 
-KEY = "a-key-that-nobody-guesses"
+pytestmark = pytest.mark.e2e
+
+IMAGES = np.load(ROOT / "examples" / "cutouts.npz")["images"]
 
 
 @pytest.fixture(scope="module")
-def closed(tmp_path_factory, bundle_path):
-    home = tmp_path_factory.mktemp("closed")
-    (home / "keys").write_text(f"alice {hashlib.sha256(KEY.encode()).hexdigest()}\n")
-    (home / "key").write_text(KEY + "\n")
+def service(tmp_path_factory, bundle_path):
+    """A service that requires a key, and the file of a key that the command of the service made."""
+    home = tmp_path_factory.mktemp("keys")
+    command = [sys.executable, "-m", "service", "keys", "create", "alice"]
+    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    (home / "keys").write_text(made.stdout)
+    (home / "key").write_text(made.stderr.splitlines()[-1])
     with running_service(home, PHOTOZ_BUNDLE=bundle_path, PHOTOZ_API_KEYS_FILE=home / "keys") as running:
-        yield running
+        yield running, home / "key"
 
 
-@pytest.fixture(scope="module")
-def images():
-    return np.load(ROOT / "examples" / "cutouts.npz")["images"]
+def predict(url, key=None):
+    with PhotozClient(url, api_key=key) as client:
+        return client.predict(IMAGES).z_mean
 
 
-def test_a_key_opens_the_service_to_the_client(closed, images, monkeypatch):
-    with PhotozClient(closed.url, api_key=KEY) as client:
-        first = client.predict(images)
-    monkeypatch.setenv("PHOTOZ_API_KEY", KEY)
-    with PhotozClient(closed.url) as client:
-        second = client.predict(images)
-    assert len(first.z_mean) == len(images)
-    np.testing.assert_array_equal(first.z_mean, second.z_mean)
+async def predict_async(url, key=None):
+    async with AsyncPhotozClient(url, api_key=key) as client:
+        return (await client.predict(IMAGES)).z_mean
 
 
-async def ask_with_a_wrong_key(url, images):
-    async with AsyncPhotozClient(url, api_key="wrong") as client:
-        await client.predict(images)
+def test_the_key_is_an_argument_or_an_environment_variable(service, monkeypatch):
+    running, key_file = service
+    z_mean = predict(running.url, key_file.read_text())
+    assert len(z_mean) == len(IMAGES)
+    monkeypatch.setenv("PHOTOZ_API_KEY", key_file.read_text())
+    np.testing.assert_array_equal(asyncio.run(predict_async(running.url)), z_mean)
 
 
-@pytest.mark.parametrize("key", [None, "wrong"])
-def test_without_it_the_client_is_told_so_at_once(closed, images, key, monkeypatch):
-    monkeypatch.delenv("PHOTOZ_API_KEY", raising=False)
+@pytest.mark.parametrize("key", [None, "unknown"])
+def test_a_missing_or_unknown_key_fails_at_once(service, key):
     begin = time.monotonic()
-    with pytest.raises(NotAuthorised) as refused, PhotozClient(closed.url, api_key=key) as client:
-        client.predict(images)
-    assert time.monotonic() - begin < 3  # it does not try again
-    assert "key" in str(refused.value)
-    assert "wrong" not in repr(refused.value).replace("it is wrong", "").replace("wrong key", "")
+    with pytest.raises(NotAuthorised, match="key"):
+        predict(service[0].url, key)
+    with pytest.raises(NotAuthorised, match="key"):
+        asyncio.run(predict_async(service[0].url, key))
+    assert time.monotonic() - begin < 3  # no retries
 
 
-def test_nor_to_the_client_that_does_not_block(closed, images):
-    with pytest.raises(NotAuthorised):
-        asyncio.run(ask_with_a_wrong_key(closed.url, images))
-
-
-def photoz(closed, *arguments):
+def test_the_command_takes_a_key_file_and_shows_no_key(service):
+    running, key_file = service
     program = ["-c", "from photoz_client.cli import main; main()", "predict", "examples/cutouts.npz"]
-    command = [sys.executable, *program, "--url", closed.url, *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-
-
-def test_a_key_opens_the_service_to_the_command(closed, monkeypatch):
-    monkeypatch.delenv("PHOTOZ_API_KEY", raising=False)
-    refused = photoz(closed)
-    assert refused.returncode
-    assert "key" in refused.stderr
-    assert "Traceback" not in refused.stderr
-    opened = photoz(closed, "--api-key-file", str(closed.log.with_name("key")))
-    assert opened.returncode == 0, opened.stderr
-    assert KEY not in refused.stderr + opened.stderr + opened.stdout + closed.log.read_text()
+    command = [sys.executable, *program, "--url", running.url, "--api-key-file", str(key_file)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert key_file.read_text() not in done.stderr + done.stdout + running.log.read_text()

@@ -1,29 +1,15 @@
+from collections.abc import Iterator
+
 import httpx
 import pytest
-from toys import GRID_90, GRIZ, galaxies, npy_bytes, openvino, toy_card, toy_network
 
-from photoz import ood as ood
 from photoz.io.npz import npz_bytes
-from photoz.model.bundle import OOD_NAME, ModelBundle
+from photoz.model.bundle import ModelBundle
+from tests.running import RunningService, running_service
+from tests.toys import GRIZ, galaxies, npy_bytes, toy_calibration, toy_feature_groups, toy_ood_record
 
-
-@pytest.fixture(scope="session")
-def make_toy_bundle(tmp_path_factory):
-    """Make a bundle around a toy network; by default for 23x23 griz cutouts and 90 bins, without E(B-V)."""
-
-    def make(*, spec=GRIZ, grid=GRID_90, takes_ebv=False, network=None, feature_groups=None, record=None, **fields):
-        folder = tmp_path_factory.mktemp("toy")
-        (folder / "source").mkdir()
-        (folder / "source" / "model.keras").write_bytes(b"not needed here")
-        network = network or toy_network(spec.size, len(spec.bands), grid.n_bins, takes_ebv)
-        openvino.save_model(network, folder / "source" / "openvino" / "model.xml", compress_to_fp16=False)
-        if feature_groups:
-            ood.save(feature_groups, folder / "source" / OOD_NAME)
-        return ModelBundle.write(
-            folder / "bundle", toy_card(spec, grid, takes_ebv, ood=record, **fields), folder / "source"
-        )
-
-    return make
+# Limits of `small_service`; a body holds 47 of the toy's cutouts.
+MAX_BODY_BYTES, MAX_ROWS, MAX_HEADER_BYTES, MAX_IN_FLIGHT = 400_000, 45, 4096, 2
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +18,7 @@ def images(card):
 
 
 @pytest.fixture(scope="session")
-def client(service_url):
+def client(service_url) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=service_url, timeout=60.0) as client:
         yield client
 
@@ -40,18 +26,34 @@ def client(service_url):
 @pytest.fixture(scope="session")
 def post_npz(client):
     """Post arrays as the bytes of a .npz file."""
-
-    def post(path, arrays, **headers):
-        return client.post(path, content=npz_bytes(arrays), headers=headers)
-
-    return post
+    return lambda path, arrays, **headers: client.post(path, content=npz_bytes(arrays), headers=headers)
 
 
 @pytest.fixture(scope="session")
 def post_npy(client):
     """Post one array as the bytes of a .npy file."""
+    return lambda path, array, **headers: client.post(path, content=npy_bytes(array), headers=headers)
 
-    def post(path, array, **headers):
-        return client.post(path, content=npy_bytes(array), headers=headers)
 
-    return post
+@pytest.fixture(scope="session")
+def small_bundle(make_toy_bundle) -> ModelBundle:
+    """Return a toy bundle that recalibrates its PDFs and scores how unusual a cutout is."""
+    feature_groups = toy_feature_groups(galaxies(GRIZ, 400, seed=1), with_features=False)
+    calibration = toy_calibration(temperature=2.0)
+    return make_toy_bundle(calibration=calibration, feature_groups=feature_groups, record=toy_ood_record())
+
+
+@pytest.fixture(scope="session")
+def small_service(small_bundle, tmp_path_factory) -> Iterator[RunningService]:
+    """Run a toy network with low limits."""
+    limits = {
+        "PHOTOZ_MAX_ROWS": MAX_ROWS,
+        "PHOTOZ_MAX_BODY_BYTES": MAX_BODY_BYTES,
+        "PHOTOZ_MAX_MEMORY_BYTES": 2 * MAX_BODY_BYTES,
+        "PHOTOZ_UPLOAD_TIMEOUT": 1,
+        "PHOTOZ_HEADER_TIMEOUT": 1,
+        "PHOTOZ_MAX_HEADER_BYTES": MAX_HEADER_BYTES,
+        "PHOTOZ_MAX_IN_FLIGHT": MAX_IN_FLIGHT,
+    }
+    with running_service(tmp_path_factory.mktemp("small"), PHOTOZ_BUNDLE=small_bundle.path, **limits) as running:
+        yield running

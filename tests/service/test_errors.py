@@ -1,144 +1,103 @@
+"""Errors: what is refused, with which status and message, and their one shape."""
+
 import io
-import struct
 import zipfile
 
 import numpy as np
 import pytest
-from toys import npy_bytes
 
 from photoz.io import npz
 from photoz.protocol import contract
+from tests.service.helpers import check_error
+from tests.toys import npy_bytes
 
 
-def check(response, status, *words):
-    """Check that an answer is an error in the one shape, with these words in it."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/json"
-    assert list(response.json()) == ["error"]
-    for word in words:
-        assert word in response.json()["error"]
-
-
-def test_a_wrong_shape_is_told_with_the_right_one(post_npy, card, images):
-    size, n_bands = card.image.size, len(card.image.bands)
-    check(post_npy("/predict_file", images[:, 1:]), 422, f"(n, {size}, {size}, {n_bands})", ",".join(card.image.bands))
-    check(post_npy("/predict_file", images[None]), 422, "expected images of shape")
-
-
-def test_bands_that_come_first_are_told_how_to_move(post_npy, images):
-    check(post_npy("/predict_file", np.moveaxis(images, -1, 1)), 422, "numpy.moveaxis(images, -3, -1)")
-
-
-def test_a_cutout_without_a_finite_pixel_is_named(post_npy, images):
-    empty = images.copy()
-    empty[2] = np.nan
-    check(post_npy("/predict_file", empty), 422, "cutout 2 has no finite pixel")
-
-
-def test_no_cutout_at_all_is_refused(client, post_npy, images):
-    check(post_npy("/predict_file", images[:0]), 422, "at least one cutout")
-    check(client.post("/predict", json={"images": []}), 422, "expected images of shape")
-
-
-@pytest.mark.parametrize("dtype", ["U5", "?", "c8", "M8[s]"])
-def test_images_that_are_not_real_numbers_are_refused(post_npy, images, dtype):
-    check(post_npy("/predict_file", np.zeros(images.shape, dtype)), 422, "real numbers")
+def test_wrong_shape(post_npy, card, images):
+    size, bands = card.image.size, card.image.bands
+    response = post_npy("/predict_file", images[:, 1:])
+    check_error(
+        response, 422, f"expected images of shape (n, {size}, {size}, {len(bands)}) with bands {','.join(bands)}"
+    )
+    assert response.headers[contract.MODEL_HEADER] == f"{card.name} {card.version}"
 
 
 @pytest.mark.parametrize(
-    ("message", "status", "words"),
+    ("change", "words"),
     [
-        ({}, 422, ["images: field required"]),
-        ({"images": [[[["a"]]]]}, 422, ["images.0.0.0.0", "valid number", "'a'"]),
-        ({"images": [[[["1.5"]]]]}, 422, ["valid number"]),
-        ({"images": [[[[True]]]]}, 422, ["valid number"]),
-        ({"images": [[[[1], [1, 2]]]]}, 422, ["regular array"]),
-        ({"images": 3}, 422, ["images", "valid list"]),
-        ({"images": [[[[1]]]], "image": 1}, 422, ["image: extra inputs are not permitted"]),
-        ({"images": [[[[1]]]], "ebv": "0.1"}, 422, ["ebv", "'0.1'"]),
-        ({"images": [[[[1]]]], "object_id": ["a" * 257]}, 422, ["object_id.0", "at most 256 characters"]),
-        ([], 422, ["JSON object"]),
+        ({"images": lambda a: a[None]}, ["expected images of shape"]),
+        ({"images": lambda a: np.moveaxis(a, -1, 1)}, ["numpy.moveaxis(images, -3, -1)"]),
+        ({"images": lambda a: a[:0]}, ["at least one cutout"]),
+        ({"images": lambda a: np.full_like(a, np.nan)}, ["cutout 0 has no finite pixel"]),
+        ({"images": lambda a: np.zeros(a.shape, "U5")}, ["real numbers"]),
+        ({"images": lambda a: np.zeros(a.shape, "c8")}, ["real numbers"]),
+        ({"images": lambda a: np.full_like(a, 3e38)}, ["NaN for galaxy 0", "overflow the network"]),
+        ({"ebv": lambda a: np.full(len(a), -0.1)}, ["0 <= ebv <= 10"]),
+        ({"ebv": lambda a: np.full(len(a), np.inf)}, ["0 <= ebv <= 10"]),
+        ({"ebv": lambda a: np.zeros(len(a) + 1)}, ["one for each of 6"]),
+        ({"ebv": lambda a: np.full(len(a), "0.1")}, ["ebv as real numbers"]),
+        ({"images": lambda a: None, "cutouts": lambda a: a}, ["'images'", "cutouts"]),
+        ({"object_id": lambda a: np.array(["a"])}, ["6 names"]),
+        ({"object_id": lambda a: np.full(len(a), "a" * 257)}, ["at most 256 characters, got one of 257"]),
     ],
 )
-def test_json_that_cannot_be_used_is_told_where(client, message, status, words):
-    check(client.post("/predict", json=message), status, *words)
+def test_unusable_arrays(post_npz, images, change, words):
+    arrays = {"images": images} | {name: make(images) for name, make in change.items()}
+    arrays = {name: array for name, array in arrays.items() if array is not None}
+    check_error(post_npz("/predict_file", arrays), 422, *words)
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ({"images": [[[["a"]]]]}, ["images.0.0.0.0", "valid number", "'a'"]),
+        ({"images": [[[["1.5"]]]]}, ["valid number"]),
+        ({"images": [[[[1], [1, 2]]]]}, ["regular array"]),
+        ({"images": 3}, ["images", "valid list"]),
+        ({"images": []}, ["expected images of shape"]),
+        ({"images": [[[[1]]]], "image": 1}, ["image: extra inputs are not permitted"]),
+        ({"images": [[[[1]]]], "ebv": "0.1"}, ["ebv", "'0.1'"]),
+        ({"images": [[[[1]]]], "object_id": ["a" * 257]}, ["object_id.0", "at most 256 characters"]),
+        ([], ["JSON object"]),
+    ],
+)
+def test_unusable_json(client, message, words):
+    check_error(client.post("/predict", json=message), 422, *words)
 
 
 @pytest.mark.parametrize("body", [b"{", b"[1, 2", b"\xff", b"[" * 100_000])
-def test_json_that_is_none_is_malformed(client, body):
-    check(client.post("/predict", content=body), 400, "not JSON")
+def test_malformed_json(client, body):
+    check_error(client.post("/predict", content=body), 400, "not JSON")
 
 
-@pytest.mark.parametrize("ebv", [-0.1, 10.1, np.inf])
-def test_reddening_that_the_sky_does_not_have_is_refused(post_npz, images, ebv):
-    check(post_npz("/predict_file", {"images": images, "ebv": np.full(len(images), ebv)}), 422, "0 <= ebv <= 10")
-
-
-def test_columns_of_a_wrong_length_or_type_are_refused(post_npz, images):
-    n = len(images)
-    check(post_npz("/predict_file", {"images": images, "ebv": np.zeros(n + 1)}), 422, f"one for each of {n}")
-    check(post_npz("/predict_file", {"images": images, "ebv": np.array(["0.1"] * n)}), 422, "ebv as real numbers")
-    check(post_npz("/predict_file", {"images": images, "object_id": np.array(["a"])}), 422, f"{n} names")
-    check(post_npz("/predict_file", {"cutouts": images}), 422, "'images'", "cutouts")
-
-
-def test_names_that_are_texts_are_refused(post_npz, images):
-    names = np.array([f"{i}" for i in range(len(images))], dtype="U300")  # room for more is no mistake
-    assert post_npz("/predict_file", {"images": images, "object_id": names}).status_code == 200
-    names[1] = "a" * 257
-    answer = post_npz("/predict_file", {"images": images, "object_id": names})
-    check(answer, 422, "expected object_id of at most 256 characters, got one of 257")
-
-
-def test_pickled_arrays_are_refused_and_never_opened(client, tmp_path):
+def test_pickled_arrays_are_never_opened(client, tmp_path):
     class Trap:
         def __reduce__(self):
-            return (open, (str(tmp_path / "sprung"), "w"))
+            return (open, (str(tmp_path / "opened"), "w"))
 
-    trap = np.array([Trap()], dtype=object)
-    check(client.post("/predict_file", content=npy_bytes(trap, allow_pickle=True)), 400, "allow_pickle=False")
-    buffer = io.BytesIO()
+    trap, buffer = np.array([Trap()], dtype=object), io.BytesIO()
     np.savez(buffer, images=trap)
-    check(client.post("/predict_file", content=buffer.getvalue()), 400, "allow_pickle=False")
-    assert not (tmp_path / "sprung").exists()
+    for content in (npy_bytes(trap, allow_pickle=True), buffer.getvalue()):
+        check_error(client.post("/predict_file", content=content), 400, "allow_pickle=False")
+    assert not (tmp_path / "opened").exists()
 
 
-def npy_with_header(header):
-    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
+def test_damaged_files(client, images):
+    def check(content, *words):
+        check_error(client.post("/predict_file", content=content), 400, *words)
 
-
-@pytest.mark.parametrize(
-    "header",
-    [b"{{{{{{{{", b"", b"{'descr': '<f4', 'fortran_order': False, 'shape': (" + b"9" * 30 + b",)}", b"\x00" * 20],
-)
-def test_a_damaged_npy_header_is_malformed(client, header):
-    check(client.post("/predict_file", content=npy_with_header(header)), 400, ".npy")
-
-
-def test_truncated_files_are_malformed(client, images):
+    check(b"SIMPLE  =  T", ".npy or .npz", "SIMPLE")
+    check(b"", ".npy or .npz")
+    check(b"\x93NUMPY\x01\x00\x04\x00{{{{", ".npy")
     for content in (npy_bytes(images), npz.npz_bytes({"images": images})):
         for length in (4, 100, len(content) // 2):
-            check(client.post("/predict_file", content=content[:length]), 400)
-
-
-def test_damaged_archives_are_malformed(client, images):
+            check(content[:length])
     for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", method) as archive:
             archive.writestr("images.npy", npy_bytes(images))
         content = bytearray(buffer.getvalue())
         content[150:300] = bytes(b ^ 0x5A for b in content[150:300])
-        check(client.post("/predict_file", content=bytes(content)), 400, "not a readable .npz file")
-
-
-def test_more_galaxies_than_one_request_may_carry_are_too_large(post_npz, card):
-    pdfs = np.ones((25 * 4096 + 1, card.grid.n_bins), np.float16)
-    check(post_npz("/evaluate", {"pdfs": pdfs, "z_spec": np.full(len(pdfs), 0.1)}), 413, "102,400", "102,401")
-
-
-def test_bytes_of_no_known_format_are_malformed(client):
-    check(client.post("/predict_file", content=b"SIMPLE  =  T"), 400, ".npy or .npz", "SIMPLE")
-    check(client.post("/predict_file", content=b""), 400, ".npy or .npz")
+        check(bytes(content), "not a readable .npz file")
 
 
 @pytest.mark.parametrize(
@@ -152,33 +111,28 @@ def test_bytes_of_no_known_format_are_malformed(client):
         ("/predict", "application/vnd.bentoml+pickle", "not allowed"),
     ],
 )
-def test_a_media_type_that_is_not_read_is_told_which_are(client, path, media_type, expected):
-    check(client.post(path, content=b"x", headers={"content-type": media_type}), 415, expected)
+def test_unsupported_content_type(client, path, media_type, expected):
+    check_error(client.post(path, content=b"x", headers={"content-type": media_type}), 415, expected)
 
 
-def test_an_answer_that_cannot_be_given_is_told_which_can(post_npy, post_npz, card, images):
-    check(post_npy("/predict_file", images, accept="image/png"), 406, "image/png", contract.CSV)
-    check(post_npy("/predict_file", images, accept="*/*;q=0"), 406)
+def test_unacceptable_accept_header(post_npy, post_npz, card, images):
+    check_error(post_npy("/predict_file", images, accept="image/png"), 406, "image/png", contract.CSV)
+    check_error(post_npy("/predict_file", images, accept="*/*;q=0"), 406)
     pdfs = np.ones((1, card.grid.n_bins))
-    check(post_npz("/evaluate", {"pdfs": pdfs, "z_spec": np.array([0.1])}, accept="text/csv"), 406, contract.HTML)
-    check(post_npz("/evaluate?plot=pit", {"pdfs": pdfs}, accept="text/html"), 406, contract.SVG)
+    check_error(post_npz("/evaluate", {"pdfs": pdfs, "z_spec": np.array([0.1])}, accept="text/csv"), 406, contract.HTML)
+    check_error(post_npz("/evaluate?plot=pit", {"pdfs": pdfs}, accept="text/html"), 406, contract.SVG)
 
 
-def test_an_unknown_option_is_told_which_there_are(client, post_npy, images):
-    check(post_npy("/predict_file?pdfs=true", images), 422, "?pdfs", "pdf, ebv")
-    check(post_npy("/predict_file?pdf=perhaps", images), 422, "pdf", "'perhaps'")
-    check(client.post("/predict?pdf=true", json={"images": images[:1].tolist()}), 422, "?pdf")
-    check(client.post("/evaluate?plot=sculpture", json={}), 422, "scatter", "'sculpture'")
-    check(client.post("/evaluate?num_images=0", json={}), 422, "num_images")
+def test_unknown_options(client, post_npy, images):
+    check_error(post_npy("/predict_file?pdfs=true", images), 422, "?pdfs", "pdf, ebv")
+    check_error(post_npy("/predict_file?pdf=perhaps", images), 422, "pdf", "'perhaps'")
+    check_error(client.post("/predict?pdf=true", json={"images": images[:1].tolist()}), 422, "?pdf")
+    check_error(client.post("/evaluate?plot=sculpture", json={}), 422, "scatter", "'sculpture'")
+    check_error(client.post("/evaluate?num_images=0", json={}), 422, "num_images")
 
 
-def test_paths_and_methods_that_are_not_there_have_the_same_shape_of_error(client):
-    check(client.get("/nothing"), 404, "/nothing", "/docs.json")
-    check(client.get("/predict"), 405, "/predict", "GET")
-    check(client.post("/model"), 405, "/model", "POST")
+def test_unknown_paths_and_methods(client):
+    check_error(client.get("/nothing"), 404, "/nothing", "/docs.json")
+    check_error(client.get("/predict"), 405, "/predict", "GET")
+    check_error(client.post("/model"), 405, "/model", "POST")
     assert client.get("/predict").headers["allow"] == "POST"
-
-
-def test_an_error_names_the_model_too(post_npy, images, card):
-    response = post_npy("/predict_file", images[:0])
-    assert response.headers[contract.MODEL_HEADER] == f"{card.name} {card.version}"

@@ -1,4 +1,4 @@
-"""docs/http-api.md says what the code says, and its commands work."""
+"""docs/http-api.md and docs/operations.md agree with the code, and their commands work."""
 
 import json
 import re
@@ -7,52 +7,44 @@ import subprocess
 
 import numpy as np
 import pytest
-from running import ROOT
 
-from photoz.estimates import COLUMNS, Flag
+from photoz.estimates import COLUMNS
+from photoz.flags import Flag
 from photoz.io.npz import npz_bytes
-from photoz.metrics import FIGURES
+from photoz.metrics import METRICS
 from photoz.protocol import contract
-from service.errors import STATUS
-from service.settings import Limits, Settings
+from service.middleware.errors import STATUS
+from service.operations.settings import Settings
+from tests.running import ROOT
 
 DOCUMENT = (ROOT / "docs" / "http-api.md").read_text(encoding="utf-8")
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", DOCUMENT, re.DOTALL) for line in block.splitlines()]
 
 
-def test_flags_are_told_with_their_bits():
+def test_flags_columns_metrics_and_options_are_documented():
     rows = re.findall(r"^\| (\d+) \| `([A-Z_]+)` \|", DOCUMENT, re.MULTILINE)
     assert {name: int(bit) for bit, name in rows} == {flag.name: flag.value for flag in Flag}
-
-
-@pytest.mark.parametrize("name", [*COLUMNS, "pdf", *FIGURES, *contract.EvaluateRequest.model_fields])
-def test_columns_and_scores_are_told(name):
-    assert f"`{name}`" in DOCUMENT
-
-
-def test_options_are_told():
+    for name in (*COLUMNS, "pdf", *METRICS, *contract.EvaluateRequest.model_fields):
+        assert f"`{name}`" in DOCUMENT, name
     for option in (*contract.PredictOptions.model_fields, *contract.EvaluateOptions.model_fields):
         assert re.search(rf"`{option}[=`]", DOCUMENT), option
 
 
-def test_statuses_are_told():
+def test_statuses_are_documented():
     rows = re.findall(r"^\| ([\d, ]+) \|", DOCUMENT, re.MULTILINE)
-    others = {"404", "405", "431", "500", "504"}  # told by the router, the connection, the layer
+    others = {"404", "405", "500"}  # of the router and the middleware
     assert {str(int(status)) for _, status in STATUS} | others <= set(", ".join(rows).split(", "))
 
 
-def test_variables_are_told_with_their_defaults():
-    source = (ROOT / "service" / "settings.py").read_text(encoding="utf-8")
+def test_settings_are_documented_with_their_defaults():
     rows = dict(re.findall(r"^\| `(PHOTOZ_[A-Z_]+)` \| (.*?) \|", OPERATIONS, re.MULTILINE))
-    assert set(rows) == set(re.findall(r'"(PHOTOZ_[A-Z_]+)"', source))
-    assert rows["PHOTOZ_MAX_ROWS"] == f"`{Settings.max_rows}`"
-    assert rows["PHOTOZ_DRAW_TIMEOUT"] == f"`{Settings.draw_timeout:g}`"
-    assert rows["PHOTOZ_DRAIN"] == f"`{Settings.drain:g}`"
-    limits = ("max_in_flight", "timeout", "upload_timeout", "header_timeout", "max_headers")
-    for name in limits:
-        value = getattr(Limits, name.removeprefix("max_"))
-        assert rows[f"PHOTOZ_{name.upper()}"] == f"`{value:g}`"
+    fields = Settings.model_fields
+    assert set(rows) == {f"PHOTOZ_{name.upper()}" for name in fields}
+    defaults = {name: field.default for name, field in fields.items() if type(field.default) in (bool, float, int, str)}
+    for name, default in defaults.items():
+        text = ("off", "on")[default] if isinstance(default, bool) else str(default).removesuffix(".0")
+        assert rows[f"PHOTOZ_{name.upper()}"] == f"`{text}`"
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +59,7 @@ def folder(tmp_path_factory, images, card):
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_commands_work(command, folder, service_url):
+def test_commands_work(command, folder, service_url):
     assert command.startswith("curl "), command
     command = command.replace("http://127.0.0.1:3000", service_url).replace(
         "curl ", "curl -sS -w '\\n%{http_code}' ", 1

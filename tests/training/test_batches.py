@@ -16,7 +16,7 @@ def batches(cutouts, rows, **changes) -> Batches:  # noqa: ANN001
     return Batches(cutouts, rows, SDSS_IMAGES, CRPS, **settings)
 
 
-def test_an_epoch_holds_each_galaxy_once_with_its_own_redshift(sample_file: Path) -> None:
+def test_epoch_has_each_galaxy_once_with_its_redshift(sample_file: Path) -> None:
     with open_cutouts(sample_file) as cutouts:
         rows = cutouts.rows("train")
         all_batches = batches(cutouts, rows, seed=1)
@@ -29,7 +29,7 @@ def test_an_epoch_holds_each_galaxy_once_with_its_own_redshift(sample_file: Path
     np.testing.assert_allclose(brightness[by_redshift[0]], expected[by_redshift[1]], rtol=1e-3)
 
 
-def test_without_a_seed_rows_come_in_order_and_as_they_are(sample_file: Path) -> None:
+def test_batches_without_seed_keep_order_and_images(sample_file: Path) -> None:
     with open_cutouts(sample_file) as cutouts:
         rows = cutouts.rows("validation")
         inputs, targets = batches(cutouts, rows)[0]
@@ -37,7 +37,7 @@ def test_without_a_seed_rows_come_in_order_and_as_they_are(sample_file: Path) ->
         assert np.array_equal(targets[:, 0], cutouts.columns["z_spec"][rows].astype(np.float32)[:32])
 
 
-def test_each_epoch_has_an_order_of_its_own_that_can_be_made_again(sample_file: Path) -> None:
+def test_epochs_differ_and_are_reproducible(sample_file: Path) -> None:
     with open_cutouts(sample_file) as cutouts:
         rows = cutouts.rows("train")
         running = batches(cutouts, rows, seed=4)
@@ -50,8 +50,8 @@ def test_each_epoch_has_an_order_of_its_own_that_can_be_made_again(sample_file: 
     assert np.array_equal(second[0]["images"], resumed[0]["images"])
 
 
-def test_a_batch_reads_its_own_rows_and_no_others(sample_file: Path) -> None:
-    """Images are asked for as they are needed: a set larger than memory trains."""
+def test_batch_reads_only_its_rows(sample_file: Path) -> None:
+    """A set larger than memory can be trained on."""
 
     class Watched:
         def __init__(self, images) -> None:
@@ -72,7 +72,7 @@ def test_a_batch_reads_its_own_rows_and_no_others(sample_file: Path) -> None:
     assert sorted(watched.read) == rows.tolist()
 
 
-def test_turns_and_flips_are_the_eight_symmetries_of_the_square() -> None:
+def test_turns_and_flips_are_the_symmetries_of_the_square() -> None:
     image = np.arange(9.0).reshape(1, 3, 3, 1)
     turned = turn_and_flip(np.repeat(image, 400, axis=0), np.random.default_rng(0))
     assert len({one.tobytes() for one in turned}) == 8

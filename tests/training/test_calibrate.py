@@ -1,4 +1,4 @@
-"""Calibration repairs PDFs that are wrong on purpose, as seen on galaxies that it was not fitted to."""
+"""Calibration of wrong PDFs, measured on galaxies that it was not fitted to."""
 
 import numpy as np
 import pytest
@@ -25,25 +25,25 @@ def toy(width: float, shift: float) -> tuple[FloatArray, FloatArray]:
 @pytest.mark.parametrize(
     ("width", "shift"), [(0.6, 0.0), (1.7, 0.0), (1.0, 0.4), (1.3, -0.4)], ids=["narrow", "broad", "high", "broad low"]
 )
-def test_wrong_pdfs_become_calibrated_and_better(width: float, shift: float) -> None:
+def test_calibration_corrects_wrong_pdfs(width: float, shift: float) -> None:
     pdfs, z_spec = toy(width, shift)
     record = calibrate(pdfs[: N // 2], z_spec[: N // 2], SDSS_GRID)
     raw, others = pdfs[N // 2 :], z_spec[N // 2 :]
-    mended = apply(raw, record.parameters)
+    corrected = apply(raw, record.parameters)
     assert uniform_ks(pit(raw, others, SDSS_GRID)) > 0.08
-    assert uniform_ks(pit(mended, others, SDSS_GRID)) < 0.03  # 5 % of samples of 2,000 exceed it by chance
-    assert crps(mended, others, SDSS_GRID).mean() < crps(raw, others, SDSS_GRID).mean()
-    coverage = summarise(galaxy_scores(mended, others, SDSS_GRID), n_resamples=2)["coverage_68"].value
+    assert uniform_ks(pit(corrected, others, SDSS_GRID)) < 0.03  # 5 % of samples of 2,000 exceed it by chance
+    assert crps(corrected, others, SDSS_GRID).mean() < crps(raw, others, SDSS_GRID).mean()
+    coverage = summarise(galaxy_scores(corrected, others, SDSS_GRID), n_resamples=2)["coverage_68"].value
     assert coverage == pytest.approx(0.68, abs=0.035)
 
 
-def test_pdfs_that_are_right_are_left_nearly_alone() -> None:
+def test_calibration_hardly_changes_correct_pdfs() -> None:
     pdfs, z_spec = toy(1.0, 0.0)
     found = calibrate(pdfs[:500], z_spec[:500], SDSS_GRID).parameters
     np.testing.assert_allclose([found.temperature, found.a, found.b], 1.0, atol=0.06)
 
 
-def test_the_record_tells_the_scores_before_and_after() -> None:
+def test_record_has_scores_before_and_after() -> None:
     pdfs, z_spec = toy(0.6, 0.0)
     record = calibrate(pdfs[:400], z_spec[:400], SDSS_GRID)
     assert record.n_galaxies == 400

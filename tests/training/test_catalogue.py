@@ -14,7 +14,7 @@ MAGNITUDES = pd.DataFrame(
 COLUMNS = {"g": "mag_g", "z_spec": "specz"}
 
 
-def test_kcorrect_holds_the_9986_galaxies_of_the_agreed_split(catalogue: Catalogue) -> None:
+def test_kcorrect_has_9986_galaxies_with_a_fixed_split(catalogue: Catalogue) -> None:
     order = np.random.default_rng(0).permutation(9986)
     assert len(catalogue) == 9986
     assert np.array_equal(np.sort(order[8000:]), np.flatnonzero(catalogue.split == "test"))
@@ -30,7 +30,7 @@ def test_reddening_is_on_the_sfd_scale(catalogue: Catalogue) -> None:
     assert catalogue.ebv[0] == pytest.approx(0.14023204 / 2.751)
 
 
-def test_kcorrect_gives_the_bands_in_the_order_asked_for(catalogue: Catalogue) -> None:
+def test_kcorrect_returns_bands_in_the_requested_order(catalogue: Catalogue) -> None:
     swapped = read_kcorrect(("z", "g"))
     assert np.array_equal(swapped.fluxes, catalogue.fluxes[:, [4, 1]])
     with pytest.raises(InvalidDataset, match="ugriz|u,g,r,i,z"):
@@ -38,7 +38,7 @@ def test_kcorrect_gives_the_bands_in_the_order_asked_for(catalogue: Catalogue) -
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".fits"])
-def test_every_format_gives_the_same_galaxies(tmp_path: Path, suffix: str) -> None:
+def test_all_formats_give_the_same_galaxies(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"galaxies{suffix}"
     match suffix:
         case ".csv":
@@ -48,14 +48,14 @@ def test_every_format_gives_the_same_galaxies(tmp_path: Path, suffix: str) -> No
         case ".fits":
             Table({name: MAGNITUDES[name].to_numpy() for name in MAGNITUDES}).write(path)
     found = read_catalogue(path, COLUMNS, ("g", "r", "i"), are_magnitudes=True)
-    assert len(found) == 2  # the row without a g magnitude cannot be drawn
+    assert len(found) == 2  # not the row without a g magnitude
     np.testing.assert_allclose(found.magnitudes, [[18.0, 17.5, 17.0], [19.0, 18.0, 17.4]])
     np.testing.assert_allclose(found.fluxes[0], 10 ** (0.4 * (22.5 - np.array([18.0, 17.5, 17.0]))))
     np.testing.assert_allclose(found.z_spec, [0.1, 0.2])
     assert found.object_id.tolist() == ["0", "1"]
 
 
-def test_fluxes_are_taken_as_they_are(tmp_path: Path) -> None:
+def test_fluxes_are_not_converted(tmp_path: Path) -> None:
     path = tmp_path / "fluxes.csv"
     pd.DataFrame({"g": [10.0, -1.0], "r": [20.0, 5.0]}).to_csv(path, index=False)
     found = read_catalogue(path, {}, ("g", "r"), are_magnitudes=False)
@@ -63,13 +63,13 @@ def test_fluxes_are_taken_as_they_are(tmp_path: Path) -> None:
     assert np.isnan(found.z_spec).all()
 
 
-def test_a_missing_band_is_named_with_what_there_is(tmp_path: Path) -> None:
+def test_missing_band_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "galaxies.csv"
     MAGNITUDES.to_csv(path, index=False)
     with pytest.raises(InvalidDataset, match=r"lacks the columns u=u; it has mag_g, r, i, specz"):
         read_catalogue(path, COLUMNS, ("u", "g"), are_magnitudes=True)
 
 
-def test_an_unknown_suffix_is_refused(tmp_path: Path) -> None:
+def test_unknown_suffix_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedType, match=r"expected \.fits, \.csv or \.parquet"):
         read_catalogue(tmp_path / "galaxies.xlsx", {}, ("g",), are_magnitudes=True)

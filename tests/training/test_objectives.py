@@ -3,7 +3,7 @@ import pytest
 from keras import ops
 from scipy.stats import norm
 
-from photoz import metrics, pdf
+from photoz import metrics
 from photoz.grid import SDSS_GRID
 from training.objectives import crps_loss, objective, soft_cross_entropy
 
@@ -17,7 +17,7 @@ def column(z_spec: np.ndarray) -> np.ndarray:
     return np.asarray(z_spec, dtype=np.float32)[:, None]
 
 
-def test_the_crps_loss_approaches_the_exact_integral() -> None:
+def test_crps_loss_approaches_the_exact_integral() -> None:
     z_spec = np.random.default_rng(0).uniform(0.05, 0.35, 200)
     pdfs = gaussians(z_spec + 0.01, 0.02)
     loss = np.asarray(crps_loss(SDSS_GRID)(column(z_spec), pdfs))
@@ -25,26 +25,26 @@ def test_the_crps_loss_approaches_the_exact_integral() -> None:
     np.testing.assert_allclose(loss.mean(), exact.mean(), rtol=0.02)
 
 
-def test_the_crps_loss_has_no_half_bin_bias() -> None:
-    """Over many redshifts the best PDF to answer with is the one with the right mean, not half a bin beside it."""
+def test_crps_loss_has_no_half_bin_bias() -> None:
+    """Over many redshifts the best PDF has the true mean, not one that is off by half a bin."""
     z_spec = np.random.default_rng(1).normal(0.2, 0.02, 20_000)
     shifts = np.linspace(-1.0, 1.0, 41) * SDSS_GRID.width
     losses = []
     for shift in shifts:
-        answer = np.repeat(gaussians(np.array([0.2 + shift]), 0.02), len(z_spec), axis=0)
-        losses.append(float(np.mean(crps_loss(SDSS_GRID)(column(z_spec), answer))))
+        pdfs = np.repeat(gaussians(np.array([0.2 + shift]), 0.02), len(z_spec), axis=0)
+        losses.append(float(np.mean(crps_loss(SDSS_GRID)(column(z_spec), pdfs))))
     assert abs(shifts[np.argmin(losses)]) < 0.2 * SDSS_GRID.width
 
 
-def test_soft_labels_ask_for_the_truth() -> None:
+def test_soft_cross_entropy_is_lowest_at_the_truth() -> None:
     z_spec = np.array([0.1, 0.3])
     right, wrong = gaussians(z_spec, 0.005), gaussians(z_spec[::-1], 0.005)
     entropy = soft_cross_entropy(SDSS_GRID)
     assert (np.asarray(entropy(column(z_spec), right)) < np.asarray(entropy(column(z_spec), wrong))).all()
 
 
-def test_the_documents_loss_does_not_know_that_bins_are_ordered() -> None:
-    """Slip: one-hot cross-entropy costs the same for a miss by two bins and by a hundred; ours does not."""
+def test_only_crps_objective_knows_that_bins_are_ordered() -> None:
+    """The document's one-hot cross-entropy is the same for errors of two bins and of a hundred."""
     near, far = (np.full((1, 180), 1e-4, dtype=np.float32) for _ in range(2))
     near[0, 47], far[0, 145] = 1.0, 1.0  # the truth lies in bin 45
     near, far = near / near.sum(), far / far.sum()
@@ -57,7 +57,7 @@ def test_the_documents_loss_does_not_know_that_bins_are_ordered() -> None:
     assert ordered[0] < 0.2 * ordered[1]
 
 
-def test_gradients_are_finite_for_a_certain_and_wrong_answer() -> None:
+def test_gradients_are_finite_for_a_narrow_wrong_pdf() -> None:
     import tensorflow as tf
 
     pdfs = tf.Variable(np.eye(180, dtype=np.float32)[[3]])
@@ -65,9 +65,3 @@ def test_gradients_are_finite_for_a_certain_and_wrong_answer() -> None:
     with tf.GradientTape() as tape:
         loss = ops.sum(ours.loss(column(np.array([0.35])), pdfs))
     assert np.isfinite(tape.gradient(loss, pdfs).numpy()).all()
-
-
-def test_the_mean_of_the_softened_target_is_the_truth() -> None:
-    z_spec = np.array([0.2])
-    labels = np.asarray(ops.softmax(-0.5 * ((SDSS_GRID.centres - z_spec[:, None]) / 0.004) ** 2))
-    assert pdf.mean(labels, SDSS_GRID)[0] == pytest.approx(0.2, abs=1e-4)

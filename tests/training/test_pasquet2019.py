@@ -1,9 +1,8 @@
-"""The published cube and the paper's configuration, on sixty rendered galaxies in the layout of the real one."""
+"""The published cube and the paper's configuration, with sixty simulated galaxies in the layout of the cube."""
 
-import json
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -16,15 +15,15 @@ from photoz.grid import SDSS_GRID
 from photoz.images import SDSS_IMAGES, ImageSpec
 from photoz.io.reader import open_cutouts
 from photoz.model.bundle import ModelBundle
+from training.batches import read_batch
 from training.catalogue import read_kcorrect
 from training.convert import convert_cube
 from training.ensemble import fit_ensemble
 from training.fit import fit
 from training.pipeline import evaluate_bundle
-from training.predict import network_inputs
-from training.rows import with_split
 from training.sample import make_sample
 from training.settings import PRESETS, Settings, settings_for
+from training.splits import with_split
 
 ROOT = Path(__file__).parents[2]
 N = 60
@@ -32,7 +31,7 @@ SMALL = ImageSpec(size=24)
 
 
 def make_cube(folder: Path, spec: ImageSpec) -> Path:
-    """Sixty galaxies as sdss.npz has them; every tenth is fainter than the paper's limit."""
+    """Write sixty galaxies in the layout of sdss.npz, every tenth fainter than the paper's limit."""
     make_sample(read_kcorrect().head(N), folder / "sample.h5", spec, workers=1)
     with open_cutouts(folder / "sample.h5") as cutouts:
         labels = np.empty(N, dtype=[("objID", "i8"), ("z", "f4"), ("EBV", "f4"), ("dered_petro_r", "f4")])
@@ -50,7 +49,7 @@ def cube(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def small_cube(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with less sky around the galaxies, so that two networks train in seconds."""
+    """The same with smaller cutouts, so that two networks train in seconds."""
     return make_cube(tmp_path_factory.mktemp("small_cube"), SMALL)
 
 
@@ -59,7 +58,7 @@ def train(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*command, "--no-figures"], cwd=ROOT, capture_output=True, text=True)
 
 
-def test_the_preset_is_the_papers_configuration() -> None:
+def test_preset_is_the_configuration_of_the_paper() -> None:
     assert settings_for(preset="pasquet2019") == Settings(
         architecture="pasquet",
         objective="one-hot",
@@ -77,13 +76,13 @@ def test_the_preset_is_the_papers_configuration() -> None:
     )
 
 
-def test_a_preset_gives_way_to_what_is_asked_for() -> None:
+def test_options_override_a_preset() -> None:
     changed = settings_for(preset="pasquet2019", architecture="compact", epochs=2, select="")
     assert (changed.architecture, changed.epochs, changed.select) == ("compact", 2, "")
     assert (changed.batch_size, changed.seeds) == (128, 6)
 
 
-def test_selection_and_shares_of_the_preset_split_the_cube(cube: Path) -> None:
+def test_preset_selects_and_splits_galaxies(cube: Path) -> None:
     preset = PRESETS["pasquet2019"]
     with open_cutouts(cube) as opened:
         cutouts = with_split(opened, preset.select, preset.shares)
@@ -96,7 +95,7 @@ def test_selection_and_shares_of_the_preset_split_the_cube(cube: Path) -> None:
     assert np.array_equal(cutouts.column("split"), again.column("split"))
 
 
-def test_a_split_of_the_file_is_kept_for_the_galaxies_that_are_selected(cube: Path) -> None:
+def test_selection_keeps_the_split_of_the_file(cube: Path) -> None:
     with open_cutouts(cube.with_name("sample.h5")) as cutouts:
         chosen = with_split(cutouts, "z_spec<0.1")
         near = cutouts.column("z_spec") < 0.1
@@ -105,7 +104,7 @@ def test_a_split_of_the_file_is_kept_for_the_galaxies_that_are_selected(cube: Pa
         assert 0 < near.sum() < N
 
 
-def test_a_selection_that_cannot_be_made_says_why(cube: Path) -> None:
+def test_impossible_selection_is_refused(cube: Path) -> None:
     with open_cutouts(cube) as cutouts:
         with pytest.raises(InvalidDataset, match="'primtarget'; there are .*z_spec"):
             with_split(cutouts, "primtarget>=64")
@@ -113,7 +112,7 @@ def test_a_selection_that_cannot_be_made_says_why(cube: Path) -> None:
             with_split(cutouts, "z_spec>5")
 
 
-def test_a_compressed_cube_is_converted_to_a_native_file(cube: Path, tmp_path: Path) -> None:
+def test_compressed_cube_is_converted(cube: Path, tmp_path: Path) -> None:
     assert convert_cube(cube.with_name("compressed.npz"), tmp_path / "sdss.h5") == N
     with open_cutouts(cube) as original, open_cutouts(tmp_path / "sdss.h5") as converted:
         assert isinstance(converted.images, h5py.Dataset)
@@ -124,12 +123,12 @@ def test_a_compressed_cube_is_converted_to_a_native_file(cube: Path, tmp_path: P
             np.testing.assert_array_equal(converted.column(name), values)
 
 
-def test_only_the_cube_is_converted(cube: Path, tmp_path: Path) -> None:
+def test_convert_cube_refuses_other_files(cube: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidDataset, match="expected an .npz file with arrays 'cube' and 'labels'"):
         convert_cube(cube.with_name("sample.h5"), tmp_path / "sdss.h5")
 
 
-def test_the_rate_of_the_preset_is_a_fifth_after_half_of_the_steps(cube: Path, tmp_path: Path) -> None:
+def test_learning_rate_is_a_fifth_after_half_of_the_steps(cube: Path, tmp_path: Path) -> None:
     settings = settings_for(architecture="compact", preset="pasquet2019", epochs=4, batch_size=32, seeds=1)
     with open_cutouts(cube) as opened:
         cutouts = with_split(opened, settings.select, settings.shares)
@@ -139,19 +138,9 @@ def test_the_rate_of_the_preset_is_a_fifth_after_half_of_the_steps(cube: Path, t
     assert rates == pytest.approx([1e-4, 1e-4, 2e-5, 2e-5])
 
 
-def test_a_run_from_before_a_setting_was_there_is_resumed(cube: Path, tmp_path: Path) -> None:
-    settings = Settings(epochs=1)
-    with open_cutouts(cube) as opened:
-        cutouts = with_split(opened)
-        fit(cutouts, SDSS_IMAGES, SDSS_GRID, settings, tmp_path, resume=False)
-        old = {name: value for name, value in asdict(settings).items() if name not in ("schedule", "select", "seeds")}
-        (tmp_path / "settings.json").write_text(json.dumps(old))
-        assert len(fit(cutouts, SDSS_IMAGES, SDSS_GRID, settings, tmp_path, resume=True).history) == 1
-
-
 @pytest.fixture(scope="module")
 def trained(small_cube: Path) -> Path:
-    """What the preset makes of the small cube in one epoch: bundle and run."""
+    """Bundle and run of the preset on the small cube, after one epoch."""
     folder = small_cube.parent
     tiny = ("--preset", "pasquet2019", "--epochs", 1, "--batch-size", 8, "--seeds", 2)
     done = train("--data", small_cube, *tiny, "--bundle", folder / "bundle", "--run", folder / "run", "--resume")
@@ -160,7 +149,7 @@ def trained(small_cube: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_the_preset_trains_on_the_cube_and_its_bundle_loads(trained: Path) -> None:
+def test_preset_trains_on_the_cube(trained: Path) -> None:
     card = ModelBundle.load(trained / "bundle").card
     assert card.architecture.name == "pasquet"
     assert card.inputs.ebv
@@ -172,13 +161,14 @@ def test_the_preset_trains_on_the_cube_and_its_bundle_loads(trained: Path) -> No
 
 
 @pytest.mark.slow
-def test_the_bundles_network_gives_the_mean_of_its_members_pdfs(trained: Path, small_cube: Path) -> None:
+def test_ensemble_averages_the_pdfs_of_its_members(trained: Path, small_cube: Path) -> None:
     bundle = ModelBundle.load(trained / "bundle")
     model = keras.models.load_model(bundle.keras_path, compile=False, safe_mode=True)
     preset = settings_for(preset="pasquet2019", epochs=1, batch_size=8)
     with open_cutouts(small_cube) as opened:
         cutouts = with_split(opened, preset.select, preset.shares)
-        inputs = network_inputs(cutouts, cutouts.rows("test"), SMALL, 0.0)
+        batch = read_batch(cutouts, cutouts.rows("test"), SMALL, 0.0)
+        inputs = {"images": batch.images.images, "ebv": batch.ebv.ebv[:, np.newaxis]}
         members = [_member(cutouts, preset, trained, seed) for seed in (0, 1)]
     pdfs = [member.predict_on_batch(inputs) for member in members]
     assert np.abs(pdfs[0] - pdfs[1]).max() > 1e-4
@@ -191,11 +181,11 @@ def test_the_bundles_network_gives_the_mean_of_its_members_pdfs(trained: Path, s
 def _member(cutouts, preset: Settings, folder: Path, seed: int) -> keras.Model:  # noqa: ANN001
     """Read a finished member of the ensemble from its run."""
     one = settings_for(preset="pasquet2019", epochs=1, batch_size=8, seeds=1, seed=seed)
-    return fit(cutouts, SMALL, SDSS_GRID, one, folder / "run" / f"seed-{seed}", resume=True).model
+    return fit(cutouts, SMALL, SDSS_GRID, one, folder / "run" / f"seed-{seed}", resume=True).network
 
 
 @pytest.mark.slow
-def test_a_resumed_ensemble_trains_only_what_is_missing(small_cube: Path, tmp_path: Path) -> None:
+def test_resumed_ensemble_trains_only_missing_members(small_cube: Path, tmp_path: Path) -> None:
     settings = settings_for(preset="pasquet2019", architecture="compact", epochs=1, batch_size=8, seeds=2)
     with open_cutouts(small_cube) as opened:
         cutouts = with_split(opened, settings.select, settings.shares)
@@ -204,12 +194,12 @@ def test_a_resumed_ensemble_trains_only_what_is_missing(small_cube: Path, tmp_pa
         three = fit_ensemble(cutouts, SMALL, SDSS_GRID, replace(settings, seeds=3), tmp_path, resume=True)
     assert [(tmp_path / f"seed-{seed}" / "history.csv").stat().st_mtime_ns for seed in (0, 1)] == stamps
     assert (tmp_path / "seed-2" / "history.csv").exists()
-    assert three.model.output_shape == (None, 180)
+    assert three.network.output_shape == (None, 180)
     assert (three.n_train, three.n_validation) == (41, 2)
 
 
 @pytest.mark.slow
-def test_a_bundle_is_evaluated_on_the_galaxies_that_it_was_not_trained_on(small_cube: Path, tmp_path: Path) -> None:
+def test_evaluation_uses_the_split_of_the_training(small_cube: Path, tmp_path: Path) -> None:
     tiny = ("--preset", "pasquet2019", "--architecture", "compact", "--epochs", 1, "--batch-size", 8, "--seeds", 1)
     done = train("--data", small_cube, *tiny, "--bundle", tmp_path / "bundle", "--run", tmp_path / "run")
     assert done.returncode == 0, done.stderr[-3000:]
@@ -223,7 +213,7 @@ def test_a_bundle_is_evaluated_on_the_galaxies_that_it_was_not_trained_on(small_
 
 
 @pytest.mark.slow
-def test_a_compressed_cube_ends_training_with_one_line_that_helps(cube: Path) -> None:
+def test_train_refuses_a_compressed_cube_in_one_line(cube: Path) -> None:
     done = train("--data", cube.with_name("compressed.npz"))
     assert done.returncode == 1
     assert "Error:" in done.stderr

@@ -1,4 +1,4 @@
-"""Pickles of cutouts: those of numpy's arrays are read, and nothing in any other is run."""
+"""Pickles of numpy arrays are read; nothing in a pickle is executed."""
 
 import codecs
 import copyreg
@@ -28,8 +28,8 @@ COLUMNS = {
     "object_id": np.array(["a", "bb", "α", "d"]),
     "names": np.array([b"a", b"bb", b"c", b"d"]),
     "magnitudes": np.asfortranarray(RNG.normal(size=(N, 4))),
-    "turned": np.moveaxis(RNG.normal(size=(2, N, 3)), 0, 2),
-    "back": np.arange(N)[::-1],
+    "transposed": np.moveaxis(RNG.normal(size=(2, N, 3)), 0, 2),
+    "reversed": np.arange(N)[::-1],
     "good": np.array([True, False, True, True]),
     "listed": [1, 2.5, True, 4],
     "scalars": [np.float32(1), np.float32(2), np.float32(3), np.float32(4)],
@@ -50,13 +50,13 @@ def same(found: dict[str, np.ndarray], expected: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("protocol", range(6))
-def test_plain_arrays_are_read_whatever_the_protocol(tmp_path: Path, protocol: int) -> None:
+def test_plain_arrays_are_read_in_all_protocols(tmp_path: Path, protocol: int) -> None:
     found = read_pickle(write(tmp_path, COLUMNS, protocol))
     same(found, COLUMNS)
     assert found["ebv"].dtype == np.dtype(">f4")
 
 
-def test_a_pair_is_images_and_redshifts(tmp_path: Path) -> None:
+def test_pair_is_images_and_redshifts(tmp_path: Path) -> None:
     pair = ([*COLUMNS["images"]], COLUMNS["z_spec"].tolist())
     same(read_pickle(write(tmp_path, pair)), {"images": COLUMNS["images"], "z_spec": pair[1]})
 
@@ -67,7 +67,7 @@ def test_names_of_numpy_1_are_read(tmp_path: Path) -> None:
     same(read_pickle(write(tmp_path, content.replace(b"numpy._core", b"numpy.core"))), COLUMNS)
 
 
-# A pickle by hand, opcode by opcode.
+# Functions that write a pickle opcode by opcode.
 
 
 def name(module: str, attribute: str) -> bytes:
@@ -75,7 +75,7 @@ def name(module: str, attribute: str) -> bytes:
 
 
 def word(text: bytes) -> bytes:
-    """A string of Python 2, which is bytes or text."""
+    """A string of Python 2, bytes or text."""
     return b"T" + struct.pack("<i", len(text)) + text
 
 
@@ -112,20 +112,20 @@ def python2(z_spec: bytes, images: bytes | None = None) -> bytes:
     return b"\x80\x02}(" + word(b"images") + images + word(b"z_spec") + z_spec + b"u."
 
 
-def test_a_pickle_of_python_2_is_read(tmp_path: Path) -> None:
+def test_python_2_pickle_is_read(tmp_path: Path) -> None:
     z_spec = np.array([0.1, 0.2], ">f8")  # its bytes are not all ASCII
     found = read_pickle(write(tmp_path, python2(stored(dtype(b"f8", b">"), (2,), word(z_spec.tobytes())))))
     same(found, {"images": np.ones((2, 8, 8, 5)), "z_spec": z_spec})
 
 
-# Attacks. Those that call something would leave a file behind.
+# Attacks. Those that call something create this file.
 
 MARK = "touched"
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to be in, in which an attack that is run leaves a file."""
+    """The working directory, in which an attack that succeeds creates a file."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -156,13 +156,13 @@ RUN = {
 
 
 @pytest.mark.parametrize("attack", RUN)
-def test_nothing_is_called(folder: Path, attack: str) -> None:
-    refused(folder, b"\x80\x02" + RUN[attack] + b".", "arrays alone; this one asks for '")
-    refused(folder, python2(RUN[attack]), "arrays alone; this one asks for '")
+def test_attacks_call_nothing(folder: Path, attack: str) -> None:
+    refused(folder, b"\x80\x02" + RUN[attack] + b".", "only numpy arrays; this one asks for '")
+    refused(folder, python2(RUN[attack]), "only numpy arrays; this one asks for '")
 
 
 @pytest.mark.parametrize("attack", ["os.system", "builtins.eval", "numpy.save", "runstring", "OBJ", "INST"])
-def test_the_attacks_are_real(folder: Path, attack: str) -> None:
+def test_attacks_work_with_pickle_itself(folder: Path, attack: str) -> None:
     pickle.loads(b"\x80\x02" + RUN[attack] + b".")
     assert (folder / MARK).exists()
 
@@ -195,20 +195,20 @@ def stack_global(module: str, attribute: str) -> bytes:
         ("numpy\x1b[2J", "n" * 200),
     ],
 )
-def test_no_other_name_is_admitted(folder: Path, module: str, attribute: str) -> None:
+def test_other_names_are_refused(folder: Path, module: str, attribute: str) -> None:
     refused(folder, b"\x80\x04" + stack_global(module, attribute) + b".", "this one asks for '")
 
 
-def test_names_that_are_no_text_are_refused(folder: Path) -> None:
+def test_names_that_are_not_text_are_refused(folder: Path) -> None:
     refused(folder, b"\x80\x04" + NONE + b"\x8c\x05dtype\x93.", "not a readable pickle")
 
 
-LIE = 63  # what dtype('O') says of itself, less what it says of references
+NO_REFERENCES = 63  # flags of dtype('O') without that for references
 
 TRICKS = {
     "objects": (called(DTYPE, word(b"O8"), NO, YES), "expected arrays of numbers or text, got dtype 'O8'"),
-    "objects said to be none": (dtype(b"O", flags=0), "got dtype 'O'"),
-    "fields of objects": (dtype(b"V8", inner=NONE + row(word(b"a")) + b"}", flags=LIE), "got dtype 'V8'"),
+    "objects flagged as none": (dtype(b"O", flags=0), "got dtype 'O'"),
+    "fields of objects": (dtype(b"V8", inner=NONE + row(word(b"a")) + b"}", flags=NO_REFERENCES), "got dtype 'V8'"),
     "fields of numbers": (dtype(b"f8", inner=NONE + row(word(b"a")) + b"}"), "fields"),
     "more than a dtype": (called(DTYPE, word(b"f8,O"), NO, YES), "got dtype 'f8,O'"),
     "a dtype of a list": (called(DTYPE, row(word(b"f8")), NO, YES), "got dtype 'tuple'"),
@@ -234,24 +234,24 @@ TRICKS = {
     "too few bytes": (stored(dtype(b"f8"), (2,), word(b"12345678")), "expected 16 bytes for shape .2,. of"),
     "too many bytes": (stored(dtype(b"f8"), (2,), word(b"1" * 24)), "expected 16 bytes"),
     "too many dimensions": (stored(dtype(b"f8"), (1,) * 99, word(b"12345678")), "'z_spec' cannot be read"),
-    "a size that nobody has": (stored(dtype(b"i3"), (2,), word(b"123456")), "'z_spec' cannot be read"),
+    "an unknown size": (stored(dtype(b"i3"), (2,), word(b"123456")), "'z_spec' cannot be read"),
     "text of no characters": (stored(dtype(b"U1"), (2,), word(b"\xff" * 8)), "'z_spec' cannot be read"),
-    "an array not filled": (
+    "an array without state": (
         called(RECONSTRUCT, name("numpy", "ndarray"), row(NO), word(b"b")),
         "expected an array with its dtype",
     ),
-    "a number that is none": (b"Fa\x1b[2J" + b"a" * 500 + b"\n", r"readable pickle .*ValueError, .{60,80}$"),
+    "not a number": (b"Fa\x1b[2J" + b"a" * 500 + b"\n", r"readable pickle .*ValueError, .{60,80}$"),
     "persistent": (b"Pone\n", "objects outside"),
     "persistent, binary": (NONE + b"Q", "objects outside"),
     "no such code of an extension": (b"\x82\xf1", "unregistered extension code"),
     "no such memo": (b"h\x63", "not a readable pickle"),
-    "a buffer from outside": (b"\x97", "not a readable pickle"),
+    "an external buffer": (b"\x97", "not a readable pickle"),
     "a missing mark": (b"t", "not a readable pickle"),
     "an unknown opcode": (b"\xff", "not a readable pickle"),
-    "a list in itself": (b"]q\x00h\x00a", "got one of list"),
+    "a list in itself": (b"]q\x00h\x00a", "got a list of list"),
     "a long number": (b"]\x8b" + struct.pack("<i", 60) + b"\x7f" * 60 + b"a", "numbers of at most 64 bits"),
-    "a list of words and numbers": (b"](" + word(b"a") + YES + b"e", "got one of int, str"),
-    "an empty list": (b"]", "got one of nothing"),
+    "a list of words and numbers": (b"](" + word(b"a") + YES + b"e", "got a list of int, str"),
+    "an empty list": (b"]", "got a list of nothing"),
 }
 
 
@@ -262,7 +262,7 @@ def test_tricks_with_arrays_are_refused(folder: Path, trick: str) -> None:
 
 
 @pytest.mark.parametrize("codec", ["zlib", "zlib_codec", "bz2", "rot13", "hex", "utf-8", "os", "idna", "", None, 1])
-def test_other_codecs_than_latin1_are_not_looked_up(folder: Path, codec: object) -> None:
+def test_codecs_other_than_latin1_are_not_looked_up(folder: Path, codec: object) -> None:
     asked: list[str] = []
     codecs.register(asked.append)
     try:
@@ -283,7 +283,7 @@ def test_bytes_are_not_encoded(folder: Path) -> None:
 
 @pytest.fixture
 def extension():
-    """An extension code that stands for os.system, and has been used in this process."""
+    """An extension code for os.system that was used in this process before."""
     copyreg.add_extension(os.system.__module__, "system", 0xF0)
     try:
         assert pickle.loads(b"\x80\x02\x82\xf0.") is os.system
@@ -293,7 +293,7 @@ def extension():
         copyreg.clear_extension_cache()
 
 
-def test_registered_extensions_are_refused_even_if_they_were_used_before(folder: Path, extension: bytes) -> None:
+def test_registered_extensions_are_refused(folder: Path, extension: bytes) -> None:
     refused(folder, b"\x80\x02" + called(extension, word(SHELL)) + b".", r"asks for '\w+\.system'")
 
 
@@ -309,7 +309,7 @@ def test_arrays_of_objects_are_refused(folder: Path, protocol: int) -> None:
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
-def test_cut_files_are_refused(folder: Path, protocol: int) -> None:
+def test_truncated_files_are_refused(folder: Path, protocol: int) -> None:
     content = pickle.dumps({"images": np.ones((1, 8, 8, 1), np.int8), "z_spec": np.ones(1)}, protocol)
     for length in range(0, len(content), 7):
         refused(folder, content[:length], "not a readable pickle of numpy arrays: .")
@@ -328,7 +328,7 @@ Z_SPEC, IMAGES = COLUMNS["z_spec"], COLUMNS["images"]
         (IMAGES, r"dict of arrays by name.*got one array"),
         ((IMAGES, Z_SPEC, Z_SPEC), r"pair \(images, z_spec\); got a tuple of 3"),
         ("images", "got str"),
-        ({"images": IMAGES, "z": Z_SPEC}, "there is no 'z_spec' among images, z"),
+        ({"images": IMAGES, "z": Z_SPEC}, "'z_spec' is missing, there are images, z"),
         ({b"images": IMAGES}, "expected names of columns, got 'bytes'"),
         ({"images": IMAGES, "a/b": Z_SPEC}, "names of columns, got 'a/b'"),
         ({"images": IMAGES, "\ud800": Z_SPEC}, "names of columns"),
@@ -336,7 +336,7 @@ Z_SPEC, IMAGES = COLUMNS["z_spec"], COLUMNS["images"]
         ({"images": IMAGES, "z_spec": Z_SPEC, "ebv": [0.1]}, r"expected 4 values of 'ebv'.*got \(1,\)"),
         ({"images": IMAGES, "z_spec": Z_SPEC, "ebv": np.array(0.1)}, r"expected 4 values of 'ebv'.*got \(\)"),
         ({"images": IMAGES, "z_spec": Z_SPEC, "x": np.ones(N, complex)}, "got dtype 'c16'"),
-        ({"images": IMAGES, "z_spec": Z_SPEC, "x": ["a", "b\0b", "c", "d"]}, "without a zero inside"),
+        ({"images": IMAGES, "z_spec": Z_SPEC, "x": ["a", "b\0b", "c", "d"]}, "without null characters"),
         ({"images": IMAGES, "z_spec": Z_SPEC, "x": np.array([b"\xff"] * N)}, "'x' cannot be read"),
         ({"images": IMAGES, "z_spec": ["0.1"] * N}, r"z_spec as numbers of shape \(n,\), got <U3"),
         ((IMAGES[0], Z_SPEC), r"\(n, size, size, n_bands\), got float64 of \(8, 8, 4\)"),
@@ -349,30 +349,30 @@ def test_other_contents_are_refused(tmp_path: Path, content: object, message: st
         read_pickle(write(tmp_path, content))
 
 
-def test_a_second_pickle_in_the_file_is_not_overlooked(tmp_path: Path) -> None:
-    with pytest.raises(InvalidDataset, match="there is more in the file"):
+def test_second_pickle_in_the_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidDataset, match="the file has more content"):
         read_pickle(write(tmp_path, pickle.dumps((IMAGES, Z_SPEC)) + pickle.dumps(Z_SPEC)))
 
 
-def test_a_converted_pickle_is_read_as_the_same_arrays_in_an_npz_file(tmp_path: Path) -> None:
+def test_converted_pickle_equals_an_npz_file_of_the_same_arrays(tmp_path: Path) -> None:
     (tmp_path / "mine.npz").write_bytes(npz_bytes({**COLUMNS, "images": IMAGES.astype(np.float32)}))
     assert convert_pickle(write(tmp_path, COLUMNS), tmp_path / "mine.h5") == N
     with open_cutouts(tmp_path / "mine.npz") as expected, open_cutouts(tmp_path / "mine.h5") as found:
-        assert found.spec is None, "a pickle does not say what its bands are"
+        assert found.spec is None, "a pickle does not name its bands"
         assert found.provenance == "pickled arrays (mine.pkl)"
         np.testing.assert_array_equal(found.images[:], expected.images)
         same(dict(found.columns), dict(expected.columns))
 
 
 @pytest.mark.parametrize("suffix", [".pkl", ".pickle", ".PKL"])
-def test_the_suffix_says_what_is_converted(tmp_path: Path, suffix: str) -> None:
+def test_suffix_decides_what_is_converted(tmp_path: Path, suffix: str) -> None:
     source = write(tmp_path, COLUMNS).rename(tmp_path / f"mine{suffix}")
     done = CliRunner().invoke(main, ["convert", str(source), str(tmp_path / "mine.h5")])
     assert (done.exit_code, done.output) == (0, f"{tmp_path / 'mine.h5'}: {N} cutouts\n")
 
 
 @pytest.mark.parametrize("content", [b"cos\nsystem\n.", (np.ones((2, 4, 4, 5)), [0.1, 0.2])])
-def test_a_refusal_is_one_line_and_leaves_no_file(tmp_path: Path, content: object) -> None:
+def test_refusal_is_one_line_and_leaves_no_file(tmp_path: Path, content: object) -> None:
     source = write(tmp_path, content)
     done = CliRunner().invoke(main, ["convert", str(source), str(tmp_path / "mine.h5")])
     assert done.exit_code == 1

@@ -1,4 +1,4 @@
-"""A run may be killed at any moment; resumed, it ends as if nothing had happened."""
+"""Runs that are killed and resumed."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ from photoz.grid import SDSS_GRID
 from photoz.images import SDSS_IMAGES, ImageSpec
 from photoz.io.reader import open_cutouts
 from photoz.model.bundle import ModelBundle
-from training.checkpoint import Keeper
+from training.checkpoint import CheckpointCallback
 from training.cli import main
 from training.fit import fit
 from training.settings import Settings
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 EPOCHS = 4
 
 
-def command(sample_file: Path, folder: Path) -> list[str]:
+def train_command(sample_file: Path, folder: Path) -> list[str]:
     recipe = ["--epochs", str(EPOCHS), "--batch-size", "8", "--patience", "100"]
     places = ["--data", str(sample_file), "--run", str(folder / "run"), "--bundle", str(folder / "bundle")]
     return [sys.executable, "-m", "training", "train", *recipe, *places, "--resume", "--no-figures"]
@@ -45,11 +45,11 @@ def epochs(folder: Path) -> list[int]:
 
 def kill_after(sample_file: Path, folder: Path, n_epochs: int) -> None:
     """Start a run and kill it, as kill -9 does, in the middle of the epoch after `n_epochs`."""
-    process = subprocess.Popen(command(sample_file, folder), cwd=ROOT, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(train_command(sample_file, folder), cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120
         while len(epochs(folder)) < n_epochs:
-            assert process.poll() is None, "the run ended by itself"
+            assert process.poll() is None, "the run ended"
             assert time.monotonic() < deadline
             time.sleep(0.02)
     finally:
@@ -58,11 +58,11 @@ def kill_after(sample_file: Path, folder: Path, n_epochs: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes_to_the_same_number_of_epochs_and_a_bundle(sample_file: Path, tmp_path: Path) -> None:
+def test_killed_run_is_resumed_and_writes_its_bundle(sample_file: Path, tmp_path: Path) -> None:
     kill_after(sample_file, tmp_path, 1)
     assert not (tmp_path / "bundle").exists()
     before = epochs(tmp_path)
-    subprocess.run(command(sample_file, tmp_path), cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(train_command(sample_file, tmp_path), cwd=ROOT, check=True, capture_output=True)
     assert before == list(range(1, len(before) + 1))
     assert len(before) < EPOCHS
     assert epochs(tmp_path) == list(range(1, EPOCHS + 1))
@@ -81,28 +81,27 @@ def finished_run(sample_file: Path, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_a_kill_between_the_two_renames_of_a_checkpoint_loses_nothing(finished_run: Path) -> None:
+def test_kill_between_the_renames_of_a_checkpoint_loses_nothing(finished_run: Path) -> None:
     (finished_run / "checkpoint").rename(finished_run / "checkpoint.old")
     shutil.copytree(finished_run / "checkpoint.old", finished_run / "checkpoint.new")
-    keeper = Keeper(finished_run, Settings(epochs=1, batch_size=64), resume=True)
-    keeper.recover()
+    CheckpointCallback(finished_run, Settings(epochs=1, batch_size=64), resume=True)
     assert json.loads((finished_run / "checkpoint" / "history.json").read_text())[0]["epoch"] == 1
 
 
-def test_a_finished_run_is_not_trained_again(sample_file: Path, finished_run: Path) -> None:
+def test_finished_run_is_not_trained_again(sample_file: Path, finished_run: Path) -> None:
     stamp = (finished_run / "history.csv").stat().st_mtime_ns
     with open_cutouts(sample_file) as cutouts:
         fitted = fit(cutouts, SDSS_IMAGES, SDSS_GRID, Settings(epochs=1, batch_size=64), finished_run, resume=True)
     assert (finished_run / "history.csv").stat().st_mtime_ns == stamp
-    assert np.isfinite(fitted.model.get_weights()[0]).all()
+    assert np.isfinite(fitted.network.get_weights()[0]).all()
 
 
-def test_a_run_is_not_resumed_with_another_recipe(finished_run: Path) -> None:
-    with pytest.raises(InvalidDataset, match="begun with other settings"):
-        Keeper(finished_run, Settings(epochs=9), resume=True)
+def test_run_is_not_resumed_with_other_settings(finished_run: Path) -> None:
+    with pytest.raises(InvalidDataset, match="started with other settings"):
+        CheckpointCallback(finished_run, Settings(epochs=9), resume=True)
 
 
-def test_bfloat16_trains_to_a_float32_network(sample_file: Path, tmp_path: Path) -> None:
+def test_bfloat16_training_gives_a_float32_network(sample_file: Path, tmp_path: Path) -> None:
     settings = Settings("inception", epochs=1, precision="mixed_bfloat16")
     small = ImageSpec(size=16)
     with open_cutouts(sample_file) as whole:
@@ -110,14 +109,14 @@ def test_bfloat16_trains_to_a_float32_network(sample_file: Path, tmp_path: Path)
         fitted = fit(cutouts, small, SDSS_GRID, settings, tmp_path, resume=False)
         again = fit(cutouts, small, SDSS_GRID, settings, tmp_path, resume=True)
         inputs = {"images": cutouts.images[:8]}
-    assert {str(layer.dtype_policy.name) for layer in fitted.model.layers} == {"float32"}
-    pdfs = fitted.model.predict_on_batch(inputs)
+    assert {str(layer.dtype_policy.name) for layer in fitted.network.layers} == {"float32"}
+    pdfs = fitted.network.predict_on_batch(inputs)
     np.testing.assert_allclose(pdfs.sum(axis=1), 1.0, atol=1e-5)
-    np.testing.assert_array_equal(pdfs, again.model.predict_on_batch(inputs))
+    np.testing.assert_array_equal(pdfs, again.network.predict_on_batch(inputs))
 
 
-def test_bfloat16_is_refused_where_fluxes_are_summed(sample_file: Path, tmp_path: Path) -> None:
-    arguments = [*command(sample_file, tmp_path)[3:], "--precision", "mixed_bfloat16"]
+def test_bfloat16_is_refused_for_compact(sample_file: Path, tmp_path: Path) -> None:
+    arguments = [*train_command(sample_file, tmp_path)[3:], "--precision", "mixed_bfloat16"]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2
     assert "compact sums fluxes, which needs precision float32; got mixed_bfloat16" in result.output

@@ -8,11 +8,11 @@ from photoz.images import SDSS_IMAGES, ImageSpec
 from photoz.io.cutouts import TEST, TRAIN
 from photoz.io.reader import open_cutouts
 from training.catalogue import Catalogue
-from training.rows import galaxies
 from training.sample import make_sample
+from training.splits import group_by_galaxy
 
 
-def test_a_sample_has_what_training_and_baselines_need(sample_file: Path, catalogue: Catalogue) -> None:
+def test_sample_has_the_columns_of_the_catalogue(sample_file: Path, catalogue: Catalogue) -> None:
     with open_cutouts(sample_file) as cutouts:
         assert cutouts.images.shape == (300, 64, 64, 5)
         assert cutouts.spec == SDSS_IMAGES
@@ -22,13 +22,13 @@ def test_a_sample_has_what_training_and_baselines_need(sample_file: Path, catalo
             assert np.array_equal(cutouts.column(name), getattr(catalogue, name)[:300]), name
 
 
-def test_a_seed_gives_one_file_whatever_the_workers(tmp_path: Path, catalogue: Catalogue) -> None:
+def test_file_does_not_depend_on_the_number_of_workers(tmp_path: Path, catalogue: Catalogue) -> None:
     for name, workers in (("one", 1), ("two", 2)):
         make_sample(catalogue.head(100), tmp_path / name, SDSS_IMAGES, seed=7, workers=workers)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
-def test_another_seed_gives_other_noise(tmp_path: Path, catalogue: Catalogue) -> None:
+def test_seeds_give_different_noise(tmp_path: Path, catalogue: Catalogue) -> None:
     files = [tmp_path / "0.h5", tmp_path / "1.h5"]
     for seed, path in enumerate(files):
         make_sample(catalogue.head(2), path, SDSS_IMAGES, seed=seed, workers=1)
@@ -36,13 +36,13 @@ def test_another_seed_gives_other_noise(tmp_path: Path, catalogue: Catalogue) ->
         assert not np.array_equal(first.images[:], second.images[:])
 
 
-def test_bands_without_known_conditions_are_refused(tmp_path: Path, catalogue: Catalogue) -> None:
+def test_bands_without_observing_conditions_are_refused(tmp_path: Path, catalogue: Catalogue) -> None:
     with pytest.raises(InvalidDataset, match="cannot draw y"):
         make_sample(catalogue.head(2), tmp_path / "s.h5", ImageSpec(bands="ugriy"))
     assert not list(tmp_path.iterdir())
 
 
-def test_more_renders_are_other_views_of_what_is_not_tested_on(tmp_path: Path, catalogue: Catalogue) -> None:
+def test_renders_add_cutouts_of_galaxies_not_for_testing(tmp_path: Path, catalogue: Catalogue) -> None:
     few = catalogue.head(100)
     make_sample(few, tmp_path / "once.h5", SDSS_IMAGES, workers=1)
     make_sample(few, tmp_path / "thrice.h5", SDSS_IMAGES, renders=3, workers=1)
@@ -54,6 +54,6 @@ def test_more_renders_are_other_views_of_what_is_not_tested_on(tmp_path: Path, c
         for name in ("object_id", "z_spec", "split", "magnitudes"):
             np.testing.assert_array_equal(thrice.column(name)[100:], once.column(name)[again])
         assert not np.isclose(thrice.column("position_angle")[100:], once.column("position_angle")[again]).any()
-        first, galaxy = galaxies(thrice, thrice.rows(TRAIN))
+        first, galaxy = group_by_galaxy(thrice, thrice.rows(TRAIN))
         np.testing.assert_array_equal(np.sort(first), once.rows(TRAIN))
         assert np.bincount(galaxy).tolist() == [3] * len(first)

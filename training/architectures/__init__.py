@@ -1,7 +1,7 @@
-"""The networks: each file builds one Keras model and knows nothing of how it is trained.
+"""Network architectures: each file builds one Keras model and is independent of how it is trained.
 
-Every network is made of Keras's own layers and operations, so that `model.keras` loads wherever Keras is, without this
-project. It takes `images` (n, size, size, n_bands) and perhaps `ebv` (n, 1); it gives one probability per redshift bin.
+Every network consists of Keras's own layers and operations, so that `model.keras` loads without this project. It takes
+`images` (n, size, size, n_bands) and possibly `ebv` (n, 1), and returns one probability per redshift bin.
 """
 
 import keras
@@ -17,24 +17,7 @@ ARCHITECTURES = ("compact", "inception", "pasquet")
 
 
 def build(name: str, spec: ImageSpec, grid: RedshiftGrid, statistics: PixelStatistics) -> keras.Model:
-    """Build an untrained network.
-
-    Parameters
-    ----------
-    name : str
-        "compact", "inception" or "pasquet".
-    spec : ImageSpec
-        The images it takes.
-    grid : RedshiftGrid
-        The bins it fills.
-    statistics : PixelStatistics
-        Of the training images, for the constants of "compact".
-
-    Returns
-    -------
-    keras.Model
-        With float32 outputs whose rows sum to 1.
-    """
+    """Build one of `ARCHITECTURES`, untrained, with float32 outputs; "compact" takes constants from the statistics."""
     match name:
         case "compact":
             return build_compact(spec, grid, statistics)

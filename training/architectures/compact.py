@@ -1,9 +1,9 @@
-"""A small network that reaches what the photons allow, by summing fluxes before any nonlinearity.
+"""A small network that comes close to the photon limit by summing fluxes before any nonlinearity.
 
-Three ideas carry it (`docs/decisions.md` has what each one bought):
+It rests on three ideas (`docs/decisions.md` has the gain from each):
 
-* **Linear fluxes.** The trunk makes a few weight maps. The raw pixels, summed in blocks of 2x2, are summed under each
-  of them and under fixed Gaussian apertures: a flux is a sum, and averaging asinh pixels would lose it.
+* **Linear fluxes.** The trunk predicts a few weight maps. The raw pixels, in blocks of 2x2, are summed under each of
+  them and under fixed Gaussian apertures: a flux is a sum, and averaging asinh pixels would lose it.
 * **Dereddened asinh magnitudes and colours** of those sums, with constants from the training images.
 * **A mixture head**: a few Gaussians, integrated over the redshift bins. Its output is still one probability per bin.
 """
@@ -21,32 +21,16 @@ from training.pixel_statistics import PixelStatistics
 WIDTHS = (16, 32, 48)  # channels at half, a quarter and an eighth of the resolution
 N_MAPS = 5  # learned weight maps
 APERTURES = (0.05, 0.08, 0.125)  # sigma of the fixed ones in units of the side
-CONTEXT_UNITS = 16  # what the head learns of the shape beside the fluxes
+CONTEXT_UNITS = 16  # features of the shape, in addition to the fluxes
 HIDDEN = (128, 128)
 DROPOUT = 0.1
 
-
-# Maps begin near the foot of the sigmoid, where they are proportional to the light and not the same everywhere.
+# Maps start in the exponential part of the sigmoid, where they follow the light instead of being uniform.
 _FAINT = keras.initializers.Constant(-2.0)
 
 
 def build_compact(spec: ImageSpec, grid: RedshiftGrid, statistics: PixelStatistics) -> keras.Model:
-    """Build it: about 0.2 M parameters and 0.05 GFLOP for 64x64 pixels and five bands.
-
-    Parameters
-    ----------
-    spec : ImageSpec
-        The images it takes.
-    grid : RedshiftGrid
-        The bins it fills.
-    statistics : PixelStatistics
-        Of the training images.
-
-    Returns
-    -------
-    keras.Model
-        `images` and `ebv` (n, 1) -> one probability per bin.
-    """
+    """Build it: `images` and `ebv` -> PDF; 0.2 M parameters and 0.05 GFLOP for 64x64 pixels and five bands."""
     images = keras.Input(spec.shape, name="images")
     ebv = keras.Input((1,), name="ebv")
     pixels = _sum_blocks(images)
@@ -61,12 +45,12 @@ def build_compact(spec: ImageSpec, grid: RedshiftGrid, statistics: PixelStatisti
 
 
 def _sum_blocks(images: keras.KerasTensor) -> keras.KerasTensor:
-    """Sum blocks of 2x2 pixels: the PSF is wider than three pixels, so this loses little and saves three quarters."""
+    """Sum blocks of 2x2 pixels: it loses little, since the PSF is wider than three, and saves three quarters."""
     return ops.multiply(layers.AveragePooling2D(2, padding="same")(images), 4.0)
 
 
 def _scale(pixels: keras.KerasTensor, statistics: PixelStatistics) -> keras.KerasTensor:
-    """Compress the range of the pixels: linear in the noise, logarithmic above it."""
+    """Compress the range of the pixels: linear within the noise, logarithmic above it."""
     noise = 2.0 * statistics.noise  # of a sum of four
     return ops.arcsinh(ops.divide(pixels, noise.astype(np.float32)))
 
@@ -87,14 +71,14 @@ def _convolution(x: keras.KerasTensor, filters: int, kernel: int) -> keras.Keras
 
 
 def _fixed_weights(pixels: keras.KerasTensor) -> np.ndarray:
-    """Round Gaussians, (1, n_apertures, n_pixels), of unit norm: under them the noise of a sum is that of a pixel."""
+    """Round Gaussians, (1, n_apertures, n_pixels), of unit norm: the noise of such a sum is that of one pixel."""
     size = pixels.shape[1]
     weights = np.stack([gaussian_aperture(size, sigma * size).ravel() for sigma in APERTURES])
     return (weights / np.linalg.norm(weights, axis=1, keepdims=True))[np.newaxis].astype(np.float32)
 
 
 def _learned_weights(fine: keras.KerasTensor, coarse: keras.KerasTensor) -> keras.KerasTensor:
-    """Weight maps that the trunk draws, (n, N_MAPS, n_pixels), of unit norm."""
+    """Weight maps predicted by the trunk, (n, N_MAPS, n_pixels), of unit norm."""
     size = fine.shape[1]
     context = layers.Conv2D(WIDTHS[0], 1)(coarse)
     context = layers.UpSampling2D(4, interpolation="bilinear")(context)[:, :size, :size]

@@ -1,7 +1,7 @@
 """The network of the user's document: Pasquet et al. 2019, simplified.
 
-Two slips of its text are put right: the input has as many channels as there are bands (not three), and the pools inside
-a block have stride 1 (or the concatenation fails).
+Two errors of its text are corrected: the input has one channel per band (not three), and the pools inside a block have
+stride 1 (otherwise the concatenation fails).
 """
 
 from collections.abc import Callable
@@ -22,20 +22,7 @@ BLOCK_FILTERS = ((48, 64), (64, 92), (92, 128), (92, 128), (92, 128))
 
 
 def build_inception(spec: ImageSpec, grid: RedshiftGrid) -> keras.Model:
-    """Build it: 27,841,856 parameters for 64x64 pixels, five bands and 180 bins.
-
-    Parameters
-    ----------
-    spec : ImageSpec
-        The images it takes.
-    grid : RedshiftGrid
-        The bins it fills.
-
-    Returns
-    -------
-    keras.Model
-        `images` -> softmax over the bins. It takes no E(B-V).
-    """
+    """Build it: `images` -> softmax over the bins; 27,841,856 parameters for 64x64 pixels, five bands and 180 bins."""
     images = keras.Input(spec.shape, name="images")
     x = layers.Flatten()(convolutions(images, _convolution))
     x = layers.Dense(DENSE_UNITS, activation="relu", name="features")(x)
@@ -45,19 +32,9 @@ def build_inception(spec: ImageSpec, grid: RedshiftGrid) -> keras.Model:
 
 
 def convolutions(images: keras.KerasTensor, convolution: Convolution) -> keras.KerasTensor:
-    """Apply the stem and the five blocks.
+    """Apply the stem and the five blocks to (n, size, size, n_bands) images; (n, size / 8, size / 8, 348).
 
-    Parameters
-    ----------
-    images : (n, size, size, n_bands) tensor
-        Pixels.
-    convolution : function
-        (x, filters, kernel) -> convolved and activated.
-
-    Returns
-    -------
-    (n, size / 8, size / 8, 348) tensor
-        Features.
+    `convolution` takes (x, filters, kernel), convolves and activates.
     """
     x = convolution(images, STEM_FILTERS, STEM_KERNEL)
     x = layers.AveragePooling2D(2)(x)

@@ -1,4 +1,4 @@
-"""A head that describes a PDF by a few Gaussians and hands out their integrals over the redshift bins."""
+"""A mixture density head: a few Gaussians, integrated over the redshift bins."""
 
 import keras
 import numpy as np
@@ -8,35 +8,21 @@ from photoz.grid import RedshiftGrid
 
 N_COMPONENTS = 6
 
-# Mass that every bin keeps, so that no redshift on the grid is impossible and the logarithm in the loss is finite.
+# Added to the mass of every bin, so that the logarithm in the loss is finite.
 FLOOR = 1e-6
-
-# Small weights at first: every galaxy starts from the same broad PDF.
-_SMALL = keras.initializers.RandomNormal(stddev=0.02)
 
 
 def mixture_head(x: keras.KerasTensor, grid: RedshiftGrid) -> keras.KerasTensor:
-    """Turn features into one probability per bin.
-
-    Parameters
-    ----------
-    x : (n, m) tensor
-        Features.
-    grid : RedshiftGrid
-        The bins.
-
-    Returns
-    -------
-    (n, n_bins) tensor
-        Rows sum to 1. The mixture is cut at the ends of the grid and scaled up to what is left.
-    """
-    spread = np.linspace(-2.0, 2.0, N_COMPONENTS)  # the components start apart, or they stay alike
-    mean = ops.add(layers.Dense(N_COMPONENTS, kernel_initializer=_SMALL)(x), spread.astype(np.float32))
+    """Turn features (n, m) into PDFs (n, n_bins): the mixture is cut at the ends of the grid and normalised."""
+    # Small weights: every galaxy starts from the same broad PDF. Made here, so that its seed follows the run's.
+    small = keras.initializers.RandomNormal(stddev=0.02)
+    spread = np.linspace(-2.0, 2.0, N_COMPONENTS)  # otherwise all components stay the same
+    mean = ops.add(layers.Dense(N_COMPONENTS, kernel_initializer=small)(x), spread.astype(np.float32))
     mean = ops.multiply(ops.sigmoid(mean), np.float32(grid.z_max))
-    # A component narrower than a third of a bin cannot be told from that.
-    width = layers.Dense(N_COMPONENTS, activation="softplus", kernel_initializer=_SMALL)(x)
+    # Widths are at least 0.01 z_max.
+    width = layers.Dense(N_COMPONENTS, activation="softplus", kernel_initializer=small)(x)
     width = ops.multiply(ops.add(ops.multiply(width, 0.1), 0.01), np.float32(grid.z_max))
-    weight = ops.softmax(layers.Dense(N_COMPONENTS, kernel_initializer=_SMALL)(x))
+    weight = ops.softmax(layers.Dense(N_COMPONENTS, kernel_initializer=small)(x))
     return _integrate(mean, width, weight, grid)
 
 

@@ -1,8 +1,7 @@
-"""The network of Pasquet et al. 2019 (A&A 621, A26), as in the code that they published beside the paper.
+"""The network of Pasquet et al. 2019 (A&A 621, A26), as in the code that they published with the paper.
 
-Source: `network.py` in https://github.com/jpasquet/Photoz. It differs from `inception` in that E(B-V) joins the
-features after Flatten, there is a second dense layer and no dropout, and a PReLU has one slope per channel. Biases
-start at 0.1.
+Source: `network.py` in https://github.com/jpasquet/Photoz. Unlike `inception`, E(B-V) joins the features after Flatten,
+there is a second dense layer and no dropout, and a PReLU has one slope per channel. Biases start at 0.1.
 """
 
 import keras
@@ -16,20 +15,7 @@ BIAS = 0.1
 
 
 def build_pasquet(spec: ImageSpec, grid: RedshiftGrid) -> keras.Model:
-    """Build it: 27,596,372 parameters for 64x64 pixels, five bands and 180 bins.
-
-    Parameters
-    ----------
-    spec : ImageSpec
-        The images it takes.
-    grid : RedshiftGrid
-        The bins it fills.
-
-    Returns
-    -------
-    keras.Model
-        `images` and `ebv` (n, 1) -> softmax over the bins.
-    """
+    """Build it: `images` and `ebv` -> softmax; 27,596,372 parameters for 64x64 pixels, five bands and 180 bins."""
     images = keras.Input(spec.shape, name="images")
     ebv = keras.Input((1,), name="ebv")
     x = layers.Concatenate()([layers.Flatten()(convolutions(images, _convolution)), ebv])

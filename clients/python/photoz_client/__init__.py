@@ -9,7 +9,7 @@
 
 from photoz import __version__
 from photoz.errors import PhotozError
-from photoz.estimates import Flag
+from photoz.flags import Flag
 from photoz.model.card import Card
 from photoz.protocol.contract import EvaluateResponse
 from photoz_client._async_client import AsyncPhotozClient
@@ -17,13 +17,11 @@ from photoz_client._client import PhotozClient
 from photoz_client._errors import (
     BadInput,
     ConnectionFailed,
-    FailedRows,
     InvalidUrl,
     MissingExtra,
     NotAuthorised,
     NotTried,
     PhotozClientError,
-    PredictionIncomplete,
     RequestRefused,
     ServiceBusy,
     ServiceFailed,
@@ -34,7 +32,7 @@ from photoz_client._errors import (
     TryAgainLater,
     UnexpectedResponse,
 )
-from photoz_client._prediction import Prediction
+from photoz_client._prediction import FailedRows, Prediction, PredictionIncomplete
 from photoz_client._retries import Retries
 
 __all__ = [

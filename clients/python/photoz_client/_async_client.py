@@ -1,4 +1,4 @@
-"""The client for asyncio: each call is awaited."""
+"""The asyncio client: each call is awaited."""
 
 from collections.abc import AsyncIterator
 from types import TracebackType
@@ -12,15 +12,15 @@ from photoz.io.cutouts import ImageSource
 from photoz.model.card import Card
 from photoz.protocol.contract import EvaluateResponse
 from photoz_client import _core
+from photoz_client._auth import find_auth
+from photoz_client._backends import AsyncBackend
 from photoz_client._client import IN_FLIGHT
-from photoz_client._galaxies import Galaxies
-from photoz_client._io import AsyncIo
-from photoz_client._keys import auth_of
+from photoz_client._connection import ServiceConnection
+from photoz_client._inputs import EvaluateInputs, PredictInputs
 from photoz_client._prediction import Prediction
-from photoz_client._progress import Progress, shown
+from photoz_client._progress import Progress
 from photoz_client._retries import DEFAULT_RETRIES, Retries
 from photoz_client._run import PredictionRun
-from photoz_client._service import Service
 
 
 class AsyncPhotozClient:
@@ -29,9 +29,9 @@ class AsyncPhotozClient:
     Parameters
     ----------
     base_url, api_key, timeout, in_flight, retries
-        As of `PhotozClient`.
+        As for `PhotozClient`.
     http : httpx.AsyncClient, optional
-        To be used in place of one of its own, with its headers, proxies or certificates. It stays open.
+        A client to use instead of our own, with its headers, proxies or certificates. It is not closed.
 
     Raises
     ------
@@ -49,10 +49,11 @@ class AsyncPhotozClient:
         retries: Retries = DEFAULT_RETRIES,
         http: httpx.AsyncClient | None = None,
     ) -> None:
-        auth = auth_of(api_key, http)
+        auth = find_auth(api_key, http)
         self._owns_http = http is None
         self._http = http or httpx.AsyncClient(**_core.http_options())
-        self._service = Service(base_url, auth, timeout, retries, in_flight, AsyncIo(self._http))
+        backend = AsyncBackend(self._http)
+        self._connection = ServiceConnection(base_url, auth, timeout, retries, in_flight, backend)
 
     async def __aenter__(self) -> Self:
         return self
@@ -63,7 +64,7 @@ class AsyncPhotozClient:
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"AsyncPhotozClient({self._service.shown_url!r})"
+        return f"AsyncPhotozClient({self._connection.redacted_url!r})"
 
     async def aclose(self) -> None:
         """Close the connections, unless they belong to an `http` that was given."""
@@ -80,7 +81,8 @@ class AsyncPhotozClient:
         progress: Progress = False,
     ) -> Prediction:
         """Estimate redshifts: see `PhotozClient.predict`."""
-        return await _core.predict(self._service, images, ebv, object_id, pdf, progress)
+        inputs = PredictInputs.of(images, ebv, object_id)
+        return await _core.predict(self._connection, inputs, pdf, progress)
 
     def predict_parts(
         self,
@@ -91,20 +93,9 @@ class AsyncPhotozClient:
         pdf: bool = False,
         progress: Progress = False,
     ) -> AsyncIterator[tuple[IntArray, Prediction]]:
-        """Estimate redshifts, handed out as they come by an `async for`: see `PhotozClient.predict_parts`."""
-        return self._parts(Galaxies.of(images, ebv, object_id), pdf, progress)
-
-    async def _parts(
-        self, galaxies: Galaxies, pdf: bool, progress: Progress
-    ) -> AsyncIterator[tuple[IntArray, Prediction]]:
-        with shown(progress, len(galaxies)) as tell:
-            run = PredictionRun(self._service, galaxies, pdf, tell)
-            try:
-                while (part := await run.next()) is not None:
-                    yield part
-            finally:
-                await run.close()
-        run.check()
+        """Estimate redshifts part by part, for an `async for`: see `PhotozClient.predict_parts`."""
+        inputs = PredictInputs.of(images, ebv, object_id)
+        return PredictionRun(self._connection, inputs, pdf, progress).parts()
 
     async def evaluate(
         self,
@@ -116,7 +107,8 @@ class AsyncPhotozClient:
         object_id: npt.ArrayLike | None = None,
     ) -> EvaluateResponse:
         """Score redshifts against the true ones: see `PhotozClient.evaluate`."""
-        return await _core.scores(self._service, z_spec, images, pdfs, ebv, object_id)
+        inputs = EvaluateInputs(z_spec, images, pdfs, ebv, object_id)
+        return await _core.evaluate(self._connection, inputs)
 
     async def evaluate_report(
         self,
@@ -128,9 +120,9 @@ class AsyncPhotozClient:
         object_id: npt.ArrayLike | None = None,
         magnitudes: npt.ArrayLike | None = None,
     ) -> str:
-        """Return one self-contained HTML page of figures and plots: see `PhotozClient.evaluate_report`."""
-        galaxies = (z_spec, images, pdfs, ebv, object_id)
-        return await _core.report(self._service, *galaxies, magnitudes=magnitudes)
+        """Return one self-contained HTML page of metrics and plots: see `PhotozClient.evaluate_report`."""
+        inputs = EvaluateInputs(z_spec, images, pdfs, ebv, object_id, magnitudes)
+        return await _core.evaluate_report(self._connection, inputs)
 
     async def evaluate_plot(
         self,
@@ -146,13 +138,13 @@ class AsyncPhotozClient:
         seed: int = 0,
     ) -> bytes:
         """Return one plot: see `PhotozClient.evaluate_plot`."""
-        galaxies = (z_spec, images, pdfs, ebv, object_id)
-        return await _core.plot(self._service, *galaxies, plot=plot, format=format, num_images=num_images, seed=seed)
+        inputs = EvaluateInputs(z_spec, images, pdfs, ebv, object_id)
+        return await _core.evaluate_plot(self._connection, inputs, plot, format, num_images, seed)
 
     async def model(self) -> Card:
-        """Return the card of the model that the service runs: see `PhotozClient.model`."""
-        return await _core.model(self._service)
+        """Return the card of the service's model: see `PhotozClient.model`."""
+        return await _core.model(self._connection)
 
     async def wait_until_ready(self, timeout: float = 60.0) -> None:
         """Return as soon as the service is ready to predict: see `PhotozClient.wait_until_ready`."""
-        await _core.wait_until_ready(self._service, timeout)
+        await _core.wait_until_ready(self._connection, timeout)

@@ -1,4 +1,4 @@
-"""The client that blocks: each call returns when it is done."""
+"""The blocking client: each call returns when it is done."""
 
 from collections.abc import Iterator
 from types import TracebackType
@@ -12,16 +12,16 @@ from photoz.io.cutouts import ImageSource
 from photoz.model.card import Card
 from photoz.protocol.contract import EvaluateResponse
 from photoz_client import _core
-from photoz_client._galaxies import Galaxies
-from photoz_client._io import BlockingIo, finish
-from photoz_client._keys import auth_of
+from photoz_client._auth import find_auth
+from photoz_client._backends import BlockingBackend, iterate_blocking, run_blocking
+from photoz_client._connection import ServiceConnection
+from photoz_client._inputs import EvaluateInputs, PredictInputs
 from photoz_client._prediction import Prediction
-from photoz_client._progress import Progress, shown
+from photoz_client._progress import Progress
 from photoz_client._retries import DEFAULT_RETRIES, Retries
 from photoz_client._run import PredictionRun
-from photoz_client._service import Service
 
-# A second request fills the time in which the service would wait for the next one; more of them help several workers.
+# While one request is transferred, the service works on a second; more than two keep several workers busy.
 IN_FLIGHT = 4
 
 
@@ -33,16 +33,16 @@ class PhotozClient:
     base_url : str
         Such as "http://127.0.0.1:3000".
     api_key : str, optional
-        What a service with keys wants to see; without it the environment variable PHOTOZ_API_KEY, where that is set.
+        API key of the service; by default that of the environment variable PHOTOZ_API_KEY, if it is set.
     timeout : float or None
-        Seconds that connecting, sending and answering may each take; None waits for ever.
+        Seconds that connecting, sending and answering may each take; None sets no limit.
     in_flight : int
-        How many requests of one prediction are on their way at once, and so held in memory; 1 also uses no threads.
+        How many requests of one prediction are sent concurrently, and so held in memory; with 1, no threads are used.
     retries : Retries
-        When a request is sent again; `Retries(attempts=1)` is never.
+        When a request is sent again; `Retries(attempts=1)` disables retries.
     http : httpx.Client, optional
-        To be used in place of one of its own, with its headers, proxies or certificates. It stays open. Its own
-        `Authorization`, if it has one, goes before PHOTOZ_API_KEY, and an `api_key` before both.
+        A client to use instead of our own, with its headers, proxies or certificates. It is not closed. Credentials
+        that it has take precedence over PHOTOZ_API_KEY, and `api_key` takes precedence over both.
 
     Raises
     ------
@@ -60,10 +60,11 @@ class PhotozClient:
         retries: Retries = DEFAULT_RETRIES,
         http: httpx.Client | None = None,
     ) -> None:
-        auth = auth_of(api_key, http)
+        auth = find_auth(api_key, http)
         self._owns_http = http is None
         self._http = http or httpx.Client(**_core.http_options())
-        self._service = Service(base_url, auth, timeout, retries, in_flight, BlockingIo(self._http))
+        backend = BlockingBackend(self._http)
+        self._connection = ServiceConnection(base_url, auth, timeout, retries, in_flight, backend)
 
     def __enter__(self) -> Self:
         return self
@@ -74,7 +75,7 @@ class PhotozClient:
         self.close()
 
     def __repr__(self) -> str:
-        return f"PhotozClient({self._service.shown_url!r})"
+        return f"PhotozClient({self._connection.redacted_url!r})"
 
     def close(self) -> None:
         """Close the connections, unless they belong to an `http` that was given."""
@@ -95,17 +96,17 @@ class PhotozClient:
         Parameters
         ----------
         images : (n, size, size, n_bands) array_like, memory map or HDF5 dataset of a real number type
-            Cutouts in the unit that the model's card names, or one without the first axis. NaN is a masked pixel. Any
-            number of them: they travel in parts.
+            Cutouts in the unit of the model's card, or one cutout without the first axis. NaN is a masked pixel. Any
+            number of cutouts is sent, in parts.
         ebv : float or (n,) array_like of float, optional
             E(B-V) in mag (SFD), one for all or one for each; NaN is unknown.
         object_id : (n,) array_like, optional
-            Names of the galaxies; "0", "1", ... without.
+            Names of the galaxies; "0", "1", ... by default.
         pdf : bool
-            Return the PDFs too.
+            Also return the PDFs.
         progress : bool or callable
-            Show a bar on a terminal's standard error; or a function to call with the number of rows of each part that
-            is done with, such as `tqdm(total=n).update`.
+            True shows a bar on standard error if that is a terminal. A function is called with the number of rows of
+            each finished part, such as `tqdm(total=n).update`.
 
         Returns
         -------
@@ -115,15 +116,16 @@ class PhotozClient:
         Raises
         ------
         PredictionIncomplete
-            If some rows failed while others did not: it names them, and carries the estimates of the others.
+            If some rows failed and others did not: it names them, and carries the estimates of the others.
         InvalidInput
-            If the input cannot be used, whether noticed here or there.
+            If the client or the service finds that the input cannot be used.
         PhotozClientError
             If the service does not answer, or answers with something else.
         OSError
-            If images that are on disk cannot be read.
+            If images on disk cannot be read.
         """
-        return finish(_core.predict(self._service, images, ebv, object_id, pdf, progress))
+        inputs = PredictInputs.of(images, ebv, object_id)
+        return run_blocking(_core.predict(self._connection, inputs, pdf, progress))
 
     def predict_parts(
         self,
@@ -134,7 +136,7 @@ class PhotozClient:
         pdf: bool = False,
         progress: Progress = False,
     ) -> Iterator[tuple[IntArray, Prediction]]:
-        """Estimate redshifts, handed out as they come: for more galaxies than estimates fit into memory.
+        """Estimate redshifts part by part: for more galaxies than estimates fit into memory.
 
         Parameters
         ----------
@@ -151,21 +153,12 @@ class PhotozClient:
         Raises
         ------
         PredictionIncomplete
-            At the end, if some rows failed while others did not; without the estimates, which you have.
+            At the end, if some rows failed and others did not; without estimates, which were yielded before.
         InvalidInput, PhotozClientError, OSError
-            As `predict` does.
+            As in `predict`.
         """
-        return self._parts(Galaxies.of(images, ebv, object_id), pdf, progress)
-
-    def _parts(self, galaxies: Galaxies, pdf: bool, progress: Progress) -> Iterator[tuple[IntArray, Prediction]]:
-        with shown(progress, len(galaxies)) as tell:
-            run = PredictionRun(self._service, galaxies, pdf, tell)
-            try:
-                while (part := finish(run.next())) is not None:
-                    yield part
-            finally:
-                finish(run.close())
-        run.check()
+        inputs = PredictInputs.of(images, ebv, object_id)
+        return iterate_blocking(PredictionRun(self._connection, inputs, pdf, progress).parts())
 
     def evaluate(
         self,
@@ -192,17 +185,16 @@ class PhotozClient:
         Returns
         -------
         EvaluateResponse
-            `scores` maps each figure of merit to its `value` and bootstrap `error`; `dropped` names the galaxies
-            whose z_spec is not on the grid.
+            `scores` maps each metric to its `value` and bootstrap `error`; `dropped` names the galaxies whose z_spec
+            is not on the grid.
 
         Raises
         ------
-        InvalidInput
-            If the input cannot be used, whether noticed here or there.
-        PhotozClientError
-            If the service does not answer, or answers with something else.
+        InvalidInput, PhotozClientError
+            As in `predict`.
         """
-        return finish(_core.scores(self._service, z_spec, images, pdfs, ebv, object_id))
+        inputs = EvaluateInputs(z_spec, images, pdfs, ebv, object_id)
+        return run_blocking(_core.evaluate(self._connection, inputs))
 
     def evaluate_report(
         self,
@@ -214,22 +206,17 @@ class PhotozClient:
         object_id: npt.ArrayLike | None = None,
         magnitudes: npt.ArrayLike | None = None,
     ) -> str:
-        """Return one self-contained HTML page of figures and plots; raises what `evaluate` does.
+        """Return one self-contained HTML page of metrics and plots; raises what `evaluate` does.
 
         Parameters
         ----------
         z_spec, images, pdfs, ebv, object_id
             As in `evaluate`.
         magnitudes : (n,) or (n, n_bands) array_like of float, optional
-            The page then shows the residuals by magnitude, of several bands by that of r.
-
-        Returns
-        -------
-        str
-            HTML that needs no other file.
+            Adds the residuals by magnitude to the page; of several bands, r is used.
         """
-        galaxies = (z_spec, images, pdfs, ebv, object_id)
-        return finish(_core.report(self._service, *galaxies, magnitudes=magnitudes))
+        inputs = EvaluateInputs(z_spec, images, pdfs, ebv, object_id, magnitudes)
+        return run_blocking(_core.evaluate_report(self._connection, inputs))
 
     def evaluate_plot(
         self,
@@ -244,7 +231,7 @@ class PhotozClient:
         num_images: int = 9,
         seed: int = 0,
     ) -> bytes:
-        """Return one plot; raises what `evaluate` does.
+        """Return one plot as an image file; raises what `evaluate` does.
 
         Parameters
         ----------
@@ -253,27 +240,16 @@ class PhotozClient:
         plot : str
             "scatter", "pdfs", "pit", "qq", "coverage", "residuals", "stacked" or another that the service knows.
         format : {"png", "svg"}
-            Of the image.
+            Format of the image.
         num_images, seed : int
-            How many panels the plot "pdfs" has, and the seed of their choice.
-
-        Returns
-        -------
-        bytes
-            The image file.
+            How many panels the plot "pdfs" has, and the seed that chooses their galaxies.
         """
-        galaxies = (z_spec, images, pdfs, ebv, object_id)
-        return finish(_core.plot(self._service, *galaxies, plot=plot, format=format, num_images=num_images, seed=seed))
+        inputs = EvaluateInputs(z_spec, images, pdfs, ebv, object_id)
+        return run_blocking(_core.evaluate_plot(self._connection, inputs, plot, format, num_images, seed))
 
     def model(self) -> Card:
-        """Return the card of the model that the service runs: grid, bands, size and unit of the cutouts, scores.
-
-        Raises
-        ------
-        PhotozClientError
-            If the service does not answer, or answers with something else.
-        """
-        return finish(_core.model(self._service))
+        """Return the card of the service's model: grid, bands, size and unit of the cutouts, scores."""
+        return run_blocking(_core.model(self._connection))
 
     def wait_until_ready(self, timeout: float = 60.0) -> None:
         """Return as soon as the service is ready to predict.
@@ -286,8 +262,8 @@ class PhotozClient:
         Raises
         ------
         TimedOut
-            If it is not ready by then; the message says what it was instead.
+            If it is not ready by then; the message says why not.
         PhotozClientError
-            At once if something else than a photo-z service answers.
+            At once, if something other than a photo-z service answers.
         """
-        finish(_core.wait_until_ready(self._service, timeout))
+        run_blocking(_core.wait_until_ready(self._connection, timeout))

@@ -1,15 +1,16 @@
-"""What a prediction is on this side: the columns of the contract as arrays."""
+"""The result of a prediction: the estimates as arrays, and the error that carries an incomplete result."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from photoz.estimates import Estimates, Flag
-from photoz.grid import BoolArray
-from photoz_client._errors import MissingExtra
+from photoz.estimates import Estimates
+from photoz.flags import Flag
+from photoz.grid import BoolArray, IntArray
+from photoz_client._errors import MissingExtra, PhotozClientError
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -33,48 +34,29 @@ DESCRIPTIONS = {
 
 @dataclass(frozen=True)
 class Prediction(Estimates):
-    """Estimates for n galaxies, one array a column, and the model that made them.
+    """Estimates for n galaxies, one array per column, and the model that made them.
 
     Parameters
     ----------
     model : str
-        Name and version of the model, as the service gives it. All other fields are those of
+        Name and version of the model, as the service reports them. All other fields are those of
         `photoz.estimates.Estimates`.
     """
 
     model: str = ""
 
     def columns(self) -> Iterator[tuple[str, npt.NDArray[np.generic]]]:
-        """Yield the name and the values of each column that is there, in the order of the contract."""
+        """Yield the name and the values of each column that is present, in the order of the HTTP contract."""
         return ((name, values) for name, values in super().columns() if name != "model")
 
     def has(self, flag: Flag) -> BoolArray:
-        """Tell which estimates carry a flag, or any of several: `prediction.has(Flag.LOW_SNR | Flag.BROAD_PDF)`.
-
-        Parameters
-        ----------
-        flag : Flag
-            One flag or several, joined with `|`.
-
-        Returns
-        -------
-        (n,) bool
-            True where at least one of them is raised.
-        """
+        """Return where a flag, or any of several joined with `|`, is set, shape (n,)."""
         return np.asarray((self.flags & int(flag)) != 0)
 
     def to_table(self) -> "Table":
-        """Return the columns as an astropy table, each with its description; redshifts carry no unit.
+        """Return an astropy table of n rows, with a description per column; redshifts carry no unit.
 
-        Returns
-        -------
-        astropy.table.Table
-            n rows; `table.meta["model"]` names the model.
-
-        Raises
-        ------
-        MissingExtra
-            If astropy is not installed.
+        `table.meta["model"]` names the model. Raises `MissingExtra` if astropy is not installed.
         """
         try:
             from astropy.table import Table
@@ -86,21 +68,61 @@ class Prediction(Estimates):
 
 
 def join(predictions: Sequence[Prediction]) -> Prediction:
-    """Put the rows of several predictions behind each other.
-
-    Parameters
-    ----------
-    predictions : sequence of Prediction
-        At least one, with the same columns.
-
-    Returns
-    -------
-    Prediction
-        All rows, in order; `model` names all that answered, where one took the place of another meanwhile.
-    """
+    """Concatenate predictions, at least one, with the same columns; `model` names every model that answered."""
     first = predictions[0]
     if len(predictions) == 1:
         return first
     names = [name for name, _ in first.columns()]
     columns = {name: np.concatenate([getattr(part, name) for part in predictions]) for name in names}
     return Prediction(**columns, model=", ".join(dict.fromkeys(part.model for part in predictions)))
+
+
+class FailedRows(NamedTuple):
+    """Rows without a prediction, and the reason."""
+
+    rows: Sequence[int]  # row numbers, counted from 0
+    error: Exception  # a `PhotozError`, or an `OSError` from reading a file
+
+
+class PredictionIncomplete(PhotozClientError):
+    """Some of n rows could not be predicted; the estimates of the others are kept.
+
+    Parameters
+    ----------
+    n : int
+        Number of all rows.
+    failed : tuple of FailedRows
+        Which rows failed, and why.
+    prediction : Prediction or None
+        Estimates of the other rows, in order; None if they were already yielded part by part.
+    """
+
+    def __init__(self, n: int, failed: tuple[FailedRows, ...], prediction: Prediction | None = None) -> None:
+        super().__init__(n, failed, prediction)
+        self.n = n
+        self.failed = failed
+        self.prediction = prediction
+
+    def __str__(self) -> str:
+        n_failed = sum(len(rows) for rows, _ in self.failed)
+        reasons = [f"{_row_range(rows)}: {error}" for rows, error in self.failed[:3]]
+        more = ["..."] if len(self.failed) > 3 else []
+        return f"{n_failed:,} of {self.n:,} cutouts have no prediction; " + "; ".join(reasons + more)
+
+    @property
+    def failed_rows(self) -> IntArray:
+        """Numbers of the rows without a prediction, shape (m,), in order."""
+        return np.sort(np.concatenate([np.asarray(rows, dtype=np.int64) for rows, _ in self.failed]))
+
+    @property
+    def rows(self) -> IntArray:
+        """Numbers of the rows with a prediction, shape (n - m,), in order: the rows of `prediction`."""
+        return np.setdiff1d(np.arange(self.n), self.failed_rows, assume_unique=True)
+
+
+def _row_range(rows: Sequence[int]) -> str:
+    if len(rows) == 1:
+        return f"cutout {rows[0]}"
+    if rows[-1] - rows[0] == len(rows) - 1:
+        return f"cutouts {rows[0]} to {rows[-1]}"
+    return f"cutouts {', '.join(map(str, rows[:5]))}" + (", ..." if len(rows) > 5 else "")

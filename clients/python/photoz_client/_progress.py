@@ -1,4 +1,4 @@
-"""The progress bar."""
+"""The progress bar of a prediction."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -6,27 +6,14 @@ from contextlib import contextmanager
 
 import click
 
-# False is none, True a bar on standard error if that is a terminal; a function is called with the number of rows of
-# each part that is done with, as the `update` of a bar of tqdm wants it.
+# False shows nothing; True shows a bar if standard error is a terminal; a function is called with the number of rows of
+# each finished part, like the `update` of a tqdm bar.
 Progress = bool | Callable[[int], object]
 
 
 @contextmanager
-def shown(progress: Progress, n: int) -> Iterator[Callable[[int], object]]:
-    """Show how far a prediction of n rows is.
-
-    Parameters
-    ----------
-    progress : bool or callable
-        See `Progress`.
-    n : int
-        Number of rows.
-
-    Yields
-    ------
-    callable
-        To be told of each number of rows that are done with.
-    """
+def progress_bar(progress: Progress, n: int) -> Iterator[Callable[[int], object]]:
+    """Yield a function to call with the number of rows of each finished part, of n rows in all."""
     if callable(progress):
         yield progress
     elif progress and sys.stderr and sys.stderr.isatty():

@@ -1,22 +1,18 @@
-"""What is asked of the service: pure functions from arrays to calls, for any kind of client."""
+"""The requests that the client sends: pure functions from arrays to HTTP requests."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import quote
 
 import httpx
-import numpy.typing as npt
 
 from photoz.estimates import COLUMNS
-from photoz.io.cutouts import ImageSource
 from photoz.io.npz import npz_bytes
 from photoz.protocol import open_inference
 from photoz.protocol.contract import JSON, NPZ
 from photoz.protocol.tensors import Tensor
-from photoz_client import _arrays
 from photoz_client._errors import InvalidUrl
-from photoz_client._galaxies import Arrays
+from photoz_client._inputs import Arrays, EvaluateInputs
 
 ANY_TYPE = "*/*"
 OCTETS = "application/octet-stream"
@@ -26,39 +22,21 @@ ESTIMATES = tuple(name for name in COLUMNS if name != "object_id")
 
 
 @dataclass(frozen=True)
-class Call:
-    """One HTTP request, not sent yet.
-
-    Parameters
-    ----------
-    method, path : str
-        Such as "POST", "/evaluate".
-    accept : str
-        Media type of the answer.
-    content : bytes
-        The body.
-    content_type : str
-        Media type of the body.
-    header_length : int, or None
-        How much of the body is JSON, where it is a message of the Open Inference Protocol with tensors behind.
-    params : mapping of str to str
-        The query.
-    first_row : int
-        Which of the caller's rows is the first in this call.
-    """
+class Request:
+    """One HTTP request, not sent yet."""
 
     method: str
     path: str
     accept: str = JSON
     content: bytes = b""
     content_type: str = NPZ
-    header_length: int | None = None
+    header_length: int | None = None  # of the JSON at the start of an Open Inference Protocol message with tensors
     params: Mapping[str, str] = field(default_factory=dict)
-    first_row: int = 0
+    first_row: int = 0  # number of the caller's row that comes first in this request
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers that go with it."""
+        """The headers, without the API key."""
         headers = {"Accept": self.accept}
         if self.content:
             headers["Content-Type"] = self.content_type
@@ -67,46 +45,20 @@ class Call:
         return headers
 
 
-def model_call() -> Call:
-    """Ask for the model's card."""
-    return Call("GET", "/model")
+MODEL_CARD = Request("GET", "/model")
+READY = Request("GET", "/readyz", ANY_TYPE)
+MODEL_INDEX = Request("POST", "/v2/repository/index")
 
 
-def ready_call() -> Call:
-    """Ask whether the service is ready."""
-    return Call("GET", "/readyz", ANY_TYPE)
+def predict_request(arrays: Arrays, model: str, pdf: bool = False, first_row: int = 0) -> Request:
+    """Ask the named model for predictions; `arrays` holds `images` (n, size, size, n_bands) and, if known, `ebv` (n,).
 
-
-def model_names_call() -> Call:
-    """Ask for the names of the models that there are: one, here."""
-    return Call("POST", "/v2/repository/index")
-
-
-def predict_call(arrays: Arrays, model: str, pdf: bool = False, first_row: int = 0) -> Call:
-    """Ask for predictions: the one place that knows how cutouts travel; `_responses.prediction` reads the answer.
-
-    They go as binary tensors of the Open Inference Protocol, each in its own number type. An `.npz` file would carry a
-    checksum, which both ends have to compute.
-
-    Parameters
-    ----------
-    arrays : dict
-        `images` (n, size, size, n_bands) and, where it is known, `ebv` (n,).
-    model : str
-        Name of the service's model.
-    pdf : bool
-        Ask for the PDFs too.
-    first_row : int
-        Which of the caller's rows is the first of these.
-
-    Returns
-    -------
-    Call
-        All of them in one.
+    Cutouts are sent as binary tensors of the Open Inference Protocol, each in its own number type. An `.npz` file would
+    need a checksum, which costs time on both ends.
     """
     inputs = [Tensor.of(name, arrays[name]) for name in ("images", "ebv") if name in arrays]
     message = open_inference.encode_request(inputs, (*ESTIMATES, "pdf") if pdf else ESTIMATES)
-    return Call(
+    return Request(
         "POST",
         f"/v2/models/{quote(model, safe='')}/infer",
         accept=OCTETS,
@@ -117,59 +69,13 @@ def predict_call(arrays: Arrays, model: str, pdf: bool = False, first_row: int =
     )
 
 
-def evaluate_call(
-    z_spec: npt.ArrayLike,
-    images: npt.ArrayLike | ImageSource | None = None,
-    pdfs: npt.ArrayLike | None = None,
-    ebv: npt.ArrayLike | None = None,
-    object_id: npt.ArrayLike | None = None,
-    magnitudes: npt.ArrayLike | None = None,
-    accept: str = JSON,
-    params: Mapping[str, str] | None = None,
-) -> Call:
-    """Ask for scores, a report or a plot.
-
-    Parameters
-    ----------
-    z_spec : (n,) array_like of float
-        True redshifts; masked is unknown.
-    images, ebv, object_id
-        As in `Galaxies.of`; images are read whole.
-    pdfs : (n, n_bins) array_like of float, optional
-        Probability mass per bin, in place of the images.
-    magnitudes : (n,) or (n, n_bands) array_like of float, optional
-        For the report.
-    accept : str
-        Media type of the answer, which decides what it is.
-    params : mapping of str to str, optional
-        The query: which plot, with the media type of an image.
-
-    Returns
-    -------
-    Call
-        All galaxies in one.
-    """
-    z_spec = _arrays.as_numbers(z_spec, "z_spec")
-    given = {"pdfs": pdfs, "magnitudes": magnitudes}
-    arrays: dict[str, npt.NDArray[Any]] = {"z_spec": z_spec}
-    arrays |= {name: _arrays.as_numbers(values, name) for name, values in given.items() if values is not None}
-    if images is not None:
-        arrays["images"] = _arrays.as_pixels(_arrays.image_source(images)[:])
-    if ebv is not None:
-        arrays["ebv"] = _arrays.as_ebv(ebv, z_spec.size)
-    if object_id is not None:
-        arrays["object_id"] = _arrays.as_names(object_id, z_spec.size)
-    return Call("POST", "/evaluate", accept, npz_bytes(arrays), params=params or {})
+def evaluate_request(inputs: EvaluateInputs, accept: str = JSON, params: Mapping[str, str] | None = None) -> Request:
+    """Ask for scores, a report or a plot, depending on the media type; `params` selects the plot."""
+    return Request("POST", "/evaluate", accept, npz_bytes(inputs.arrays()), params=params or {})
 
 
-def checked_url(base_url: str) -> str:
-    """Return a base URL without its last slash.
-
-    Raises
-    ------
-    InvalidUrl
-        If it is not a URL, or lacks http:// or a host.
-    """
+def check_url(base_url: str) -> str:
+    """Return a base URL without its last slash; raises `InvalidUrl` if it lacks http:// or a host."""
     try:
         url = httpx.URL(base_url)
     except httpx.InvalidURL as error:
@@ -179,6 +85,6 @@ def checked_url(base_url: str) -> str:
     return base_url.rstrip("/")
 
 
-def shown_url(url: str | httpx.URL) -> str:
-    """Return a URL for people to read: without a name and password, and without a query."""
+def redact_url(url: str | httpx.URL) -> str:
+    """Return a URL for messages: without user name, password and query."""
     return str(httpx.URL(url).copy_with(userinfo=b"", query=None))

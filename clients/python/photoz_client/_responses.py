@@ -1,202 +1,138 @@
-"""What the service answers: pure functions from responses to results or to the errors of the tree."""
+"""The answers of the service: pure functions from HTTP responses to results or errors."""
 
 import json
 import time
 from email.utils import parsedate_to_datetime
+from typing import TypeVar
 
 import httpx
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from photoz.errors import MalformedInput
 from photoz.model.card import Card
 from photoz.protocol import open_inference
 from photoz.protocol.contract import MODEL_HEADER, EvaluateResponse
-from photoz_client._errors import (
-    BadInput,
-    NotAuthorised,
-    PhotozClientError,
-    RequestRefused,
-    ServiceBusy,
-    ServiceFailed,
-    ServiceUnavailable,
-    TimedOut,
-    TooLargeForService,
-    TooSlowForService,
-    UnexpectedResponse,
-)
-from photoz_client._keys import ENVIRONMENT_VARIABLE
+from photoz_client import _errors
+from photoz_client._auth import ENVIRONMENT_VARIABLE
 from photoz_client._prediction import Prediction
-from photoz_client._requests import ANY_TYPE, ESTIMATES, Call, shown_url
+from photoz_client._requests import ANY_TYPE, ESTIMATES, Request, redact_url
+
+# Statuses that mean the same from the service and from a proxy, which sends no message of the service.
+REFUSALS = {
+    403: _errors.NotAuthorised,
+    408: _errors.TooSlowForService,
+    413: _errors.TooLargeForService,
+    431: _errors.RequestRefused,
+}
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
-def check(response: httpx.Response, call: Call) -> httpx.Response:
-    """Let a good answer through and raise what any other one means.
-
-    Parameters
-    ----------
-    response : httpx.Response
-        Read to its end.
-    call : Call
-        What it answers.
-
-    Returns
-    -------
-    httpx.Response
-        The same, of status 200 and the media type that was asked for.
-
-    Raises
-    ------
-    PhotozClientError
-        Of the class that fits the status.
-    """
+def check_response(response: httpx.Response, request: Request) -> httpx.Response:
+    """Return a response of status 200 and the requested media type; raise the matching error for any other."""
     if response.status_code != 200:
-        raise _error(response, call)
-    if call.accept != ANY_TYPE and (found := _media_type(response)) != call.accept:
-        raise UnexpectedResponse(f"{_source(response)} answered with {found or 'no media type'}, not {call.accept}")
+        raise _error(response, request)
+    if request.accept != ANY_TYPE and (found := _media_type(response)) != request.accept:
+        raise _errors.UnexpectedResponse(
+            f"{_url(response)} answered with {found or 'no media type'}, not {request.accept}"
+        )
     return response
 
 
-def prediction(response: httpx.Response, object_id: npt.NDArray[np.str_]) -> Prediction:
-    """Read the columns out of an answer; columns that this version does not know are left out.
-
-    Parameters
-    ----------
-    response : httpx.Response
-        To `_requests.predict_call`.
-    object_id : (n,) str
-        Names of the cutouts that were sent.
-
-    Returns
-    -------
-    Prediction
-        n rows.
-
-    Raises
-    ------
-    UnexpectedResponse
-        If it does not follow the protocol, or lacks a column or a row.
-    """
+def parse_prediction(response: httpx.Response, object_id: npt.NDArray[np.str_]) -> Prediction:
+    """Read a prediction for the n cutouts that were sent, whose names (n,) are given; unknown columns are ignored."""
     try:
         header_length = open_inference.read_header_length(response.headers.get(open_inference.HEADER_LENGTH))
         outputs = open_inference.decode_response(response.content, header_length).outputs
     except MalformedInput as error:
-        raise UnexpectedResponse(f"{_source(response)} gave an answer that cannot be read: {error}") from error
+        raise _errors.UnexpectedResponse(f"{_url(response)} gave an answer that cannot be read: {error}") from error
     if missing := [name for name in ESTIMATES if name not in outputs]:
-        raise UnexpectedResponse(f"{_source(response)} answered without {', '.join(missing)}")
-    # Copies, since the caller may write into them: the tensors are views of the answer.
+        raise _errors.UnexpectedResponse(f"{_url(response)} answered without {', '.join(missing)}")
+    # The tensors are views of the response. Copies can be written to, and do not keep the response in memory.
     columns = {name: outputs[name].array.copy() for name in (*ESTIMATES, "pdf") if name in outputs}
     n = len(object_id)
     if lengths := {values.shape[:1] for values in columns.values()} - {(n,)}:
-        raise UnexpectedResponse(f"{_source(response)} answered {n} cutouts with columns of {lengths.pop()} rows")
+        raise _errors.UnexpectedResponse(f"{_url(response)} answered {n} cutouts with columns of {lengths.pop()} rows")
     return Prediction(object_id=object_id, **columns, model=response.headers.get(MODEL_HEADER, ""))
 
 
-def model_name(response: httpx.Response) -> str:
-    """Read the name of the only model out of the list of all.
-
-    Raises
-    ------
-    UnexpectedResponse
-        If there is another number of them.
-    """
+def parse_model_name(response: httpx.Response) -> str:
+    """Read the name of the only model in the model index."""
     try:
         (model,) = json.loads(response.content)
         return str(model["name"])
     except (ValueError, TypeError, KeyError) as error:
-        raise UnexpectedResponse(f"{_source(response)} answered without the name of one model") from error
+        raise _errors.UnexpectedResponse(f"{_url(response)} answered without the name of one model") from error
 
 
-def unread(response: httpx.Response) -> httpx.Response:
-    """Leave an answer as it is: a page or an image."""
-    return response
+def parse_scores(response: httpx.Response) -> EvaluateResponse:
+    """Read the scores of an evaluation."""
+    return _parse(response, EvaluateResponse)
 
 
-def evaluation(response: httpx.Response) -> EvaluateResponse:
-    """Read scores.
+def parse_card(response: httpx.Response) -> Card:
+    """Read the model's card."""
+    return _parse(response, Card)
 
-    Raises
-    ------
-    UnexpectedResponse
-        If the answer does not follow the contract.
-    """
+
+def _parse(response: httpx.Response, model: type[Model]) -> Model:
     try:
-        return EvaluateResponse.model_validate_json(response.content)
+        return model.model_validate_json(response.content)
     except ValidationError as error:
-        raise _off_contract(response, error) from error
+        message = f"{_url(response)} gave an answer that this version of the client does not understand: {error}"
+        raise _errors.UnexpectedResponse(message) from error
 
 
-def card(response: httpx.Response) -> Card:
-    """Read a model's card.
-
-    Raises
-    ------
-    UnexpectedResponse
-        If the answer does not follow the contract.
-    """
-    try:
-        return Card.model_validate_json(response.content)
-    except ValidationError as error:
-        raise _off_contract(response, error) from error
-
-
-def _error(response: httpx.Response, call: Call) -> PhotozClientError:
-    """Choose by the status; a proxy gives most of these too, without the sentence, and means the same."""
-    status, sentence = response.status_code, _sentence(response)
-    said = sentence or f"{status} {response.reason_phrase}"
-    where = _source(response)
+def _error(response: httpx.Response, request: Request) -> _errors.PhotozClientError:
+    """Return the error for a status other than 200, which may come from a proxy, without the service's JSON."""
+    status, message = response.status_code, _service_message(response)
+    text = message or f"{status} {response.reason_phrase}"
+    url = _url(response)
     match status:
         case 401:
-            return NotAuthorised(status, f"{said} ({_key_sent(response)})")
-        case 403:
-            return NotAuthorised(status, said)
-        case 408:
-            return TooSlowForService(status, said)
-        case 413:
-            return TooLargeForService(status, said)
+            return _errors.NotAuthorised(status, f"{text} ({_key_hint(response)})")
+        case 403 | 408 | 413 | 431:
+            return REFUSALS[status](status, text)
         case 429:
-            return ServiceBusy(f"the service at {where} is busy: {said}", _retry_after(response))
+            return _errors.ServiceBusy(f"the service at {url} is busy: {text}", _retry_after(response))
         case 502 | 503:
-            return ServiceUnavailable(f"the service at {where} cannot answer now: {said}", _retry_after(response))
+            return _errors.ServiceUnavailable(f"the service at {url} is not available: {text}", _retry_after(response))
         case 504:
-            return TimedOut(f"the service at {where} gave up: {said}")
+            return _errors.TimedOut(f"the service at {url} timed out: {text}")
         case _ if status >= 500:
-            return ServiceFailed(f"the service at {where} failed: {said}")
-        case 431:
-            return RequestRefused(status, said)
-        case _ if sentence is None:
-            return UnexpectedResponse(f"{where} answered {said}, not as a photoz service does: is the URL right?")
+            return _errors.ServiceFailed(f"the service at {url} failed: {text}")
+        case _ if message is None:
+            return _errors.UnexpectedResponse(
+                f"{url} answered {text}, which a photoz service does not: is the URL right?"
+            )
         case 400 | 422:
-            return BadInput(status, _counted_from(call.first_row, sentence))
+            first = request.first_row
+            return _errors.BadInput(status, f"{message} (counted from cutout {first} on)" if first else message)
         case _:
-            return RequestRefused(status, sentence)
+            return _errors.RequestRefused(status, message)
 
 
-def _key_sent(response: httpx.Response) -> str:
-    """Say whether a key was missing or wrong, and never which."""
+def _key_hint(response: httpx.Response) -> str:
+    """Say whether the key is missing or wrong, without showing it."""
     if "Authorization" in response.request.headers:
-        return f"the key that was sent does not open {_source(response)}"
-    return f"no key was sent: give one by {ENVIRONMENT_VARIABLE}, api_key or --api-key-file"
+        return f"{_url(response)} does not accept the API key that was sent"
+    return f"no API key was sent: set {ENVIRONMENT_VARIABLE}, api_key or --api-key-file"
 
 
-def _sentence(response: httpx.Response) -> str | None:
-    """Return what the service says is wrong; None if it is not in the shape in which it says so."""
+def _service_message(response: httpx.Response) -> str | None:
+    """Return the error message of the service; None if the answer is not its JSON."""
     try:
         content = json.loads(response.content)
     except ValueError:
         return None
-    sentence = content.get("error") if isinstance(content, dict) else None
-    return sentence if isinstance(sentence, str) else None
-
-
-def _counted_from(first_row: int, sentence: str) -> str:
-    """Say where the count of cutouts in a sentence begins, if not at the caller's first."""
-    return f"{sentence} (counted from cutout {first_row} on)" if first_row else sentence
+    message = content.get("error") if isinstance(content, dict) else None
+    return message if isinstance(message, str) else None
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds; a date is counted from the service's own clock where it tells the time."""
+    """Return Retry-After in seconds; a date is compared with the service's own clock if the answer shows it."""
     value = response.headers.get("retry-after", "").strip()
     if value.isdecimal():
         return float(value)
@@ -216,9 +152,5 @@ def _media_type(response: httpx.Response) -> str:
     return str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
 
 
-def _source(response: httpx.Response) -> str:
-    return shown_url(response.url)
-
-
-def _off_contract(response: httpx.Response, error: ValidationError) -> UnexpectedResponse:
-    return UnexpectedResponse(f"{_source(response)} gave an answer that this version does not know: {error}")
+def _url(response: httpx.Response) -> str:
+    return redact_url(response.url)

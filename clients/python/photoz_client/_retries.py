@@ -1,4 +1,4 @@
-"""When a request that failed is sent again, and after how long."""
+"""When a failed request is sent again, and after how long."""
 
 import random
 from dataclasses import dataclass
@@ -6,32 +6,32 @@ from dataclasses import dataclass
 from photoz.errors import InvalidInput
 from photoz_client._errors import ConnectionFailed, PhotozClientError, TimedOut, TryAgainLater
 
-# Who has never answered most likely does not run: that should not take a minute to be told. It is still as long as a
-# service needs to replace a worker that was killed.
-PATIENCE_WITH_A_STRANGER = 4.0
+# Seconds for retries at an address that has never answered: most likely no service runs there, and the user should not
+# wait a minute to find out. The service needs less than this to start, and to replace a worker that was killed.
+FIRST_CONTACT_BUDGET = 4.0
 
-# A service that is too slow still works on the request whose answer nobody waits for any more.
+# A service that is too slow still works on a request whose answer the client no longer waits for.
 ATTEMPTS_AFTER_TIMEOUT = 2
 
 
 @dataclass(frozen=True)
 class Retries:
-    """How patient the client is with a service that is busy, restarting or out of reach.
+    """How long the client keeps trying a service that is busy, restarting or out of reach.
 
-    Every request may be sent twice: none changes anything at the service. Pauses grow exponentially and are drawn at
+    Every request is safe to repeat: none changes anything at the service. Pauses grow exponentially and are drawn at
     random from 0 to their length ("full jitter"), so that many clients do not come back at the same moment.
 
     Parameters
     ----------
     attempts : int
-        How often one request is sent at most; 1 means once. A request that timed out is sent 2 times.
+        How often one request is sent at most; 1 disables retries. A request that timed out is sent at most twice.
     base_delay : float
-        Longest first pause in seconds; the next ones are twice as long each.
+        Longest first pause in seconds; each following one is twice as long.
     longest_delay : float
-        Where that ends.
+        Upper limit of that growth, in seconds.
     patience : float
-        Seconds that the pauses of one request may take together. A service that asks for a longer one, by
-        Retry-After, is not waited for. One that has not answered anything yet and cannot be reached gets 4 s.
+        Seconds that the pauses of one request may take together. If the service asks for more with Retry-After, the
+        client gives up. An address that has never answered gets 4 s without a working connection.
 
     Raises
     ------
@@ -58,32 +58,29 @@ class Retries:
         error : PhotozClientError
             How the last attempt failed.
         attempt : int
-            Which one that was, from 1.
+            Number of that attempt, from 1.
         waited : float
-            Seconds waited before.
+            Seconds waited so far.
         stranger : bool
-            Whether nothing was ever answered.
+            Whether the address has never answered.
 
         Returns
         -------
         float or None
-            At least what the service asked for by Retry-After; None if there shall be no next attempt.
+            At least what the service asked for with Retry-After; None if the request is not to be sent again.
         """
-        if attempt >= self._attempts(error):
+        if attempt >= self._max_attempts(error):
             return None
         longest = min(self.longest_delay, self.base_delay * 2.0 ** min(attempt - 1, 60))
-        asked_for = error.retry_after if isinstance(error, TryAgainLater) else None
-        pause = (asked_for or 0.0) + random.uniform(0.0, longest)
+        retry_after = error.retry_after if isinstance(error, TryAgainLater) else None
+        pause = (retry_after or 0.0) + random.uniform(0.0, longest)
         if stranger and isinstance(error, ConnectionFailed):
-            return self._pause_at_a_stranger(pause, waited)
+            # The last pause is cut short, so that the last attempt comes exactly when the budget ends.
+            left = min(self.patience, FIRST_CONTACT_BUDGET) - waited
+            return min(pause, left) if left > 0 else None
         return pause if waited + pause <= self.patience else None
 
-    def _pause_at_a_stranger(self, pause: float, waited: float) -> float | None:
-        """Cut the last pause short, so that all of the time is used and the last attempt comes at its end."""
-        left = min(self.patience, PATIENCE_WITH_A_STRANGER) - waited
-        return min(pause, left) if left > 0 else None
-
-    def _attempts(self, error: PhotozClientError) -> int:
+    def _max_attempts(self, error: PhotozClientError) -> int:
         match error:
             case TimedOut():
                 return min(self.attempts, ATTEMPTS_AFTER_TIMEOUT)

@@ -1,40 +1,43 @@
 """The command `photoz`: the SDK from a shell."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
 import click
 
 from photoz import __version__
-from photoz.comparison import TOLERANCE, Basis
 from photoz.errors import PhotozError
-from photoz.grid import IntArray
 from photoz.protocol.contract import Plot
-from photoz_client import _output
-from photoz_client._client import PhotozClient
-from photoz_client._compare import DIFFERS, Comparing, report
-from photoz_client._comparison_text import report_text
+from photoz_client import _cli_files, _cli_text
+from photoz_client._cli_compare import DIFFERS, compare_services, failures_exit_with_2, report_json, report_text
+from photoz_client._cli_options import (
+    INPUT_FILE,
+    CutoutOptions,
+    cutout_options,
+    key_option,
+    make_client,
+    output_option,
+    url_option,
+)
+from photoz_client._comparison import TOLERANCE, Basis
 from photoz_client._core import IMAGE_TYPES
-from photoz_client._errors import PredictionIncomplete
-from photoz_client._keys import ENVIRONMENT_VARIABLE
-from photoz_client._options import TIMEOUT, Job, key_file_option, key_option, output_path, takes_cutouts, url_option
-from photoz_client._prediction import Prediction
+from photoz_client._prediction import Prediction, PredictionIncomplete
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command and exit; mistakes and failures that are foreseen print one line.
+    """Run the command and exit; expected failures print one line.
 
     Parameters
     ----------
     arguments : sequence of str, optional
-        In place of those of the process.
+        By default those of the process.
 
     Raises
     ------
     SystemExit
-        Always: status 0, 1 for a failure or 2 for a wrong call. `photoz compare` has statuses of its own.
+        Always: 0 for success, 1 for a failure, 2 for wrong usage. `photoz compare` has exit codes of its own.
     """
     try:
         photoz(arguments, prog_name="photoz")
@@ -46,171 +49,149 @@ def main(arguments: Sequence[str] | None = None) -> None:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="photoz")
 def photoz() -> None:
-    """Redshifts of galaxies from their images, by a photo-z service."""
+    """Estimate redshifts of galaxies from their images with a photo-z service."""
 
 
-def _write_csv(parts: Iterable[tuple[IntArray, Prediction]], path: Path) -> None:
-    n = 0
-    try:
-        for n_rows in _output.write_csv((prediction for _, prediction in parts), path):
-            n += n_rows
-    finally:
-        if n:
-            click.echo(f"wrote {n} rows to {path}", err=True)
+@photoz.command()
+@cutout_options
+@url_option
+@key_option
+@click.option("--pdf", is_flag=True, help="Also write the PDFs.")
+@output_option(
+    "-o",
+    "--output",
+    suffixes=tuple(_cli_files.FILE_FORMATS),
+    help="Write all columns to this .csv, .json or .npz file instead of printing a table.",
+)
+def predict(options: CutoutOptions, url: str, key_file: Path | None, pdf: bool, output: Path | None) -> None:
+    """Estimate the redshifts of CUTOUTS, a .npy, .npz or .h5 file.
+
+    Prints a table with the mean, the 68 % interval, the odds and the quality flags, or writes all columns to a file. A
+    .csv file is written part by part. If some cutouts fail, the others are still printed or written, and the exit code
+    is 1.
+    """
+    if pdf and output is None:
+        raise click.UsageError("--pdf needs --output: PDFs are not printed")
+    with options.open() as cutouts, options.client(url, key_file) as client:
+        predict_options = options.predict_options(cutouts, pdf)
+        if output is not None and output.suffix.lower() == ".csv":
+            _cli_files.write_csv_parts(client.predict_parts(cutouts.images, **predict_options), output)
+            return
+        try:
+            prediction = client.predict(cutouts.images, **predict_options)
+        except PredictionIncomplete as error:
+            if error.prediction is not None:
+                _show(error.prediction, output)
+            raise
+        _show(prediction, output)
 
 
 def _show(prediction: Prediction, path: Path | None) -> None:
     if path is None:
-        click.echo(_output.prediction_table(prediction))
+        click.echo(_cli_text.prediction_table(prediction))
     else:
-        _output.write(prediction, path)
-        click.echo(f"wrote {len(prediction)} rows to {path}", err=True)
+        _cli_files.write(prediction, path)
 
 
 @photoz.command()
-@takes_cutouts
+@cutout_options
 @url_option
 @key_option
-@click.option("--pdf", is_flag=True, help="Write the PDFs too.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    callback=output_path(*_output.FILE_FORMATS),
-    help="Write all columns to this .csv, .json or .npz file instead of printing a table.",
-)
-def predict(
-    job: Job,
-    url: str,
-    api_key: str | None,
-    pdf: bool,
-    output: Path | None,
-) -> None:
-    """Estimate the redshifts of CUTOUTS, a .npy, .npz or .h5 file.
-
-    Prints a table with the mean, the 68 % interval, the odds and the quality flags, or writes all columns to a file: to
-    a .csv file as they come. If some cutouts fail, those of the others are printed or written, and the status is 1.
-    """
-    if pdf and output is None:
-        raise click.UsageError("--pdf needs --output: PDFs are not printed")
-    with job.opened() as galaxies, job.client(url, api_key) as client:
-        options = job.predict_options(galaxies, pdf)
-        if output is not None and output.suffix.lower() == ".csv":
-            _write_csv(client.predict_parts(galaxies.images, **options), output)
-        else:
-            try:
-                prediction = client.predict(galaxies.images, **options)
-            except PredictionIncomplete as error:
-                if error.prediction is not None:
-                    _show(error.prediction, output)
-                raise
-            _show(prediction, output)
-
-
-@photoz.command()
-@takes_cutouts
-@url_option
-@key_option
-@click.option(
-    "--report",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    callback=output_path(".html"),
-    help="Write a page with the figures and all plots to this .html file.",
-)
-@click.option("--plot", type=click.Choice(get_args(Plot)), help="Which plot; by default scatter.")
-@click.option(
-    "--plot-file",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    callback=output_path(*(f".{name}" for name in IMAGE_TYPES)),
-    help="Write a plot to this .png or .svg file.",
+@output_option("--report", suffixes=(".html",), help="Write a page with the metrics and all plots to this .html file.")
+@click.option("--plot", type=click.Choice(get_args(Plot)), help="Which plot to write; by default scatter.")
+@output_option(
+    "--plot-file", suffixes=tuple(f".{name}" for name in IMAGE_TYPES), help="Write a plot to this .png or .svg file."
 )
 def evaluate(
-    job: Job,
+    options: CutoutOptions,
     url: str,
-    api_key: str | None,
+    key_file: Path | None,
     report: Path | None,
     plot: Plot | None,
     plot_file: Path | None,
 ) -> None:
-    """Score the redshifts of CUTOUTS, a .npz or .h5 file with a column z_spec.
+    """Score the redshifts of CUTOUTS against true ones.
 
-    Prints the figures of merit with their bootstrap errors.
+    CUTOUTS is a .npz or .h5 file with a column z_spec. Prints the metrics with their bootstrap errors.
     """
     if plot is not None and plot_file is None:
         raise click.UsageError("--plot needs --plot-file")
-    with job.opened() as galaxies, job.client(url, api_key) as client:
-        z_spec, object_id = galaxies.column("z_spec"), galaxies.columns.get("object_id")
-        # The cutouts travel once; everything below is made from their PDFs.
-        pdfs = client.predict(galaxies.images, **job.predict_options(galaxies, pdf=True)).pdf
-        click.echo(_output.evaluation_text(client.evaluate(z_spec, pdfs=pdfs, object_id=object_id)))
+    with options.open() as cutouts, options.client(url, key_file) as client:
+        z_spec, object_id = cutouts.column("z_spec"), cutouts.columns.get("object_id")
+        # The cutouts are sent once; everything below uses their PDFs.
+        pdfs = client.predict(cutouts.images, **options.predict_options(cutouts, pdf=True)).pdf
+        click.echo(_cli_text.evaluation_text(client.evaluate(z_spec, pdfs=pdfs, object_id=object_id)))
         if report is not None:
-            magnitudes = galaxies.columns.get("magnitudes")
+            magnitudes = cutouts.columns.get("magnitudes")
             page = client.evaluate_report(z_spec, pdfs=pdfs, object_id=object_id, magnitudes=magnitudes)
             report.write_text(page, encoding="utf-8")
         if plot_file is not None:
             format: Literal["png", "svg"] = "svg" if plot_file.suffix.lower() == ".svg" else "png"
-            image = client.evaluate_plot(z_spec, pdfs=pdfs, plot=plot or "scatter", format=format)
-            plot_file.write_bytes(image)
+            plot_file.write_bytes(client.evaluate_plot(z_spec, pdfs=pdfs, plot=plot or "scatter", format=format))
 
 
-@photoz.command(cls=Comparing)
+@photoz.command()
 @click.argument("url_a")
 @click.argument("url_b")
-@takes_cutouts
-@key_file_option("--api-key-file", "key_a", f"File that holds the API key, in place of ${ENVIRONMENT_VARIABLE}.")
-@key_file_option("--api-key-file-b", "key_b", "File that holds the API key of URL_B, where that is another one.")
+@cutout_options
+@key_option
+@click.option(
+    "--api-key-file-b", "key_file_b", type=INPUT_FILE, help="File that holds the API key of URL_B, if it differs."
+)
 @click.option(
     "--tolerance",
     type=click.FloatRange(min=0.0),
     default=TOLERANCE,
     show_default=True,
-    help="Change that is let pass: a part of the figures of URL_A, or of the galaxies.",
+    help="Change that is accepted: a fraction of the metrics of URL_A, or of the galaxies.",
 )
 @click.option(
     "--by",
     type=click.Choice(get_args(Basis)),
-    help="Judge whether URL_B is worse, the default where there is z_spec, or whether the answers agree.",
+    help="Judge whether URL_B is worse (the default if there is z_spec) or whether the answers agree.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole comparison as JSON.")
 @click.pass_context
+@failures_exit_with_2()
 def compare(
     context: click.Context,
-    job: Job,
+    options: CutoutOptions,
     url_a: str,
     url_b: str,
-    key_a: str | None,
-    key_b: str | None,
+    key_file: Path | None,
+    key_file_b: Path | None,
     tolerance: float,
     by: Basis | None,
     as_json: bool,
 ) -> None:
-    """Say what changes for CUTOUTS, a .npy, .npz or .h5 file, when the service at URL_B replaces the one at URL_A.
+    """Compare the predictions of two services.
 
-    Prints how z_mean, PDFs and flags differ and, with a column z_spec, which figures of merit are worse. The status is
-    0 if URL_B is no worse or agrees, 1 if it is worse or differs, and 2 if the two could not be compared.
+    Use it before the service at URL_B replaces the one at URL_A. Sends CUTOUTS, a .npy, .npz or .h5 file, to both.
+    Prints how z_mean, PDFs and flags differ and, with a column z_spec, which metrics are worse. The exit code is 0 if
+    URL_B is no worse or agrees, 1 if it is worse or differs, and 2 if the two could not be compared.
     """
-    with job.client(url_a, key_a) as client_a, job.client(url_b, key_b or key_a) as client_b:
-        found = report(job, (url_a, url_b), (client_a, client_b), tolerance, by)
-    click.echo(found.as_json() if as_json else report_text(found))
-    context.exit(0 if found.verdict.passes else DIFFERS)
+    with options.client(url_a, key_file) as client_a, options.client(url_b, key_file_b or key_file) as client_b:
+        report = compare_services(options, (url_a, url_b), (client_a, client_b), tolerance, by)
+    click.echo(report_json(report) if as_json else report_text(report))
+    context.exit(0 if report.verdict.passes else DIFFERS)
 
 
 @photoz.command()
 @url_option
 @key_option
 @click.option("--json", "as_json", is_flag=True, help="Print the whole card as JSON.")
-def model(url: str, api_key: str | None, as_json: bool) -> None:
-    """Say what the service's model takes, gives and is worth."""
-    with PhotozClient(url, api_key=api_key, timeout=TIMEOUT) as client:
+def model(url: str, key_file: Path | None, as_json: bool) -> None:
+    """Describe the model of the service."""
+    with make_client(url, key_file) as client:
         card = client.model()
-    click.echo(card.model_dump_json(indent=2) if as_json else _output.card_text(card))
+    click.echo(card.model_dump_json(indent=2) if as_json else _cli_text.card_text(card))
 
 
 @photoz.command()
 @url_option
 @key_option
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait at most.")
-def wait(url: str, api_key: str | None, timeout: float) -> None:
+def wait(url: str, key_file: Path | None, timeout: float) -> None:
     """Wait until the service is ready to predict."""
-    with PhotozClient(url, api_key=api_key, timeout=TIMEOUT) as client:
+    with make_client(url, key_file) as client:
         client.wait_until_ready(timeout)

@@ -1,0 +1,208 @@
+"""`photoz compare`: send the same cutouts to two services and compare the answers."""
+
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass as plain_dataclass
+from typing import Any
+
+import click
+import numpy as np
+from click.exceptions import Exit
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from photoz.errors import InvalidInput, PhotozError
+from photoz.grid import RedshiftGrid
+from photoz.io.cutouts import Cutouts
+from photoz.metrics import OUTLIER_CUT
+from photoz.model.card import Card
+from photoz_client._cli_options import CutoutOptions
+from photoz_client._cli_text import grid_text, image_text
+from photoz_client._client import PhotozClient
+from photoz_client._comparison import Basis, Comparison, Verdict, compare, judge
+from photoz_client._errors import PhotozClientError, UnexpectedResponse
+from photoz_client._paired_bootstrap import N_SIGMA, MetricPair
+from photoz_client._prediction import Prediction
+from photoz_client._requests import redact_url
+
+# Exit codes: those of `cmp` and `diff`, and the shell's for Ctrl-C.
+DIFFERS, NOT_COMPARED, INTERRUPTED = 1, 2, 130
+
+
+@contextmanager
+def failures_exit_with_2() -> Iterator[None]:
+    """Turn any failure into exit code 2, because exit code 1 is a result of the comparison."""
+    try:
+        yield
+    except (PhotozError, OSError) as error:
+        click.echo(f"Error: could not compare: {' '.join(str(error).split())}", err=True)
+        raise Exit(NOT_COMPARED) from None
+    except KeyboardInterrupt:
+        raise Exit(INTERRUPTED) from None
+    except (click.ClickException, Exit):
+        raise
+    except Exception:  # a bug in this program, which Python would report with exit code 1
+        traceback.print_exc()
+        raise Exit(NOT_COMPARED) from None
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two services: its URL, the name and version of its model, the bundle's digest and the grid."""
+
+    url: str
+    model: str
+    digest: str
+    grid: RedshiftGrid
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result, which `photoz compare --json` prints."""
+
+    verdict: Verdict
+    tolerance: float
+    a: Side
+    b: Side
+    cutouts: str  # the file, and which split of it
+    comparison: Comparison
+
+
+def compare_services(
+    options: CutoutOptions, urls: Sequence[str], clients: Sequence[PhotozClient], tolerance: float, by: Basis | None
+) -> Report:
+    """Send the cutouts to services A and B and compare the answers; `tolerance` and `by` are those of `judge`.
+
+    Raises `PhotozError` or `OSError` if a service gives no answer, or if the answers cannot be compared.
+    """
+    a, b = (_Service(name, redact_url(url), client) for name, url, client in zip("AB", urls, clients, strict=True))
+    with options.open() as cutouts:
+        z_spec = cutouts.column("z_spec") if by == "scores" else cutouts.columns.get("z_spec")
+        card_a, card_b = a.card(), b.card()
+        if card_a.image != card_b.image:
+            kinds = f"A: {image_text(card_a.image)}; B: {image_text(card_b.image)}"
+            raise InvalidInput(f"the services take different cutouts; {kinds}")
+        grid_a, grid_b = card_a.grid, card_b.grid
+        if by == "agreement" and z_spec is not None and not np.any(grid_a.contains(z_spec) & grid_b.contains(z_spec)):
+            z_spec = None  # scores are optional here
+        predict_options = options.predict_options(cutouts, pdf=True)
+        prediction_a = a.predict(card_a, cutouts, predict_options)
+        prediction_b = b.predict(card_b, cutouts, predict_options)
+    comparison = compare(prediction_a, prediction_b, grid_a, grid_b, z_spec)
+    return Report(
+        verdict=judge(comparison, tolerance, by),
+        tolerance=tolerance,
+        a=Side(a.url, _model(card_a), card_a.digest, grid_a),
+        b=Side(b.url, _model(card_b), card_b.digest, grid_b),
+        cutouts=str(options.path) if options.split is None else f"{options.path}, split {options.split}",
+        comparison=comparison,
+    )
+
+
+@plain_dataclass(frozen=True)
+class _Service:
+    """Service A or B; errors name it."""
+
+    name: str
+    url: str
+    client: PhotozClient
+
+    def card(self) -> Card:
+        with self._named_errors():
+            return self.client.model()
+
+    def predict(self, card: Card, cutouts: Cutouts, options: Mapping[str, Any]) -> Prediction:
+        """Predict with the model of the card, and no other."""
+        with self._named_errors():
+            prediction = self.client.predict(cutouts.images, **options)
+            if prediction.model != (expected := _model(card)):
+                raise UnexpectedResponse(f"the model changed in the meantime, from {expected} to {prediction.model}")
+        return prediction
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except PhotozClientError as error:
+            where = "" if self.url in str(error) else f" at {self.url}"
+            raise PhotozClientError(f"{self.name}{where}: {error}") from error
+
+
+def _model(card: Card) -> str:
+    return f"{card.name} {card.version}"
+
+
+def report_json(report: Report) -> str:
+    """Return the whole report as JSON."""
+    return TypeAdapter(Report).dump_json(report, indent=2).decode()
+
+
+def report_text(report: Report) -> str:
+    """Format the two services, the differences and, in the last line, the verdict."""
+    comparison, tolerance = report.comparison, report.tolerance
+    lines = [*_side_lines(report.a, report.b), f"{comparison.n_galaxies:,} galaxies of {report.cutouts}", ""]
+    if comparison.identical:
+        lines.append("all columns and PDFs are identical, bit for bit")
+    else:
+        lines += [*_change_lines(comparison), *_flag_lines(comparison)]
+    if comparison.scores:
+        lines += _score_lines(comparison, tolerance)
+    return "\n".join([*lines, "", _verdict_line(report.verdict, tolerance)])
+
+
+def _side_lines(a: Side, b: Side) -> Iterator[str]:
+    width = max(len(a.url), len(b.url))
+    yield f"A  {a.url:<{width}}  {a.model}, bundle {a.digest[:12]}"
+    yield f"B  {b.url:<{width}}  {b.model}, " + (
+        "the same bundle" if a.digest == b.digest else f"bundle {b.digest[:12]}"
+    )
+    if a.grid != b.grid:
+        yield f"their grids differ, A: {grid_text(a.grid)}; B: {grid_text(b.grid)}; PDFs are compared by their CDFs"
+
+
+def _change_lines(comparison: Comparison) -> Iterator[str]:
+    z, pdfs = comparison.z_mean, comparison.pdfs
+    n_moved = round(z.moved * comparison.n_galaxies)
+    yield "z_mean, (z_B - z_A) / (1 + z_A)"
+    yield f"  median {z.median:+.5f}, sigma_mad {z.sigma_mad:.5f}, farthest {z.largest:+.5f}"
+    yield f"  moved by more than {OUTLIER_CUT:g}: {n_moved:,} galaxies ({100 * z.moved:.2f} %)"
+    yield "PDFs, int (F_B - F_A)^2 dz"
+    yield f"  median {pdfs.median:.2g}, 95 % below {pdfs.p95:.2g}, largest {pdfs.largest:.2g}"
+    yield f"  if A's were the truth, B's CRPS would be {100 * pdfs.crps_loss:.2f} % higher"
+
+
+def _flag_lines(comparison: Comparison) -> Iterator[str]:
+    changes = comparison.flags
+    if not changes:
+        yield "flags, all the same"
+        return
+    yield f"flags, changed for {100 * comparison.flags_changed:.2f} % of the galaxies"
+    width = max(map(len, changes))
+    for name, change in changes.items():
+        yield f"  {name:<{width}}  {change.gained:>6,} gained  {change.lost:>6,} lost"
+
+
+def _score_lines(comparison: Comparison, tolerance: float) -> Iterator[str]:
+    left_out = comparison.n_galaxies - comparison.n_scored
+    note = f"; {left_out:,} left out, z_spec not on the grid" if left_out else ""
+    yield f"scores of the {comparison.n_scored:,} galaxies with z_spec{note}"
+    yield f"  {'':16}  {'A':>8}{'':11}{'B':>8}{'':11}{'B worse by':>9}{'':9}counts from"
+    for name, pair in comparison.scores.items():
+        scores = "  ".join(f"{score.value:8.4f} ± {score.error:.4f}" for score in (pair.a, pair.b))
+        worsening = f"{pair.worsening.value:9.5f} ± {pair.worsening.error:.5f}"
+        threshold = pair.threshold(tolerance)
+        yield f"  {name:<16}  {scores}  {worsening}  {threshold:.5f}  {_mark(pair, tolerance)}".rstrip()
+
+
+def _mark(pair: MetricPair, tolerance: float) -> str:
+    return "worse" if pair.is_worse(tolerance) else "better" if pair.is_better(tolerance) else ""
+
+
+def _verdict_line(verdict: Verdict, tolerance: float) -> str:
+    if verdict.word == "identical":
+        return "verdict: identical"
+    allowed = f"tolerance {tolerance:g}" + (f" and {N_SIGMA:g} sigma" if verdict.by == "scores" else "")
+    reasons = f": {'; '.join(verdict.reasons)}" if verdict.reasons else ""
+    words = {"no worse": "B is no worse", "worse": "B is worse", "agree": "they agree", "differ": "they differ"}
+    return f"verdict: {words[verdict.word]}{reasons} ({allowed})"

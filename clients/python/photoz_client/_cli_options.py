@@ -1,0 +1,105 @@
+"""Options that several subcommands of `photoz` share."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from photoz.io.cutouts import Cutouts
+from photoz_client._auth import ENVIRONMENT_VARIABLE, read_api_key
+from photoz_client._cli_files import open_split
+from photoz_client._client import IN_FLIGHT, PhotozClient
+from photoz_client._inputs import PredictInputs
+
+DEFAULT_URL = "http://127.0.0.1:3000"
+
+# Seconds. The service may take a minute for a report, and a user at a terminal can interrupt.
+TIMEOUT = 120.0
+
+Command = Callable[..., None]
+
+INPUT_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+url_option = click.option(
+    "--url", envvar="PHOTOZ_URL", default=DEFAULT_URL, show_default=True, show_envvar=True, help="URL of the service."
+)
+
+# There is no option for the key itself, because every user of a machine can read the command lines of all others.
+key_option = click.option(
+    "--api-key-file",
+    "key_file",
+    type=INPUT_FILE,
+    help=f"File that holds the service's API key; by default the key is taken from ${ENVIRONMENT_VARIABLE}.",
+)
+
+
+def output_option(*names: str, suffixes: tuple[str, ...], help: str) -> Callable[[Command], Command]:
+    """Make an option for an output file; a path that cannot be written is refused before any work is done."""
+
+    def check(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+        if path is not None and path.suffix.lower() not in suffixes:
+            raise click.BadParameter(f"{path} should end in {', '.join(suffixes)}")
+        if path is not None and not path.absolute().parent.is_dir():
+            raise click.BadParameter(f"there is no folder {path.parent}")
+        return path
+
+    return click.option(
+        *names, type=click.Path(dir_okay=False, writable=True, path_type=Path), callback=check, help=help
+    )
+
+
+def make_client(url: str, key_file: Path | None, in_flight: int = IN_FLIGHT) -> PhotozClient:
+    """Make the client for one subcommand."""
+    api_key = None if key_file is None else read_api_key(key_file)
+    return PhotozClient(url, api_key=api_key, timeout=TIMEOUT, in_flight=in_flight)
+
+
+@dataclass(frozen=True)
+class CutoutOptions:
+    """Which cutouts to send, and how."""
+
+    path: Path
+    ebv: float | None
+    split: str | None
+    in_flight: int
+
+    def open(self) -> AbstractContextManager[Cutouts]:
+        """Open the file."""
+        return open_split(self.path, self.split)
+
+    def client(self, url: str, key_file: Path | None) -> PhotozClient:
+        """Make a client that sends the cutouts."""
+        return make_client(url, key_file, self.in_flight)
+
+    def predict_options(self, cutouts: Cutouts, pdf: bool) -> dict[str, Any]:
+        """Return the keyword arguments of `PhotozClient.predict` for the opened file."""
+        return {
+            "ebv": cutouts.columns.get("ebv") if self.ebv is None else self.ebv,
+            "object_id": cutouts.columns.get("object_id"),
+            "pdf": pdf,
+            "progress": PredictInputs.of(cutouts.images).needs_several_requests(),
+        }
+
+
+def cutout_options(command: Command) -> Command:
+    """Add the argument CUTOUTS and its options to a subcommand, which gets them as its first argument."""
+
+    @click.argument("cutouts", type=INPUT_FILE)
+    @click.option("--ebv", type=float, help="E(B-V) in mag for all cutouts, instead of the file's column.")
+    @click.option("--split", help="Use only the rows whose column 'split' has this value, such as test.")
+    @click.option(
+        "--in-flight",
+        type=click.IntRange(min=1),
+        default=IN_FLIGHT,
+        show_default=True,
+        help="How many requests, of at most 256 cutouts each, are sent concurrently.",
+    )
+    @wraps(command)
+    def run(cutouts: Path, ebv: float | None, split: str | None, in_flight: int, **others: Any) -> None:
+        command(CutoutOptions(cutouts, ebv, split, in_flight), **others)
+
+    return run

@@ -1,0 +1,76 @@
+"""The texts that the command `photoz` prints."""
+
+from photoz.flags import Flag
+from photoz.grid import RedshiftGrid
+from photoz.images import ImageSpec
+from photoz.metrics import Score
+from photoz.model.card import Card
+from photoz.protocol.contract import EvaluateResponse
+from photoz_client._prediction import Prediction
+
+
+def prediction_table(prediction: Prediction) -> str:
+    """Format the estimates: one line per galaxy, flags by name."""
+    width = max(len("object_id"), *(len(name) for name in prediction.object_id.tolist()))
+    head = f"{'object_id':<{width}}  z_mean  z_lo68  z_hi68   odds  flags"
+    columns = (prediction.z_mean, prediction.z_lo68, prediction.z_hi68, prediction.odds)
+    rows = zip(prediction.object_id.tolist(), *columns, prediction.flags.tolist(), strict=True)
+    lines = (
+        f"{name:<{width}}  {z:6.4f}  {low:6.4f}  {high:6.4f}  {odds:5.3f}  {flag_names(flags)}"
+        for name, z, low, high, odds, flags in rows
+    )
+    return "\n".join([head, *lines])
+
+
+def flag_names(flags: int) -> str:
+    """Return the names of the flags that are set, joined by |; a dash for none."""
+    return "|".join(str(flag.name) for flag in Flag(flags)) or "-"
+
+
+def evaluation_text(evaluation: EvaluateResponse) -> str:
+    """Format the metrics with their errors, and name the galaxies that were left out."""
+    lines = [f"{evaluation.n_galaxies} galaxies, model {evaluation.model}", *_score_lines(evaluation.scores)]
+    if dropped := evaluation.dropped:
+        shown = ", ".join(dropped[:5]) + (", ..." if len(dropped) > 5 else "")
+        lines.append(f"left out, z_spec not on the grid: {len(dropped)} ({shown})")
+    return "\n".join(lines)
+
+
+def card_text(card: Card) -> str:
+    """Format what a user needs to know about a model."""
+    grid, training = card.grid, card.training
+    lines = [
+        f"{card.name} {card.version}, made {card.created:%Y-%m-%d}, licence {card.licence}",
+        f"takes     {image_text(card.image)}",
+        f"E(B-V)    {_ebv_text(card)}",
+        f"gives     p(z) in {grid_text(grid)}",
+        f"network   {card.architecture.name}, {card.architecture.parameters:,} parameters",
+        f"trained   on {training.n_train:,} galaxies: {training.data}",
+    ]
+    if card.test is not None:
+        lines.append(f"tested    on {card.test.n_galaxies:,} galaxies: {card.test.data}")
+        for method, scores in card.test.scores.items():
+            lines += [f"  {method}", *(f"  {line}" for line in _score_lines(scores))]
+    return "\n".join([*lines, *(f"caveat    {caveat}" for caveat in card.caveats)])
+
+
+def image_text(image: ImageSpec) -> str:
+    """Describe the cutouts that a model takes."""
+    size = f"{image.size} x {image.size} x {len(image.bands)}"
+    return f"{size} cutouts, bands {','.join(image.bands)}, {image.pixel_scale:g} arcsec/pixel, {image.unit}"
+
+
+def grid_text(grid: RedshiftGrid) -> str:
+    """Describe the bins of a grid."""
+    return f"{grid.n_bins} bins, 0 <= z <= {grid.z_max:g}"
+
+
+def _ebv_text(card: Card) -> str:
+    return (
+        "not used" if not card.inputs.ebv else f"used; {card.inputs.ebv_assumed:.3f} mag is assumed if it is not given"
+    )
+
+
+def _score_lines(scores: dict[str, Score]) -> list[str]:
+    width = max((len(name) for name in scores), default=0)
+    return [f"  {name:<{width}}  {score.value:8.4f} ± {score.error:.4f}" for name, score in scores.items()]

@@ -1,0 +1,137 @@
+"""Sending requests to one service, with retries, and translating the errors of httpx."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from http import HTTPStatus
+from typing import TypeVar
+
+import httpx
+
+from photoz.errors import InvalidInput
+from photoz_client import _requests, _responses
+from photoz_client._auth import ApiKeyAuth
+from photoz_client._backends import Backend, Event
+from photoz_client._errors import ConnectionFailed, PhotozClientError, RequestRefused, TimedOut, UnexpectedResponse
+from photoz_client._requests import Request
+from photoz_client._retries import Retries
+
+T = TypeVar("T")
+
+
+class ServiceConnection:
+    """Sends requests to one photo-z service; for the arguments see `PhotozClient`."""
+
+    def __init__(
+        self,
+        base_url: str,
+        auth: ApiKeyAuth | None,
+        timeout: float | None,
+        retries: Retries,
+        in_flight: int,
+        backend: Backend,
+    ) -> None:
+        if in_flight < 1:
+            raise InvalidInput(f"expected in_flight of 1 or more, got {in_flight}")
+        self._base_url = _requests.check_url(base_url)
+        self.redacted_url = _requests.redact_url(self._base_url)
+        self.in_flight = in_flight
+        self.backend = backend
+        self._auth = auth
+        self._timeout = timeout
+        self._retries = retries
+        self._has_answered = False
+        self._model_name: str | None = None
+
+    async def model_name(self, stop: Event | None = None) -> str:
+        """Return the name of the service's model, which is requested only once."""
+        name = self._model_name  # another thread may reset it in the meantime
+        if name is None:
+            index = _requests.MODEL_INDEX
+            name = self._model_name = await self.send(lambda: index, _responses.parse_model_name, stop)
+        return name
+
+    async def send_to_model(
+        self, build: Callable[[str], Request], parse: Callable[[httpx.Response], T], stop: Event | None = None
+    ) -> T:
+        """Send a request built from the model's name; after a 404, send it once more with the current name."""
+        name = await self.model_name(stop)
+        try:
+            return await self.send(partial(build, name), parse, stop)
+        except RequestRefused as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+        if self._model_name == name:  # otherwise a concurrent request has already found the new name
+            self._model_name = None
+        return await self.send(partial(build, await self.model_name(stop)), parse, stop)
+
+    async def send(
+        self, build: Callable[[], Request], parse: Callable[[httpx.Response], T], stop: Event | None = None
+    ) -> T:
+        """Send a request and parse the answer; retry if that may help, unless `stop` is set. Raises the last error."""
+        request = await self.backend.offload(build)
+        stop = stop or self.backend.event()
+        attempt, waited = 0, 0.0
+        while True:
+            attempt += 1
+            try:
+                return parse(await self.send_once(request))
+            except PhotozClientError as error:
+                pause = self._retries.pause_after(error, attempt, waited, stranger=not self._has_answered)
+                if pause is None or stop.is_set():
+                    raise
+                await self.backend.sleep(pause, stop)
+                if stop.is_set():
+                    raise
+                waited += pause
+
+    async def send_once(self, request: Request, timeout: float | None = None) -> httpx.Response:
+        """Return a response of status 200; raise a `PhotozClientError` in place of any other."""
+        timeout = self._timeout if timeout is None else timeout
+        with _httpx_errors_translated(self.redacted_url, timeout):
+            response = await self.backend.send(
+                request.method,
+                self._base_url + request.path,
+                params=request.params,
+                headers=request.headers,
+                content=request.content,
+                auth=self._auth or httpx.USE_CLIENT_DEFAULT,
+                # Waiting for a connection that another request still uses does not count: no limit for the pool.
+                timeout=httpx.Timeout(timeout, pool=None),
+            )
+        # The response has been read. Its stream refers back to it; this cycle would keep the body of every request in
+        # memory until the garbage collector runs, which few but large objects do not trigger.
+        response.stream = httpx.ByteStream(b"")
+        self._has_answered = True
+        return _responses.check_response(response, request)
+
+
+@contextmanager
+def _httpx_errors_translated(base_url: str, timeout: float | None) -> Iterator[None]:
+    """Raise a `PhotozClientError` in place of any error of httpx: the only place where that is done."""
+    try:
+        yield
+    except httpx.ConnectTimeout as error:
+        raise TimedOut(f"no photoz service answers at {base_url} within {timeout:g} s") from error
+    except httpx.TimeoutException as error:
+        message = f"the service at {base_url} gave no answer within {timeout:g} s, the client's timeout"
+        raise TimedOut(message) from error
+    except httpx.LocalProtocolError:  # its message quotes the header, which may hold a key: it is not passed on
+        message = f"the request to {base_url} cannot be sent: check the headers of the given httpx client"
+        raise ConnectionFailed(message) from None
+    except httpx.TooManyRedirects as error:
+        raise UnexpectedResponse(f"{base_url} redirects in a circle: is the URL right?") from error
+    except httpx.ConnectError as error:
+        raise ConnectionFailed(f"no photoz service answers at {base_url}: {_reason(error)}; is it running?") from error
+    except httpx.HTTPError as error:
+        raise ConnectionFailed(f"the connection to {base_url} broke: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """Return the operating system's message if it caused the error, else the error's own."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror.lower()
+        cause = cause.__cause__ or cause.__context__
+    return str(error) or type(error).__name__

@@ -1,0 +1,87 @@
+"""Distances between the PDFs of two models.
+
+Notation: F is the CDF of a galaxy's PDF, piecewise linear between the edges of its grid. The two grids may differ.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from pydantic.dataclasses import dataclass
+
+from photoz import pdf
+from photoz.grid import FloatArray, RedshiftGrid
+from photoz.metrics import mean_square
+
+
+@dataclass(frozen=True)
+class PdfDistances:
+    """Median, 95th percentile and maximum of `quadratic_distances`, in units of redshift, and the loss in CRPS."""
+
+    median: float
+    p95: float
+    largest: float
+    # By which fraction the mean CRPS of B's PDFs would exceed that of A's if A's were the truth: the mean distance over
+    # the mean of `own_crps`. It is 0.02 for PDFs that are all shifted by a fifth of their sigma.
+    crps_loss: float
+
+
+def pdf_distances(pdfs_a: FloatArray, pdfs_b: FloatArray, grid_a: RedshiftGrid, grid_b: RedshiftGrid) -> PdfDistances:
+    """Summarise the distances between PDFs, (n, n_bins) probability mass per bin of either grid."""
+    distances, own = np.zeros((2, len(pdfs_a)))
+    for rows in blocks(len(pdfs_a)):
+        block_a, block_b = pdf.as_pdfs(pdfs_a[rows], grid_a), pdf.as_pdfs(pdfs_b[rows], grid_b)
+        distances[rows] = quadratic_distances(block_a, block_b, grid_a, grid_b)
+        own[rows] = own_crps(block_a, grid_a)
+    median, p95, largest = np.quantile(distances, (0.5, 0.95, 1.0)).tolist()
+    return PdfDistances(median, p95, largest, float(distances.mean() / own.mean()))
+
+
+def blocks(n: int) -> Iterator[slice]:
+    """Divide n galaxies into blocks, so that intermediate arrays stay small compared with the PDFs."""
+    return (slice(start, start + pdf.BLOCK) for start in range(0, n, pdf.BLOCK))
+
+
+def quadratic_distances(
+    pdfs_a: FloatArray, pdfs_b: FloatArray, grid_a: RedshiftGrid, grid_b: RedshiftGrid
+) -> FloatArray:
+    r"""Integrated quadratic distance between the two PDFs of each galaxy, in closed form.
+
+    .. math:: d = \int (F_A(z) - F_B(z))^2 \, dz
+
+    This is the divergence of the CRPS: if the true redshift is drawn from A's PDF, the CRPS of B exceeds that of A by d
+    on average. The difference of the CDFs is linear between the edges of both grids; above its grid a CDF is 1.
+
+    Parameters
+    ----------
+    pdfs_a, pdfs_b : (n, n_bins) float
+        Probability mass per bin of the grid, rows sum to 1.
+    grid_a, grid_b : RedshiftGrid
+        Their grids.
+
+    Returns
+    -------
+    (n,) float64
+        In units of redshift; 0 for equal PDFs, and for two narrow PDFs the distance between them.
+
+    References
+    ----------
+    Thorarinsdottir, Gneiting and Gissibl 2013, SIAM/ASA J. Uncertainty Quantification 1, 522.
+    """
+    edges = np.union1d(grid_a.edges, grid_b.edges)
+    difference = _cdf_on(pdfs_a, grid_a, edges) - _cdf_on(pdfs_b, grid_b, edges)
+    return np.asarray(mean_square(difference[:, :-1], difference[:, 1:]) @ np.diff(edges))
+
+
+def _cdf_on(pdfs: FloatArray, grid: RedshiftGrid, z: FloatArray) -> FloatArray:
+    """CDF of each PDF (n,) at each redshift (m,), shape (n, m)."""
+    position = np.minimum(z, grid.z_max) / grid.width
+    index = np.minimum(position.astype(int), grid.n_bins - 1)
+    below = pdf.cdf(pdfs)
+    return np.asarray(below[:, index] + (position - index) * (below[:, index + 1] - below[:, index]))
+
+
+def own_crps(pdfs: FloatArray, grid: RedshiftGrid) -> FloatArray:
+    """Mean CRPS of each PDF if it is the truth, int F (1 - F) dz; shape (n,), in units of redshift."""
+    below = pdf.cdf(pdfs)
+    low, high = below[:, :-1], below[:, 1:]
+    return np.asarray(grid.width * ((low + high) / 2.0 - mean_square(low, high)).sum(axis=1))

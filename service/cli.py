@@ -1,0 +1,135 @@
+"""Commands of the service: `serve`, `store` and `keys`."""
+
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import click
+
+from photoz.errors import PhotozError
+
+HINTS = """
+photoz is ready on {url}   (stop it with Ctrl-C)
+
+  With curl:
+    curl --data-binary @examples/cutouts.npz {url}/predict_file
+
+  From Python, in another terminal (. .venv/bin/activate):
+    import numpy as np
+    from photoz_client import PhotozClient
+    cutouts = np.load("examples/cutouts.npz")
+    with PhotozClient("{url}") as client:
+        print(client.predict(cutouts["images"], ebv=cutouts["ebv"]).z_mean)
+
+  From the shell:     .venv/bin/photoz predict examples/cutouts.npz --url {url}
+  In the browser:     {url}
+"""
+
+HINTS_TIMEOUT = 120.0  # seconds that the hints wait for the service
+
+
+def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """End with one line, not a traceback, on errors that are the user's to mend."""
+
+    @wraps(command)
+    def wrapped(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except (PhotozError, OSError) as error:
+            sys.exit(f"photoz: {error}")
+
+    return wrapped
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Run the photometric-redshift service (by default: serve)."""
+    if context.invoked_subcommand is None:
+        context.invoke(serve)
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=3000, show_default=True, help="Port to listen on.")
+@click.option("--hints", is_flag=True, help="Print how to use the service once it is ready.")
+@one_line_errors
+def serve(host: str, port: int, hints: bool) -> None:
+    """Serve a model bundle over HTTP."""
+    from service.server import serve
+
+    serve(host, port, hints=hints)
+
+
+@main.command(hidden=True)
+@click.argument("url")
+def hints(url: str) -> None:
+    """Wait for the service and print how to use it."""
+    deadline = time.monotonic() + HINTS_TIMEOUT
+    while time.monotonic() < deadline and os.getppid() != 1:
+        try:
+            with urllib.request.urlopen(f"{url}/readyz", timeout=1):
+                print(HINTS.format(url=url), flush=True)
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+
+
+@main.group()
+def keys() -> None:
+    """Make API keys."""
+
+
+@keys.command()
+@click.argument("name")
+@one_line_errors
+def create(name: str) -> None:
+    """Make the API key of NAME: the key goes to stderr, the line for PHOTOZ_API_KEYS_FILE to stdout."""
+    from service.middleware.api_keys import create_key
+
+    key, line = create_key(name)
+    print("The key, for its owner; it is shown only once:", key, sep="\n", file=sys.stderr)
+    if sys.stdout.isatty():
+        print("The line for the file of PHOTOZ_API_KEYS_FILE:", file=sys.stderr)
+    print(line)
+
+
+@main.group()
+def store() -> None:
+    """Manage the bundles in BentoML's model store."""
+    os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
+
+
+@store.command()
+@click.argument("bundle", type=click.Path())
+@one_line_errors
+def add(bundle: str) -> None:
+    """Add a bundle and print its tag."""
+    from service.store import add
+
+    print(add(bundle))
+
+
+@store.command()
+@click.argument("bundle", type=click.Path())
+@one_line_errors
+def build(bundle: str) -> None:
+    """Add a bundle, build a bento that serves it, and print the bento's tag."""
+    from service.store import build
+
+    print(build(bundle))
+
+
+@store.command("list")
+@one_line_errors
+def list_() -> None:
+    """Print the tags of all bundles."""
+    from service.store import tags
+
+    for tag in tags():
+        print(tag)

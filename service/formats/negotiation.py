@@ -1,0 +1,121 @@
+"""Content negotiation: media types of requests and responses, and options in the query string."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from photoz.errors import InvalidInput, MalformedInput, UnsupportedType
+from photoz.estimates import Estimates
+from photoz.io import tables
+from photoz.io.npz import npz_bytes
+from photoz.protocol import contract
+from service.formats import json, npz
+from service.formats.json import validated
+from service.middleware.errors import NotAcceptable
+from service.request import Request
+
+# curl sends --data and --data-binary as a form unless it is given a type.
+FORM = "application/x-www-form-urlencoded"
+OCTETS = "application/octet-stream"
+JSON_TYPES = ("", contract.JSON, FORM)
+FILE_TYPES = ("", OCTETS, contract.NPY, contract.NPZ, FORM)
+
+PREDICTIONS = (contract.JSON, contract.CSV, contract.NPZ)
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def decode_json(request: Request) -> tuple[npz.Arrays, contract.PredictOptions]:
+    """Decode a request of `/predict`: arrays by name, and the options; raises as `json.decode`."""
+    _check_type(request, JSON_TYPES, "/predict_file reads files")
+    if request.query:
+        raise InvalidInput(f"expected the options in the JSON body, got ?{next(iter(request.query))} in the address")
+    message = json.decode(request.body, contract.PredictRequest)
+    return json.as_arrays(message), contract.PredictOptions(pdf=message.pdf)
+
+
+def decode_file(request: Request, max_bytes: int) -> tuple[npz.Arrays, contract.PredictOptions]:
+    """Decode a request of `/predict_file`, a `.npy` or `.npz` file that unpacks into at most `max_bytes`.
+
+    Returns arrays by name, with `ebv` of the query string where the file has none, and the options of the query string.
+    Raises `UnsupportedType`, `MalformedInput`, `TooLarge`, `InvalidInput` or `InvalidDataset`.
+    """
+    _check_type(request, FILE_TYPES, "/predict reads JSON")
+    options = query_options(request, contract.PredictOptions)
+    arrays = npz.decode(request, max_bytes)
+    if options.ebv is not None:
+        arrays.setdefault("ebv", npz.as_array(options.ebv))
+    return arrays, options
+
+
+def decode_evaluation(request: Request, max_bytes: int) -> npz.Arrays:
+    """Decode a request of `/evaluate`: JSON, or a `.npz` file with the same names; raises as `decode_file`."""
+    _check_type(request, (*JSON_TYPES, *FILE_TYPES), "")
+    if npz.is_npz(request):
+        return npz.decode(request, max_bytes)
+    if request.media_type in (contract.NPY, contract.NPZ, OCTETS):
+        raise MalformedInput("expected a .npz file with z_spec and either images or pdfs, got other bytes")
+    return json.as_arrays(json.decode(request.body, contract.EvaluateRequest))
+
+
+def query_options(request: Request, model: type[M]) -> M:
+    """Read the query string; raises `InvalidInput` for an option, or a value, that `model` does not have."""
+    if unknown := sorted(set(request.query) - set(model.model_fields)):
+        raise InvalidInput(f"there is no option ?{unknown[0]}; expected any of {', '.join(model.model_fields)}")
+    return validated(model, request.query, strict=False)
+
+
+def _check_type(request: Request, expected: tuple[str, ...], advice: str) -> None:
+    if request.media_type not in expected:
+        names = ", ".join(dict.fromkeys(name for name in expected if name not in ("", FORM)))
+        found = f"cannot read {request.media_type}: expected {names}"
+        raise UnsupportedType(f"{found} ({advice})" if advice else found)
+
+
+def encode_predictions(estimates: Estimates, media_type: str, model_label: str) -> Response:
+    """Encode estimates as one of `PREDICTIONS`."""
+    match media_type:
+        case contract.CSV:
+            content = tables.csv_bytes(estimates)
+        case contract.NPZ:
+            content = npz_bytes(dict(estimates.columns()))
+        case _:
+            content = tables.json_bytes(estimates, model_label)
+    return Response(content, media_type=media_type)
+
+
+def evaluation_types(options: contract.EvaluateOptions) -> tuple[str, ...]:
+    """Return the media types that an evaluation can be answered with."""
+    plots = (contract.PNG, contract.SVG)
+    return plots if options.plot else (contract.JSON, contract.HTML, *plots)
+
+
+def negotiate(accept: str, offered: Sequence[str]) -> str:
+    """Choose the offered media type of the highest quality in an Accept header; of equals, the first.
+
+    RFC 9110, sec. 12.5.1. Raises `NotAcceptable` if the client accepts none.
+    """
+    ranges = [_media_range(part) for part in accept.split(",") if part.strip()] or [("*/*", 1.0)]
+    quality = {media_type: _quality(media_type, ranges) for media_type in offered}
+    best = max(offered, key=quality.__getitem__)
+    if quality[best] <= 0.0:
+        raise NotAcceptable(f"cannot answer as {accept}: expected any of {', '.join(offered)}")
+    return best
+
+
+def _media_range(part: str) -> tuple[str, float]:
+    name, *parameters = (piece.strip().lower() for piece in part.split(";"))
+    quality = next((piece[2:] for piece in parameters if piece.startswith("q=")), "1")
+    try:
+        return name, float(quality)
+    except ValueError:
+        return name, 0.0
+
+
+def _quality(media_type: str, ranges: Iterable[tuple[str, float]]) -> float:
+    """Return the quality of the most specific range that matches."""
+    specificity: Mapping[str, Any] = {media_type: 2, media_type.partition("/")[0] + "/*": 1, "*/*": 0}
+    matching = [(specificity[name], quality) for name, quality in ranges if name in specificity]
+    return max(matching)[1] if matching else 0.0

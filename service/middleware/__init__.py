@@ -1,0 +1,1 @@
+"""ASGI middleware in front of the endpoints: admission, memory budget, API keys, request bodies and errors."""

@@ -1,0 +1,219 @@
+"""Admission control: which requests reach the endpoints, and what is logged and counted of each.
+
+In order: the head, probes, API keys, the limits, the body.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from photoz.errors import PhotozError
+from service.middleware.api_keys import ApiKeys
+from service.middleware.body import discard_body, has_body, receive_body
+from service.middleware.errors import (
+    HeaderTooLarge,
+    RequestTimeout,
+    ShuttingDown,
+    TooManyRequests,
+    error_middleware,
+    error_response,
+)
+from service.middleware.memory_budget import MemoryBudget, Reservation
+from service.operations import logs
+from service.operations.metrics import Metrics
+from service.operations.settings import Settings
+from service.request import CLIENT_CLOSED_REQUEST, CURRENT_REQUEST, KEY, Request
+
+logger = logging.getLogger("bentoml.photoz")
+
+# Seconds of work on a request, after which it is cancelled if the client closes the connection.
+WATCH_CLIENT_AFTER = 0.2
+
+METRICS_PATH = "/metrics"
+READY_PATHS = frozenset({"/readyz", "/v2/health/ready"})
+
+# Liveness and readiness: an orchestrator asks for them without a key.
+PROBES = READY_PATHS | {"/livez", "/healthz", "/v2/health/live"}
+
+
+class AdmissionControl:
+    """Limits, keys and the state of shutdown, shared by all requests of a worker."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self.settings, self._metrics = settings, metrics
+        self.memory = MemoryBudget(settings.max_memory_bytes, settings.max_body_bytes)
+        self.keys = ApiKeys(settings.api_keys_file) if settings.api_keys_file else None
+        self.in_flight = 0
+        self.draining = False
+
+    def start_draining(self) -> None:
+        """Answer "not ready" from now on, and close each connection after its next response."""
+        if not self.draining:
+            self.draining = True
+            logger.info("shutting down: not ready, new connections for another %g s", self.settings.drain_seconds)
+
+    def check_head(self, request: Request) -> None:
+        """Raise what is wrong with a request before its body is received."""
+        limit = self.settings.max_header_bytes
+        if request.head_bytes > limit:
+            raise HeaderTooLarge(f"expected a request line and headers of at most {limit:,} bytes, got more")
+        if request.path in READY_PATHS and self.draining:
+            raise ShuttingDown("the service is shutting down and takes no new work")
+        if self.keys is not None and request.path not in PROBES:
+            request.api_key = self.keys.check(request.headers.get(b"authorization", b""))
+
+    def refuse_overload(self) -> None:
+        """Raise `TooManyRequests` if as many requests are in flight as allowed."""
+        if self.in_flight >= self.settings.max_in_flight:
+            raise TooManyRequests(f"{self.in_flight} requests are in flight already; try again in a second")
+
+    def record(self, request: Request) -> None:
+        """Count, and log where that is wanted, a request that has ended."""
+        self._metrics.record_request(request)
+        if self.settings.access_log and request.path not in PROBES:
+            logs.log_request(request)
+
+
+class AdmissionMiddleware:
+    """ASGI middleware around BentoML's application.
+
+    `admission` returns the `AdmissionControl`; it is called at the first request, when the service has been created.
+    """
+
+    def __init__(self, app: ASGIApp, admission: Callable[[], AdmissionControl]) -> None:
+        self._lifespan, self._app, self._find = app, error_middleware(app), admission
+        self._admission: AdmissionControl | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request from its head to the end of its response."""
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":  # there are no websockets
+                await self._lifespan(scope, receive, send)
+            return
+        if self._admission is None:
+            self._admission = self._find()
+        request = scope[KEY] = Request.from_scope(scope)
+        CURRENT_REQUEST.set(request)
+        send = _Sender(request, self._admission, send)
+        try:
+            await self._handle(request, scope, receive, send)
+        except ClientDisconnect:
+            request.status = CLIENT_CLOSED_REQUEST
+        except Exception:
+            logger.exception("%s %s failed", request.method, request.path)
+            if not request.status:
+                message = "internal error, not a fault of the request; the log has the details by x-request-id"
+                await JSONResponse({"error": message}, HTTPStatus.INTERNAL_SERVER_ERROR)(scope, receive, send)
+        finally:
+            request.status = request.status or CLIENT_CLOSED_REQUEST  # no response has started
+            self._admission.record(request)
+
+    async def _handle(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
+        admission = self._admission
+        assert admission is not None
+        request.reservation = Reservation(admission.memory)
+        unread = has_body(request)
+        try:
+            admission.check_head(request)
+            if request.path in PROBES or request.path == METRICS_PATH:  # answered under overload too
+                await self._app(scope, receive, send)
+                return
+            admission.refuse_overload()
+            admission.memory.refuse_if_exhausted()
+            await receive_body(request, receive, admission.settings.max_body_bytes, admission.settings.upload_timeout)
+            unread = False
+            admission.refuse_overload()  # others arrived while the body did
+            await self._answer(admission.settings.request_timeout, scope, receive, send)
+        except PhotozError as error:
+            request.release()
+            response = error_response(error)
+            await response(scope, receive, send)
+            if unread and not _closes(response):
+                await discard_body(receive)
+        finally:
+            request.release()
+
+    async def _answer(self, timeout: float, scope: Scope, receive: Receive, send: Send) -> None:
+        """Call the endpoint, until the timeout or until the client closes the connection.
+
+        Raises `RequestTimeout` or `ClientDisconnect` if the response has not started by then.
+        """
+        assert self._admission is not None
+        disconnect: asyncio.Task[None] | None = None
+
+        async def wait_for_disconnect() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass  # the empty body of a request without one
+            deadline.reschedule(loop.time())
+
+        def watch_client() -> None:
+            nonlocal disconnect
+            disconnect = loop.create_task(wait_for_disconnect())
+
+        async def send_in_time(message: Message) -> None:
+            stop_watching()
+            deadline.reschedule(None)  # a response that has started may take its time
+            await send(message)
+
+        def stop_watching() -> None:
+            timer.cancel()
+            if disconnect is not None:
+                disconnect.cancel()
+
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(WATCH_CLIENT_AFTER, watch_client)
+        self._admission.in_flight += 1
+        try:
+            async with asyncio.timeout(timeout) as deadline:
+                await self._app(scope, _body_received(receive), send_in_time)
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            if disconnect is not None and disconnect.done():
+                raise ClientDisconnect from error
+            raise RequestTimeout(f"this took longer than {timeout:g} s: send fewer galaxies at a time") from error
+        finally:
+            stop_watching()
+            self._admission.in_flight -= 1
+
+
+class _Sender:
+    """Sends the messages of a response, with the headers that every response has."""
+
+    def __init__(self, request: Request, admission: AdmissionControl, send: Send) -> None:
+        self._request, self._admission, self._send = request, admission, send
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._request.status = message["status"]
+            headers = [*message.get("headers", ()), (b"x-request-id", self._request.id.encode())]
+            if self._admission.draining:
+                headers.append((b"connection", b"close"))  # the client's next request finds another instance
+            message = {**message, "headers": headers}
+        try:
+            await self._send(message)
+        except (RuntimeError, OSError) as error:  # the connection has ended
+            raise ClientDisconnect from error
+
+
+def _closes(response: Response) -> bool:
+    return response.headers.get("connection") == "close"
+
+
+def _body_received(receive: Receive) -> Receive:
+    """Return a channel whose body has been received: the endpoints find it in the request."""
+    first = True
+
+    async def received() -> Message:
+        nonlocal first
+        if first:
+            first = False
+            return {"type": "http.request", "body": b"", "more_body": False}
+        return await receive()
+
+    return received

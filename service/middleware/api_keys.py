@@ -1,0 +1,106 @@
+"""API keys and the file that lists them.
+
+`python -m service keys create NAME` makes one: it prints the key, once, and the line for the file. The file holds only
+hashes. Keys are 256 random bits, so a plain SHA-256 is enough: there is nothing to guess (NIST SP 800-63B, 5.1.2).
+"""
+
+import hashlib
+import hmac
+import logging
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from photoz.errors import InvalidInput, reason
+from service.middleware.errors import Unauthorized
+
+logger = logging.getLogger("bentoml.photoz")
+
+LINE = re.compile(r"(?P<name>[\w.@-]{1,64})\s+(?P<digest>[0-9a-fA-F]{64})")
+EXPECTED = "expected lines NAME SHA256, as `python -m service keys create NAME` prints them"
+
+CHECK_INTERVAL = 1.0  # seconds between checks whether the file has changed
+
+Digests = Mapping[str, bytes]
+
+
+class ApiKeys:
+    """The keys of a file, which is read again when it changes; raises as `read_keys`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fingerprint = _fingerprint(path)
+        self._digests = read_keys(path)
+        self._checked = time.monotonic()
+
+    @property
+    def n_keys(self) -> int:
+        """How many there are; with none, all requests are refused."""
+        return len(self._digests)
+
+    def check(self, authorization: bytes) -> str:
+        """Return the name of the key in an Authorization header; raises `Unauthorized` for none or a wrong one."""
+        self._reload_if_changed()
+        scheme, _, key = authorization.partition(b" ")
+        if scheme.lower() != b"bearer" or not key.strip():
+            raise Unauthorized("an API key is needed: expected the header Authorization: Bearer KEY")
+        digest = hashlib.sha256(key.strip()).digest()
+        # All are compared, each in constant time, so that the time reveals nothing.
+        names = [name for name, known in self._digests.items() if hmac.compare_digest(known, digest)]
+        if not names:
+            raise Unauthorized("unknown API key: it is wrong or was withdrawn")
+        return names[0]
+
+    def _reload_if_changed(self) -> None:
+        now = time.monotonic()
+        if now - self._checked < CHECK_INTERVAL:
+            return
+        self._checked = now
+        try:
+            fingerprint = _fingerprint(self._path)
+            if fingerprint != self._fingerprint:
+                self._digests, self._fingerprint = read_keys(self._path), fingerprint
+                logger.info("reloaded %d API keys from %s", len(self._digests), self._path)
+        except InvalidInput as error:
+            logger.error("API keys not reloaded, the previous ones stay valid: %s", error)
+
+
+def read_keys(path: Path) -> Digests:
+    """Read a file of lines `NAME SHA256`: digests by name. Empty lines and those that start with # are ignored.
+
+    Raises `InvalidInput` with the number of the wrong line but not its text, which might hold a key.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"PHOTOZ_API_KEYS_FILE={path} cannot be read: {reason(error)}") from error
+    digests: dict[str, bytes] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        found = LINE.fullmatch(line.strip())
+        if not found or found["name"] in digests:
+            why = "repeats a name" if found else "is not one"
+            raise InvalidInput(f"PHOTOZ_API_KEYS_FILE={path}: {EXPECTED}; line {number} {why}")
+        digests[found["name"]] = bytes.fromhex(found["digest"])
+    return digests
+
+
+def _fingerprint(path: Path) -> tuple[int, int, int]:
+    """Return what changes with a file, also when another one takes its name, as in Kubernetes."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise InvalidInput(f"PHOTOZ_API_KEYS_FILE={path} cannot be read: {reason(error)}") from error
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def create_key(name: str) -> tuple[str, str]:
+    """Make an API key: the key for its owner, and the line for the file of PHOTOZ_API_KEYS_FILE."""
+    key = secrets.token_urlsafe(32)
+    line = f"{name} {hashlib.sha256(key.encode()).hexdigest()}"
+    if not LINE.fullmatch(line):
+        raise InvalidInput(f"{name!r} cannot be a name: expected letters, digits and . _ @ -, at most 64")
+    return key, line

@@ -1,0 +1,93 @@
+"""Receive request bodies, within the memory budget and in time."""
+
+import asyncio
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+from photoz.errors import TooLarge
+from photoz.protocol.open_inference import HEADER_LENGTH
+from service.middleware.errors import MalformedRequest, UploadTimeout
+from service.middleware.json_memory import estimate_json_memory, refuse_large_json
+from service.request import Request
+
+# Bytes per second that an upload needs at least, beyond `upload_timeout`: slow senders hold memory that others need.
+MIN_RATE = 64_000
+
+# What is still read of a body after its request was refused, so that the client reads the answer: bytes and seconds.
+DISCARD_BYTES = 64 * 1024 * 1024
+DISCARD_SECONDS = 10.0
+
+
+def has_body(request: Request) -> bool:
+    """Whether the head announces a body."""
+    return request.headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in request.headers
+
+
+async def receive_body(request: Request, receive: Receive, max_bytes: int, timeout: float) -> None:
+    """Receive the body of a request into its `chunks`; its reservation grows with the body.
+
+    The Content-Length may be `max_bytes`; `timeout` is in seconds, beyond those that the body takes at `MIN_RATE`.
+    Raises `TooLarge`, `TooManyRequests`, `UploadTimeout` or `MalformedRequest`.
+    """
+    if not has_body(request):
+        return
+    declared = request.headers.get(b"content-length", b"0")
+    if int(declared) > max_bytes:
+        raise TooLarge(f"expected a body of at most {max_bytes:,} bytes, got {int(declared):,}: send it in parts")
+    json_memory = _JsonMemory(request)
+    begin = asyncio.get_running_loop().time()
+    try:
+        async with asyncio.timeout(timeout) as deadline:
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise MalformedRequest("the body ended too early")
+                if chunk := message.get("body", b""):
+                    json_memory.add(chunk)
+                    request.reservation.reserve(len(chunk), "a body of")
+                    request.chunks.append(chunk)
+                    request.received_bytes += len(chunk)
+                if not message.get("more_body", False):
+                    return
+                deadline.reschedule(begin + timeout + request.received_bytes / MIN_RATE)
+    except TimeoutError as error:
+        seconds = timeout + request.received_bytes / MIN_RATE
+        raise UploadTimeout(
+            f"the body did not arrive in time: {request.received_bytes:,} bytes in {seconds:.0f} s"
+        ) from error
+
+
+async def discard_body(receive: Receive) -> None:
+    """Read and drop the rest of a body, so that the client reads the answer and can use the connection again."""
+    left = DISCARD_BYTES
+    try:
+        async with asyncio.timeout(DISCARD_SECONDS):
+            while left > 0:
+                message = await receive()
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
+                left -= len(message.get("body", b""))
+    except (TimeoutError, ClientDisconnect):
+        return
+
+
+class _JsonMemory:
+    """Reserves the memory that the JSON part of a body will take."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        # All of the body may be JSON, unless a header of the Open Inference Protocol says where that ends.
+        text = request.headers.get(HEADER_LENGTH.encode(), b"")
+        self._length = self._left = float(text) if text.isdigit() else float("inf")
+
+    def add(self, chunk: bytes) -> None:
+        received = self._request.received_bytes
+        if not received and chunk[:64].lstrip()[:1] not in (b"{", b"["):
+            self._left = 0.0  # the files that are read do not start so
+        if not self._left:
+            return
+        n = int(min(self._left, len(chunk)))
+        self._left -= n
+        refuse_large_json(min(received + n, self._length))
+        self._request.reservation.reserve(estimate_json_memory(chunk[:n]), "JSON that decodes into")

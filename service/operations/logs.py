@@ -1,0 +1,92 @@
+"""The log on stderr: a line of JSON for each event, with the id of its request; or text, for people."""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+from service.operations.resources import available_memory
+from service.operations.settings import MIB, Settings
+from service.request import CURRENT_REQUEST, Request
+
+logger = logging.getLogger("bentoml.photoz")
+
+# Loggers of BentoML (bentoml/_internal/log.py) and granian with their own handlers; others propagate to the root.
+LOGGERS = ("", "bentoml", "uvicorn.error", "_granian")
+
+# Fields of a line beside its message: an attribute of the record.
+FIELDS = "photoz"
+
+
+class JsonFormatter(logging.Formatter):
+    """Formats a record as one line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format it."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if request := CURRENT_REQUEST.get():
+            line["request_id"] = request.id
+        line |= getattr(record, FIELDS, {})
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+class TextFormatter(logging.Formatter):
+    """Formats a record for people."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Format its first line."""
+        request = CURRENT_REQUEST.get()
+        text = super().formatMessage(record)
+        return f"{text} (request {request.id})" if request else text
+
+
+def configure(log_format: str) -> None:
+    """Send everything that this process logs to stderr, as "json" or "text"."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    for name in LOGGERS:
+        owner = logging.getLogger(name)
+        owner.handlers = [handler]
+        owner.propagate = False
+    logging.getLogger("bentoml").setLevel(logging.INFO)
+    for name in ("_granian", "uvicorn.error"):  # they report every start, and every client that sends garbage
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def log_start(model: str, settings: Settings, n_keys: int | None) -> None:
+    """Log which model is served and how, and warn of what cannot go well; `n_keys` is None if no API key is needed."""
+    keys = "no API key needed" if n_keys is None else f"{n_keys} API keys"
+    words = (model, settings.engine, settings.threads, settings.max_memory_bytes / MIB, keys)
+    logger.info("serving %s with %s, threads: %d, memory for bodies: %.0f MiB, %s", *words)
+    needed, there = settings.documented_memory_bytes, available_memory()
+    if needed > there:
+        advice = "the system may kill the worker at any time (docs/operations.md#size)"
+        logger.warning("%.2f GB of memory are available, up to %.2f GB needed: %s", there / 1e9, needed / 1e9, advice)
+    if n_keys == 0:
+        logger.warning("%s holds no key: all requests are refused", settings.api_keys_file)
+
+
+def log_request(request: Request) -> None:
+    """Log a request that has ended."""
+    fields = {
+        "method": request.method,
+        "path": request.path,
+        "status": request.status,
+        "seconds": round(request.seconds, 6),
+        "rows": request.rows,
+        "received_bytes": request.received_bytes,
+        **({"key": request.api_key} if request.api_key else {}),
+    }
+    words = (request.method, request.path, request.status, 1e3 * request.seconds)
+    logger.info("%s %r %d %.1f ms", *words, extra={FIELDS: fields})

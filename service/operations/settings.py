@@ -1,0 +1,140 @@
+"""Settings of the service, read from environment variables `PHOTOZ_*`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from photoz.errors import InvalidInput
+from service.operations.resources import available_cpus, available_memory
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# For numpy in the worker and its children: one thread is enough for the arithmetic around the network, which has
+# threads of its own (PHOTOZ_THREADS).
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+# For the allocators of the worker, glibc's and granian's jemalloc, where the operator has not chosen: by default they
+# keep the memory of large requests, in a heap for each thread (docs/decisions.md).
+ALLOCATOR = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": str(4 * 1024 * 1024),
+    "MALLOC_TRIM_THRESHOLD_": str(64 * 1024 * 1024),
+    "_RJEM_MALLOC_CONF": "narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0",
+}
+
+MIB = 1024 * 1024
+
+# Memory of one instance without request bodies, with the shipped network: half a GB after half an hour of load.
+BASE_MEMORY_BYTES = 550_000_000
+
+Engine = Literal["auto", "openvino", "openvino-int8", "openvino-bf16", "openvino-f32", "keras"]
+
+
+def _switch(value: Any) -> Any:
+    """Read "on" and "off"."""
+    if isinstance(value, str) and value not in ("on", "off"):
+        raise ValueError("expected on or off")
+    return value == "on" if isinstance(value, str) else value
+
+
+Switch = Annotated[bool, BeforeValidator(_switch)]
+Finite = Field(allow_inf_nan=False)
+
+
+class Settings(BaseSettings):
+    """Settings of one worker; a field `name` is the environment variable `PHOTOZ_NAME`.
+
+    Parameters
+    ----------
+    bundle : Path
+        The model bundle: a folder, or the tag of one in BentoML's model store.
+    engine : str
+        Engine that runs the network.
+    threads : int
+        Threads of the network; by default the CPUs that this process may use.
+    max_rows : int
+        Galaxies in one request.
+    calibration : bool
+        Whether PDFs are recalibrated as the bundle says ("on" or "off").
+    evaluation_timeout : float
+        Seconds that metrics, a plot or a report may take.
+    access_log : bool
+        Whether each request gets a line in the log ("on" or "off").
+    log_format : {"json", "text"}
+        By default text on a terminal.
+    api_keys_file : Path or None
+        The API keys; without it, no key is needed.
+    drain_seconds : float
+        Seconds between SIGTERM and the last new connection.
+    max_memory_bytes : int
+        Bytes that the bodies of all requests may hold together; by default an eighth of the memory of this process,
+        between 64 MiB and 1 GiB. Decoding and predicting take up to as much again.
+    max_body_bytes : int
+        Bytes of one body, and of what it unpacks to; by default half of `max_memory_bytes`.
+    max_in_flight : int
+        Requests that have arrived and are not answered.
+    request_timeout : float
+        Seconds from there to the start of the response.
+    upload_timeout : float
+        Seconds that a body may take to arrive, beyond what it takes at 64 kB/s.
+    header_timeout : float
+        Seconds that the head of a request may take, and that a connection may be idle.
+    max_header_bytes : int
+        Bytes of the head of a request.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="PHOTOZ_", env_ignore_empty=True, frozen=True)
+
+    bundle: Path = ROOT / "models" / "photoz"
+    engine: Engine = "auto"
+    threads: PositiveInt = Field(default_factory=available_cpus)
+    max_rows: PositiveInt = 4096
+    calibration: Switch = True
+    evaluation_timeout: Annotated[PositiveFloat, Finite] = 60.0
+    access_log: Switch = False
+    log_format: Literal["json", "text"] = Field(default_factory=lambda: "text" if sys.stderr.isatty() else "json")
+    api_keys_file: Path | None = None
+    drain_seconds: Annotated[NonNegativeFloat, Finite] = 1.0
+    max_memory_bytes: PositiveInt = Field(
+        default_factory=lambda: min(max(available_memory() // 8, 64 * MIB), 1024 * MIB)
+    )
+    max_body_bytes: PositiveInt = Field(default_factory=lambda fields: max(fields.get("max_memory_bytes", 2) // 2, 1))
+    max_in_flight: PositiveInt = 128
+    request_timeout: Annotated[PositiveFloat, Finite] = 300.0
+    upload_timeout: Annotated[PositiveFloat, Finite] = 30.0
+    header_timeout: Annotated[PositiveFloat, Finite] = 10.0
+    max_header_bytes: PositiveInt = 32 * 1024
+
+    @property
+    def documented_memory_bytes(self) -> int:
+        """Bytes that an instance needs at most, whatever the requests."""
+        return BASE_MEMORY_BYTES + 2 * self.max_memory_bytes
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Read the settings.
+
+        Raises
+        ------
+        InvalidInput
+            Naming the variable that cannot be used.
+        """
+        try:
+            settings = cls()
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            variable, message = f"PHOTOZ_{str(first['loc'][0]).upper()}", first["msg"].removeprefix("Value error, ")
+            raise InvalidInput(f"{variable}={first['input']} cannot be used: {_lower_first(message)}") from error
+        if settings.max_body_bytes > settings.max_memory_bytes:
+            raise InvalidInput(
+                f"PHOTOZ_MAX_BODY_BYTES={settings.max_body_bytes} cannot be used: expected at most "
+                f"PHOTOZ_MAX_MEMORY_BYTES, {settings.max_memory_bytes}"
+            )
+        return settings
+
+
+def _lower_first(message: str) -> str:
+    return message[:1].lower() + message[1:]

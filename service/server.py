@@ -1,0 +1,174 @@
+"""The HTTP server: granian with BentoML's ASGI application, in a worker process that is restarted when it dies."""
+
+import contextlib
+import ipaddress
+import logging
+import multiprocessing
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+from granian.constants import HTTPModes, Interfaces, Loops
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.net import SocketSpec
+from granian.server import Server
+
+from service.operations.settings import ROOT, Settings
+from service.startup import CANNOT_START, DRAIN_SIGNAL, bundle_path, worker_environment
+
+logger = logging.getLogger("bentoml.photoz")
+
+# Failed starts in a row, after which the next would fail too.
+MAX_FAILED_STARTS = 3
+
+# Files that are not connections, and connections, whatever the number of files.
+SPARE_FILES, MAX_CONNECTIONS = 128, 16384
+
+# Bytes that granian reads from a connection at a time. A smaller buffer makes large uploads slower; it also bounds the
+# head of a request, so that the exact limit is checked in the middleware.
+BUFFER_BYTES = 128 * 1024
+
+OUT_OF_MEMORY = " (killed by the system, perhaps for lack of memory: docs/operations.md#size)"
+
+NO_KEYS = (
+    "Listening on %s without API keys: anyone who can reach this address can use the service. "
+    "Set PHOTOZ_API_KEYS_FILE (docs/operations.md), listen on 127.0.0.1, or restrict the network"
+)
+
+
+class PhotozServer(Server):
+    """granian's main process: it starts the worker, restarts it when it dies, and shuts it down gracefully."""
+
+    def __init__(self, host: str, port: int, settings: Settings) -> None:
+        super().__init__(
+            "service.app:application",
+            address=host,
+            port=port,
+            interface=Interfaces.ASGI,
+            factory=True,
+            workers=1,
+            loop=Loops.uvloop,
+            http=HTTPModes.http1,
+            websockets=False,
+            backpressure=max_connections(),
+            http1_settings=HTTP1Settings(
+                header_read_timeout=round(1000 * settings.header_timeout),
+                max_buffer_size=max(BUFFER_BYTES, settings.max_header_bytes),
+            ),
+            log_level=LogLevels.error,
+            log_dictconfig={"loggers": {"_granian": {"handlers": [], "propagate": True}}},  # to `logs.configure`
+            respawn_failed_workers=True,
+            workers_kill_timeout=round(settings.upload_timeout + settings.request_timeout) + 1,
+            working_dir=ROOT,
+        )
+        self._drain_seconds = settings.drain_seconds
+        self._failed_starts = 0
+        self._shutdown: threading.Timer | None = None
+
+    def signal_handler_interrupt(self, *arguments: Any) -> None:
+        """Start graceful shutdown on SIGTERM or SIGINT: first readiness, then, after a delay, the connections."""
+        if self._shutdown is not None:
+            return
+        for worker in self.wrks:
+            with contextlib.suppress(ProcessLookupError):  # it has just died
+                os.kill(worker._id(), DRAIN_SIGNAL)
+        self._shutdown = threading.Timer(self._drain_seconds, super().signal_handler_interrupt)
+        self._shutdown.daemon = True
+        self._shutdown.start()
+
+    def _hold_connections(self) -> None:
+        """Listen in this process, so that connections wait while a dead worker is replaced, and share the socket.
+
+        By default each worker has its own, and connections are refused meanwhile.
+        """
+        if self._shd is None:
+            self._ssp, self._shd = None, SocketSpec(self.bind_addr, self.bind_port, self.backlog).build()
+            self._sso = socket.socket(fileno=self._shd.get_fd())
+            self._sso.set_inheritable(True)
+            self._sso.listen(self.backlog)
+
+    def _respawn_workers(self, workers: list[int], *arguments: Any, **options: Any) -> None:
+        """Restart dead workers, again and again unless they cannot start."""
+        if self._shutdown is not None:
+            return
+        self._hold_connections()
+        for index in workers:
+            process = self.wrks[index].inner
+            status = process.exitcode
+            why = OUT_OF_MEMORY if status == -signal.SIGKILL else ""
+            logger.error("the worker, process %s, ended with %s%s; starting another", process.pid, status, why)
+            self._failed_starts = self._failed_starts + 1 if status == CANNOT_START else 0
+        if self._failed_starts >= MAX_FAILED_STARTS:
+            sys.exit(f"photoz: the worker could not start {MAX_FAILED_STARTS} times in a row; the log says why")
+        super()._respawn_workers(workers, *arguments, **options)
+        self.respawned_wrks.clear()  # granian would give up at the second death within 5.5 s
+
+
+def max_connections() -> int:
+    """Allow this process and its workers as many files as the system does; return how many may be connections."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return MAX_CONNECTIONS if hard == resource.RLIM_INFINITY else min(max(hard - SPARE_FILES, 1), MAX_CONNECTIONS)
+
+
+def serve(host: str, port: int, *, hints: bool = False) -> None:
+    """Serve until SIGTERM or SIGINT; with `hints`, print how to use the service once it is ready.
+
+    Raises `OSError` or `PhotozError` if it cannot start.
+    """
+    os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
+    _check_folders()
+    _check_port(host, port)
+    if hints:
+        subprocess.Popen([sys.executable, "-m", "service", "hints", f"http://{host}:{port}"], cwd=ROOT)
+    os.environ.update(worker_environment())
+    settings = Settings.from_environment()
+    if not settings.api_keys_file and not _is_loopback(host):
+        logger.warning(NO_KEYS, host)
+    signal.signal(DRAIN_SIGNAL, signal.SIG_IGN)  # inherited by a worker until it has its own handler
+    multiprocessing.set_start_method("spawn")  # a fork would inherit the handlers and threads of this process
+    PhotozServer(host, port, settings).serve()
+
+
+def _check_folders() -> None:
+    """Find a writable folder for temporary files, and for BentoML, which needs a home but nothing in it."""
+    try:
+        with tempfile.TemporaryFile() as file:
+            file.write(bytes(4096))
+    except OSError as error:
+        raise OSError(f"needs a folder to write to, such as /tmp or TMPDIR: {error}") from error
+    home = Path(os.environ.get("BENTOML_HOME") or Path.home() / "bentoml")
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home):
+            pass
+    except OSError:
+        if bundle := os.environ.get("PHOTOZ_BUNDLE", "").strip():
+            os.environ["PHOTOZ_BUNDLE"] = str(bundle_path(Path(bundle)))  # a tag refers to the store in that home
+        os.environ["BENTOML_HOME"] = tempfile.mkdtemp(prefix="photoz-")
+
+
+def _check_port(host: str, port: int) -> None:
+    """Raise OSError if the port is taken: granian shares a port with whoever listens on it already."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+    except (OSError, OverflowError) as error:
+        raise OSError(f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

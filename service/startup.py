@@ -1,0 +1,47 @@
+"""What is checked and set before a worker starts, by any server."""
+
+import os
+import re
+import signal
+from pathlib import Path
+
+from photoz.inference.preflight import preflight
+from service.middleware.api_keys import read_keys
+from service.operations import logs
+from service.operations.settings import ALLOCATOR, ONE_THREAD, Settings
+
+CANNOT_START = 3  # exit status of a worker that cannot start
+
+# Tells a worker to start graceful shutdown: it is not ready any more, but still takes requests.
+DRAIN_SIGNAL = signal.SIGUSR1
+
+
+def bundle_path(bundle: Path) -> Path:
+    """Return the folder of a bundle that is given as such, or as a tag in BentoML's model store.
+
+    Raises `InvalidInput` if there is no bundle of this tag.
+    """
+    if bundle.is_dir() or not re.fullmatch(r"[\w.-]+:[\w.-]+", str(bundle)):
+        return bundle
+    from service.store import find  # imports BentoML, which a folder does not need
+
+    return find(str(bundle))
+
+
+def worker_environment() -> dict[str, str]:
+    """Check settings, API keys and bundle, and return the environment variables of a worker.
+
+    Raises
+    ------
+    InvalidInput, InvalidBundle
+        With what is wrong, in one line.
+    """
+    settings = Settings.from_environment()
+    logs.configure(settings.log_format)
+    if settings.api_keys_file:
+        read_keys(settings.api_keys_file)
+    bundle = bundle_path(settings.bundle)
+    engine = preflight(bundle, settings.engine, settings.threads)
+    # An absolute path: a worker may run in another folder, and a tag may name another bundle when one is restarted.
+    chosen = {"PHOTOZ_BUNDLE": str(bundle.resolve()), "PHOTOZ_ENGINE": engine}
+    return ALLOCATOR | dict(os.environ) | ONE_THREAD | chosen

@@ -1,0 +1,228 @@
+"""Validation of the arrays in a request, before they share a batch with those of other requests."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from photoz import pdf
+from photoz.errors import InvalidInput, InvalidRedshifts, TooLarge
+from photoz.grid import BoolArray, FloatArray
+from photoz.images import EbvBatch, as_ebv_batch, as_image_batch
+from photoz.inference.batch import Batch
+from photoz.model.card import Card
+from photoz.protocol.contract import MAX_OBJECT_ID
+
+Names = npt.NDArray[np.str_]
+Arrays = dict[str, npt.NDArray[Any]]
+
+# Code points that numpy accepts as text and nothing else does: beyond Unicode, and surrogates.
+MAX_CODE, SURROGATES = 0x10FFFF, (0xD800, 0xDFFF)
+
+# A PDF is a fiftieth of a cutout of the shipped model, and metrics cannot be combined from parts.
+PDFS_PER_CUTOUT = 25
+
+
+@dataclass(frozen=True)
+class LabelledGalaxies:
+    """Galaxies to evaluate: those whose true redshift is on the grid.
+
+    Parameters
+    ----------
+    z_spec : (n,) float64
+        True redshifts.
+    object_id : (n,) str
+        Their names, or their indices in the request.
+    dropped : tuple of str
+        Names of those that are not on the grid.
+    source : Batch, or (n, n_bins) float64
+        Cutouts to predict, or the PDFs of the request.
+    magnitudes : (n,) float64, or None
+        One magnitude each, if those were given.
+    """
+
+    z_spec: FloatArray
+    object_id: Names
+    dropped: tuple[str, ...]
+    source: Batch | FloatArray
+    magnitudes: FloatArray | None
+
+
+def unpacked_limit(card: Card, max_rows: int) -> int:
+    """Return the bytes of the largest request: float64 cutouts and PDFs, and 4 kB of columns for each galaxy."""
+    return max_rows * (8 * math.prod(card.image.shape) + 8 * card.grid.n_bins + 4096)
+
+
+def as_batch(arrays: Arrays, card: Card, max_rows: int) -> Batch:
+    """Validate galaxies to predict.
+
+    Parameters
+    ----------
+    arrays : dict
+        `images` and, optionally, `ebv` and `object_id`; others are ignored.
+    card : Card
+        What the model takes.
+    max_rows : int
+        Galaxies allowed.
+
+    Returns
+    -------
+    Batch
+        n galaxies.
+
+    Raises
+    ------
+    TooLarge, InvalidInput
+        By what is wrong.
+    """
+    images = _with_first_axis(arrays, card)
+    n = _count(images, max_rows)
+    ebv = _ebv(arrays, n, card)
+    return Batch(as_image_batch(images, card.image), ebv, _object_id(arrays, n))
+
+
+def as_labelled(arrays: Arrays, card: Card, max_rows: int) -> LabelledGalaxies:
+    """Validate galaxies to evaluate; those whose redshift is not on the grid are dropped before anything is predicted.
+
+    Parameters
+    ----------
+    arrays : dict
+        `z_spec`, one of `images` and `pdfs` and, optionally, `ebv`, `object_id` and `magnitudes`; others are ignored.
+    card : Card
+        What the model takes.
+    max_rows : int
+        Galaxies allowed as cutouts; 25 times as many as PDFs.
+
+    Returns
+    -------
+    LabelledGalaxies
+        At least one galaxy.
+
+    Raises
+    ------
+    TooLarge, InvalidInput
+        By what is wrong.
+    """
+    rows = _cutouts_or_pdfs(arrays, card)
+    n = _count(rows, PDFS_PER_CUTOUT * max_rows if "pdfs" in arrays else max_rows)
+    z_spec, magnitudes, ebv = _z_spec(arrays, n), _magnitudes(arrays, n, card), _ebv(arrays, n, card)
+    given_names = _object_id(arrays, n)
+    object_id = np.arange(n).astype(np.str_) if given_names is None else given_names
+    keep = _on_grid(z_spec, card)
+    chosen = rows[keep] if rows.ndim else rows
+    source: Batch | FloatArray
+    if "pdfs" in arrays:
+        source = pdf.as_pdfs(chosen, card.grid)
+    else:
+        source = Batch(as_image_batch(chosen, card.image), EbvBatch(ebv.ebv[keep], ebv.assumed[keep]), object_id[keep])
+    return LabelledGalaxies(
+        z_spec=z_spec[keep],
+        object_id=object_id[keep],
+        dropped=tuple(object_id[~keep].tolist()),
+        source=source,
+        magnitudes=None if magnitudes is None else magnitudes[keep],
+    )
+
+
+def _cutouts_or_pdfs(arrays: Arrays, card: Card) -> npt.NDArray[Any]:
+    if ("images" in arrays) == ("pdfs" in arrays):
+        raise InvalidInput("expected either images or pdfs beside z_spec, got both or neither")
+    pdfs = _numbers(arrays, "pdfs")
+    return _with_first_axis(arrays, card) if pdfs is None else pdfs
+
+
+def _numbers(arrays: Arrays, name: str) -> npt.NDArray[Any] | None:
+    if name not in arrays:
+        return None
+    values = np.asarray(arrays[name])
+    if values.dtype.kind not in "fiu":
+        raise InvalidInput(f"expected {name} as real numbers, got dtype {values.dtype}")
+    return values
+
+
+def _with_first_axis(arrays: Arrays, card: Card) -> npt.NDArray[Any]:
+    images = _numbers(arrays, "images")
+    if images is None:
+        raise InvalidInput(f"expected an array 'images', got {_listed(arrays)}")
+    return images[np.newaxis] if images.ndim == len(card.image.shape) else images
+
+
+def _listed(arrays: Arrays) -> str:
+    names = ", ".join(arrays) or "none"
+    return names if len(names) <= 200 else names[:197] + "..."  # in a .npz file a name may have 65,535 characters
+
+
+def _count(rows: npt.NDArray[Any], max_rows: int) -> int:
+    n = len(rows) if rows.ndim else 1
+    if n > max_rows:
+        raise TooLarge(f"expected at most {max_rows:,} galaxies in one request, got {n:,}: send them in parts")
+    return n
+
+
+def _ebv(arrays: Arrays, n: int, card: Card) -> EbvBatch:
+    ebv = as_ebv_batch(_numbers(arrays, "ebv"), n, card.inputs.ebv_assumed)
+    return ebv if card.inputs.ebv else EbvBatch(ebv.ebv, np.zeros(n, dtype=bool))  # not used, so not assumed
+
+
+def _object_id(arrays: Arrays, n: int) -> Names | None:
+    if "object_id" not in arrays:
+        return None
+    given = np.asarray(arrays["object_id"])
+    if given.shape != (n,) or given.dtype.kind not in "OUTSiu":
+        raise InvalidInput(
+            f"expected object_id as {n} names or integers, got shape {given.shape} and dtype {given.dtype}"
+        )
+    if given.dtype.kind in "US":  # as wide as the file declares, perhaps millions of times its longest name
+        longest = int(np.char.str_len(given).max(initial=1))
+        refuse_long_names(longest)
+        given = given.astype(np.dtype((given.dtype.type, longest)))
+    names = _as_text(given)
+    refuse_long_names(int(np.char.str_len(names).max(initial=0)))
+    return names
+
+
+def _as_text(given: npt.NDArray[Any]) -> Names:
+    try:
+        names = np.ascontiguousarray(given.astype(np.str_))
+    except ValueError as error:  # UnicodeError is one
+        raise InvalidInput(f"expected object_id as text, got other bytes: {error}") from error
+    codes = names.view(np.uint32)
+    if np.any((codes > MAX_CODE) | ((codes >= SURROGATES[0]) & (codes <= SURROGATES[1]))):
+        raise InvalidInput("expected object_id as text, got code points that are not Unicode characters")
+    return names
+
+
+def refuse_long_names(longest: int) -> None:
+    """Raise `InvalidInput` if the longest name has more characters than `MAX_OBJECT_ID`."""
+    if longest > MAX_OBJECT_ID:
+        raise InvalidInput(f"expected object_id of at most {MAX_OBJECT_ID} characters, got one of {longest:,}")
+
+
+def _z_spec(arrays: Arrays, n: int) -> FloatArray:
+    z_spec = _numbers(arrays, "z_spec")
+    if z_spec is None:
+        raise InvalidRedshifts(f"expected the true redshifts as z_spec, got {_listed(arrays)}")
+    if z_spec.shape != (n,):
+        raise InvalidRedshifts(f"expected {n} true redshifts, one for each galaxy, got shape {z_spec.shape}")
+    return z_spec.astype(np.float64)
+
+
+def _magnitudes(arrays: Arrays, n: int, card: Card) -> FloatArray | None:
+    """Return one magnitude per galaxy; of several bands, that of r or of the middle one."""
+    magnitudes, bands = _numbers(arrays, "magnitudes"), card.image.bands
+    if magnitudes is None:
+        return None
+    if magnitudes.shape == (n, len(bands)):
+        magnitudes = magnitudes[:, bands.index("r") if "r" in bands else len(bands) // 2]
+    if magnitudes.shape != (n,):
+        raise InvalidInput(f"expected {n} magnitudes, one for each galaxy, got shape {magnitudes.shape}")
+    return magnitudes.astype(np.float64)
+
+
+def _on_grid(z_spec: FloatArray, card: Card) -> BoolArray:
+    keep = card.grid.contains(z_spec)
+    if not keep.any():
+        raise InvalidRedshifts(f"no z_spec lies on the grid: expected 0 <= z_spec <= {card.grid.z_max:g}")
+    return keep

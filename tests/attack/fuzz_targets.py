@@ -1,0 +1,168 @@
+"""Fuzz targets: the decoders of request bodies as functions of bytes, used by the fuzzer and the tests.
+
+A target checks the result of decoding. A `PhotozError` refuses the input; any other exception is a finding.
+"""
+
+import contextlib
+import io
+import zipfile
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from benchmarks.resilience.malformed_inputs import NPY_HEADERS
+from photoz.errors import PhotozError
+from photoz.inference.batch import Batch
+from photoz.io.npz import read_npz
+from photoz.protocol import open_inference as protocol
+from photoz.protocol import tensors
+from service.formats import negotiation, open_inference
+from service.formats.compression import COMPRESSORS, WINDOW_BITS, decompress
+from service.request import Request
+from service.validation import LabelledGalaxies, as_batch, as_labelled
+from tests.attack import corpus
+from tests.attack.corpus import CARD, GRID, IMAGES, MAX_BYTES, MAX_ROWS, SPEC, make_npz, npy_bytes, npy_with_header
+
+
+def infer(body: bytes, header_length: int | None = None) -> Batch:
+    """Decode a request of `/v2/models/{name}/infer` and check the result."""
+    check_round_trip(protocol.decode_request(body, header_length, max_texts=MAX_ROWS))
+    request = make_request(body, {} if header_length is None else {protocol.HEADER_LENGTH: str(header_length)})
+    return checked(open_inference.decode(request, CARD, MAX_ROWS, MAX_BYTES).batch)
+
+
+def predict_json(body: bytes) -> Batch:
+    """Decode a request of `/predict` and check the result."""
+    arrays, _ = negotiation.decode_json(make_request(body))
+    return checked(as_batch(arrays, CARD, MAX_ROWS))
+
+
+def predict_file(body: bytes) -> Batch:
+    """Decode a request of `/predict_file` and check the result."""
+    arrays, _ = negotiation.decode_file(make_request(body), MAX_BYTES)
+    assert all(isinstance(array, np.ndarray) for array in arrays.values())
+    return checked(as_batch(arrays, CARD, MAX_ROWS))
+
+
+def evaluate(body: bytes) -> LabelledGalaxies:
+    """Decode a request of `/evaluate` and check the result."""
+    galaxies = as_labelled(negotiation.decode_evaluation(make_request(body), MAX_BYTES), CARD, MAX_ROWS)
+    n = len(galaxies.z_spec)
+    assert 0 < n == len(galaxies.object_id) == len(galaxies.source)
+    assert galaxies.magnitudes is None or galaxies.magnitudes.shape == (n,)
+    assert GRID.contains(galaxies.z_spec).all()
+    if isinstance(galaxies.source, Batch):
+        checked(galaxies.source)
+    else:
+        assert galaxies.source.shape == (n, GRID.n_bins)
+        np.testing.assert_allclose(galaxies.source.sum(axis=1), 1.0)
+    return galaxies
+
+
+def make_request(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
+    encoded = {name.encode(): value.encode() for name, value in (headers or {}).items()}
+    return Request("id", "POST", "/", "/", encoded, {}, chunks=[body], received_bytes=len(body))
+
+
+def checked(batch: Batch) -> Batch:
+    """Check what every engine relies on."""
+    n, images = len(batch), batch.images.images
+    assert 0 < n <= MAX_ROWS
+    assert images.shape == (n, *SPEC.shape)
+    assert images.dtype == batch.ebv.ebv.dtype == np.float32
+    assert images.flags.c_contiguous
+    assert np.isfinite(images).all()
+    assert batch.ebv.ebv.shape == batch.names.shape == (n,)
+    assert ((batch.ebv.ebv >= 0) & (batch.ebv.ebv <= 10)).all()
+    return batch
+
+
+def check_round_trip(request: protocol.Request) -> None:
+    """Check the dtypes of the tensors, and that encoding and decoding does not change them."""
+    for tensor in request.inputs.values():
+        assert tensor.array.dtype == tensors.NUMBERS.get(tensor.datatype, np.dtype(object))
+    message = protocol.encode_request(request.inputs.values())
+    again = protocol.decode_request(message.body, message.header_length).inputs
+    for name, tensor in request.inputs.items():
+        np.testing.assert_array_equal(again[name].array, tensor.array, strict=True)
+
+
+# The first two bytes of an input of the target "open_inference": the length of the JSON, or this if all is JSON.
+NO_HEADER = 0xFFFF
+
+
+def infer_input(body: bytes, header_length: int | None) -> bytes:
+    return (NO_HEADER if header_length is None else header_length).to_bytes(2, "little") + body
+
+
+def fuzz_open_inference(data: bytes) -> None:
+    header_length = int.from_bytes(data[:2], "little")
+    infer(data[2:], None if header_length == NO_HEADER else header_length)
+
+
+# First byte of an input of the target "file" -> the member of a `.npz` file, with right checksums, that the rest is.
+MEMBERS = {b"i": "images.npy", b"I": "images.npy", b"o": "object_id.npy", b"e": "ebv.npy", b"z": "z_spec.npy"}
+OTHER_ARRAYS = {"images": IMAGES[:1], "z_spec": corpus.Z_SPEC[:1]}
+
+
+def fuzz_file(data: bytes) -> None:
+    """Read a member of a `.npz` file (see `MEMBERS`), a `.npy` file from a header and data (h), or a whole file."""
+    kind, body = data[:1], data[1:]
+    readers: tuple[Callable[[bytes], object], ...] = (predict_file, evaluate)
+    if kind in MEMBERS:
+        method = zipfile.ZIP_DEFLATED if kind.isupper() else zipfile.ZIP_STORED
+        body = make_npz({MEMBERS[kind]: body}, method, OTHER_ARRAYS)
+    elif kind == b"h":
+        header, _, numbers = body.partition(b"\n")
+        body = npy_with_header(header, numbers)
+    else:
+        readers = (*readers, lambda body: read_npz(io.BytesIO(body)))
+    run_all(readers, body)
+
+
+def fuzz_json(data: bytes) -> None:
+    run_all((predict_json, evaluate), data)
+
+
+def fuzz_compression(data: bytes) -> None:
+    def unpack(encoding: str) -> None:
+        assert len(decompress(data, encoding, MAX_BYTES)) <= MAX_BYTES
+
+    for encoding in WINDOW_BITS:
+        run_all((unpack,), encoding)
+
+
+def run_all(functions: tuple[Callable[..., object], ...], argument: object) -> None:
+    """Call all functions; each may refuse its argument."""
+    for function in functions:
+        with contextlib.suppress(PhotozError):
+            function(argument)
+
+
+TARGETS: Mapping[str, Callable[[bytes], None]] = {
+    "open_inference": fuzz_open_inference,
+    "file": fuzz_file,
+    "json": fuzz_json,
+    "compression": fuzz_compression,
+}
+
+
+def run(name: str, data: bytes) -> None:
+    """Run a target."""
+    run_all((TARGETS[name],), data)
+
+
+_FILES = [*corpus.npy_files(), *corpus.npz_files(zipfile.ZIP_STORED), *corpus.npz_files(zipfile.ZIP_DEFLATED)]
+_MEMBERS = {b"o": np.array([b"a"]), b"e": corpus.EBV[:1], b"z": corpus.Z_SPEC[:1]}
+SEEDS: Mapping[str, list[bytes]] = {
+    "open_inference": [infer_input(message.body, message.header_length) for message in corpus.INFER_MESSAGES],
+    "file": [
+        *(b"-" + file for file in _FILES),
+        *(kind + file for file in corpus.npy_files() for kind in (b"i", b"I")),
+        *(kind + npy_bytes(array) for kind, array in _MEMBERS.items()),
+        b"h{'descr': '<f4', 'fortran_order': False, 'shape': (2, 8, 8, 2)}\n" + IMAGES.tobytes(),
+        *(b"h" + header.encode() for header in NPY_HEADERS),
+    ],
+    "json": [*corpus.PREDICT_BODIES, *corpus.EVALUATE_BODIES],
+    "compression": [compress(plain) for compress in COMPRESSORS.values() for plain in (IMAGES.tobytes(), bytes(10**6))],
+}

@@ -1,0 +1,57 @@
+"""Send requests byte by byte, as HTTP clients do not, and read the responses."""
+
+import socket
+from http.client import parse_headers
+from typing import Self
+from urllib.parse import urlsplit
+
+import httpx
+
+
+class RawConnection:
+    """One TCP connection."""
+
+    def __init__(self, url: str, timeout: float = 20.0) -> None:
+        parts = urlsplit(url)
+        self._socket = socket.create_connection((parts.hostname, parts.port), timeout=timeout)
+        self._file = self._socket.makefile("rb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._socket.close()
+
+    def send(self, content: bytes) -> None:
+        self._socket.sendall(content)
+
+    def close_sending(self) -> None:
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def read_response(self) -> httpx.Response | None:
+        """Read the next response; None if the connection ends before it begins."""
+        try:
+            line = self._file.readline()
+        except ConnectionResetError:
+            line = b""
+        if not line:
+            return None
+        headers = httpx.Headers(parse_headers(self._file).items())
+        content = self._file.read(int(headers.get("content-length", 0)))
+        return httpx.Response(int(line.split()[1]), headers=headers, content=content)
+
+    def is_closed(self, within: float = 5.0) -> bool:
+        """Whether the other side closes the connection, without sending more."""
+        self._socket.settimeout(within)
+        try:
+            return self._file.read(1) == b""
+        except ConnectionResetError:
+            return True
+        except TimeoutError:
+            return False
+
+
+def head(path: str, *headers: str, method: str = "POST") -> bytes:
+    """Write the head of a request."""
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: service", *headers, "", ""]).encode()

@@ -1,0 +1,178 @@
+"""The middleware without a server: timeouts, errors, request ids and the memory budget."""
+
+import asyncio
+import re
+
+import httpx
+import pytest
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+
+from photoz.errors import PhotozError, TooLarge
+from service.middleware.admission import AdmissionControl, AdmissionMiddleware
+from service.middleware.body import receive_body
+from service.middleware.errors import STATUS, TooManyRequests, error_middleware
+from service.middleware.json_memory import MAX_JSON_BYTES
+from service.middleware.memory_budget import MemoryBudget, Reservation
+from service.operations.metrics import Metrics
+from service.operations.settings import Settings
+from service.request import Request
+from tests.service.helpers import check_error
+from tests.toys import GRID_90, GRIZ, toy_card
+
+
+def get(app, path="/", **headers):
+    async def request():
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+            return await client.get(path, headers=headers)
+
+    return asyncio.run(request())
+
+
+@pytest.fixture
+def admission(monkeypatch):
+    monkeypatch.delenv("PHOTOZ_API_KEYS_FILE", raising=False)
+    return AdmissionControl(Settings(request_timeout=0.1), Metrics(toy_card(GRIZ, GRID_90, False)))
+
+
+@pytest.fixture
+def wrap(admission):
+    return lambda app: AdmissionMiddleware(app, admission=lambda: admission)
+
+
+@pytest.mark.parametrize(
+    ("response", "message"),
+    [
+        (Response(b'{"error": "ours"}', 400), "ours"),
+        (Response(b'[{"error": "of BentoML"}]', 400), "of BentoML"),
+        (StreamingResponse(iter([b"in ", b"parts"]), 503), "Service Unavailable"),
+        (Response(b"", 404, {"allow": "GET"}), "no such path: /x; /docs.json lists the paths"),
+        (Response(b"", 405), "/x does not support GET"),
+    ],
+)
+def test_all_errors_have_one_shape(response, message):
+    found = get(error_middleware(response), "/x")
+    check_error(found, response.status_code, message)
+    assert found.headers.get("allow") == response.headers.get("allow")
+
+
+def test_each_error_of_a_request_has_a_status():
+    known = tuple(kind for kind, _ in STATUS)
+    assert {kind.__name__ for kind in PhotozError.__subclasses__() if not issubclass(kind, known)} == {"InvalidBundle"}
+
+
+async def sleep(scope, receive, send):
+    await asyncio.sleep(10)
+
+
+async def stream_slowly(scope, receive, send):
+    async def parts():
+        for _ in range(4):
+            await asyncio.sleep(0.05)
+            yield b"x"
+
+    await StreamingResponse(parts())(scope, receive, send)
+
+
+def test_request_timeout(wrap, admission):
+    check_error(get(wrap(sleep)), 504, "this took longer than 0.1 s: send fewer galaxies at a time")
+    assert get(wrap(stream_slowly)).text == "xxxx"  # a response that has started has no timeout
+    assert admission.in_flight == 0
+
+
+@pytest.mark.parametrize("error", [TimeoutError("of something else"), ValueError("secret")])
+def test_unexpected_error_is_500_without_its_details(wrap, admission, error):
+    async def fail(scope, receive, send):
+        raise error
+
+    response = get(wrap(fail), **{"x-request-id": "mine"})
+    check_error(response, 500, "internal error, not a fault of the request; the log has the details by x-request-id")
+    assert response.headers["x-request-id"] == "mine"
+    assert admission.in_flight == 0
+
+
+def test_request_id_of_the_client_is_used_if_it_is_harmless(wrap):
+    def request_id(given):
+        return get(wrap(PlainTextResponse("")), **{"x-request-id": given}).headers["x-request-id"]
+
+    assert request_id(b"run-7.galaxy:42") == "run-7.galaxy:42"
+    for harmful in (b"", b"a b", b"a\r\nb", b'a"b', b"a" * 129, b"\xff"):
+        assert re.fullmatch("[0-9a-f]{16}", request_id(harmful))
+    assert request_id(b"") != request_id(b"")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what BentoML imports
+def test_timeout_middleware_of_bentoml_is_removed():
+    """Its timers would stay for as long as the timeout, one for each request."""
+    from bentoml._internal.server.http.traffic import TimeoutMiddleware
+
+    from service.app import Photoz, application
+
+    kinds = [{one.cls for one in app.user_middleware} for app in (Photoz.to_asgi(), application())]
+    assert [TimeoutMiddleware in found for found in kinds] == [True, False]
+    assert all(AdmissionMiddleware in found for found in kinds)
+
+
+def test_memory_budget_limits_each_request_and_all_of_them():
+    budget = MemoryBudget(total_bytes=100, request_bytes=60)
+    first, second = Reservation(budget), Reservation(budget)
+    first.reserve(60, "a body of")
+    with pytest.raises(TooLarge, match="a body of at most 60 bytes"):
+        first.reserve(1, "a body of")
+    with pytest.raises(TooManyRequests):
+        second.reserve(41, "a body of")
+    second.grow_to(40, "a body of")
+    second.grow_to(30, "a body of")  # it has as much
+    assert budget.used_bytes == 100
+    first.release()
+    second.release()
+    assert budget.used_bytes == 0
+
+
+def test_body_may_unpack_into_as_much_as_a_body():
+    budget = MemoryBudget(total_bytes=100, request_bytes=60)
+    reservation = Reservation(budget)
+    reservation.reserve(40, "a body of")
+    with pytest.raises(TooLarge, match="a file of at most 60 bytes, got 61"):
+        reservation.reserve_unpacked(61, "a file of")
+    reservation.reserve_unpacked(60, "a file of")
+    assert budget.used_bytes == 100
+    reservation.release()
+    reservation.reserve(60, "a body of")
+    with pytest.raises(TooLarge, match="the body and a file of at most 100 bytes"):
+        reservation.reserve_unpacked(41, "a file of")
+
+
+def receive_chunks(*chunks, **headers):
+    """Receive a body in these chunks; return its request."""
+    messages = iter([{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks])
+
+    async def receive():
+        return next(messages, {"type": "http.request", "body": b"", "more_body": False})
+
+    encoded = {name.replace("_", "-").encode(): value for name, value in headers.items()}
+    request = Request("id", "POST", "/", "/", {b"transfer-encoding": b"chunked"} | encoded, {})
+    asyncio.run(receive_body(request, receive, max_bytes=2**40, timeout=60.0))
+    return request
+
+
+@pytest.mark.parametrize(
+    ("header", "chunks", "reserved"),
+    [
+        (b"", [b"\x93NUMPY", b"1234"], 10),
+        (b"", [b' {"a":', b" [1, 2]}"], 14 + 512 + 192 + 64),
+        (b"4", [b"{}", b"  [[[[[[[["], 12 + 512),
+        (b"-4", [b"{}"], 2 + 512),
+    ],
+    ids=["file", "JSON", "tensors", "invalid header"],
+)
+def test_body_reserves_memory_for_the_json_in_it(header, chunks, reserved):
+    request = receive_chunks(*chunks, inference_header_content_length=header)
+    assert request.body == b"".join(chunks)
+    assert (request.received_bytes, request.reservation.held_bytes) == (len(request.body), reserved)
+
+
+def test_json_is_limited_whatever_the_memory():
+    with pytest.raises(TooLarge, match="at most 16,777,216 bytes of JSON"):
+        receive_chunks(b"[" + bytes(MAX_JSON_BYTES - 1), b" ")
+    receive_chunks(b"[" + bytes(MAX_JSON_BYTES - 1))
+    receive_chunks(b"{}" + bytes(MAX_JSON_BYTES), inference_header_content_length=b"2")

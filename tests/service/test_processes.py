@@ -1,0 +1,82 @@
+"""What the processes of the service load and listen on, what they answer beside predictions, and who waits for whom."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+from click.testing import CliRunner
+
+from service.cli import main
+from tests.running import run_serve
+from tests.toys import galaxies, npy_bytes
+
+
+def processes(service):
+    parent = psutil.Process(service.process.pid)
+    return [parent, *parent.children(recursive=True)]
+
+
+def test_no_process_loads_matplotlib_or_tensorflow(service, post_npz, card):
+    arrays = {"pdfs": np.ones((5, card.grid.n_bins)), "z_spec": np.linspace(0.1, 0.9, 5) * card.grid.z_max}
+    assert post_npz("/evaluate?plot=scatter", arrays).status_code == 200
+    maps = [Path(f"/proc/{process.pid}/maps").read_text() for process in processes(service)]
+    assert any("openvino" in text for text in maps), "none of these is the process that predicts"
+    for text in maps:
+        assert "site-packages/matplotlib/" not in text
+        assert "site-packages/tensorflow/" not in text
+
+
+def test_processes_listen_on_the_port_of_the_service_alone(service):
+    sockets = [one for process in processes(service) for one in process.net_connections("inet")]
+    assert {one.laddr.port for one in sockets if one.status == psutil.CONN_LISTEN} == {service.port}
+
+
+def test_port_of_a_running_service_is_refused(service, bundle_path, tmp_path):
+    """granian would share it."""
+    ended = run_serve(tmp_path, service.port, PHOTOZ_BUNDLE=bundle_path)
+    assert ended.returncode == 1
+    assert ended.stderr == f"photoz: cannot listen on 127.0.0.1:{service.port}: Address already in use\n"
+
+
+def test_other_requests_are_answered_while_the_network_runs(service_url, card):
+    body = npy_bytes(galaxies(card.image, 64).repeat(16, axis=0))
+    waits = []
+    with ThreadPoolExecutor(1) as threads, httpx.Client(base_url=service_url, timeout=120.0) as other:
+        start = time.perf_counter()
+        large = threads.submit(httpx.post, f"{service_url}/predict_file", content=body, timeout=120.0)
+        while not large.done():
+            begin = time.perf_counter()
+            assert other.get("/livez").status_code == 200
+            waits.append(time.perf_counter() - begin)
+        duration = time.perf_counter() - start
+    assert large.result().status_code == 200
+    assert max(waits) < 0.5 * duration
+
+
+def test_openapi_document_lists_the_endpoints(client, card):
+    document = client.get("/docs.json").json()
+    assert set(document["paths"]) >= {"/predict", "/predict_file", "/evaluate", "/model", "/readyz"}
+    predict = document["paths"]["/predict"]["post"]
+    assert predict["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/PredictRequest")
+    assert set(predict["responses"]["200"]["content"]) == {"application/json", "text/csv", "application/x-npz"}
+    options = {option["name"] for option in document["paths"]["/evaluate"]["post"]["parameters"]}
+    assert options == {"plot", "num_images", "seed"}
+    schemas = {"PredictRequest", "PredictResponse", "EvaluateResponse", "InferRequest", "ErrorResponse", "Card"}
+    assert schemas <= set(document["components"]["schemas"])
+    for name in document["paths"]:
+        path = name.replace("{model_name}", card.name).replace("{model_version}", card.version)
+        assert client.options(path).status_code == 405, name  # it exists, with other methods
+
+
+def test_index_page_loads_nothing_from_elsewhere(client):
+    page = client.get("/").text
+    assert "docs.json" in page
+    assert "http" not in page
+
+
+def test_hints_are_printed_once_the_service_is_ready(service_url):
+    result = CliRunner().invoke(main, ["hints", service_url])
+    assert f"photoz is ready on {service_url} " in result.output

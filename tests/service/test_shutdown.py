@@ -1,0 +1,101 @@
+"""Graceful shutdown, and restarts of a worker that dies."""
+
+import shutil
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import numpy as np
+import pytest
+
+from photoz.io.npz import npz_bytes
+from tests.running import running_service, wait_until_ready
+from tests.service.helpers import wait_for
+from tests.service.raw_http import RawConnection, head
+from tests.toys import GRIZ, galaxies, npy_bytes
+
+BODY = npy_bytes(galaxies(GRIZ, 1))
+POST = head("/predict_file", f"Content-Length: {len(BODY)}") + BODY
+EVALUATION = npz_bytes({"pdfs": np.ones((200, 90)), "z_spec": np.linspace(0.01, 0.5, 200)})
+
+
+@pytest.fixture
+def running(make_toy_bundle, tmp_path):
+    """Run a service that takes half a second to shut down, with a bundle that may be changed."""
+    bundle = shutil.copytree(make_toy_bundle().path, tmp_path / "bundle")
+    with running_service(tmp_path, PHOTOZ_BUNDLE=bundle, PHOTOZ_DRAIN_SECONDS=0.5) as running:
+        yield running
+
+
+def post_until_refused(url):
+    """Send requests, each on its own connection, until the service does not listen any more; return the responses."""
+    responses = []
+    while True:
+        try:
+            with RawConnection(url) as connection:
+                connection.send(POST)
+                responses.append(connection.read_response())
+        except ConnectionRefusedError:
+            return responses
+        except OSError as error:
+            responses.append(error)
+
+
+def test_shutdown_answers_all_requests(running):
+    url, report = running.url, {"content": EVALUATION, "headers": {"accept": "text/html"}, "timeout": 60}
+    with ThreadPoolExecutor(5) as threads, RawConnection(url) as late, RawConnection(url) as kept:
+        clients = [threads.submit(post_until_refused, url) for _ in range(4)]
+        evaluation = threads.submit(httpx.post, f"{url}/evaluate", **report)
+        late.send(POST[:-100])
+        kept.send(POST)
+        response = kept.read_response()
+        assert response.status_code == 200
+        assert "connection" not in response.headers
+        wait_for(running.workers[0].children)  # the report is being drawn
+        running.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: httpx.get(f"{url}/readyz").status_code == 503)
+        refused = httpx.get(f"{url}/v2/health/ready")
+        assert (refused.status_code, refused.headers["connection"]) == (503, "close")
+        assert refused.json() == {"error": "the service is shutting down and takes no new work"}
+        assert httpx.get(f"{url}/livez").status_code == 200
+        kept.send(POST)
+        response = kept.read_response()
+        assert (response.status_code, response.headers["connection"]) == (200, "close")
+        assert evaluation.result().status_code == 200
+        for client in clients:
+            responses = client.result()
+            assert responses
+            assert all(response and response.status_code == 200 for response in responses)
+        late.send(POST[-100:])  # the service does not listen any more, but still receives this
+        assert late.read_response().status_code == 200
+    assert running.process.wait(20) == 0
+    assert "Traceback" not in running.log.read_text()
+
+
+def test_ctrl_c_shuts_down_as_sigterm_does(running):
+    running.process.send_signal(signal.SIGINT)
+    wait_for(lambda: httpx.get(f"{running.url}/readyz").status_code == 503)
+    assert running.process.wait(20) == 0
+
+
+def test_dead_worker_is_restarted(running):
+    for _ in range(3):  # deaths in a row are no reason to give up, unlike failed starts
+        (before,) = running.workers
+        before.kill()
+        before.wait(5)
+        wait_until_ready(running.process, running.url, running.log)
+        assert httpx.post(f"{running.url}/predict_file", content=BODY).status_code == 200
+        log = running.log.read_text()
+        cause = "killed by the system, perhaps for lack of memory: docs/operations.md#size"
+        assert f"the worker, process {before.pid}, ended with -9 ({cause}); starting another" in log
+    assert "Traceback" not in log
+
+
+def test_worker_that_cannot_restart_ends_the_service(running, tmp_path):
+    (tmp_path / "bundle" / "openvino" / "model.bin").write_bytes(b"other")
+    running.workers[0].kill()
+    assert running.process.wait(40) == 1
+    log = running.log.read_text()
+    assert log.count("is not the file that the bundle was sealed with: its sha256 differs") == 3
+    assert log.rstrip().endswith("photoz: the worker could not start 3 times in a row; the log says why")
+    assert "Traceback" not in log

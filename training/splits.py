@@ -1,0 +1,134 @@
+"""Selection of galaxies and their split into training, validation and test sets."""
+
+import operator
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from photoz.errors import InvalidDataset
+from photoz.grid import BoolArray, IntArray, RedshiftGrid
+from photoz.io.cutouts import TEST, TRAIN, VALIDATION, Cutouts
+
+SPLIT_SEED = 0
+VALIDATION_FRACTION = 0.1  # of the galaxies that are not for testing
+TEST_FRACTION = 0.2
+
+UNUSED = ""  # the split of a galaxy that is not selected
+
+OPERATORS: dict[str, Callable[[Any, float], Any]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+CONDITION = re.compile(r"\s*(\w+)\s*(<=|>=|==|<|>)\s*([-+\d.eE]+)\s*")
+
+Condition = tuple[str, str, float]  # column, operator, number
+
+
+def random_split(n: int, n_test: int, n_validation: int | None = None) -> npt.NDArray[np.str_]:
+    """Assign n galaxies to train, validation and test at random, always in the same way; (n,) str.
+
+    Without `n_validation`, a tenth of the galaxies that are not for testing are for validation.
+    """
+    order = np.random.default_rng(SPLIT_SEED).permutation(n)
+    n_validation = round(VALIDATION_FRACTION * (n - n_test)) if n_validation is None else n_validation
+    labels = np.full(n, TRAIN, dtype=f"<U{len(VALIDATION)}")
+    labels[order[n - n_test - n_validation : n - n_test]] = VALIDATION
+    labels[order[n - n_test :]] = TEST
+    return labels
+
+
+def with_split(cutouts: Cutouts, select: str = "", shares: str = "") -> Cutouts:
+    """Return the cutouts with a column `split`.
+
+    Galaxies that do not meet the conditions `select` are in no split. Without `shares`, the split is the existing one,
+    or a fifth for testing and a tenth of the rest for validation. Raises `InvalidDataset` if a column is missing, or if
+    no galaxy meets the conditions.
+    """
+    if not select and not shares and "split" in cutouts.columns:
+        return cutouts
+    selected = _selected(cutouts, select)
+    if "split" in cutouts.columns and not shares:
+        labels = np.where(selected, cutouts.column("split"), UNUSED)
+    else:
+        labels = np.full(len(cutouts), UNUSED, dtype=f"<U{len(VALIDATION)}")
+        labels[selected] = _new_split(int(selected.sum()), shares)
+    return with_labels(cutouts, labels)
+
+
+def with_labels(cutouts: Cutouts, labels: npt.NDArray[np.str_]) -> Cutouts:
+    """Return cutouts with another column `split`, (n,) str."""
+    return replace(cutouts, columns={**cutouts.columns, "split": labels})
+
+
+def _selected(cutouts: Cutouts, select: str) -> BoolArray:
+    selected = np.ones(len(cutouts), dtype=bool)
+    for column, comparison, number in parse_conditions(select):
+        selected &= OPERATORS[comparison](cutouts.column(column), number)  # a comparison with NaN is false
+    if not selected.any():
+        raise InvalidDataset(f"none of {len(cutouts)} galaxies meets {select}")
+    return selected
+
+
+def _new_split(n: int, shares: str) -> npt.NDArray[np.str_]:
+    if not shares:
+        return random_split(n, round(TEST_FRACTION * n))
+    train, validation, test = parse_shares(shares)
+    scale = n / (train + validation + test)
+    return random_split(n, round(scale * test), round(scale * validation))
+
+
+def parse_conditions(text: str) -> list[Condition]:
+    """Parse conditions such as "dered_petro_r<=17.8,z_spec<=0.4": a column, one of < <= == >= >, and a number."""
+    matches = [CONDITION.fullmatch(part) for part in text.split(",") if part]
+    if not all(matches):
+        raise ValueError(f"expected conditions such as dered_petro_r<=17.8,z_spec<=0.4, got {text!r}")
+    return [(found[1], found[2], float(found[3])) for found in matches if found]
+
+
+def parse_shares(text: str) -> tuple[float, float, float]:
+    """Parse shares of train, validation and test such as "393219,20000,103305" or "0.7,0.1,0.2"."""
+    try:
+        train, validation, test = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"expected three numbers such as 0.7,0.1,0.2, got {text!r}") from None
+    if not min(train, validation, test) > 0:
+        raise ValueError(f"expected three numbers above 0, got {text!r}")
+    return train, validation, test
+
+
+def group_by_galaxy(cutouts: Cutouts, rows: IntArray) -> tuple[IntArray, IntArray]:
+    """Find the cutouts that show the same galaxy, which have the same `object_id`.
+
+    Parameters
+    ----------
+    cutouts : Cutouts
+        Without a column `object_id`, each shows another galaxy.
+    rows : (n,) int
+        The cutouts to group, in increasing order.
+
+    Returns
+    -------
+    first : (m,) int
+        The first row of each of m galaxies.
+    galaxy : (n,) int
+        Number of the galaxy in each row, from 0 to m - 1.
+    """
+    names = cutouts.columns.get("object_id")
+    _, first, galaxy = np.unique(rows if names is None else names[rows], return_index=True, return_inverse=True)
+    return rows[first], galaxy
+
+
+def usable_rows(cutouts: Cutouts, grid: RedshiftGrid, split: str) -> IntArray:
+    """Return the rows of a split with z_spec on the grid, in increasing order; raises `InvalidDataset` for none."""
+    rows = cutouts.rows(split)
+    usable = rows[grid.contains(cutouts.column("z_spec")[rows])]
+    if not len(usable):
+        raise InvalidDataset(f"no galaxy of split {split!r} has 0 <= z_spec <= {grid.z_max:g}")
+    return usable
