@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> None:
             recipe = replace(settings, seed=seed)
             card, known = bundle.card, merge_validation(cutouts)
             fitted = fit_ensemble(known, card.image, card.grid, recipe, RUNS / str(seed), resume=True)
-            found[seed] = _score(fitted.model, bundle, cutouts)
+            found[seed] = _score(fitted.network, bundle, cutouts)
     _print(found, bundle)
 
 
