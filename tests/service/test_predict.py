@@ -15,15 +15,13 @@ from photoz.model.bundle import ModelBundle
 from photoz.model.card import Card
 from photoz.protocol import contract
 from service.formats.negotiation import OCTETS
-from service.validation import as_batch
-from tests.toys import npy_bytes
+from tests.toys import npy_bytes, toy_batch
 
 EBV = 0.03
 
 
 def test_estimates_are_those_of_the_model_in_this_process(client, bundle_path, card, images):
-    batch = as_batch({"images": images, "ebv": np.full(len(images), EBV)}, card, len(images))
-    expected = Predictor.load(ModelBundle.load(bundle_path)).predict(batch)
+    expected = Predictor.load(ModelBundle.load(bundle_path)).predict(toy_batch(images, card, np.array(EBV)))
     response = client.post("/predict", json={"images": images.tolist(), "ebv": EBV, "pdf": True})
     answer = contract.PredictResponse.model_validate_json(response.content)
     assert response.headers["content-type"] == "application/json"
