@@ -8,7 +8,7 @@ from tqdm import tqdm
 from photoz.errors import InvalidDataset
 from photoz.images import SDSS_IMAGES, ImageSpec
 from photoz.io.hdf5 import create_hdf5, write_columns
-from photoz.io.pasquet import PROVENANCE, is_cube, stream_cube
+from photoz.io.pasquet import PROVENANCE, is_pasquet, stream_pasquet
 from training.pickles import Array, read_pickle
 
 # Kinds of numpy types that HDF5 supports: booleans, numbers, bytes and text.
@@ -23,9 +23,9 @@ def convert_cube(source: Path, target: Path) -> int:
     The target appears when it is complete. Raises `InvalidDataset` if the source is something else, is damaged, or does
     not hold SDSS cutouts.
     """
-    if not is_cube(source):
+    if not is_pasquet(source):
         raise InvalidDataset(f"expected an .npz file with arrays 'cube' and 'labels', got {source}")
-    shape, columns, blocks = stream_cube(source)
+    shape, columns, blocks = stream_pasquet(source)
     if shape[1:] != SDSS_IMAGES.shape:
         raise InvalidDataset(f"expected cutouts of shape {SDSS_IMAGES.shape} in {source}, got {shape[1:]}")
     with (

@@ -147,7 +147,8 @@ class AdmissionMiddleware:
         disconnect: asyncio.Task[None] | None = None
 
         async def wait_for_disconnect() -> None:
-            await receive()  # the body has been received: there is no other message
+            while (await receive())["type"] != "http.disconnect":
+                pass  # the empty body of a request without one
             deadline.reschedule(loop.time())
 
         def watch_client() -> None:

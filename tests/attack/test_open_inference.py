@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from photoz.errors import InvalidInput, TooLarge
+from photoz.errors import TooLarge
 from photoz.protocol.open_inference import decode_request, encode_request
 from photoz.protocol.tensors import Tensor
 from service.middleware.json_memory import estimate_json_memory
@@ -19,6 +19,7 @@ def one_tensor(**changes):
     return json.dumps({"inputs": [tensor]}).encode()
 
 
+EMPTY = {"datatype": "FP32", "shape": [0], "data": []}
 DEEP_DATA = one_tensor(data=0).replace(b'"data": 0', b'"data": ' + b"[" * 150 + b"]" * 150)
 MALFORMED = {
     "deep": b"[" * 100_000,
@@ -33,17 +34,13 @@ MALFORMED = {
     "a repeated key": b'{"inputs": [], "inputs": 1}',
     "a list as a name": one_tensor(name=[[]] * 100_000),
     "a length of a megabyte": one_tensor(shape=["x" * MB]),
+    "20,000 inputs": json.dumps({"inputs": [{"name": f"{i}", **EMPTY} for i in range(20_000)]}).encode(),
 }
 
 
 @pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED)
 def test_a_malformed_message_is_refused_in_a_short_sentence(body):
     assert_refused(infer, body, None, max_length=1000)
-
-
-def test_an_error_does_not_list_all_inputs():
-    inputs = [{"name": f"{i}", "datatype": "FP32", "shape": [0], "data": []} for i in range(20_000)]
-    assert_refused(infer, json.dumps({"inputs": inputs}).encode(), None, InvalidInput, max_length=1000)
 
 
 def test_limits_are_checked_before_decoding():

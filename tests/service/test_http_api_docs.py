@@ -8,7 +8,8 @@ import subprocess
 import numpy as np
 import pytest
 
-from photoz.estimates import COLUMNS, Flag
+from photoz.estimates import COLUMNS
+from photoz.flags import Flag
 from photoz.io.npz import npz_bytes
 from photoz.metrics import METRICS
 from photoz.protocol import contract

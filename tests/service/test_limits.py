@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
-from photoz.estimates import Flag
+from photoz.flags import Flag
 from photoz.inference.predictor import Predictor
 from photoz.io.npz import npz_bytes
 from tests.service.conftest import MAX_BODY_BYTES, MAX_IN_FLIGHT, MAX_ROWS

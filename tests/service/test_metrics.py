@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from photoz import drift
-from photoz.estimates import Flag
+from photoz.flags import Flag
 from service.operations.metrics import LABELS, Distributions
 from service.request import OTHER, fold
 from tests.running import ROOT

@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from photoz.estimates import COLUMNS, Flag
+from photoz.estimates import COLUMNS
+from photoz.flags import Flag
 from photoz.io import npz
 from photoz.protocol import contract
 from photoz.protocol.open_inference import HEADER_LENGTH, decode_response, encode_request

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from photoz import estimates
-from photoz.estimates import COLUMNS, Flag
+from photoz.estimates import COLUMNS
+from photoz.flags import Flag
 from photoz.inference.predictor import Predictor
 from photoz.io import npz, tables
 from photoz.model.bundle import ModelBundle

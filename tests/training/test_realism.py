@@ -1,4 +1,4 @@
-"""The comparison with SDSS's files, on files that the test writes, and on real ones where they are at hand."""
+"""Comparison of the simulation with SDSS files, which the tests write, and with real ones if they exist."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from benchmarks.sdss_files import (
+from scipy import ndimage
+
+from benchmarks.science import realism
+from benchmarks.science.sdss_files import (
     BANDS,
     block_noise,
     correlation,
@@ -17,19 +20,16 @@ from benchmarks.sdss_files import (
     read_field,
     read_image,
 )
-from scipy import ndimage
-
-from benchmarks import realism
 from photoz.io.reader import open_cutouts
 from training.galaxies import SDSS_OBSERVATIONS
 
-SIGMA, WIDE, AMPLITUDE = 1.5, 3.0, 0.2  # of the PSF in the files that are written here
+SIGMA, WIDE, AMPLITUDE = 1.5, 3.0, 0.2  # of the PSF in the files
 MIDDLE_ROW = 0.7445  # of a field, in units of 1,000 pixels
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """One psField file and one turned image of noise."""
+    """One psField file and one rotated image of noise."""
     _write_ps_field(tmp_path / "psField-000001-1-0001.fit")
     turn, scale = np.radians(82.0), 3 * 0.396 / 3600.0
     header = fits.Header()
@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def _write_ps_field(path: Path) -> None:
-    """Write 1 times a narrow Gaussian and `row` times a wide one; 121 counts^2 of noise; 0.005 nanomaggies a count."""
+    """Write a PSF of a narrow Gaussian and `row` times a wide one; noise 121 counts^2, 0.005 nanomaggies per count."""
     constant, rising = np.zeros((2, 5, 5), dtype=np.float32)
     constant[0, 0], rising[1, 0] = 1.0, AMPLITUDE / MIDDLE_ROW
     images = [double_gaussian(sigma, 1.0, 0.0).ravel().astype(np.float32) for sigma in (SIGMA, WIDE)]
@@ -62,7 +62,7 @@ def _write_ps_field(path: Path) -> None:
     fits.HDUList([fits.PrimaryHDU(), *(components.copy() for _ in BANDS), field, flux20]).writeto(path)
 
 
-def test_a_ps_field_file_is_read_with_its_own_calibration(folder: Path) -> None:
+def test_ps_field_is_read_with_its_calibration(folder: Path) -> None:
     field = read_field(folder / "psField-000001-1-0001.fit")
     np.testing.assert_allclose(field.electrons, 4.0 / 0.005)
     np.testing.assert_allclose(field.sky_sigma, 11.0 * 0.005)
@@ -72,7 +72,7 @@ def test_a_ps_field_file_is_read_with_its_own_calibration(folder: Path) -> None:
     assert np.isnan(field.pixel_scale).all()
 
 
-def test_the_calibration_of_the_objects_of_the_field_goes_before(folder: Path) -> None:
+def test_calibration_of_photo_obj_takes_precedence(folder: Path) -> None:
     columns = {"NMGYPERCOUNT": 0.01, "PIXSCALE": 0.3961}
     table = [fits.Column(name, "5E", array=np.full((3, 5), value)) for name, value in columns.items()]
     fits.BinTableHDU.from_columns(table).writeto(folder / "photoObj-000001-1-0001.fits")
@@ -82,17 +82,17 @@ def test_the_calibration_of_the_objects_of_the_field_goes_before(folder: Path) -
     np.testing.assert_allclose(field.pixel_scale, 0.3961, rtol=1e-6)
 
 
-def test_the_psf_is_put_together_in_the_middle_of_the_field(folder: Path) -> None:
+def test_psf_is_that_of_the_middle_of_the_field(folder: Path) -> None:
     with fits.open(folder / "psField-000001-1-0001.fit") as hdus:
         np.testing.assert_allclose(kl_psf(hdus[3].data), double_gaussian(SIGMA, WIDE, AMPLITUDE), atol=1e-6)
 
 
 @pytest.mark.parametrize("sigma", [1.2, 1.6, 2.5])
-def test_the_width_of_a_gaussian_is_found(sigma: float) -> None:
+def test_fwhm_of_a_gaussian(sigma: float) -> None:
     assert fwhm(double_gaussian(sigma, 1.0, 0.0)) == pytest.approx(2.3548 * sigma, rel=5e-3)
 
 
-def test_white_noise_is_the_same_in_blocks_of_any_size() -> None:
+def test_white_noise_does_not_depend_on_block_size() -> None:
     noise = np.random.default_rng(1).normal(0.0, 0.05, (600, 600))
     for n, bar in ((1, 0.01), (3, 0.02), (6, 0.04)):
         assert block_noise(noise, n) * n == pytest.approx(0.05, rel=bar)
@@ -100,7 +100,7 @@ def test_white_noise_is_the_same_in_blocks_of_any_size() -> None:
     assert np.isnan(block_noise(noise[:20, :20], 6))
 
 
-def test_resampled_noise_shows_in_neighbours_and_in_wide_blocks() -> None:
+def test_resampled_noise_is_correlated() -> None:
     noise = np.random.default_rng(2).normal(0.0, 0.05, (1200, 1200))
     resampled = ndimage.uniform_filter(noise, 2)
     assert block_noise(resampled, 1) == pytest.approx(0.025, rel=0.02)
@@ -108,7 +108,7 @@ def test_resampled_noise_shows_in_neighbours_and_in_wide_blocks() -> None:
     assert correlation(resampled) == pytest.approx(0.5, abs=0.01)
 
 
-def test_sources_and_empty_pixels_are_no_sky() -> None:
+def test_sky_excludes_sources_and_empty_pixels() -> None:
     rng = np.random.default_rng(3)
     image = rng.normal(0.0, 0.05, (300, 300))
     for y, x in rng.integers(30, 270, (20, 2)):
@@ -121,11 +121,11 @@ def test_sources_and_empty_pixels_are_no_sky() -> None:
     assert block_noise(np.where(sky, image, np.nan), 1) == pytest.approx(0.05, rel=0.03)
 
 
-def test_the_pixel_of_a_turned_image_is_found(folder: Path) -> None:
+def test_pixel_scale_of_a_rotated_image(folder: Path) -> None:
     assert read_image(folder / "reprojected_sdss_r.fits")[1] == pytest.approx(1.188)
 
 
-def test_the_drawing_is_measured_as_it_was_meant(sample_file: Path) -> None:
+def test_measured_conditions_are_those_of_the_simulation(sample_file: Path) -> None:
     with open_cutouts(sample_file) as cutouts:
         drawn = realism.measure_drawing(cutouts.images[:])
     meant = [SDSS_OBSERVATIONS[band] for band in BANDS]
@@ -136,7 +136,7 @@ def test_the_drawing_is_measured_as_it_was_meant(sample_file: Path) -> None:
     np.testing.assert_allclose(drawn.fwhm_image, widths, rtol=0.01)
 
 
-def test_the_table_says_what_lies_outside_the_files(folder: Path) -> None:
+def test_table_marks_values_outside_the_range_of_the_files(folder: Path) -> None:
     field = read_field(folder / "psField-000001-1-0001.fit")
     drawn = replace(field, electrons=1.16 * field.electrons, sky_sigma=0.9 * field.sky_sigma)
     lines = [line for line in realism.conditions_table({"one": field}, drawn) if "**drawn**" in line]
@@ -144,10 +144,12 @@ def test_the_table_says_what_lies_outside_the_files(folder: Path) -> None:
     assert [line.count("(10% below)") for line in lines] == [0, 0, 0, 0, 0, 5, 0]
 
 
-def test_all_is_printed(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_main_prints_all_tables(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(realism, "N_FLUX", 3)
     monkeypatch.setattr(realism, "STAMPS", 4)
-    realism.main(folder)
+    realism.main([str(folder)])
     printed = capsys.readouterr().out
     assert "| electrons per nanomaggy: psField-000001-1-0001 | 800 |" in printed
     image = next(line for line in printed.splitlines() if "reprojected_sdss_r, 1.19 arcsec" in line)
@@ -157,14 +159,14 @@ def test_all_is_printed(folder: Path, capsys: pytest.CaptureFixture[str], monkey
         assert max(float(percent) for percent in worst) < 0.1
 
 
-def test_a_folder_without_the_files_is_named(tmp_path: Path) -> None:
+def test_folder_without_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=f"no psField.* in {tmp_path}"):
-        realism.main(tmp_path)
+        realism.main([str(tmp_path)])
 
 
-@pytest.mark.skipif(not realism.FOLDER.is_dir(), reason="SDSS's files are not at hand")
-def test_the_noise_of_a_real_frame_is_that_of_sky_gain_and_dark_variance() -> None:
-    """Measured on the pixels of the r frame, against the formula with the frame's own sky."""
+@pytest.mark.skipif(not realism.FOLDER.is_dir(), reason="the SDSS files do not exist")
+def test_noise_of_a_real_frame() -> None:
+    """The noise of the r frame's pixels is that of its sky, gain and dark variance."""
     (frame,) = realism.FOLDER.glob("frame-r-001000-1-0100.fits*")
     image, scale = read_image(frame)
     with fits.open(frame) as hdus, fits.open(realism.FOLDER / "psField-001000-1-0100.fit") as field:
