@@ -11,9 +11,9 @@ import httpx
 class RawConnection:
     """One TCP connection."""
 
-    def __init__(self, url: str, timeout: float = 20.0) -> None:
+    def __init__(self, url: str) -> None:
         parts = urlsplit(url)
-        self._socket = socket.create_connection((parts.hostname, parts.port), timeout=timeout)
+        self._socket = socket.create_connection((parts.hostname, parts.port), timeout=20.0)
         self._file = self._socket.makefile("rb")
 
     def __enter__(self) -> Self:
@@ -41,9 +41,9 @@ class RawConnection:
         content = self._file.read(int(headers.get("content-length", 0)))
         return httpx.Response(int(line.split()[1]), headers=headers, content=content)
 
-    def is_closed(self, within: float = 5.0) -> bool:
-        """Whether the other side closes the connection, without sending more."""
-        self._socket.settimeout(within)
+    def is_closed(self) -> bool:
+        """Whether the other side closes the connection within 5 s, without sending more."""
+        self._socket.settimeout(5.0)
         try:
             return self._file.read(1) == b""
         except ConnectionResetError:

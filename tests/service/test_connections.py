@@ -44,7 +44,7 @@ def test_connection_is_closed_after_the_header_timeout(connection, first, sent):
         assert connection.read_response().status_code == 200
     begin = time.monotonic()
     connection.send(sent)
-    assert connection.is_closed(within=5)
+    assert connection.is_closed()
     assert time.monotonic() - begin > 0.8
 
 
@@ -57,16 +57,15 @@ def test_slow_head_is_refused_though_bytes_keep_arriving(connection):
     assert time.monotonic() - begin < 4
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        head("/model", f"X-Junk: {JUNK}", method="GET"),
-        head(f"/model?{JUNK}", method="GET"),
-        head("/model", *(f"X-{i}: a" for i in range(600)), method="GET"),
-        head("/model", 60 * f"X-Junk: {JUNK}", method="GET")[:-4],
-    ],
-    ids=["header", "request line", "many headers", "without an end"],
-)
+OVERSIZED = {
+    "header": head("/model", f"X-Junk: {JUNK}", method="GET"),
+    "request line": head(f"/model?{JUNK}", method="GET"),
+    "many headers": head("/model", *(f"X-{i}: a" for i in range(600)), method="GET"),
+    "without an end": head("/model", 60 * f"X-Junk: {JUNK}", method="GET")[:-4],
+}
+
+
+@pytest.mark.parametrize("content", OVERSIZED.values(), ids=OVERSIZED)
 def test_head_that_is_too_large_is_refused(connection, content):
     connection.send(content)
     response = connection.read_response()
@@ -81,34 +80,22 @@ def test_head_of_the_largest_size_is_accepted(connection):
     assert connection.read_response().status_code == 200
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
-        b"GET\r\n\r\n",
-        b"GET /model HTTP/9.9\r\n\r\n",
-        b"GET /model HTTP/1.1\r\nHost : service\r\n\r\n",
-        head("/predict_file", "Content-Length: -3"),
-        head("/predict_file", "Content-Length: 3", "Content-Length: 4"),
-        head("/predict_file", "Transfer-Encoding: gzip"),
-        head("/predict_file", "Transfer-Encoding: chunked") + b"zz\r\nnothing\r\n",
-        POST[:-100],
-        # What follows such a body must not be taken for a request (request smuggling).
-        head("/predict_file", "Content-Length: 6", "Transfer-Encoding: chunked") + b"0\r\n\r\n" + MODEL,
-    ],
-    ids=[
-        "TLS",
-        "short",
-        "version",
-        "header",
-        "negative length",
-        "two lengths",
-        "encoding",
-        "chunk",
-        "cut off",
-        "two framings",
-    ],
-)
+MALFORMED = {
+    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
+    "short": b"GET\r\n\r\n",
+    "version": b"GET /model HTTP/9.9\r\n\r\n",
+    "header": b"GET /model HTTP/1.1\r\nHost : service\r\n\r\n",
+    "negative length": head("/predict_file", "Content-Length: -3"),
+    "two lengths": head("/predict_file", "Content-Length: 3", "Content-Length: 4"),
+    "encoding": head("/predict_file", "Transfer-Encoding: gzip"),
+    "chunk": head("/predict_file", "Transfer-Encoding: chunked") + b"zz\r\nnothing\r\n",
+    "cut off": POST[:-100],
+    # What follows such a body must not be taken for a request (request smuggling).
+    "two framings": head("/predict_file", "Content-Length: 6", "Transfer-Encoding: chunked") + b"0\r\n\r\n" + MODEL,
+}
+
+
+@pytest.mark.parametrize("content", MALFORMED.values(), ids=MALFORMED)
 def test_malformed_request_is_refused(connection, content):
     connection.send(content)
     connection.close_sending()
@@ -138,16 +125,13 @@ def test_websocket_is_not_accepted(connection):
 
 
 def test_client_that_disconnects_is_counted_and_its_memory_released(small_service):
-    def requests():
-        return metric(small_service.url, "photoz_requests_total", route="/predict_file")
-
-    before = requests()
+    url, name, route = small_service.url, "photoz_requests_total", "/predict_file"
+    before = metric(url, name, route=route)
     for content in (POST[:-100], POST):
-        with RawConnection(small_service.url) as connection:
+        with RawConnection(url) as connection:
             connection.send(content)
-    wait_for(lambda: requests() == before + 2)
-    assert metric(small_service.url, "photoz_requests_in_flight") == 0
-    assert metric(small_service.url, "photoz_request_body_memory_bytes") == 0
+    wait_for(lambda: metric(url, name, route=route) == before + 2)
+    assert metric(url, "photoz_requests_in_flight") == metric(url, "photoz_request_body_memory_bytes") == 0
 
 
 def test_work_for_a_client_that_disconnects_is_cancelled(small_service):

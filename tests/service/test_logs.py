@@ -4,8 +4,6 @@ import json
 import logging
 import sys
 
-import pytest
-
 from service.operations import logs
 from service.operations.logs import JsonFormatter, TextFormatter
 from service.operations.settings import Settings
@@ -71,19 +69,13 @@ def test_formats_of_an_error():
     assert traceback[-1] == "ValueError: what went wrong"
 
 
-@pytest.mark.parametrize(
-    ("memory", "n_keys", "warnings"),
-    [
-        (1e9, None, []),
-        (1e9, 2, []),
-        (1e8, 1, ["0.10 GB of memory are available, up to 0.75 GB needed: "]),
-        (1e9, 0, ["keys.txt holds no key: all requests are refused"]),
-    ],
-)
-def test_start_warns_of_too_little_memory_and_of_no_keys(caplog, monkeypatch, memory, n_keys, warnings):
-    monkeypatch.setattr("service.operations.logs.available_memory", lambda: memory)
-    monkeypatch.setattr(logs.logger, "propagate", True)
+def test_start_warns_of_too_little_memory_and_of_no_keys(caplog, monkeypatch):
     settings = Settings(max_memory_bytes=100_000_000, api_keys_file="keys.txt")
-    with caplog.at_level(logging.WARNING, logs.logger.name):
+    monkeypatch.setattr(logs.logger, "propagate", True)
+    caplog.set_level(logging.WARNING, logs.logger.name)
+    for memory, n_keys in [(1e9, None), (1e9, 2), (1e8, 1), (1e9, 0)]:
+        monkeypatch.setattr("service.operations.logs.available_memory", lambda memory=memory: memory)
         logs.log_start("toy 1", settings, n_keys)
-    assert [message[: len(start)] for message, start in zip(caplog.messages, warnings, strict=True)] == warnings
+    too_little, no_keys = caplog.messages
+    assert too_little.startswith("0.10 GB of memory are available, up to 0.75 GB needed: ")
+    assert no_keys == "keys.txt holds no key: all requests are refused"

@@ -119,15 +119,11 @@ def test_outputs_are_json_by_default(client, path, images):
 
 def test_metadata_describe_the_tensors(client, infer, card, images):
     model = client.get(f"/v2/models/{card.name}/versions/{card.version}").json()
-    images_, ebv, names = model["inputs"]
-    assert images_ == {"name": "images", "datatype": "FP32", "shape": [-1, *card.image.shape]}
-    assert (ebv["name"], names["name"]) == ("ebv", "object_id")
+    assert [tensor["name"] for tensor in model["inputs"]] == ["images", "ebv", "object_id"]
     found = json.loads(infer({"images": images}, binary=False).content)["outputs"]
-
-    def described(tensors):
-        return [(tensor["name"], tensor["datatype"], tensor["shape"][1:]) for tensor in tensors]
-
-    assert described(found) == described(model["outputs"])
+    for tensor, described in zip(found, model["outputs"], strict=True):
+        assert (tensor["name"], tensor["datatype"]) == (described["name"], described["datatype"])
+        assert [-1, *tensor["shape"][1:]] == described["shape"]
 
 
 def test_unknown_models_versions_and_methods(client, card):
@@ -143,12 +139,9 @@ def test_unknown_models_versions_and_methods(client, card):
     ("change", "words"),
     [
         ({"images": lambda a: a[:, 1:]}, "expected images of shape"),
-        ({"images": lambda a: np.full_like(a, np.nan)}, "cutout 0 has no finite pixel"),
         ({"images": lambda a: np.full((2, 2), "a")}, "expected images as FP32 or"),
         ({"ebv": lambda a: np.zeros(len(a) + 1)}, "expected one ebv"),
-        ({"ebv": lambda a: np.full(len(a), "a")}, "expected ebv as FP32 or"),
         ({"object_id": lambda a: np.full(len(a), 0.5)}, "expected object_id as BYTES or"),
-        ({"object_id": lambda a: np.full(len(a), "x" * 257)}, "at most 256 characters, got one of 257"),
         ({"pixels": lambda a: a}, "there is no input pixels; expected images"),
     ],
 )

@@ -11,7 +11,6 @@ from tritonclient.utils import InferenceServerException
 from photoz.estimates import COLUMNS
 from photoz.io.npz import npz_bytes
 from tests.running import ROOT
-from tests.toys import galaxies
 
 
 @pytest.fixture(scope="module")
@@ -72,16 +71,6 @@ def test_all_inputs_and_chosen_outputs(triton, card, images, post_npz, binary):
     assert found == names.tolist()
     expected = post_npz("/predict_file", {"images": images, "ebv": ebv}).json()
     np.testing.assert_array_equal(result.as_numpy("z_mean"), expected["z_mean"])
-
-
-def test_concurrent_requests(triton, card):
-    cutouts = galaxies(card.image, 8)
-    inputs = [[tensor("images", cutouts[i : i + 1])] for i in range(len(cutouts))]
-    handles = [triton.async_infer(card.name, one, request_id=str(i)) for i, one in enumerate(inputs)]
-    results = [handle.get_result() for handle in handles]
-    assert [result.get_response()["id"] for result in results] == [str(i) for i in range(len(cutouts))]
-    together = triton.infer(card.name, [tensor("images", cutouts)]).as_numpy("z_mean")
-    np.testing.assert_allclose(np.concatenate([result.as_numpy("z_mean") for result in results]), together, atol=1e-6)
 
 
 @pytest.mark.parametrize(
