@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from photoz.errors import InvalidDataset, MalformedInput, UnsupportedType
+from photoz.errors import InvalidDataset, MalformedInput, UnsupportedType, reason
 from photoz.images import ImageSpec
 from photoz.io import npz
 from photoz.io.hdf5 import create_hdf5, write_columns
@@ -54,6 +54,12 @@ def test_hdf5_round_trip(native):
         for name, values in COLUMNS.items():
             np.testing.assert_array_equal(cutouts.column(name), values)
         assert cutouts.rows("train").tolist() == [0, 2]
+
+
+def test_reason_is_that_of_the_system_or_names_the_user_without_permission():
+    assert reason(PermissionError(13, "denied")) == f"permission denied to user {os.geteuid()}"
+    assert reason(OSError(5, "broken")) == "broken"
+    assert reason(ValueError("odd")) == "odd"
 
 
 def test_npz_round_trip(tmp_path):
