@@ -1,36 +1,15 @@
-"""Point estimates, intervals and quality flags from PDFs."""
+"""Point estimates and intervals from PDFs: the table of estimates."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
-from enum import IntFlag
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from photoz import pdf
+from photoz.flags import flag_ood, flag_pdfs
 from photoz.grid import FloatArray, IntArray, RedshiftGrid
-from photoz.images import LOW_SNR_LIMIT, EbvBatch, ImageBatch, signal_to_noise
-
-# More than this much probability in the first and last bin: the redshift may lie beyond the grid.
-EDGE_MASS_LIMIT = 0.05
-
-# In units of 1 + z. The 68 % interval spans two sigma: if it is wider than this, sigma exceeds 0.03, and the outlier
-# cut, |dz| > 0.05, is within 1.67 sigma. So one such estimate in ten is an outlier by its own PDF.
-BROAD_LIMIT = 0.06
-
-
-class Flag(IntFlag):
-    """Quality flags, a bit mask; 0 is a clean estimate."""
-
-    EBV_ASSUMED = 1  # no E(B-V) was given: the default of the model card was used
-    MASKED_PIXELS = 2  # some pixels were not finite and were replaced by 0
-    BAND_MISSING = 4  # a band has no signal
-    LOW_SNR = 8  # the central light is below 5 sigma in every band
-    EDGE_MASS = 16  # more than 5 % of the probability in the first and last bin: the redshift may lie beyond the grid
-    BROAD_PDF = 32  # the 68 % interval is wider than 0.06 (1 + z)
-    MULTIMODAL = 64  # the PDF has a second, separate peak
-    OUT_OF_DISTRIBUTION = 128  # the image is unlike the training images: `ood_score` is above the threshold
 
 
 @dataclass(frozen=True)
@@ -50,7 +29,7 @@ class Estimates:
     ood_score : (n,) float
         How unlike the training images a cutout is (`photoz.ood`); NaN if the model has no such score.
     flags : (n,) int
-        Bit mask of `Flag`.
+        Bit mask of `photoz.flags.Flag`.
     pdf : (n, n_bins) float, or None
         Probability mass per bin, rows sum to 1; on request.
     """
@@ -104,7 +83,7 @@ def from_pdfs(
     object_id : (n,) str, optional
         Names of the galaxies.
     input_flags : (n,) int, optional
-        From `flag_inputs`; the flags of the PDFs are added.
+        From `photoz.flags.flag_inputs`; the flags of the PDFs are added.
     ood_score : (n,) float, optional
         From `photoz.ood.score`.
     ood_threshold : float
@@ -132,7 +111,7 @@ def summaries(pdfs: FloatArray, grid: RedshiftGrid, wanted: Collection[str]) -> 
         if not set(names).isdisjoint(wanted) or (percent == 68 and "flags" in wanted):
             found |= zip(names, pdf.shortest_interval(pdfs, grid, percent / 100), strict=True)
     if "flags" in wanted:
-        found["flags"] = _flag_pdfs(pdfs, grid, found["z_hi68"] - found["z_lo68"])
+        found["flags"] = flag_pdfs(pdfs, grid, found["z_hi68"] - found["z_lo68"])
     return {name: found[name] for name in wanted if name in found}
 
 
@@ -143,31 +122,3 @@ _OF_PDF: Mapping[str, Callable[[FloatArray, RedshiftGrid], FloatArray]] = {
     "z_std": pdf.std,
     "odds": pdf.odds,
 }
-
-
-def _flag_pdfs(pdfs: FloatArray, grid: RedshiftGrid, width: FloatArray) -> IntArray:
-    return (
-        _raise_where(Flag.EDGE_MASS, pdf.edge_mass(pdfs) > EDGE_MASS_LIMIT)
-        | _raise_where(Flag.BROAD_PDF, width > BROAD_LIMIT * (1.0 + pdf.mean(pdfs, grid)))
-        | _raise_where(Flag.MULTIMODAL, pdf.is_multimodal(pdfs))
-    )
-
-
-def flag_ood(ood_score: FloatArray, ood_threshold: float) -> IntArray:
-    """Flag scores, (n,) float, above a threshold as OUT_OF_DISTRIBUTION, (n,) int32; NaN raises no flag."""
-    return _raise_where(Flag.OUT_OF_DISTRIBUTION, ood_score > ood_threshold)
-
-
-def flag_inputs(batch: ImageBatch, ebv: EbvBatch) -> IntArray:
-    """Return the flags, (n,) int32, that follow from the input alone."""
-    is_faint = np.asarray((signal_to_noise(batch.images, batch.noise) < LOW_SNR_LIMIT).all(axis=1))
-    return (
-        _raise_where(Flag.EBV_ASSUMED, ebv.assumed)
-        | _raise_where(Flag.MASKED_PIXELS, batch.masked)
-        | _raise_where(Flag.BAND_MISSING, batch.band_missing)
-        | _raise_where(Flag.LOW_SNR, is_faint)
-    )
-
-
-def _raise_where(flag: Flag, condition: npt.NDArray[np.bool_]) -> IntArray:
-    return np.where(condition, np.int32(flag), np.int32(0))

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz.errors import InvalidInput
-from photoz.estimates import Flag
+from photoz.flags import Flag
 from photoz.grid import BoolArray, IntArray
 from photoz.metrics import OUTLIER_CUT, GalaxyScores, Score, summarise
 

@@ -109,7 +109,7 @@ def make_report(
     magnitude_label, colour_label : str
         Bands and units of these.
     flags : (n,) array_like of int, optional
-        Bit masks of `estimates.Flag`.
+        Bit masks of `photoz.flags.Flag`.
     learning_curve : mapping of int to mapping of str to Score, optional
         Metrics on these galaxies, by the number of training galaxies.
     baselines : mapping of str to mapping of str to Score, optional

@@ -18,6 +18,7 @@ from typing import Any
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
+from granian.net import SocketSpec
 from granian.server import Server
 
 from service.operations.settings import ROOT, Settings
@@ -83,10 +84,22 @@ class PhotozServer(Server):
         self._shutdown.daemon = True
         self._shutdown.start()
 
+    def _hold_connections(self) -> None:
+        """Listen in this process, so that connections wait while a dead worker is replaced, and share the socket.
+
+        By default each worker has its own, and connections are refused meanwhile.
+        """
+        if self._shd is None:
+            self._ssp, self._shd = None, SocketSpec(self.bind_addr, self.bind_port, self.backlog).build()
+            self._sso = socket.socket(fileno=self._shd.get_fd())
+            self._sso.set_inheritable(True)
+            self._sso.listen(self.backlog)
+
     def _respawn_workers(self, workers: list[int], *arguments: Any, **options: Any) -> None:
         """Restart dead workers, again and again unless they cannot start."""
         if self._shutdown is not None:
             return
+        self._hold_connections()
         for index in workers:
             process = self.wrks[index].inner
             status = process.exitcode

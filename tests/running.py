@@ -20,7 +20,7 @@ START_TIMEOUT = 90.0  # seconds; it takes three on an idle machine
 
 @dataclass(frozen=True)
 class RunningService:
-    """A service that answers requests."""
+    """A service, ready or starting."""
 
     url: str
     process: subprocess.Popen  # the main process, which takes SIGTERM
@@ -31,20 +31,14 @@ class RunningService:
         return int(self.url.rpartition(":")[2])
 
     @property
-    def worker(self) -> psutil.Process:
-        """The child process that serves."""
-        (worker,) = workers(self.process)
-        return worker
-
-
-def workers(process: subprocess.Popen) -> list[psutil.Process]:
-    """Return the worker of a main process; none while it is not running."""
-    found = []
-    for child in psutil.Process(process.pid).children():
-        with suppress(psutil.Error):  # it has ended
-            if "spawn_main" in " ".join(child.cmdline()):
-                found.append(child)
-    return found
+    def workers(self) -> list[psutil.Process]:
+        """The child process that serves; none while it is not running."""
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            with suppress(psutil.Error):  # it has ended
+                if "spawn_main" in " ".join(child.cmdline()):
+                    found.append(child)
+        return found
 
 
 def serve_command(port: int, host: str = "127.0.0.1") -> list[str]:
@@ -87,8 +81,10 @@ def wait_until_ready(process: subprocess.Popen, url: str, log: Path) -> None:
 
 
 @contextmanager
-def starting_service(home: Path, *, host: str = "127.0.0.1", **variables: object) -> Iterator[RunningService]:
-    """Start a service, and stop it in the end."""
+def running_service(
+    home: Path, *, host: str = "127.0.0.1", ready: bool = True, **variables: object
+) -> Iterator[RunningService]:
+    """Start a service, wait until it is ready unless that is not wanted, and stop it in the end."""
     port, log = free_port(), home / "service.log"
     environment = serve_environment(home, **{"PHOTOZ_DRAIN_SECONDS": 0, **variables})
     with log.open("wb") as output:
@@ -96,15 +92,10 @@ def starting_service(home: Path, *, host: str = "127.0.0.1", **variables: object
             serve_command(port, host), cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
         )
         try:
-            yield RunningService(f"http://127.0.0.1:{port}", process, log)
+            service = RunningService(f"http://127.0.0.1:{port}", process, log)
+            if ready:
+                wait_until_ready(process, service.url, log)
+            yield service
         finally:
             process.terminate()
             process.wait(timeout=60)
-
-
-@contextmanager
-def running_service(home: Path, **variables: object) -> Iterator[RunningService]:
-    """Start a service and wait until it is ready."""
-    with starting_service(home, **variables) as service:
-        wait_until_ready(service.process, service.url, service.log)
-        yield service

@@ -41,7 +41,7 @@ class Evaluation:
     rows: IntArray  # (n,) their rows in the data
     scores: dict[str, dict[str, Score]]  # method -> metric -> Score; the first method is `MODEL`
     crps_gaussian: float  # mean CRPS of Gaussians with the means and standard deviations of the PDFs
-    flags: IntArray  # (n,) bit masks of `photoz.estimates.Flag`
+    flags: IntArray  # (n,) bit masks of `photoz.flags.Flag`
     ood_scores: FloatArray  # (n,) NaN for a model without feature groups
 
 

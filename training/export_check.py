@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from photoz import pdf
-from photoz.estimates import Flag
+from photoz.flags import Flag
 from photoz.grid import FloatArray, RedshiftGrid
 from photoz.metrics import crps, residuals, sigma_mad
 from training.predict import Predictions

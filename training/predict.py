@@ -33,7 +33,7 @@ class Predictions:
     ood_scores : (n,) float64
         NaN for a model without feature groups.
     flags : (n,) int
-        Bit masks of `photoz.estimates.Flag`.
+        Bit masks of `photoz.flags.Flag`.
     """
 
     raw_pdfs: FloatArray

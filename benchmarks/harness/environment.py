@@ -9,8 +9,6 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 SHIPPED = ROOT / "models" / "photoz"
 
-LIBRARIES = ("bentoml", "keras", "numpy", "openvino", "tensorflow")
-
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 # All cores for the network, whoever runs it: the engine of a bundle in the service, in the prototype or alone ...
@@ -27,7 +25,9 @@ TENSORFLOW_THREADS = {
 
 def describe() -> str:
     """Name processor, cores, system and libraries in a few lines."""
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES)
+    versions = ", ".join(
+        f"{name} {metadata.version(name)}" for name in ("bentoml", "keras", "numpy", "openvino", "tensorflow")
+    )
     return f"{_processor()}, {CPUS} cores, Python {platform.python_version()}, {platform.system()}\n{versions}\n"
 
 

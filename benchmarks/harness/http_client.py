@@ -30,11 +30,11 @@ class Refused(Exception):
 
 
 class Lost(Exception):
-    """The connection ended, or nothing came, before the whole answer; `sent` is whether the whole request was sent."""
+    """The connection ended, or nothing came, before the whole answer."""
 
-    def __init__(self, reason: str, *, sent: bool) -> None:
-        super().__init__(reason)
-        self.sent = sent
+
+class Cut(Lost):
+    """The connection ended before the whole request had been sent."""
 
 
 class NotHttp(Exception):
@@ -73,19 +73,19 @@ class Connection:
         """Send a request and return the answer; `Lost` if there is none."""
         try:
             self.send(request)
-        except Lost as error:  # the server may have refused the request before all was sent
-            with contextlib.suppress(Lost):
+        except Cut:
+            with contextlib.suppress(Lost):  # the server may have refused the request before all was sent
                 return self.receive(timeout)
-            raise error from None
+            raise
         return self.receive(timeout)
 
     def send(self, part: bytes) -> None:
-        """Send bytes; `Lost` if the connection ends before the kernel has taken them all."""
+        """Send bytes; `Cut` if the connection ends before the kernel has taken them all."""
         self._socket.settimeout(ANSWER_TIMEOUT)
         try:
             self._socket.sendall(part)
         except OSError as error:
-            raise Lost(f"{type(error).__name__} while sending", sent=False) from error
+            raise Cut(f"{type(error).__name__} while sending") from error
         finally:
             self.sent_at = now()
 
@@ -95,7 +95,7 @@ class Connection:
         self._socket.settimeout(timeout)
         while not self._parser.replies:
             if self._ended:
-                raise Lost("end of connection" + " in the answer" * self._parser.has_begun, sent=True)
+                raise Lost("end of connection" + " in the answer" * self._parser.has_begun)
             self._receive_part(timeout)
         return self._parser.replies.popleft()
 
@@ -132,10 +132,10 @@ class Connection:
         try:
             received = self._socket.recv(CHUNK)
         except TimeoutError as error:
-            raise Lost(f"no answer in {timeout:g} s", sent=True) from error
+            raise Lost(f"no answer in {timeout:g} s") from error
         except OSError as error:
             self._ended = True
-            raise Lost(f"{type(error).__name__} while waiting", sent=True) from error
+            raise Lost(f"{type(error).__name__} while waiting") from error
         self._ended = not received
         try:
             self._parser.feed(received)

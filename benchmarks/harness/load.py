@@ -1,22 +1,23 @@
 """Load generator: a process of its own, with one thread per connection.
 
-    python -m benchmarks.harness.load --port 3000 --path /v2/models/photoz/infer --clients 32 --images 1 --seconds 3
+    python -m benchmarks.harness.load OPTIONS
 
-The requests are made before the clock runs. Without --rate each client sends its next request when it has its answer
-(closed loop). With --rate requests come at random (Poisson) however fast the server is (open loop), and the time of a
-request counts from when it was due: a server that falls behind cannot hide it. Prints JSON.
+OPTIONS are those of `run`, as JSON; so are the results. The requests are made before the clock runs. Without a rate
+each client sends its next request when it has its answer (closed loop). With one, in requests per second, they come at
+random (Poisson) however fast the server is (open loop), and the time of a request counts from when it was due: a server
+that falls behind cannot hide it.
 
-Any error, and any answer that differs from the first one to the same request, ends the run with a message; with
---refusals errors are counted, and every answer is compared byte by byte.
+Any error, and any answer that differs from the first one to the same request, ends the run with a message; a tolerant
+load counts errors, and compares every answer byte by byte.
 """
 
-import argparse
 import gc
 import json
 import sys
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
+from contextlib import closing
 from itertools import cycle
 from typing import Any, NamedTuple
 
@@ -34,30 +35,23 @@ SERVED, REFUSED, REFUSED_WITHOUT_TIME, WRONG = "200", "429", "429 without Retry-
 
 
 class Exchange(NamedTuple):
-    """A request and what came of it: a status, or the reason why there is none.
-
-    The times, in seconds, are when it was to be sent, when its first and its last byte were, and when the whole answer
-    had arrived.
-    """
+    """A request and what came of it: a status, or the reason why there is none; times in seconds."""
 
     due: float
-    begun: float
-    sent: float
+    begun: float  # when its first byte was sent
+    sent: float  # and its last
     answered: float
     outcome: str = SERVED
 
 
 class Load:
-    """Requests for the PDFs of so many images each, on connections that are reused.
-
-    A tolerant load counts refusals and errors; otherwise they end the run.
-    """
+    """Requests for the PDFs of so many images each, on connections that are reused."""
 
     def __init__(self, form: Form, port: int, path: str, images: int, *, tolerant: bool = False) -> None:
         self.exchanges: list[Exchange] = []
         self._form, self._port, self._images, self._tolerant = form, port, images, tolerant
         self._contents = [form.encode(path, *cutouts(images, first)) for first in range(0, DISTINCT, images)]
-        self._idle: deque[Connection | GrpcConnection] = deque([form.connect(port)])
+        self._idle: deque[Connection | GrpcConnection] = deque()
         self._first = [self._ask_first(content) for content in self._contents]
         self._last: dict[int, Reply] = {}
         self._turns = cycle(range(len(self._contents)))
@@ -74,19 +68,19 @@ class Load:
             self.exchanges.append(Exchange(due, begun, begun, now(), f"{type(error).__name__}: {error}"))
             return
         answered, self._last[number] = now(), reply
-        self.exchanges.append(Exchange(due, begun, connection.sent_at, answered, self._outcome(number, reply)))
         if reply.closes:
             connection.close()
         else:
             self._idle.append(connection)
+        self.exchanges.append(Exchange(due, begun, connection.sent_at, answered, self._outcome(number, reply)))
 
     def close(self) -> None:
-        """Compare the last answers with the first ones, and close all connections."""
+        """Close all connections, and compare the last answers with the first ones."""
+        for connection in self._idle:
+            connection.close()
         for number, reply in self._last.items():
             if not self._tolerant and np.abs(self._pdfs(reply) - self._pdfs(self._first[number])).max() > SAME:
                 raise BadReply("the same request brought other PDFs under load than at first")
-        for connection in self._idle:
-            connection.close()
 
     def _connection(self) -> Connection | GrpcConnection:
         try:
@@ -95,7 +89,8 @@ class Load:
             return self._form.connect(self._port)
 
     def _ask_first(self, content: bytes) -> Reply:
-        reply = self._idle[0].ask(content)
+        with closing(self._form.connect(self._port)) as connection:
+            reply = connection.ask(content)
         sums = self._pdfs(reply).sum(axis=1)
         if len(sums) != self._images or not np.allclose(sums, 1.0, atol=1e-3):
             raise BadReply(f"expected {self._images} PDFs whose sums are 1, got the sums {sums}")
@@ -117,11 +112,7 @@ class Load:
 def summarise(exchanges: Sequence[Exchange], images: int, start: float, end: float) -> dict[str, float]:
     """Describe the requests that were served between `start` and `end`; times in milliseconds.
 
-    Returns
-    -------
-    dict
-        `images_per_s` (a request that lies across an edge counts in part), `requests` (due in that time), `p50_ms`,
-        `p95_ms`, `p99_ms` and `max_ms` from when a request was due, `late_p99_ms` by which requests were sent late.
+    In the rate, a request that lies across an edge counts in part; the times are of those due in between, from then.
     """
     served = [(one.due, one.begun, one.answered) for one in exchanges if one.outcome == SERVED]
     due, begun, answered = np.array(served).T
@@ -151,43 +142,39 @@ def summarise_refusals(exchanges: Sequence[Exchange], end: float) -> dict[str, f
     return {name: float(value) for name, value in figures.items()}
 
 
-def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Run the load that the arguments of this script describe."""
-    load = Load(FORMS[options.form], options.port, options.path, options.images, tolerant=options.refusals)
+def run(
+    port: int,
+    path: str,
+    clients: int,
+    images: int,
+    seconds: float,
+    *,
+    form: str = "v2",
+    rate: float | None = None,
+    warm_up: float = 0.5,
+    tolerant: bool = False,
+) -> dict[str, Any]:
+    """Run a load of so many clients at most, with so many images in a request, for `seconds` after `warm_up`."""
+    load = Load(FORMS[form], port, path, images, tolerant=tolerant)
     gc.disable()  # a pause here would count against the server
-    cpu, start = time.process_time(), now() + options.warm_up
-    end = start + options.seconds
-    if options.rate:
-        open_loop(load.ask, options.clients, arrivals(options.rate, start - options.warm_up, end))
+    cpu, start = time.process_time(), now() + warm_up
+    end = start + seconds
+    if rate:
+        open_loop(load.ask, clients, arrivals(rate, start - warm_up, end))
     else:
-        closed_loop(load.ask, options.clients, end)
+        closed_loop(load.ask, clients, end)
     cpu = time.process_time() - cpu
     load.close()
-    figures = summarise(load.exchanges, options.images, start, end)
+    figures = summarise(load.exchanges, images, start, end)
     figures["generator_ms"] = 1e3 * cpu / len(load.exchanges)
-    if not options.refusals:
+    if not tolerant:
         return figures
     outcomes = dict(Counter(one.outcome for one in load.exchanges))
     return figures | summarise_refusals(load.exchanges, end) | {"generator_s": cpu, "outcomes": outcomes}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.harness.load", description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--path", default="/v2/models/photoz/infer")
-    parser.add_argument("--form", choices=FORMS, default="v2")
-    parser.add_argument("--clients", type=int, default=1, help="connections at most")
-    parser.add_argument("--images", type=int, default=64, help="in one request")
-    parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--warm-up", type=float, default=0.5, help="seconds before the measured ones")
-    parser.add_argument("--rate", type=float, help="requests per second, at random, whether or not they can be met")
-    parser.add_argument("--refusals", action="store_true", help="count refusals and errors; they do not end the run")
-    options = parser.parse_args()
-    try:
-        print(json.dumps(run(options)))
-    except (BadReply, Lost, NotHttp, Refused) as error:
-        sys.exit(f"load on port {options.port}: {error}")
-
-
 if __name__ == "__main__":
-    main()
+    try:
+        print(json.dumps(run(**json.loads(sys.argv[1]))))
+    except (BadReply, Lost, NotHttp, Refused) as problem:
+        sys.exit(f"load: {problem}")

@@ -1,13 +1,14 @@
 """Requests for PDFs, and the PDFs in the answers, for each kind of server.
 
-`v2` is the Open Inference Protocol with binary tensors, which the service and its prototype speak; it asks for the PDFs
-alone, since the engine and the peers give no more, and `v2-full` for estimates and flags too. `raw` is for peers that
-give an application the body as it is: the pixels, then one reddening per cutout, all float32; they answer with the PDFs
-alone. `grpc` is the protocol over gRPC as MLServer takes it fastest: each cutout is one element of type BYTES, its
-pixels and then its reddening, and each answer is a PDF.
+`v2` is the Open Inference Protocol with binary tensors, for the service and its prototype; it asks for the PDFs alone,
+since the engine and the peers give no more, and `v2-full` for estimates and flags too. `raw` is for peers whose
+applications read bodies themselves: the pixels, then one reddening per cutout, all float32; the answer is the PDFs.
+`grpc` is the protocol over gRPC as MLServer takes it fastest: each cutout is one element of type BYTES, its pixels and
+then its reddening, and each answer is a PDF.
 """
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +50,7 @@ class GrpcConnection:
         try:
             return Reply(200, {}, self._call(message, timeout=ANSWER_TIMEOUT))
         except self._error as error:
-            raise Lost(str(error), sent=True) from error
+            raise Lost(str(error)) from error
 
     def close(self) -> None:
         """Close it."""
@@ -79,11 +80,8 @@ class Form:
     def ask_once(self, port: int, path: str, n: int) -> Pdfs:
         """Ask a server for the PDFs of n cutouts; `BadReply` if it does not give them."""
         try:
-            connection = self.connect(port)
-            try:
+            with closing(self.connect(port)) as connection:
                 return self.pdfs(connection.ask(self.encode(path, *cutouts(n))), n)
-            finally:
-                connection.close()
         except (Lost, NotHttp, Refused) as error:
             raise BadReply(str(error)) from error
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -27,30 +28,18 @@ PAUSE = 0.01  # between tries to reach a server that starts
 
 MB = 1e6
 
+_ERROR = re.compile(r'"level": ?"(?:error|critical)"|^\[(?:ERROR|CRITICAL)\]|^Traceback ')
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to start a server and where to send requests.
+    """How to start a server and where to send requests."""
 
-    Parameters
-    ----------
-    command : tuple of str
-        With "{port}" where the port goes.
-    form : str
-        One of `messages.FORMS`.
-    environment : mapping of str to str
-        Added to the environment of this process.
-    """
-
-    command: tuple[str, ...]
+    command: tuple[str, ...]  # with "{port}" where the port goes
     port: int
     path: str
-    form: str = "v2"
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-    def pdfs(self, n: int) -> np.ndarray:
-        """Ask for the PDFs of n cutouts, (n, n_bins)."""
-        return FORMS[self.form].ask_once(self.port, self.path, n)
+    form: str = "v2"  # one of `messages.FORMS`
+    environment: Mapping[str, str] = field(default_factory=dict)  # added to that of this process
 
 
 @dataclass(frozen=True)
@@ -62,18 +51,19 @@ class Server:
     log: Path
     start_s: float
 
+    def pdfs(self, n: int) -> np.ndarray:
+        """Ask for the PDFs of n cutouts, (n, n_bins)."""
+        return FORMS[self.recipe.form].ask_once(self.recipe.port, self.recipe.path, n)
+
     def load(self, clients: int, images: int, seconds: float, **more: Any) -> dict[str, Any]:
-        """Measure it with the load generator; `more` are other options of `harness.load`, True for a switch."""
+        """Measure it with the load generator; `more` are other options of `harness.load.run`."""
         options = {"port": self.recipe.port, "path": self.recipe.path, "form": self.recipe.form, "seconds": seconds}
         options |= {"clients": clients, "images": images} | more
-        command = [sys.executable, "-m", "benchmarks.harness.load"]
-        for name, value in options.items():
-            command.append(f"--{name}" if value is True else f"--{name}={value}")
+        command = [sys.executable, "-m", "benchmarks.harness.load", json.dumps(options)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         if done.returncode:
             raise BadReply(done.stderr.strip())
-        report: dict[str, Any] = json.loads(done.stdout)
-        return report
+        return json.loads(done.stdout)
 
     def processes(self) -> list[psutil.Process]:
         """Return its processes, the first one first."""
@@ -90,6 +80,10 @@ class Server:
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout)
         return time.perf_counter() - began, self.process.returncode
+
+    def errors(self) -> list[str]:
+        """Return the beginnings of the errors in its log, and of tracebacks outside them."""
+        return [line[:500] for line in self.log.read_text(errors="replace").splitlines() if _ERROR.search(line)]
 
     def suspend(self) -> None:
         """Stop the clock of all its processes."""
@@ -136,7 +130,7 @@ def free_port() -> int:
 
 def service(bundle: Path, **variables: str) -> Recipe:
     """Return the recipe of the service, started as its container starts it, with more environment variables."""
-    return served(("service",), f"/v2/models/{ModelBundle.load(bundle).card.name}/infer", bundle, **variables)
+    return served(("service", "serve"), f"/v2/models/{ModelBundle.load(bundle).card.name}/infer", bundle, **variables)
 
 
 def served(module: tuple[str, ...], path: str, bundle: Path, **variables: str) -> Recipe:
@@ -159,7 +153,7 @@ def _wait_for_answer(process: "subprocess.Popen[bytes]", recipe: Recipe, deadlin
     last = "nothing"
     while process.poll() is None and time.perf_counter() < deadline:
         try:
-            recipe.pdfs(1)
+            FORMS[recipe.form].ask_once(recipe.port, recipe.path, 1)
             return
         except BadReply as error:
             last = str(error)

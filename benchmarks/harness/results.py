@@ -32,6 +32,7 @@ COLUMNS = {
     "rss_mb": ("RSS, MB", ".0f"),
     "pss_mb": ("PSS, MB", ".0f"),
 }
+HEAD = ("what", "found", "wanted", "met")
 PRIVATE = ("output", "run")  # options that do not go into a record
 
 
@@ -138,11 +139,6 @@ def measurements(rounds: Sequence[Round]) -> str:
     return table(("measurement", *(COLUMNS[column][0] for column in columns)), rows)
 
 
-def judgements(results: Iterable[Result]) -> str:
-    """Write the table of the results and whether their limits are met."""
-    return table(("what", "found", "wanted", "met"), (one.cells for one in results))
-
-
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Write a table in Markdown."""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
@@ -152,7 +148,8 @@ def write_rounds(path: Path, machine: str, rounds: Sequence[Round], thresholds: 
     """Write PATH.md and PATH.json, and return the text of the former."""
     medians = f"Rounds: {len(rounds)}. Each number is the median over them, in brackets the smallest and the largest."
     results = [one.result(rounds) for one in thresholds]
-    text = "\n\n".join([machine.strip(), medians, judgements(results), measurements(rounds)]) + "\n"
+    judged = table(HEAD, [one.cells for one in results])
+    text = f"{machine.strip()}\n\n{medians}\n\n{judged}\n\n{measurements(rounds)}\n"
     write_record(path.with_suffix(".json"), machine, {"results": [asdict(one) for one in results], "rounds": rounds})
     path.with_suffix(".md").write_text(text)
     return text
@@ -167,7 +164,8 @@ def write_record(path: Path, machine: str, content: Mapping[str, Any]) -> None:
 def conclude(options: argparse.Namespace, results: Sequence[Result], details: Mapping[str, Any]) -> int:
     """Print the results of a program without rounds, write its record to `options.output`, return its exit code."""
     machine, passed = describe(), all_met(results)
-    print(f"\n{machine}\n{judgements(results)}\n\n{options.program}: {'PASS' if passed else 'FAIL'}")
+    print(f"\n{machine}", table(HEAD, [one.cells for one in results]), sep="\n")
+    print(f"\n{options.program}: {'PASS' if passed else 'FAIL'}")
     record = {
         "passed": passed,
         "options": {key: _plain(value) for key, value in vars(options).items() if key not in PRIVATE},

@@ -9,9 +9,10 @@ them, and in a process namespace, so that nothing outlives the run. Idle servers
 The tables are printed and written to benchmarks/results/peers-ARCHITECTURE.md and .json, after each round.
 """
 
+import os
 import sys
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack, closing
 
 import numpy as np
@@ -19,15 +20,18 @@ import numpy as np
 from benchmarks.harness import arguments, results
 from benchmarks.harness.environment import RESULTS, describe
 from benchmarks.harness.processes import Recipe, Server, running, service
-from benchmarks.peers import isolation
 from benchmarks.peers.install import PEERS, python, version
-from benchmarks.peers.recipes import RECIPES
+from benchmarks.peers.recipes import recipe
 from benchmarks.speed import answers
 from benchmarks.speed.inprocess import InProcess
 from benchmarks.speed.thresholds import FULL, LOADS, against_peers
 from photoz.model.bundle import ModelBundle
 
 SERVICE, BEST = "service", "best peer"
+
+# A new user (so that no rights are needed), network and processes; the last are killed with their first.
+NAMESPACES = ("unshare", "--map-root-user", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
+INSIDE = "PHOTOZ_BENCHMARK_NAMESPACE"
 
 Measured = Mapping[str, float]
 
@@ -36,9 +40,8 @@ def main() -> None:
     options = arguments.parse("python -m benchmarks.peers", __doc__, PEERS)
     if missing := [peer for peer in options.only if not python(peer).exists()]:
         sys.exit(f"not installed: {', '.join(missing)}; python -m benchmarks.peers.install {' '.join(missing)}")
-    if not isolation.isolated():
-        sys.exit(isolation.run(["-m", "benchmarks.peers", *sys.argv[1:]]))
-    isolation.raise_loopback()
+    if INSIDE not in os.environ:
+        _isolate()
     peers = ", ".join(f"{peer} {version(peer)}" for peer in options.only)
     machine = f"{describe()}{peers}\n{options.seconds:g} s each measurement"
     print(machine)
@@ -46,15 +49,33 @@ def main() -> None:
         _compare(ModelBundle.load(path), machine, options)
 
 
+def _isolate() -> None:
+    """Run this program again in the namespaces, with the loopback interface up; end with the reason if that fails."""
+    command = [
+        *NAMESPACES,
+        "sh",
+        "-c",
+        'ip link set lo up && exec "$@"',
+        "sh",
+        sys.executable,
+        "-m",
+        "benchmarks.peers",
+    ]
+    try:
+        os.execvpe(command[0], [*command, *sys.argv[1:]], {**os.environ, INSIDE: "1"})
+    except OSError as error:
+        sys.exit(f"the peers run in a network namespace, since Ray Serve opens ports on every interface: {error}")
+
+
 def _compare(bundle: ModelBundle, machine: str, options: Namespace) -> None:
     label = bundle.card.architecture.name
     recipes = {SERVICE: service(bundle.path)}
-    recipes |= {peer: RECIPES[peer](bundle.keras_path) for peer in options.only}
+    recipes |= {peer: recipe(peer, bundle.keras_path) for peer in options.only}
     with closing(InProcess("keras", str(bundle.path))) as keras:
         expected = keras.pdfs(answers.N)
     rounds: list[dict[str, Measured]] = []
     with ExitStack() as stack:
-        started = {name: _start(name, recipe, bundle, expected, stack) for name, recipe in recipes.items()}
+        started = {name: _start(name, how, bundle, expected, stack) for name, how in recipes.items()}
         for number in range(options.rounds):
             rounds.append(_round(label, started, number, options.seconds))
             path = RESULTS / f"peers-{label}"
@@ -62,9 +83,9 @@ def _compare(bundle: ModelBundle, machine: str, options: Namespace) -> None:
     print(f"\n{text}")
 
 
-def _start(name: str, recipe: Recipe, bundle: ModelBundle, expected: np.ndarray, stack: ExitStack) -> Server:
-    server = stack.enter_context(running(recipe))
-    pdfs = recipe.pdfs(answers.N)
+def _start(name: str, how: Recipe, bundle: ModelBundle, expected: np.ndarray, stack: ExitStack) -> Server:
+    server = stack.enter_context(running(how))
+    pdfs = server.pdfs(answers.N)
     if name == SERVICE:
         difference = answers.check_close(name, bundle.card.grid, pdfs, answers.recalibrated(bundle, expected))
         print(f"{name}: largest difference from Keras in z_mean {difference:.1g}")
@@ -76,7 +97,8 @@ def _start(name: str, recipe: Recipe, bundle: ModelBundle, expected: np.ndarray,
 
 def _round(label: str, started: dict[str, Server], number: int, seconds: float) -> dict[str, Measured]:
     measured: dict[str, Measured] = {}
-    turns = _turned(list(started), number)
+    first = number % len(started)  # another one each round, so that none always runs after the same
+    turns = [*started][first:] + [*started][:first]
     for load in LOADS:
         clients, images = map(int, load.split("x"))
         for name in turns:
@@ -89,12 +111,6 @@ def _round(label: str, started: dict[str, Server], number: int, seconds: float) 
         peers = [measured[f"{label}/{name}/{load}"] for name in turns if name != SERVICE]
         measured[f"{label}/{BEST}/{load}"] = max(peers, key=lambda one: one["images_per_s"])
     return measured
-
-
-def _turned(names: Sequence[str], number: int) -> list[str]:
-    """Begin each round with another one, so that none always runs after the same."""
-    first = number % len(names)
-    return [*names[first:], *names[:first]]
 
 
 if __name__ == "__main__":

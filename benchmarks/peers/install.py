@@ -26,8 +26,7 @@ def version(peer: str) -> str:
 
 def install(peer: str) -> None:
     """Make the venv of a peer, unless it already has these requirements."""
-    wanted = HERE / peer / "requirements.txt"
-    stamp = VENVS / peer / wanted.name
+    wanted, stamp = HERE / peer / "requirements.txt", VENVS / peer / "requirements.txt"
     if stamp.exists() and stamp.read_bytes() == wanted.read_bytes():
         return
     print(f"Installing {wanted.relative_to(HERE.parents[1])} into {VENVS.relative_to(HERE.parents[1])} ...", flush=True)

@@ -34,7 +34,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def main() -> int:
     options = parse(sys.argv[1:])
-    return int(options.run(options))
+    sys.setswitchinterval(0.0005)  # so that a thread soon sees what came for it
+    return options.run(options)
 
 
 if __name__ == "__main__":

@@ -5,16 +5,13 @@ import zlib
 from collections.abc import Callable
 from functools import cached_property
 from random import Random
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from benchmarks.harness.cutouts import cutouts
 from benchmarks.harness.messages import infer_body, infer_request
 from benchmarks.resilience.known_answers import OUTPUTS, npz
-
-# wait for the answer | shut down the sending side, and wait | close | close with a reset
-Finish = Literal["wait", "end", "leave", "reset"]
 
 MEGABYTE = bytes(1 << 20)
 
@@ -24,7 +21,7 @@ class Attack(NamedTuple):
 
     kind: str
     pieces: tuple[bytes, ...]
-    finish: Finish = "wait"
+    finish: str = "wait"  # for the answer; "end": shut down the sending side, and wait; "leave"; "reset"
     answers: int = 1
     bodiless: bool = False  # as the answer to HEAD
 

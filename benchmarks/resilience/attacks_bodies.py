@@ -19,14 +19,12 @@ from photoz.protocol.open_inference import HEADER_LENGTH
 
 
 def mutated_tensors(random: Random, material: Material) -> Attack:
-    """Mutate the body of the protocol, somewhere."""
     body = malformed.mutate_bytes(random, material.infer_body)
     length = material.infer_length if random.random() < 0.8 else random.randrange(2 * len(body) + 2)
     return _infer("mutated tensors", material, body, length)
 
 
 def tensor_header(random: Random, material: Material) -> Attack:
-    """Change values in the JSON of the protocol."""
     head, data = material.infer_body[: material.infer_length], material.infer_body[material.infer_length :]
     changed = malformed.mutate_json(random, head) or head
     return _infer("odd JSON of the protocol", material, changed + data, len(changed))
@@ -58,7 +56,6 @@ def packed(random: Random, material: Material) -> Attack:
 
 
 def mutated_file(random: Random, material: Material) -> Attack:
-    """Mutate a file."""
     return _file("mutated file", malformed.mutate_bytes(random, random.choice((material.npz, material.npy))))
 
 
@@ -73,16 +70,9 @@ def npy_header(random: Random, material: Material) -> Attack:
 def npz_members(random: Random, material: Material) -> Attack:
     """Send an archive with false sizes, one that unpacks into far more, or one that holds something else."""
     file, npy = io.BytesIO(), material.npy
-    name, content = random.choice(
-        (
-            ("images.npy", npy + bytes(random.choice((1, 10**6, 3 * 10**7)))),
-            ("images.npy", malformed.mutate_bytes(random, npy)),
-            ("images.npy", malformed.PICKLE),
-            ("../images.npy", npy),
-            ("images", npy),
-            ("a", b""),
-        )
-    )
+    long, other = npy + bytes(random.choice((1, 10**6, 3 * 10**7))), malformed.mutate_bytes(random, npy)
+    in_place = [("images.npy", content) for content in (long, other, malformed.PICKLE)]
+    name, content = random.choice((*in_place, ("../images.npy", npy), ("images", npy), ("a", b"")))
     with zipfile.ZipFile(file, "w") as archive:
         for number in range(random.choice((100, 3000)) if name == "a" else 1):
             member = zipfile.ZipInfo(f"a{number}.npy" if name == "a" else name)  # dated 1980: the same each time
@@ -95,7 +85,6 @@ def npz_members(random: Random, material: Material) -> Attack:
 
 
 def array_shape(random: Random, material: Material) -> Attack:
-    """Send cutouts of another shape or dtype."""
     images = np.zeros(
         random.choice((*malformed.SHAPES, (1, 64, 64, 5), (1, 64, 64, 5))), random.choice(malformed.DTYPES)
     )
@@ -113,20 +102,16 @@ def array_values(random: Random, material: Material) -> Attack:
 
 
 def array_names(random: Random, material: Material) -> Attack:
-    """Send odd names, or arrays that are not names."""
-    names = random.choice(
-        (
-            np.array([random.choice(malformed.OBJECT_IDS)]),
-            np.frombuffer(random.randbytes(16), "<U4"),  # not characters of Unicode
-            np.array(random.choice(([2**64 - 1], [1.5], [1j], [True], [b"\xff"], 7, [[1]], ["a", "b"], []))),
-            np.zeros(1, random.choice(("V4", "<M8[s]", "S300", "<U5000"))),
-        )
-    )
+    texts = np.array([random.choice(malformed.OBJECT_IDS)])
+    not_unicode = np.frombuffer(random.randbytes(16), "<U4")
+    not_text = np.array(random.choice(([2**64 - 1], [1.5], [1j], [True], [b"\xff"], 7, [[1]], ["a", "b"], [])))
+    empty = np.zeros(1, random.choice(("V4", "<M8[s]", "S300", "<U5000")))
+    names = random.choice((texts, not_unicode, not_text, empty))
     return _arrays("odd names in a file", random, images=material.images, object_id=names)
 
 
 def mutated_json(random: Random, material: Material) -> Attack:
-    """Mutate the JSON of /predict: most of it short, since a whole cutout takes the service long to read."""
+    # Most of it is short, since a whole cutout takes the service long to read.
     short = b'{"images": [[[[0.1, null, 3]]]], "ebv": [0.1], "object_id": ["a"], "pdf": true}'
     body = malformed.mutate_bytes(random, short if random.random() < 0.8 else material.json)
     return Attack("mutated JSON", (request("POST", "/predict", body, content_type="application/json"),))
@@ -143,17 +128,16 @@ def odd_json(random: Random, material: Material) -> Attack:
 
 
 def evaluation(random: Random, material: Material) -> Attack:
-    """Ask for metrics of what has none."""
-    pdfs, redshifts = np.full((4, 180), 1 / 180), np.full(4, 0.1)
-    odd = (pdfs * np.nan, pdfs * 0, -pdfs, redshifts - 1, redshifts * np.nan, np.ones(3), np.array("x"))
-    name = random.choice(("pdfs", "z_spec", "magnitudes", "object_id"))
-    return _evaluate("odd evaluation", "", {"pdfs": pdfs, "z_spec": redshifts, name: random.choice(odd)})
-
-
-def evaluation_options(random: Random, material: Material) -> Attack:
-    """Ask for a plot that cannot be; seldom, since a child process draws what can."""
-    arrays = {"pdfs": np.full((4, 180), 1 / 180), "z_spec": np.full(4, 0.1)}
-    return _evaluate("odd options of a plot", "?" + random.choice(malformed.EVALUATIONS), arrays)
+    """Ask for metrics of what has none, or for a plot that cannot be."""
+    pdfs, redshifts, query = np.full((4, 180), 1 / 180), np.full(4, 0.1), ""
+    arrays = {"pdfs": pdfs, "z_spec": redshifts}
+    if random.random() < 0.3:
+        query = "?" + random.choice(malformed.EVALUATIONS)
+    else:
+        odd = (pdfs * np.nan, pdfs * 0, -pdfs, redshifts - 1, redshifts * np.nan, np.ones(3), np.array("x"))
+        arrays[random.choice(("pdfs", "z_spec", "magnitudes", "object_id"))] = random.choice(odd)
+    whole = request("POST", "/evaluate" + query, npz_of(**arrays), content_type="application/x-npz")
+    return Attack("odd evaluation", (whole,))
 
 
 def _infer(kind: str, material: Material, body: bytes, length: int, *lines: str) -> Attack:
@@ -170,13 +154,9 @@ def _arrays(kind: str, random: Random, **arrays: Any) -> Attack:
     return Attack(kind, (request("POST", path, npz_of(**arrays), line, content_type="application/x-npz"),))
 
 
-def _evaluate(kind: str, query: str, arrays: dict[str, Any]) -> Attack:
-    return Attack(kind, (request("POST", "/evaluate" + query, npz_of(**arrays), content_type="application/x-npz"),))
-
-
-# How often each is made, in hundredths: seldom what a child process may have to answer.
+# How often each is made, in hundredths: seldom what the service needs a child process for.
 ON_BODIES: tuple[tuple[float, Maker], ...] = (
     *((8, mutated_tensors), (8, tensor_header), (3, tensor_names), (2, packed), (6, mutated_file), (3, npy_header)),
     *((3, npz_members), (6, array_shape), (6, array_values), (5, array_names), (5, mutated_json), (4, odd_json)),
-    *((0.5, evaluation), (0.2, evaluation_options)),
+    (0.7, evaluation),
 )

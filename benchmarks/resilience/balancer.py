@@ -63,10 +63,6 @@ class Balancer:
                 raise TimeoutError(f"port {port} is not {status} after {timeout:g} s")
             time.sleep(0.02)
 
-    def refusals(self) -> int:
-        """Return how many connections no instance accepted."""
-        return int(self._statistics()["BACKEND"]["econ"])
-
     def _statistics(self) -> dict[str, dict[str, str]]:
         with socket.socket(socket.AF_UNIX) as control:
             control.connect(str(self.socket))

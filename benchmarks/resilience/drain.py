@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Any
@@ -45,10 +46,6 @@ class Round:
             counted["lost_before" if is_before else outcome] += 1
         return counted
 
-    def answered(self, kind: str) -> bool:
-        """Whether a request of this kind was answered."""
-        return any(answer.kind == kind for answer in self.log.answers)
-
     @property
     def was_unready(self) -> bool:
         """Whether /readyz answered 503 after SIGTERM and before the first refusal."""
@@ -72,7 +69,8 @@ def results_of(rounds: Sequence[Round]) -> list[Result]:
     """Sum the rounds up."""
     total, n = sum((one.outcomes() for one in rounds), Counter[str]()), len(rounds)
     lost = total["lost_before"] + total["lost_kept"] + total["lost_fresh"]
-    long = sum(one.answered(f"infer-{LONG}") for one in rounds)
+    kinds = [{answer.kind for answer in one.log.answers} for one in rounds]
+    long, plots = (sum(kind in answered for answered in kinds) for kind in (f"infer-{LONG}", "plot"))
     unready = sum(one.was_unready for one in rounds)
     return [
         at_most("requests lost", lost, 0),
@@ -82,10 +80,10 @@ def results_of(rounds: Sequence[Round]) -> list[Result]:
         at_most("answers that are wrong, or 5xx other than 503", total["wrong"], 0),
         at_least("requests answered rightly", total["right"], 1),
         at_least("share of rounds in which the long request was answered", long / n, 1),
-        at_least("share of rounds in which the plot was answered", sum(one.answered("plot") for one in rounds) / n, 1),
+        at_least("share of rounds in which the plot was answered", plots / n, 1),
         at_least("share of rounds in which /readyz said 503 before connections were refused", unready / n, 1),
         at_least("share of rounds that ended with exit code 0", sum(one.exit_code == 0 for one in rounds) / n, 1),
-        reported("answers 503", total["unavailable"]),
+        reported("answers 503 and 429", total["unavailable"] + total["busy"]),
         reported("connections cut while the request was being sent", total["cut"]),
         reported("longest time from SIGTERM to the end, s", max(one.exit_s for one in rounds)),
     ]
@@ -106,9 +104,8 @@ def poll(port: int, seen: Round) -> None:
     while now() < seen.sigterm_at + OVER and said != "refused":
         asked_at = now()
         try:
-            connection = Connection(port)
-            said = str(connection.ask(READY).status)
-            connection.close()
+            with closing(Connection(port)) as connection:
+                said = str(connection.ask(READY).status)
         except Refused:
             said = "refused"
         except (Lost, NotHttp) as error:

@@ -21,14 +21,14 @@ from benchmarks.harness.threads import background, sampled
 from benchmarks.resilience.attacks import Attack, Material
 from benchmarks.resilience.attacks_bodies import ON_BODIES
 from benchmarks.resilience.attacks_http import ON_HTTP
-from benchmarks.resilience.known_answers import CheckedRequest, Reference, WrongAnswer
-from benchmarks.resilience.load_clients import Client, LostRequest, RequestLog
-from benchmarks.resilience.logs import errors_in, raised_in
+from benchmarks.resilience.known_answers import Mix, Reference
+from benchmarks.resilience.load_clients import Client, RequestLog
 
 GOOD_EVERY = 10  # requests
 SILENCE = 5.0  # seconds without an answer to an attack: recorded, no fault
 PATIENCE = 0.3  # seconds before the sending side is shut down
 PAUSE = 0.002  # seconds between the pieces of a request, and before a client leaves
+RETRY = 1.0  # seconds until a good request that was answered 429 is sent again
 EXAMPLES = 5  # of each kind and status that are kept
 WARM_UP = 0.2  # of all requests: the allocator then has seen every size
 SETTLE = 3.0  # seconds without requests before the memory is measured
@@ -46,45 +46,29 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 @dataclass
 class Tally:
-    """What came of the requests: statuses by kind of attack, examples of 5xx and of what is not HTTP, failures."""
+    """What came of the requests: statuses by kind of attack, examples of 5xx and of what is not HTTP, good ones."""
 
     outcomes: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     examples: list[dict[str, Any]] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-    differences: list[float] = field(default_factory=list)
-    busy: int = 0
+    good: RequestLog = field(default_factory=RequestLog)
+    server_errors: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @property
-    def server_errors(self) -> int:
-        """How many answers were 5xx."""
-        return sum(n for counts in self.outcomes.values() for status, n in counts.items() if status.startswith("5"))
 
     def note(self, number: int, attack: Attack, outcome: str, said: bytes = b"") -> None:
         """Record what one attack brought."""
         with self.lock:
             self.outcomes[attack.kind][outcome] += 1
+            self.server_errors += outcome.startswith("5")
             is_odd = outcome.startswith("5") or outcome == NOT_HTTP
             if is_odd and self.outcomes[attack.kind][outcome] <= EXAMPLES:
-                example = {"number": number, "kind": attack.kind, "outcome": outcome, "said": repr(said[:300])}
-                self.examples.append(example | {"sent": repr(b"".join(attack.pieces)[:400])})
+                sent = repr(b"".join(attack.pieces)[:400])
+                self.examples.append({"number": number, "outcome": outcome, "said": repr(said[:300]), "sent": sent})
 
 
 def attack_of(seed: int, number: int, material: Material) -> Attack:
     """Make the attack of this number: the same each time."""
     chance = random.Random(f"{seed}/{number}")
-    attack: Attack = chance.choices(MAKERS, WEIGHTS)[0](chance, material)
-    return attack
-
-
-def good_of(reference: Reference, number: int) -> CheckedRequest:
-    """Choose a good request: mostly one cutout, sometimes 8 or 64, sometimes a file."""
-    turn = number // GOOD_EVERY
-    if turn % 50 == 0:
-        return reference.infer(64, turn)
-    if turn % 5 == 0:
-        return reference.file(1 + turn % 3, turn)
-    return reference.infer(8 if turn % 7 == 0 else 1, turn)
+    return chance.choices(MAKERS, WEIGHTS)[0](chance, material)
 
 
 def answers(port: int, attack: Attack) -> list[tuple[str, bytes]]:
@@ -106,7 +90,7 @@ def answers(port: int, attack: Attack) -> list[tuple[str, bytes]]:
             reply = connection.receive(SILENCE, bodiless=attack.bodiless)
             seen.append((str(reply.status), reply.body))
     except Lost as error:
-        seen = seen or [(str(error) if error.sent else "ended while we sent", b"")]
+        seen = seen or [(str(error), b"")]
     except NotHttp as error:
         seen.append((NOT_HTTP, str(error).encode()))
     finally:
@@ -117,28 +101,20 @@ def answers(port: int, attack: Attack) -> list[tuple[str, bytes]]:
 class Attacker:
     """Sends good requests and attacks, some of them on one connection that is kept."""
 
-    def __init__(self, port: int, seed: int, reference: Reference, material: Material, tally: Tally) -> None:
-        self._port, self._seed, self._reference, self._material = port, seed, reference, material
-        self._tally, self._kept = tally, Client(port, RequestLog())
+    def __init__(self, port: int, seed: int, mix: Mix, material: Material, tally: Tally) -> None:
+        self._port, self._seed, self._mix, self._material, self._tally = port, seed, mix, material, tally
+        self._kept = Client(port, tally.good)
 
     def work(self, numbers: Iterator[int]) -> None:
         """Send the requests of these numbers, which the attackers share."""
         for number in numbers:
             if number % GOOD_EVERY == 0:
-                self._ask(good_of(self._reference, number))
+                request = self._mix.choose()
+                while self._kept.ask(request) == "busy":
+                    time.sleep(RETRY)
             else:
                 self._attack(number, attack_of(self._seed, number, self._material))
         self._kept.close()
-
-    def _ask(self, good: CheckedRequest) -> None:
-        try:
-            while (reply := self._kept.exchange(good.content)).status == 429:
-                self._tally.busy += 1
-                time.sleep(float(reply.headers.get("retry-after", 1)))
-            self._tally.differences.append(good.check(reply))
-        except (LostRequest, Refused, WrongAnswer) as error:
-            self._tally.failures.append(f"{good.kind}: {type(error).__name__}: {error}")
-            self._kept.close()
 
     def _attack(self, number: int, attack: Attack) -> None:
         try:
@@ -148,9 +124,8 @@ class Attacker:
                 seen = [(str(reply.status), reply.body)]
             else:
                 seen = answers(self._port, attack)
-        except LostRequest as error:
-            is_http = not isinstance(error.__cause__, NotHttp)
-            seen = [(str(error) if is_http else NOT_HTTP, str(error).encode())]
+        except (Lost, NotHttp) as error:
+            seen = [(NOT_HTTP if isinstance(error, NotHttp) else str(error), str(error).encode())]
         except Refused as error:
             seen = [(f"refused: {error}", b"")]
         for status, said in seen:
@@ -160,35 +135,36 @@ class Attacker:
 def bombard(server: Server, options: argparse.Namespace) -> tuple[list[Result], dict[str, Any]]:
     """Send everything; return the results and what else goes into the record."""
     port, tally, began, settled = server.recipe.port, Tally(), now(), []
-    reference, material, worker = Reference.ask(port, server.recipe.path), Material(server.recipe.path), server.worker()
+    mix, material = Mix(Reference.ask(port, server.recipe.path), options.seed), Material(server.recipe.path)
+    worker = server.worker()
     warm = int(WARM_UP * options.n)
     with sampled(lambda: rss_mb([worker]), SAMPLE) as curve:
         for part in (range(warm), range(warm, options.n)):
             numbers = iter(part)
-            attackers = [Attacker(port, options.seed, reference, material, tally) for _ in range(options.clients)]
+            attackers = [Attacker(port, options.seed, mix, material, tally) for _ in range(options.clients)]
             with background([partial(attacker.work, numbers) for attacker in attackers]):
                 pass
             time.sleep(SETTLE)
             settled.append(rss_mb([worker]))
             print(f"{part.stop:,} requests, {settled[-1]:.1f} MB", flush=True)
     survived = worker.is_running() and server.process.poll() is None
-    log, before, after = server.log.read_text(errors="replace"), *settled
+    errors, good, busy, (before, after) = server.errors(), tally.good, tally.good.outcomes()["busy"], settled
     results = [
         at_most("answers 5xx", tally.server_errors, 0),
-        at_most("good requests without the right answer", len(tally.failures), 0),
-        at_least("good requests answered rightly", len(tally.differences), 1),
+        at_most("good requests without the right answer", len(good.failures) - busy, 0),
+        at_least("good requests answered rightly", len(good.answers), 1),
         at_most("workers that ended", not survived, 0),
         at_most("growth of the worker's RSS after warm-up", after / before - 1 if before else None, 0.05),
         reported("RSS after warm-up, MB", before),
         reported("RSS at the end, MB", after),
         reported("largest RSS seen, MB", max(rss for _, rss in curve)),
-        reported("tracebacks and errors in the service's log", errors_in(log)),
-        reported("largest difference from the reference", max(tally.differences, default=None)),
-        reported("good requests answered 429 and sent again", tally.busy),
+        reported("tracebacks and errors in the service's log", len(errors)),
+        reported("largest difference from the reference", good.difference),
+        reported("good requests answered 429 and sent again", busy),
         reported("requests per second", options.n / (now() - began - 2 * SETTLE)),
     ]
-    kept = {"outcomes": dict(tally.outcomes), "examples": tally.examples, "failures": tally.failures[:100]}
-    return results, kept | {"rss_curve": curve[:: max(1, len(curve) // 100)], "raised": raised_in(log)}
+    kept = {"outcomes": dict(tally.outcomes), "examples": tally.examples, "failures": good.examples(100, began)}
+    return results, kept | {"rss_curve": curve[:: max(1, len(curve) // 100)], "log_errors": errors[:50]}
 
 
 def replay(server: Server, options: argparse.Namespace) -> int:
@@ -208,5 +184,5 @@ def run(options: argparse.Namespace) -> int:
         results, kept = bombard(server, options)
     for kind, counts in sorted(kept["outcomes"].items()):
         print(f"{kind:40} {', '.join(f'{outcome}: {n}' for outcome, n in counts.most_common())}")
-    print(f"raised, says the log: {kept['raised']}", *kept["examples"], *kept["failures"][:20], sep="\n")
+    print(*kept["log_errors"][:20], *kept["examples"], *kept["failures"][:20], sep="\n")
     return conclude(options, results, kept)

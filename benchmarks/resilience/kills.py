@@ -9,6 +9,7 @@ import random
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import closing
 
 import numpy as np
 
@@ -50,12 +51,9 @@ def time_until_answered(port: int, request: CheckedRequest, since: float) -> flo
     """Ask until a right answer comes; return the seconds since then."""
     while now() < since + GIVE_UP:
         try:
-            connection = Connection(port)
-            try:
+            with closing(Connection(port)) as connection:
                 request.check(connection.ask(request.content, GIVE_UP))
                 return now() - since
-            finally:
-                connection.close()
         except (Refused, Lost, NotHttp, WrongAnswer):
             time.sleep(RETRY)
     return GIVE_UP

@@ -8,6 +8,7 @@ import io
 import json
 import random
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,15 +30,11 @@ class WrongAnswer(Exception):
 
 @dataclass(frozen=True)
 class CheckedRequest:
-    """A whole request, its kind in a word, and a check of its answer.
-
-    `difference` returns how far the values of an answer of status 200 are from the right ones; it raises `WrongAnswer`,
-    or whatever reading another answer raises.
-    """
+    """A whole request, its kind in a word, and how far the values of an answer with status 200 are from the right."""
 
     kind: str
     content: bytes
-    difference: Callable[[Reply], float]
+    difference: Callable[[Reply], float]  # it raises `WrongAnswer`, or whatever reading another answer raises
 
     def check(self, reply: Reply) -> float:
         """Return the largest difference from the right values, at most `TOLERANCE`; raise `WrongAnswer` otherwise."""
@@ -63,8 +60,7 @@ class Reference:
     @classmethod
     def ask(cls, port: int, path: str) -> "Reference":
         """Ask an idle service: for all cutouts at once, and then one by one."""
-        connection = Connection(port)
-        try:
+        with closing(Connection(port)) as connection:
             answer = connection.ask(infer_request(path, *cutouts(DISTINCT), *OUTPUTS))
             if answer.status != 200:
                 raise WrongAnswer(f"reference: status {answer.status}: {answer.body[:200]!r}")
@@ -74,8 +70,6 @@ class Reference:
                 single = reference.infer(1, number)
                 single.check(connection.ask(single.content))
             return reference
-        finally:
-            connection.close()
 
     def infer(self, n: int, first: int = 0) -> CheckedRequest:
         """Ask for PDF and mean of n cutouts by the Open Inference Protocol."""
@@ -129,8 +123,7 @@ class Mix:
 
     def choose(self) -> CheckedRequest:
         """Draw one."""
-        chosen: CheckedRequest = self._random.choices(self._requests, self._weights)[0]
-        return chosen
+        return self._random.choices(self._requests, self._weights)[0]
 
 
 def npz(n: int, first: int = 0) -> bytes:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
-from benchmarks.harness.http_client import Connection, Lost, NotHttp, Refused, Reply, now
+from benchmarks.harness.http_client import Connection, Cut, Lost, NotHttp, Refused, Reply, now
 from benchmarks.harness.threads import background, closed_loop
 from benchmarks.resilience.known_answers import ALIVE, CheckedRequest, Mix, WrongAnswer
 from photoz.protocol.contract import MODEL_HEADER
@@ -30,6 +30,11 @@ class Answer(NamedTuple):
     kind: str
     label: str = ""
 
+    @property
+    def took_s(self) -> float:
+        """Seconds from when the request was due."""
+        return self.answered_at - self.asked_at
+
 
 class Failure(NamedTuple):
     """A request without a right answer: when it was due, what came of it, and details."""
@@ -48,20 +53,12 @@ class RequestLog:
     difference: float = 0.0
 
     def outcomes(self) -> Counter[str]:
-        """Count the failures by their outcome: lost_kept, lost_fresh, crossed, cut, refused, unavailable or wrong."""
+        """Count the failures: lost_kept, lost_fresh, crossed, cut, refused, busy (429), unavailable (503), wrong."""
         return Counter(failure.outcome for failure in self.failures)
 
     def examples(self, n: int, since: float = 0.0) -> list[str]:
         """Describe the first n failures."""
         return [f"{one.asked_at - since:+.3f} s: {one.outcome}: {one.text}" for one in self.failures[:n]]
-
-
-class LostRequest(Exception):
-    """A request without a whole answer; `outcome` is the kind of loss."""
-
-    def __init__(self, outcome: str, reason: str) -> None:
-        super().__init__(reason)
-        self.outcome = outcome
 
 
 class Client:
@@ -82,12 +79,12 @@ class Client:
         try:
             reply = self.exchange(request.content)
             if reply.status in (429, 503):
-                outcome, text = "unavailable", f"{reply.status}: {reply.body[:100]!r}"
+                outcome, text = "busy" if reply.status == 429 else "unavailable", repr(reply.body[:100])
             else:
                 self._log.difference = max(self._log.difference, request.check(reply))
                 self._log.answers.append(Answer(asked_at, now(), request.kind, reply.headers.get(MODEL_HEADER, "")))
-        except LostRequest as error:
-            outcome, text = error.outcome, str(error)
+        except (Lost, NotHttp) as error:
+            outcome, text = self._loss(error), str(error)
         except Refused as error:
             outcome, text = "refused", str(error)
         except WrongAnswer as error:
@@ -98,29 +95,33 @@ class Client:
         return outcome
 
     def exchange(self, content: bytes) -> Reply:
-        """Send bytes and return the answer; `LostRequest` or `Refused` if there is none.
+        """Send bytes and return the answer; `Lost`, `NotHttp` or `Refused` if there is none.
 
         A server may close an idle connection at any time, also while a request is on its way (RFC 9112, 9.5). If the
         connection is closed when the first bytes have just been sent, the two crossed, which no server can prevent.
         """
-        fresh, crossed = self.is_over(), False
-        if self._connection is None or fresh:
+        self._fresh, self._crossed = self.is_over(), False
+        if self._connection is None or self._fresh:
             self.close()
             self._connection = Connection(self._port)
         try:
             self._connection.send(content[:FIRST_PART])
-            crossed = not fresh and self._connection.is_closed_by_server()
+            self._crossed = not self._fresh and self._connection.is_closed_by_server()
             reply = self._connection.ask(content[FIRST_PART:])
-        except (Lost, NotHttp) as error:
+        except (Lost, NotHttp):
             self.close()
-            outcome = "lost_fresh" if fresh else self._kept
-            if crossed or (isinstance(error, Lost) and not error.sent):
-                outcome = "crossed" if crossed else "cut"
-            raise LostRequest(outcome, str(error)) from error
+            raise
         self.used_at = now()
         if reply.closes or not self._keeps:
             self.close()
         return reply
+
+    def _loss(self, error: Lost | NotHttp) -> str:
+        if self._crossed:
+            return "crossed"
+        if isinstance(error, Cut):
+            return "cut"
+        return "lost_fresh" if self._fresh else self._kept
 
     def is_over(self) -> bool:
         """Whether there is no connection, or the server has closed it."""
@@ -151,12 +152,18 @@ class ClientPool:
         client.ask(request, due)
         self._idle.append(client)
 
+    def close(self) -> None:
+        """Close the connections of all clients."""
+        for client in self._idle:
+            client.close()
+
 
 def capacity(port: int, mix: Mix, seconds: float) -> float:
     """Measure the requests per second of clients that wait for nothing but their answers."""
     log = RequestLog()
     pool = ClientPool(port, log)
     closed_loop(lambda due: pool.ask(mix.choose(), due), CAPACITY_CLIENTS, now() + seconds)
+    pool.close()
     if log.failures:
         raise WrongAnswer(f"while the capacity was measured: {log.failures[0].text}")
     return len(log.answers) / seconds

@@ -35,10 +35,11 @@ QUERIES = (
     *("pdf=maybe", "pdf=true&pdf=false", "ebv=nan", "ebv=inf", "ebv=1e999", "ebv=", "ebv=%00", "%ff=%fe", "&&&", "="),
     "?",
 )
-ACCEPTS = (
+_TYPES = (
     *("*/*;q=0", "text/csv;q=9", "a" * 5000, "\xff", ",,,,", "application/json;q=abc", "text/csv, */*;q=0.1", "*", "/"),
     *("application/x-npz", "image/png", ";", "text/*", "application/json;version=\x7f"),
 )
+ACCEPTS = tuple(f"Accept: {value}" for value in _TYPES)
 CHUNKS = (
     *(b"zz\r\nhello\r\n0\r\n\r\n", b"-1\r\n\r\n0\r\n\r\n", b"fffffffffffffffff\r\nx", b"5\r\nhel", b"5\nhello\n0\n\n"),
     *(b"\r\n\r\n", b"5;" + b"x" * 20_000 + b"\r\nhello\r\n0\r\n\r\n", b"5\r\nhelloXX0\r\n\r\n", b"0\r\n\r\n"),

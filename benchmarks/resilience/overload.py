@@ -41,8 +41,7 @@ def measure(server: Server, name: str, seconds: float) -> dict[str, Any]:
     """Measure the capacity, then offer twice as much."""
     n, clients, connections = LOADS[name]
     before = server.load(clients, n, seconds)["images_per_s"]
-    offered = {"rate": TIMES * before / n, "warm-up": WARM_UP, "refusals": True}
-    found = server.load(connections, n, seconds, **offered)
+    found = server.load(connections, n, seconds, rate=TIMES * before / n, warm_up=WARM_UP, tolerant=True)
     print(f"{name}: {found['outcomes']}", flush=True)
     found["generator_cores"] = found["generator_s"] / (seconds + WARM_UP)
     after = server.load(clients, n, seconds)["images_per_s"]

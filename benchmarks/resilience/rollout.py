@@ -5,32 +5,36 @@ HAProxy (benchmarks/resilience/balancer.py); a new instance is started, and once
 SIGTERM. HAProxy learns of the shutdown by its probes alone, which is the worse case: Kubernetes takes an instance that
 it ends out of the endpoints without waiting for a probe.
 
-There are two measures: raw clients that never retry, on kept and on fresh connections, and clients of the SDK with its
-retries. In both a request of 1,000 cutouts and a plot, sent without retries on connections from before the new instance
-was there, are under way at each SIGTERM; and idle connections to the old instance ask just when it closes them.
+Half of the roll-outs are under raw clients that never retry, on kept and on fresh connections, half under clients of
+the SDK with its retries. In all of them a request of 1,000 cutouts and a plot, sent without retries on connections from
+before the new instance was there, are under way at SIGTERM; and idle connections to the old instance ask just when it
+closes them.
 """
 
 import argparse
 import tempfile
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.harness.http_client import now
-from benchmarks.harness.results import Result, conclude, reported
+from benchmarks.harness.results import Result, at_least, at_most, conclude, reported
 from benchmarks.resilience import instances
 from benchmarks.resilience.balancer import PROBE, PROPAGATION, Balancer, running_balancer
 from benchmarks.resilience.drain import AHEAD
 from benchmarks.resilience.instances import Instance, Start, Version
 from benchmarks.resilience.known_answers import LONG, CheckedRequest, Mix, Reference, plot
-from benchmarks.resilience.load_clients import ask_late, capacity, raw_load, standing_client
-from benchmarks.resilience.rollout_records import Measure, Rollout, results_of
-from benchmarks.resilience.sdk_clients import FEW, sdk_load
+from benchmarks.resilience.load_clients import RequestLog, ask_late, capacity, raw_load, standing_client
+from benchmarks.resilience.sdk_clients import FEW, SdkLog, sdk_load
 from photoz.model.bundle import ModelBundle
 
 SHARE = 1 / 3  # of the capacity that raw clients ask for
@@ -40,11 +44,90 @@ LATE_S = 1.5  # seconds over which they ask
 SDK_CALLS = ((1, 0.1), (1, 0.1), (FEW, 0.5), (LONG, 2.0))  # cutouts in a call, seconds between calls
 
 
+@dataclass
+class Rollout:
+    """One change of the version, from label to label; times in seconds."""
+
+    old: str
+    new: str
+    begun_at: float
+    sigterm_at: float = float("inf")
+    ended_at: float = float("inf")
+    exit_s: float = float("inf")
+    exit_code: int | None = None
+
+
+@dataclass
+class Record:
+    """All roll-outs, and what their clients saw."""
+
+    log: RequestLog = field(default_factory=RequestLog)
+    sdk: SdkLog = field(default_factory=SdkLog)
+    rollouts: list[Rollout] = field(default_factory=list)
+
+    def after(self) -> Iterator[tuple[Rollout, list[str]]]:
+        """Yield each roll-out, and the versions that answered what was asked after it and before the next."""
+        ends = [*(one.begun_at for one in self.rollouts[1:]), float("inf")]
+        answers = self.log.answers + self.sdk.answers
+        for rollout, end in zip(self.rollouts, ends, strict=True):
+            yield rollout, [one.label for one in answers if rollout.ended_at < one.asked_at < end]
+
+    def share_answered_by_old(self, kind: str) -> float:
+        """Return the share of roll-outs whose old version answered a request that was sent before its SIGTERM."""
+        asked = [(one.asked_at, one.label) for one in self.log.answers if one.kind == kind]
+        answered = 0
+        for rollout in self.rollouts:
+            answered += any(rollout.begun_at < at < rollout.sigterm_at and label == rollout.old for at, label in asked)
+        return answered / len(self.rollouts)
+
+    def kept(self) -> dict[str, Any]:
+        """Return what goes into the JSON record; times since the first roll-out."""
+        start, rollouts = self.rollouts[0].begun_at, [asdict(one) for one in self.rollouts]
+        for one in rollouts:
+            one |= {name: round(one[name] - start, 3) for name in ("begun_at", "sigterm_at", "ended_at")}
+        counts = Counter(f"{one.kind} of {one.label or 'either'}" for one in self.log.answers + self.sdk.answers)
+        failures = self.log.examples(100, start)
+        return {"rollouts": rollouts, "answers": counts, "failures": failures, "sdk": self.sdk.kept()}
+
+
+def results_of(record: Record) -> list[Result]:
+    """Sum the roll-outs up."""
+    rollouts, sdk, outcomes, after = record.rollouts, record.sdk, record.log.outcomes(), list(record.after())
+    kept, fresh = outcomes["lost_kept"] + outcomes["cut"], outcomes["lost_fresh"] + outcomes["refused"]
+    new_answered, stale = [one.new in by for one, by in after], sum(by.count(one.old) for one, by in after)
+    bad_rows = sdk.missing - sdk.rows_cut + sdk.doubled + sdk.wrong
+    long, plots = record.share_answered_by_old(f"infer-{LONG}"), record.share_answered_by_old("plot")
+    return [
+        at_least("roll-outs, half of them under the SDK", len(rollouts), 1),
+        at_most("requests lost without retries", kept + fresh + outcomes["lost_late"], 0),
+        at_most("... of which on a connection that was kept", kept, 0),
+        at_most("... of which on a fresh connection", fresh, 0),
+        at_most("... of which on one that was idle until the service was about to close it", outcomes["lost_late"], 0),
+        reported("requests that crossed the close of an idle connection (RFC 9112, 9.5)", outcomes["crossed"]),
+        at_most("answers that are wrong", outcomes["wrong"], 0),
+        at_most("answers 429 and 503", outcomes["unavailable"] + outcomes["busy"], 0),
+        at_least("requests answered rightly", len(record.log.answers), 1),
+        at_least("share of roll-outs in which the old version answered the 1,000 cutouts", long, 1),
+        at_least("share of roll-outs in which the old version answered the plot", plots, 1),
+        at_least("share of roll-outs after which the new version answered", np.mean(new_answered), 1),
+        at_most("answers of the old version to what was asked after its end", stale, 0),
+        at_least("share of shutdowns with exit code 0", np.mean([one.exit_code == 0 for one in rollouts]), 1),
+        at_most("calls of the SDK that raised", len(sdk.raised) - sdk.cut, 0),
+        at_most("rows of the SDK missing, doubled or wrong", bad_rows, 0),
+        at_least("rows of the SDK", sdk.rows, 1),
+        reported("calls of the SDK that raised because the model had changed", sdk.cut),
+        reported("rows that these lack", sdk.rows_cut),
+        reported("attempts of the SDK without an answer of 200", sdk.attempts["sent"] - sdk.attempts["200"]),
+        reported("p99 of raw requests, ms", 1e3 * np.percentile([one.took_s for one in record.log.answers], 99)),
+        reported("longest time from SIGTERM to the end, s", max(one.exit_s for one in rollouts)),
+    ]
+
+
 class Cluster:
     """A balancer and the instances behind it, which `stack` ends; `drain` is their setting."""
 
     def __init__(self, balancer: Balancer, start: Start, drain: float, stack: ExitStack) -> None:
-        self.balancer, self._start, self._drain, self._stack = balancer, start, drain, stack
+        self.balancer, self.record, self._start, self._drain, self._stack = balancer, Record(), start, drain, stack
 
     def launch(self, version: Version, port: int) -> Instance:
         """Start an instance and wait until connections go to it."""
@@ -53,16 +136,14 @@ class Cluster:
         self.balancer.wait_for(port, "UP")
         return instance
 
-    def replace(self, old: Instance, version: Version, long: Sequence[CheckedRequest], measure: Measure) -> Instance:
+    def replace(self, old: Instance, version: Version, long: Sequence[CheckedRequest]) -> Instance:
         """Launch another version, stop the old instance while it works on long requests, and return the new one."""
-        rollout = Rollout(old.version.label, version.label, now())
-        measure.rollouts.append(rollout)
-        standing = [standing_client(self.balancer.port, measure.log) for _ in long]
+        rollout, log = Rollout(old.version.label, version.label, now()), self.record.log
+        self.record.rollouts.append(rollout)
+        standing = [standing_client(self.balancer.port, log) for _ in long]
         (port,) = set(self.balancer.ports) - {old.port}
         new = self.launch(version, port)
-        late = [
-            standing_client(old.port, measure.log, "lost_late") for _ in range(LATE)
-        ]  # directly, without the balancer
+        late = [standing_client(old.port, log, "lost_late") for _ in range(LATE)]  # directly, without the balancer
         with ThreadPoolExecutor(len(long) + 1) as pool:
             asked = []
             for client, request in zip(standing, long, strict=True):
@@ -76,48 +157,32 @@ class Cluster:
             one.result()
         for client in standing:
             client.close()
+        took = f"SIGTERM after {rollout.sigterm_at - rollout.begun_at:.2f} s, end after {rollout.exit_s:.2f} s more"
+        print(f"{version.label}: {took}, exit code {rollout.exit_code}; {dict(log.outcomes())}", flush=True)
         return new
 
 
 def roll_out(
     cluster: Cluster, instance: Instance, versions: Sequence[Version], options: argparse.Namespace
-) -> tuple[list[Result], dict[str, Any]]:
-    """Roll out under raw clients and under those of the SDK; return the results and what else goes into the record."""
+) -> list[Result]:
+    """Roll out under raw clients and under those of the SDK."""
     path = f"/v2/models/{ModelBundle.load(instance.version.bundle).card.name}/infer"
-    reference, port = Reference.ask(instance.port, path), cluster.balancer.port
+    reference, port, record = Reference.ask(instance.port, path), cluster.balancer.port, cluster.record
     mix = Mix(reference, options.seed)
     most = capacity(port, mix, options.capacity_seconds)
-    raw, sdk, refused = Measure(), Measure(), cluster.balancer.refusals()
-    loads = (
-        (raw, raw_load(port, mix, SHARE * most, options.seed, raw.log)),
-        (sdk, sdk_load(port, SDK_CALLS, sdk.sdk)),
-    )
     long, upcoming = (plot(), reference.infer(LONG)), cycle((*versions[1:], versions[0]))
-    for measure, load in loads:
+    raw = raw_load(port, mix, SHARE * most, options.seed, record.log)
+    for load in (raw, sdk_load(port, SDK_CALLS, record.sdk)):
         with load:
             time.sleep(options.calm)
             for version in islice(upcoming, options.rolls):
-                instance = cluster.replace(instance, version, long, measure)
-                _print_last(measure)
+                instance = cluster.replace(instance, version, long)
                 time.sleep(options.calm)
-    more = [
-        reported("connections that no instance accepted", cluster.balancer.refusals() - refused),
-        reported("capacity for this mix, requests/s", most),
-    ]
-    return results_of(raw, sdk) + more, {"raw": raw.kept(), "sdk": sdk.kept()}
-
-
-def _print_last(measure: Measure) -> None:
-    one, answers = measure.rollouts[-1], len(measure.log.answers) + len(measure.sdk.answers)
-    print(
-        f"roll-out {len(measure.rollouts)} to {one.new}: SIGTERM after {one.sigterm_at - one.begun_at:.2f} s, "
-        f"exit code {one.exit_code} after {one.exit_s:.2f} s; {answers} answers, {dict(measure.log.outcomes())}",
-        flush=True,
-    )
+    return [*results_of(record), reported("capacity for this mix, requests/s", most)]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rolls", type=int, default=10, help="roll-outs in each of the two measures")
+    parser.add_argument("--rolls", type=int, default=10, help="roll-outs under each kind of clients")
     parser.add_argument("--calm", type=float, default=3.0, help="seconds between two of them")
     parser.add_argument("--probe", type=float, default=PROBE, help="seconds between two probes of /readyz")
     parser.add_argument("--propagation", type=float, default=PROPAGATION, help="seconds until an answer is believed")
@@ -138,6 +203,6 @@ def run(options: argparse.Namespace) -> int:
         versions = (first, first.next(Path(folder)))
         balancer = stack.enter_context(running_balancer(options.probe, options.propagation))
         cluster = Cluster(balancer, start, options.drain, stack)
-        results, kept = roll_out(cluster, cluster.launch(first, balancer.ports[0]), versions, options)
-    print(*(text for name in ("raw", "sdk") for text in kept[name]["failures"][:10]), sep="\n")
-    return conclude(options, results, kept)
+        results = roll_out(cluster, cluster.launch(first, balancer.ports[0]), versions, options)
+    print(*cluster.record.log.examples(20), sep="\n")
+    return conclude(options, results, cluster.record.kept())

@@ -29,18 +29,14 @@ Part = tuple[npt.NDArray[np.integer], Prediction]
 
 @dataclass
 class SdkLog:
-    """What the calls brought; shared by threads.
-
-    Of the missing rows, `rows_cut` are missing because the SDK does not join rows of two models: `cut` calls raised so.
-    """
+    """What the calls brought; shared by threads."""
 
     calls: int = 0
     rows: int = 0
     missing: int = 0
     doubled: int = 0
     wrong: int = 0
-    rows_cut: int = 0
-    mixed: int = 0
+    rows_cut: int = 0  # of the missing ones, since the SDK does not join rows of two models
     difference: float = 0.0
     longest_s: float = 0.0
     raised: list[str] = field(default_factory=list)
@@ -55,12 +51,11 @@ class SdkLog:
 
     def note(self, parts: Iterable[Part], expected: Prediction) -> None:
         """Make a call, and compare all its parts, as far as they come, with what is expected."""
-        began, n, models = now(), len(expected.z_mean), set[str]()
+        began, n = now(), len(expected.z_mean)
         times, wrong, largest, raised = np.zeros(n, int), 0, 0.0, ""
         try:
             for rows, prediction in parts:
                 np.add.at(times, rows, 1)
-                models.add(prediction.model)
                 off = differences(prediction, expected, rows)
                 wrong, largest = wrong + int((~(off <= TOLERANCE)).sum()), float(np.max([largest, *off]))
         except PhotozError as error:
@@ -72,7 +67,6 @@ class SdkLog:
             self.difference, self.longest_s = max(self.difference, largest), max(self.longest_s, now() - began)
             self.raised += [raised] if raised else []
             self.rows_cut += missing if MODEL_CHANGED in raised else 0
-            self.mixed += len(models) > 1
 
     def note_request(self, request: httpx.Request) -> None:
         """Count an attempt, which the SDK's retries hide."""

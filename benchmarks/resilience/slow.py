@@ -81,49 +81,42 @@ def openings(path: str) -> dict[str, tuple[bytes, bytes]]:
     }
 
 
-class SlowClients:
-    """So many slow connections at once, on a thread each."""
+@contextlib.contextmanager
+def slow_clients(server: Server, n: int, patience: float = 0.0) -> Iterator[list[End]]:
+    """Hold n slow connections as long as the context lasts, and then for `patience` or until all have ended."""
+    ends, stop, parts = list[End](), threading.Event(), openings(server.recipe.path)
 
-    def __init__(self, server: Server, n: int) -> None:
-        self.ends: list[End] = []
-        self._port, self._parts, self._n = server.recipe.port, openings(server.recipe.path), n
-        self._stop = threading.Event()
-
-    @contextlib.contextmanager
-    def held(self, patience: float = 0.0) -> Iterator[None]:
-        """Hold them as long as the context lasts, and then for `patience` or until all have ended."""
-        kinds = [KINDS[number % len(KINDS)] for number in range(self._n)]
-        with background([partial(self._drip, kind) for kind in kinds], self._stop) as running:
-            yield
-            end = now() + patience
-            while now() < end and not all(one.done() for one in running):
-                time.sleep(0.1)
-
-    def _drip(self, kind: str) -> None:
+    def drip(kind: str) -> None:
         began = now()
         try:
-            how = self._send_slowly(Connection(self._port), *self._parts[kind])
+            with contextlib.closing(Connection(server.recipe.port)) as connection:
+                how = send_slowly(connection, *parts[kind], stop)
         except Refused as error:
             how = f"refused: {error}"
-        self.ends.append(End(kind, now() - began, how))
+        ends.append(End(kind, now() - began, how))
 
-    def _send_slowly(self, connection: Connection, opening: bytes, rest: bytes) -> str:
-        """Send at once and then byte by byte; return the status that ended it, or a word."""
-        try:
-            with contextlib.suppress(Lost):  # it has ended: there may still be an answer
-                connection.send(opening)
-                for byte in rest:
-                    if self._stop.is_set() or connection.is_over():
-                        break
-                    connection.send(bytes([byte]))
-                    self._stop.wait(BYTE_EVERY)
-            return str(connection.receive(1.0).status) if connection.is_over() else STILL_OPEN
-        except Lost:
-            return CLOSED
-        except NotHttp as error:
-            return str(error)
-        finally:
-            connection.close()
+    with background([partial(drip, KINDS[number % len(KINDS)]) for number in range(n)], stop) as running:
+        yield ends
+        end = now() + patience
+        while now() < end and not all(one.done() for one in running):
+            time.sleep(0.1)
+
+
+def send_slowly(connection: Connection, opening: bytes, rest: bytes, stop: threading.Event) -> str:
+    """Send at once and then byte by byte; return the status that ended it, or a word."""
+    with contextlib.suppress(Lost):  # it has ended: there may still be an answer
+        connection.send(opening)
+        for byte in rest:
+            if stop.is_set() or connection.is_over():
+                break
+            connection.send(bytes([byte]))
+            stop.wait(BYTE_EVERY)
+    try:
+        return str(connection.receive(1.0).status) if connection.is_over() else STILL_OPEN
+    except Lost:
+        return CLOSED
+    except NotHttp as error:
+        return str(error)
 
 
 def interleaved(server: Server, options: argparse.Namespace) -> dict[str, list[float]]:
@@ -133,7 +126,7 @@ def interleaved(server: Server, options: argparse.Namespace) -> dict[str, list[f
         for name, (clients, images) in LOADS.items():
             rates = {}
             for side in ("without", "with") if number % 2 else ("with", "without"):
-                with SlowClients(server, options.slow if side == "with" else 0).held():
+                with slow_clients(server, options.slow if side == "with" else 0):
                     time.sleep(SETTLE)
                     rates[side] = server.load(clients, images, options.seconds)["images_per_s"]
             ratios[name].append(rates["with"] / rates["without"])
@@ -147,10 +140,10 @@ def run(options: argparse.Namespace) -> int:
         worker = server.worker()
         server.load(*LOADS["singles"], seconds=1.0)
         before = rss_mb([worker])
-        ratios, slow = interleaved(server, options), SlowClients(server, options.slow)
-        with slow.held(options.patience):
+        ratios = interleaved(server, options)
+        with slow_clients(server, options.slow, options.patience) as ends:
             pass
         growth = rss_mb([worker]) - before
-    counts = {kind: dict(Counter(end.how for end in slow.ends if end.kind == kind)) for kind in KINDS}
+    counts = {kind: dict(Counter(end.how for end in ends if end.kind == kind)) for kind in KINDS}
     print(f"how slow connections ended: {counts}")
-    return conclude(options, results_of(ratios, slow.ends, growth), {"ratios": ratios, "ends": counts})
+    return conclude(options, results_of(ratios, ends, growth), {"ratios": ratios, "ends": counts})

@@ -18,14 +18,12 @@ from benchmarks.harness.results import Result, at_least, at_most, conclude, repo
 from benchmarks.harness.threads import arrivals, open_loop, sampled
 from benchmarks.resilience.known_answers import Mix, Reference
 from benchmarks.resilience.load_clients import ClientPool, RequestLog, capacity
-from benchmarks.resilience.logs import errors_in
 
 SHARE = 0.7  # of the capacity
 CONNECTIONS = 64
 IDLE = 30.0  # seconds after which a client closes a connection that it has not used: the service has to keep it so long
 WARM_UP = 180.0  # seconds, at most a quarter of the run
 WINDOW = 300.0  # seconds at both ends that are compared, at most a third of what follows the warm-up
-STEP = 30.0  # seconds of a row of the time series
 SAMPLE = 5.0  # seconds between two measurements of the memory
 
 Samples = Sequence[tuple[float, float]]  # memory: seconds since the start, MB
@@ -45,16 +43,12 @@ def soak(server: Server, options: argparse.Namespace) -> tuple[list[Result], dic
     with sampled(lambda: _measure(server, log), SAMPLE) as memory:
         due = arrivals(SHARE * most, start, start + seconds)
         open_loop(lambda at: pool.ask(mix.choose(), at), CONNECTIONS, due)
-    rows = [row(log, start, memory, at, at + STEP) for at in np.arange(0.0, seconds, STEP)]
-    kept = {
-        "series": rows,
-        "kinds": Counter(answer.kind for answer in log.answers),
-        "failures": log.examples(100, start),
-    }
+    kinds = Counter(answer.kind for answer in log.answers)
+    kept = {"memory": memory, "kinds": kinds, "failures": log.examples(100, start)}
     more = [
         reported("capacity for this mix, requests/s", most),
         reported("offered, requests/s", SHARE * most),
-        reported("tracebacks and errors in the service's log", errors_in(server.log.read_text(errors="replace"))),
+        reported("tracebacks and errors in the service's log", len(server.errors())),
     ]
     return results_of(log, start, memory, seconds) + more, kept
 
@@ -67,15 +61,7 @@ def _measure(server: Server, log: RequestLog) -> float:
 
 def times(log: RequestLog, begin: float, end: float) -> list[float]:
     """Return how long the requests took that were due between two times."""
-    return [one.answered_at - one.asked_at for one in log.answers if begin <= one.asked_at < end]
-
-
-def row(log: RequestLog, start: float, memory: Samples, begin: float, end: float) -> dict[str, float]:
-    """Return a row of the time series, between two times in seconds since the start."""
-    took, rss = times(log, start + begin, start + end), [rss for at, rss in memory if begin <= at < end]
-    p50, p99 = 1e3 * np.percentile(took, (50, 99)) if took else (np.nan, np.nan)
-    found = {"at_s": begin, "rss_mb": float(np.mean(rss)) if rss else np.nan, "p50_ms": p50, "p99_ms": p99}
-    return {name: round(float(value), 2) for name, value in found.items()} | {"requests": len(took)}
+    return [one.took_s for one in log.answers if begin <= one.asked_at < end]
 
 
 def results_of(log: RequestLog, start: float, memory: Samples, seconds: float) -> list[Result]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.harness.environment import CPUS, ROOT, SHIPPED
 from benchmarks.harness.results import table
-from photoz.estimates import Flag
+from photoz.flags import Flag
 from photoz.grid import FloatArray
 from photoz.images import ImageSpec, as_ebv_batch, as_image_batch
 from photoz.inference.batch import Batch

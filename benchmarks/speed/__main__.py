@@ -7,18 +7,23 @@ all of them one after the other. The tables give medians over the rounds, with t
 printed, and written to benchmarks/results/ after each round.
 """
 
+import os
 import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from typing import Any
+
+import psutil
 
 from benchmarks.harness import arguments, results
 from benchmarks.harness.environment import RESULTS, describe
-from benchmarks.harness.processes import Recipe, Server, free_port, running, served, service
-from benchmarks.speed import answers, memory
+from benchmarks.harness.processes import MB, Recipe, free_port, running, served, service
+from benchmarks.harness.threads import sampled
+from benchmarks.speed import answers
 from benchmarks.speed.inprocess import InProcess
 from benchmarks.speed.thresholds import FULL, OURS
 from photoz.model.bundle import ModelBundle
@@ -27,36 +32,17 @@ PARTS = ("engine", "keras", "service", "prototype", "start", "memory")
 
 # What runs, and clients x images a request or the size of the batch; what is compared is measured one after the other.
 STEPS = (
-    *(
-        "engine/1",
-        "service/1x1",
-        "keras/1",
-        "engine/8",
-        "service/8x1",
-        "engine/16",
-        "keras/16",
-        "keras/64",
-        "engine/64",
-    ),
-    *("service/1x64", "service/1x64/full", "prototype/1x64", "prototype/32x1", "service/32x1/full", "service/32x1"),
-    "service/open",  # at a rate from the one before
+    *("engine/1", "service/1x1", "keras/1", "engine/8", "service/8x1", "engine/16", "keras/16", "keras/64"),
+    *("engine/64", "service/1x64", "service/1x64/full", "prototype/1x64", "prototype/32x1", "service/32x1/full"),
+    *("service/32x1", "service/open"),  # the latter at a rate from the former
 )
+MEMORY_EVERY = 0.02  # seconds
 OPEN_LOAD = 0.7  # of the rate that 32 clients reach
 OPEN_CLIENTS = 64  # connections: more requests than that never wait unless the server falls behind
 
 Measured = Mapping[str, float]
 Step = tuple[str, Callable[[], Measured]]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A bundle and all that runs it; `label` is its architecture."""
-
-    label: str
-    service: Server
-    prototype: Server
-    engine: InProcess
-    keras: InProcess
+Subject = dict[str, Any]  # by "service", "prototype" (each a Server), "engine" and "keras" (each an InProcess)
 
 
 def main() -> None:
@@ -70,23 +56,17 @@ def main() -> None:
     rounds: list[dict[str, Measured]] = []
     peaks = dict(_peaks(bundles, options))  # first, so that no other server is counted
     with ExitStack() as stack:
-        subjects = [_start(bundle, stack) for bundle in bundles]
+        subjects = {label: _start(bundle, stack) for label, bundle in zip(labels, bundles, strict=True)}
         # Without a bundle of the document's network, one that is not trained: weights make no difference to its speed.
         document = None if "inception" in labels else stack.enter_context(closing(InProcess("document")))
         for number in range(options.rounds):
             rounds.append(peaks if number == 0 else {})
             for name, step in _steps(subjects, document, options.seconds, rounds[-1]):
-                if _part(name) in options.only:
+                if name.split("/")[1].replace("import", "start") in options.only:
                     rounds[-1][name] = step()
                     _print(f"round {number + 1} of {options.rounds}", name, rounds[-1][name])
             text = results.write_rounds(RESULTS / "bench", machine, rounds, OURS)
     print(f"\n{text}")
-
-
-def _part(name: str) -> str:
-    """Return the part of --only that a measurement belongs to."""
-    part = name.split("/")[1]
-    return "start" if part == "import" else part
 
 
 def _print(when: str, name: str, measured: Measured) -> None:
@@ -97,64 +77,76 @@ def _print(when: str, name: str, measured: Measured) -> None:
 def _peaks(bundles: Sequence[ModelBundle], options: Namespace) -> Iterator[tuple[str, Measured]]:
     for bundle in bundles if "memory" in options.only else ():
         name = f"{bundle.card.architecture.name}/memory"
-        found = memory.peak(service(bundle.path), options.seconds)
+        found = _peak(service(bundle.path), options.seconds)
         _print("once", name, found)
         yield name, found
 
 
+def _peak(recipe: Recipe, seconds: float) -> dict[str, float]:
+    """Start a server, put load on it, and sample the sums over its processes, in MB of 10^6 bytes.
+
+    The RSS counts pages that processes share once for each of them; the PSS (Linux only) counts them once.
+    """
+    with sampled(_memory, MEMORY_EVERY) as samples, running(recipe) as server:
+        server.load(clients=1, images=64, seconds=seconds)
+        server.load(clients=32, images=1, seconds=seconds)
+    rss, pss = (max(sums[column] for _, sums in samples) / MB for column in (0, 1))
+    return {"rss_mb": rss, "pss_mb": pss} if pss else {"rss_mb": rss}
+
+
+def _memory() -> tuple[int, int]:
+    """Sum RSS and PSS over the children in other sessions: the servers, not the load generator."""
+    rss = pss = 0
+    for child in psutil.Process().children(recursive=True):
+        try:
+            if os.getsid(child.pid) != os.getsid(0):
+                used = child.memory_full_info()
+                rss, pss = rss + used.rss, pss + getattr(used, "pss", 0)
+        except (psutil.Error, ProcessLookupError):
+            continue  # it has ended
+    return rss, pss
+
+
 def _start(bundle: ModelBundle, stack: ExitStack) -> Subject:
-    prototype = served(
-        ("bentoml", "serve", "benchmarks.speed.prototype:Prototype"), "/v2/models/photoz/infer", bundle.path
-    )
-    subject = Subject(
-        bundle.card.architecture.name,
-        stack.enter_context(running(service(bundle.path))),
-        stack.enter_context(running(prototype)),
-        stack.enter_context(closing(InProcess("engine", str(bundle.path)))),
-        stack.enter_context(closing(InProcess("keras", str(bundle.path)))),
-    )
-    _check(bundle, subject)
+    """Start all that runs a bundle; what is not asked costs nothing."""
+    path, module = str(bundle.path), ("bentoml", "serve", "benchmarks.speed.prototype:Prototype")
+    subject: Subject = {
+        "service": stack.enter_context(running(service(bundle.path))),
+        "prototype": stack.enter_context(running(served(module, "/v2/models/photoz/infer", bundle.path))),
+        "engine": stack.enter_context(closing(InProcess("engine", path))),
+        "keras": stack.enter_context(closing(InProcess("keras", path))),
+    }
+    expected = subject["keras"].pdfs(answers.N)
+    for name in ("service", "prototype", "engine"):
+        wanted = answers.recalibrated(bundle, expected) if name == "service" else expected
+        difference = answers.check_close(name, bundle.card.grid, subject[name].pdfs(answers.N), wanted)
+        _print("before", f"{name}: largest difference from Keras", {"z_mean": difference})
     return subject
 
 
-def _check(bundle: ModelBundle, subject: Subject) -> None:
-    """End the run unless all give Keras's answers, as closely as an export has to."""
-    expected = subject.keras.pdfs(answers.N)
-    given = {
-        "service": (subject.service.recipe.pdfs(answers.N), answers.recalibrated(bundle, expected)),
-        "prototype": (subject.prototype.recipe.pdfs(answers.N), expected),
-        "engine": (subject.engine.pdfs(answers.N), expected),
-    }
-    for name, pair in given.items():
-        difference = answers.check_close(name, bundle.card.grid, *pair)
-        _print("before", f"{subject.label}/{name}: largest difference from Keras", {"z_mean": difference})
-
-
 def _steps(
-    subjects: Sequence[Subject], document: InProcess | None, seconds: float, seen: Mapping[str, Measured]
+    subjects: Mapping[str, Subject], document: InProcess | None, seconds: float, seen: Mapping[str, Measured]
 ) -> Iterator[Step]:
     """Yield what a round measures, in its order."""
-    for subject in subjects:
+    for label, subject in subjects.items():
         for step in STEPS:
-            yield f"{subject.label}/{step}", partial(_measure, subject, step, seconds, seen)
+            yield f"{label}/{step}", partial(_measure, subject, step, seconds, seen.get(f"{label}/service/32x1"))
     if document:
         yield "inception/keras/64", lambda: document.measure(64, seconds)
     yield "tensorflow/import", _import_tensorflow
-    for subject in subjects:
-        yield f"{subject.label}/start", partial(_start_once, subject.service.recipe)
+    for label, subject in subjects.items():
+        yield f"{label}/start", partial(_start_once, subject["service"].recipe)
 
 
-def _measure(subject: Subject, step: str, seconds: float, seen: Mapping[str, Measured]) -> Measured:
+def _measure(subject: Subject, step: str, seconds: float, capacity: Measured | None) -> Measured:
     name, load, *form = step.split("/")
     if name in ("engine", "keras"):
-        network: InProcess = getattr(subject, name)
-        return network.measure(int(load), seconds)
-    server: Server = getattr(subject, name)
+        return subject[name].measure(int(load), seconds)
     if load == "open":
-        rate = OPEN_LOAD * seen[f"{subject.label}/service/32x1"]["images_per_s"]
-        return server.load(OPEN_CLIENTS, 1, seconds, rate=rate)
+        assert capacity  # it was measured in the step before
+        return subject[name].load(OPEN_CLIENTS, 1, seconds, rate=OPEN_LOAD * capacity["images_per_s"])
     clients, images = map(int, load.split("x"))
-    return server.load(clients, images, seconds, form=FULL if form else server.recipe.form)
+    return subject[name].load(clients, images, seconds, **({"form": FULL} if form else {}))
 
 
 def _import_tensorflow() -> Measured:

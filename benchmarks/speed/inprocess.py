@@ -43,8 +43,7 @@ class InProcess:
 
     def measure(self, n: int, seconds: float) -> dict[str, float]:
         """Predict batches of n for so long; see `measure`."""
-        measured: dict[str, float] = self._ask({"n": n, "seconds": seconds})
-        return measured
+        return self._ask({"n": n, "seconds": seconds})
 
     def pdfs(self, n: int) -> np.ndarray:
         """Return the PDFs of n cutouts, (n, n_bins)."""
@@ -90,39 +89,26 @@ def engine_of(bundle: Path) -> Predict:
     return lambda images, ebv: engine.predict(images, ebv).pdfs
 
 
-def _keras(model: Any) -> Predict:
-    takes = {tensor.name for tensor in model.inputs}
-
-    def predict(images: np.ndarray, ebv: np.ndarray) -> Any:
-        fed = {"images": images, "ebv": ebv[:, None]}
-        return model.predict_on_batch({name: fed[name] for name in takes})
-
-    return predict
-
-
-def _load_keras(path: Path) -> Any:
+def _load(kind: str, *paths: str) -> Predict:
+    if kind == "engine":
+        return engine_of(Path(*paths))
     import keras  # not above: the engine is measured without TensorFlow
 
-    return keras.saving.load_model(path, compile=False, safe_mode=True)
+    if kind == "keras":
+        model = keras.saving.load_model(ModelBundle.load(Path(*paths)).keras_path, compile=False, safe_mode=True)
+    else:
+        from photoz.grid import SDSS_GRID
+        from photoz.images import SDSS_IMAGES
+        from training.architectures.inception import build_inception
 
+        model = build_inception(SDSS_IMAGES, SDSS_GRID)
+    names = {tensor.name for tensor in model.inputs}
 
-def _document() -> Any:
-    from photoz.grid import SDSS_GRID
-    from photoz.images import SDSS_IMAGES
-    from training.architectures.inception import build_inception
+    def predict(images: np.ndarray, ebv: np.ndarray) -> Any:
+        inputs = {"images": images, "ebv": ebv[:, None]}
+        return model.predict_on_batch({name: inputs[name] for name in names})
 
-    return build_inception(SDSS_IMAGES, SDSS_GRID)
-
-
-def _load(kind: str, *paths: str) -> Predict:
-    match kind, paths:
-        case "engine", (path,):
-            return engine_of(Path(path))
-        case "keras", (path,):
-            return _keras(_load_keras(ModelBundle.load(path).keras_path))
-        case "document", ():
-            return _keras(_document())
-    sys.exit(__doc__)
+    return predict
 
 
 def main(arguments: list[str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from photoz import calibration, estimates, ood
+from photoz import calibration, estimates, flags, ood
 from photoz.calibration import Calibration
 from photoz.errors import InvalidBundle, InvalidImages
 from photoz.estimates import COLUMNS, Estimates
@@ -101,8 +101,8 @@ class Predictor:
         if not columns.isdisjoint({"ood_score", "flags"}):
             found["ood_score"] = self._ood_score(batch, output)
         if "flags" in columns:
-            found["flags"] |= estimates.flag_inputs(batch.images, batch.ebv)
-            found["flags"] |= estimates.flag_ood(found["ood_score"], self._ood_threshold)
+            found["flags"] |= flags.flag_inputs(batch.images, batch.ebv)
+            found["flags"] |= flags.flag_ood(found["ood_score"], self._ood_threshold)
         pdfs[~finite] = np.nan
         return found
 

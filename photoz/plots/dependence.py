@@ -63,8 +63,8 @@ def _equal_bins(values: FloatArray) -> list[IntArray]:
     n_bins = int(np.clip(len(values) // 60, 4, 12))
     low, high = shown_range(values)
     which = np.searchsorted(np.linspace(low, high, n_bins + 1)[1:-1], values, side="right")
-    which[(values < low) | (values > high)] = -1
-    groups = [np.flatnonzero(which == index) for index in range(n_bins)]
+    inside = (values >= low) & (values <= high)
+    groups = [np.flatnonzero(inside & (which == index)) for index in range(n_bins)]
     return [group for group in groups if len(group) >= BIN_MIN]
 
 

@@ -43,7 +43,7 @@ def pdf_panels(
         Titles of the panels.
     """
     z_spec, z_mean = np.asarray(z_spec, dtype=np.float64), pdf.mean(pdfs, grid)
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(pdfs))[: max(num_images, 1)])
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(pdfs))[:num_images])
     columns = math.ceil(math.sqrt(len(chosen)))
     rows = math.ceil(len(chosen) / columns)
     size = (max(COLUMN, 2.37 * columns), 0.35 + 1.75 * rows)

@@ -95,7 +95,7 @@ def parse(message: TypeAdapter[T], content: bytes) -> T:
 
 
 def _first_problem(error: ValidationError) -> str:
-    problem = error.errors(include_url=False, include_context=False)[0]
+    problem = error.errors()[0]
     place = ".".join(map(str, problem["loc"])) or "the JSON"
     message = f"{place}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
     if problem["type"] == "missing":

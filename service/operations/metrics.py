@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from photoz import drift
-from photoz.estimates import Flag
+from photoz.flags import Flag
 from photoz.model.card import Card
 from service.request import OTHER, ROUTES, Request
 

@@ -16,12 +16,13 @@ ROOT = Path(__file__).resolve().parents[2]
 # threads of its own (PHOTOZ_THREADS).
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
-# For glibc's allocator in the worker, where the operator has not chosen: by default it keeps the memory of large
-# requests, in a heap for each thread (docs/decisions.md).
+# For the allocators of the worker, glibc's and granian's jemalloc, where the operator has not chosen: by default they
+# keep the memory of large requests, in a heap for each thread (docs/decisions.md).
 ALLOCATOR = {
     "MALLOC_ARENA_MAX": "2",
     "MALLOC_MMAP_THRESHOLD_": str(4 * 1024 * 1024),
     "MALLOC_TRIM_THRESHOLD_": str(64 * 1024 * 1024),
+    "_RJEM_MALLOC_CONF": "narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0",
 }
 
 MIB = 1024 * 1024

@@ -62,26 +62,15 @@ sys.addaudithook(lambda event, arguments: events.append(event))
 run_seeds()
 print(json.dumps(events))
 """
-SIDE_EFFECTS = (
-    "open",
-    "os.",
-    "socket",
-    "subprocess",
-    "shutil",
-    "urllib",
-    "http",
-    "ctypes",
-    "import",
-    "pickle",
-    "tempfile",
-)
+FILES_AND_CONNECTIONS = ("open", "os.", "shutil", "tempfile", "socket", "urllib", "http")
+CODE = ("subprocess", "ctypes", "import", "pickle")
 
 
-def test_decoding_opens_no_file_and_no_connection_and_unpickles_nothing():
+def test_decoding_opens_no_file_and_no_connection_and_runs_no_code():
     environment = {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", AUDITED]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     events = json.loads(done.stdout)
     assert "compile" in events  # the literals in the headers of arrays: the hook works
-    assert not [event for event in events if event.startswith(SIDE_EFFECTS)]
+    assert not [event for event in events if event.startswith(FILES_AND_CONNECTIONS + CODE)]

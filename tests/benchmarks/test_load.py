@@ -1,81 +1,101 @@
-"""The arithmetic of the load generator, on times made up so that the answers are known, and on a real socket."""
+"""The load generator: its arithmetic on times with known answers, its loops, and a server that answers wrongly."""
 
-import selectors
-import socket
+import contextlib
 import threading
 
 import numpy as np
 import pytest
-from benchmarks.connection import BadReply, HttpConnection, body_length
-from benchmarks.load import Timed, arrivals, summarise
+
+from benchmarks.harness.http_client import now
+from benchmarks.harness.load import Exchange, Load, summarise, summarise_refusals
+from benchmarks.harness.messages import FORMS, BadReply
+from benchmarks.harness.threads import arrivals, open_loop
+from tests.benchmarks.servers import serving
+
+PDF = np.full(180, 1 / 180, np.float32)
 
 
 def test_steady_requests_give_their_rate_and_times():
-    # One client, 0.1 s a request, each due as the one before is answered, 4 images in each.
-    timed = [Timed(due=0.1 * i, sent=0.1 * i, answered=0.1 * (i + 1)) for i in range(100)]
-    report = summarise(timed, images=4, start=2.0, end=8.0, processor_s=0.05)
-    assert report.images_per_s == pytest.approx(40)
-    assert report.requests == 60
-    assert (report.p50_ms, report.p99_ms, report.max_ms) == pytest.approx((100, 100, 100))
-    assert report.late_p99_ms == pytest.approx(0)
-    assert report.generator_ms == pytest.approx(0.5)
+    # One client, 0.1 s a request, each due when the one before is answered, 4 images in each.
+    exchanges = [Exchange(0.1 * i, 0.1 * i, 0.1 * i, 0.1 * (i + 1)) for i in range(100)]
+    found = summarise(exchanges, images=4, start=2.0, end=8.0)
+    assert (found["images_per_s"], found["requests"], found["late_p99_ms"]) == pytest.approx((40, 60, 0))
+    assert (found["p50_ms"], found["p99_ms"], found["max_ms"]) == pytest.approx((100, 100, 100))
 
 
 def test_a_request_across_an_edge_counts_in_part():
-    timed = [Timed(0.0, 0.0, 2.0), Timed(2.0, 2.0, 4.0), Timed(4.0, 4.0, 6.0)]
-    report = summarise(timed, images=1, start=1.0, end=4.5, processor_s=0.0)
-    assert report.images_per_s == pytest.approx((0.5 + 1 + 0.25) / 3.5)
-    assert report.requests == 2  # the first was due before
+    exchanges = [Exchange(at, at, at, at + 2.0) for at in (0.0, 2.0, 4.0)]
+    found = summarise(exchanges, images=1, start=1.0, end=4.5)
+    assert found["images_per_s"] == pytest.approx((0.5 + 1 + 0.25) / 3.5)
+    assert found["requests"] == 2  # the first was due before
 
 
 def test_time_counts_from_when_a_request_was_due():
     # A server that answers in 10 ms once it is asked, and was asked late.
-    timed = [Timed(due=0.0, sent=0.3, answered=0.31), Timed(due=0.1, sent=0.31, answered=0.32)]
-    report = summarise(timed, images=1, start=0.0, end=1.0, processor_s=0.0)
-    assert report.max_ms == pytest.approx(310)
-    assert report.p50_ms == pytest.approx((310 + 220) / 2)
-    assert report.late_p99_ms == pytest.approx(300, rel=0.01)
+    exchanges = [Exchange(0.0, 0.3, 0.3, 0.31), Exchange(0.1, 0.31, 0.31, 0.32)]
+    found = summarise(exchanges, images=1, start=0.0, end=1.0)
+    assert (found["max_ms"], found["p50_ms"]) == pytest.approx((310, (310 + 220) / 2))
+    assert found["late_p99_ms"] == pytest.approx(300, rel=0.01)
+
+
+def test_refusals_and_failures_are_counted_and_are_no_goodput():
+    outcomes = ["200", "429", "429 without Retry-After", "200 with another answer", "503", "Lost: end of connection"]
+    exchanges = [Exchange(0.0, 0.0, 0.5, 0.6, outcome) for outcome in outcomes] + [Exchange(0.0, 9.0, 9.0, 9.1)]
+    found = summarise_refusals(exchanges, end=2.0)
+    assert [found[name] for name in ("refused", "without_retry_after", "wrong", "failed")] == [2, 1, 1, 2]
+    assert found["sent_too_late"] == 1
+    assert found["refused_p99_ms"] == pytest.approx(100)
+    assert summarise(exchanges, images=1, start=0.0, end=2.0)["requests"] == 2
 
 
 def test_arrivals_have_the_rate_that_is_asked_for_and_come_at_random():
     times = np.array(arrivals(rate=500.0, start=10.0, end=50.0))
     gaps = np.diff(times)
-    assert times[0] > 10.0
-    assert times[-1] < 50.0
+    assert 10.0 < times[0] < times[-1] < 50.0
     assert len(times) == pytest.approx(500 * 40, rel=0.03)  # sqrt(20,000) is 0.7 % of it
     assert gaps.std() == pytest.approx(gaps.mean(), rel=0.05)  # as of an exponential distribution
 
 
-@pytest.mark.parametrize(
-    "head",
-    [b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 3", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked"],
-)
-def test_a_refusal_is_never_counted_as_an_answer(head):
-    with pytest.raises(BadReply, match="expected status 200 and a Content-Length"):
-        body_length(head)
+def test_an_open_loop_does_not_wait_for_answers_and_raises_what_a_call_raised():
+    both = threading.Barrier(2, timeout=5)
+    open_loop(lambda at: both.wait(), 2, [now(), now()])
+    with pytest.raises(ZeroDivisionError):
+        open_loop(lambda at: at / 0, 2, [now()])
 
 
-def test_a_reply_in_pieces_is_complete_at_its_last_byte():
-    reply = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
-    request = b"GET / HTTP/1.1\r\n\r\n"
-    with socket.create_server(("127.0.0.1", 0)) as listener, selectors.DefaultSelector() as selector:
-        server = threading.Thread(target=_answer_byte_by_byte, args=(listener, request, reply))
-        server.start()
-        connection = HttpConnection(listener.getsockname()[1], selector, request)
-        connection.send()
-        while not any([connection.advance(events) for _, events in selector.select(5)]):
-            pass
-        assert connection.reply() == (reply[:-5], b"hello")
-        connection.close()
-        server.join()
+RIGHT = (200, PDF.tobytes() * 64)
+OTHER = (200, np.eye(1, 180, dtype=np.float32).tobytes() * 64)
 
 
-def _answer_byte_by_byte(listener: socket.socket, request: bytes, reply: bytes) -> None:
-    caller, _ = listener.accept()
-    with caller:
-        caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        received = b""
-        while received != request:
-            received += caller.recv(100)
-        for i in range(len(reply)):
-            caller.sendall(reply[i : i + 1])
+@pytest.fixture
+def load():
+    """Return a function that makes a load on a server with these answers, of which the first is to its check."""
+    with contextlib.ExitStack() as stack:
+
+        def make(*answers, tolerant=False):
+            left = iter(answers)
+            port = stack.enter_context(serving(lambda path: next(left)))
+            return Load(FORMS["raw"], port, "/", 64, tolerant=tolerant)
+
+        yield make
+
+
+def test_another_answer_or_status_ends_the_run(load):
+    with pytest.raises(BadReply, match="sums are 1"):
+        load((200, bytes(64 * 720)))
+    changing, failing = load(RIGHT, OTHER), load(RIGHT, (503, b""))
+    changing.ask(now())
+    with pytest.raises(BadReply, match="other PDFs"):
+        changing.close()
+    for step in (lambda: failing.ask(now()), failing.close):
+        with pytest.raises(BadReply, match="503"):
+            step()
+
+
+def test_a_tolerant_load_counts_them(load):
+    tolerant = load(RIGHT, OTHER, (429, b""), RIGHT, tolerant=True)
+    for _ in range(3):
+        tolerant.ask(now())
+    tolerant.close()
+    outcomes = [one.outcome for one in tolerant.exchanges]
+    assert outcomes == ["200 with another answer", "429 without Retry-After", "200"]

@@ -1,239 +1,228 @@
-"""Whether the programs that try to break the service would notice if they had: each is shown a fault."""
+"""Whether the resilience programs notice faults: each is shown some."""
 
-import argparse
+import contextlib
 import json
 import random
+import socket
 import time
-from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from benchmarks.endurance import attackers, drain, kills, overload, processes, slow, soak, verdict
-from benchmarks.endurance.attacks import Attack, Material, garbled
-from benchmarks.endurance.checks import Reference, WrongAnswer, metrics_scrape
-from benchmarks.endurance.client import Reply
 
+from benchmarks.harness.http_client import Reply
+from benchmarks.harness.processes import Server
+from benchmarks.harness.results import all_met
+from benchmarks.harness.threads import background
+from benchmarks.resilience import __main__, drain, hostile, kills, overload, slow, soak
+from benchmarks.resilience.attacks import Attack, Material
+from benchmarks.resilience.known_answers import ALIVE, LONG, METRICS, Reference, WrongAnswer
+from benchmarks.resilience.load_clients import Answer, Client, Failure, RequestLog, standing_client
+from benchmarks.resilience.malformed_inputs import mutate_bytes, mutate_json
+from benchmarks.resilience.sdk_clients import SdkLog
 from photoz.protocol import open_inference
 from photoz.protocol.tensors import Tensor
-from photoz_client import ConnectionFailed, Prediction
+from photoz_client import ConnectionFailed
+from photoz_client._run import MODEL_CHANGED
 
 PATH = "/v2/models/photoz/infer"
-NAN = float("nan")
 
 
 @pytest.fixture(scope="module")
 def reference():
-    rng = np.random.default_rng(0)
-    return Reference(PATH, rng.random((64, 180), np.float32), rng.random(64))
+    return Reference(PATH, np.random.default_rng(0).random((64, 180), np.float32), np.linspace(0, 1, 64))
 
 
 def inferred(pdf, z_mean, status=200):
     outputs = [(Tensor.of("pdf", pdf), True), (Tensor.of("z_mean", z_mean), True)]
     message = open_inference.encode_response(outputs, model_name="photoz", model_version="1")
-    headers = {open_inference.HEADER_LENGTH: str(message.header_length)}
-    return Reply(status, headers, bytes(message.body), 0.0, 0.0)
+    return Reply(status, {open_inference.HEADER_LENGTH: str(message.header_length)}, bytes(message.body))
 
 
-def test_the_right_answer_is_right(reference):
-    rows = [62, 63, 0, 1]
-    assert reference.infer(4, 62).check(inferred(reference.pdf[rows], reference.z_mean[rows])) == 0
-    nearly = inferred(reference.pdf[rows] + np.float32(3e-7), reference.z_mean[rows])
-    assert 0 < reference.infer(4, 62).check(nearly) < 1e-6
+def test_every_program_has_options_and_a_record_of_its_own():
+    parsed = [__main__.parse([name]) for name in __main__.PROGRAMS]
+    assert [one.output.name for one in parsed] == [f"resilience-{name}.json" for name in __main__.PROGRAMS]
 
 
 @pytest.mark.parametrize(
-    ("rows", "off", "status"),
+    ("rows", "off", "status", "right"),
     [
-        ([0, 1, 2], 0.0, 200),  # a row is missing
-        ([0, 1, 2, 3, 3], 0.0, 200),  # one came twice
-        ([0, 1, 3, 2], 0.0, 200),  # two changed places
-        ([0, 1, 2, 3], 2e-6, 200),
-        ([0, 1, 2, 3], NAN, 200),
-        ([0, 1, 2, 3], 0.0, 500),
+        ([62, 63, 0, 1], 3e-7, 200, True),
+        ([62, 63, 0], 0.0, 200, False),  # a row is missing
+        ([62, 63, 0, 1, 1], 0.0, 200, False),  # one came twice
+        ([62, 63, 1, 0], 0.0, 200, False),  # two changed places
+        *[([62, 63, 0, 1], 2e-6, 200, False), ([62, 63, 0, 1], np.nan, 200, False), ([62, 63, 0, 1], 0.0, 500, False)],
     ],
 )
-def test_a_wrong_answer_is_noticed(reference, rows, off, status):
+def test_a_wrong_answer_is_noticed(reference, rows, off, status, right):
     reply = inferred(reference.pdf[rows], reference.z_mean[rows] + off, status)
-    with pytest.raises(WrongAnswer):
-        reference.infer(4).check(reply)
+    with contextlib.nullcontext() if right else pytest.raises(WrongAnswer):
+        assert reference.infer(4, 62).check(reply) == pytest.approx(off)
 
 
 def test_a_table_of_other_galaxies_is_noticed(reference):
     def table(names):
-        content = {"object_id": names, "z_mean": reference.z_mean[:2].tolist()}
-        return Reply(200, {}, json.dumps(content).encode(), 0.0, 0.0)
+        return Reply(200, {}, json.dumps({"object_id": names, "z_mean": reference.z_mean[:2].tolist()}).encode())
 
     assert reference.file(2).check(table(["g0", "g1"])) == 0
-    for reply in (table(["g0", "g2"]), table(["g0"]), Reply(200, {}, b"{", 0.0, 0.0), Reply(200, {}, b"{}", 0.0, 0.0)):
+    for reply in (table(["g0", "g2"]), table(["g0"]), Reply(200, {}, b"{"), Reply(200, {}, b"{}")):
         with pytest.raises(WrongAnswer):
             reference.file(2).check(reply)
-
-
-def test_metrics_without_metrics_are_noticed():
-    with pytest.raises(WrongAnswer, match="no metrics"):
-        metrics_scrape().check(Reply(200, {}, b"", 0.0, 0.0))
+    with pytest.raises(WrongAnswer):
+        METRICS.check(Reply(200, {}, b""))
 
 
 def test_every_5xx_is_counted_and_the_first_ones_are_kept():
-    tally = attackers.Tally()
-    for number in range(9):
-        tally.note(number, Attack("odd", (b"sent",)), "500", b"said")
-    tally.note(9, Attack("odd", (b"sent",)), "422")
+    tally = hostile.Tally()
+    for number, status in enumerate(["500"] * 9 + ["422"]):
+        tally.note(number, Attack("odd", (b"sent",)), status)
     assert tally.server_errors == 9
     assert [example["number"] for example in tally.examples] == [0, 1, 2, 3, 4]
 
 
 def test_an_attack_follows_from_seed_and_number_alone():
     material = Material(PATH)
-    attacks = [attackers.attack_of(3, number, material) for number in range(400)]
+    attacks = [hostile.attack_of(3, number, material) for number in range(400)]
     time.sleep(2.1)  # the files of an archive are dated to two seconds
-    assert attacks == [attackers.attack_of(3, number, material) for number in range(400)]
+    assert attacks == [hostile.attack_of(3, number, material) for number in range(400)]
     assert len({attack.kind for attack in attacks}) > 25
     assert all(piece for attack in attacks for piece in attack.pieces[:1])
 
 
-def test_garbled_bytes_differ():
-    whole = bytes(range(256)) * 10
-    assert all(garbled(random.Random(seed), whole) != whole for seed in range(50))
+def test_mutations_change_bytes_and_keep_json_well_formed():
+    text = b'{"images": [[0.1, null]], "pdf": true}'
+    assert all(mutate_bytes(random.Random(seed), text * 50) != text * 50 for seed in range(50))
+    mutated = {mutate_json(random.Random(seed), text) for seed in range(50)}
+    assert len([json.loads(one) for one in mutated if one]) > 25
+    assert mutate_json(random.Random(0), b"{") is None
 
 
-@pytest.fixture
-def expected():
-    n = 6
-    columns = {name: np.zeros(n) for name in ("z_median", "z_mode", "z_std", "z_lo68", "z_hi68", "z_lo95", "z_hi95")}
-    return Prediction(
-        object_id=np.array([f"galaxy {number}" for number in range(n)]),
-        z_mean=np.linspace(0, 1, n),
-        odds=np.ones(n),
-        ood_score=np.ones(n),
-        flags=np.zeros(n, np.int64),
-        pdf=np.eye(n),
-        model="m",
-        **columns,
-    )
+@pytest.mark.parametrize(("early", "outcome"), [(True, "crossed"), (False, "lost_late")])
+def test_a_request_that_crosses_the_close_of_its_connection_is_told_from_a_loss(early, outcome, monkeypatch):
+    def serve():
+        client, _ = listener.accept()
+        with client:
+            client.recv(1 << 16)
+            client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            if early:
+                client.shutdown(socket.SHUT_WR)
+            client.recv(1 << 16)
+            time.sleep(0.05)  # in which the client sees whether the connection was closed before
+
+    log = RequestLog()
+    with socket.create_server(("127.0.0.1", 0)) as listener, background([serve]):
+        client = standing_client(listener.getsockname()[1], log, "lost_late")
+        monkeypatch.setattr(Client, "is_over", lambda self: False)  # as if the close came just after it was asked
+        time.sleep(0.1)
+        client.ask(ALIVE)
+    assert log.outcomes() == {outcome: 1}
 
 
-def part(expected, rows, **changes):
-    columns = {name: values[rows] for name, values in expected.columns()}
-    return np.array(rows), replace(Prediction(**columns, model="m"), **changes)
+def predicted(rows, **changes):
+    """Make the part of an answer of the SDK for some of six galaxies."""
+    names = np.array([f"galaxy {row}" for row in rows])
+    columns = {"object_id": names, "z_mean": np.array(rows) / 6, "flags": np.zeros(len(rows)), "pdf": np.eye(6)[rows]}
+    return np.array(rows), SimpleNamespace(**columns | changes)
 
 
-def noted(expected, *parts):
-    seen = kills.Seen()
-    seen.note(iter(parts), expected, lambda: 1.0)
-    return seen.missing, seen.doubled, seen.wrong
+EXPECTED = predicted(range(6))[1]
 
 
-def test_a_call_in_which_every_row_came_once_is_right(expected):
-    assert noted(expected, part(expected, [0, 1, 2, 3]), part(expected, [4, 5])) == (0, 0, 0)
+@pytest.mark.parametrize(
+    ("parts", "missing_doubled_wrong"),
+    [
+        ([predicted([0, 1, 2, 3]), predicted([4, 5])], (0, 0, 0)),
+        ([predicted([0, 1, 2]), predicted([4, 5])], (1, 0, 0)),
+        ([predicted([0, 1, 2, 3]), predicted([3, 4, 5])], (0, 1, 0)),
+        ([predicted([0, 1, 2, 3]), predicted([4, 5], z_mean=np.array([4 / 6, 5 / 6 + 2e-6]))], (0, 0, 1)),
+        ([predicted([0, 1, 2, 3]), predicted([4, 5], object_id=np.array(["galaxy 5", "galaxy 4"]))], (0, 0, 2)),
+        ([predicted([0, 1, 2, 3]), predicted([4, 5], pdf=None)], (0, 0, 2)),
+    ],
+)
+def test_missing_doubled_and_wrong_rows_are_counted(parts, missing_doubled_wrong):
+    log = SdkLog()
+    log.note(iter(parts), EXPECTED)
+    assert (log.missing, log.doubled, log.wrong) == missing_doubled_wrong
 
 
-def test_a_missing_a_doubled_and_a_wrong_row_are_told_apart(expected):
-    assert noted(expected, part(expected, [0, 1, 2]), part(expected, [4, 5])) == (1, 0, 0)
-    assert noted(expected, part(expected, [0, 1, 2, 3]), part(expected, [3, 4, 5])) == (0, 1, 0)
-    off = expected.z_mean[[4, 5]] + [0.0, 2e-6]
-    assert noted(expected, part(expected, [0, 1, 2, 3]), part(expected, [4, 5], z_mean=off)) == (0, 0, 1)
-    others = np.array(["galaxy 5", "galaxy 4"])
-    assert noted(expected, part(expected, [0, 1, 2, 3]), part(expected, [4, 5], object_id=others)) == (0, 0, 2)
-    assert noted(expected, part(expected, [0, 1, 2, 3]), part(expected, [4, 5], pdf=None)) == (0, 0, 2)
-
-
-def test_a_call_that_raised_misses_its_rows(expected):
+@pytest.mark.parametrize(("reason", "cut"), [("gone", 0), (f"{MODEL_CHANGED}, from a to b", 1)])
+def test_a_call_that_raises_misses_its_rows(reason, cut):
     def broken():
-        yield part(expected, [0, 1])
-        raise ConnectionFailed("gone")
+        yield predicted([0, 1])
+        raise ConnectionFailed(reason)
 
-    seen = kills.Seen()
-    seen.note(broken(), expected, lambda: 1.0)
-    assert (seen.missing, seen.rows, seen.raised) == (4, 2, ["ConnectionFailed: gone"])
-
-
-def test_readiness_has_to_end_before_listening_does():
-    def was_unready(*said):
-        return drain.Round(told_at=1.0, ready=[(0.0, "503"), *((2.0, one) for one in said)]).was_unready
-
-    assert was_unready("200", "503", "refused")
-    assert was_unready("503")
-    assert not was_unready("200", "refused")
-    assert not was_unready("refused", "503")
+    log = SdkLog()
+    log.note(broken(), EXPECTED)
+    assert (log.missing, log.rows, log.raised) == (4, 2, [f"ConnectionFailed: {reason}"])
+    assert (log.cut, log.rows_cut) == (cut, 4 * cut)
+    assert not all_met(kills.results_of(log, [1.0]))
+    assert [all_met(kills.results_of(SdkLog(rows=1), [1.0, longest])) for longest in (2.9, 60.0)] == [True, False]
 
 
-def test_a_lost_request_and_an_unclean_end_fail_the_drain():
-    good = drain.Round(told_at=1.0, ready=[(2.0, "503"), (3.0, "refused")], exit_s=1.0, exit_code=0)
-    good.outcomes.update({"right": 3, "long_right": 1, "plot_right": 1})
-    assert verdict.is_met(drain.figures_of([good]), drain.WANTED)
-    for change in ({"lost": 1}, {"wrong": 1}, {"long_right": -1}, {"plot_right": -1}):
-        bad = replace(good, outcomes=good.outcomes.copy())
-        bad.outcomes.update(change)
-        assert not verdict.is_met(drain.figures_of([good, bad]), drain.WANTED)
-    for exit_code in (1, -9, None):
-        assert not verdict.is_met(drain.figures_of([good, replace(good, exit_code=exit_code)]), drain.WANTED)
+def good_round():
+    answers = [Answer(0.0, 1.0, kind) for kind in ("livez", f"infer-{LONG}", "plot")]
+    log = RequestLog(answers, [Failure(3.0, "refused", "")])
+    return drain.Round(log, ready=[(2.0, "503"), (3.0, "refused")], sigterm_at=1.0, exit_s=1.0, exit_code=0)
 
 
-def test_goodput_counts_what_was_served_in_time_and_nothing_else():
-    seen = overload.Seen(served_at=[0.5, 1.5, 2.5, 9.0], served_s=[0.1] * 4, refused_s=[0.01, 0.02])
-    seen.statuses.update({"200": 4, "429": 2, "503": 1, "no answer": 0})
-    figures = overload.figures_of(seen, n=64, start=1.0, end=3.0)
-    assert figures["goodput"] == 64
-    assert (figures["failed"], figures["refused"]) == (1, 2)
-    assert figures["refused_p99_ms"] == pytest.approx(20, rel=0.02)
+@pytest.mark.parametrize(
+    ("said", "was_unready"),
+    [(["200", "503", "refused"], True), (["503"], True), (["200", "refused"], False), (["refused", "503"], False)],
+)
+def test_readiness_has_to_end_before_connections_are_refused(said, was_unready):
+    ready = [(0.0, "503"), *((2.0, one) for one in said)]
+    assert drain.Round(sigterm_at=1.0, ready=ready).was_unready == was_unready
 
 
-def test_what_was_never_refused_does_not_meet_the_bar_for_refusals():
-    assert not verdict.is_met({"singles_refused_p99_ms": 10.0}, overload.wanted("singles"))
+def test_a_lost_request_and_an_unclean_exit_fail_the_drain():
+    def met(spoil):
+        bad = good_round()
+        spoil(bad)
+        return all_met(drain.results_of([good_round(), bad]))
+
+    assert [met(lambda bad, number=number: bad.log.answers.pop(number)) for number in range(3)] == [True, False, False]
+    for failure in ((0.5, "refused"), (0.5, "lost_kept"), (2.0, "lost_fresh"), (2.0, "crossed"), (2.0, "wrong")):
+        assert not met(lambda bad, failure=failure: bad.log.failures.append(Failure(*failure, "")))
+    for code in (1, -9, None):
+        assert not met(lambda bad, code=code: setattr(bad, "exit_code", code))
 
 
-def test_slow_connections_that_stay_open_or_end_without_408_are_told():
-    seen = slow.Seen([("head", 10.0, "408"), ("body", 12.0, "no answer: reset"), ("large", 20.0, slow.STILL_OPEN)])
-    figures = slow.figures_of({"64s": [1.0, 0.9, 0.97], "singles": []}, seen)
-    assert (figures["ratio_64s"], figures["still_open"], figures["ended"]) == (0.97, 1, 2)
-    assert figures["ended_rightly"] == pytest.approx(1 / 3)
-    assert not verdict.is_met(figures, slow.wanted())
+def test_less_goodput_and_slow_refusals_fail_the_overload():
+    good = dict.fromkeys([*overload.REPORTED, "refused", "refused_p99_ms"], 10.0)
+    good |= dict.fromkeys(["without_retry_after", "failed", "wrong", "sent_too_late"], 0.0)
+    assert all_met(overload.results_of("singles", good))
+    for name, value in (("images_per_s", 8.9), ("refused", 0), ("refused_p99_ms", 51), ("failed", 1), ("wrong", 1)):
+        assert not all_met(overload.results_of("singles", good | {name: value}))
+
+
+def test_only_slow_heads_may_end_without_an_answer_and_none_may_stay_open():
+    def met(kind, how, ratio=0.97):
+        return all_met(slow.results_of({"64s": [1.0, 0.9, ratio]}, [slow.End(kind, 10.0, how)], 0.0))
+
+    assert all(met(*end) for end in (("head", "408"), ("head", slow.CLOSED), ("body", "408"), ("large", "413")))
+    assert not any(met(*end) for end in (("body", slow.CLOSED), ("large", slow.CLOSED), ("head", "200")))
+    assert not met("head", slow.STILL_OPEN)
+    assert not met("head", "408", ratio=0.94)
 
 
 def test_memory_that_grows_and_answers_that_slow_down_fail_the_soak():
-    def figures(mb_per_hour, slowing):
+    def results(mb_per_hour, slowing):
         rng = np.random.default_rng(0)
-        seen = soak.Seen()
-        seen.memory = [(at, 500 + mb_per_hour * at / 3600 + rng.normal(0, 0.02)) for at in np.arange(0.0, 1800.0, 5.0)]
-        seen.timed = [(at, 0.01 * (1 + slowing * at / 1800)) for at in np.arange(0.0, 1800.0, 0.5)]
-        seen.kinds["infer-1"] = len(seen.timed)
-        return soak.figures_of(seen, 1800.0)
+        memory = [(at, 500 + mb_per_hour * at / 3600 + rng.normal(0, 0.02)) for at in np.arange(0.0, 1800.0, 5.0)]
+        due = np.arange(0.0, 1800.0, 0.5)
+        log = RequestLog([Answer(7 + at, 7 + at + 0.01 * (1 + slowing * at / 1800), "infer-1") for at in due])
+        return soak.results_of(log, 7.0, memory, 1800.0)
 
-    steady = figures(0.0, 0.0)
-    assert verdict.is_met(steady, soak.WANTED)
-    assert abs(steady["slope_mb_per_hour"]) < 4 * steady["slope_error_mb_per_hour"] < 0.1
-    assert figures(3.0, 0.0)["slope_mb_per_hour"] == pytest.approx(3.0, abs=0.1)
-    assert not verdict.is_met(figures(3.0, 0.0), soak.WANTED)
-    assert not verdict.is_met(figures(0.0, 0.5), soak.WANTED)
+    assert soak.slope([0.0, 1.0, 2.0, 3.0], [1.0, 2.0, 2.0, 3.0]) == pytest.approx((0.6, np.sqrt(0.2 / 2 / 5)))
+    assert all_met(results(0.0, 0.0))
+    assert results(3.0, 0.0)[2].found.median == pytest.approx(3.0, abs=0.1)
+    assert not all_met(results(3.0, 0.0))
+    assert not all_met(results(0.0, 0.5))
 
 
-def test_a_slope_and_its_error_are_those_of_the_closed_form():
-    found, error = processes.slope([0.0, 1.0, 2.0, 3.0], [1.0, 2.0, 2.0, 3.0])
-    assert found == pytest.approx(0.6)
-    assert error == pytest.approx(np.sqrt(0.2 / 2 / 5))
-
-
-def test_errors_and_tracebacks_are_counted_once_each():
-    traceback = "Traceback (most recent call last):\n"
-    log = f"[ERROR] a\n{traceback}  x\nValueError: b\n[INFO] c\n[ERROR] d\n{traceback}KeyError: e\n"
-    assert processes.errors_in(log) == 2
-    assert processes.errors_in(f"[INFO] a\n{traceback}") == 1
-    as_json = (
-        '{"level": "error", "exception": "Traceback (most recent call last):\\n  x\\nValueError: b"}\n{"level": "info"}'
-    )
-    assert processes.errors_in(as_json) == 1
-    assert processes.raised_in(as_json) == {'ValueError: b"}': 1}
-    assert processes.raised_in(log) == {"ValueError: b": 1, "KeyError: e": 1}
-
-
-def test_a_verdict_is_printed_and_written_and_a_figure_that_is_missing_fails(tmp_path, capsys):
-    wanted = [verdict.at_most("lost", "lost", 0), verdict.told("time", "time")]
-    chosen = argparse.Namespace(output=tmp_path / "sub" / "x.json", seed=7)
-    assert verdict.conclude("x", chosen, {"lost": 0.0}, wanted, {"curve": [1]}) == 0
-    assert "x: PASS" in capsys.readouterr().out
-    record = json.loads(chosen.output.read_text())
-    assert (record["passed"], record["options"]["seed"], record["curve"]) == (True, 7, [1])
-    assert verdict.conclude("x", chosen, {"lost": 1.0}, wanted, {}) == 1
-    assert verdict.conclude("x", chosen, {}, wanted, {}) == 1
-    assert "x: FAIL" in capsys.readouterr().out
+def test_errors_in_the_log_are_found(tmp_path):
+    log = tmp_path / "log"
+    lines = ['{"level": "error", "exception": "Traceback (most recent call last)"}', '{"level": "info"}', "[ERROR] a"]
+    log.write_text("\n".join([*lines, "[INFO] b", "Traceback (most recent call last):", "  x", "ValueError: c"]))
+    server = Server(None, None, log, 1.0)
+    assert server.errors() == [lines[0], lines[2], "Traceback (most recent call last):"]

@@ -5,7 +5,7 @@ import pytest
 
 from photoz import estimates, metrics
 from photoz.errors import InvalidInput, InvalidPdfs, InvalidRedshifts
-from photoz.estimates import Flag
+from photoz.flags import Flag
 from photoz.grid import SDSS_GRID, RedshiftGrid
 from photoz_client._comparison import FlagChange, flag_changes, shift
 from photoz_client.comparison import Verdict, compare, judge

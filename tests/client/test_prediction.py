@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from photoz import estimates
-from photoz.estimates import COLUMNS, Estimates, Flag
+from photoz.estimates import COLUMNS, Estimates
+from photoz.flags import Flag
 from photoz.grid import RedshiftGrid
 from photoz_client import MissingExtra, Prediction, _cli_text
 from photoz_client._prediction import DESCRIPTIONS, join

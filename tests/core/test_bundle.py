@@ -43,7 +43,7 @@ def source(tmp_path):
 
 @pytest.fixture
 def written(tmp_path, source):
-    return ModelBundle.write(tmp_path / "models" / "compact", card_with(), source)
+    return ModelBundle.write(tmp_path / "our" / "models" / "compact", card_with(), source)
 
 
 def refusal(path):

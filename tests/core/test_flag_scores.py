@@ -1,7 +1,7 @@
 import numpy as np
 
-from photoz.estimates import Flag
 from photoz.flag_scores import summarise_flags
+from photoz.flags import Flag
 from photoz.metrics import GalaxyScores, outlier_fraction, sigma_mad
 
 

@@ -117,6 +117,12 @@ BROKEN = {
 }
 
 
+def test_sizes_of_npy_files_are_checked():
+    assert read_npy(npy_bytes(np.zeros((0, 3)))).shape == (0, 3)
+    with pytest.raises(MalformedInput, match=r"expected 3,072 bytes for shape \(4, 8, 8, 3\), got 3,068"):
+        read_npy(BROKEN["truncated"])
+
+
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
 def test_broken_npy_file_is_malformed(content, tmp_path):
     with pytest.raises(MalformedInput, match=r"\.npy"):

@@ -1,8 +1,5 @@
 """Files in the layout of Pasquet et al. 2019 are mapped, not loaded; compressed ones can be streamed only."""
 
-import io
-import zipfile
-
 import numpy as np
 import pytest
 
@@ -75,35 +72,6 @@ def test_field_with_the_new_name_keeps_it(tmp_path):
     with open_cutouts(tmp_path / "sdss.npz") as cutouts:
         assert (cutouts.column("z_spec") == 0.3).all()
         np.testing.assert_array_equal(cutouts.column("z"), labels()["z"])
-
-
-def sparse_cube(path, n):
-    """Write a cube of n cutouts of zeros, and its labels, as a sparse file."""
-    header = io.BytesIO()
-    shape = (n, 64, 64, 5)
-    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
-    table = io.BytesIO()
-    np.save(table, np.zeros(n, dtype=[("z", "f4"), ("EBV", "f4"), ("dered_petro_r", "f4")]))
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("labels.npy", table.getvalue())
-        with archive.open("cube.npy", "w", force_zip64=True) as member:
-            member.write(header.getvalue())
-        end = archive.fp.tell() + int(np.prod(shape)) * 4
-        archive.fp.seek(end - 4)
-        archive.fp.write(np.float32(7.0).tobytes())  # the last pixel
-        archive.start_dir, cube = end, archive.getinfo("cube.npy")
-        cube.file_size = cube.compress_size = cube.file_size + int(np.prod(shape)) * 4
-
-
-def test_file_of_54_gb_is_opened_without_reading_it(tmp_path):
-    sparse_cube(tmp_path / "sdss.npz", 659_857)
-    assert (tmp_path / "sdss.npz").stat().st_size > 54e9
-    with open_cutouts(tmp_path / "sdss.npz") as cutouts:
-        assert cutouts.images.shape == (659_857, 64, 64, 5)
-        last = cutouts.read_images(np.array([0, 659_856]))[1]
-        assert last[-1, -1, -1] == 7.0
-        assert last.sum() == 7.0
-        assert len(cutouts.column("z_spec")) == 659_857
 
 
 def test_fortran_order_is_mapped_but_not_streamed(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from photoz import metrics
 from photoz.errors import InvalidInput, InvalidPdfs, InvalidRedshifts
-from photoz.estimates import Flag
+from photoz.flags import Flag
 from photoz.grid import SDSS_GRID
 from photoz.metrics import Score
 from photoz.report import make_report, render_html

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.science.ood import SPOILT, galaxies_of
 from photoz import drift
-from photoz.estimates import Flag
+from photoz.flags import Flag
 from photoz.images import SDSS_IMAGES
 from photoz.io.cutouts import TEST
 from photoz.io.npz import npz_bytes

@@ -8,12 +8,8 @@ from photoz.model.bundle import ModelBundle
 from tests.running import RunningService, running_service
 from tests.toys import GRIZ, galaxies, npy_bytes, toy_calibration, toy_feature_groups, toy_ood_record
 
-# Limits of `small_service`.
-MAX_BODY_BYTES = 400_000  # 47 of the toy's cutouts
-MAX_ROWS = 45
-HEADER_TIMEOUT = UPLOAD_TIMEOUT = 1
-MAX_HEADER_BYTES = 4096
-MAX_IN_FLIGHT = 2
+# Limits of `small_service`; a body holds 47 of the toy's cutouts.
+MAX_BODY_BYTES, MAX_ROWS, MAX_HEADER_BYTES, MAX_IN_FLIGHT = 400_000, 45, 4096, 2
 
 
 @pytest.fixture(scope="session")
@@ -30,21 +26,13 @@ def client(service_url) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="session")
 def post_npz(client):
     """Post arrays as the bytes of a .npz file."""
-
-    def post(path, arrays, **headers):
-        return client.post(path, content=npz_bytes(arrays), headers=headers)
-
-    return post
+    return lambda path, arrays, **headers: client.post(path, content=npz_bytes(arrays), headers=headers)
 
 
 @pytest.fixture(scope="session")
 def post_npy(client):
     """Post one array as the bytes of a .npy file."""
-
-    def post(path, array, **headers):
-        return client.post(path, content=npy_bytes(array), headers=headers)
-
-    return post
+    return lambda path, array, **headers: client.post(path, content=npy_bytes(array), headers=headers)
 
 
 @pytest.fixture(scope="session")
@@ -62,8 +50,8 @@ def small_service(small_bundle, tmp_path_factory) -> Iterator[RunningService]:
         "PHOTOZ_MAX_ROWS": MAX_ROWS,
         "PHOTOZ_MAX_BODY_BYTES": MAX_BODY_BYTES,
         "PHOTOZ_MAX_MEMORY_BYTES": 2 * MAX_BODY_BYTES,
-        "PHOTOZ_UPLOAD_TIMEOUT": UPLOAD_TIMEOUT,
-        "PHOTOZ_HEADER_TIMEOUT": HEADER_TIMEOUT,
+        "PHOTOZ_UPLOAD_TIMEOUT": 1,
+        "PHOTOZ_HEADER_TIMEOUT": 1,
         "PHOTOZ_MAX_HEADER_BYTES": MAX_HEADER_BYTES,
         "PHOTOZ_MAX_IN_FLIGHT": MAX_IN_FLIGHT,
     }

@@ -1,26 +1,11 @@
 """Send requests byte by byte, as HTTP clients do not, and read the responses."""
 
-import json
 import socket
-from dataclasses import dataclass
-from http.client import HTTPMessage, parse_headers
+from http.client import parse_headers
 from typing import Self
 from urllib.parse import urlsplit
 
-
-@dataclass(frozen=True)
-class RawResponse:
-    status: int
-    headers: HTTPMessage
-    body: bytes
-
-    @property
-    def error(self) -> str:
-        """The message of an error of the service, in its one shape."""
-        assert self.headers["content-type"] == "application/json"
-        content = json.loads(self.body)
-        assert list(content) == ["error"]
-        return content["error"]
+import httpx
 
 
 class RawConnection:
@@ -44,7 +29,7 @@ class RawConnection:
     def close_sending(self) -> None:
         self._socket.shutdown(socket.SHUT_WR)
 
-    def read_response(self) -> RawResponse | None:
+    def read_response(self) -> httpx.Response | None:
         """Read the next response; None if the connection ends before it begins."""
         try:
             line = self._file.readline()
@@ -52,8 +37,9 @@ class RawConnection:
             line = b""
         if not line:
             return None
-        headers = parse_headers(self._file)
-        return RawResponse(int(line.split()[1]), headers, self._file.read(int(headers.get("content-length", 0))))
+        headers = httpx.Headers(parse_headers(self._file).items())
+        content = self._file.read(int(headers.get("content-length", 0)))
+        return httpx.Response(int(line.split()[1]), headers=headers, content=content)
 
     def is_closed(self, within: float = 5.0) -> bool:
         """Whether the other side closes the connection, without sending more."""

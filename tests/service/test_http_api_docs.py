@@ -8,7 +8,8 @@ import subprocess
 import numpy as np
 import pytest
 
-from photoz.estimates import COLUMNS, Flag
+from photoz.estimates import COLUMNS
+from photoz.flags import Flag
 from photoz.io.npz import npz_bytes
 from photoz.metrics import METRICS
 from photoz.protocol import contract
@@ -21,17 +22,11 @@ OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", DOCUMENT, re.DOTALL) for line in block.splitlines()]
 
 
-def test_flags_are_documented():
+def test_flags_columns_metrics_and_options_are_documented():
     rows = re.findall(r"^\| (\d+) \| `([A-Z_]+)` \|", DOCUMENT, re.MULTILINE)
     assert {name: int(bit) for bit, name in rows} == {flag.name: flag.value for flag in Flag}
-
-
-@pytest.mark.parametrize("name", [*COLUMNS, "pdf", *METRICS, *contract.EvaluateRequest.model_fields])
-def test_columns_and_metrics_are_documented(name):
-    assert f"`{name}`" in DOCUMENT
-
-
-def test_options_are_documented():
+    for name in (*COLUMNS, "pdf", *METRICS, *contract.EvaluateRequest.model_fields):
+        assert f"`{name}`" in DOCUMENT, name
     for option in (*contract.PredictOptions.model_fields, *contract.EvaluateOptions.model_fields):
         assert re.search(rf"`{option}[=`]", DOCUMENT), option
 

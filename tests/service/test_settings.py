@@ -7,7 +7,7 @@ import pytest
 
 from photoz.errors import InvalidInput
 from service.operations import resources
-from service.operations.resources import available_cpus, available_memory
+from service.operations.resources import available_memory
 from service.operations.settings import MIB, Settings
 from tests.running import ROOT
 
@@ -54,13 +54,11 @@ def test_defaults(read):
         ("THREADS", "two", "valid integer"),
         ("ENGINE", "abacus", "'openvino-int8'"),
         ("EVALUATION_TIMEOUT", "nan", "finite number"),
-        ("REQUEST_TIMEOUT", "5m", "valid number"),
         ("REQUEST_TIMEOUT", "inf", "finite number"),
         ("DRAIN_SECONDS", "-1", "greater than or equal to 0"),
         ("MAX_BODY_BYTES", "2g", "valid integer"),
         ("MAX_MEMORY_BYTES", "-1", "greater than 0"),
         ("CALIBRATION", "no", "expected on or off"),
-        ("ACCESS_LOG", "true", "expected on or off"),
         ("LOG_FORMAT", "xml", "'json'"),
     ],
 )
@@ -80,68 +78,36 @@ def test_body_may_not_be_larger_than_all_memory(read):
         read(MAX_BODY_BYTES="1001")
 
 
-def test_bundle_folder_need_not_exist_yet(read, tmp_path):
-    for path in ("models/none", str(tmp_path / "a:b"), "none"):
-        assert str(read(BUNDLE=path).bundle) == path
-
-
-@pytest.fixture
-def cgroup(monkeypatch, tmp_path):
-    """Return a function that writes the files of a cgroup, of version 2 or 1, in place of those of this process."""
-    v2, v1_quota, v1_period = (tmp_path / name for name in ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"))
-    monkeypatch.setattr(resources, "CGROUP_CPU", ((v2,), (v1_quota, v1_period)))
-
-    def write(version, quota, period=100_000):
-        if version == 2:
-            v2.write_text(f"{quota} {period}\n")
-        else:
-            v1_quota.write_text(f"{quota}\n")
-            v1_period.write_text(f"{period}\n")
-
-    return write
-
-
 @pytest.fixture
 def _four_cpus(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 5})
 
 
 @pytest.mark.usefixtures("_four_cpus")
-@pytest.mark.parametrize("version", [2, 1])
 @pytest.mark.parametrize(
-    ("quota", "cpus"), [(10_000, 1), (100_000, 1), (150_000, 2), (200_000, 2), (210_000, 3), (900_000, 4)]
+    ("files", "cpus"),
+    [
+        ({}, 4),
+        ({"cpu.max": "max 100000"}, 4),
+        ({"cpu.max": "10000 100000"}, 1),
+        ({"cpu.max": "210000 100000"}, 3),
+        ({"cpu.max": "150000 50000"}, 3),
+        ({"cpu.max": "900000 100000"}, 4),
+        ({"cpu.cfs_quota_us": "-1", "cpu.cfs_period_us": "100000"}, 4),
+        ({"cpu.cfs_quota_us": "150000", "cpu.cfs_period_us": "100000"}, 2),
+    ],
 )
-def test_cpu_quota_is_rounded_up(cgroup, version, quota, cpus):
-    cgroup(version, quota)
-    assert available_cpus() == cpus
-
-
-@pytest.mark.usefixtures("_four_cpus")
-def test_cpu_quota_counts_for_its_period(cgroup):
-    cgroup(2, 150_000, period=50_000)
-    assert available_cpus() == 3
-
-
-@pytest.mark.usefixtures("_four_cpus")
-@pytest.mark.parametrize(("version", "quota"), [(2, "max"), (1, -1)])
-def test_without_a_quota_all_cpus_are_available(cgroup, version, quota):
-    cgroup(version, quota)
-    assert available_cpus() == 4
-
-
-@pytest.mark.usefixtures("cgroup")
-def test_without_cgroups_all_cpus_are_available():
-    assert available_cpus() == len(os.sched_getaffinity(0))
-
-
-@pytest.mark.usefixtures("_four_cpus")
-def test_network_has_a_thread_for_each_cpu_by_default(cgroup, read):
-    cgroup(2, 300_000)
-    assert read().threads == 3
+def test_threads_follow_from_the_cpu_quota(read, monkeypatch, tmp_path, files, cpus):
+    """The quota of the cgroup, of version 2 or 1, is rounded up."""
+    for name, text in files.items():
+        (tmp_path / name).write_text(f"{text}\n")
+    versions = ("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+    monkeypatch.setattr(resources, "CGROUP_CPU", [[tmp_path / name for name in names] for names in versions])
+    assert read().threads == cpus
     assert read(THREADS="7").threads == 7
 
 
-def test_memory_limit_of_the_cgroup_counts(monkeypatch, tmp_path):
+def test_memory_limit_of_the_cgroup(monkeypatch, tmp_path):
     limit = tmp_path / "memory.max"
     monkeypatch.setattr(resources, "CGROUP_MEMORY", (tmp_path / "none", limit))
     limit.write_text("1000000\n")

@@ -31,125 +31,82 @@ def tensor(name, array, datatype="FP32", binary=True):
     return filled
 
 
-def check_same(result, expected):
+def test_health_and_metadata(triton, card):
+    assert triton.is_server_live()
+    assert triton.is_server_ready()
+    assert "binary_tensor_data" in triton.get_server_metadata()["extensions"]
+    (listed,) = triton.get_model_repository_index()
+    assert (listed["name"], listed["version"], listed["state"]) == (card.name, card.version, "READY")
+    for version in ("", card.version):
+        assert triton.is_model_ready(card.name, version)
+        metadata = triton.get_model_metadata(card.name, version)
+        assert metadata["versions"] == [card.version]
+        assert metadata["inputs"][0] == {"name": "images", "datatype": "FP32", "shape": [-1, *card.image.shape]}
+    assert not triton.is_model_ready(card.name, "0")
+    assert not triton.is_model_ready("other")
+
+
+@pytest.mark.parametrize("binary", [True, False])
+@pytest.mark.parametrize(("sent", "received"), [(None, None), ("gzip", None), ("deflate", "gzip"), (None, "deflate")])
+def test_all_outputs_with_compression(triton, card, images, expected, binary, sent, received):
+    encodings = {"request_compression_algorithm": sent, "response_compression_algorithm": received}
+    result = triton.infer(card.name, [tensor("images", images, binary=binary)], **encodings)
     np.testing.assert_array_equal(result.as_numpy("pdf"), np.array(expected["pdf"], np.float32))
     assert result.as_numpy("pdf").dtype == np.float32
     for name in set(COLUMNS) - {"object_id"}:
         np.testing.assert_array_equal(result.as_numpy(name), np.array(expected[name], float))
 
 
-def test_health(triton, card):
-    assert triton.is_server_live()
-    assert triton.is_server_ready()
-    assert triton.is_model_ready(card.name)
-    assert triton.is_model_ready(card.name, card.version)
-    assert not triton.is_model_ready(card.name, "0")
-    assert not triton.is_model_ready("other")
-
-
-def test_metadata(triton, card):
-    assert "binary_tensor_data" in triton.get_server_metadata()["extensions"]
-    for metadata in (triton.get_model_metadata(card.name), triton.get_model_metadata(card.name, card.version)):
-        assert metadata["versions"] == [card.version]
-        assert metadata["inputs"][0] == {"name": "images", "datatype": "FP32", "shape": [-1, *card.image.shape]}
-    assert [model["name"] for model in triton.get_model_repository_index()] == [card.name]
-
-
 @pytest.mark.parametrize("binary", [True, False])
-def test_infer(triton, card, images, expected, binary):
-    check_same(triton.infer(card.name, [tensor("images", images, binary=binary)]), expected)
-
-
-@pytest.mark.parametrize("binary", [True, False])
-def test_one_output_with_a_version_and_an_id(triton, card, images, expected, binary):
-    requested = [InferRequestedOutput("z_mean", binary_data=binary)]
-    result = triton.infer(card.name, [tensor("images", images)], card.version, requested, request_id="a-7")
-    answer = result.get_response()
-    assert (answer["model_name"], answer["model_version"], answer["id"]) == (card.name, card.version, "a-7")
-    assert [output["name"] for output in answer["outputs"]] == ["z_mean"]
-    assert ("data" in answer["outputs"][0]) is not binary
-    np.testing.assert_array_equal(result.as_numpy("z_mean"), expected["z_mean"])
-
-
-@pytest.mark.parametrize("binary", [True, False])
-def test_names_and_ebv(triton, card, images, post_npz, binary):
+def test_all_inputs_and_chosen_outputs(triton, card, images, post_npz, binary):
     ebv = np.full((len(images), 1), 0.05, np.float32)
     names = np.array([f"galaxy é {i}" for i in range(len(images))], object)
-    inputs = [
-        tensor("object_id", names, "BYTES", binary),
-        tensor("images", images),
-        tensor("ebv", ebv, binary=binary),
-    ]
-    requested = [InferRequestedOutput(name, binary_data=binary) for name in ("object_id", "z_mean")]
-    result = triton.infer(card.name, inputs, outputs=requested)
+    inputs = [tensor("object_id", names, "BYTES", binary), tensor("images", images), tensor("ebv", ebv, binary=binary)]
+    outputs = [InferRequestedOutput(name, binary_data=binary) for name in ("object_id", "z_mean")]
+    result = triton.infer(card.name, inputs, card.version, outputs, request_id="a-7")
+    answer = result.get_response()
+    assert (answer["model_name"], answer["model_version"], answer["id"]) == (card.name, card.version, "a-7")
+    assert [output["name"] for output in answer["outputs"]] == ["object_id", "z_mean"]
+    assert ("data" in answer["outputs"][1]) is not binary
     found = [name if isinstance(name, str) else name.decode() for name in result.as_numpy("object_id")]
     assert found == names.tolist()
     expected = post_npz("/predict_file", {"images": images, "ebv": ebv}).json()
     np.testing.assert_array_equal(result.as_numpy("z_mean"), expected["z_mean"])
 
 
-@pytest.mark.parametrize("request_encoding", [None, "gzip", "deflate"])
-@pytest.mark.parametrize("response_encoding", [None, "gzip", "deflate"])
-def test_compression(triton, card, images, expected, request_encoding, response_encoding):
-    options = {
-        "request_compression_algorithm": request_encoding,
-        "response_compression_algorithm": response_encoding,
-    }
-    check_same(triton.infer(card.name, [tensor("images", images)], **options), expected)
-    requested = [InferRequestedOutput("z_mean", binary_data=False)]
-    result = triton.infer(card.name, [tensor("images", images, binary=False)], outputs=requested, **options)
-    np.testing.assert_array_equal(result.as_numpy("z_mean"), expected["z_mean"])
-
-
 def test_concurrent_requests(triton, card):
-    many = galaxies(card.image, 8)
-    handles = [triton.async_infer(card.name, [tensor("images", one)], request_id=str(i)) for i, one in parts(many)]
+    cutouts = galaxies(card.image, 8)
+    inputs = [[tensor("images", cutouts[i : i + 1])] for i in range(len(cutouts))]
+    handles = [triton.async_infer(card.name, one, request_id=str(i)) for i, one in enumerate(inputs)]
     results = [handle.get_result() for handle in handles]
-    assert [result.get_response()["id"] for result in results] == [str(i) for i, _ in parts(many)]
-    whole = triton.infer(card.name, [tensor("images", many)]).as_numpy("z_mean")
-    np.testing.assert_allclose(np.concatenate([result.as_numpy("z_mean") for result in results]), whole, atol=1e-6)
-
-
-def parts(images):
-    return [(i, images[i : i + 1]) for i in range(len(images))]
+    assert [result.get_response()["id"] for result in results] == [str(i) for i in range(len(cutouts))]
+    together = triton.infer(card.name, [tensor("images", cutouts)]).as_numpy("z_mean")
+    np.testing.assert_allclose(np.concatenate([result.as_numpy("z_mean") for result in results]), together, atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("model", "version", "name", "array", "datatype", "output", "status", "words"),
     [
         ("other", "", "images", np.float32, "FP32", "z_mean", "404", "there is no model other here"),
-        (None, "0", "images", np.float32, "FP32", "z_mean", "404", "there is no version 0 of model"),
         (None, "", "pixels", np.float32, "FP32", "z_mean", "400", "there is no input pixels; expected images"),
-        (None, "", "images", np.float32, "FP32", "redshift", "400", "there is no output redshift"),
         (None, "", "images", np.bool_, "BOOL", "z_mean", "400", "inputs.0.datatype: input should be .*, got .BOOL."),
         (None, "", "images", np.bytes_, "BYTES", "z_mean", "413", "images: expected at most 4,096 texts"),
     ],
 )
 def test_errors_are_raised(triton, card, images, model, version, name, array, datatype, output, status, words):
-    requested = [InferRequestedOutput(output)]
-    sent = tensor(name, images[:1].astype(array), datatype)
+    inputs = [tensor(name, images[:1].astype(array), datatype)]
     with pytest.raises(InferenceServerException, match=words) as caught:
-        triton.infer(model or card.name, [sent], version, requested)
+        triton.infer(model or card.name, inputs, version, [InferRequestedOutput(output)])
     assert caught.value.status() == status
 
 
-def test_wrong_shape(triton, card, images):
-    with pytest.raises(InferenceServerException, match="expected images of shape") as caught:
-        triton.infer(card.name, [tensor("images", images[:, 1:])])
-    assert caught.value.status() == "400"
-    assert str(card.image.size) in caught.value.message()
-
-
-def test_other_requests_of_triton_are_refused(triton, card):
+def test_other_requests_of_triton_are_refused(triton, card, images):
     for call in (triton.get_model_config, triton.get_inference_statistics, triton.load_model):
         with pytest.raises(InferenceServerException, match="no such path: /v2/"):
             call(card.name)
+    outputs = [InferRequestedOutput("pdf", class_count=3)]
     with pytest.raises(InferenceServerException, match="classification is not supported"):
-        triton.infer(
-            card.name,
-            [tensor("images", galaxies(card.image, 1))],
-            outputs=[InferRequestedOutput("pdf", class_count=3)],
-        )
+        triton.infer(card.name, [tensor("images", images)], outputs=outputs)
 
 
 def test_example_in_the_documentation(service_url, card, images, tmp_path, monkeypatch, capsys, expected):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from photoz import pdf
-from photoz.estimates import Flag
+from photoz.flags import Flag
 from photoz.grid import SDSS_GRID
 from photoz.images import SDSS_IMAGES, ImageSpec
 from photoz.io.cutouts import TEST, Cutouts

@@ -12,7 +12,7 @@ import pytest
 
 from photoz import drift, pdf
 from photoz.errors import InvalidBundle
-from photoz.estimates import Flag
+from photoz.flags import Flag
 from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
 from photoz.io.cutouts import TEST, TRAIN, VALIDATION

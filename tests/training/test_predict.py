@@ -10,7 +10,7 @@ from keras import layers
 from photoz import calibration, ood
 from photoz.calibration import Calibration
 from photoz.errors import InvalidBundle
-from photoz.estimates import Flag
+from photoz.flags import Flag
 from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
 from photoz.io.cutouts import Cutouts

@@ -9,7 +9,7 @@
 
 from photoz import __version__
 from photoz.errors import PhotozError
-from photoz.estimates import Flag
+from photoz.flags import Flag
 from photoz.model.card import Card
 from photoz.protocol.contract import EvaluateResponse
 from photoz_client._async_client import AsyncPhotozClient

@@ -1,6 +1,6 @@
 """The texts that the command `photoz` prints."""
 
-from photoz.estimates import Flag
+from photoz.flags import Flag
 from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
 from photoz.metrics import Score

@@ -12,7 +12,8 @@ from pydantic.dataclasses import dataclass
 
 from photoz import pdf
 from photoz.errors import InvalidInput, InvalidPdfs, InvalidRedshifts
-from photoz.estimates import Estimates, Flag
+from photoz.estimates import Estimates
+from photoz.flags import Flag
 from photoz.grid import FloatArray, IntArray, RedshiftGrid
 from photoz.metrics import OUTLIER_CUT, GalaxyScores, galaxy_scores, outlier_fraction, residuals, sigma_mad
 from photoz_client._paired_bootstrap import MetricPair, metric_pairs

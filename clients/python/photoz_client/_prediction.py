@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from photoz.estimates import Estimates, Flag
+from photoz.estimates import Estimates
+from photoz.flags import Flag
 from photoz.grid import BoolArray, IntArray
 from photoz_client._errors import MissingExtra, PhotozClientError
 

@@ -7,7 +7,7 @@ from photoz.errors import InvalidInput
 from photoz_client._errors import ConnectionFailed, PhotozClientError, TimedOut, TryAgainLater
 
 # Seconds for retries at an address that has never answered: most likely no service runs there, and the user should not
-# wait a minute to find out. The service needs less than this to replace a worker that was killed.
+# wait a minute to find out. The service needs less than this to start, and to replace a worker that was killed.
 FIRST_CONTACT_BUDGET = 4.0
 
 # A service that is too slow still works on a request whose answer the client no longer waits for.

@@ -1,12 +1,14 @@
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from photoz.errors import InvalidBundle
-from photoz.inference import engines
+from photoz.inference import engines, openvino
 from photoz.inference.engines import BATCH_SIZES, MAX_BATCH, KerasEngine, OpenVinoEngine, load_engine
 from photoz.inference.openvino import compile_network, runs
+from photoz.inference.predictor import Predictor
 from photoz.model.bundle import ModelBundle
 from tests.toys import GRIZ, galaxies, toy_engine, toy_feature_groups, toy_network, toy_ood_record
 
@@ -99,14 +101,23 @@ def test_first_engine_that_fits_and_runs_is_loaded(make_toy_bundle, monkeypatch,
 
     monkeypatch.setattr(engines, "runs", lambda precision: has_bfloat16 or precision != "bf16")
     monkeypatch.setattr(engines, "compile_network", compile_f32)
-    load_engine(make_toy_bundle(engines=SEVERAL), preference, threads=2)
-    assert loaded == [(expected, 2)]
+    load_engine(make_toy_bundle(engines=SEVERAL), preference)
+    Predictor.load(make_toy_bundle(engines=SEVERAL), engine=preference, threads=2)
+    assert loaded == [(expected, 1), (expected, 2)]
 
 
 def test_bfloat16_engine_is_refused_if_the_processor_has_none(make_toy_bundle, monkeypatch):
     monkeypatch.setattr(engines, "runs", lambda precision: precision != "bf16")
     with pytest.raises(InvalidBundle, match=r"^openvino-bf16 of .* needs a processor with bfloat16"):
         load_engine(make_toy_bundle(engines=SEVERAL), "openvino-bf16")
+
+
+@pytest.mark.parametrize("capabilities", [["FP32"], ["FP32", "BF16"]])
+def test_bfloat16_runs_if_the_processor_has_it(monkeypatch, capabilities):
+    core = SimpleNamespace(get_property=lambda *_: capabilities)
+    monkeypatch.setattr(openvino, "import_openvino", lambda: SimpleNamespace(Core=lambda: core))
+    assert runs("f32")
+    assert runs("bf16") == ("BF16" in capabilities)
 
 
 @pytest.mark.slow

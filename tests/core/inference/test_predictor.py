@@ -4,7 +4,7 @@ import pytest
 from photoz import calibration
 from photoz.calibration import Calibration
 from photoz.errors import InvalidBundle, InvalidImages
-from photoz.estimates import Flag
+from photoz.flags import Flag
 from photoz.inference.batch import concatenate
 from photoz.inference.predictor import Predictor
 from tests.toys import GRIZ, galaxies, toy_batch, toy_calibration, toy_feature_groups, toy_network, toy_ood_record

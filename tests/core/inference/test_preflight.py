@@ -74,6 +74,11 @@ def test_file_that_is_not_a_network_is_refused(make_toy_bundle, tmp_path):
         preflight(broken.path)
 
 
+@pytest.mark.slow
+def test_keras_runs_if_it_was_asked_for(bundle_path):
+    assert preflight(bundle_path, "keras") == "keras"
+
+
 def test_bundle_without_compiled_network_runs_keras(make_toy_bundle):
     with pytest.raises(InvalidBundle, match="Keras cannot read"):  # the toy's model.keras is not one
         preflight(make_toy_bundle(engines=()).path)

@@ -1,0 +1,59 @@
+"""Quality flags of estimates: a bit mask for each galaxy."""
+
+from enum import IntFlag
+
+import numpy as np
+import numpy.typing as npt
+
+from photoz import pdf
+from photoz.grid import FloatArray, IntArray, RedshiftGrid
+from photoz.images import LOW_SNR_LIMIT, EbvBatch, ImageBatch, signal_to_noise
+
+# More than this much probability in the first and last bin: the redshift may lie beyond the grid.
+EDGE_MASS_LIMIT = 0.05
+
+# In units of 1 + z. The 68 % interval spans two sigma: if it is wider than this, sigma exceeds 0.03, and the outlier
+# cut, |dz| > 0.05, is within 1.67 sigma. So one such estimate in ten is an outlier by its own PDF.
+BROAD_LIMIT = 0.06
+
+
+class Flag(IntFlag):
+    """Quality flags, a bit mask; 0 is a clean estimate."""
+
+    EBV_ASSUMED = 1  # no E(B-V) was given: the default of the model card was used
+    MASKED_PIXELS = 2  # some pixels were not finite and were replaced by 0
+    BAND_MISSING = 4  # a band has no signal
+    LOW_SNR = 8  # the central light is below 5 sigma in every band
+    EDGE_MASS = 16  # more than 5 % of the probability in the first and last bin: the redshift may lie beyond the grid
+    BROAD_PDF = 32  # the 68 % interval is wider than 0.06 (1 + z)
+    MULTIMODAL = 64  # the PDF has a second, separate peak
+    OUT_OF_DISTRIBUTION = 128  # the image is unlike the training images: `ood_score` is above the threshold
+
+
+def flag_pdfs(pdfs: FloatArray, grid: RedshiftGrid, width: FloatArray) -> IntArray:
+    """Return the flags, (n,) int32, of PDFs, (n, n_bins), whose 68 % intervals have these widths, (n,)."""
+    return (
+        _raise_where(Flag.EDGE_MASS, pdf.edge_mass(pdfs) > EDGE_MASS_LIMIT)
+        | _raise_where(Flag.BROAD_PDF, width > BROAD_LIMIT * (1.0 + pdf.mean(pdfs, grid)))
+        | _raise_where(Flag.MULTIMODAL, pdf.is_multimodal(pdfs))
+    )
+
+
+def flag_ood(ood_score: FloatArray, ood_threshold: float) -> IntArray:
+    """Flag scores, (n,) float, above a threshold as OUT_OF_DISTRIBUTION, (n,) int32; NaN raises no flag."""
+    return _raise_where(Flag.OUT_OF_DISTRIBUTION, ood_score > ood_threshold)
+
+
+def flag_inputs(batch: ImageBatch, ebv: EbvBatch) -> IntArray:
+    """Return the flags, (n,) int32, that follow from the input alone."""
+    is_faint = np.asarray((signal_to_noise(batch.images, batch.noise) < LOW_SNR_LIMIT).all(axis=1))
+    return (
+        _raise_where(Flag.EBV_ASSUMED, ebv.assumed)
+        | _raise_where(Flag.MASKED_PIXELS, batch.masked)
+        | _raise_where(Flag.BAND_MISSING, batch.band_missing)
+        | _raise_where(Flag.LOW_SNR, is_faint)
+    )
+
+
+def _raise_where(flag: Flag, condition: npt.NDArray[np.bool_]) -> IntArray:
+    return np.where(condition, np.int32(flag), np.int32(0))
