@@ -185,6 +185,15 @@ def test_incomplete_hdf5_file_is_refused(tmp_path):
 
     assert "describes its images" in refused(path, odd)
 
+    def virtual(file):
+        layout = h5py.VirtualLayout((4,), "f4")
+        layout[:] = h5py.VirtualSource("other.h5", "ebv", (4,))
+        file.create_virtual_dataset("ebv", layout)
+
+    assert "values in other files" in refused(path, virtual)
+    external = {"external": [(tmp_path / "raw", 0, 16)]}
+    assert "values in other files" in refused(path, lambda file: file.create_dataset("ebv", (4,), "f4", **external))
+
 
 def test_hdf5_groups_are_ignored_and_scalars_read(tmp_path):
     with h5py.File(tmp_path / "odd.h5", "w") as file:
