@@ -93,7 +93,8 @@ def decode(request: Request, card: Card, max_rows: int, max_bytes: int) -> Infer
 
 
 def _header_length(request: Request) -> int | None:
-    return protocol.read_header_length(request.header(protocol.HEADER_LENGTH) or None)
+    found = request.headers.get(protocol.HEADER_LENGTH.encode())
+    return protocol.read_header_length(None if found is None else found.decode("latin-1"))
 
 
 def _aligned(request: Request) -> memoryview:
