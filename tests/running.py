@@ -31,14 +31,13 @@ class RunningService:
         return int(self.url.rpartition(":")[2])
 
     @property
-    def workers(self) -> list[psutil.Process]:
-        """The child process that serves; none while it is not running."""
-        found = []
+    def worker(self) -> psutil.Process | None:
+        """The child process that serves; None while it is not running."""
         for child in psutil.Process(self.process.pid).children():
             with suppress(psutil.Error):  # it has ended
                 if "spawn_main" in " ".join(child.cmdline()):
-                    found.append(child)
-        return found
+                    return child
+        return None
 
 
 def serve_command(port: int, host: str = "127.0.0.1") -> list[str]:
