@@ -23,7 +23,7 @@ from training.pixel_statistics import REFERENCE_SIGMA, sky_noise
 from training.splits import group_by_galaxy
 
 NEIGHBOURS = 100  # Beck et al. 2016 (MNRAS 460, 1371), sec. 2.2
-CLIP = 3.0  # neighbours beyond so many sigma are left out of a second fit, ibid.
+CLIP = 3.0  # neighbours beyond this many sigma are left out of a second fit, ibid.
 RIDGE = 1e-9  # keeps the equations solvable if neighbours coincide
 MIN_SIGMA = 1e-3
 CHUNK = 512

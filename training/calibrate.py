@@ -14,7 +14,7 @@ from photoz.model.card import CalibrationRecord
 # but may where the evidence is clear. Chosen by cross-validation.
 PRIOR_WIDTH = 0.05
 
-STEP = 0.1  # the first of the search, in the logarithms
+STEP = 0.1  # initial step of the search, in the logarithms
 
 
 def calibrate(pdfs: FloatArray, z_spec: FloatArray, grid: RedshiftGrid) -> CalibrationRecord:

@@ -44,7 +44,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Model:
-    """A Keras network and everything else that its predictions depend on, as for `photoz.inference.Predictor`."""
+    """A Keras network and everything else that its predictions depend on; the parts are those of the `Predictor`."""
 
     network: keras.Model  # takes `images` and possibly `ebv`; a layer "features" is used for the `ood_score`
     spec: ImageSpec

@@ -34,7 +34,7 @@ PSF_REACH = 4.0
 def add_noise(stamps: FloatArray, galaxies: Galaxies, spec: ImageSpec, rng: np.random.Generator) -> FloatArray:
     """Add sky noise and photon noise to noise-free stamps (n, size, size, n_bands) in nanomaggies; float32.
 
-    The noise is Gaussian: with tens of electrons per pixel from the sky, it does not differ from Poisson noise.
+    The noise is Gaussian: with tens of electrons per pixel from the sky, it hardly differs from Poisson noise.
     """
     electrons = np.array([SDSS_OBSERVATIONS[band].electrons for band in spec.bands])
     variance = galaxies.sky_sigma[:, None, None] ** 2 + np.maximum(stamps, 0.0) / electrons

@@ -53,12 +53,12 @@ class SubprocessEngine:
     def _request(self, images: np.ndarray, ebv: np.ndarray, seconds: float) -> tuple[NetworkOutput, float]:
         try:
             self._pipe.send((images, ebv, seconds))
-            answer = self._pipe.recv()
+            reply = self._pipe.recv()
         except (EOFError, OSError):
             raise EngineRejected(f"its process ended with {self._exit_status()}") from None
-        if isinstance(answer, str):
-            raise EngineRejected(answer)
-        return answer  # type: ignore[no-any-return]
+        if isinstance(reply, str):
+            raise EngineRejected(reply)
+        return reply  # type: ignore[no-any-return]
 
     def _exit_status(self) -> str:
         self._process.join()

@@ -11,7 +11,7 @@ SHIPPED = ROOT / "models" / "photoz"
 
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-# All cores for the network, whoever runs it: the engine of a bundle in the service, in the prototype or alone ...
+# All cores for the network, whatever runs it: the engine of a bundle in the service, in the prototype or alone ...
 ENGINE_THREADS = {"PHOTOZ_THREADS": str(CPUS), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 # ... and TensorFlow, alone or in a peer.

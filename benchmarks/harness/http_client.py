@@ -101,7 +101,7 @@ class Connection:
 
     def is_over(self) -> bool:
         """Whether the server has closed the connection, or sent bytes that no request asked for."""
-        return self._ended or self._peek() is not None
+        return self._ended or bool(self._parser.replies) or self._peek() is not None
 
     def is_closed_by_server(self) -> bool:
         """Whether the server has ended its side of the connection, and sent nothing else."""

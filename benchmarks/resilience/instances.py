@@ -17,7 +17,7 @@ from photoz.model.bundle import ModelBundle
 PATIENCE = 60.0  # seconds that an instance may take to end
 BUNDLE = "/app/models/photoz"  # in the image
 PORT = 3000  # in the image
-DRAIN = "PHOTOZ_DRAIN"  # the setting
+DRAIN = "PHOTOZ_DRAIN_SECONDS"  # the setting
 
 
 @dataclass(frozen=True)

@@ -72,12 +72,15 @@ class Client:
         self._connection: Connection | None = None
         self.used_at = 0.0
 
-    def ask(self, request: CheckedRequest, due: float | None = None) -> str:
-        """Send a request once and record what came of it; return the outcome, "right" if all is well."""
+    def ask(self, request: CheckedRequest, due: float | None = None, *, fresh: bool | None = None) -> str:
+        """Send a request once and record what came of it; return the outcome, "right" if all is well.
+
+        By default the connection is made again if the server has closed it; with `fresh` False it is used as it is.
+        """
         asked_at = now() if due is None else due
         outcome, text = "right", ""
         try:
-            reply = self.exchange(request.content)
+            reply = self.exchange(request.content, fresh)
             if reply.status in (429, 503):
                 outcome, text = "busy" if reply.status == 429 else "unavailable", repr(reply.body[:100])
             else:
@@ -94,13 +97,13 @@ class Client:
             self.close()
         return outcome
 
-    def exchange(self, content: bytes) -> Reply:
+    def exchange(self, content: bytes, fresh: bool | None = None) -> Reply:
         """Send bytes and return the answer; `Lost`, `NotHttp` or `Refused` if there is none.
 
         A server may close an idle connection at any time, also while a request is on its way (RFC 9112, 9.5). If the
         connection is closed when the first bytes have just been sent, the two crossed, which no server can prevent.
         """
-        self._fresh, self._crossed = self.is_over(), False
+        self._fresh, self._crossed = self.is_over() if fresh is None else fresh, False
         if self._connection is None or self._fresh:
             self.close()
             self._connection = Connection(self._port)
@@ -202,5 +205,5 @@ def ask_late(clients: Sequence[Client], since: float, seconds: float) -> None:
     for number, client in enumerate(clients):
         time.sleep(max(0.0, since + number / len(clients) * seconds - now()))
         if not client.is_over():
-            client.ask(ALIVE)
+            client.ask(ALIVE, fresh=False)
         client.close()

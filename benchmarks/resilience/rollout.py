@@ -175,14 +175,14 @@ def roll_out(
     for load in (raw, sdk_load(port, SDK_CALLS, record.sdk)):
         with load:
             time.sleep(options.calm)
-            for version in islice(upcoming, options.rolls):
+            for version in islice(upcoming, options.rollouts):
                 instance = cluster.replace(instance, version, long)
                 time.sleep(options.calm)
     return [*results_of(record), reported("capacity for this mix, requests/s", most)]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rolls", type=int, default=10, help="roll-outs under each kind of clients")
+    parser.add_argument("--rollouts", type=int, default=10, help="roll-outs under each kind of clients")
     parser.add_argument("--calm", type=float, default=3.0, help="seconds between two of them")
     parser.add_argument("--probe", type=float, default=PROBE, help="seconds between two probes of /readyz")
     parser.add_argument("--propagation", type=float, default=PROPAGATION, help="seconds until an answer is believed")

@@ -18,8 +18,6 @@ from unittest.mock import patch
 
 import numpy as np
 from keras import layers
-from training.held_out import all_known, folds
-from training.rows import UNUSED, galaxies
 
 from benchmarks.harness.results import table
 from photoz.grid import SDSS_GRID, FloatArray, IntArray
@@ -29,9 +27,11 @@ from photoz.io.reader import open_cutouts
 from photoz.metrics import GalaxyScores, galaxy_scores, summarise
 from training import objectives
 from training.architectures import compact
+from training.cross_fitting import folds, merge_validation
 from training.ensemble import fit_ensemble
 from training.predict import predict_pdfs
 from training.settings import Settings
+from training.splits import UNUSED, group_by_galaxy
 
 DATA, RUNS = Path("data/sample.h5"), Path("runs/ablations")
 N_FOLDS = 5
@@ -76,7 +76,7 @@ def main(names: Sequence[str]) -> None:
     """Train what is not yet trained and print the table."""
     rows, reference = [], None
     with open_cutouts(DATA) as opened:
-        cutouts, held_out = next(folds(all_known(opened), SDSS_GRID, N_FOLDS))
+        cutouts, held_out = next(folds(merge_validation(opened), SDSS_GRID, N_FOLDS))
         z_spec = cutouts.column("z_spec")[held_out]
         for name in names or VARIANTS:
             found = galaxy_scores(_predict(name, cutouts, held_out), z_spec, SDSS_GRID)
@@ -95,13 +95,13 @@ def _predict(name: str, cutouts: Cutouts, rows: IntArray) -> FloatArray:
         for target, attribute, value in variant.patches:
             stack.enter_context(patch.object(target, attribute, value))
         fitted = fit_ensemble(trained_on, SDSS_IMAGES, SDSS_GRID, settings, run, resume=True)
-    return predict_pdfs(fitted.model, cutouts, rows, SDSS_IMAGES, fitted.ebv_assumed)
+    return predict_pdfs(fitted.network, cutouts, rows, SDSS_IMAGES, fitted.ebv_assumed)
 
 
 def _first_renders(cutouts: Cutouts) -> Cutouts:
     train = cutouts.rows(TRAIN)
     split = np.array(cutouts.column("split"))
-    split[np.setdiff1d(train, galaxies(cutouts, train)[0])] = UNUSED
+    split[np.setdiff1d(train, group_by_galaxy(cutouts, train)[0])] = UNUSED
     return replace(cutouts, columns={**cutouts.columns, "split": split})
 
 

@@ -15,8 +15,6 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from training.held_out import all_known
-from training.rows import usable_rows
 
 from benchmarks.harness.results import table
 from photoz import calibration
@@ -24,9 +22,11 @@ from photoz.io.cutouts import TEST, Cutouts
 from photoz.io.reader import open_cutouts
 from photoz.metrics import Score, galaxy_scores, summarise
 from photoz.model.bundle import ModelBundle
+from training.cross_fitting import merge_validation
 from training.ensemble import fit_ensemble
 from training.predict import predict_pdfs
 from training.settings import Settings
+from training.splits import usable_rows
 
 BUNDLE, DATA, RUNS = Path("models/photoz"), Path("data/sample.h5"), Path("runs/seeds")
 MORE = 2
@@ -46,9 +46,9 @@ def main(arguments: Sequence[str]) -> None:
         for number in range(1, MORE + 1):
             seed = settings.seed + number * settings.seeds
             recipe = replace(settings, seed=seed)
-            card, known = bundle.card, all_known(cutouts)
+            card, known = bundle.card, merge_validation(cutouts)
             fitted = fit_ensemble(known, card.image, card.grid, recipe, RUNS / str(seed), resume=True)
-            found[seed] = _score(fitted.model, bundle, cutouts)
+            found[seed] = _score(fitted.network, bundle, cutouts)
     _print(found, bundle)
 
 

@@ -16,7 +16,7 @@ from benchmarks.harness.environment import CPUS, RESULTS, describe
 from benchmarks.harness.processes import Recipe, Server, running, service
 from benchmarks.harness.results import write_rounds
 
-LOADS = {"4 callers, 64 cutouts a request": (4, 64), "32 callers, single cutouts": (32, 1)}
+LOADS = {"4 clients, 64 cutouts a request": (4, 64), "32 clients, single cutouts": (32, 1)}
 
 # Instances and processors of each: one with one processor, one with all, and as many instances as processors.
 SIZES = [(1, 1)] if CPUS == 1 else [(1, 1), (1, CPUS), (CPUS, 1)]

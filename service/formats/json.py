@@ -61,7 +61,7 @@ def as_arrays(message: BaseModel) -> dict[str, npt.NDArray[Any]]:
             except ValueError as error:
                 raise InvalidImages(f"{name} do not form a regular array: {error}") from error
     if (names := getattr(message, "object_id", None)) is not None:
-        arrays["object_id"] = np.array(names, dtype=object)  # as text, each would take the room of the longest
+        arrays["object_id"] = np.array(names, dtype=object)  # as text, each would take the memory of the longest
     return arrays
 
 

@@ -141,7 +141,7 @@ def _names(tensor: Tensor, max_rows: int) -> npt.NDArray[np.str_]:
     names = tensor.array
     if names.size > max_rows:
         raise TooLarge(f"expected at most {max_rows:,} names in one request, got {names.size:,}")
-    refuse_long_names(max(map(len, names.flat), default=0))  # before each takes the room of the longest
+    refuse_long_names(max(map(len, names.flat), default=0))  # before each takes the memory of the longest
     return names.astype(np.str_)
 
 

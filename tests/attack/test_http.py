@@ -40,9 +40,9 @@ def exchange(port, request):
 
 @pytest.mark.parametrize("requests", REQUESTS.values(), ids=REQUESTS)
 def test_malformed_requests_do_no_harm(service, requests):
-    worker = service.worker.pid
+    worker = service.workers[0].pid
     for request in requests:
         received = exchange(service.port, request)
         assert not received or re.match(rb"HTTP/1.1 [234]\d\d ", received), (request[:200], received[:400])
-    assert service.worker.pid == worker
+    assert service.workers[0].pid == worker
     assert httpx.get(f"{service.url}/livez").status_code == 200

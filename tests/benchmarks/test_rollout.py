@@ -114,7 +114,7 @@ def test_an_unclean_shutdown_and_a_failure_of_the_sdk_are_noticed():
 @needs_haproxy
 def test_a_roll_out_of_the_real_service_loses_nothing(tmp_path, bundle_path, capsys):
     output = tmp_path / "rollout.json"
-    options = ["--rolls=1", "--calm=3", "--capacity-seconds=1", "--probe=0.5", "--propagation=0.2"]
+    options = ["--rollouts=1", "--calm=3", "--capacity-seconds=1", "--probe=0.5", "--propagation=0.2"]
     parsed = __main__.parse(["rollout", f"--bundle={bundle_path}", f"--output={output}", *options])
     assert rollout.run(parsed) == 0, capsys.readouterr().out
     rollouts = json.loads(output.read_text())["rollouts"]

@@ -37,6 +37,5 @@ def test_audit_counts_only_known_packages_as_good(audit, packages, status, said)
 
 
 def test_audit_without_report_fails(audit, tmp_path, capsys):
-    """No such file, or no pip-audit beside this Python: either way there is no answer."""
     assert audit.audit(str(tmp_path / "none.txt")) == 2
     assert "NOT CHECKED" in capsys.readouterr().out

@@ -4,16 +4,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from photoz import images as module
 from photoz.errors import InvalidEbv, InvalidImages
-from photoz.images import (
-    SDSS_IMAGES,
-    ImageSpec,
-    as_ebv_batch,
-    as_image_batch,
-    border_noise,
-    central_box,
-    signal_to_noise,
-)
+from photoz.images import SDSS_IMAGES, ImageSpec, as_ebv_batch, as_image_batch, signal_to_noise
 
 SPEC = ImageSpec(size=8, bands="gri")
 
@@ -147,9 +140,9 @@ def test_signal_to_noise_is_that_of_the_central_box_over_border_noise(rng, size,
     images = rng.normal(0.3, 2.0, (3, size, size, 2)).astype(np.float32)
     border = np.concatenate([images[:, [0, -1]].reshape(3, -1, 2), images[:, 1:-1, [0, -1]].reshape(3, -1, 2)], axis=1)
     noise = 1.4826 * np.median(np.abs(border - np.median(border, axis=1, keepdims=True)), axis=1)
-    np.testing.assert_allclose(border_noise(images), noise, rtol=1e-5)
+    np.testing.assert_allclose(module.border_noise(images), noise, rtol=1e-5)
     core = images[:, box, box].reshape(3, -1, 2)
-    np.testing.assert_array_equal(central_box(images), core)
+    np.testing.assert_array_equal(module.central_box(images), core)
     expected = core.sum(axis=1) / (noise * np.sqrt(core.shape[1]))
     np.testing.assert_allclose(signal_to_noise(images), expected, rtol=1e-4)
     np.testing.assert_allclose(signal_to_noise(images, noise / 2), 2 * expected, rtol=1e-4)

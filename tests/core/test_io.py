@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from photoz.errors import InvalidDataset, MalformedInput, UnsupportedType
+from photoz.errors import InvalidDataset, MalformedInput, UnsupportedType, reason
 from photoz.images import ImageSpec
 from photoz.io import npz
 from photoz.io.hdf5 import create_hdf5, write_columns
@@ -54,6 +54,12 @@ def test_hdf5_round_trip(native):
         for name, values in COLUMNS.items():
             np.testing.assert_array_equal(cutouts.column(name), values)
         assert cutouts.rows("train").tolist() == [0, 2]
+
+
+def test_reason_is_that_of_the_system_or_names_the_user_without_permission():
+    assert reason(PermissionError(13, "denied")) == f"permission denied to user {os.geteuid()}"
+    assert reason(OSError(5, "broken")) == "broken"
+    assert reason(ValueError("odd")) == "odd"
 
 
 def test_npz_round_trip(tmp_path):
@@ -178,6 +184,15 @@ def test_incomplete_hdf5_file_is_refused(tmp_path):
         file.attrs["image_spec"] = '{"size": 3}'
 
     assert "describes its images" in refused(path, odd)
+
+    def virtual(file):
+        layout = h5py.VirtualLayout((4,), "f4")
+        layout[:] = h5py.VirtualSource("other.h5", "ebv", (4,))
+        file.create_virtual_dataset("ebv", layout)
+
+    assert "values in other files" in refused(path, virtual)
+    external = {"external": [(tmp_path / "raw", 0, 16)]}
+    assert "values in other files" in refused(path, lambda file: file.create_dataset("ebv", (4,), "f4", **external))
 
 
 def test_hdf5_groups_are_ignored_and_scalars_read(tmp_path):

@@ -133,6 +133,7 @@ def test_summary_has_every_metric_and_is_reproducible(calibrated):
     assert list(scores) == list(metrics.METRICS)
     assert scores == metrics.summarise(galaxies, n_resamples=20)
     assert scores != metrics.summarise(galaxies, n_resamples=20, seed=1)
+    assert str(metrics.Score(0.01379, 0.00041)) == "0.0138 ± 0.0004"
     assert scores["crps"].value == pytest.approx(metrics.crps(*calibrated, SDSS_GRID).mean())
     assert scores["pit_ks"].value == metrics.uniform_ks(metrics.pit(*calibrated, SDSS_GRID))
     assert scores["coverage_68"].value == metrics.covered(*calibrated, SDSS_GRID, 0.68).mean()
@@ -159,7 +160,3 @@ def test_bins_with_few_galaxies_are_left_out_and_inner_edges_belong_to_the_bin_a
     values = np.r_[np.full(19, 0.0), np.full(1, 1.0), np.full(19, 2.0)]
     bins = metrics.summarise_by(GalaxyScores(np.zeros(39)), values, [0, 1, 2], n_resamples=3)
     assert [(b.low, b.n_galaxies) for b in bins] == [(1.0, 20)]
-
-
-def test_score_as_text():
-    assert str(metrics.Score(0.01379, 0.00041)) == "0.0138 ± 0.0004"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from photoz.errors import InvalidInput, MalformedInput
+from photoz.errors import InvalidInput, MalformedInput, TooLarge
 from photoz.protocol.open_inference import (
     ALIGNMENT,
     decode_request,
@@ -99,9 +99,9 @@ def test_request_round_trip(array, binary):
 @given(array=st.one_of(numbers, texts), binary=st.booleans())
 def test_response_round_trip(array, binary):
     tensors = [(Tensor.of("x", array), binary), (Tensor.of("y", np.array([1.5])), not binary)]
-    message = encode_response(tensors, model_name="photoz", model_version="1.2")
+    message = encode_response(tensors, model_name="photoz", model_version="1.2", request_id="7")
     decoded = decode_response(message.body, message.header_length)
-    assert (decoded.model_name, decoded.model_version, decoded.request_id) == ("photoz", "1.2", None)
+    assert (decoded.model_name, decoded.model_version, decoded.request_id) == ("photoz", "1.2", "7")
     assert list(decoded.outputs) == ["x", "y"]
     assert decoded.outputs["x"].array.shape == array.shape
     assert decoded.outputs["y"].array.tolist() == [1.5]
@@ -241,6 +241,14 @@ def test_bytes_that_disagree_with_the_json_are_malformed(tensor, behind, words):
 def test_missing_bytes_of_a_later_tensor_are_counted():
     with pytest.raises(MalformedInput, match="again: expected 16 bytes after the JSON, got 15"):
         request(image(), image(name="again"), behind=FOUR + FOUR[:-1])
+
+
+def test_limits_of_json_and_texts():
+    body = json.dumps({"inputs": [image(["a"] * 4, datatype="BYTES")]}).encode()
+    assert decode_request(body, max_json=len(body), max_texts=4).inputs["images"].array.tolist() == [["a", "a"]] * 2
+    for limit in ({"max_json": len(body) - 1}, {"max_texts": 3}):
+        with pytest.raises(TooLarge, match="expected at most"):
+            decode_request(body, **limit)
 
 
 def test_empty_array_beyond_numpy_is_malformed():

@@ -59,12 +59,11 @@ def test_fields_are_renamed_columns(stored):
         assert cutouts.provenance == "cutouts in the layout of Pasquet et al. 2019 (sdss.npz)"
 
 
-@pytest.mark.parametrize(("given", "expected"), [("Z", "z_spec"), ("ebv", "ebv"), ("Dered_Petro_R", "dered_petro_r")])
-def test_case_of_a_field_does_not_matter(given, expected, tmp_path):
-    values = np.linspace(0.1, 0.2, N)
-    np.savez(tmp_path / "sdss.npz", cube=CUBE, labels=np.array(values, dtype=[(given, float)]))
+def test_case_of_a_field_does_not_matter(tmp_path):
+    fields = [(name, float) for name in ("Z", "ebv", "Dered_Petro_R")]
+    np.savez(tmp_path / "sdss.npz", cube=CUBE, labels=np.zeros(N, dtype=fields))
     with open_cutouts(tmp_path / "sdss.npz") as cutouts:
-        np.testing.assert_array_equal(cutouts.column(expected), values)
+        assert list(cutouts.columns) == ["z_spec", "ebv", "dered_petro_r"]
 
 
 def test_field_with_the_new_name_keeps_it(tmp_path):

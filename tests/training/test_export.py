@@ -73,7 +73,7 @@ def test_train_writes_engines_that_agree_with_keras(exported: Path, small_file: 
         rows = cutouts.rows(TEST)
         expected = pdf.mean(model.predict(cutouts, rows).pdfs, GRID_40)
         for engine in engines.values():
-            path, precision = bundle.path / engine.path, engine.precision or "f32"
+            path, precision = bundle.path / engine.path, engine.precision
             with SubprocessEngine(path, precision, network_signature(model.network)) as compiled:
                 z_mean = pdf.mean(model.predict(cutouts, rows, compiled).pdfs, GRID_40)
             difference = np.abs(z_mean - expected).max()

@@ -102,8 +102,9 @@ def test_first_engine_that_fits_and_runs_is_loaded(make_toy_bundle, monkeypatch,
     monkeypatch.setattr(engines, "runs", lambda precision: has_bfloat16 or precision != "bf16")
     monkeypatch.setattr(engines, "compile_network", compile_f32)
     load_engine(make_toy_bundle(engines=SEVERAL), preference)
-    Predictor.load(make_toy_bundle(engines=SEVERAL), engine=preference, threads=2)
-    assert loaded == [(expected, 1), (expected, 2)]
+    for threads in ({}, {"threads": 2}):
+        Predictor.load(make_toy_bundle(engines=SEVERAL), engine=preference, **threads)
+    assert loaded == [(expected, 1), (expected, 1), (expected, 2)]
 
 
 def test_bfloat16_engine_is_refused_if_the_processor_has_none(make_toy_bundle, monkeypatch):
