@@ -31,13 +31,14 @@ class RunningService:
         return int(self.url.rpartition(":")[2])
 
     @property
-    def worker(self) -> psutil.Process | None:
-        """The child process that serves; None while it is not running."""
+    def workers(self) -> list[psutil.Process]:
+        """The child process that serves; none while it is not running."""
+        found = []
         for child in psutil.Process(self.process.pid).children():
             with suppress(psutil.Error):  # it has ended
                 if "spawn_main" in " ".join(child.cmdline()):
-                    return child
-        return None
+                    found.append(child)
+        return found
 
 
 def serve_command(port: int, host: str = "127.0.0.1") -> list[str]:

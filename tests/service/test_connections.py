@@ -29,10 +29,10 @@ def connection(small_service):
 @pytest.fixture(scope="module", autouse=True)
 def _service_survives(small_service):
     """None of these requests ends the worker or is logged as an error."""
-    worker = small_service.worker
+    workers = small_service.workers
     yield
     assert httpx.post(f"{small_service.url}/predict_file", content=CUTOUT).status_code == 200
-    assert small_service.worker == worker
+    assert small_service.workers == workers
     assert "Traceback" not in small_service.log.read_text()
 
 
@@ -138,8 +138,8 @@ def test_work_for_a_client_that_disconnects_is_cancelled(small_service):
     with RawConnection(small_service.url) as connection:
         headers = "Accept: text/html", f"Content-Length: {len(EVALUATION)}"
         connection.send(head("/evaluate", *headers) + EVALUATION)
-        wait_for(small_service.worker.children)
-        (child,) = small_service.worker.children()
+        wait_for(small_service.workers[0].children)
+        (child,) = small_service.workers[0].children()
         time.sleep(0.5)  # quick requests are not watched
     wait_for(lambda: metric(small_service.url, "photoz_requests_total", route="/evaluate", status="499") == 1)
     wait_for(lambda: not child.is_running())

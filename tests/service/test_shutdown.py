@@ -52,7 +52,7 @@ def test_shutdown_answers_all_requests(running):
         response = kept.read_response()
         assert response.status_code == 200
         assert "connection" not in response.headers
-        wait_for(running.worker.children)  # the report is being drawn
+        wait_for(running.workers[0].children)  # the report is being drawn
         running.process.send_signal(signal.SIGTERM)
         wait_for(lambda: httpx.get(f"{url}/readyz").status_code == 503)
         refused = httpx.get(f"{url}/v2/health/ready")
@@ -74,7 +74,8 @@ def test_shutdown_answers_all_requests(running):
 
 
 def test_ctrl_c_shuts_down_as_sigterm_does(running):
-    assert os.getpgid(running.worker.pid) == running.worker.pid  # it does not get signals to the main process's group
+    worker = running.workers[0].pid
+    assert os.getpgid(worker) == worker  # it does not get signals to the group of the main process
     running.process.send_signal(signal.SIGINT)
     wait_for(lambda: httpx.get(f"{running.url}/readyz").status_code == 503)
     assert running.process.wait(20) == 0
@@ -82,7 +83,7 @@ def test_ctrl_c_shuts_down_as_sigterm_does(running):
 
 def test_connections_wait_while_a_dead_worker_is_restarted(running):
     for _ in range(3):  # deaths in a row are no reason to give up, unlike failed starts
-        before = running.worker
+        (before,) = running.workers
         before.kill()
         cause = "killed by the system, perhaps for lack of memory: docs/operations.md#size"
         message = f"the worker, process {before.pid}, ended with -9 ({cause}); starting another"
@@ -97,7 +98,7 @@ def test_connections_wait_while_a_dead_worker_is_restarted(running):
 
 def test_worker_that_cannot_restart_ends_the_service(running, tmp_path):
     (tmp_path / "bundle" / "openvino" / "model.bin").write_bytes(b"other")
-    running.worker.kill()
+    running.workers[0].kill()
     assert running.process.wait(40) == 1
     log = running.log.read_text()
     assert log.count("is not the file that the bundle was sealed with: its sha256 differs") == 3

@@ -186,7 +186,7 @@ def test_sigterm_during_the_start(toy, tmp_path, delay):
     with running_service(tmp_path, ready=False, PHOTOZ_BUNDLE=toy) as service:
         time.sleep(0.5)  # the imports take longer, but without a handler process 1 of a container does not end
         if delay is not None:
-            wait_for(lambda: service.worker)
+            wait_for(lambda: service.workers)
             time.sleep(delay)
         service.process.terminate()
         assert service.process.wait(20) == 0
