@@ -246,7 +246,7 @@ Photoz.add_asgi_middleware(AdmissionMiddleware, admission=lambda: bentoml.get_cu
 def application() -> Starlette:
     """Return the ASGI application that granian serves, in a worker with a process group of its own.
 
-    Ctrl-C and systemd signal whole groups: only the main process decides when the worker ends.
+    Ctrl-C signals the whole group in the foreground: only the main process decides when the worker ends.
     """
     os.setpgid(0, 0)
     return bentoml_patches.remove_timeout_middleware(Photoz.to_asgi())

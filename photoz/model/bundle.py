@@ -111,7 +111,9 @@ def _read_card(folder: Path) -> Card:
     try:
         card = Card.model_validate(content)
     except ValidationError as error:
-        raise InvalidBundle(f"{path} does not follow schema version {SCHEMA_VERSION}: {error}") from error
+        first = error.errors()[0]
+        what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise InvalidBundle(f"{path} does not follow schema version {SCHEMA_VERSION}: {what}") from error
     if not card.is_sealed():
         raise InvalidBundle(f"{path} was changed after the bundle was sealed: its digest does not match")
     return card
