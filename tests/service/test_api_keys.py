@@ -50,9 +50,9 @@ def all_paths(routes, prefix=""):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what BentoML imports
 def test_every_path_but_the_probes_needs_a_key(service_with_keys):
-    from service.app import application
+    from service.app import Photoz
 
-    paths = set(all_paths(application().routes))
+    paths = set(all_paths(Photoz.to_asgi().routes))
     assert {"/predict", "/predict_file", "/evaluate", "/model", "/metrics", "/docs.json", "/", "/v2"} <= paths
     assert {"/v2/models/toy/infer", "/v2/models/toy/versions/1/infer", "/schema.json", "/livez"} <= paths
     others = ["/nothing", "/static_content/x", "//model", "/model/", "/livez/../model", "/%6dodel"]

@@ -1,6 +1,7 @@
 """The middleware without a server: timeouts, errors, request ids and the memory budget."""
 
 import asyncio
+import os
 import re
 
 import httpx
@@ -97,12 +98,13 @@ def test_request_id_of_the_client_is_used_if_it_is_harmless(wrap):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what BentoML imports
-def test_timeout_middleware_of_bentoml_is_removed():
+def test_timeout_middleware_of_bentoml_is_removed(monkeypatch):
     """Its timers would stay for as long as the timeout, one for each request."""
     from bentoml._internal.server.http.traffic import TimeoutMiddleware
 
     from service.app import Photoz, application
 
+    monkeypatch.setattr(os, "setpgid", lambda *_: None)  # this process keeps its group
     kinds = [{one.cls for one in app.user_middleware} for app in (Photoz.to_asgi(), application())]
     assert [TimeoutMiddleware in found for found in kinds] == [True, False]
     assert all(AdmissionMiddleware in found for found in kinds)

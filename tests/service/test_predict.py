@@ -148,15 +148,12 @@ def test_wrong_shape(post_npy, card, images):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"images": lambda a: a[None]}, ["expected images of shape"]),
         ({"images": lambda a: np.moveaxis(a, -1, 1)}, ["numpy.moveaxis(images, -3, -1)"]),
         ({"images": lambda a: a[:0]}, ["at least one cutout"]),
         ({"images": lambda a: np.full_like(a, np.nan)}, ["cutout 0 has no finite pixel"]),
         ({"images": lambda a: np.zeros(a.shape, "U5")}, ["real numbers"]),
-        ({"images": lambda a: np.zeros(a.shape, "c8")}, ["real numbers"]),
         ({"images": lambda a: np.full_like(a, 3e38)}, ["NaN for galaxy 0", "overflow the network"]),
         ({"ebv": lambda a: np.full(len(a), -0.1)}, ["0 <= ebv <= 10"]),
-        ({"ebv": lambda a: np.full(len(a), np.inf)}, ["0 <= ebv <= 10"]),
         ({"ebv": lambda a: np.zeros(len(a) + 1)}, ["one for each of 6"]),
         ({"ebv": lambda a: np.full(len(a), "0.1")}, ["ebv as real numbers"]),
         ({"images": lambda a: None, "cutouts": lambda a: a}, ["'images'", "cutouts"]),
@@ -228,7 +225,6 @@ def test_damaged_files(client, images):
     [
         ("/predict", "text/plain", "application/json"),
         ("/predict_file", contract.JSON, "/predict"),
-        ("/predict_file", "multipart/form-data; boundary=x", contract.NPY),
         ("/evaluate", "text/csv", contract.NPZ),
         ("/predict", "application/vnd.bentoml+pickle", "not allowed"),
     ],
@@ -239,7 +235,6 @@ def test_unsupported_content_type(client, path, media_type, expected):
 
 def test_unacceptable_accept_header(post_npy, post_npz, card, images):
     check_error(post_npy("/predict_file", images, accept="image/png"), 406, "image/png", contract.CSV)
-    check_error(post_npy("/predict_file", images, accept="*/*;q=0"), 406)
     pdfs = np.ones((1, card.grid.n_bins))
     check_error(post_npz("/evaluate", {"pdfs": pdfs, "z_spec": np.array([0.1])}, accept="text/csv"), 406, contract.HTML)
     check_error(post_npz("/evaluate?plot=pit", {"pdfs": pdfs}, accept="text/html"), 406, contract.SVG)
@@ -250,11 +245,9 @@ def test_unknown_options(client, post_npy, images):
     check_error(post_npy("/predict_file?pdf=perhaps", images), 422, "pdf", "'perhaps'")
     check_error(client.post("/predict?pdf=true", json={"images": images[:1].tolist()}), 422, "?pdf")
     check_error(client.post("/evaluate?plot=sculpture", json={}), 422, "scatter", "'sculpture'")
-    check_error(client.post("/evaluate?num_images=0", json={}), 422, "num_images")
 
 
 def test_unknown_paths_and_methods(client):
     check_error(client.get("/nothing"), 404, "/nothing", "/docs.json")
     check_error(client.get("/predict"), 405, "/predict", "GET")
-    check_error(client.post("/model"), 405, "/model", "POST")
     assert client.get("/predict").headers["allow"] == "POST"

@@ -181,18 +181,13 @@ def test_listening_on_all_interfaces_without_keys_is_warned_of(toy, tmp_path):
         wait_for(lambda: "Listening on 0.0.0.0 without API keys: anyone who can reach" in service.log.read_text())
 
 
-def test_sigterm_before_the_worker_starts(toy, tmp_path):
+@pytest.mark.parametrize("delay", [None, 0.0, 0.2, 0.5])  # seconds after the start of the worker, which needs one
+def test_sigterm_during_the_start(toy, tmp_path, delay):
     with running_service(tmp_path, ready=False, PHOTOZ_BUNDLE=toy) as service:
-        time.sleep(0.5)  # without a handler, process 1 of a container does not end; the imports take longer
-        service.process.terminate()
-        assert service.process.wait(20) == 0
-
-
-@pytest.mark.parametrize("delay", [0.0, 0.2, 0.5])  # seconds; the worker needs one to start
-def test_sigterm_while_the_worker_starts(toy, tmp_path, delay):
-    with running_service(tmp_path, ready=False, PHOTOZ_BUNDLE=toy) as service:
-        wait_for(lambda: service.workers)
-        time.sleep(delay)
+        time.sleep(0.5)  # the imports take longer, but without a handler process 1 of a container does not end
+        if delay is not None:
+            wait_for(lambda: service.workers)
+            time.sleep(delay)
         service.process.terminate()
         assert service.process.wait(20) == 0
         assert "Traceback" not in service.log.read_text()
