@@ -104,8 +104,9 @@ def test_requests_in_flight_share_a_single_connection_of_a_given_client():
 
 def test_an_interrupt_ends_a_prediction_at_once(waiting):
     code = """
-import sys, numpy as np
+import signal, sys, numpy as np
 from photoz_client import PhotozClient
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits that it is ignored
 with PhotozClient(sys.argv[1], timeout=None) as client:
     client.predict(np.ones((1000, 8, 8, 2), np.float32))
 """
