@@ -163,7 +163,7 @@ def test_panels_mark_and_print_the_predicted_and_the_true_redshift(sample):
 
 
 @pytest.mark.parametrize(
-    ("weight", "z_spec", "side"), [(0.6, 0.2, "right"), (0.4, 0.2, "left"), (0.5, 0.05, "right"), (0.5, 0.35, "left")]
+    ("weight", "z_spec", "side"), [(0.6, 0.2, "right"), (0.4, 0.2, "left"), (0.49, 0.05, "right"), (0.51, 0.35, "left")]
 )
 def test_panel_text_is_on_the_emptier_side(gaussian_pdfs, weight, z_spec, side):
     pdfs = weight * gaussian_pdfs(0.08, 0.02) + (1 - weight) * gaussian_pdfs(0.32, 0.02)
