@@ -1,5 +1,4 @@
 import warnings
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -7,7 +6,7 @@ from hypothesis import settings
 from scipy.special import ndtr
 
 from photoz import pdf
-from photoz.grid import SDSS_GRID, FloatArray, RedshiftGrid
+from photoz.grid import SDSS_GRID
 
 with warnings.catch_warnings():  # its docstrings have invalid escapes
     warnings.simplefilter("ignore")
@@ -17,19 +16,17 @@ with warnings.catch_warnings():  # its docstrings have invalid escapes
 settings.register_profile("core", max_examples=50, deadline=None, derandomize=True, database=None)
 settings.load_profile("core")
 
-Gaussians = Callable[..., FloatArray]
-
 
 @pytest.fixture
-def rng() -> np.random.Generator:
+def rng():
     return np.random.default_rng(20260101)
 
 
 @pytest.fixture(scope="session")
-def gaussian_pdfs() -> Gaussians:
+def gaussian_pdfs():
     """Return a function that integrates Gaussians over bins: (mean (n,), sigma, grid) -> (n, n_bins)."""
 
-    def bin_gaussians(mean: FloatArray, sigma: float | FloatArray, grid: RedshiftGrid = SDSS_GRID) -> FloatArray:
+    def bin_gaussians(mean, sigma, grid=SDSS_GRID):
         mean, sigma = np.atleast_1d(mean)[:, np.newaxis], np.reshape(sigma, (-1, 1))
         return pdf.as_pdfs(np.diff(ndtr((grid.edges - mean) / sigma), axis=1), grid)
 
@@ -37,7 +34,7 @@ def gaussian_pdfs() -> Gaussians:
 
 
 @pytest.fixture(scope="session")
-def calibrated(gaussian_pdfs: Gaussians) -> tuple[FloatArray, FloatArray]:
+def calibrated(gaussian_pdfs):
     """PDFs of 2,000 galaxies, and true redshifts drawn from them."""
     rng = np.random.default_rng(7)
     mean = rng.uniform(0.05, 0.3, 2000)

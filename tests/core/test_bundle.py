@@ -65,6 +65,7 @@ def test_bundle_round_trip(written):
     assert loaded.card.grid == RedshiftGrid(0.1 + 0.2, 90)
     assert loaded.card.image.shape == (23, 23, 4)
     assert loaded.card.test == TESTED
+    assert records.Inputs(ebv=False).ebv_assumed == 0.0
     assert set(loaded.card.files) == {"model.keras", "openvino/model.bin"}
     assert loaded.keras_path.read_bytes() == b"\x00weights" * 100
 

@@ -155,3 +155,9 @@ def test_drawing_does_not_import_pyplot():
     loaded = modules_after("photoz.plots", "photoz.report")
     assert "matplotlib.figure" in loaded
     assert "matplotlib.pyplot" not in loaded
+
+
+def test_openvino_is_imported_without_its_converter_until_that_is_needed():
+    module = "photoz.inference.openvino"
+    assert "openvino.tools.ovc" not in modules_after(module, f"{module}; {module}.import_openvino()")
+    assert "openvino.tools.ovc" in modules_after(module, f"{module}; {module}.import_converter()")

@@ -127,6 +127,10 @@ def test_sizes_of_npy_files_are_checked():
     assert read_npy(npy_bytes(np.zeros((0, 3)))).shape == (0, 3)
     with pytest.raises(MalformedInput, match=r"expected 3,072 bytes for shape \(4, 8, 8, 3\), got 3,068"):
         read_npy(BROKEN["truncated"])
+    with pytest.raises(MalformedInput, match="expected 3,072 bytes, got 3,068"):
+        npz.read_array(io.BytesIO(BROKEN["truncated"]), 10**6)
+    large = np.arange(2**17, dtype=np.float64)  # read in several parts
+    np.testing.assert_array_equal(read_npy(npy_bytes(large)), large)
 
 
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)

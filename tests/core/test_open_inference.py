@@ -16,6 +16,7 @@ from photoz.protocol.open_inference import (
     decode_response,
     encode_request,
     encode_response,
+    read_header_length,
 )
 from photoz.protocol.tensors import NUMBERS, Tensor
 
@@ -43,15 +44,6 @@ def test_hand_written_bytes_are_decoded():
     assert decoded.inputs["names"].array.tolist() == ["NGC", "é"]
     assert decoded.request_id == "7"
     assert [(output.name, output.binary) for output in decoded.outputs] == [("z", False)]
-
-
-def test_json_and_binary_tensors_may_be_mixed():
-    words = {"name": "names", "datatype": "BYTES", "shape": [1], "data": ["NGC 1"]}
-    again = image(name="again")
-    decoded = request(image(), words, again, behind=FOUR + FOUR[::-1])
-    assert decoded.inputs["images"].array.tobytes() == FOUR
-    assert decoded.inputs["names"].array.tolist() == ["NGC 1"]
-    assert decoded.inputs["again"].array.tobytes() == FOUR[::-1]
 
 
 @pytest.mark.parametrize("data", [[1, 2.5, None, 4], [[1, 2.5], [None, 4]]])
@@ -137,6 +129,13 @@ def test_binary_data_of_an_output_overrides_that_of_the_request():
 def test_parameters_of_other_extensions_are_ignored():
     parameters = {"sequence_id": 3, "priority": 1, "timeout": 100}
     assert request(image([1, 2, 3, 4], parameters={"unit": "nanomaggy"}), parameters=parameters).inputs
+
+
+def test_header_length_is_a_number_of_bytes():
+    assert [read_header_length(text) for text in (None, "0", "12")] == [None, 0, 12]
+    for text in ("", "-1", "²", "1" * 20, "x" * 50):
+        with pytest.raises(MalformedInput, match=f"as a number of bytes, got '{text[:40]}'$"):
+            read_header_length(text)
 
 
 @pytest.mark.parametrize("header_length", [0, 10**6])

@@ -91,6 +91,7 @@ def test_moments_agree_with_numerical_integral(p):
 def test_rows_are_independent(rng):
     p = pdf.as_pdfs(rng.dirichlet(np.full(180, 0.1), 500), SDSS_GRID)
     together = (pdf.median(p, SDSS_GRID), *pdf.shortest_interval(p, SDSS_GRID, 0.68), pdf.odds(p, SDSS_GRID))
+    assert [len(ends) for ends in pdf.shortest_interval(p[:0], SDSS_GRID, 0.68)] == [0, 0]
     for row in (0, 250, 499):
         one = p[[row]]
         alone = (pdf.median(one, SDSS_GRID), *pdf.shortest_interval(one, SDSS_GRID, 0.68), pdf.odds(one, SDSS_GRID))

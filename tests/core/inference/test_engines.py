@@ -165,6 +165,7 @@ def test_network_runs_on_few_batch_sizes_and_padding_is_removed(n):
     images, ebv = rng.random((n, 4, 4, 1), dtype=np.float32), rng.random(n, dtype=np.float32) / 10
     output = engines._predict_in_batches(infer, ("images", "ebv"), threading.Lock(), images, ebv)
     assert set(sizes) <= set(BATCH_SIZES)
+    assert max(sizes) <= 64
     assert sum(sizes) < 1.5 * n + 1
     np.testing.assert_array_equal(output.features[:, 0], images.mean((1, 2, 3)) + ebv)
     assert output.pdfs.shape == (n, 2)
