@@ -14,7 +14,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from photoz.errors import PhotozError
 from service.middleware.api_keys import ApiKeys
-from service.middleware.body import discard_body, has_body, receive_body
+from service.middleware.body import (
+    DISCARD_FIRST_SECONDS,
+    DISCARD_SECONDS,
+    discard_body,
+    has_body,
+    is_small,
+    receive_body,
+)
 from service.middleware.errors import (
     HeaderTooLarge,
     RequestTimeout,
@@ -132,9 +139,12 @@ class AdmissionMiddleware:
         except PhotozError as error:
             request.release()
             response = error_response(error)
+            unread = unread and not _closes(response)
+            if unread and is_small(request):
+                unread = not await discard_body(receive, DISCARD_FIRST_SECONDS)
             await response(scope, receive, send)
-            if unread and not _closes(response):
-                await discard_body(receive)
+            if unread:
+                await discard_body(receive, DISCARD_SECONDS)
         finally:
             request.release()
 

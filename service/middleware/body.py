@@ -17,11 +17,22 @@ MIN_RATE = 64_000
 # What is still read of a body after its request was refused, so that the client reads the answer: bytes and seconds.
 DISCARD_BYTES = 64 * 1024 * 1024
 DISCARD_SECONDS = 10.0
+SMALL_BODY_BYTES, DISCARD_FIRST_SECONDS = 1024 * 1024, 0.25
 
 
 def has_body(request: Request) -> bool:
     """Whether the head announces a body."""
     return request.headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in request.headers
+
+
+def is_small(request: Request) -> bool:
+    """Whether the rest of a body that is refused is read before the answer, if it is there.
+
+    Under load granian closes a connection whose request was answered before its body was read. A large body is read
+    after the answer, so that a client that waits for it does not send all of it.
+    """
+    size = int(request.headers.get(b"content-length", DISCARD_BYTES))
+    return size <= SMALL_BODY_BYTES and b"expect" not in request.headers
 
 
 async def receive_body(request: Request, receive: Receive, max_bytes: int, timeout: float) -> None:
@@ -58,18 +69,19 @@ async def receive_body(request: Request, receive: Receive, max_bytes: int, timeo
         ) from error
 
 
-async def discard_body(receive: Receive) -> None:
-    """Read and drop the rest of a body, so that the client reads the answer and can use the connection again."""
+async def discard_body(receive: Receive, seconds: float) -> bool:
+    """Read and drop the rest of a body, so that the connection can be used again; return whether that is done."""
     left = DISCARD_BYTES
     try:
-        async with asyncio.timeout(DISCARD_SECONDS):
+        async with asyncio.timeout(seconds):
             while left > 0:
                 message = await receive()
                 if message["type"] == "http.disconnect" or not message.get("more_body", False):
-                    return
+                    return True
                 left -= len(message.get("body", b""))
     except (TimeoutError, ClientDisconnect):
-        return
+        pass
+    return False
 
 
 class _JsonMemory:
