@@ -17,7 +17,7 @@ MIN_RATE = 64_000
 # What is still read of a body after its request was refused, so that the client reads the answer: bytes and seconds.
 DISCARD_BYTES = 64 * 1024 * 1024
 DISCARD_SECONDS = 10.0
-SMALL_BODY_BYTES, DISCARD_FIRST_SECONDS = 1024 * 1024, 0.25
+SMALL_BODY_BYTES, DISCARD_FIRST_SECONDS = 8 * 1024 * 1024, 2.0
 
 
 def has_body(request: Request) -> bool:
