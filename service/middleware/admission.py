@@ -141,10 +141,10 @@ class AdmissionMiddleware:
             response = error_response(error)
             unread = unread and not _closes(response)
             if unread and is_small(request):
-                unread = not await discard_body(receive, DISCARD_FIRST_SECONDS)
+                unread = not await discard_body(request, receive, DISCARD_FIRST_SECONDS)
             await response(scope, receive, send)
             if unread:
-                await discard_body(receive, DISCARD_SECONDS)
+                await discard_body(request, receive, DISCARD_SECONDS)
         finally:
             request.release()
 

@@ -17,12 +17,12 @@ MIN_RATE = 64_000
 # What is still read of a body after its request was refused, so that the client reads the answer: bytes and seconds.
 DISCARD_BYTES = 64 * 1024 * 1024
 DISCARD_SECONDS = 10.0
-SMALL_BODY_BYTES, DISCARD_FIRST_SECONDS = 8 * 1024 * 1024, 2.0
+SMALL_BODY_BYTES, DISCARD_FIRST_SECONDS = 8 * 1024 * 1024, 1.0
 
 
 def has_body(request: Request) -> bool:
     """Whether the head announces a body."""
-    return request.headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in request.headers
+    return _length(request) != 0
 
 
 def is_small(request: Request) -> bool:
@@ -31,8 +31,8 @@ def is_small(request: Request) -> bool:
     Under load granian closes a connection whose request was answered before its body was read. A large body is read
     after the answer, so that a client that waits for it does not send all of it.
     """
-    size = int(request.headers.get(b"content-length", DISCARD_BYTES))
-    return size <= SMALL_BODY_BYTES and b"expect" not in request.headers
+    length = _length(request)
+    return length is not None and length <= SMALL_BODY_BYTES and b"expect" not in request.headers
 
 
 async def receive_body(request: Request, receive: Receive, max_bytes: int, timeout: float) -> None:
@@ -41,11 +41,11 @@ async def receive_body(request: Request, receive: Receive, max_bytes: int, timeo
     The Content-Length may be `max_bytes`; `timeout` is in seconds, beyond those that the body takes at `MIN_RATE`.
     Raises `TooLarge`, `TooManyRequests`, `UploadTimeout` or `MalformedRequest`.
     """
-    if not has_body(request):
+    length = _length(request)
+    if length == 0:
         return
-    declared = request.headers.get(b"content-length", b"0")
-    if int(declared) > max_bytes:
-        raise TooLarge(f"expected a body of at most {max_bytes:,} bytes, got {int(declared):,}: send it in parts")
+    if length is not None and length > max_bytes:
+        raise TooLarge(f"expected a body of at most {max_bytes:,} bytes, got {length:,}: send it in parts")
     json_memory = _JsonMemory(request)
     begin = asyncio.get_running_loop().time()
     try:
@@ -59,8 +59,8 @@ async def receive_body(request: Request, receive: Receive, max_bytes: int, timeo
                     request.reservation.reserve(len(chunk), "a body of")
                     request.chunks.append(chunk)
                     request.received_bytes += len(chunk)
-                if not message.get("more_body", False):
-                    return
+                if request.received_bytes == length or not message.get("more_body", False):
+                    return  # each call of `receive` takes 0.1 ms, so that none asks for the end of a complete body
                 deadline.reschedule(begin + timeout + request.received_bytes / MIN_RATE)
     except TimeoutError as error:
         seconds = timeout + request.received_bytes / MIN_RATE
@@ -69,19 +69,27 @@ async def receive_body(request: Request, receive: Receive, max_bytes: int, timeo
         ) from error
 
 
-async def discard_body(receive: Receive, seconds: float) -> bool:
+async def discard_body(request: Request, receive: Receive, seconds: float) -> bool:
     """Read and drop the rest of a body, so that the connection can be used again; return whether that is done."""
-    left = DISCARD_BYTES
+    length = _length(request)
+    end = DISCARD_BYTES if length is None else min(length, DISCARD_BYTES)
     try:
         async with asyncio.timeout(seconds):
-            while left > 0:
+            while request.received_bytes < end:
                 message = await receive()
                 if message["type"] == "http.disconnect" or not message.get("more_body", False):
                     return True
-                left -= len(message.get("body", b""))
+                request.received_bytes += len(message.get("body", b""))
     except (TimeoutError, ClientDisconnect):
-        pass
-    return False
+        return False
+    return request.received_bytes == length
+
+
+def _length(request: Request) -> int | None:
+    """Return how long the body is, None if that is not known yet."""
+    if b"transfer-encoding" in request.headers:
+        return None
+    return int(request.headers.get(b"content-length", b"0"))
 
 
 class _JsonMemory:

@@ -114,7 +114,8 @@ def test_too_many_requests_in_flight(url):
             response = connection.read_response()
             assert (response.status_code, response.headers["x-request-id"]) == (429, "mine")
             connection.send(request[3000:] + request + head("/livez", method="GET"))
-            assert [connection.read_response().status_code for _ in range(2)] == [429, 200]
+            assert connection.read_response().status_code in {429, 200}  # the evaluations may have ended
+            assert connection.read_response().status_code == 200
         assert httpx.get(f"{url}/readyz").status_code == 200
         assert [one.result().status_code for one in slow] == [200] * MAX_IN_FLIGHT
     assert post(url, "/predict_file", CUTOUT).status_code == 200
