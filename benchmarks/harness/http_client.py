@@ -67,7 +67,7 @@ class Connection:
             raise Refused(type(error).__name__) from error
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        self._parser, self._ended, self.sent_at = _ResponseParser(), False, 0.0
+        self._parser, self._ended, self.sent_at = ResponseParser(), False, 0.0
 
     def ask(self, request: bytes, timeout: float = ANSWER_TIMEOUT) -> Reply:
         """Send a request and return the answer; `Lost` if there is none."""
@@ -81,7 +81,7 @@ class Connection:
 
     def send(self, part: bytes) -> None:
         """Send bytes; `Cut` if the connection ends before the kernel has taken them all."""
-        self._socket.settimeout(ANSWER_TIMEOUT)
+        self._set_timeout(ANSWER_TIMEOUT)
         try:
             self._socket.sendall(part)
         except OSError as error:
@@ -92,7 +92,7 @@ class Connection:
     def receive(self, timeout: float = ANSWER_TIMEOUT, *, bodiless: bool = False) -> Reply:
         """Wait for an answer, skipping those of status 1xx; `Lost` if there is none."""
         self._parser.bodiless = bodiless
-        self._socket.settimeout(timeout)
+        self._set_timeout(timeout)
         while not self._parser.replies:
             if self._ended:
                 raise Lost("end of connection" + " in the answer" * self._parser.has_begun)
@@ -118,9 +118,13 @@ class Connection:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self._socket.close()
 
+    def _set_timeout(self, seconds: float) -> None:
+        if self._socket.gettimeout() != seconds:  # each change is a system call
+            self._socket.settimeout(seconds)
+
     def _peek(self) -> bytes | OSError | None:
         """Return the next byte, b"" at the end of the connection, None if nothing has come."""
-        self._socket.settimeout(0)
+        self._set_timeout(0.0)
         try:
             return self._socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
@@ -143,7 +147,7 @@ class Connection:
             raise NotHttp(f"{error}: {received[:80]!r}") from error
 
 
-class _ResponseParser:
+class ResponseParser:
     """Collects answers from the callbacks of httptools."""
 
     def __init__(self) -> None:
@@ -152,28 +156,34 @@ class _ResponseParser:
         self.has_begun = self.bodiless = self._until_end = False
 
     def feed(self, data: bytes) -> None:
+        """Take in what came; b"" at the end of the connection."""
         if data:
             self._parser.feed_data(data)
         elif self._until_end:
             self.on_message_complete()
 
     def on_message_begin(self) -> None:
+        """See `httptools`."""
         self._headers: dict[str, str] = {}
         self._parts: list[bytes] = []
         self.has_begun = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """See `httptools`."""
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
+        """See `httptools`."""
         self._until_end = not self._headers.keys() & {"content-length", "transfer-encoding"}
         if self.bodiless:
             self.on_message_complete()
 
     def on_body(self, part: bytes) -> None:
+        """See `httptools`."""
         self._parts.append(part)
 
     def on_message_complete(self) -> None:
+        """See `httptools`."""
         status = self._parser.get_status_code()
         if status >= 200:
             self.replies.append(Reply(status, self._headers, b"".join(self._parts)))

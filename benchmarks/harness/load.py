@@ -1,4 +1,4 @@
-"""Load generator: a process of its own, with one thread per connection.
+"""Load generator: a process of its own, whose connections share one event loop.
 
     python -m benchmarks.harness.load OPTIONS
 
@@ -11,22 +11,24 @@ Any error, and any answer that differs from the first one to the same request, e
 load counts errors, and compares every answer byte by byte.
 """
 
+import asyncio
 import gc
 import json
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import cycle
 from typing import Any, NamedTuple
 
 import numpy as np
+import uvloop
 
+from benchmarks.harness.async_client import GrpcConnection, HttpConnection
 from benchmarks.harness.cutouts import DISTINCT, cutouts
-from benchmarks.harness.http_client import Connection, Lost, NotHttp, Refused, Reply, now
-from benchmarks.harness.messages import FORMS, BadReply, Form, GrpcConnection
-from benchmarks.harness.threads import arrivals, closed_loop, open_loop
+from benchmarks.harness.http_client import ANSWER_TIMEOUT, Lost, NotHttp, Refused, Reply, now
+from benchmarks.harness.messages import FORMS, BadReply, Form
+from benchmarks.harness.threads import arrivals
 
 SAME = 0.01  # of a PDF's bin: more than rounding changes a quantised network, far less than another cutout does
 GRACE = 0.1  # seconds after the measured time in which a request may still be sent
@@ -51,17 +53,26 @@ class Load:
         self.exchanges: list[Exchange] = []
         self._form, self._port, self._images, self._tolerant = form, port, images, tolerant
         self._contents = [form.encode(path, *cutouts(images, first)) for first in range(0, DISTINCT, images)]
-        self._idle: deque[Connection | GrpcConnection] = deque()
-        self._first = [self._ask_first(content) for content in self._contents]
+        self._idle: deque[HttpConnection | GrpcConnection] = deque()
+        self._first: list[Reply] = []
         self._last: dict[int, Reply] = {}
         self._turns = cycle(range(len(self._contents)))
 
-    def ask(self, due: float) -> None:
+    async def ask_first(self) -> None:
+        """Ask for the answers that later ones are compared with."""
+        for content in self._contents:
+            reply = await self._form.ask(self._port, content)
+            sums = self._pdfs(reply).sum(axis=1)
+            if len(sums) != self._images or not np.allclose(sums, 1.0, atol=1e-3):
+                raise BadReply(f"expected {self._images} PDFs whose sums are 1, got the sums {sums}")
+            self._first.append(reply)
+
+    async def ask(self, due: float) -> None:
         """Send the next request on a connection that is idle, or on a new one."""
         begun, number = now(), next(self._turns)
         try:
-            connection = self._connection()
-            reply = connection.ask(self._contents[number])
+            connection = await self._connection()
+            reply = await connection.ask(self._contents[number])
         except (Lost, Refused) as error:
             if not self._tolerant:
                 raise
@@ -72,7 +83,8 @@ class Load:
             connection.close()
         else:
             self._idle.append(connection)
-        self.exchanges.append(Exchange(due, begun, connection.sent_at, answered, self._outcome(number, reply)))
+        sent = answered if connection.sent_at is None else connection.sent_at  # a refusal may come before all is sent
+        self.exchanges.append(Exchange(due, begun, sent, answered, self._outcome(number, reply)))
 
     def close(self) -> None:
         """Close all connections, and compare the last answers with the first ones."""
@@ -82,19 +94,12 @@ class Load:
             if not self._tolerant and np.abs(self._pdfs(reply) - self._pdfs(self._first[number])).max() > SAME:
                 raise BadReply("the same request brought other PDFs under load than at first")
 
-    def _connection(self) -> Connection | GrpcConnection:
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return self._form.connect(self._port)
-
-    def _ask_first(self, content: bytes) -> Reply:
-        with closing(self._form.connect(self._port)) as connection:
-            reply = connection.ask(content)
-        sums = self._pdfs(reply).sum(axis=1)
-        if len(sums) != self._images or not np.allclose(sums, 1.0, atol=1e-3):
-            raise BadReply(f"expected {self._images} PDFs whose sums are 1, got the sums {sums}")
-        return reply
+    async def _connection(self) -> HttpConnection | GrpcConnection:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_over:
+                return connection
+        return await self._form.connect(self._port)
 
     def _pdfs(self, reply: Reply) -> np.ndarray:
         return self._form.pdfs(reply, self._images)
@@ -142,6 +147,33 @@ def summarise_refusals(exchanges: Sequence[Exchange], end: float) -> dict[str, f
     return {name: float(value) for name, value in figures.items()}
 
 
+async def closed_loop(ask: Callable[[float], Awaitable[None]], clients: int, end: float) -> None:
+    """Call `ask` with the time for so many clients, for each again and again until the end."""
+
+    async def keep_asking() -> None:
+        while (at := now()) < end:
+            await ask(at)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(clients):
+            group.create_task(keep_asking())
+
+
+async def open_loop(ask: Callable[[float], Awaitable[None]], clients: int, due: Iterable[float]) -> None:
+    """Call `ask` at each of the given times and with it, at most so many at once; if none is free, it waits."""
+    free = asyncio.Semaphore(clients)
+
+    async def ask_once(at: float) -> None:
+        async with free:
+            await ask(at)
+
+    async with asyncio.TaskGroup() as group:
+        for at in due:
+            if at > now():
+                await asyncio.sleep(max(at - now(), 0.001))  # the clock of the event loop counts milliseconds
+            group.create_task(ask_once(at))
+
+
 def run(
     port: int,
     path: str,
@@ -156,15 +188,23 @@ def run(
 ) -> dict[str, Any]:
     """Run a load of so many clients at most, with so many images in a request, for `seconds` after `warm_up`."""
     load = Load(FORMS[form], port, path, images, tolerant=tolerant)
+
+    async def run_loop() -> tuple[float, float]:
+        await load.ask_first()
+        start = now() + warm_up
+        end = start + seconds
+        async with asyncio.timeout(warm_up + seconds + ANSWER_TIMEOUT):
+            if rate:
+                await open_loop(load.ask, clients, arrivals(rate, now(), end))
+            else:
+                await closed_loop(load.ask, clients, end)
+        load.close()
+        return start, end
+
     gc.disable()  # a pause here would count against the server
-    cpu, start = time.process_time(), now() + warm_up
-    end = start + seconds
-    if rate:
-        open_loop(load.ask, clients, arrivals(rate, start - warm_up, end))
-    else:
-        closed_loop(load.ask, clients, end)
+    cpu = time.process_time()
+    start, end = uvloop.run(run_loop())
     cpu = time.process_time() - cpu
-    load.close()
     figures = summarise(load.exchanges, images, start, end)
     figures["generator_ms"] = 1e3 * cpu / len(load.exchanges)
     if not tolerant:
@@ -176,5 +216,5 @@ def run(
 if __name__ == "__main__":
     try:
         print(json.dumps(run(**json.loads(sys.argv[1]))))
-    except (BadReply, Lost, NotHttp, Refused) as problem:
-        sys.exit(f"load: {problem}")
+    except* (BadReply, Lost, NotHttp, Refused) as problems:
+        sys.exit(f"load: {problems.exceptions[0]}")

@@ -7,15 +7,17 @@ applications read bodies themselves: the pixels, then one reddening per cutout, 
 then its reddening, and each answer is a PDF.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.harness.async_client import GrpcConnection, HttpConnection
 from benchmarks.harness.cutouts import FloatArray, cutouts
-from benchmarks.harness.http_client import ANSWER_TIMEOUT, Connection, Lost, NotHttp, Refused, Reply, now, request
+from benchmarks.harness.http_client import Lost, NotHttp, Refused, Reply, request
 from photoz.protocol import open_inference
 from photoz.protocol.open_inference import HEADER_LENGTH
 from photoz.protocol.tensors import Tensor
@@ -24,37 +26,9 @@ Pdfs = npt.NDArray[np.floating]
 
 BINARY = "application/octet-stream"
 
-GRPC_METHOD = "/inference.GRPCInferenceService/ModelInfer"
-# A connection for each client, as with HTTP, and messages of any size.
-GRPC_OPTIONS = {"use_local_subchannel_pool": 1, "max_send_message_length": -1, "max_receive_message_length": -1}
-
 
 class BadReply(Exception):
     """A server answered otherwise than it should, or not at all."""
-
-
-class GrpcConnection:
-    """A connection of the grpc library, which is used as a `Connection` is."""
-
-    def __init__(self, port: int) -> None:
-        import grpc  # no other form needs it
-
-        self._error, self.sent_at = grpc.RpcError, 0.0
-        options = [(f"grpc.{name}", value) for name, value in GRPC_OPTIONS.items()]
-        self._channel = grpc.insecure_channel(f"127.0.0.1:{port}", options)
-        self._call = self._channel.unary_unary(GRPC_METHOD)
-
-    def ask(self, message: bytes) -> Reply:
-        """Call the server; `Lost` if the call fails."""
-        self.sent_at = now()
-        try:
-            return Reply(200, {}, self._call(message, timeout=ANSWER_TIMEOUT))
-        except self._error as error:
-            raise Lost(str(error)) from error
-
-    def close(self) -> None:
-        """Close it."""
-        self._channel.close()
 
 
 @dataclass(frozen=True)
@@ -66,7 +40,7 @@ class Form:
 
     encode: Callable[[str, FloatArray, FloatArray], bytes]
     decode: Callable[[Reply, int], Pdfs]
-    connect: Callable[[int], Connection | GrpcConnection] = Connection
+    connect: Callable[[int], Awaitable[HttpConnection | GrpcConnection]] = HttpConnection.connect
 
     def pdfs(self, reply: Reply, n: int) -> Pdfs:
         """Read the PDFs in an answer; `BadReply` if they are not there."""
@@ -77,11 +51,15 @@ class Form:
         except (LookupError, ValueError) as error:
             raise BadReply(f"cannot read the answer: {error!r}") from error
 
+    async def ask(self, port: int, content: bytes) -> Reply:
+        """Send one request on a connection of its own."""
+        with closing(await self.connect(port)) as connection:
+            return await connection.ask(content)
+
     def ask_once(self, port: int, path: str, n: int) -> Pdfs:
         """Ask a server for the PDFs of n cutouts; `BadReply` if it does not give them."""
         try:
-            with closing(self.connect(port)) as connection:
-                return self.pdfs(connection.ask(self.encode(path, *cutouts(n))), n)
+            return self.pdfs(asyncio.run(self.ask(port, self.encode(path, *cutouts(n)))), n)
         except (Lost, NotHttp, Refused) as error:
             raise BadReply(str(error)) from error
 
@@ -137,5 +115,5 @@ FORMS = {
     "v2": _open_inference("pdf"),
     "v2-full": _open_inference("pdf", "z_mean", "flags"),
     "raw": Form(_raw_request, lambda reply, n: np.frombuffer(reply.body, "<f4").reshape(n, -1)),
-    "grpc": Form(_grpc_message, _grpc_pdfs, GrpcConnection),  # the path is the name of the model
+    "grpc": Form(_grpc_message, _grpc_pdfs, GrpcConnection.connect),  # the path is the name of the model
 }

@@ -1,15 +1,15 @@
 """The load generator: its arithmetic on times with known answers, its loops, and a server that answers wrongly."""
 
+import asyncio
 import contextlib
-import threading
 
 import numpy as np
 import pytest
 
-from benchmarks.harness.http_client import now
-from benchmarks.harness.load import Exchange, Load, summarise, summarise_refusals
+from benchmarks.harness.http_client import Lost, now
+from benchmarks.harness.load import Exchange, Load, open_loop, summarise, summarise_refusals
 from benchmarks.harness.messages import FORMS, BadReply
-from benchmarks.harness.threads import arrivals, open_loop
+from benchmarks.harness.threads import arrivals
 from tests.benchmarks.servers import serving
 
 PDF = np.full(180, 1 / 180, np.float32)
@@ -57,45 +57,64 @@ def test_arrivals_have_the_rate_that_is_asked_for_and_come_at_random():
 
 
 def test_an_open_loop_does_not_wait_for_answers_and_raises_what_a_call_raised():
-    both = threading.Barrier(2, timeout=5)
-    open_loop(lambda at: both.wait(), 2, [now(), now()])
-    with pytest.raises(ZeroDivisionError):
-        open_loop(lambda at: at / 0, 2, [now()])
+    begun = []
+
+    async def wait_for_the_other(at):
+        begun.append(at)
+        while len(begun) < 2:
+            await asyncio.sleep(0.001)
+
+    async def fail(at):
+        raise BadReply
+
+    asyncio.run(asyncio.wait_for(open_loop(wait_for_the_other, 2, [now(), now()]), 5))
+    with pytest.raises(ExceptionGroup) as raised:
+        asyncio.run(open_loop(fail, 2, [now()]))
+    assert raised.group_contains(BadReply)
 
 
 RIGHT = (200, PDF.tobytes() * 64)
 OTHER = (200, np.eye(1, 180, dtype=np.float32).tobytes() * 64)
 
 
-@pytest.fixture
-def load():
-    """Return a function that makes a load on a server with these answers, of which the first is to its check."""
-    with contextlib.ExitStack() as stack:
+def run_load(*answers, asked, tolerant=False):
+    """Ask a server with these answers, of which the first is to the check, and return what became of the requests."""
 
-        def make(*answers, tolerant=False):
-            left = iter(answers)
-            port = stack.enter_context(serving(lambda path: next(left)))
-            return Load(FORMS["raw"], port, "/", 64, tolerant=tolerant)
+    async def ask():
+        await load.ask_first()
+        for _ in range(asked):
+            await load.ask(now())
+        load.close()
+        await asyncio.sleep(0.01)  # the event loop closes the connections
 
-        yield make
+    left = iter(answers)
+    with serving(lambda path: next(left)) as port:
+        load = Load(FORMS["raw"], port, "/", 64, tolerant=tolerant)
+        asyncio.run(ask())
+    return [one.outcome for one in load.exchanges]
 
 
-def test_another_answer_or_status_ends_the_run(load):
+def test_another_answer_or_status_ends_the_run():
     with pytest.raises(BadReply, match="sums are 1"):
-        load((200, bytes(64 * 720)))
-    changing, failing = load(RIGHT, OTHER), load(RIGHT, (503, b""))
-    changing.ask(now())
+        run_load((200, bytes(64 * 720)), asked=0)
     with pytest.raises(BadReply, match="other PDFs"):
-        changing.close()
-    for step in (lambda: failing.ask(now()), failing.close):
-        with pytest.raises(BadReply, match="503"):
-            step()
+        run_load(RIGHT, OTHER, asked=1)
+    with pytest.raises(BadReply, match="503"):
+        run_load(RIGHT, (503, b""), asked=1)
 
 
-def test_a_tolerant_load_counts_them(load):
-    tolerant = load(RIGHT, OTHER, (429, b""), RIGHT, tolerant=True)
-    for _ in range(3):
-        tolerant.ask(now())
-    tolerant.close()
-    outcomes = [one.outcome for one in tolerant.exchanges]
+def test_a_tolerant_load_counts_them():
+    outcomes = run_load(RIGHT, OTHER, (429, b""), RIGHT, asked=3, tolerant=True)
     assert outcomes == ["200 with another answer", "429 without Retry-After", "200"]
+
+
+def test_a_lost_connection_ends_the_run_or_is_counted():
+    def die(path):
+        raise ConnectionAbortedError
+
+    with serving(die) as port:
+        for tolerant in (False, True):
+            load = Load(FORMS["raw"], port, "/", 64, tolerant=tolerant)
+            with contextlib.nullcontext() if tolerant else pytest.raises(Lost, match="end of connection|while waiting"):
+                asyncio.run(load.ask(now()))
+    assert [one.outcome.partition(":")[0] for one in load.exchanges] == ["Lost"]
