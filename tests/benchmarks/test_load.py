@@ -82,10 +82,11 @@ def run_load(*answers, asked, tolerant=False):
 
     async def ask():
         await load.ask_first()
-        for _ in range(asked):
-            await load.ask(now())
-        load.close()
-        await asyncio.sleep(0.01)  # the event loop closes the connections
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(asyncio.sleep, 0.01)  # in which the event loop closes the connections
+            stack.callback(load.close)
+            for _ in range(asked):
+                await load.ask(now())
 
     left = iter(answers)
     with serving(lambda path: next(left)) as port:
