@@ -29,6 +29,7 @@ from service.batcher import Columns, DynamicBatcher
 from service.evaluation import Evaluator
 from service.formats import negotiation
 from service.formats.npz import Arrays
+from service.listener import drop_new_connections
 from service.middleware.admission import AdmissionControl, AdmissionMiddleware
 from service.middleware.errors import handles_errors
 from service.offload import offload, offload_if_large
@@ -148,8 +149,14 @@ class Photoz:
 
     @bentoml.on_startup
     async def install_drain_handler(self) -> None:
-        """Start to drain on the signal of the main process."""
-        get_running_loop().add_signal_handler(DRAIN_SIGNAL, self.admission.start_draining)
+        """Start to drain on the signal of the main process, which closes the connections after that."""
+        loop = get_running_loop()
+
+        def drain() -> None:
+            self.admission.start_draining()
+            loop.call_later(self.settings.drain_seconds, drop_new_connections)
+
+        loop.add_signal_handler(DRAIN_SIGNAL, drain)
 
     @bentoml.on_deployment
     @staticmethod

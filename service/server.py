@@ -21,6 +21,7 @@ from granian.log import LogLevels
 from granian.net import SocketSpec
 from granian.server import Server
 
+from service.listener import ACCEPT_SECONDS
 from service.operations.settings import ROOT, Settings
 from service.startup import CANNOT_START, DRAIN_SIGNAL, bundle_path, worker_environment
 
@@ -80,7 +81,7 @@ class PhotozServer(Server):
         for worker in self.wrks:
             with contextlib.suppress(ProcessLookupError):  # it has just died
                 os.kill(worker._id(), DRAIN_SIGNAL)
-        self._shutdown = threading.Timer(self._drain_seconds, super().signal_handler_interrupt)
+        self._shutdown = threading.Timer(self._drain_seconds + ACCEPT_SECONDS, super().signal_handler_interrupt)
         self._shutdown.daemon = True
         self._shutdown.start()
 

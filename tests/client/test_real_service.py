@@ -1,5 +1,6 @@
 """The SDK on the real service."""
 
+import asyncio
 import re
 
 import h5py
@@ -9,7 +10,15 @@ import pytest
 
 from photoz.errors import InvalidInput
 from photoz.estimates import COLUMNS
-from photoz_client import BadInput, Flag, PhotozClient, PredictionIncomplete, RequestRefused, TooLargeForService
+from photoz_client import (
+    AsyncPhotozClient,
+    BadInput,
+    Flag,
+    PhotozClient,
+    PredictionIncomplete,
+    RequestRefused,
+    TooLargeForService,
+)
 from photoz_client._inputs import ROWS_PER_REQUEST
 
 pytestmark = pytest.mark.e2e
@@ -139,6 +148,23 @@ def test_reports_are_pages_and_plots_are_images(client, images, z_spec):
     few, more = (client.evaluate_plot(z_spec, pdfs=pdfs, plot="pdfs", format="svg", num_images=n) for n in (1, 4))
     assert b"<svg" in few
     assert len(few) < len(more)
+
+
+def test_the_asyncio_client_gets_the_same(client, service_url, images, z_spec):
+    async def ask():
+        async with AsyncPhotozClient(service_url, timeout=120.0) as other:
+            await other.wait_until_ready()
+            pdfs = (await other.predict(images, pdf=True)).pdf
+            parts = [rows.tolist() async for rows, _ in other.predict_parts(images)]
+            plot, page = await other.evaluate_plot(z_spec, pdfs=pdfs), await other.evaluate_report(z_spec, pdfs=pdfs)
+            return repr(other), await other.model(), pdfs, parts, await other.evaluate(z_spec, pdfs=pdfs), plot, page
+
+    name, card, pdfs, parts, evaluation, plot, page = asyncio.run(ask())
+    assert (name, card, parts) == (f"AsyncPhotozClient({service_url!r})", client.model(), [[0, 1, 2, 3, 4]])
+    np.testing.assert_allclose(pdfs, client.predict(images, pdf=True).pdf, atol=1e-6)
+    assert evaluation == client.evaluate(z_spec, pdfs=pdfs)
+    assert plot == client.evaluate_plot(z_spec, pdfs=pdfs)
+    assert page == client.evaluate_report(z_spec, pdfs=pdfs)
 
 
 def test_unusable_requests_are_refused_with_the_message_of_the_service(client, service_url, images, z_spec):

@@ -1,5 +1,7 @@
 """Files in the layout of Pasquet et al. 2019 are mapped, not loaded; compressed ones can be streamed only."""
 
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -121,6 +123,18 @@ def test_damaged_compressed_file_is_refused(compressed):
     compressed.write_bytes(content)
     with pytest.raises(InvalidDataset, match="damaged"):
         list(stream_pasquet(compressed)[2])
+
+
+def test_cube_that_ends_early_is_refused(stored):
+    with zipfile.ZipFile(stored) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(stored, "w") as archive:
+        archive.writestr("cube.npy", members["cube.npy"][:5000])
+        archive.writestr("labels.npy", members["labels.npy"])
+    with pytest.raises(InvalidDataset, match="ends before its last cutout"), open_cutouts(stored):
+        pass
+    with pytest.raises(InvalidDataset, match="ends before its last cutout"):
+        list(stream_pasquet(stored)[2])
 
 
 def test_other_archives_are_not_of_this_layout(tmp_path):

@@ -1,3 +1,4 @@
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -148,6 +149,12 @@ def test_features_are_found_in_any_order_of_outputs(make_toy_bundle):
 
 def test_file_that_is_not_a_keras_model_is_refused(make_toy_bundle):
     with pytest.raises(InvalidBundle, match="Keras cannot read"):
+        load_engine(make_toy_bundle(), "keras")
+
+
+def test_keras_model_is_refused_where_keras_is_missing(make_toy_bundle, monkeypatch):
+    monkeypatch.setitem(sys.modules, "keras", None)
+    with pytest.raises(InvalidBundle, match="needs Keras and TensorFlow, which are not installed"):
         load_engine(make_toy_bundle(), "keras")
 
 
