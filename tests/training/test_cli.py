@@ -1,6 +1,5 @@
 """Options of the training commands that are checked before any work begins."""
 
-
 import pytest
 from click.testing import CliRunner
 
