@@ -2,7 +2,6 @@
 
 import contextlib
 import socket
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -86,13 +85,3 @@ def test_a_reset_and_silence_are_losses_and_a_port_without_a_server_is_not():
             connection.ask(b"a", 0.05)
     with pytest.raises(Refused):
         Connection(free_port())
-
-
-def test_a_connection_that_the_server_has_closed_is_over():
-    answer = OK + b"Content-Length: 0\r\n\r\n"
-    with answering(answer) as port, contextlib.closing(Connection(port)) as connection:
-        connection.ask(b"a")
-        deadline = time.monotonic() + 5
-        while not connection.is_over() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert connection.is_closed_by_server()

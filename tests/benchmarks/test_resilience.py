@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import random
 import socket
 import time
 from types import SimpleNamespace
@@ -14,11 +13,10 @@ from benchmarks.harness.http_client import Reply
 from benchmarks.harness.processes import Server
 from benchmarks.harness.results import all_met
 from benchmarks.harness.threads import background
-from benchmarks.resilience import __main__, drain, hostile, kills, overload, slow, soak
+from benchmarks.resilience import drain, hostile, kills, overload, slow, soak
 from benchmarks.resilience.attacks import Attack, Material
 from benchmarks.resilience.known_answers import ALIVE, LONG, METRICS, Reference, WrongAnswer
 from benchmarks.resilience.load_clients import Answer, Client, Failure, RequestLog, standing_client
-from benchmarks.resilience.malformed_inputs import mutate_bytes, mutate_json
 from benchmarks.resilience.sdk_clients import SdkLog
 from photoz.protocol import open_inference
 from photoz.protocol.tensors import Tensor
@@ -37,11 +35,6 @@ def inferred(pdf, z_mean, status=200):
     outputs = [(Tensor.of("pdf", pdf), True), (Tensor.of("z_mean", z_mean), True)]
     message = open_inference.encode_response(outputs, model_name="photoz", model_version="1")
     return Reply(status, {open_inference.HEADER_LENGTH: str(message.header_length)}, bytes(message.body))
-
-
-def test_every_program_has_options_and_a_record_of_its_own():
-    parsed = [__main__.parse([name]) for name in __main__.PROGRAMS]
-    assert [one.output.name for one in parsed] == [f"resilience-{name}.json" for name in __main__.PROGRAMS]
 
 
 @pytest.mark.parametrize(
@@ -87,14 +80,6 @@ def test_an_attack_follows_from_seed_and_number_alone():
     assert attacks == [hostile.attack_of(3, number, material) for number in range(400)]
     assert len({attack.kind for attack in attacks}) > 25
     assert all(piece for attack in attacks for piece in attack.pieces[:1])
-
-
-def test_mutations_change_bytes_and_keep_json_well_formed():
-    text = b'{"images": [[0.1, null]], "pdf": true}'
-    assert all(mutate_bytes(random.Random(seed), text * 50) != text * 50 for seed in range(50))
-    mutated = {mutate_json(random.Random(seed), text) for seed in range(50)}
-    assert len([json.loads(one) for one in mutated if one]) > 25
-    assert mutate_json(random.Random(0), b"{") is None
 
 
 @pytest.mark.parametrize(("early", "outcome"), [(True, "crossed"), (False, "lost_late")])

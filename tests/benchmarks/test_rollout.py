@@ -1,73 +1,16 @@
-"""Whether HAProxy does what a Service of Kubernetes does, and whether a roll-out that loses requests is noticed."""
+"""Whether a roll-out that loses requests is noticed."""
 
-import contextlib
 import json
 import shutil
-import threading
 
 import pytest
 
-from benchmarks.harness.http_client import Connection, Lost, Refused, request
 from benchmarks.harness.results import all_met
 from benchmarks.resilience import __main__, rollout
-from benchmarks.resilience.balancer import running_balancer
 from benchmarks.resilience.load_clients import Answer, Failure
 from benchmarks.resilience.rollout import Record, Rollout
-from tests.benchmarks.servers import serving
-
-NAME = request("GET", "/name")
 
 needs_haproxy = pytest.mark.skipif(not shutil.which("haproxy", path="/usr/sbin:/usr/bin"), reason="needs HAProxy")
-
-
-def instance(port: int, ready: threading.Event) -> contextlib.AbstractContextManager[int]:
-    """Answer with the port, and at /readyz whether it is ready."""
-    return serving(lambda path: (503 if path == "/readyz" and not ready.is_set() else 200, str(port).encode()), port)
-
-
-def name(connection: Connection) -> int:
-    return int(connection.ask(NAME, 5.0).body)
-
-
-def names_of_new_connections(port: int, n: int = 30) -> set[int]:
-    with contextlib.ExitStack() as stack:
-        return {name(stack.enter_context(contextlib.closing(Connection(port)))) for _ in range(n)}
-
-
-@needs_haproxy
-def test_new_connections_go_to_ready_instances_and_open_ones_stay():
-    with running_balancer(0.05, 0.05) as balancer, contextlib.ExitStack() as stack:
-        a, b = balancer.ports
-        with pytest.raises((Lost, Refused)):
-            names_of_new_connections(balancer.port, 1)
-        ready_a, ready_b = threading.Event(), threading.Event()
-        stack.enter_context(instance(a, ready_a))
-        stack.enter_context(instance(b, ready_b))
-        ready_a.set()
-        balancer.wait_for(a, "UP")
-        assert names_of_new_connections(balancer.port) == {a}
-        standing = stack.enter_context(contextlib.closing(Connection(balancer.port)))
-        assert name(standing) == a
-        ready_b.set()
-        balancer.wait_for(b, "UP")
-        assert names_of_new_connections(balancer.port) == {a, b}
-        ready_a.clear()
-        balancer.wait_for(a, "DOWN")
-        assert names_of_new_connections(balancer.port) == {b}
-        assert name(standing) == a
-        with pytest.raises(TimeoutError):
-            balancer.wait_for(a, "UP", 0.2)
-
-
-@needs_haproxy
-def test_until_it_is_known_connections_go_to_an_instance_that_has_gone_and_are_closed():
-    ready = threading.Event()
-    ready.set()
-    with running_balancer(2.0, 1.0) as balancer:
-        with instance(balancer.ports[0], ready):
-            balancer.wait_for(balancer.ports[0], "UP")
-        with pytest.raises((Lost, Refused)):
-            names_of_new_connections(balancer.port, 1)
 
 
 def good() -> Record:

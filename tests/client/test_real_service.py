@@ -71,12 +71,6 @@ def test_flags_mark_masked_pixels_and_missing_ebv(client, images):
     assert prediction.has(Flag.EBV_ASSUMED).tolist() == [False, False, True, False, False]
 
 
-def test_number_type_and_memory_layout_do_not_matter(client, images):
-    expected = client.predict(images, ebv=0.03).z_mean
-    for same in (images.astype(np.float64), images.astype(">f4"), np.asfortranarray(images)):
-        np.testing.assert_array_equal(client.predict(same, ebv=0.03).z_mean, expected)
-
-
 def test_many_cutouts_from_memory_and_from_disk(client, images, tmp_path):
     n = ROWS_PER_REQUEST + 3
     many = np.resize(images, (n, *images.shape[1:]))

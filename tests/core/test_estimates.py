@@ -47,9 +47,12 @@ def test_narrow_pdf_has_no_flag(gaussian_pdfs):
     assert flags_of(gaussian_pdfs(0.2, 0.014)) == Flag(0)
 
 
-@pytest.mark.parametrize("mean", [0.0, 0.4])
-def test_mass_at_either_edge_is_flagged(gaussian_pdfs, mean):
-    assert flags_of(gaussian_pdfs(mean, 0.01)) == Flag.EDGE_MASS
+@pytest.mark.parametrize("edge", [0, -1])
+def test_mass_at_either_edge_is_flagged(gaussian_pdfs, edge):
+    for mass, flag in ((0.049, Flag(0)), (0.051, Flag.EDGE_MASS)):
+        pdfs = (1.0 - mass) * gaussian_pdfs(0.2, 0.01)
+        pdfs[0, edge] += mass
+        assert flags_of(pdfs) & Flag.EDGE_MASS == flag
 
 
 @pytest.mark.parametrize(("sigma", "flag"), [(0.033, Flag(0)), (0.042, Flag.BROAD_PDF)])

@@ -1,6 +1,5 @@
 """The client and the command against a service that requires API keys."""
 
-import asyncio
 import subprocess
 import sys
 import time
@@ -8,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from photoz_client import AsyncPhotozClient, NotAuthorised, PhotozClient
+from photoz_client import NotAuthorised, PhotozClient
 from tests.running import ROOT, running_service
 
 pytestmark = pytest.mark.e2e
@@ -33,17 +32,12 @@ def predict(url, key=None):
         return client.predict(IMAGES).z_mean
 
 
-async def predict_async(url, key=None):
-    async with AsyncPhotozClient(url, api_key=key) as client:
-        return (await client.predict(IMAGES)).z_mean
-
-
 def test_the_key_is_an_argument_or_an_environment_variable(service, monkeypatch):
     running, key_file = service
     z_mean = predict(running.url, key_file.read_text())
     assert len(z_mean) == len(IMAGES)
     monkeypatch.setenv("PHOTOZ_API_KEY", key_file.read_text())
-    np.testing.assert_array_equal(asyncio.run(predict_async(running.url)), z_mean)
+    np.testing.assert_array_equal(predict(running.url), z_mean)
 
 
 @pytest.mark.parametrize("key", [None, "unknown"])
@@ -51,8 +45,6 @@ def test_a_missing_or_unknown_key_fails_at_once(service, key):
     begin = time.monotonic()
     with pytest.raises(NotAuthorised, match="key"):
         predict(service[0].url, key)
-    with pytest.raises(NotAuthorised, match="key"):
-        asyncio.run(predict_async(service[0].url, key))
     assert time.monotonic() - begin < 3  # no retries
 
 

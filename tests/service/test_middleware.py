@@ -98,16 +98,18 @@ def test_request_id_of_the_client_is_used_if_it_is_harmless(wrap):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what BentoML imports
-def test_timeout_middleware_of_bentoml_is_removed(monkeypatch):
-    """Its timers would stay for as long as the timeout, one for each request."""
+def test_unused_middleware_of_bentoml_is_removed(monkeypatch):
     from bentoml._internal.server.http.traffic import TimeoutMiddleware
+    from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 
     from service.app import Photoz, application
 
     monkeypatch.setattr(os, "setpgid", lambda *_: None)  # this process keeps its group
-    kinds = [{one.cls for one in app.user_middleware} for app in (Photoz.to_asgi(), application())]
-    assert [TimeoutMiddleware in found for found in kinds] == [True, False]
-    assert all(AdmissionMiddleware in found for found in kinds)
+    unchanged, changed = ({one.cls for one in app.user_middleware} for app in (Photoz.to_asgi(), application()))
+    assert unchanged - changed == {TimeoutMiddleware, OpenTelemetryMiddleware}
+    assert AdmissionMiddleware in changed
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector")
+    assert OpenTelemetryMiddleware in {one.cls for one in application().user_middleware}
 
 
 def test_memory_budget():

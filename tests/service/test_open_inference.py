@@ -77,12 +77,6 @@ def test_large_request_in_chunks_is_answered_in_order(infer, check_same, card):
     check_same(infer(arrays, change=chunked), arrays)
 
 
-@pytest.mark.parametrize("dtype", ["f8", "f2", "i2"])
-def test_images_may_be_of_any_number_type(infer, check_same, images, dtype):
-    arrays = {"images": (100 * images).astype(dtype)}
-    check_same(infer(arrays), arrays)
-
-
 @pytest.mark.parametrize("binary", [True, False])
 def test_masked_pixels_and_unknown_ebv_raise_flags(infer, card, images, binary):
     masked = images[:2].copy()

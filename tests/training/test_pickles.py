@@ -315,10 +315,6 @@ def test_truncated_files_are_refused(folder: Path, protocol: int) -> None:
         refused(folder, content[:length], "not a readable pickle of numpy arrays: .")
 
 
-def test_compressed_pickles_are_refused(folder: Path) -> None:
-    refused(folder, b"\x1f\x8b\x08\x00" + b"\0" * 20, "invalid load key")
-
-
 Z_SPEC, IMAGES = COLUMNS["z_spec"], COLUMNS["images"]
 
 
