@@ -31,11 +31,11 @@ logger = logging.getLogger("bentoml.photoz")
 MAX_FAILED_STARTS = 3
 
 # Files that are not connections, and connections, whatever the number of files.
-SPARE_FILES, MAX_CONNECTIONS = 128, 16384
+SPARE_FILES, MAX_CONNECTIONS = 128, 8192
 
 # Bytes that granian reads from a connection at a time. A smaller buffer makes large uploads slower; it also bounds the
 # head of a request, so that the exact limit is checked in the middleware.
-BUFFER_BYTES = 128 * 1024
+BUFFER_BYTES = 256 * 1024
 
 OUT_OF_MEMORY = " (killed by the system, perhaps for lack of memory: docs/operations.md#size)"
 
