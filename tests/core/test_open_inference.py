@@ -230,6 +230,7 @@ def test_tensor_against_the_protocol_is_malformed(tensor, words):
         (image(datatype="BYTES"), struct.pack("<I", 10) + b"x" * 12, "length of element 1 in four bytes"),
         (image(datatype="BYTES"), struct.pack("<I", 12) + b"\xff" * 12, "expected UTF-8 text"),
         (image(datatype="BYTES"), struct.pack("<I", 12) + b"x" * 12, r"shape \(2, 2\) has 4 elements, got 1"),
+        (image(datatype="BYTES", shape=[2, 1]), bytes(16), "images: expected 2 elements, got 8 bytes more"),
     ],
 )
 def test_bytes_that_disagree_with_the_json_are_malformed(tensor, behind, words):
