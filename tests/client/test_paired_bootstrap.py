@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from photoz import metrics
+from photoz.errors import InvalidInput
 from photoz.grid import SDSS_GRID
 from photoz.metrics import GalaxyScores, Score
 from photoz_client._paired_bootstrap import MetricPair, metric_pairs
@@ -42,6 +43,8 @@ def test_the_same_model_is_neither_worse_nor_better(calibrated):
         assert pair.worsening == Score(0.0, 0.0)
         assert not pair.is_worse(0.0)
         assert not pair.is_better(0.0)
+    with pytest.raises(InvalidInput, match="expected the same galaxies, at least one, got [1-9].* and 1"):
+        metric_pairs(scores, GalaxyScores(dz=np.zeros(1)))
 
 
 def four_galaxies(dz, in_68):

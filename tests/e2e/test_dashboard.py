@@ -132,8 +132,7 @@ def test_panels_are_complete():
 def test_alerts_are_complete(alert):
     assert alert["for"]
     assert alert["labels"]["severity"] in ("critical", "warning", "info")
-    assert alert["annotations"]["summary"]
-    assert alert["annotations"]["description"]
+    assert all(alert["annotations"][name] for name in ("summary", "description"))
     path, anchor = alert["annotations"]["runbook_url"].split("#")
     assert path == "docs/operations.md"
     assert anchor in {heading.lower().replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", OPERATIONS, re.M)}
