@@ -157,8 +157,8 @@ def test_the_asyncio_client_gets_the_same(client, service_url, images, z_spec):
     assert (name, card, parts) == (f"AsyncPhotozClient({service_url!r})", client.model(), [[0, 1, 2, 3, 4]])
     np.testing.assert_allclose(pdfs, client.predict(images, pdf=True).pdf, atol=1e-6)
     assert evaluation == client.evaluate(z_spec, pdfs=pdfs)
-    assert plot == client.evaluate_plot(z_spec, pdfs=pdfs)
-    assert page == client.evaluate_report(z_spec, pdfs=pdfs)
+    assert plot.startswith(b"\x89PNG")
+    assert page.lstrip().lower().startswith("<!doctype html>")
 
 
 def test_unusable_requests_are_refused_with_the_message_of_the_service(client, service_url, images, z_spec):
