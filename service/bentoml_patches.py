@@ -23,11 +23,11 @@ def disable_usage_tracking() -> None:
 
 
 def remove_unused_middleware(app: Starlette) -> Starlette:
-    """Remove BentoML's timeout, whose timers are never cancelled, and its tracing where nobody collects the traces.
+    """Remove BentoML's timeout, whose timers are never cancelled, and its tracing where no collector is set.
 
     Each request leaves a timer for the whole of `traffic.timeout`: at 2,000 requests a second, half a gigabyte that the
     garbage collector scans again and again (bentoml/_internal/server/http/traffic.py). `AdmissionMiddleware` has the
-    timeout that counts. Tracing takes 0.05 ms to find that a request is excluded from it.
+    timeout that counts. The tracing looks at every request to find that it is excluded.
     """
     from bentoml._internal.server.http.traffic import TimeoutMiddleware
     from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware

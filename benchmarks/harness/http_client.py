@@ -81,7 +81,7 @@ class Connection:
 
     def send(self, part: bytes) -> None:
         """Send bytes; `Cut` if the connection ends before the kernel has taken them all."""
-        self._set_timeout(ANSWER_TIMEOUT)
+        self._socket.settimeout(ANSWER_TIMEOUT)
         try:
             self._socket.sendall(part)
         except OSError as error:
@@ -92,7 +92,7 @@ class Connection:
     def receive(self, timeout: float = ANSWER_TIMEOUT, *, bodiless: bool = False) -> Reply:
         """Wait for an answer, skipping those of status 1xx; `Lost` if there is none."""
         self._parser.bodiless = bodiless
-        self._set_timeout(timeout)
+        self._socket.settimeout(timeout)
         while not self._parser.replies:
             if self._ended:
                 raise Lost("end of connection" + " in the answer" * self._parser.has_begun)
@@ -118,13 +118,9 @@ class Connection:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self._socket.close()
 
-    def _set_timeout(self, seconds: float) -> None:
-        if self._socket.gettimeout() != seconds:  # each change is a system call
-            self._socket.settimeout(seconds)
-
     def _peek(self) -> bytes | OSError | None:
         """Return the next byte, b"" at the end of the connection, None if nothing has come."""
-        self._set_timeout(0.0)
+        self._socket.settimeout(0)
         try:
             return self._socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:

@@ -100,7 +100,7 @@ def _header_length(request: Request) -> int | None:
 def _aligned(request: Request) -> memoryview:
     """Join the chunks so that numpy and the engine can use the tensor behind the JSON without a copy.
 
-    numpy asks the system for large pages, which bytes do not: filling 5 MB with small ones takes 1 ms.
+    numpy asks the system for large pages, and Python's bytes do not: many small ones take longer to get.
     """
     gap = -(_header_length(request) or 0) % protocol.ALIGNMENT
     chunks, request.chunks = [bytes(gap), *request.chunks], []

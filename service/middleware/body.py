@@ -60,7 +60,7 @@ async def receive_body(request: Request, receive: Receive, max_bytes: int, timeo
                     request.chunks.append(chunk)
                     request.received_bytes += len(chunk)
                 if request.received_bytes == length or not message.get("more_body", False):
-                    return  # each call of `receive` takes 0.1 ms, so that none asks for the end of a complete body
+                    return  # no further switch to granian's thread, only to hear that a complete body has ended
                 deadline.reschedule(begin + timeout + request.received_bytes / MIN_RATE)
     except TimeoutError as error:
         seconds = timeout + request.received_bytes / MIN_RATE
