@@ -116,7 +116,7 @@ with PhotozClient(sys.argv[1], timeout=None) as client:
         while not server.requests and time.monotonic() < deadline:
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGINT)
-        _, err = process.communicate(timeout=5)
+        _, err = process.communicate(timeout=TIMEOUT / 2)
         waiting.release()
     assert process.returncode != 0
     assert err.rstrip().endswith("KeyboardInterrupt")

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, Generic, Protocol, TypeVar
 
 import httpx
@@ -112,6 +112,9 @@ class _ThreadTask(Generic[T]):
             self._future.set_exception(error)
 
     async def _result(self) -> T:
+        # Ctrl-C does not end a wait that begins just after it: only between two waits is it sure to be seen.
+        while not self._future.done():
+            wait([self._future], timeout=1.0)
         return self._future.result()
 
     def __await__(self) -> Generator[Any, Any, T]:
