@@ -12,6 +12,12 @@ from photoz.model.card import Card
 from tests.running import ROOT, RunningService, running_service
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the files whose tests are slow, so that both processes end at about the same time."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def bundle_path() -> Path:
     """Return the bundle under test: the one that ships, or that of PHOTOZ_BUNDLE."""

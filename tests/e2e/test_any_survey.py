@@ -61,6 +61,6 @@ def test_another_survey_is_trained_served_and_evaluated(start_service, tmp_path)
 def test_the_documents_network_is_trained_and_served(start_service, tmp_path):
     data = tmp_path / "sample.h5"
     make_sample(read_kcorrect().head(40), data, SDSS_IMAGES, workers=1)
-    bundle = train(tmp_path, data, "--architecture", "inception", "--batch-size", 8)
+    bundle = train(tmp_path, data, "--architecture", "inception", "--batch-size", 8, "--only-f32")
     assert ModelBundle.load(bundle).card.architecture.parameters == 27_841_856
     check_service(data, bundle, start_service, tmp_path)

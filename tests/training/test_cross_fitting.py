@@ -51,7 +51,7 @@ def test_cross_fitted_bundle_is_calibrated_on_all_training_galaxies(
     sample_file: Path, tmp_path: Path, run_cli: Callable[..., str]
 ) -> None:
     arguments = ["train", "--data", sample_file, "--run", tmp_path / "run", "--resume", "--no-figures"]
-    arguments += ["--epochs", 1, "--folds", 2, "--bundle", tmp_path / "bundle"]
+    arguments += ["--epochs", 1, "--folds", 2, "--bundle", tmp_path / "bundle", "--only-f32"]
     run_cli(*arguments)
     with open_cutouts(sample_file) as opened:
         n_known = len(opened.rows(TRAIN)) + len(opened.rows(VALIDATION))

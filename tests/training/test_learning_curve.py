@@ -42,19 +42,8 @@ def test_small_samples_get_more_epochs() -> None:
 def test_command_trains_each_size_once_and_writes_scores(
     sample_file: Path, tmp_path: Path, run_cli: Callable[..., str]
 ) -> None:
-    arguments = [
-        "learning-curve",
-        "--data",
-        sample_file,
-        "--run",
-        tmp_path,
-        "--epochs",
-        1,
-        "--size",
-        60,
-        "--size",
-        5000,
-    ]
+    places = ["--data", sample_file, "--run", tmp_path]
+    arguments = ["learning-curve", *places, "--epochs", 1, "--size", 60, "--size", 5000]
     run_cli(*arguments)
     found = json.loads((tmp_path / "learning-curve.json").read_text())
     with open_cutouts(sample_file) as cutouts:

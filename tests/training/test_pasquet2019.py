@@ -142,7 +142,7 @@ def test_learning_rate_is_a_fifth_after_half_of_the_steps(cube: Path, tmp_path: 
 def trained(small_cube: Path) -> Path:
     """Bundle and run of the preset on the small cube, after one epoch."""
     folder = small_cube.parent
-    tiny = ("--preset", "pasquet2019", "--epochs", 1, "--batch-size", 8, "--seeds", 2)
+    tiny = ("--preset", "pasquet2019", "--epochs", 1, "--batch-size", 8, "--seeds", 2, "--only-f32")
     done = train("--data", small_cube, *tiny, "--bundle", folder / "bundle", "--run", folder / "run", "--resume")
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
@@ -200,8 +200,8 @@ def test_resumed_ensemble_trains_only_missing_members(small_cube: Path, tmp_path
 
 @pytest.mark.slow
 def test_evaluation_uses_the_split_of_the_training(small_cube: Path, tmp_path: Path) -> None:
-    tiny = ("--preset", "pasquet2019", "--architecture", "compact", "--epochs", 1, "--batch-size", 8, "--seeds", 1)
-    done = train("--data", small_cube, *tiny, "--bundle", tmp_path / "bundle", "--run", tmp_path / "run")
+    tiny = ("--preset", "pasquet2019", "--architecture", "compact", "--epochs", 1, "--batch-size", 8, "--only-f32")
+    done = train("--data", small_cube, *tiny, "--seeds", 1, "--bundle", tmp_path / "bundle", "--run", tmp_path / "run")
     assert done.returncode == 0, done.stderr[-3000:]
     bundle = ModelBundle.load(tmp_path / "bundle")
     evaluation = evaluate_bundle(bundle, small_cube, tmp_path / "report", figures=False)

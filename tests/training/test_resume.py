@@ -32,7 +32,7 @@ EPOCHS = 4
 def train_command(sample_file: Path, folder: Path) -> list[str]:
     recipe = ["--epochs", str(EPOCHS), "--batch-size", "8", "--patience", "100"]
     places = ["--data", str(sample_file), "--run", str(folder / "run"), "--bundle", str(folder / "bundle")]
-    return [sys.executable, "-m", "training", "train", *recipe, *places, "--resume", "--no-figures"]
+    return [sys.executable, "-m", "training", "train", *recipe, *places, "--resume", "--no-figures", "--only-f32"]
 
 
 def epochs(folder: Path) -> list[int]:
