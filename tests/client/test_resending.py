@@ -7,14 +7,7 @@ import httpx
 import numpy as np
 import pytest
 
-from photoz_client import (
-    ConnectionFailed,
-    NotTried,
-    PhotozClient,
-    RequestRefused,
-    Retries,
-    TimedOut,
-)
+from photoz_client import ConnectionFailed, NotTried, PhotozClient, RequestRefused, Retries, TimedOut
 from tests.client.answers import error, first_row, numbered_cutouts, prediction, raising
 from tests.client.both_clients import ROWS, asynchronous, bins, blocking, incomplete
 from tests.client.misbehaving_server import TIMEOUT, CloseMidAnswer, CloseWithoutAnswer, ResetConnection, serve

@@ -5,6 +5,7 @@ from photoz import estimates, pdf
 from photoz.flags import Flag, flag_inputs
 from photoz.grid import SDSS_GRID
 from photoz.images import ImageSpec, as_ebv_batch, as_image_batch
+from photoz.io import tables
 from photoz.protocol import contract
 
 SPEC = ImageSpec(size=16, bands="gr")
@@ -36,6 +37,7 @@ def test_names_and_pdfs_are_optional_columns(gaussian_pdfs):
     pdfs = gaussian_pdfs(np.array([0.1, 0.2]), 0.02)
     plain = estimates.from_pdfs(pdfs, SDSS_GRID)
     assert dict(plain.columns()).keys() == set(estimates.COLUMNS)
+    assert b'"pdf"' not in tables.json_bytes(plain, "toy 1")
     assert plain.object_id.tolist() == ["0", "1"]
     named = estimates.from_pdfs(pdfs, SDSS_GRID, object_id=np.array(["a", "b"]), include_pdf=True)
     assert [name for name, _ in named.columns()] == [*estimates.COLUMNS, "pdf"]

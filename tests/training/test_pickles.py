@@ -214,10 +214,7 @@ TRICKS = {
     "a dtype of a list": (called(DTYPE, row(word(b"f8")), NO, YES), "got dtype 'tuple'"),
     "no size": (called(DTYPE, word(b"S0"), NO, YES), "got dtype 'S0'"),
     "a dtype of no state": (called(DTYPE, word(b"f8"), NO, YES) + row(YES) + b"b", "not a readable pickle"),
-    "ndarray called": (
-        called(name("numpy", "ndarray"), row(YES), called(DTYPE, word(b"O"), NO, YES)),
-        "got dtype 'O'",
-    ),
+    "ndarray called": (called(name("numpy", "ndarray"), row(YES), called(DTYPE, word(b"O"), NO, YES)), "got dtype 'O'"),
     "ndarray called for numbers": (called(name("numpy", "ndarray"), row(YES)), "a call of numpy.ndarray"),
     "ndarray made": (name("numpy", "ndarray") + row(row(YES)) + b"\x81", "not a readable pickle"),
     "another class": (called(RECONSTRUCT, name("numpy", "dtype"), row(NO), word(b"b")), "unknown class"),
