@@ -11,7 +11,7 @@ import pytest
 
 # No network, nothing writable but /tmp, no privileges.
 HARDENED = ["--network=none", "--read-only", "--tmpfs=/tmp", "--cap-drop=all", "--security-opt=no-new-privileges"]
-HARDENED += ["--memory=700m"]
+HARDENED += ["--memory=700m", "--env=OPENBLAS_CORETYPE", "--env=OPENBLAS_L2_SIZE"]  # the same arithmetic as here
 
 # Runs inside the container, which has no network: sends stdin to a path and writes the answer to stdout.
 SEND = """
