@@ -76,7 +76,9 @@ def container(image: str, network: str, drain: float, version: Version, port: in
     def stop() -> tuple[float, int | None]:
         began = time.perf_counter()
         _podman("stop", f"--time={PATIENCE:g}", name)
-        return time.perf_counter() - began, int(_podman("inspect", "--format={{.State.ExitCode}}", name))
+        seconds, code = time.perf_counter() - began, int(_podman("inspect", "--format={{.State.ExitCode}}", name))
+        _podman("rm", name)  # the next one on this port has the same name
+        return seconds, code
 
     try:
         _podman("run", "--detach", f"--name={name}", *options, image)
