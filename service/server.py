@@ -67,7 +67,7 @@ class PhotozServer(Server):
             log_level=LogLevels.error,
             log_dictconfig={"loggers": {"_granian": {"handlers": [], "propagate": True}}},  # to `logs.configure`
             respawn_failed_workers=True,
-            workers_kill_timeout=round(settings.upload_timeout + settings.request_timeout) + 1,
+            workers_kill_timeout=round(settings.transfer_timeout + settings.request_timeout) + 1,
             working_dir=ROOT,
         )
         self._drain_seconds = settings.drain_seconds
@@ -108,6 +108,7 @@ class PhotozServer(Server):
             logger.error("the worker, process %s, ended with %s%s; starting another", process.pid, status, why)
             self._failed_starts = self._failed_starts + 1 if status == CANNOT_START else 0
         if self._failed_starts >= MAX_FAILED_STARTS:
+            logging.shutdown()  # its lines come first
             sys.exit(f"photoz: the worker could not start {MAX_FAILED_STARTS} times in a row; the log says why")
         super()._respawn_workers(workers, *arguments, **options)
         self.respawned_wrks.clear()  # granian would give up at the second death within 5.5 s

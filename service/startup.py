@@ -5,10 +5,14 @@ import re
 import signal
 from pathlib import Path
 
+from photoz.errors import InvalidInput
 from photoz.inference.preflight import preflight
+from photoz.model.bundle import ModelBundle
 from service.middleware.api_keys import read_keys
 from service.operations import logs
 from service.operations.settings import ALLOCATOR, ONE_THREAD, Settings
+from service.operations.tracing import tracing_options
+from service.validation import unpacked_limit
 
 CANNOT_START = 3  # exit status of a worker that cannot start
 
@@ -40,8 +44,15 @@ def worker_environment() -> dict[str, str]:
     logs.configure(settings.log_format)
     if settings.api_keys_file:
         read_keys(settings.api_keys_file)
+    tracing_options()
     bundle = bundle_path(settings.bundle)
     engine = preflight(bundle, settings.engine, settings.threads)
+    needed = 4 * unpacked_limit(ModelBundle.load(bundle).card, 1)
+    if settings.max_memory_bytes < needed:
+        raise InvalidInput(
+            f"PHOTOZ_MAX_MEMORY_BYTES={settings.max_memory_bytes} cannot be used: one cutout of this model needs "
+            f"{needed:,} bytes"
+        )
     # An absolute path: a worker may run in another folder, and a tag may name another bundle when one is restarted.
     chosen = {"PHOTOZ_BUNDLE": str(bundle.resolve()), "PHOTOZ_ENGINE": engine}
     return ALLOCATOR | dict(os.environ) | ONE_THREAD | chosen

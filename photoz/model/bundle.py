@@ -103,7 +103,7 @@ def _read_card(folder: Path) -> Card:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InvalidBundle(f"{folder} is not a model bundle: it holds no {CARD_NAME}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidBundle(f"{path} cannot be read: {reason(error)}") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:

@@ -4,9 +4,9 @@ import hashlib
 import json
 from datetime import datetime
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from photoz.calibration import Calibration
 from photoz.grid import RedshiftGrid
@@ -14,6 +14,10 @@ from photoz.images import ImageSpec
 from photoz.metrics import Score
 
 SCHEMA_VERSION: Literal[1] = 1
+
+
+# A name is part of addresses and headers.
+Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f/]{1,200}$")]
 
 
 class _Record(BaseModel):
@@ -119,8 +123,8 @@ class Card(_Record):
     """Everything to know about a model without loading it."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
-    name: str
-    version: str
+    name: Name
+    version: Name
     created: datetime
     grid: RedshiftGrid
     image: ImageSpec

@@ -2,8 +2,11 @@
 
 import json
 import logging
+import queue
 import sys
+import time
 from datetime import UTC, datetime
+from logging.handlers import QueueHandler, QueueListener
 from typing import Any
 
 from service.operations.resources import available_memory
@@ -14,6 +17,8 @@ logger = logging.getLogger("bentoml.photoz")
 
 # Loggers of BentoML (bentoml/_internal/log.py) and granian with their own handlers; others propagate to the root.
 LOGGERS = ("", "bentoml", "uvicorn.error", "_granian")
+
+MAX_WAITING = 10_000  # lines that wait to be written
 
 # Fields of a line beside its message: an attribute of the record.
 FIELDS = "photoz"
@@ -51,17 +56,50 @@ class TextFormatter(logging.Formatter):
         return f"{text} (request {request.id})" if request else text
 
 
+class DroppingHandler(QueueHandler):
+    """Writes in a thread: when whoever reads the log does not, lines are dropped, and the service goes on."""
+
+    def __init__(self, formatter: logging.Formatter) -> None:
+        super().__init__(queue.Queue(MAX_WAITING))
+        self.setFormatter(formatter)
+        self.dropped = 0
+        self._stream = logging.StreamHandler(sys.stderr)
+        self._listener = QueueListener(self.queue, self._stream)
+        self._listener.start()
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Queue a record, which has been formatted."""
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self.dropped += 1
+
+    def flush(self) -> None:
+        """Wait until all is written, a second at most."""
+        end = time.monotonic() + 1.0
+        while self.queue.unfinished_tasks and time.monotonic() < end:
+            time.sleep(0.01)
+
+
+_handler: DroppingHandler | None = None
+
+
 def configure(log_format: str) -> None:
     """Send everything that this process logs to stderr, as "json" or "text"."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    global _handler
+    _handler = DroppingHandler(JsonFormatter() if log_format == "json" else TextFormatter())
     for name in LOGGERS:
         owner = logging.getLogger(name)
-        owner.handlers = [handler]
+        owner.handlers = [_handler]
         owner.propagate = False
     logging.getLogger("bentoml").setLevel(logging.INFO)
     for name in ("_granian", "uvicorn.error"):  # they report every start, and every client that sends garbage
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def dropped_lines() -> int:
+    """Return how many lines nobody was there to read."""
+    return _handler.dropped if _handler else 0
 
 
 def log_start(model: str, settings: Settings, n_keys: int | None) -> None:

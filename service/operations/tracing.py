@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
 
+from photoz.errors import InvalidInput
 from service.request import CURRENT_REQUEST
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -18,10 +19,19 @@ def is_enabled(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def tracing_options(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """Return BentoML's option `tracing`; without a collector no request is even considered, which takes 0.25 ms."""
+    """Return BentoML's option `tracing`; without a collector no request is even considered, which takes 0.25 ms.
+
+    Raises `InvalidInput` if the fraction of the requests that are traced is none.
+    """
     if not is_enabled(environment):
         return {"excluded_urls": "."}
-    sampled = float(environment.get("OTEL_TRACES_SAMPLER_ARG") or 1.0)
+    given = environment.get("OTEL_TRACES_SAMPLER_ARG") or "1"
+    try:
+        sampled = float(given)
+    except ValueError:
+        sampled = -1.0
+    if not 0.0 <= sampled <= 1.0:
+        raise InvalidInput(f"OTEL_TRACES_SAMPLER_ARG={given} cannot be used: expected a number from 0 to 1")
     # The exporter reads its endpoint from the environment; without `otlp` BentoML makes no exporter.
     return {"exporter_type": "otlp", "sample_rate": sampled, "otlp": {"protocol": "http"}, "excluded_urls": PROBES}
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 
 from service.operations import logs
@@ -42,6 +43,28 @@ def test_path_cannot_break_a_line(client, service):
     assert client.get(path, headers={"x-request-id": "breaking"}).headers["x-request-id"] == "breaking"
     line = log_of(service, "breaking")
     assert (line["path"], line["status"]) == ('/a\n{"level":"error"}\rb\x1b[31m', 404)
+
+
+def test_lines_that_nobody_reads_are_dropped_and_counted(monkeypatch):
+    read, write = os.pipe()
+    monkeypatch.setattr(logs, "MAX_WAITING", 10)
+    with os.fdopen(write, "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        handler = logs.DroppingHandler(TextFormatter())
+        owner = logging.Logger("unread")
+        owner.addHandler(handler)
+        for _ in range(200):
+            owner.error("a" * 1000)
+        assert 50 < handler.dropped <= 190
+        while handler.queue.unfinished_tasks:
+            os.read(read, 100_000)
+    os.close(read)
+
+
+def test_pickles_are_refused_without_a_trace(client, service):
+    response = client.post("/predict", content=b"", headers={"content-type": "application/vnd.bentoml+pickle"})
+    assert response.status_code == 415
+    assert "Traceback" not in service.log.read_text()
 
 
 def test_start_is_logged(service, card):

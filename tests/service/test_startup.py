@@ -127,6 +127,14 @@ def toy(make_toy_bundle):
     ("variables", "message"),
     [
         ({"PHOTOZ_MAX_ROWS": 0}, "PHOTOZ_MAX_ROWS=0 cannot be used: input should be greater than 0"),
+        (
+            {"PHOTOZ_MAX_MEMORY_BYTES": 1000},
+            "PHOTOZ_MAX_MEMORY_BYTES=1000 cannot be used: one cutout of this model needs ",
+        ),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector", "OTEL_TRACES_SAMPLER_ARG": "abc"},
+            "OTEL_TRACES_SAMPLER_ARG=abc cannot be used: expected a number from 0 to 1",
+        ),
         ({"PHOTOZ_BUNDLE": "/"}, "/ is not a model bundle: it holds no card.json"),
         ({"PHOTOZ_API_KEYS_FILE": "/none"}, "PHOTOZ_API_KEYS_FILE=/none cannot be read: "),
         ({"PHOTOZ_BUNDLE": "toy:1", "BENTOML_HOME": "/dev/null/home"}, "the model store: "),
@@ -137,6 +145,23 @@ def test_unusable_configuration_ends_the_start_with_one_line(tmp_path, variables
     assert (ended.returncode, ended.stdout) == (1, "")
     (line,) = ended.stderr.splitlines()
     assert line.startswith(f"photoz: {message}")
+
+
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [
+        ("[" * 200_000, "cannot be read: "),
+        ("{}", "has schema version None; expected 1"),
+        ('{"schema_version": 1}', "does not follow schema version 1: name: Field required"),
+        (r'{"schema_version": 1, "name": "a\r\nb"}', "does not follow schema version 1: name: String should match"),
+    ],
+    ids=["nested", "empty", "without fields", "name"],
+)
+def test_unusable_card_ends_the_start_with_one_line(tmp_path, card, message):
+    (tmp_path / "card.json").write_text(card)
+    ended = run_serve(tmp_path, PHOTOZ_BUNDLE=tmp_path)
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(f"photoz: {tmp_path}/card.json {message}")
 
 
 @pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 70000), ("no.such.host.invalid", 3000), ("192.0.2.1", 3000)])
