@@ -105,6 +105,10 @@ def from_pdfs(
 
 def summaries(pdfs: FloatArray, grid: RedshiftGrid, wanted: Collection[str]) -> dict[str, npt.NDArray[Any]]:
     """Compute the wanted columns, (n,) each, that follow from PDFs, (n, n_bins), alone; `flags` is of the PDFs only."""
+    if len(pdfs) > pdf.ROWS_AT_ONCE:
+        blocks = range(0, len(pdfs), pdf.ROWS_AT_ONCE)
+        parts = [summaries(pdfs[start : start + pdf.ROWS_AT_ONCE], grid, wanted) for start in blocks]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     found: dict[str, npt.NDArray[Any]] = {name: _OF_PDF[name](pdfs, grid) for name in wanted if name in _OF_PDF}
     for percent in (68, 95):
         names = (f"z_lo{percent}", f"z_hi{percent}")

@@ -152,6 +152,14 @@ class GalaxyScores:
 
 def galaxy_scores(pdfs: FloatArray, z_spec: npt.ArrayLike, grid: RedshiftGrid) -> GalaxyScores:
     """Score each galaxy; the point estimate is the mean of its PDF."""
+    z_spec = _on_grid(z_spec, len(pdfs), grid)
+    starts = range(0, max(len(pdfs), 1), pdf.ROWS_AT_ONCE)
+    blocks = [slice(start, start + pdf.ROWS_AT_ONCE) for start in starts]
+    parts = [vars(_scores_of_block(pdfs[block], z_spec[block], grid)) for block in blocks]
+    return GalaxyScores(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+
+
+def _scores_of_block(pdfs: FloatArray, z_spec: FloatArray, grid: RedshiftGrid) -> GalaxyScores:
     return GalaxyScores(
         dz=residuals(pdf.mean(pdfs, grid), z_spec),
         crps=crps(pdfs, z_spec, grid),

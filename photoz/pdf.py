@@ -18,6 +18,9 @@ ODDS_HALF_WIDTH = 0.03
 # Galaxies per block where each needs several times the memory of its PDF; a block fits the processor's cache.
 BLOCK = 256
 
+# PDFs that are summarised or scored at a time: several times their memory is needed on the way.
+ROWS_AT_ONCE = 4096
+
 # A second peak counts if it rises above the valley between the two by this fraction of the highest peak.
 PEAK_PROMINENCE = 0.2
 

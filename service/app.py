@@ -5,6 +5,7 @@
 
 import gc
 import logging
+import multiprocessing
 import os
 import sys
 from asyncio import get_running_loop
@@ -29,17 +30,18 @@ from service.batcher import Columns, DynamicBatcher
 from service.evaluation import Evaluator
 from service.formats import negotiation
 from service.formats.npz import Arrays
-from service.listener import drop_new_connections
+from service.listener import drop_new_connections, limit_unread_answers
 from service.middleware.admission import AdmissionControl, AdmissionMiddleware
 from service.middleware.errors import handles_errors
 from service.offload import offload, offload_if_large
 from service.operations import logs
 from service.operations.metrics import Metrics
+from service.operations.resources import keep_returning_memory
 from service.operations.settings import Settings
 from service.operations.tracing import span, tracing_options
 from service.request import KEY, Request
 from service.startup import CANNOT_START, DRAIN_SIGNAL, worker_environment
-from service.validation import LabelledGalaxies, as_batch, as_labelled, unpacked_limit
+from service.validation import LabelledGalaxies, as_batch, as_labelled, converted_bytes, unpacked_limit
 
 logger = logging.getLogger("bentoml.photoz")
 
@@ -111,6 +113,7 @@ class Photoz:
             self._load(Settings.from_environment())
         except PhotozError as error:  # preflight passed: the bundle, or another file, has changed since
             logger.error("%s", error)
+            logging.shutdown()  # writes the line
             os._exit(CANNOT_START)
         # What was imported and loaded stays until the end. The garbage collector would scan all of it every few hundred
         # requests, which blocks the event loop for 0.1 s; and with hundreds of connections it would scan theirs again
@@ -118,6 +121,7 @@ class Photoz:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*COLLECTOR_THRESHOLDS)
+        keep_returning_memory()
 
     def _load(self, settings: Settings) -> None:
         logs.configure(settings.log_format)
@@ -144,19 +148,31 @@ class Photoz:
         add, admission, settings = self.metrics.add_gauge, self.admission, self.settings
         add("photoz_queue_rows", "Galaxies that wait for the network", lambda: self._batcher.queued_rows)
         add("photoz_requests_in_flight", "Requests in flight", lambda: admission.in_flight)
-        add("photoz_request_body_memory_bytes", "Held by request bodies", lambda: admission.memory.used_bytes)
+        add("photoz_request_memory_bytes", "Held by requests", lambda: admission.memory.used_bytes)
+        add("photoz_log_dropped_lines", "Lines of the log that nobody read in time", logs.dropped_lines)
         add("photoz_documented_memory_bytes", "Needed at most", lambda: settings.documented_memory_bytes)
 
     @bentoml.on_startup
-    async def install_drain_handler(self) -> None:
-        """Start to drain on the signal of the main process, which closes the connections after that."""
+    async def install_handlers(self) -> None:
+        """Start to drain on the signal of the main process, which closes the connections after that.
+
+        Without that process there would be nobody to stop this one: it ends with it.
+        """
         loop = get_running_loop()
+        if parent := multiprocessing.parent_process():
+            loop.add_reader(parent.sentinel, os._exit, 1)
 
         def drain() -> None:
             self.admission.start_draining()
             loop.call_later(self.settings.drain_seconds, drop_new_connections)
 
+        def limit_unread() -> None:  # granian listens only after this start
+            if not limit_unread_answers(self.settings.transfer_timeout):
+                loop.call_later(0.1, limit_unread)
+
         loop.add_signal_handler(DRAIN_SIGNAL, drain)
+        if sys.platform == "linux":
+            loop.call_later(0.1, limit_unread)
 
     @bentoml.on_deployment
     @staticmethod
@@ -198,16 +214,20 @@ class Photoz:
     async def _predict_file(self, request: Request) -> Response:
         media_type = negotiation.negotiate(request.accept, negotiation.PREDICTIONS)
         with span("decode"):
-            size = request.received_bytes
-            arrays, options = await offload_if_large(size, negotiation.decode_file, request, self.max_bytes)
+            work = negotiation.decoding_work(request)
+            arrays, options = await offload_if_large(work, negotiation.decode_file, request, self.max_bytes)
         return await self._predict(request, arrays, options, media_type)
 
     async def _predict(
         self, request: Request, arrays: Arrays, options: contract.PredictOptions, media_type: str
     ) -> Response:
-        request.reservation.grow_to(_size(arrays), "arrays of")
-        size = request.received_bytes
+        size = self._reserve_work(request, arrays)
         batch = await offload_if_large(size, as_batch, arrays, self.card, self.settings.max_rows)
+        arrays.clear()  # if they were converted, they are not needed any more
+        if options.pdf:
+            answer_size = negotiation.answer_memory(len(batch) * self.card.grid.n_bins, media_type)
+            request.reservation.reserve_work(answer_size, "PDFs of")
+            size = max(size, answer_size)
         table = as_estimates(batch, await self.predict_columns(request, batch, ALL_COLUMNS))
         chosen = table if options.pdf else replace(table, pdf=None)
         with span("encode"):
@@ -227,8 +247,15 @@ class Photoz:
 
     def _decode_evaluation(self, request: Request) -> LabelledGalaxies:
         arrays = negotiation.decode_evaluation(request, self.max_bytes)
-        request.reservation.grow_to(_size(arrays), "arrays of")
+        self._reserve_work(request, arrays)
         return as_labelled(arrays, self.card, self.settings.max_rows)
+
+    def _reserve_work(self, request: Request, arrays: Arrays) -> int:
+        """Reserve what the arrays of a request become; return their size."""
+        size = sum(array.nbytes for array in arrays.values())
+        request.reservation.grow_to(size, "arrays of")
+        request.reservation.reserve_work(converted_bytes(arrays), "arrays that are converted to")
+        return size
 
     async def predict_columns(self, request: Request, batch: Batch, columns: frozenset[str]) -> Columns:
         """Compute columns of the estimates, and the PDFs, of validated galaxies."""
@@ -237,10 +264,6 @@ class Photoz:
             found = await self._batcher.predict(batch, columns | {"pdf"})
         refuse_missing_pdfs(found["pdf"])
         return found
-
-
-def _size(arrays: Arrays) -> int:
-    return sum(array.nbytes for array in arrays.values())
 
 
 def _use_bundle_of(bento: bentoml.Bento | None) -> None:
@@ -261,4 +284,6 @@ def application() -> Starlette:
     Ctrl-C signals the whole group in the foreground: only the main process decides when the worker ends.
     """
     os.setpgid(0, 0)
-    return bentoml_patches.remove_unused_middleware(Photoz.to_asgi())
+    app = bentoml_patches.remove_unused_middleware(Photoz.to_asgi())
+    app.router.redirect_slashes = False  # the redirect would name the host that the client made up
+    return app

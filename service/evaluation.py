@@ -5,6 +5,7 @@ both. A child (`service.evaluation_worker`) is started for each request, one at 
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -18,11 +19,12 @@ from starlette.responses import Response
 from photoz.estimates import Estimates
 from photoz.grid import RedshiftGrid
 from photoz.inference.batch import Batch
-from photoz.io.npz import npz_bytes
 from photoz.protocol import contract
 from service.middleware.errors import EvaluationTimeout, TooManyRequests
 from service.operations.settings import ONE_THREAD, ROOT
 from service.validation import LabelledGalaxies
+
+PART_BYTES = 1024 * 1024  # of an array that is sent to the child
 
 MAX_QUEUED = 8  # evaluations that run or wait: the last of them waits for minutes at worst
 
@@ -76,14 +78,13 @@ class Evaluator:
         return {"title": "Evaluation of photometric redshifts", "description": description}
 
     async def _run(self, task: str, arrays: Mapping[str, npt.ArrayLike], **details: Any) -> bytes:
-        job = json.dumps({"task": task, "grid": self._grid, **details})
-        content = npz_bytes({**arrays, "job": job})
+        job = {"task": task, "grid": self._grid, **details}
         if self._queued >= MAX_QUEUED:
             raise TooManyRequests(f"{self._queued} evaluations wait already; try again later")
         self._queued += 1
         try:
             async with self._lock:
-                return await asyncio.wait_for(_run_child(content), self._timeout)
+                return await asyncio.wait_for(_run_child(job, arrays), self._timeout)
         except TimeoutError as error:
             raise EvaluationTimeout(f"this took longer than {self._timeout:g} s: try fewer galaxies") from error
         finally:
@@ -94,7 +95,7 @@ def _magnitudes(galaxies: LabelledGalaxies) -> dict[str, npt.ArrayLike]:
     return {} if galaxies.magnitudes is None else {"magnitudes": galaxies.magnitudes}
 
 
-async def _run_child(content: bytes) -> bytes:
+async def _run_child(job: Mapping[str, Any], arrays: Mapping[str, npt.ArrayLike]) -> bytes:
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "service.evaluation_worker"),
         cwd=ROOT,
@@ -104,7 +105,9 @@ async def _run_child(content: bytes) -> bytes:
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        result, errors = await child.communicate(content)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has ended; its status says why
+            await _send_job(child, job, arrays)
+        result, errors = await child.communicate()
     finally:
         if child.returncode is None:  # too slow, or the client has gone
             child.kill()
@@ -112,3 +115,18 @@ async def _run_child(content: bytes) -> bytes:
     if child.returncode:
         raise RuntimeError(f"the evaluation ended with {child.returncode}: {errors.decode(errors='replace')[-2000:]}")
     return result
+
+
+async def _send_job(
+    child: asyncio.subprocess.Process, job: Mapping[str, Any], arrays: Mapping[str, npt.ArrayLike]
+) -> None:
+    """Send a line of JSON, and the bytes of the arrays in parts: as one file they would be in memory once more."""
+    assert child.stdin is not None
+    contiguous = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
+    described = {name: (array.dtype.str, array.shape) for name, array in contiguous.items()}
+    child.stdin.write(json.dumps({**job, "arrays": described}).encode() + b"\n")
+    for array in contiguous.values():
+        content = array.reshape(-1).view(np.uint8).data
+        for start in range(0, len(content), PART_BYTES):
+            child.stdin.write(content[start : start + PART_BYTES])
+            await child.stdin.drain()

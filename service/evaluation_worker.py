@@ -1,6 +1,8 @@
-"""Child process of an evaluation: reads an `.npz` from stdin and writes the bytes of the result to stdout."""
+"""Child process of an evaluation: reads a job from stdin and writes the bytes of the result to stdout.
 
-import io
+The job is a line of JSON with the dtype and shape of each array, and then the bytes of these.
+"""
+
 import json
 import os
 import sys
@@ -13,7 +15,6 @@ from pydantic import TypeAdapter
 
 from photoz import metrics, pdf
 from photoz.grid import FloatArray, RedshiftGrid
-from photoz.io import npz
 from photoz.metrics import Score
 
 Names = npt.NDArray[np.str_]
@@ -71,11 +72,19 @@ def report(pdfs: FloatArray, z_spec: FloatArray, *, grid: RedshiftGrid, **detail
 TASKS: dict[str, Callable[..., bytes]] = {"scores": scores, "plot": draw, "report": report}
 
 
+def _read_array(dtype: str, shape: list[int]) -> npt.NDArray[Any]:
+    array = np.empty(shape, dtype)
+    content = array.reshape(-1).view(np.uint8)
+    if (n := sys.stdin.buffer.readinto(content)) < len(content):  # type: ignore[attr-defined]
+        raise EOFError(f"expected {len(content)} bytes, got {n}")
+    return array
+
+
 def main() -> None:
     """Run the job on stdin."""
     os.nice(10)  # predictions have priority
-    arrays: dict[str, Any] = npz.read_arrays(io.BytesIO(sys.stdin.buffer.read()))
-    job = json.loads(str(arrays.pop("job")))
+    job = json.loads(sys.stdin.buffer.readline())
+    arrays = {name: _read_array(*described) for name, described in job.pop("arrays").items()}
     grid = RedshiftGrid(**job.pop("grid"))
     sys.stdout.buffer.write(TASKS[job.pop("task")](**arrays, grid=grid, **job))
 

@@ -1,4 +1,4 @@
-"""Stop accepting connections without losing one that has been made."""
+"""The listening socket of this process: options that granian does not offer."""
 
 import contextlib
 import ctypes
@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 import sys
+from collections.abc import Iterator
 
 SO_ATTACH_FILTER = 26  # Linux; the module socket does not name it
 
@@ -16,17 +17,33 @@ ACCEPT_SECONDS = 0.1
 _DROP_SYN = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
 
 
+def _listening_sockets() -> Iterator[socket.socket]:
+    """Yield the listening sockets of this process; none except on Linux."""
+    for name in os.listdir("/proc/self/fd") if sys.platform == "linux" else ():
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as copy:  # not a socket, or closed
+            if copy.family != socket.AF_UNIX and copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                yield copy
+
+
 def drop_new_connections() -> None:
-    """Drop the segments that would open a connection to any listening socket of this process.
+    """Drop the segments that would open a connection, so that none is lost that has been made.
 
     The kernel resets the connections that wait on a listening socket when that is closed. A dropped segment is sent
-    again after a second: to another process that listens by then, or it is refused. Does nothing except on Linux.
+    again after a second: to another process that listens by then, or it is refused.
     """
-    if sys.platform != "linux":
-        return
     program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in _DROP_SYN))
     option = struct.pack("@HP", len(_DROP_SYN), ctypes.addressof(program))
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as copy:  # not a socket, or closed
-            if copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                copy.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, option)
+    for listener in _listening_sockets():
+        listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, option)
+
+
+def limit_unread_answers(seconds: float) -> bool:
+    """Let the kernel end each new connection whose client acknowledges nothing for so long; return whether one listens.
+
+    hyper has no limit on the time that an answer may take to be read.
+    """
+    found = False
+    for listener in _listening_sockets():
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * seconds))
+        found = True
+    return found

@@ -16,12 +16,13 @@ from service.middleware.memory_budget import Reservation, unlimited
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._~:+/=-]{1,128}")
 
 # Paths that are labels of the metrics as they are. All others are folded, since there is no end of them.
+PREDICT, EVALUATE, INFER = "/predict", "/evaluate", "/v2/infer"
 ROUTES = frozenset(
     {
         "/",
-        "/predict",
+        PREDICT,
         "/predict_file",
-        "/evaluate",
+        EVALUATE,
         "/model",
         "/docs.json",
         "/metrics",
@@ -30,10 +31,13 @@ ROUTES = frozenset(
         "/readyz",
     }
 )
-INFER = re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?/infer")
+INFER_PATH = re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?/infer")
 OTHER = "other"
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that closed the connection before the response
+
+# Chunks of a body below this size are joined with the next one.
+SMALL_CHUNK = 4096
 
 # Where a request is in its ASGI scope.
 KEY = "photoz.request"
@@ -55,9 +59,11 @@ class Request:
         The query string.
     head_bytes : int
         Bytes of the request line and the headers.
+    n_hosts : int
+        How often it has the header Host; 1 if HTTP/1.0 has none, which is allowed.
     reservation : Reservation
         The memory that it holds.
-    chunks : list of bytes
+    chunks : list of bytes-like
         Its body, as it arrived.
     begin : float
         `time.perf_counter` at its arrival.
@@ -78,8 +84,9 @@ class Request:
     headers: dict[bytes, bytes]
     query: dict[str, str]
     head_bytes: int = 0
+    n_hosts: int = 1
     reservation: Reservation = field(default_factory=unlimited)
-    chunks: list[bytes] = field(default_factory=list)
+    chunks: list[bytes | bytearray] = field(default_factory=list)
     begin: float = field(default_factory=time.perf_counter)
     api_key: str = ""
     rows: int = 0
@@ -96,7 +103,10 @@ class Request:
         path = scope["path"]
         head_bytes = len(scope["raw_path"]) + len(scope["query_string"])
         head_bytes += sum(len(name) + len(value) + 4 for name, value in scope["headers"])
-        return cls(request_id, scope["method"], path, fold(path), headers, query, head_bytes)
+        # granian adds an empty one where there is none.
+        n_hosts = sum(name == b"host" and value != b"" for name, value in scope["headers"])
+        n_hosts = n_hosts or int(scope["http_version"] != "1.1")
+        return cls(request_id, scope["method"], path, fold(path), headers, query, head_bytes, n_hosts)
 
     def header(self, name: str, default: str = "") -> str:
         """Return a header by its name in lower case."""
@@ -118,12 +128,23 @@ class Request:
         encoding = self.header("content-encoding").strip().lower()
         return "" if encoding == "identity" else encoding
 
+    def add_chunk(self, chunk: bytes) -> None:
+        """Add what has arrived of the body; small chunks are joined, since each object takes memory of its own."""
+        self.received_bytes += len(chunk)
+        last = self.chunks[-1] if self.chunks else None
+        if isinstance(last, bytearray) and len(last) < SMALL_CHUNK:
+            last += chunk
+        else:
+            self.chunks.append(chunk if len(chunk) >= SMALL_CHUNK else bytearray(chunk))
+
     @property
     def body(self) -> bytes:
         """The body in one piece."""
-        if len(self.chunks) != 1:
-            self.chunks = [b"".join(self.chunks)]  # replaced, so that it is not in memory twice
-        return self.chunks[0]
+        body = self.chunks[0] if len(self.chunks) == 1 else b""
+        if not body or isinstance(body, bytearray):
+            body = b"".join(self.chunks)
+            self.chunks = [body]  # replaced, so that it is not in memory twice
+        return body
 
     def release(self) -> None:
         """Drop the body and give its memory back."""
@@ -144,6 +165,6 @@ def fold(path: str) -> str:
     """Fold paths into a bounded set of labels."""
     if path in ROUTES:
         return path
-    if INFER.fullmatch(path):
-        return "/v2/infer"
+    if INFER_PATH.fullmatch(path):
+        return INFER
     return "/v2" if path == "/v2" or path.startswith("/v2/") else OTHER

@@ -4,6 +4,7 @@ https://github.com/kserve/open-inference-protocol, with the binary tensor data e
 """
 
 import inspect
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -103,10 +104,15 @@ async def _metrics(request: StarletteRequest) -> Response:
     return Response(_service().metrics.exposition(), headers={"content-type": CONTENT_TYPE})
 
 
-async def _openapi(request: StarletteRequest) -> Response:
+@cache
+def _openapi_document() -> bytes:
     service = _service()
     skeleton = service.bento_service.openapi_spec.asdict()
-    return JSONResponse(openapi.document(skeleton, inspect.getdoc(service) or ""))
+    return bytes(JSONResponse(openapi.document(skeleton, inspect.getdoc(service) or "")).body)
+
+
+async def _openapi(request: StarletteRequest) -> Response:
+    return Response(_openapi_document(), media_type=contract.JSON)
 
 
 async def _index(request: StarletteRequest) -> Response:
@@ -119,7 +125,7 @@ def application() -> Starlette:
     BentoML's page reports its visitors to Google, and its document knows one media type for each endpoint.
     """
     of_model = [("/infer", _infer, "POST"), ("", _metadata, "GET"), ("/ready", _model_ready, "GET")]
-    return Starlette(
+    app = Starlette(
         routes=[
             *(
                 Route(f"/v2/models/{{name}}{version}{path}", endpoint, methods=[method])
@@ -137,3 +143,5 @@ def application() -> Starlette:
             Route("/docs.json", _openapi),
         ]
     )
+    app.router.redirect_slashes = False
+    return app

@@ -21,6 +21,9 @@ Arrays = dict[str, npt.NDArray[Any]]
 # Code points that numpy accepts as text and nothing else does: beyond Unicode, and surrogates.
 MAX_CODE, SURROGATES = 0x10FFFF, (0xD800, 0xDFFF)
 
+# Anything beyond, 99 for "not measured" too, would stretch the plots until nothing is seen.
+MAX_MAGNITUDE = 50.0
+
 # A PDF is a fiftieth of a cutout of the shipped model, and metrics cannot be combined from parts.
 PDFS_PER_CUTOUT = 25
 
@@ -53,6 +56,12 @@ class LabelledGalaxies:
 def unpacked_limit(card: Card, max_rows: int) -> int:
     """Return the bytes of the largest request: float64 cutouts and PDFs, and 4 kB of columns for each galaxy."""
     return max_rows * (8 * math.prod(card.image.shape) + 8 * card.grid.n_bins + 4096)
+
+
+def converted_bytes(arrays: Arrays) -> int:
+    """Return the bytes of what arrays are converted to: float32 cutouts, and PDFs, as float64 here and in a child."""
+    images, pdfs = (arrays.get(name, np.empty(0, np.float32)) for name in ("images", "pdfs"))
+    return 4 * images.size * (images.dtype != np.float32) + 4 * 8 * pdfs.size * ("pdfs" in arrays)
 
 
 def as_batch(arrays: Arrays, card: Card, max_rows: int) -> Batch:
@@ -111,7 +120,7 @@ def as_labelled(arrays: Arrays, card: Card, max_rows: int) -> LabelledGalaxies:
     given_names = _object_id(arrays, n)
     object_id = np.arange(n).astype(np.str_) if given_names is None else given_names
     keep = _on_grid(z_spec, card)
-    chosen = rows[keep] if rows.ndim else rows
+    chosen = rows[keep] if rows.ndim and not keep.all() else rows
     source: Batch | FloatArray
     if "pdfs" in arrays:
         source = pdf.as_pdfs(chosen, card.grid)
@@ -218,7 +227,10 @@ def _magnitudes(arrays: Arrays, n: int, card: Card) -> FloatArray | None:
         magnitudes = magnitudes[:, bands.index("r") if "r" in bands else len(bands) // 2]
     if magnitudes.shape != (n,):
         raise InvalidInput(f"expected {n} magnitudes, one for each galaxy, got shape {magnitudes.shape}")
-    return magnitudes.astype(np.float64)
+    magnitudes = magnitudes.astype(np.float64)
+    if (bad := np.abs(magnitudes) > MAX_MAGNITUDE).any():
+        raise InvalidInput(f"expected magnitudes up to {MAX_MAGNITUDE:g}, or NaN, got {magnitudes[bad][0]:g}")
+    return magnitudes
 
 
 def _on_grid(z_spec: FloatArray, card: Card) -> BoolArray:

@@ -14,6 +14,7 @@ from photoz.protocol import contract
 from service.formats import json, npz
 from service.formats.json import validated
 from service.middleware.errors import NotAcceptable
+from service.offload import SMALL
 from service.request import Request
 
 # curl sends --data and --data-binary as a form unless it is given a type.
@@ -21,6 +22,9 @@ FORM = "application/x-www-form-urlencoded"
 OCTETS = "application/octet-stream"
 JSON_TYPES = ("", contract.JSON, FORM)
 FILE_TYPES = ("", OCTETS, contract.NPY, contract.NPZ, FORM)
+
+# Bytes of a number that is written as text: a Python object, its place in a list, and its digits.
+TEXT_BYTES = 60
 
 PREDICTIONS = (contract.JSON, contract.CSV, contract.NPZ)
 
@@ -34,6 +38,12 @@ def decode_json(request: Request) -> tuple[npz.Arrays, contract.PredictOptions]:
         raise InvalidInput(f"expected the options in the JSON body, got ?{next(iter(request.query))} in the address")
     message = json.decode(request.body, contract.PredictRequest)
     return json.as_arrays(message), contract.PredictOptions(pdf=message.pdf)
+
+
+def decoding_work(request: Request) -> int:
+    """Return how long decoding a file takes, in bytes; what a .npz file unpacks into is not known before."""
+    size = request.received_bytes
+    return SMALL + 1 if size <= SMALL and npz.is_npz(request) else size
 
 
 def decode_file(request: Request, max_bytes: int) -> tuple[npz.Arrays, contract.PredictOptions]:
@@ -68,6 +78,11 @@ def query_options(request: Request, model: type[M]) -> M:
 
 
 def _check_type(request: Request, expected: tuple[str, ...], advice: str) -> None:
+    if request.content_encoding:
+        raise UnsupportedType(
+            f"cannot read Content-Encoding {request.content_encoding[:40]} here: expected the body as it is; only the "
+            "inference of /v2 takes gzip and deflate"
+        )
     if request.media_type not in expected:
         names = ", ".join(dict.fromkeys(name for name in expected if name not in ("", FORM)))
         found = f"cannot read {request.media_type}: expected {names}"
@@ -84,6 +99,11 @@ def encode_predictions(estimates: Estimates, media_type: str, model_label: str) 
         case _:
             content = tables.json_bytes(estimates, model_label)
     return Response(content, media_type=media_type)
+
+
+def answer_memory(n_values: int, media_type: str) -> int:
+    """Return the bytes that so many numbers of an answer take while they are encoded."""
+    return n_values * (8 if media_type == contract.NPZ else TEXT_BYTES)
 
 
 def evaluation_types(options: contract.EvaluateOptions) -> tuple[str, ...]:

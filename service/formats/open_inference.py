@@ -17,12 +17,12 @@ from photoz.protocol import open_inference as protocol
 from photoz.protocol.open_inference import RequestedOutput
 from photoz.protocol.tensors import BYTES, NUMBERS, Tensor
 from service.formats.compression import COMPRESSORS, chosen_encoding, decompress
-from service.formats.negotiation import OCTETS
+from service.formats.negotiation import OCTETS, TEXT_BYTES
 from service.formats.npz import Arrays
 from service.middleware.json_memory import MAX_JSON_BYTES, estimate_json_memory, refuse_large_json
 from service.offload import SMALL, without_collector
 from service.request import Request
-from service.validation import as_batch, refuse_long_names
+from service.validation import as_batch, converted_bytes, refuse_long_names
 
 Columns = Mapping[str, npt.NDArray[Any]]
 
@@ -89,7 +89,17 @@ def decode(request: Request, card: Card, max_rows: int, max_bytes: int) -> Infer
     with without_collector():
         message = protocol.decode_request(body, header_length, max_json=MAX_JSON_BYTES, max_texts=max_rows)
     outputs = _requested_outputs(message)
-    return InferRequest(as_batch(_as_arrays(message, max_rows), card, max_rows), outputs, message.request_id)
+    arrays = _as_arrays(message, max_rows)
+    request.reservation.reserve_work(converted_bytes(arrays), "tensors that are converted to")
+    inference = InferRequest(as_batch(arrays, card, max_rows), outputs, message.request_id)
+    request.reservation.reserve_work(_answer_memory(inference, card), "an answer of")
+    return inference
+
+
+def _answer_memory(inference: InferRequest, card: Card) -> int:
+    """Return the bytes that the PDFs of an answer take while it is encoded."""
+    each = sum(8 if output.binary else TEXT_BYTES for output in inference.outputs if output.name == "pdf")
+    return len(inference.batch) * card.grid.n_bins * each
 
 
 def _header_length(request: Request) -> int | None:

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from photoz.errors import PhotozError
+from photoz.errors import PhotozError, UnsupportedType
 from service.middleware.api_keys import ApiKeys
 from service.middleware.body import (
     DISCARD_FIRST_SECONDS,
@@ -22,8 +22,10 @@ from service.middleware.body import (
     is_small,
     receive_body,
 )
+from service.middleware.client_waits import ClientWaits
 from service.middleware.errors import (
     HeaderTooLarge,
+    MalformedRequest,
     RequestTimeout,
     ShuttingDown,
     TooManyRequests,
@@ -41,8 +43,14 @@ logger = logging.getLogger("bentoml.photoz")
 # Seconds of work on a request, after which it is cancelled if the client closes the connection.
 WATCH_CLIENT_AFTER = 0.2
 
+# Bytes of an answer that are sent at a time.
+PART_BYTES = 256 * 1024
+
 METRICS_PATH = "/metrics"
 READY_PATHS = frozenset({"/readyz", "/v2/health/ready"})
+
+# Pickles, which BentoML refuses too, but not without a traceback in the log.
+BENTOML_TYPES = "application/vnd.bentoml"
 
 # Liveness and readiness: an orchestrator asks for them without a key.
 PROBES = READY_PATHS | {"/livez", "/healthz", "/v2/health/live"}
@@ -53,7 +61,8 @@ class AdmissionControl:
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.settings, self._metrics = settings, metrics
-        self.memory = MemoryBudget(settings.max_memory_bytes, settings.max_body_bytes)
+        self.waits = ClientWaits()
+        self.memory = MemoryBudget(settings.max_memory_bytes, settings.max_body_bytes, self.waits.end_stalled)
         self.keys = ApiKeys(settings.api_keys_file) if settings.api_keys_file else None
         self.in_flight = 0
         self.draining = False
@@ -69,14 +78,19 @@ class AdmissionControl:
         limit = self.settings.max_header_bytes
         if request.head_bytes > limit:
             raise HeaderTooLarge(f"expected a request line and headers of at most {limit:,} bytes, got more")
+        if request.n_hosts != 1:
+            raise MalformedRequest(f"expected one header Host, got {request.n_hosts}")
         if request.path in READY_PATHS and self.draining:
             raise ShuttingDown("the service is shutting down and takes no new work")
         if self.keys is not None and request.path not in PROBES:
             request.api_key = self.keys.check(request.headers.get(b"authorization", b""))
+        if request.media_type.startswith(BENTOML_TYPES):
+            raise UnsupportedType(f"{request.media_type[:60]} is not allowed: nothing is unpickled here")
 
     def refuse_overload(self) -> None:
         """Raise `TooManyRequests` if as many requests are in flight as allowed."""
         if self.in_flight >= self.settings.max_in_flight:
+            self.waits.end_stalled()
             raise TooManyRequests(f"{self.in_flight} requests are in flight already; try again in a second")
 
     def record(self, request: Request) -> None:
@@ -131,8 +145,8 @@ class AdmissionMiddleware:
                 await self._app(scope, receive, send)
                 return
             admission.refuse_overload()
-            admission.memory.refuse_if_exhausted()
-            await receive_body(request, receive, admission.settings.max_body_bytes, admission.settings.upload_timeout)
+            wait = admission.waits.start(admission.settings.transfer_timeout)
+            await receive_body(request, receive, admission.settings.max_body_bytes, wait)
             unread = False
             admission.refuse_overload()  # others arrived while the body did
             await self._answer(admission.settings.request_timeout, scope, receive, send)
@@ -206,9 +220,22 @@ class _Sender:
                 headers.append((b"connection", b"close"))  # the client's next request finds another instance
             message = {**message, "headers": headers}
         try:
-            await self._send(message)
-        except (RuntimeError, OSError) as error:  # the connection has ended
+            await self._send_in_parts(message)
+        except (RuntimeError, OSError) as error:  # the connection has ended, or the client does not read (TimeoutError)
             raise ClientDisconnect from error
+
+    async def _send_in_parts(self, message: Message) -> None:
+        """Send a large body in parts: granian takes the next one when the client has read most of those before it."""
+        body = message.get("body", b"")
+        if len(body) <= PART_BYTES:
+            await self._send(message)
+            return
+        async with self._admission.waits.start(self._admission.settings.transfer_timeout) as wait:
+            for start in range(0, len(body), PART_BYTES):
+                part = body[start : start + PART_BYTES]
+                more = start + PART_BYTES < len(body) or message.get("more_body", False)
+                await self._send({**message, "body": part, "more_body": more})
+                wait.advance(len(part))
 
 
 def _closes(response: Response) -> bool:

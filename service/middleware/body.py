@@ -7,12 +7,10 @@ from starlette.types import Receive
 
 from photoz.errors import TooLarge
 from photoz.protocol.open_inference import HEADER_LENGTH
+from service.middleware.client_waits import ClientWait
 from service.middleware.errors import MalformedRequest, UploadTimeout
 from service.middleware.json_memory import estimate_json_memory, refuse_large_json
-from service.request import Request
-
-# Bytes per second that an upload needs at least, beyond `upload_timeout`: slow senders hold memory that others need.
-MIN_RATE = 64_000
+from service.request import EVALUATE, INFER, PREDICT, Request
 
 # What is still read of a body after its request was refused, so that the client reads the answer: bytes and seconds.
 DISCARD_BYTES = 64 * 1024 * 1024
@@ -35,11 +33,10 @@ def is_small(request: Request) -> bool:
     return length is not None and length <= SMALL_BODY_BYTES and b"expect" not in request.headers
 
 
-async def receive_body(request: Request, receive: Receive, max_bytes: int, timeout: float) -> None:
+async def receive_body(request: Request, receive: Receive, max_bytes: int, wait: ClientWait) -> None:
     """Receive the body of a request into its `chunks`; its reservation grows with the body.
 
-    The Content-Length may be `max_bytes`; `timeout` is in seconds, beyond those that the body takes at `MIN_RATE`.
-    Raises `TooLarge`, `TooManyRequests`, `UploadTimeout` or `MalformedRequest`.
+    The Content-Length may be `max_bytes`. Raises `TooLarge`, `TooManyRequests`, `UploadTimeout` or `MalformedRequest`.
     """
     length = _length(request)
     if length == 0:
@@ -47,9 +44,8 @@ async def receive_body(request: Request, receive: Receive, max_bytes: int, timeo
     if length is not None and length > max_bytes:
         raise TooLarge(f"expected a body of at most {max_bytes:,} bytes, got {length:,}: send it in parts")
     json_memory = _JsonMemory(request)
-    begin = asyncio.get_running_loop().time()
     try:
-        async with asyncio.timeout(timeout) as deadline:
+        async with wait:
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
@@ -57,16 +53,13 @@ async def receive_body(request: Request, receive: Receive, max_bytes: int, timeo
                 if chunk := message.get("body", b""):
                     json_memory.add(chunk)
                     request.reservation.reserve(len(chunk), "a body of")
-                    request.chunks.append(chunk)
-                    request.received_bytes += len(chunk)
+                    request.add_chunk(chunk)
                 if request.received_bytes == length or not message.get("more_body", False):
                     return  # no further switch to granian's thread, only to hear that a complete body has ended
-                deadline.reschedule(begin + timeout + request.received_bytes / MIN_RATE)
+                wait.advance(len(chunk))
     except TimeoutError as error:
-        seconds = timeout + request.received_bytes / MIN_RATE
-        raise UploadTimeout(
-            f"the body did not arrive in time: {request.received_bytes:,} bytes in {seconds:.0f} s"
-        ) from error
+        found = f"{request.received_bytes:,} bytes in {wait.seconds:.0f} s"
+        raise UploadTimeout(f"the body did not arrive in time: {found}") from error
 
 
 async def discard_body(request: Request, receive: Receive, seconds: float) -> bool:
@@ -97,17 +90,24 @@ class _JsonMemory:
 
     def __init__(self, request: Request) -> None:
         self._request = request
-        # All of the body may be JSON, unless a header of the Open Inference Protocol says where that ends.
-        text = request.headers.get(HEADER_LENGTH.encode(), b"")
-        self._length = self._left = float(text) if text.isdigit() else float("inf")
+        self._length = self._left = _json_length(request)
 
     def add(self, chunk: bytes) -> None:
-        received = self._request.received_bytes
-        if not received and chunk[:64].lstrip()[:1] not in (b"{", b"["):
-            self._left = 0.0  # the files that are read do not start so
+        if self._request.route == EVALUATE and not self._request.received_bytes and chunk.startswith(b"P"):
+            self._left = 0.0  # a .npz file: no JSON begins with this letter
         if not self._left:
             return
         n = int(min(self._left, len(chunk)))
         self._left -= n
-        refuse_large_json(min(received + n, self._length))
+        refuse_large_json(min(self._request.received_bytes + n, self._length))
         self._request.reservation.reserve(estimate_json_memory(chunk[:n]), "JSON that decodes into")
+
+
+def _json_length(request: Request) -> float:
+    """Return how many of the first bytes of a body are decoded as JSON, whatever they look like."""
+    if request.route in (PREDICT, EVALUATE):
+        return float("inf")
+    if request.route != INFER or request.content_encoding:  # what a body unpacks into counts when it is unpacked
+        return 0.0
+    text = request.headers.get(HEADER_LENGTH.encode(), b"")
+    return float(text) if text.isdigit() else float("inf")

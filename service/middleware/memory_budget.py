@@ -1,32 +1,47 @@
-"""The memory that request bodies may take: a limit for each request and one for all of them."""
+"""The memory that requests may take: their bodies, and what these become; a limit for each and one for all."""
 
 import threading
+from collections.abc import Callable
 
 from photoz.errors import TooLarge
 from service.middleware.errors import TooManyRequests
 
-EXHAUSTED = "other requests hold all memory for bodies; try again in a second"
+EXHAUSTED = "other requests hold all memory; try again in a second"
+
+
+# One in so many bytes are kept for requests that hold no more than that.
+KEPT_FOR_SMALL = 8
 
 
 class MemoryBudget:
-    """The memory that all requests share: `total_bytes` for all of them, `request_bytes` for one."""
+    """The memory that all requests share: `total_bytes` for all of them, `request_bytes` for one body.
 
-    def __init__(self, total_bytes: int, request_bytes: int) -> None:
+    `on_shortage` is called when there is not enough for a request, in any thread.
+    """
+
+    def __init__(self, total_bytes: int, request_bytes: int, on_shortage: Callable[[], None] = lambda: None) -> None:
         self.total_bytes, self.request_bytes = total_bytes, request_bytes
         self.used_bytes = 0
+        self._kept_bytes = total_bytes // KEPT_FOR_SMALL
+        self._on_shortage = on_shortage
         self._lock = threading.Lock()  # bodies are unpacked in threads
 
-    def refuse_if_exhausted(self) -> None:
-        """Raise `TooManyRequests` if another request of the largest size might not fit."""
-        if self.used_bytes > self.total_bytes - self.request_bytes:
-            raise TooManyRequests(EXHAUSTED)
+    def add(self, size: int, held: int) -> None:
+        """Take some of it for a request that holds `held` bytes; raises `TooManyRequests` if there is not enough.
 
-    def add(self, size: int) -> None:
-        """Take some of it, or give it back if `size` is negative; `TooManyRequests` if there is not enough."""
+        The last eighth is for requests that hold no more than that, and for one that has no others beside it.
+        """
         with self._lock:
-            if size > 0 and self.used_bytes + size > self.total_bytes:
+            may_use_all = held + size <= self._kept_bytes or held == self.used_bytes
+            if self.used_bytes + size > self.total_bytes - (0 if may_use_all else self._kept_bytes):
+                self._on_shortage()
                 raise TooManyRequests(EXHAUSTED)
             self.used_bytes += size
+
+    def give_back(self, size: int) -> None:
+        """Give some of it back."""
+        with self._lock:
+            self.used_bytes -= size
 
 
 class Reservation:
@@ -41,7 +56,7 @@ class Reservation:
     def reserve(self, size: int, what: str) -> None:
         """Reserve `size` bytes more; `what` takes them, "a body of" say, for the error.
 
-        Raises `TooLarge` if one request may not have as much, `TooManyRequests` if others hold too much at the moment.
+        Raises `TooLarge` if one body may not have as much, `TooManyRequests` if others hold too much at the moment.
         """
         self._reserve(size, what, self._budget.request_bytes)
 
@@ -50,7 +65,11 @@ class Reservation:
         limit = self._budget.request_bytes
         if size > limit:
             raise TooLarge(f"expected {what} at most {limit:,} bytes, got {size:,}: send it in parts")
-        self._reserve(size, f"the body and {what}", self._budget.total_bytes)
+        self.reserve_work(size, f"the body and {what}")
+
+    def reserve_work(self, size: int, what: str) -> None:
+        """Reserve what the arrays of a request become; together with them, one may take all; raises as `reserve`."""
+        self._reserve(size, what, self._budget.total_bytes)
 
     def grow_to(self, size: int, what: str) -> None:
         """Reserve as much more as is missing for `size` bytes in all; raises as `reserve`."""
@@ -60,12 +79,12 @@ class Reservation:
     def _reserve(self, size: int, what: str, limit: int) -> None:
         if self.held_bytes + size > limit:
             raise TooLarge(f"expected {what} at most {limit:,} bytes, got more: send it in parts")
-        self._budget.add(size)
+        self._budget.add(size, self.held_bytes)
         self.held_bytes += size
 
     def release(self) -> None:
         """Give all of it back."""
-        self._budget.add(-self.held_bytes)
+        self._budget.give_back(self.held_bytes)
         self.held_bytes = 0
 
 

@@ -1,12 +1,17 @@
 """CPUs and memory that this process may use, by Linux control groups (cgroups) where it is in one."""
 
 import contextlib
+import ctypes
 import math
 import os
+import threading
+import time
 from pathlib import Path
 
 # The memory limit, in version 2 and 1 of cgroups.
 CGROUP_MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+RETURN_EVERY = 20.0  # seconds
 
 # The CPU quota and the period that it counts for, in microseconds.
 CGROUP_CPU = (
@@ -28,6 +33,19 @@ def _cpu_quota() -> float:
             quota, period = (int(number) for path in paths for number in path.read_text().split())
             return quota / period if quota > 0 else math.inf
     return math.inf
+
+
+def keep_returning_memory() -> None:
+    """Return to the system, again and again, what glibc keeps of freed memory between pieces that are in use."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+
+    def keep_returning() -> None:
+        while True:
+            time.sleep(RETURN_EVERY)
+            trim(0)
+
+    if trim is not None:
+        threading.Thread(target=keep_returning, name="malloc-trim", daemon=True).start()
 
 
 def available_memory() -> int:

@@ -22,7 +22,7 @@ ALLOCATOR = {
     "MALLOC_ARENA_MAX": "2",
     "MALLOC_MMAP_THRESHOLD_": str(4 * 1024 * 1024),
     "MALLOC_TRIM_THRESHOLD_": str(64 * 1024 * 1024),
-    "_RJEM_MALLOC_CONF": "narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0",
+    "_RJEM_MALLOC_CONF": "narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0,background_thread:true",
 }
 
 MIB = 1024 * 1024
@@ -70,16 +70,16 @@ class Settings(BaseSettings):
     drain_seconds : float
         Seconds between SIGTERM and the last new connection.
     max_memory_bytes : int
-        Bytes that the bodies of all requests may hold together; by default an eighth of the memory of this process,
-        between 64 MiB and 1 GiB. Decoding and predicting take up to as much again.
+        Bytes that all requests may hold together, with what their bodies become; by default an eighth of the memory of
+        this process, between 64 MiB and 1 GiB. Predicting takes up to as much again.
     max_body_bytes : int
         Bytes of one body, and of what it unpacks to; by default half of `max_memory_bytes`.
     max_in_flight : int
         Requests that have arrived and are not answered.
     request_timeout : float
         Seconds from there to the start of the response.
-    upload_timeout : float
-        Seconds that a body may take to arrive, beyond what it takes at 64 kB/s.
+    transfer_timeout : float
+        Seconds by which a client may fall behind 64 kB/s, in sending a body or in reading an answer.
     header_timeout : float
         Seconds that the head of a request may take, and that a connection may be idle.
     max_header_bytes : int
@@ -104,7 +104,7 @@ class Settings(BaseSettings):
     max_body_bytes: PositiveInt = Field(default_factory=lambda fields: max(fields.get("max_memory_bytes", 2) // 2, 1))
     max_in_flight: PositiveInt = 128
     request_timeout: Annotated[PositiveFloat, Finite] = 300.0
-    upload_timeout: Annotated[PositiveFloat, Finite] = 30.0
+    transfer_timeout: Annotated[PositiveFloat, Finite] = 30.0
     header_timeout: Annotated[PositiveFloat, Finite] = 10.0
     max_header_bytes: PositiveInt = 32 * 1024
 

@@ -47,7 +47,7 @@ def settings_of(container: dict) -> Settings:
 
 def longest_shutdown(settings: Settings) -> float:
     """Return the seconds from SIGTERM to the last answer, for a body that does not arrive slowly."""
-    return settings.drain_seconds + settings.upload_timeout + settings.request_timeout
+    return settings.drain_seconds + settings.transfer_timeout + settings.request_timeout
 
 
 def memory_limit(container: dict) -> int:

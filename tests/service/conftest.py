@@ -49,8 +49,8 @@ def small_service(small_bundle, tmp_path_factory) -> Iterator[RunningService]:
     limits = {
         "PHOTOZ_MAX_ROWS": MAX_ROWS,
         "PHOTOZ_MAX_BODY_BYTES": MAX_BODY_BYTES,
-        "PHOTOZ_MAX_MEMORY_BYTES": 2 * MAX_BODY_BYTES,
-        "PHOTOZ_UPLOAD_TIMEOUT": 1,
+        "PHOTOZ_MAX_MEMORY_BYTES": 10 * MAX_BODY_BYTES,
+        "PHOTOZ_TRANSFER_TIMEOUT": 2,
         "PHOTOZ_HEADER_TIMEOUT": 1,
         "PHOTOZ_MAX_HEADER_BYTES": MAX_HEADER_BYTES,
         "PHOTOZ_MAX_IN_FLIGHT": MAX_IN_FLIGHT,

@@ -11,9 +11,17 @@ import httpx
 class RawConnection:
     """One TCP connection."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, receive_buffer: int | None = None) -> None:
         parts = urlsplit(url)
-        self._socket = socket.create_connection((parts.hostname, parts.port), timeout=20.0)
+        self._socket = socket.socket()
+        if receive_buffer is not None:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self._socket.settimeout(20.0)
+        try:
+            self._socket.connect((parts.hostname, parts.port))
+        except OSError:
+            self._socket.close()
+            raise
         self._file = self._socket.makefile("rb")
 
     def __enter__(self) -> Self:
@@ -26,11 +34,14 @@ class RawConnection:
     def send(self, content: bytes) -> None:
         self._socket.sendall(content)
 
+    def set_timeout(self, seconds: float) -> None:
+        self._socket.settimeout(seconds)
+
     def close_sending(self) -> None:
         self._socket.shutdown(socket.SHUT_WR)
 
-    def read_response(self) -> httpx.Response | None:
-        """Read the next response; None if the connection ends before it begins."""
+    def read_response(self, *, bodiless: bool = False) -> httpx.Response | None:
+        """Read the next response, without its body if it is one to HEAD; None if the connection ends before it."""
         try:
             line = self._file.readline()
         except ConnectionResetError:
@@ -38,7 +49,7 @@ class RawConnection:
         if not line:
             return None
         headers = httpx.Headers(parse_headers(self._file).items())
-        content = self._file.read(int(headers.get("content-length", 0)))
+        content = b"" if bodiless else self._file.read(int(headers.get("content-length", 0)))
         return httpx.Response(int(line.split()[1]), headers=headers, content=content)
 
     def is_closed(self) -> bool:

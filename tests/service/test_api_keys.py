@@ -13,6 +13,7 @@ from service.middleware.api_keys import ApiKeys, read_keys
 from service.middleware.errors import Unauthorized
 from tests.running import running_service
 from tests.service.helpers import check_error, wait_for
+from tests.service.raw_http import RawConnection, head
 
 KEY = "a-key-that-is-hard-to-guess"
 NEEDED = "an API key is needed: expected the header Authorization: Bearer KEY"
@@ -89,6 +90,15 @@ def test_other_headers_are_refused(service_with_keys, authorization, message):
     check_error(refused, 401, message)
     assert refused.headers["www-authenticate"] == "Bearer"
     assert "wrong-key" not in service_with_keys.log.read_text()
+
+
+def test_key_in_a_trailer_does_not_count(service_with_keys):
+    headers = "Transfer-Encoding: chunked", "Authorization: Bearer wrong", "Trailer: Authorization"
+    with RawConnection(service_with_keys.url) as connection:
+        connection.send(
+            head("/predict_file", *headers) + f"1\r\nx\r\n0\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
+        )
+        check_error(connection.read_response(), 401, UNKNOWN)
 
 
 def test_changed_file_is_reloaded_and_a_damaged_one_ignored(service_with_keys, tmp_path):

@@ -37,7 +37,7 @@ def _service_survives(small_service):
 
 
 @pytest.mark.parametrize("first", [b"", MODEL], ids=["new", "used"])
-@pytest.mark.parametrize("sent", [b"", b"GET /model HTTP/1.1\r\nHost: serv"], ids=["idle", "half a head"])
+@pytest.mark.parametrize("sent", [b"", b"\r\n", b"GET /model HTTP/1.1\r\nHost: serv"], ids=["idle", "CRLF", "half"])
 def test_connection_is_closed_after_the_header_timeout(connection, first, sent):
     if first:
         connection.send(first)
@@ -84,6 +84,9 @@ MALFORMED = {
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
     "short": b"GET\r\n\r\n",
     "version": b"GET /model HTTP/9.9\r\n\r\n",
+    "HTTP/2": b"GET /model HTTP/2.0\r\nHost: service\r\n\r\n",
+    "NUL": head("/model", "X-A: a\0b", method="GET"),
+    "space before colon": head("/predict_file", "Transfer-Encoding : chunked") + b"0\r\n\r\n",
     "header": b"GET /model HTTP/1.1\r\nHost : service\r\n\r\n",
     "negative length": head("/predict_file", "Content-Length: -3"),
     "two lengths": head("/predict_file", "Content-Length: 3", "Content-Length: 4"),
@@ -131,7 +134,7 @@ def test_client_that_disconnects_is_counted_and_its_memory_released(small_servic
         with RawConnection(url) as connection:
             connection.send(content)
     wait_for(lambda: metric(url, name, route=route) == before + 2)
-    assert metric(url, "photoz_requests_in_flight") == metric(url, "photoz_request_body_memory_bytes") == 0
+    assert metric(url, "photoz_requests_in_flight") == metric(url, "photoz_request_memory_bytes") == 0
 
 
 def test_work_for_a_client_that_disconnects_is_cancelled(small_service):

@@ -95,8 +95,8 @@ def test_body_that_does_not_arrive_in_time(url, framing):
     with RawConnection(url) as connection:
         begin = time.monotonic()
         connection.send(head("/predict_file", framing))
-        check_error(connection.read_response(), 408, "the body did not arrive in time: 0 bytes in 1 s")
-        assert 0.9 < time.monotonic() - begin < 5
+        check_error(connection.read_response(), 408, "the body did not arrive in time: 0 bytes in 2 s")
+        assert 1.9 < time.monotonic() - begin < 5
         assert connection.is_closed()
 
 
@@ -130,17 +130,18 @@ def test_slow_uploads_do_not_count_as_in_flight(url):
 
 
 def test_uploads_share_a_memory_budget(url):
-    """While others hold it, a large body is refused, but not a probe."""
+    """While others hold it, small bodies are taken, and a large one as soon as those that stopped have lost theirs."""
+    large = bytes(MAX_BODY_BYTES - 10_000)
     with ExitStack() as stack:
-        for _ in range(2):
+        for _ in range(9):
             connection = stack.enter_context(RawConnection(url))
-            connection.send(head("/predict_file", f"Content-Length: {MAX_BODY_BYTES}") + bytes(MAX_BODY_BYTES - 10_000))
-        wait_for(lambda: metric(url, "photoz_request_body_memory_bytes") > 1.5 * MAX_BODY_BYTES, 5)
-        check_error(post(url, "/predict_file", CUTOUT), 429, "other requests hold all memory for bodies")
+            connection.send(head("/predict_file", f"Content-Length: {MAX_BODY_BYTES}") + large)
+        wait_for(lambda: metric(url, "photoz_request_memory_bytes") > 8 * len(large), 5)
+        assert post(url, "/predict_file", CUTOUT).status_code == 200
         assert httpx.get(f"{url}/readyz").status_code == 200
-    wait_for(lambda: post(url, "/predict_file", CUTOUT).status_code == 200)
+        wait_for(lambda: post(url, "/predict_file", large).status_code == 400)  # it arrived, and is no file
 
 
 def test_all_memory_is_released(url):
-    names = ("photoz_request_body_memory_bytes", "photoz_requests_in_flight", "photoz_queue_rows")
+    names = ("photoz_request_memory_bytes", "photoz_requests_in_flight", "photoz_queue_rows")
     wait_for(lambda: not any(metric(url, name) for name in names))

@@ -10,13 +10,15 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from photoz.errors import PhotozError, TooLarge
 from service.middleware.admission import AdmissionControl, AdmissionMiddleware
+from service.middleware.api_keys import ApiKeys
 from service.middleware.body import receive_body
+from service.middleware.client_waits import ClientWaits
 from service.middleware.errors import STATUS, TooManyRequests, error_middleware
 from service.middleware.json_memory import MAX_JSON_BYTES
 from service.middleware.memory_budget import MemoryBudget, Reservation
 from service.operations.metrics import Metrics
 from service.operations.settings import Settings
-from service.request import Request
+from service.request import Request, fold
 from tests.service.helpers import check_error
 from tests.toys import GRID_90, GRIZ, toy_card
 
@@ -76,6 +78,14 @@ def test_request_timeout(wrap, admission):
     assert admission.in_flight == 0
 
 
+def test_key_is_checked_before_the_limits(wrap, admission, tmp_path):
+    (tmp_path / "keys").write_text("")
+    admission.keys, admission.in_flight = ApiKeys(tmp_path / "keys"), admission.settings.max_in_flight
+    check_error(get(wrap(PlainTextResponse(""))), 401, "an API key is needed")
+    admission.keys = None
+    check_error(get(wrap(PlainTextResponse(""))), 429, "requests are in flight already")
+
+
 @pytest.mark.parametrize("error", [TimeoutError("of something else"), ValueError("secret")])
 def test_unexpected_error_is_500_without_its_details(wrap, admission, error):
     async def fail(scope, receive, send):
@@ -112,21 +122,36 @@ def test_unused_middleware_of_bentoml_is_removed(monkeypatch):
     assert OpenTelemetryMiddleware in {one.cls for one in application().user_middleware}
 
 
+def test_chunks_of_a_body_take_no_more_memory_than_their_bytes():
+    request = Request("id", "POST", "/", "/", {}, {})
+    for _ in range(20_000):
+        request.add_chunk(b"x")
+    assert len(request.chunks) == 5
+    request.add_chunk(bytes(9000))
+    assert request.body == b"x" * 20_000 + bytes(9000)
+    assert request.body is request.body
+
+
 def test_memory_budget():
-    budget = MemoryBudget(total_bytes=100, request_bytes=60)
-    first, second = Reservation(budget), Reservation(budget)
+    shortages = []
+    budget = MemoryBudget(total_bytes=100, request_bytes=60, on_shortage=lambda: shortages.append(1))
+    first, second, third = (Reservation(budget) for _ in range(3))
     first.reserve(60, "a body of")
     with pytest.raises(TooLarge, match="a body of at most 60 bytes"):
         first.reserve(1, "a body of")
     with pytest.raises(TooManyRequests):
-        second.reserve(41, "a body of")
-    second.grow_to(40, "a body of")
-    second.grow_to(30, "a body of")  # it has as much
+        second.reserve(29, "a body of")  # the last eighth is kept
+    assert shortages == [1]
+    second.grow_to(28, "a body of")
+    second.grow_to(20, "a body of")  # it has as much
+    third.reserve(12, "a body of")  # for those that need no more than that
     assert budget.used_bytes == 100
+    third.release()
     first.release()
     with pytest.raises(TooLarge, match="a file of at most 60 bytes, got 61"):
         second.reserve_unpacked(61, "a file of")
     second.reserve_unpacked(60, "a file of")  # as much as a body, while the body stays
+    second.reserve_work(12, "cutouts of")  # nobody else is there
     assert budget.used_bytes == 100
     with pytest.raises(TooLarge, match="the body and a file of at most 100 bytes"):
         second.reserve_unpacked(1, "a file of")
@@ -134,7 +159,7 @@ def test_memory_budget():
     assert budget.used_bytes == 0
 
 
-def receive_chunks(*chunks, **headers):
+def receive_chunks(*chunks, path="/v2/models/toy/infer", **headers):
     """Receive a body in these chunks; return its request."""
     messages = iter([{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks])
 
@@ -142,23 +167,32 @@ def receive_chunks(*chunks, **headers):
         return next(messages, {"type": "http.request", "body": b"", "more_body": False})
 
     encoded = {name.replace("_", "-").encode(): value for name, value in headers.items()}
-    request = Request("id", "POST", "/", "/", {b"transfer-encoding": b"chunked"} | encoded, {})
-    asyncio.run(receive_body(request, receive, max_bytes=2**40, timeout=60.0))
+    request = Request("id", "POST", path, fold(path), {b"transfer-encoding": b"chunked"} | encoded, {})
+
+    async def run():
+        await receive_body(request, receive, max_bytes=2**40, wait=ClientWaits().start(60.0))
+
+    asyncio.run(run())
     return request
 
 
+INFER = "/v2/models/toy/infer"
+
+
 @pytest.mark.parametrize(
-    ("header", "chunks", "reserved"),
+    ("path", "header", "chunks", "reserved"),
     [
-        (b"", [b"\x93NUMPY", b"1234"], 10),
-        (b"", [b' {"a":', b" [1, 2]}"], 14 + 512 + 192 + 64),
-        (b"4", [b"{}", b"  [[[[[[[["], 12 + 512),
-        (b"-4", [b"{}"], 2 + 512),
+        ("/predict_file", b"", [b"\x93NUMPY", b"{{{{"], 10),
+        ("/evaluate", b"", [b"P", b"K\x03\x04", b"{{{{"], 8),
+        ("/evaluate", b"", [b"\n" * 70, b"[]"], 72 + 192),
+        ("/predict", b"0", [b" " * 64, b'{"a": [1, 2]}'], 77 + 512 + 192 + 64),
+        (INFER, b"", [b' {"a":', b" [1, 2]}"], 14 + 512 + 192 + 64),
+        (INFER, b"4", [b"{}", b"  [[[[[[[["], 12 + 512),
+        (INFER, b"-4", [b"{}"], 2 + 512),
     ],
-    ids=["file", "JSON", "tensors", "invalid header"],
 )
-def test_body_reserves_memory_for_the_json_in_it(header, chunks, reserved):
-    request = receive_chunks(*chunks, inference_header_content_length=header)
+def test_body_reserves_memory_for_the_json_in_it(path, header, chunks, reserved):
+    request = receive_chunks(*chunks, path=path, inference_header_content_length=header)
     assert request.body == b"".join(chunks)
     assert (request.received_bytes, request.reservation.held_bytes) == (len(request.body), reserved)
 

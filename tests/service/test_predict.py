@@ -214,6 +214,12 @@ def test_unsupported_content_type(client, path, media_type, expected):
     check_error(client.post(path, content=b"x", headers={"content-type": media_type}), 415, expected)
 
 
+@pytest.mark.parametrize("path", ["/predict", "/predict_file", "/evaluate"])
+def test_compressed_body_is_refused(client, path):
+    response = client.post(path, content=b"{}", headers={"content-encoding": "gzip"})
+    check_error(response, 415, "cannot read Content-Encoding gzip here: expected the body as it is")
+
+
 def test_unacceptable_accept_header(post_npy, post_npz, card, images):
     check_error(post_npy("/predict_file", images, accept="image/png"), 406, "image/png", contract.CSV)
     pdfs = np.ones((1, card.grid.n_bins))

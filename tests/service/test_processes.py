@@ -10,7 +10,7 @@ import psutil
 from click.testing import CliRunner
 
 from service.cli import main
-from tests.running import run_serve
+from tests.running import run_serve, running_service
 from tests.toys import galaxies, npy_bytes
 
 
@@ -54,6 +54,19 @@ def test_other_requests_are_answered_while_the_network_runs(service_url, card):
         duration = time.perf_counter() - start
     assert large.result().status_code == 200
     assert max(waits) < 0.5 * duration
+
+
+def test_worker_ends_with_the_main_process(make_toy_bundle, tmp_path):
+    with running_service(tmp_path, PHOTOZ_BUNDLE=make_toy_bundle().path) as service:
+        (worker,) = service.workers
+        service.process.kill()
+        worker.wait(5)
+
+
+def test_address_with_a_slash_at_its_end_is_not_redirected(client):
+    response = client.get("/model/", headers={"host": "elsewhere"})
+    assert response.status_code == 404
+    assert "location" not in response.headers
 
 
 def test_openapi_document_lists_the_endpoints(client, card):
