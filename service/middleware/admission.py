@@ -17,12 +17,14 @@ from service.middleware.api_keys import ApiKeys
 from service.middleware.body import (
     DISCARD_FIRST_SECONDS,
     DISCARD_SECONDS,
+    PART_BYTES,
+    ClientWaits,
     discard_body,
     has_body,
     is_small,
     receive_body,
+    send_body,
 )
-from service.middleware.client_waits import ClientWaits
 from service.middleware.errors import (
     HeaderTooLarge,
     MalformedRequest,
@@ -42,9 +44,6 @@ logger = logging.getLogger("bentoml.photoz")
 
 # Seconds of work on a request, after which it is cancelled if the client closes the connection.
 WATCH_CLIENT_AFTER = 0.2
-
-# Bytes of an answer that are sent at a time.
-PART_BYTES = 256 * 1024
 
 METRICS_PATH = "/metrics"
 READY_PATHS = frozenset({"/readyz", "/v2/health/ready"})
@@ -220,22 +219,13 @@ class _Sender:
                 headers.append((b"connection", b"close"))  # the client's next request finds another instance
             message = {**message, "headers": headers}
         try:
-            await self._send_in_parts(message)
+            if len(message.get("body", b"")) <= PART_BYTES:
+                await self._send(message)
+            else:
+                wait = self._admission.waits.start(self._admission.settings.transfer_timeout)
+                await send_body(message, self._send, wait)
         except (RuntimeError, OSError) as error:  # the connection has ended, or the client does not read (TimeoutError)
             raise ClientDisconnect from error
-
-    async def _send_in_parts(self, message: Message) -> None:
-        """Send a large body in parts: granian takes the next one when the client has read most of those before it."""
-        body = message.get("body", b"")
-        if len(body) <= PART_BYTES:
-            await self._send(message)
-            return
-        async with self._admission.waits.start(self._admission.settings.transfer_timeout) as wait:
-            for start in range(0, len(body), PART_BYTES):
-                part = body[start : start + PART_BYTES]
-                more = start + PART_BYTES < len(body) or message.get("more_body", False)
-                await self._send({**message, "body": part, "more_body": more})
-                wait.advance(len(part))
 
 
 def _closes(response: Response) -> bool:

@@ -11,8 +11,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from photoz.errors import PhotozError, TooLarge
 from service.middleware.admission import AdmissionControl, AdmissionMiddleware
 from service.middleware.api_keys import ApiKeys
-from service.middleware.body import receive_body
-from service.middleware.client_waits import ClientWaits
+from service.middleware.body import ClientWaits, receive_body
 from service.middleware.errors import STATUS, TooManyRequests, error_middleware
 from service.middleware.json_memory import MAX_JSON_BYTES
 from service.middleware.memory_budget import MemoryBudget, Reservation
