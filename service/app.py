@@ -149,7 +149,7 @@ class Photoz:
         add("photoz_queue_rows", "Galaxies that wait for the network", lambda: self._batcher.queued_rows)
         add("photoz_requests_in_flight", "Requests in flight", lambda: admission.in_flight)
         add("photoz_request_memory_bytes", "Held by requests", lambda: admission.memory.used_bytes)
-        add("photoz_log_dropped_lines", "Lines of the log that nobody read in time", logs.dropped_lines)
+        add("photoz_log_dropped_lines", "Lines of the log that were dropped", logs.dropped_lines)
         add("photoz_documented_memory_bytes", "Needed at most", lambda: settings.documented_memory_bytes)
 
     @bentoml.on_startup
