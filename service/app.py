@@ -133,7 +133,7 @@ class Photoz:
         self.metrics = Metrics(bundle.card)
         self.admission = AdmissionControl(settings, self.metrics)
         predictor = Predictor.load(
-            bundle, engine=settings.engine, threads=settings.threads, recalibrate=settings.calibration
+            bundle, engine=settings.engine, threads=settings.threads, recalibrate=settings.calibration, warm_up=True
         )
         self._batcher = DynamicBatcher(
             self.metrics.measure_inference(predictor.run_network),
@@ -149,6 +149,7 @@ class Photoz:
         add("photoz_queue_rows", "Galaxies that wait for the network", lambda: self._batcher.queued_rows)
         add("photoz_requests_in_flight", "Requests in flight", lambda: admission.in_flight)
         add("photoz_request_memory_bytes", "Held by requests", lambda: admission.memory.used_bytes)
+        add("photoz_closed_connections", "Closed, without a request", lambda: admission.connections.n_closed)
         add("photoz_log_dropped_lines", "Lines of the log that were dropped", logs.dropped_lines)
         add("photoz_documented_memory_bytes", "Needed at most", lambda: settings.documented_memory_bytes)
 
@@ -173,6 +174,7 @@ class Photoz:
         loop.add_signal_handler(DRAIN_SIGNAL, drain)
         if sys.platform == "linux":
             loop.call_later(0.1, limit_unread)
+            self.admission.connections.keep_looking()
 
     @bentoml.on_deployment
     @staticmethod

@@ -1,9 +1,10 @@
-"""The listening socket of this process: options that granian does not offer."""
+"""The sockets of this process, and options that granian does not offer."""
 
 import contextlib
 import ctypes
 import os
 import socket
+import stat
 import struct
 import sys
 from collections.abc import Iterator
@@ -17,11 +18,23 @@ ACCEPT_SECONDS = 0.1
 _DROP_SYN = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
 
 
-def _listening_sockets() -> Iterator[socket.socket]:
-    """Yield the listening sockets of this process; none except on Linux."""
+def network_sockets() -> Iterator[socket.socket]:
+    """Yield copies of the network sockets of this process, to be closed; none except on Linux."""
     for name in os.listdir("/proc/self/fd") if sys.platform == "linux" else ():
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as copy:  # not a socket, or closed
-            if copy.family != socket.AF_UNIX and copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        with contextlib.suppress(OSError):  # closed meanwhile
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                copy = socket.socket(fileno=os.dup(int(name)))
+                if copy.family == socket.AF_UNIX:
+                    copy.close()
+                else:
+                    yield copy
+
+
+def listening_sockets() -> Iterator[socket.socket]:
+    """Yield copies of those that listen; each is closed after its use."""
+    for copy in network_sockets():
+        with copy:
+            if copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                 yield copy
 
 
@@ -33,7 +46,7 @@ def drop_new_connections() -> None:
     """
     program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in _DROP_SYN))
     option = struct.pack("@HP", len(_DROP_SYN), ctypes.addressof(program))
-    for listener in _listening_sockets():
+    for listener in listening_sockets():
         listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, option)
 
 
@@ -43,7 +56,7 @@ def limit_unread_answers(seconds: float) -> bool:
     hyper has no limit on the time that an answer may take to be read.
     """
     found = False
-    for listener in _listening_sockets():
+    for listener in listening_sockets():
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * seconds))
         found = True
     return found

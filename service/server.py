@@ -5,7 +5,6 @@ import ipaddress
 import logging
 import multiprocessing
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -21,6 +20,7 @@ from granian.log import LogLevels
 from granian.net import SocketSpec
 from granian.server import Server
 
+from service.connections import BUFFER_BYTES, max_connections
 from service.listener import ACCEPT_SECONDS
 from service.operations.settings import ROOT, Settings
 from service.startup import CANNOT_START, DRAIN_SIGNAL, bundle_path, worker_environment
@@ -29,13 +29,6 @@ logger = logging.getLogger("bentoml.photoz")
 
 # Failed starts in a row, after which the next would fail too.
 MAX_FAILED_STARTS = 3
-
-# Files that are not connections, and connections, whatever the number of files.
-SPARE_FILES, MAX_CONNECTIONS = 128, 8192
-
-# Bytes that granian reads from a connection at a time. A smaller buffer makes large uploads slower; it also bounds the
-# head of a request, so that the exact limit is checked in the middleware.
-BUFFER_BYTES = 256 * 1024
 
 OUT_OF_MEMORY = " (killed by the system, perhaps for lack of memory: docs/operations.md#size)"
 
@@ -112,13 +105,6 @@ class PhotozServer(Server):
             sys.exit(f"photoz: the worker could not start {MAX_FAILED_STARTS} times in a row; the log says why")
         super()._respawn_workers(workers, *arguments, **options)
         self.respawned_wrks.clear()  # granian would give up at the second death within 5.5 s
-
-
-def max_connections() -> int:
-    """Allow this process and its workers as many files as the system does; return how many may be connections."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return MAX_CONNECTIONS if hard == resource.RLIM_INFINITY else min(max(hard - SPARE_FILES, 1), MAX_CONNECTIONS)
 
 
 def serve(host: str, port: int, *, hints: bool = False) -> None:

@@ -31,7 +31,7 @@ AUTO, OPENVINO, KERAS = "auto", "openvino", "keras"
 MAX_BATCH = 64
 
 # Batch sizes that the network runs on; other batches are padded with blank cutouts. OpenVINO keeps what it compiles for
-# each new size: 260 MB for all sizes up to 64, and the first request of each size waits for it.
+# each new size: 75 MB for these, 260 MB for all sizes up to 64, and the first batch of each size waits for it.
 BATCH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, MAX_BATCH)
 
 
@@ -158,8 +158,10 @@ def needs_bfloat16(bundle: ModelBundle, records: Sequence[EngineRecord]) -> Inva
     return InvalidBundle(f"{names} of {bundle.path} needs a processor with bfloat16 arithmetic")
 
 
-def load_engine(bundle: ModelBundle, preference: str = AUTO, threads: int = 1) -> Engine:
-    """Load the first engine of `engine_records` that this processor runs, and run it once.
+def load_engine(
+    bundle: ModelBundle, preference: str = AUTO, threads: int = 1, batch_sizes: Sequence[int] = (1,)
+) -> Engine:
+    """Load the first engine of `engine_records` that this processor runs, and run it on a batch of each size.
 
     Raises `InvalidBundle` if there is none, or if its network is not the one that the card describes.
     """
@@ -172,7 +174,8 @@ def load_engine(bundle: ModelBundle, preference: str = AUTO, threads: int = 1) -
         engine = OpenVinoEngine(bundle.path / record.path, record.precision, threads, signature)
     else:
         engine = KerasEngine.load(bundle.keras_path, signature)
-    engine.predict(np.ones((1, *bundle.card.image.shape), np.float32), np.zeros(1, np.float32))
+    for n in batch_sizes:
+        engine.predict(np.ones((n, *bundle.card.image.shape), np.float32), np.zeros(n, np.float32))
     return engine
 
 

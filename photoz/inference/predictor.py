@@ -16,7 +16,7 @@ from photoz.errors import InvalidBundle, InvalidImages
 from photoz.estimates import COLUMNS, Estimates
 from photoz.grid import FloatArray, RedshiftGrid
 from photoz.inference.batch import Batch
-from photoz.inference.engines import AUTO, Engine, NetworkOutput, load_engine
+from photoz.inference.engines import AUTO, BATCH_SIZES, Engine, NetworkOutput, load_engine
 from photoz.model.bundle import ModelBundle
 from photoz.ood import FEATURES, FeatureGroups
 
@@ -55,15 +55,22 @@ class Predictor:
 
     @classmethod
     def load(
-        cls, bundle: ModelBundle, *, engine: str = AUTO, threads: int = 1, recalibrate: bool = True
+        cls,
+        bundle: ModelBundle,
+        *,
+        engine: str = AUTO,
+        threads: int = 1,
+        recalibrate: bool = True,
+        warm_up: bool = False,
     ) -> "Predictor":
         """Load the model of a bundle with an engine of `engine_records`, and run it once.
 
-        Without `recalibrate` PDFs are those of the network. Raises `InvalidBundle` if the bundle has no such engine, or
+        Without `recalibrate` PDFs are those of the network. With `warm_up` it runs on a batch of each size, so that no
+        later one takes longer or more memory than the next. Raises `InvalidBundle` if the bundle has no such engine, or
         its parts do not agree.
         """
         return cls(
-            load_engine(bundle, engine, threads),
+            load_engine(bundle, engine, threads, BATCH_SIZES if warm_up else (1,)),
             bundle.card.grid,
             calibration=bundle.calibration if recalibrate else None,
             feature_groups=load_feature_groups(bundle),

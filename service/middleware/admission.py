@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from photoz.errors import PhotozError, UnsupportedType
+from service.connections import Connections, max_connections
 from service.middleware.api_keys import ApiKeys
 from service.middleware.body import (
     DISCARD_FIRST_SECONDS,
@@ -62,6 +63,7 @@ class AdmissionControl:
         self.settings, self._metrics = settings, metrics
         self.waits = ClientWaits()
         self.memory = MemoryBudget(settings.max_memory_bytes, settings.max_body_bytes, self.waits.end_stalled)
+        self.connections = Connections(self.memory, max_connections())
         self.keys = ApiKeys(settings.api_keys_file) if settings.api_keys_file else None
         self.in_flight = 0
         self.draining = False
@@ -119,6 +121,8 @@ class AdmissionMiddleware:
             self._admission = self._find()
         request = scope[KEY] = Request.from_scope(scope)
         CURRENT_REQUEST.set(request)
+        peer = scope["client"]
+        self._admission.connections.add(peer, request)
         send = _Sender(request, self._admission, send)
         try:
             await self._handle(request, scope, receive, send)
@@ -131,6 +135,7 @@ class AdmissionMiddleware:
                 await JSONResponse({"error": message}, HTTPStatus.INTERNAL_SERVER_ERROR)(scope, receive, send)
         finally:
             request.status = request.status or CLIENT_CLOSED_REQUEST  # no response has started
+            self._admission.connections.remove(peer, request)
             self._admission.record(request)
 
     async def _handle(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:

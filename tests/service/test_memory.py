@@ -77,6 +77,7 @@ def attacked(running, images):
     return measure
 
 
+ONE = npy_bytes(np.ones((1, 64, 64, 5), np.float32))
 EMPTY_LISTS = b" " * 64 + b'{"images":[' + b"[]," * 20 * MIB + b"[]]}"
 
 
@@ -186,12 +187,31 @@ def test_chunks_of_one_byte(attacked):
         check_error(connection.read_response(), 400, "expected a .npy or .npz file, got 5000 bytes")
 
 
-def test_half_heads(attacked):
-    begin = head("/model", "X-Junk: " + "a" * 32_000, method="GET")[:-4]
-    with attacked(largest=300) as url, ExitStack() as stack:
+@pytest.mark.parametrize("size", [32_000, 250_000])
+def test_half_heads(attacked, size):
+    begin = head("/model", "X-Junk: " + "a" * size, method="GET")[:-4]
+    with attacked(largest=400) as url, RawConnection(url) as uploading, ExitStack() as stack:
+        uploading.send(head("/predict_file", f"Content-Length: {len(ONE)}") + ONE[:-1])
+        closed = metric(url, "photoz_closed_connections")
         port = httpx.URL(url).port
-        sockets = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(2500)]
-        for one in sockets:
-            one.sendall(begin)
-        sockets[0].settimeout(10)
-        assert sockets[0].recv(1) == b""
+        for _ in range(2500):
+            one = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            with suppress(OSError):  # closed already
+                one.sendall(begin)
+        wait_for(lambda: metric(url, "photoz_closed_connections") > closed)
+        wait_for(lambda: metric(url, "photoz_request_memory_bytes") <= MAX_MEMORY // 8 + len(ONE))
+        uploading.send(ONE[-1:])  # whoever has a request keeps the connection
+        assert uploading.read_response().status_code == 200
+
+
+def test_connections_without_a_request_make_room(running):
+    url = running.url
+    with RawConnection(url) as uploading, ExitStack() as stack:
+        uploading.send(head("/predict_file", f"Content-Length: {len(ONE)}") + ONE[:-1])
+        for _ in range(9000):  # more than 8,192 places
+            stack.enter_context(socket.create_connection(("127.0.0.1", httpx.URL(url).port), 20.0))
+        begin = time.monotonic()
+        assert httpx.post(f"{url}/predict_file", content=ONE, timeout=20.0).status_code == 200
+        assert time.monotonic() - begin < 1.5  # before the header timeout
+        uploading.send(ONE[-1:])
+        assert uploading.read_response().status_code == 200

@@ -1,0 +1,125 @@
+"""The connections of this worker: what they sent of a request's head, and those that take places without a request.
+
+The HTTP server holds the head of a request until it is complete, out of reach of the middleware. The kernel knows what
+each connection has received, and the middleware what of that were requests: the rest is held by the server.
+"""
+
+import contextlib
+import os
+import resource
+import socket
+import struct
+import sys
+import threading
+import time
+from collections import Counter
+
+from service.listener import listening_sockets, network_sockets
+from service.middleware.memory_budget import MemoryBudget
+from service.request import Request
+
+LOOK_EVERY = 0.1  # seconds
+
+# Bytes that granian reads from a connection at a time, and holds at most. A smaller buffer makes large uploads slower;
+# it also bounds the head of a request, so that the exact limit is checked in the middleware.
+BUFFER_BYTES = 256 * 1024
+
+# Files that are not connections, and connections, whatever the number of files.
+SPARE_FILES, MAX_CONNECTIONS = 128, 8192
+
+# Of the places for connections, those that may be taken before connections without a request are closed.
+CROWDED = 0.75
+
+# Where Linux's `struct tcp_info` has the bytes that a connection has received, as 64 bits.
+TCP_INFO_BYTES, RECEIVED_OFFSET = 136, 128
+
+# An address and a port, as granian gives them.
+Peer = tuple[str, str]
+
+
+class Connections:
+    """The connections of this worker, `max_connections` at most.
+
+    What they have sent of heads takes part in the memory budget. Where that is more than the part that is kept for
+    small requests, or most places are taken, connections without a request are closed, beginning with those of the
+    address that has most. Only on Linux.
+    """
+
+    def __init__(self, memory: MemoryBudget, max_connections: int) -> None:
+        self._memory, self._max_connections = memory, max_connections
+        self._requests: dict[Peer, Request] = {}  # in flight
+        self._ended_bytes: Counter[Peer] = Counter()  # of requests that have ended
+        self._held_bytes = 0
+        self.n_closed = 0
+
+    def add(self, peer: Peer, request: Request) -> None:
+        """Note that the head of a request has arrived."""
+        self._requests[peer] = request
+
+    def remove(self, peer: Peer, request: Request) -> None:
+        """Note that a request has ended."""
+        self._ended_bytes[peer] += request.head_bytes + request.received_bytes
+        if self._requests.get(peer) is request:  # else the next one has begun
+            del self._requests[peer]
+
+    def keep_looking(self) -> None:
+        """Look at the connections from now on, in a thread."""
+
+        def look_again() -> None:
+            while True:
+                time.sleep(LOOK_EVERY)
+                self.look()
+
+        if sys.platform == "linux":
+            threading.Thread(target=look_again, name="connections", daemon=True).start()
+
+    def look(self) -> None:
+        """Count what connections hold of heads, and close some if that is too much, or if they are too many."""
+        may_be_much = len(os.listdir("/proc/self/fd")) * BUFFER_BYTES > self._memory.kept_bytes
+        if not (may_be_much or self._held_bytes or len(self._ended_bytes) > self._max_connections):
+            return
+        with contextlib.ExitStack() as stack:
+            ports = {listener.getsockname()[1] for listener in listening_sockets()}
+            found, held = dict[Peer, socket.socket](), dict[Peer, int]()
+            for connection in network_sockets():
+                stack.enter_context(connection)
+                with contextlib.suppress(OSError, struct.error):  # it listens or has ended; a kernel without the number
+                    if connection.getsockname()[1] in ports:
+                        address, port, *_ = connection.getpeername()
+                        peer = address, str(port)
+                        found[peer], held[peer] = connection, self._held_by(peer, connection)
+            self._close_some(found, held)
+        total = sum(held.values())
+        self._memory.count(total - self._held_bytes)
+        self._held_bytes = total
+        for peer in self._ended_bytes.keys() - found.keys():
+            del self._ended_bytes[peer]
+
+    def _held_by(self, peer: Peer, connection: socket.socket) -> int:
+        """Return the bytes that are no part of a request yet; the framing of chunks counts too."""
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
+        (held,) = struct.unpack_from("=Q", info, RECEIVED_OFFSET)
+        held -= self._ended_bytes[peer]
+        if request := self._requests.get(peer):
+            held -= request.head_bytes + request.received_bytes
+        return min(max(held, 0), BUFFER_BYTES)
+
+    def _close_some(self, found: dict[Peer, socket.socket], held: dict[Peer, int]) -> None:
+        """Close as many as are too many, and take what they hold from `held`."""
+        of_address = Counter(address for address, _ in found)
+        too_many = len(found) - round(CROWDED * self._max_connections)
+        too_large = sum(held.values()) - self._memory.kept_bytes
+        for peer in sorted(found, key=lambda peer: (of_address[peer[0]], held[peer]), reverse=True):
+            if peer in self._requests or not (too_many > 0 or (too_large > 0 and held[peer])):
+                continue
+            with contextlib.suppress(OSError):  # it has just ended
+                found[peer].shutdown(socket.SHUT_RDWR)
+            too_many, too_large = too_many - 1, too_large - held.pop(peer)
+            self.n_closed += 1
+
+
+def max_connections() -> int:
+    """Allow this process and its workers as many files as the system does; return how many may be connections."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return MAX_CONNECTIONS if hard == resource.RLIM_INFINITY else min(max(hard - SPARE_FILES, 1), MAX_CONNECTIONS)
