@@ -16,7 +16,7 @@ So few training galaxies exceed 1; the exact threshold is in the model card.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -153,5 +153,13 @@ def load(path: Path) -> dict[str, FeatureGroup]:
 
 
 def _group(arrays: Mapping[str, FloatArray], name: str) -> FeatureGroup:
-    mean, std, centre, whitening = (arrays[f"{name}/{field}"] for field in ("mean", "std", "centre", "whitening"))
-    return FeatureGroup(mean, std, centre, whitening, float(arrays[f"{name}/scale"]))
+    mean, std, centre, whitening, scale = (arrays[f"{name}/{field.name}"] for field in fields(FeatureGroup))
+    n = np.shape(mean)
+    fits = len(n) == 1 and np.shape(std) == np.shape(centre) == np.shape(whitening)[:1] == n and np.ndim(whitening) == 2
+    if not fits or np.shape(scale) != ():
+        raise InvalidBundle(f"the shapes of {name} do not fit together")
+    if not all(np.isfinite(array).all() for array in (mean, std, centre, whitening, scale)):
+        raise InvalidBundle(f"expected finite numbers for {name}")
+    if std.min(initial=1.0) <= 0.0 or scale <= 0.0:
+        raise InvalidBundle(f"expected a std and a scale of {name} above 0")
+    return FeatureGroup(mean, std, centre, whitening, float(scale))

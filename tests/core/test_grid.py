@@ -42,7 +42,9 @@ def test_redshift_is_between_the_edges_of_its_bin(z_max, n_bins, part):
     assert grid.edges[index] <= z <= grid.edges[index + 1]
 
 
-@pytest.mark.parametrize(("z_max", "n_bins"), [(0.0, 180), (-1.0, 180), (np.nan, 180), (np.inf, 180), (0.4, 1)])
+@pytest.mark.parametrize(
+    ("z_max", "n_bins"), [(0.0, 180), (-1.0, 180), (1e-300, 180), (1e308, 180), (np.nan, 180), (np.inf, 180), (0.4, 1)]
+)
 def test_invalid_grid_is_refused(z_max, n_bins):
     with pytest.raises(ValidationError):
         RedshiftGrid(z_max, n_bins)

@@ -104,7 +104,7 @@ def test_features_not_finite_have_the_largest_distance(value):
 
 def test_feature_groups_round_trip(tmp_path):
     rng = np.random.default_rng(0)
-    parts = {name: FeatureGroup(*rng.normal(size=(3, 4)), rng.normal(size=(4, 2)), 1.5) for name in ("noise", FEATURES)}
+    parts = {name: FeatureGroup(*rng.uniform(1, 2, (3, 4)), np.eye(4), 1.5) for name in ("noise", FEATURES)}
     ood.save(parts, tmp_path / "ood.npz")
     seen = {name: rng.normal(size=(5, 4)) for name in parts}
     loaded = ood.load(tmp_path / "ood.npz")
@@ -118,3 +118,29 @@ def test_other_file_is_refused(tmp_path):
     for name in ("other.npz", "broken.npz"):
         with pytest.raises(InvalidBundle, match="does not hold feature groups of the training images"):
             ood.load(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mean": np.zeros(2)}, "the shapes of noise do not fit together"),
+        ({"whitening": np.eye(3)[:2]}, "the shapes of noise do not fit together"),
+        ({"whitening": np.zeros(3)}, "the shapes of noise do not fit together"),
+        ({"scale": np.ones(2)}, "the shapes of noise do not fit together"),
+        ({"centre": np.array([0.0, np.nan, 0.0])}, "expected finite numbers for noise"),
+        ({"std": np.array([1.0, 0.0, 1.0])}, "expected a std and a scale of noise above 0"),
+        ({"scale": np.float64(-1.0)}, "expected a std and a scale of noise above 0"),
+    ],
+)
+def test_groups_that_give_no_score_are_refused(tmp_path, change, message):
+    group = {
+        "mean": np.zeros(3),
+        "std": np.ones(3),
+        "centre": np.zeros(3),
+        "whitening": np.eye(3),
+        "scale": np.float64(1),
+    }
+    path = tmp_path / "ood.npz"
+    np.savez(path, **{f"noise/{name}": value for name, value in (group | change).items()})
+    with pytest.raises(InvalidBundle, match=message):
+        ood.load(path)
