@@ -9,7 +9,8 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ from service.validation import LabelledGalaxies
 
 PART_BYTES = 1024 * 1024  # of an array that is sent to the child
 
-MAX_QUEUED = 8  # evaluations that run or wait: the last of them waits for minutes at worst
+# Evaluations that run or wait, in all and of one client: the last of them waits for minutes at worst.
+MAX_QUEUED, MAX_OF_CLIENT = 12, 8
 
 
 class Evaluator:
@@ -37,15 +39,26 @@ class Evaluator:
         self._model_label = model_label
         self._timeout = timeout
         self._lock = asyncio.Lock()
-        self._queued = 0
+        self._queued = Counter[str]()  # by client
 
     async def evaluate(
-        self, galaxies: LabelledGalaxies, estimates: Estimates, options: contract.EvaluateOptions, media_type: str
+        self,
+        galaxies: LabelledGalaxies,
+        estimates: Estimates,
+        options: contract.EvaluateOptions,
+        media_type: str,
+        client: str,
     ) -> Response:
         """Evaluate estimates with PDFs: JSON for metrics, PNG or SVG for a plot, HTML for a report.
 
-        Raises `EvaluationTimeout` if it took too long, `TooManyRequests` if too many wait.
+        Raises `EvaluationTimeout` if it took too long, `TooManyRequests` if too many wait, of this client or in all.
         """
+        with self._queue_for(client):
+            return await self._evaluate(galaxies, estimates, options, media_type)
+
+    async def _evaluate(
+        self, galaxies: LabelledGalaxies, estimates: Estimates, options: contract.EvaluateOptions, media_type: str
+    ) -> Response:
         arrays: dict[str, npt.ArrayLike] = {"pdfs": np.asarray(estimates.pdf), "z_spec": galaxies.z_spec}
         named = {**arrays, "object_id": galaxies.object_id}
         match media_type:
@@ -79,16 +92,22 @@ class Evaluator:
 
     async def _run(self, task: str, arrays: Mapping[str, npt.ArrayLike], **details: Any) -> bytes:
         job = {"task": task, "grid": self._grid, **details}
-        if self._queued >= MAX_QUEUED:
-            raise TooManyRequests(f"{self._queued} evaluations wait already; try again later")
-        self._queued += 1
         try:
             async with self._lock:
                 return await asyncio.wait_for(_run_child(job, arrays), self._timeout)
         except TimeoutError as error:
             raise EvaluationTimeout(f"this took longer than {self._timeout:g} s: try fewer galaxies") from error
+
+    @contextlib.contextmanager
+    def _queue_for(self, client: str) -> Iterator[None]:
+        if (n := self._queued.total()) >= MAX_QUEUED or (n := self._queued[client]) >= MAX_OF_CLIENT:
+            raise TooManyRequests(f"{n} evaluations wait already; try again later")
+        self._queued[client] += 1
+        try:
+            yield
         finally:
-            self._queued -= 1
+            self._queued[client] -= 1
+            self._queued += Counter()  # drops clients without any
 
 
 def _magnitudes(galaxies: LabelledGalaxies) -> dict[str, npt.ArrayLike]:

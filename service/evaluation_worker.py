@@ -6,6 +6,8 @@ The job is a line of JSON with the dtype and shape of each array, and then the b
 import json
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -80,9 +82,16 @@ def _read_array(dtype: str, shape: list[int]) -> npt.NDArray[Any]:
     return array
 
 
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)  # nobody reads the result
+
+
 def main() -> None:
     """Run the job on stdin."""
     os.nice(10)  # predictions have priority
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     job = json.loads(sys.stdin.buffer.readline())
     arrays = {name: _read_array(*described) for name, described in job.pop("arrays").items()}
     grid = RedshiftGrid(**job.pop("grid"))

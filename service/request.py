@@ -57,6 +57,8 @@ class Request:
         By name in lower case.
     query : dict of str to str
         The query string.
+    address : str
+        Where it came from.
     head_bytes : int
         Bytes of the request line and the headers.
     n_hosts : int
@@ -83,6 +85,7 @@ class Request:
     route: str
     headers: dict[bytes, bytes]
     query: dict[str, str]
+    address: str = ""
     head_bytes: int = 0
     n_hosts: int = 1
     reservation: Reservation = field(default_factory=unlimited)
@@ -106,7 +109,13 @@ class Request:
         # granian adds an empty one where there is none.
         n_hosts = sum(name == b"host" and value != b"" for name, value in scope["headers"])
         n_hosts = n_hosts or int(scope["http_version"] != "1.1")
-        return cls(request_id, scope["method"], path, fold(path), headers, query, head_bytes, n_hosts)
+        address = scope["client"][0] if scope["client"] else ""
+        return cls(request_id, scope["method"], path, fold(path), headers, query, address, head_bytes, n_hosts)
+
+    @property
+    def client(self) -> str:
+        """Who sent it: the name of the API key, or the address."""
+        return self.api_key or self.address
 
     def header(self, name: str, default: str = "") -> str:
         """Return a header by its name in lower case."""

@@ -99,7 +99,7 @@ class EvaluateOptions(_Message):
     """The query string of `/evaluate`."""
 
     plot: Plot | None = Field(default=None, description="which plot to draw, as PNG or SVG")
-    num_images: int = Field(default=9, ge=1, le=100, description="panels of the plot 'pdfs'")
+    num_images: int = Field(default=9, ge=1, le=36, description="panels of the plot 'pdfs'")
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="of the choice of those panels")
 
 

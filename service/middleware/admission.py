@@ -81,6 +81,10 @@ class AdmissionControl:
             raise HeaderTooLarge(f"expected a request line and headers of at most {limit:,} bytes, got more")
         if request.n_hosts != 1:
             raise MalformedRequest(f"expected one header Host, got {request.n_hosts}")
+        if b"transfer-encoding" in request.headers and request.header("transfer-encoding").lower() != "chunked":
+            raise MalformedRequest(
+                f"expected no Transfer-Encoding but chunked, got {request.header('transfer-encoding')[:40]}"
+            )
         if request.path in READY_PATHS and self.draining:
             raise ShuttingDown("the service is shutting down and takes no new work")
         if self.keys is not None and request.path not in PROBES:
@@ -172,16 +176,18 @@ class AdmissionMiddleware:
         Raises `RequestTimeout` or `ClientDisconnect` if the response has not started by then.
         """
         assert self._admission is not None
+        connections = self._admission.connections
         disconnect: asyncio.Task[None] | None = None
 
         async def wait_for_disconnect() -> None:
             while (await receive())["type"] != "http.disconnect":
                 pass  # the empty body of a request without one
-            deadline.reschedule(loop.time())
+            disconnected()
 
         def watch_client() -> None:
             nonlocal disconnect
             disconnect = loop.create_task(wait_for_disconnect())
+            connections.watch(peer, disconnected)
 
         async def send_in_time(message: Message) -> None:
             stop_watching()
@@ -192,8 +198,14 @@ class AdmissionMiddleware:
             timer.cancel()
             if disconnect is not None:
                 disconnect.cancel()
+                connections.unwatch(peer)
 
-        loop = asyncio.get_running_loop()
+        def disconnected() -> None:
+            nonlocal is_gone
+            is_gone = True
+            deadline.reschedule(loop.time())
+
+        loop, peer, is_gone = asyncio.get_running_loop(), scope["client"], False
         timer = loop.call_later(WATCH_CLIENT_AFTER, watch_client)
         self._admission.in_flight += 1
         try:
@@ -202,7 +214,7 @@ class AdmissionMiddleware:
         except TimeoutError as error:
             if not deadline.expired():
                 raise
-            if disconnect is not None and disconnect.done():
+            if is_gone:
                 raise ClientDisconnect from error
             raise RequestTimeout(f"this took longer than {timeout:g} s: send fewer galaxies at a time") from error
         finally:

@@ -9,6 +9,7 @@ import hmac
 import logging
 import re
 import secrets
+import stat
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -94,7 +95,9 @@ def _fingerprint(path: Path) -> tuple[int, int, int]:
         status = path.stat()
     except OSError as error:
         raise InvalidInput(f"PHOTOZ_API_KEYS_FILE={path} cannot be read: {reason(error)}") from error
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for its writer
+        raise InvalidInput(f"PHOTOZ_API_KEYS_FILE={path} cannot be read: it is not a regular file")
+    return status.st_ctime_ns, status.st_size, status.st_ino
 
 
 def create_key(name: str) -> tuple[str, str]:

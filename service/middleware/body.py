@@ -117,6 +117,8 @@ async def receive_body(request: Request, receive: Receive, max_bytes: int, wait:
     if length is not None and length > max_bytes:
         raise TooLarge(f"expected a body of at most {max_bytes:,} bytes, got {length:,}: send it in parts")
     json_memory = _JsonMemory(request)
+    if request.route != EVALUATE and length is not None:  # what is sent there may be a .npz file
+        refuse_large_json(min(length, json_memory.length))
     try:
         async with wait:
             while True:
@@ -176,7 +178,7 @@ class _JsonMemory:
 
     def __init__(self, request: Request) -> None:
         self._request = request
-        self._length = self._left = _json_length(request)
+        self.length = self._left = _json_length(request)
 
     def add(self, chunk: bytes) -> None:
         if self._request.route == EVALUATE and not self._request.received_bytes and chunk.startswith(b"P"):
@@ -185,7 +187,7 @@ class _JsonMemory:
             return
         n = int(min(self._left, len(chunk)))
         self._left -= n
-        refuse_large_json(min(self._request.received_bytes + n, self._length))
+        refuse_large_json(min(self._request.received_bytes + n, self.length))
         self._request.reservation.reserve(estimate_json_memory(chunk[:n]), "JSON that decodes into")
 
 

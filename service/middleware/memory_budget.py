@@ -9,20 +9,20 @@ from service.middleware.errors import TooManyRequests
 EXHAUSTED = "other requests hold all memory; try again in a second"
 
 
-# One in so many bytes are kept for requests that hold no more than that.
-KEPT_FOR_SMALL = 8
+# One in so many bytes are kept for requests that hold no more than that: with the smallest budget, 200 cutouts.
+KEPT_FOR_SMALL = 4
 
 
 class MemoryBudget:
     """The memory that all requests share: `total_bytes` for all of them, `request_bytes` for one body.
 
-    `kept_bytes` of it are for small requests. `on_shortage` is called when there is not enough for a request, in any
-    thread.
+    `heads_bytes` is what connections hold of heads, `kept_bytes` the part that is for small requests. `on_shortage` is
+    called when there is not enough for a request, in any thread.
     """
 
     def __init__(self, total_bytes: int, request_bytes: int, on_shortage: Callable[[], None] = lambda: None) -> None:
         self.total_bytes, self.request_bytes = total_bytes, request_bytes
-        self.used_bytes = 0
+        self.used_bytes = self.heads_bytes = 0
         self.kept_bytes = total_bytes // KEPT_FOR_SMALL
         self._on_shortage = on_shortage
         self._lock = threading.Lock()  # bodies are unpacked in threads
@@ -30,19 +30,19 @@ class MemoryBudget:
     def add(self, size: int, held: int) -> None:
         """Take some of it for a request that holds `held` bytes; raises `TooManyRequests` if there is not enough.
 
-        The last eighth is for requests that hold no more than that, and for one that has no others beside it.
+        The last quarter is for requests that hold no more than that, and for one that has no others beside it.
         """
         with self._lock:
             may_use_all = held + size <= self.kept_bytes or held == self.used_bytes
-            if self.used_bytes + size > self.total_bytes - (0 if may_use_all else self.kept_bytes):
+            if self.used_bytes + self.heads_bytes + size > self.total_bytes - (0 if may_use_all else self.kept_bytes):
                 self._on_shortage()
                 raise TooManyRequests(EXHAUSTED)
             self.used_bytes += size
 
-    def count(self, size: int) -> None:
-        """Count memory that is taken already, or with a negative size, memory that has been given back."""
+    def give_back(self, size: int) -> None:
+        """Give some of it back."""
         with self._lock:
-            self.used_bytes += size
+            self.used_bytes -= size
 
 
 class Reservation:
@@ -85,7 +85,7 @@ class Reservation:
 
     def release(self) -> None:
         """Give all of it back."""
-        self._budget.count(-self.held_bytes)
+        self._budget.give_back(self.held_bytes)
         self.held_bytes = 0
 
 

@@ -20,6 +20,8 @@ LOGGERS = ("", "bentoml", "uvicorn.error", "_granian")
 
 MAX_WAITING = 10_000  # lines that wait to be written
 
+MAX_TEXT = 500  # characters of a message, a path or a method: clients choose some of them
+
 # Fields of a line beside its message: an attribute of the record.
 FIELDS = "photoz"
 
@@ -33,7 +35,7 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _clipped(record.getMessage()),
         }
         if request := CURRENT_REQUEST.get():
             line["request_id"] = request.id
@@ -52,7 +54,7 @@ class TextFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Format its first line."""
         request = CURRENT_REQUEST.get()
-        text = super().formatMessage(record)
+        text = _clipped(super().formatMessage(record))
         return f"{text} (request {request.id})" if request else text
 
 
@@ -115,16 +117,20 @@ def log_start(model: str, settings: Settings, n_keys: int | None) -> None:
         logger.warning("%s holds no key: all requests are refused", settings.api_keys_file)
 
 
+def _clipped(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 3] + "..."
+
+
 def log_request(request: Request) -> None:
     """Log a request that has ended."""
     fields = {
-        "method": request.method,
-        "path": request.path,
+        "method": _clipped(request.method),
+        "path": _clipped(request.path),
         "status": request.status,
         "seconds": round(request.seconds, 6),
         "rows": request.rows,
         "received_bytes": request.received_bytes,
         **({"key": request.api_key} if request.api_key else {}),
     }
-    words = (request.method, request.path, request.status, 1e3 * request.seconds)
+    words = (fields["method"], fields["path"], request.status, 1e3 * request.seconds)
     logger.info("%s %r %d %.1f ms", *words, extra={FIELDS: fields})

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import gc
 import math
 import os
 import threading
@@ -36,16 +37,16 @@ def _cpu_quota() -> float:
 
 
 def keep_returning_memory() -> None:
-    """Return to the system, again and again, what glibc keeps of freed memory between pieces that are in use."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    """Free young objects in reference cycles, again and again, and return what glibc keeps of freed memory."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", lambda pad: None)
 
     def keep_returning() -> None:
         while True:
             time.sleep(RETURN_EVERY)
+            gc.collect(1)
             trim(0)
 
-    if trim is not None:
-        threading.Thread(target=keep_returning, name="malloc-trim", daemon=True).start()
+    threading.Thread(target=keep_returning, name="return-memory", daemon=True).start()
 
 
 def available_memory() -> int:

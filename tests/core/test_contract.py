@@ -5,7 +5,7 @@ from photoz.protocol.contract import EvaluateOptions, EvaluateRequest, PredictRe
 
 
 @pytest.mark.parametrize(
-    ("option", "allowed", "refused"), [("num_images", (1, 100), (0, 101)), ("seed", (0, 2**32 - 1), (-1, 2**32))]
+    ("option", "allowed", "refused"), [("num_images", (1, 36), (0, 37)), ("seed", (0, 2**32 - 1), (-1, 2**32))]
 )
 def test_limits_of_evaluate_options(option, allowed, refused):
     for value in allowed:

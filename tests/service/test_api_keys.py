@@ -1,6 +1,7 @@
 """API keys: every path but liveness and readiness needs one."""
 
 import hashlib
+import os
 
 import httpx
 import pytest
@@ -114,6 +115,17 @@ def test_changed_file_is_reloaded_and_a_damaged_one_ignored(service_with_keys, t
     replacement.write_text(before)
     replacement.replace(path)  # as a mounted secret changes
     wait_for(lambda: get(service_with_keys, "/model", KEY).status_code == 200)
+    status = path.stat()
+    path.write_text(before.replace(line("alice", KEY), line("alice", "x" * len(KEY))))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # as a copy that keeps times
+    wait_for(lambda: get(service_with_keys, "/model", KEY).status_code == 401)
+    path.write_text(before)
+
+
+def test_pipe_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "keys")
+    with pytest.raises(InvalidInput, match="it is not a regular file"):
+        ApiKeys(tmp_path / "keys")
 
 
 def test_file_without_keys_admits_no_request(tmp_path):

@@ -146,3 +146,16 @@ def test_work_for_a_client_that_disconnects_is_cancelled(small_service):
         time.sleep(0.5)  # quick requests are not watched
     wait_for(lambda: metric(small_service.url, "photoz_requests_total", route="/evaluate", status="499") == 1)
     wait_for(lambda: not child.is_running())
+
+
+@pytest.mark.parametrize("behind", [b"", b"G", MODEL], ids=["nothing", "a byte", "a request"])
+def test_work_for_a_client_that_has_gone_is_ended(small_service, behind):
+    target = "/evaluate?plot=pdfs&num_images=36"  # several seconds
+    with RawConnection(small_service.url) as connection:
+        length = f"Content-Length: {len(EVALUATION)}"
+        connection.send(head(target, length, "Accept: image/svg+xml", "X-Request-Id: gone") + EVALUATION + behind)
+        wait_for(lambda: metric(small_service.url, "photoz_requests_in_flight") == 1)
+        time.sleep(0.3)  # longer than a request is unwatched
+    begin = time.monotonic()
+    wait_for(lambda: metric(small_service.url, "photoz_requests_in_flight") == 0)
+    assert time.monotonic() - begin < 1.8

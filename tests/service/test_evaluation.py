@@ -111,12 +111,12 @@ def test_report_is_one_self_contained_page(post_npz, card, labelled):
 GRID = RedshiftGrid(0.4, 20)
 
 
-def evaluate(evaluator, n_bins=GRID.n_bins):
+def evaluate(evaluator, n_bins=GRID.n_bins, client="alice"):
     """Evaluate three galaxies with flat PDFs; returns a coroutine."""
     pdfs, z_spec = np.full((3, n_bins), 1.0 / n_bins), np.array([0.1, 0.2, 0.3])
     galaxies = LabelledGalaxies(z_spec, np.array(["a", "b", "c"]), (), pdfs, None)
     table = from_pdfs(pdfs, RedshiftGrid(0.4, n_bins), include_pdf=True)
-    return evaluator.evaluate(galaxies, table, contract.EvaluateOptions(), contract.JSON)
+    return evaluator.evaluate(galaxies, table, contract.EvaluateOptions(), contract.JSON, client)
 
 
 def n_children():
@@ -150,3 +150,16 @@ def test_evaluations_run_one_at_a_time(monkeypatch):
     assert most == 1
     assert first.body == second.body
     assert isinstance(third, TooManyRequests)
+
+
+def test_one_client_cannot_take_all_places(monkeypatch):
+    monkeypatch.setattr(evaluation, "MAX_OF_CLIENT", 1)
+
+    async def together():
+        evaluator = Evaluator(GRID, "model 1", timeout=60.0)
+        calls = [evaluate(evaluator, client=client) for client in ("alice", "alice", "bob")]
+        return await asyncio.gather(*calls, return_exceptions=True), await evaluate(evaluator)
+
+    (first, second, third), again = asyncio.run(together())
+    assert isinstance(second, TooManyRequests)
+    assert first.body == third.body == again.body

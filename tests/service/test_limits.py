@@ -84,6 +84,15 @@ def test_declared_body_that_is_too_large_is_refused_before_it_is_sent(url, lengt
         assert connection.read_response().status_code == status
 
 
+@pytest.mark.parametrize(("path", "length", "status"), [("/predict", 17_000_000, 413), ("/evaluate", 17_000_000, 100)])
+def test_declared_json_that_is_too_large_is_refused_before_it_is_sent(service, path, length, status):
+    with RawConnection(service.url) as connection:  # what is sent to /evaluate may be a file
+        connection.send(
+            head(path, f"Content-Length: {length}", "Content-Type: application/json", "Expect: 100-continue")
+        )
+        assert connection.read_response().status_code == status
+
+
 def test_uncompressed_archive_may_be_as_large_as_any_body(url):
     content = npz_bytes({"images": galaxies(GRIZ, 40)})
     assert MAX_BODY_BYTES / 2 < len(content) < MAX_BODY_BYTES

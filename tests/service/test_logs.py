@@ -45,6 +45,13 @@ def test_path_cannot_break_a_line(client, service):
     assert (line["path"], line["status"]) == ('/a\n{"level":"error"}\rb\x1b[31m', 404)
 
 
+def test_long_paths_are_cut(client, service):
+    client.get("/" + "a" * 5000, headers={"x-request-id": "long"})
+    line = log_of(service, "long")
+    assert line["path"] == "/" + "a" * 496 + "..."
+    assert len(line["message"]) == 500
+
+
 def test_lines_that_nobody_reads_are_dropped_and_counted(monkeypatch):
     read, write = os.pipe()
     monkeypatch.setattr(logs, "MAX_WAITING", 10)

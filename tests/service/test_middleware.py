@@ -139,18 +139,18 @@ def test_memory_budget():
     with pytest.raises(TooLarge, match="a body of at most 60 bytes"):
         first.reserve(1, "a body of")
     with pytest.raises(TooManyRequests):
-        second.reserve(29, "a body of")  # the last eighth is kept
+        second.reserve(26, "a body of")  # the last quarter is kept
     assert shortages == [1]
-    second.grow_to(28, "a body of")
+    second.grow_to(25, "a body of")
     second.grow_to(20, "a body of")  # it has as much
-    third.reserve(12, "a body of")  # for those that need no more than that
+    third.reserve(15, "a body of")  # for those that need no more than that
     assert budget.used_bytes == 100
     third.release()
     first.release()
     with pytest.raises(TooLarge, match="a file of at most 60 bytes, got 61"):
         second.reserve_unpacked(61, "a file of")
     second.reserve_unpacked(60, "a file of")  # as much as a body, while the body stays
-    second.reserve_work(12, "cutouts of")  # nobody else is there
+    second.reserve_work(15, "cutouts of")  # nobody else is there
     assert budget.used_bytes == 100
     with pytest.raises(TooLarge, match="the body and a file of at most 100 bytes"):
         second.reserve_unpacked(1, "a file of")
