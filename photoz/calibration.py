@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 from photoz import pdf
 from photoz.grid import FloatArray
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(ge=0.01, le=100, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)

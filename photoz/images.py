@@ -179,7 +179,7 @@ def as_ebv_batch(ebv: npt.ArrayLike | None, n: int, assumed: float) -> EbvBatch:
     if array.shape == (n, 1):
         array = array[:, 0]
     if array.shape not in ((), (n,)):
-        raise InvalidEbv(f"expected one ebv, or one for each of {n} cutouts, got shape {array.shape}")
+        raise InvalidEbv(f"expected ebv as one number, or as {n}, one for each cutout, got shape {array.shape}")
     array = np.broadcast_to(array, (n,))
     unknown = np.isnan(array)
     bad = ~unknown & ~((array >= 0.0) & (array <= EBV_MAX))

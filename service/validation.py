@@ -193,6 +193,10 @@ def _object_id(arrays: Arrays, n: int) -> Names | None:
 
 
 def _as_text(given: npt.NDArray[Any]) -> Names:
+    if given.dtype.kind == "O" and any(
+        (b"\0" if isinstance(name, bytes) else "\0") in name for name in given if not isinstance(name, int)
+    ):
+        raise InvalidInput("expected object_id as text, got a NUL character")  # numpy drops it at the end of a name
     try:
         names = np.ascontiguousarray(given.astype(np.str_))
     except ValueError as error:  # UnicodeError is one
@@ -229,7 +233,9 @@ def _magnitudes(arrays: Arrays, n: int, card: Card) -> FloatArray | None:
         raise InvalidInput(f"expected {n} magnitudes, one for each galaxy, got shape {magnitudes.shape}")
     magnitudes = magnitudes.astype(np.float64)
     if (bad := np.abs(magnitudes) > MAX_MAGNITUDE).any():
-        raise InvalidInput(f"expected magnitudes up to {MAX_MAGNITUDE:g}, or NaN, got {magnitudes[bad][0]:g}")
+        raise InvalidInput(
+            f"expected magnitudes from -{MAX_MAGNITUDE:g} to {MAX_MAGNITUDE:g}, or NaN, got {magnitudes[bad][0]:g}"
+        )
     return magnitudes
 
 

@@ -6,6 +6,7 @@ unpack no member by a method without an output limit (bzip2, LZMA), and never un
 
 import io
 import math
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,6 +26,10 @@ HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.fo
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 MAX_MEMBERS = 64
+MAX_HEADER = 10_000  # bytes of the header of a .npy file
+
+# What a header consists of. numpy's parser takes nearly any expression, and prints warnings of some.
+HEADER = re.compile(r"(?:'[^'\\\n]*'|True|False|-?[0-9]+L?(?![0-9A-Za-z_])|[][{}(),: \n])*")
 
 READ_SIZE = 2**18  # bytes; they stay in the processor's cache until they are copied
 
@@ -41,13 +46,23 @@ def read_array(stream: BinaryIO | IO[bytes], n_bytes: int) -> Array:
         version = np.lib.format.read_magic(stream)
         if version not in HEADER_READERS:
             raise ValueError(f"expected version 1.0 or 2.0, got {'.'.join(map(str, version))}")
-        shape, fortran, dtype = HEADER_READERS[version](stream)
+        shape, fortran, dtype = HEADER_READERS[version](_checked_header(stream, version))
         size = _size(shape, dtype)
-        if size > n_bytes - stream.tell():
+        if size != n_bytes - stream.tell():
             raise ValueError(f"expected {size:,} bytes for shape {shape}, got {n_bytes - stream.tell():,}")
         return np.ndarray(shape, dtype, _bytes(stream, size), order="F" if fortran else "C")
     except Exception as error:  # a broken header raises any exception of its parser, such as tokenize.TokenError
         raise MalformedInput(f"not a readable .npy file of numbers: {error}") from error
+
+
+def _checked_header(stream: BinaryIO | IO[bytes], version: tuple[int, int]) -> BinaryIO:
+    """Return the header of a `.npy` stream, with its length, if it is one that numpy writes."""
+    prefix = stream.read(2 if version == (1, 0) else 4)
+    length = int.from_bytes(prefix, "little")
+    header = stream.read(min(length, MAX_HEADER))
+    if length > MAX_HEADER or not HEADER.fullmatch(header.decode("latin-1")):
+        raise ValueError("its header is not one that numpy writes")
+    return io.BytesIO(prefix + header)
 
 
 def _size(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:

@@ -3,9 +3,9 @@
 Columns are named as in `photoz.estimates.Estimates`. NaN, which JSON does not have, is null.
 """
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from photoz.metrics import Score
 from photoz.model.card import Card
@@ -37,7 +37,12 @@ Ebv = Annotated[
 # In a numpy array each name takes as much memory as the longest.
 MAX_OBJECT_ID = 256  # characters
 
-Names = Values[Annotated[str, Field(max_length=MAX_OBJECT_ID)]]
+
+def _as_name(given: Any) -> Any:
+    return str(given) if type(given) is int else given
+
+
+Names = Values[Annotated[str, Field(max_length=MAX_OBJECT_ID), BeforeValidator(_as_name)]]
 
 
 class _Message(BaseModel):

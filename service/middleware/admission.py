@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from photoz.errors import PhotozError, UnsupportedType
-from service.connections import Connections, max_connections
+from service.connections import Connections, Peer, max_connections
 from service.middleware.api_keys import ApiKeys
 from service.middleware.body import (
     DISCARD_FIRST_SECONDS,
@@ -176,50 +176,58 @@ class AdmissionMiddleware:
         Raises `RequestTimeout` or `ClientDisconnect` if the response has not started by then.
         """
         assert self._admission is not None
-        connections = self._admission.connections
-        disconnect: asyncio.Task[None] | None = None
-
-        async def wait_for_disconnect() -> None:
-            while (await receive())["type"] != "http.disconnect":
-                pass  # the empty body of a request without one
-            disconnected()
-
-        def watch_client() -> None:
-            nonlocal disconnect
-            disconnect = loop.create_task(wait_for_disconnect())
-            connections.watch(peer, disconnected)
-
-        async def send_in_time(message: Message) -> None:
-            stop_watching()
-            deadline.reschedule(None)  # a response that has started may take its time
-            await send(message)
-
-        def stop_watching() -> None:
-            timer.cancel()
-            if disconnect is not None:
-                disconnect.cancel()
-                connections.unwatch(peer)
-
-        def disconnected() -> None:
-            nonlocal is_gone
-            is_gone = True
-            deadline.reschedule(loop.time())
-
-        loop, peer, is_gone = asyncio.get_running_loop(), scope["client"], False
-        timer = loop.call_later(WATCH_CLIENT_AFTER, watch_client)
         self._admission.in_flight += 1
         try:
             async with asyncio.timeout(timeout) as deadline:
-                await self._app(scope, _body_received(receive), send_in_time)
+                watch = _Watch(self._admission.connections, scope["client"], receive, deadline)
+
+                async def send_in_time(message: Message) -> None:
+                    watch.stop()
+                    deadline.reschedule(None)  # a response that has started may take its time
+                    await send(message)
+
+                try:
+                    await self._app(scope, _body_received(receive), send_in_time)
+                finally:
+                    watch.stop()
         except TimeoutError as error:
             if not deadline.expired():
                 raise
-            if is_gone:
+            if watch.is_gone:
                 raise ClientDisconnect from error
             raise RequestTimeout(f"this took longer than {timeout:g} s: send fewer galaxies at a time") from error
         finally:
-            stop_watching()
             self._admission.in_flight -= 1
+
+
+class _Watch:
+    """Ends the work on a request that takes long, by its deadline, when the client closes its connection."""
+
+    def __init__(self, connections: Connections, peer: Peer, receive: Receive, deadline: asyncio.Timeout) -> None:
+        self._connections, self._peer, self._receive, self._deadline = connections, peer, receive, deadline
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(WATCH_CLIENT_AFTER, self._start)
+        self._task: asyncio.Task[None] | None = None
+        self.is_gone = False
+
+    def _start(self) -> None:
+        self._task = self._loop.create_task(self._wait())
+        self._connections.watch(self._peer, self._end)
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass  # the empty body of a request without one
+        self._end()
+
+    def _end(self) -> None:
+        self.is_gone = True
+        self._deadline.reschedule(self._loop.time())
+
+    def stop(self) -> None:
+        self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            self._connections.unwatch(self._peer)
 
 
 class _Sender:

@@ -22,6 +22,8 @@ logger = logging.getLogger("bentoml.photoz")
 LINE = re.compile(r"(?P<name>[\w.@-]{1,64})\s+(?P<digest>[0-9a-fA-F]{64})")
 EXPECTED = "expected lines NAME SHA256, as `python -m service keys create NAME` prints them"
 
+MAX_FILE_BYTES = 1024 * 1024
+
 CHECK_INTERVAL = 1.0  # seconds between checks whether the file has changed
 
 Digests = Mapping[str, bytes]
@@ -73,6 +75,7 @@ def read_keys(path: Path) -> Digests:
 
     Raises `InvalidInput` with the number of the wrong line but not its text, which might hold a key.
     """
+    _fingerprint(path)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -90,13 +93,18 @@ def read_keys(path: Path) -> Digests:
 
 
 def _fingerprint(path: Path) -> tuple[int, int, int]:
-    """Return what changes with a file, also when another one takes its name, as in Kubernetes."""
+    """Return what changes with a file, also when another one takes its name, as in Kubernetes.
+
+    Raises `InvalidInput` if it is not a file, or too large for one of keys.
+    """
     try:
         status = path.stat()
     except OSError as error:
         raise InvalidInput(f"PHOTOZ_API_KEYS_FILE={path} cannot be read: {reason(error)}") from error
     if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for its writer
         raise InvalidInput(f"PHOTOZ_API_KEYS_FILE={path} cannot be read: it is not a regular file")
+    if status.st_size > MAX_FILE_BYTES:
+        raise InvalidInput(f"PHOTOZ_API_KEYS_FILE={path} cannot be read: it has {status.st_size:,} bytes; {EXPECTED}")
     return status.st_ctime_ns, status.st_size, status.st_ino
 
 

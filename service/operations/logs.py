@@ -95,6 +95,7 @@ def configure(log_format: str) -> None:
         owner.handlers = [_handler]
         owner.propagate = False
     logging.getLogger("bentoml").setLevel(logging.INFO)
+    logging.captureWarnings(True)
     for name in ("_granian", "uvicorn.error"):  # they report every start, and every client that sends garbage
         logging.getLogger(name).setLevel(logging.ERROR)
 
@@ -113,6 +114,8 @@ def log_start(model: str, settings: Settings, n_keys: int | None) -> None:
     if needed > there:
         advice = "the system may kill the worker at any time (docs/operations.md#size)"
         logger.warning("%.2f GB of memory are available, up to %.2f GB needed: %s", there / 1e9, needed / 1e9, advice)
+    for name, known in settings.misspelt_variables().items():
+        logger.warning("there is no setting %s, so it is ignored; there is %s", name, known)
     if n_keys == 0:
         logger.warning("%s holds no key: all requests are refused", settings.api_keys_file)
 

@@ -1,10 +1,12 @@
 """Settings of the service, read from environment variables `PHOTOZ_*`."""
 
+import os
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from photoz.errors import InvalidInput
@@ -30,6 +32,8 @@ MIB = 1024 * 1024
 # Memory of one instance without request bodies, with the shipped network: half a GB after half an hour of load.
 BASE_MEMORY_BYTES = 550_000_000
 
+SIMILAR = 0.85  # of two names, by `difflib`
+
 Engine = Literal["auto", "openvino", "openvino-int8", "openvino-bf16", "openvino-f32", "keras"]
 
 
@@ -41,7 +45,7 @@ def _switch(value: Any) -> Any:
 
 
 Switch = Annotated[bool, BeforeValidator(_switch)]
-Finite = Field(allow_inf_nan=False)
+Seconds = Annotated[float, Field(ge=0.01, le=86_400.0, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
@@ -93,25 +97,35 @@ class Settings(BaseSettings):
     threads: PositiveInt = Field(default_factory=available_cpus)
     max_rows: PositiveInt = 4096
     calibration: Switch = True
-    evaluation_timeout: Annotated[PositiveFloat, Finite] = 60.0
+    evaluation_timeout: Seconds = 60.0
     access_log: Switch = False
     log_format: Literal["json", "text"] = Field(default_factory=lambda: "text" if sys.stderr.isatty() else "json")
     api_keys_file: Path | None = None
-    drain_seconds: Annotated[NonNegativeFloat, Finite] = 1.0
+    drain_seconds: Annotated[NonNegativeFloat, Field(le=3600.0)] = 1.0
     max_memory_bytes: PositiveInt = Field(
-        default_factory=lambda: min(max(available_memory() // 8, 64 * MIB), 1024 * MIB)
+        default_factory=lambda: min(max(available_memory() // 8, 64 * MIB), 1024 * MIB), le=1024 * 1024 * MIB
     )
     max_body_bytes: PositiveInt = Field(default_factory=lambda fields: max(fields.get("max_memory_bytes", 2) // 2, 1))
     max_in_flight: PositiveInt = 128
-    request_timeout: Annotated[PositiveFloat, Finite] = 300.0
-    transfer_timeout: Annotated[PositiveFloat, Finite] = 30.0
-    header_timeout: Annotated[PositiveFloat, Finite] = 10.0
-    max_header_bytes: PositiveInt = 32 * 1024
+    request_timeout: Seconds = 300.0
+    transfer_timeout: Seconds = 30.0
+    header_timeout: Seconds = 10.0
+    max_header_bytes: Annotated[PositiveInt, Field(ge=1024, le=MIB)] = 32 * 1024
 
     @property
     def documented_memory_bytes(self) -> int:
         """Bytes that an instance needs at most, whatever the requests."""
         return BASE_MEMORY_BYTES + 2 * self.max_memory_bytes
+
+    @classmethod
+    def misspelt_variables(cls) -> dict[str, str]:
+        """Return environment variables that are no setting but nearly one, and that one.
+
+        Others `PHOTOZ_*` are no mistake: Kubernetes sets some for a service of this name, and the client has its own.
+        """
+        known = [f"PHOTOZ_{name.upper()}" for name in cls.model_fields]
+        near = {name: get_close_matches(name, known, 1, SIMILAR) for name in os.environ if name not in known}
+        return {name: found[0] for name, found in near.items() if found}
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -122,6 +136,8 @@ class Settings(BaseSettings):
         InvalidInput
             Naming the variable that cannot be used.
         """
+        if os.environ.get("PHOTOZ_API_KEYS_FILE", "none").strip() == "":
+            raise InvalidInput("PHOTOZ_API_KEYS_FILE is empty: unset it to serve without keys, or name their file")
         try:
             settings = cls()
         except ValidationError as error:

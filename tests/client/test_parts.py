@@ -145,5 +145,5 @@ def test_predict_parts_sends_no_more_once_it_is_closed():
 
 
 def test_predict_parts_checks_its_input_at_once():
-    with pytest.raises(InvalidInput, match="one for each of 12 cutouts"):
+    with pytest.raises(InvalidInput, match="or as 12, one for each cutout"):
         PhotozClient("http://127.0.0.1:9").predict_parts(numbered_cutouts(12), ebv=[0.1])

@@ -105,7 +105,7 @@ def test_unusable_images_are_refused_by_the_client(images, message):
 @pytest.mark.parametrize(
     ("columns", "kind", "message"),
     [
-        ({"ebv": [0.1] * 4}, InvalidEbv, "one for each of 3 cutouts"),
+        ({"ebv": [0.1] * 4}, InvalidEbv, "or as 3, one for each cutout"),
         ({"ebv": -1.0}, InvalidEbv, "expected 0 <= ebv"),
         ({"object_id": ["a"] * 4}, InvalidInput, "expected 3 object_id"),
         ({"object_id": np.array([b"\xff"] * 3)}, InvalidInput, "expected object_id as text"),

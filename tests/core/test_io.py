@@ -118,6 +118,7 @@ BROKEN = {
     "negative": header("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 64), }"),
     "no type": header("{'descr': '<f9', 'fortran_order': False, 'shape': (1,), }"),
     "open bracket": header("(" * 60),
+    "warnings": header("{'descr': '<f4', 'fortran_order': False, 'shape': (" + "1or " * 12 + "1,), }"),
     "program": header("__import__('os')._exit(66)"),
     "future version": b"\x93NUMPY\x09\x00",
 }
@@ -128,7 +129,14 @@ def test_sizes_of_npy_files_are_checked():
     with pytest.raises(MalformedInput, match=r"expected 3,072 bytes for shape \(4, 8, 8, 3\), got 3,068"):
         read_npy(BROKEN["truncated"])
     with pytest.raises(MalformedInput, match="expected 3,072 bytes, got 3,068"):
-        npz.read_array(io.BytesIO(BROKEN["truncated"]), 10**6)
+        npz.read_array(io.BytesIO(BROKEN["truncated"]), len(npy_bytes(IMAGES)))
+    with pytest.raises(MalformedInput, match=r"expected 3,072 bytes for shape \(4, 8, 8, 3\), got 3,073"):
+        read_npy(npy_bytes(IMAGES) + b"x")
+    with pytest.warns(UserWarning, match="Python 2"):
+        assert read_npy(header("{'shape': (2L, 1L), 'fortran_order': False, 'descr': '<f4'}") + bytes(8)).shape == (
+            2,
+            1,
+        )
     large = np.arange(2**17, dtype=np.float64)  # read in several parts
     np.testing.assert_array_equal(read_npy(npy_bytes(large)), large)
 

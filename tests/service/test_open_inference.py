@@ -134,7 +134,7 @@ def test_unknown_models_versions_and_methods(client, card):
     [
         ({"images": lambda a: a[:, 1:]}, "expected images of shape"),
         ({"images": lambda a: np.full((2, 2), "a")}, "expected images as FP32 or"),
-        ({"ebv": lambda a: np.zeros(len(a) + 1)}, "expected one ebv"),
+        ({"ebv": lambda a: np.zeros(len(a) + 1)}, "expected ebv as one number"),
         ({"object_id": lambda a: np.full(len(a), 0.5)}, "expected object_id as BYTES or"),
         ({"pixels": lambda a: a}, "there is no input pixels; expected images"),
     ],

@@ -147,7 +147,7 @@ def test_wrong_shape(post_npy, card, images):
         ({"images": lambda a: np.zeros(a.shape, "U5")}, ["real numbers"]),
         ({"images": lambda a: np.full_like(a, 3e38)}, ["NaN for galaxy 0", "overflow the network"]),
         ({"ebv": lambda a: np.full(len(a), -0.1)}, ["0 <= ebv <= 10"]),
-        ({"ebv": lambda a: np.zeros(len(a) + 1)}, ["one for each of 6"]),
+        ({"ebv": lambda a: np.zeros(len(a) + 1)}, ["or as 6, one for each cutout"]),
         ({"ebv": lambda a: np.full(len(a), "0.1")}, ["ebv as real numbers"]),
         ({"images": lambda a: None, "cutouts": lambda a: a}, ["'images'", "cutouts"]),
         ({"object_id": lambda a: np.array(["a"])}, ["6 names"]),
@@ -238,3 +238,11 @@ def test_unknown_paths_and_methods(client):
     check_error(client.get("/nothing"), 404, "/nothing", "/docs.json")
     check_error(client.get("/predict"), 405, "/predict", "GET")
     assert client.get("/predict").headers["allow"] == "POST"
+
+
+def test_names_may_be_integers_but_have_no_nul(client, post_npz, images):
+    cutouts = images[:2].tolist()
+    answer = client.post("/predict", json={"images": cutouts, "object_id": [17, 2**60]})
+    assert answer.json()["object_id"] == ["17", str(2**60)]
+    answer = client.post("/predict", json={"images": cutouts, "object_id": ["a\0", "a"]})
+    check_error(answer, 422, "expected object_id as text, got a NUL character")

@@ -49,6 +49,16 @@ def test_defaults(read):
     assert read(MAX_MEMORY_BYTES="1000").max_body_bytes == 500
 
 
+def test_misspelt_variables_are_found(read):
+    names = "MAX_MEMORY", "API_KEY", "PORT_3000_TCP_ADDR", "SERVICE_HOST", "URL", "MAX_ROWS"
+    assert read(**dict.fromkeys(names, "7")).misspelt_variables() == {"PHOTOZ_MAX_MEMORY": "PHOTOZ_MAX_MEMORY_BYTES"}
+
+
+def test_empty_name_of_the_key_file_is_refused(read):
+    with pytest.raises(InvalidInput, match="PHOTOZ_API_KEYS_FILE is empty: unset it to serve without keys"):
+        read(API_KEYS_FILE=" ")
+
+
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
@@ -57,6 +67,10 @@ def test_defaults(read):
         ("ENGINE", "abacus", "'openvino-int8'"),
         ("EVALUATION_TIMEOUT", "nan", "finite number"),
         ("REQUEST_TIMEOUT", "inf", "finite number"),
+        ("REQUEST_TIMEOUT", "1e-9", "greater than or equal to 0.01"),
+        ("MAX_HEADER_BYTES", "1", "greater than or equal to 1024"),
+        ("MAX_MEMORY_BYTES", "99999999999999999999", "less than or equal to"),
+        ("DRAIN_SECONDS", "1e10", "less than or equal to 3600"),
         ("DRAIN_SECONDS", "-1", "greater than or equal to 0"),
         ("MAX_BODY_BYTES", "2g", "valid integer"),
         ("MAX_MEMORY_BYTES", "-1", "greater than 0"),
