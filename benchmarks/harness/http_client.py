@@ -186,6 +186,11 @@ class ResponseParser:
         self.has_begun = self._until_end = False
 
 
+def request_head(first: str, *headers: str) -> bytes:
+    """Write the head of a request, "GET /livez" say."""
+    return "\r\n".join([f"{first} HTTP/1.1", "Host: a", *headers, "", ""]).encode("latin-1")
+
+
 def request(method: str, path: str, body: bytes = b"", *headers: str, content_type: str = "") -> bytes:
     """Write a whole request as an ordinary client does."""
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *headers]

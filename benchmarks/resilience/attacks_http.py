@@ -2,7 +2,7 @@
 
 from random import Random
 
-from benchmarks.harness.http_client import request
+from benchmarks.harness.http_client import request, request_head
 from benchmarks.resilience import malformed_inputs as malformed
 from benchmarks.resilience.attacks import Attack, Maker, Material
 from photoz.protocol.open_inference import HEADER_LENGTH
@@ -14,14 +14,14 @@ ENDPOINTS = ("/predict", "/predict_file", "/evaluate")
 def bad_length(random: Random, material: Material) -> Attack:
     """Send a Content-Length that is not a number, or a second one."""
     line = f"Content-Length: {random.choice(malformed.CONTENT_LENGTHS)}"
-    head = _head("POST /predict_file", *([line] if random.random() < 0.6 else [line, "Content-Length: 5"]))
+    head = request_head("POST /predict_file", *([line] if random.random() < 0.6 else [line, "Content-Length: 5"]))
     return Attack("bad Content-Length", (head + material.npz[:2000],), "end", answers=3)
 
 
 def false_length(random: Random, material: Material) -> Attack:
     """Declare less than the body has, so that the rest is read as the next request, or more, which never comes."""
     missing = random.choice((-1, -1000, 1, 1000, 10**6, 10**9, 10**12))
-    head = _head("POST /predict_file", f"Content-Length: {len(material.npz) + missing}")
+    head = request_head("POST /predict_file", f"Content-Length: {len(material.npz) + missing}")
     return Attack(
         "false Content-Length", (head, material.npz), "end" if missing < 0 else random.choice(DEPARTURES), answers=3
     )
@@ -31,14 +31,14 @@ def both_lengths(random: Random, material: Material) -> Attack:
     """Send Content-Length and Transfer-Encoding: the beginning of request smuggling."""
     lines = ["Content-Length: 4", f"Transfer-Encoding: {random.choice(malformed.CODINGS)}"]
     random.shuffle(lines)
-    smuggled = b"0\r\n\r\n" + _head("GET /smuggled")
+    smuggled = b"0\r\n\r\n" + request_head("GET /smuggled")
     return Attack(
-        "Content-Length and Transfer-Encoding", (_head("POST /predict", *lines) + smuggled,), "end", answers=3
+        "Content-Length and Transfer-Encoding", (request_head("POST /predict", *lines) + smuggled,), "end", answers=3
     )
 
 
 def bad_chunks(random: Random, material: Material) -> Attack:
-    head = _head(f"POST {random.choice((material.path, *ENDPOINTS))}", "Transfer-Encoding: chunked")
+    head = request_head(f"POST {random.choice((material.path, *ENDPOINTS))}", "Transfer-Encoding: chunked")
     body = random.choice((*malformed.CHUNKS, random.randbytes(200)))
     return Attack("bad chunks", (head, body) if random.random() < 0.3 else (head + body,), "end", answers=2)
 
@@ -105,10 +105,6 @@ def half(random: Random, material: Material) -> Attack:
     return Attack(
         "half a request" if at < len(whole) else "left before the answer", (whole[:at],), random.choice(DEPARTURES)
     )
-
-
-def _head(first: str, *lines: str) -> bytes:
-    return "\r\n".join([f"{first} HTTP/1.1", "Host: a", *lines, "", ""]).encode("latin-1")
 
 
 def _latin(text: str) -> str:

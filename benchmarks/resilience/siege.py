@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from benchmarks.harness.http_client import now, request
+from benchmarks.harness.http_client import now, request, request_head
 from benchmarks.harness.processes import MB, Server, running, service
 from benchmarks.harness.results import Result, at_least, at_most, conclude, reported
 from benchmarks.harness.threads import background, sampled
@@ -73,10 +73,6 @@ class Arsenal:
         return request("POST", "/predict_file", buffer.getvalue())
 
 
-def _head(first: str, *lines: str) -> bytes:
-    return "\r\n".join([f"{first} HTTP/1.1", "Host: a", *lines, "", ""]).encode()
-
-
 def _rest(part: bytes) -> Iterator[bytes]:
     while True:
         yield part
@@ -92,25 +88,28 @@ def json_bomb(arsenal: Arsenal) -> Iterator[bytes]:
 
 
 def trailers(arsenal: Arsenal) -> Iterator[bytes]:
-    yield _head("POST /predict_file", "Transfer-Encoding: chunked") + b"0\r\n"
+    yield request_head("POST /predict_file", "Transfer-Encoding: chunked") + b"0\r\n"
     yield from _rest((b"X-Trailer: " + b"a" * 4000 + b"\r\n") * 16)
 
 
 def pipelined(arsenal: Arsenal) -> Iterator[bytes]:
-    yield from _rest(_head("GET /") * 1000)
+    yield from _rest(request_head("GET /") * 1000)
 
 
 def unread(arsenal: Arsenal) -> Iterator[bytes]:
-    yield random.choice((arsenal.unread, _head("GET /model") * 420))
+    yield random.choice((arsenal.unread, request_head("GET /model") * 420))
 
 
 def upgrade(arsenal: Arsenal) -> Iterator[bytes]:
-    inner = _head("GET /model")
-    yield _head("POST /predict_file", "Connection: Upgrade", "Upgrade: h2c", f"Content-Length: {len(inner)}") + inner
+    inner = request_head("GET /model")
+    yield (
+        request_head("POST /predict_file", "Connection: Upgrade", "Upgrade: h2c", f"Content-Length: {len(inner)}")
+        + inner
+    )
 
 
 def stopped_upload(arsenal: Arsenal) -> Iterator[bytes]:
-    yield _head("POST /predict_file", f"Content-Length: {len(arsenal.half_body) + MIB}") + arsenal.half_body
+    yield request_head("POST /predict_file", f"Content-Length: {len(arsenal.half_body) + MIB}") + arsenal.half_body
 
 
 def small_types(arsenal: Arsenal) -> Iterator[bytes]:
@@ -122,11 +121,14 @@ def small_archive(arsenal: Arsenal) -> Iterator[bytes]:
 
 
 def trailing_key(arsenal: Arsenal) -> Iterator[bytes]:
-    yield _head("POST /predict_file", "Transfer-Encoding: chunked") + b"1\r\nx\r\n0\r\nAuthorization: Bearer x\r\n\r\n"
+    yield (
+        request_head("POST /predict_file", "Transfer-Encoding: chunked")
+        + b"1\r\nx\r\n0\r\nAuthorization: Bearer x\r\n\r\n"
+    )
 
 
 def half_head(arsenal: Arsenal) -> Iterator[bytes]:
-    yield _head("GET /model", "X-Junk: " + "a" * 32_000)[:-4]
+    yield request_head("GET /model", "X-Junk: " + "a" * 32_000)[:-4]
 
 
 ATTACKS: dict[str, Attack] = {
