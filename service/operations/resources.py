@@ -37,13 +37,13 @@ def _cpu_quota() -> float:
 
 
 def keep_returning_memory() -> None:
-    """Free young objects in reference cycles, again and again, and return what glibc keeps of freed memory."""
+    """Free objects in reference cycles, again and again, and return what glibc keeps of freed memory."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", lambda pad: None)
 
     def keep_returning() -> None:
         while True:
             time.sleep(RETURN_EVERY)
-            gc.collect(1)
+            gc.collect()
             trim(0)
 
     threading.Thread(target=keep_returning, name="return-memory", daemon=True).start()
