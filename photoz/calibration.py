@@ -18,16 +18,16 @@ from pydantic.dataclasses import dataclass
 from photoz import pdf
 from photoz.grid import FloatArray
 
-Positive = Annotated[float, Field(ge=0.01, le=100, allow_inf_nan=False)]
+Scale = Annotated[float, Field(ge=0.01, le=100, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
 class Calibration:
     """Temperature T, and shape a, b of the map of the CDF; the default changes nothing."""
 
-    temperature: Positive = 1.0
-    a: Positive = 1.0
-    b: Positive = 1.0
+    temperature: Scale = 1.0
+    a: Scale = 1.0
+    b: Scale = 1.0
 
 
 def apply(pdfs: FloatArray, calibration: Calibration | None) -> FloatArray:

@@ -151,7 +151,7 @@ class Photoz:
         add("photoz_requests_in_flight", "Requests in flight", lambda: admission.in_flight)
         add(
             "photoz_request_memory_bytes",
-            "Held by requests",
+            "Held by requests and incomplete heads",
             lambda: admission.memory.used_bytes + admission.memory.heads_bytes,
         )
         add("photoz_closed_connections", "Closed, without a request", lambda: admission.connections.n_closed)
@@ -167,7 +167,7 @@ class Photoz:
         loop = get_running_loop()
         if parent := multiprocessing.parent_process():  # not under `bentoml serve`
             loop.add_reader(parent.sentinel, os._exit, 1)
-            self.admission.connections.keep_looking()
+            self.admission.connections.start(self.settings.max_header_bytes)
 
         def drain() -> None:
             self.admission.start_draining()

@@ -1,36 +1,42 @@
-"""The connections of this worker: what they sent of a request's head, and those that take places without a request.
+"""The connections of this worker: those that hold memory or places without a request are closed where these are scarce.
 
-The HTTP server holds the head of a request until it is complete, out of reach of the middleware. The kernel knows what
-each connection has received, and the middleware what of that were requests: the rest is held by the server.
+The HTTP server holds the head of a request, out of reach of the middleware, until it is complete. The kernel knows what
+each connection has received, and the middleware what of that were requests: the rest is held by the server. All of this
+runs on the event loop. Only on Linux.
 """
 
 import asyncio
 import contextlib
-import itertools
+import logging
 import os
 import resource
 import socket
 import struct
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from errno import ENOTCONN
 from typing import NamedTuple
 
-from service.listener import listening_sockets, network_sockets
+from service.listener import borrowed_socket, listening_sockets
 from service.middleware.memory_budget import MemoryBudget
 from service.request import Request
 
-LOOK_EVERY = 0.1  # seconds
-WATCH_EVERY = 10  # times that
+logger = logging.getLogger("bentoml.photoz")
+
+CHECK_EVERY, WATCH_EVERY = 0.1, 1.0  # seconds
+CHECK_SHARE = 0.3  # of the time, at most
 
 # Bytes that granian reads from a connection at a time, and holds at most. A smaller buffer makes large uploads slower;
 # it also bounds the head of a request, so that the exact limit is checked in the middleware.
 BUFFER_BYTES = 256 * 1024
 
-# Bytes of a request that the middleware does not know: its method and version, and spaces around the headers.
-SLACK_BYTES = 256
+# Bytes of a request that the middleware does not see: spaces around the headers, and of each byte of a body in chunks.
+SLACK_BYTES, CHUNK_FACTOR = 64, 2
+
+# What all connections may hold at any time: ordinary heads, and small requests that wait for their turn.
+SMALL_BYTES = 16 * 1024
 
 # Files that are not connections, and connections, whatever the number of files.
 SPARE_FILES, MAX_CONNECTIONS = 128, 8192
@@ -38,42 +44,64 @@ SPARE_FILES, MAX_CONNECTIONS = 128, 8192
 # Of the places for connections, those that may be taken before connections without a request are closed.
 CROWDED = 0.75
 
-# Where Linux's `struct tcp_info` has the bytes that a connection has received, as 64 bits.
-TCP_INFO_BYTES, RECEIVED_OFFSET = 136, 128
-ESTABLISHED = 1  # its first byte, the state
+# Linux's `struct tcp_info`: the state; packets without an acknowledgement; bytes received, and not sent yet.
+TCP_INFO = struct.Struct("=B23xI100xQ8xI")
+ESTABLISHED = 1
 
 # An address and a port, as granian gives them.
 Peer = tuple[str, str]
 
 
+class _Connection(NamedTuple):
+    file: int
+    is_open: bool  # in both directions
+    is_read: bool  # all that was sent
+    received_bytes: int
+
+
 class Connections:
-    """The connections of this worker, `max_connections` at most.
+    """The connections of this worker; nothing happens before `start`.
 
     What they have sent of heads takes part in the memory budget. Where that is more than the part that is kept for
-    small requests, or most places are taken, connections without a request are closed, beginning with those of the
-    address that has most. Only on Linux.
+    small requests, connections that hold some are closed, the oldest first; where most places are taken, those that
+    hold nothing, the address that has most first.
     """
 
-    def __init__(self, memory: MemoryBudget, max_connections: int) -> None:
-        self._memory, self._max_connections = memory, max_connections
+    def __init__(self, memory: MemoryBudget) -> None:
+        self._memory = memory
         self._requests: dict[Peer, Request] = {}  # in flight
-        self._ended_bytes: Counter[Peer] = Counter()  # of requests that have ended
-        self._watched: dict[Peer, Callable[[], object]] = {}
-        self._ports = set[int]()  # that this process listens on, until it ends
+        self._known_bytes = Counter[Peer]()  # of requests that have ended
+        self._since: dict[Peer, float] = {}  # when connections were first seen to hold more than that
+        self._watched: dict[Peer, Callable[[], None]] = {}
+        self._watch_at = 0.0
+        self._ports = set[int]()  # of the listening sockets, which are closed before the connections
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._max_connections = MAX_CONNECTIONS
+        self._buffer_bytes = BUFFER_BYTES
         self.n_closed = 0
+
+    def start(self, max_header_bytes: int) -> None:
+        """Check the connections from now on; called on the event loop."""
+        if sys.platform != "linux":
+            return
+        self._max_connections, self._buffer_bytes = max_connections(), buffer_bytes(max_header_bytes)
+        self._loop = asyncio.get_running_loop()
+        self._loop.call_later(CHECK_EVERY, self._check_again, self._loop)
 
     def add(self, peer: Peer, request: Request) -> None:
         """Note that the head of a request has arrived."""
-        self._requests[peer] = request
+        if self._loop is not None:
+            self._requests[peer] = request
 
     def remove(self, peer: Peer, request: Request) -> None:
         """Note that a request has ended."""
-        self._ended_bytes[peer] += _sent_bytes(request)
+        if self._loop is None:
+            return
+        self._known_bytes[peer] += _sent_bytes(request)
         if self._requests.get(peer) is request:  # else the next one has begun
             del self._requests[peer]
 
-    def watch(self, peer: Peer, on_disconnect: Callable[[], object]) -> None:
+    def watch(self, peer: Peer, on_disconnect: Callable[[], None]) -> None:
         """Call `on_disconnect` if the client closes its connection.
 
         The HTTP server does not notice this while the connection has bytes behind the request.
@@ -81,96 +109,100 @@ class Connections:
         if self._loop is not None:
             self._watched[peer] = on_disconnect
 
-    def unwatch(self, peer: Peer) -> None:
+    def unwatch(self, peer: Peer, on_disconnect: Callable[[], None]) -> None:
         """Do not call it."""
-        self._watched.pop(peer, None)
+        if self._watched.get(peer) == on_disconnect:
+            del self._watched[peer]
 
-    def keep_looking(self) -> None:
-        """Look at the connections from now on, in a thread."""
+    def _check_again(self, loop: asyncio.AbstractEventLoop) -> None:
+        begin = time.monotonic()
+        try:
+            self._check(begin)
+        except Exception:
+            self._memory.heads_bytes = 0
+            logger.exception("the connections could not be checked")
+        loop.call_later(max(CHECK_EVERY, (time.monotonic() - begin) / CHECK_SHARE), self._check_again, loop)
 
-        def look_again() -> None:
-            for n in itertools.count(1):
-                time.sleep(LOOK_EVERY)
-                self._ports = self._ports or {listener.getsockname()[1] for listener in listening_sockets()}
-                self.look()
-                if n % WATCH_EVERY == 0 and self._watched:
-                    self.look_for_absent()
-
-        if sys.platform == "linux":
-            self._loop = asyncio.get_running_loop()
-            threading.Thread(target=look_again, name="connections", daemon=True).start()
-
-    def look(self) -> None:
-        """Count what connections hold of heads, and close some if that is too much, or if they are too many."""
-        may_be_much = len(os.listdir("/proc/self/fd")) * BUFFER_BYTES > self._memory.kept_bytes
-        if not (may_be_much or self._memory.heads_bytes or len(self._ended_bytes) > self._max_connections):
+    def _check(self, now: float) -> None:
+        self._ports = self._ports or {listener.getsockname()[1] for listener in listening_sockets()}
+        n_files = len(os.listdir("/proc/self/fd"))
+        may_be_much = n_files * self._buffer_bytes > self._memory.kept_bytes or self._memory.heads_bytes > 0
+        may_be_many = n_files > CROWDED * self._max_connections or len(self._known_bytes) > self._max_connections
+        must_watch = bool(self._watched) and now >= self._watch_at
+        if not (may_be_much or may_be_many or must_watch):
             return
-        with self._accepted() as found:
-            held = {peer: self._held_by(peer, one.received_bytes) for peer, one in found.items()}
-            self._close_some(found, held)
-        self._memory.heads_bytes = sum(held.values())
-        for peer in self._ended_bytes.keys() - found.keys():
-            del self._ended_bytes[peer]
+        found, n_reset = self._accepted()
+        if must_watch:
+            self._watch_at = now + WATCH_EVERY
+            self._end_watched(found, n_reset)
+        self._close_some(found, self._count(found, now), now)
 
-    def look_for_absent(self) -> None:
+    def _end_watched(self, found: dict[Peer, _Connection], n_reset: int) -> None:
         """Call what `watch` was given for the clients that have closed their connections."""
-        watched = list(self._watched)
-        with self._accepted() as found:
-            absent = [peer for peer in watched if peer not in found or not found[peer].is_open]
-        if self._loop is not None:
-            for peer in absent:
-                self._loop.call_soon_threadsafe(self._call, peer)
+        absent = [peer for peer in self._watched if peer in found and not found[peer].is_open]
+        missing = [peer for peer in self._watched if peer not in found]
+        if len(missing) <= n_reset:  # a connection that was reset does not say whose it is
+            absent += missing
+        for peer in absent:
+            self._watched.pop(peer)()
 
-    def _call(self, peer: Peer) -> None:
-        if on_disconnect := self._watched.pop(peer, None):  # else the answer has started
-            on_disconnect()
+    def _count(self, found: dict[Peer, _Connection], now: float) -> dict[Peer, int]:
+        """Return the bytes that each connection without a request holds, and count them."""
+        held = {}
+        for peer, connection in found.items():
+            if peer not in self._requests and connection.is_open:
+                known = self._known_bytes[peer] = min(self._known_bytes[peer], connection.received_bytes)
+                held[peer] = min(connection.received_bytes - known, self._buffer_bytes)
+        for peer in self._known_bytes.keys() - found.keys():
+            del self._known_bytes[peer]
+        self._since = {peer: self._since.get(peer, now) for peer, size in held.items() if size > SMALL_BYTES}
+        self._memory.heads_bytes = sum(held.values())
+        return held
 
-    @contextlib.contextmanager
-    def _accepted(self) -> "Iterator[dict[Peer, _Connection]]":
-        """Find the connections that this process has accepted."""
-        found = dict[Peer, _Connection]()
-        with contextlib.ExitStack() as stack:
-            for one in network_sockets():
-                stack.enter_context(one)
-                with contextlib.suppress(OSError, struct.error):  # it listens or has ended; a kernel without the number
-                    if one.getsockname()[1] in self._ports:
-                        address, port, *_ = one.getpeername()
-                        info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
-                        (received_bytes,) = struct.unpack_from("=Q", info, RECEIVED_OFFSET)
-                        found[address, str(port)] = _Connection(one, info[0] == ESTABLISHED, received_bytes)
-            yield found
-
-    def _held_by(self, peer: Peer, received_bytes: int) -> int:
-        """Return the bytes that are no part of a request yet."""
-        held = received_bytes - self._ended_bytes[peer]
-        if request := self._requests.get(peer):
-            held -= _sent_bytes(request)
-        return min(max(held, 0), BUFFER_BYTES)
-
-    def _close_some(self, found: "dict[Peer, _Connection]", held: dict[Peer, int]) -> None:
-        """Close as many as are too many, and take what they hold from `held`."""
-        of_address = Counter(address for address, _ in found)
+    def _close_some(self, found: dict[Peer, _Connection], held: dict[Peer, int], now: float) -> None:
+        too_large = self._memory.heads_bytes - self._memory.kept_bytes
         too_many = len(found) - round(CROWDED * self._max_connections)
-        too_large = sum(held.values()) - self._memory.kept_bytes
-        for peer in sorted(found, key=lambda peer: (of_address[peer[0]], held[peer]), reverse=True):
-            if peer in self._requests or not (too_many > 0 or (too_large > 0 and held[peer])):
-                continue
-            with contextlib.suppress(OSError):  # it has just ended
-                found[peer].socket.shutdown(socket.SHUT_RDWR)
-            too_many, too_large = too_many - 1, too_large - held.pop(peer)
-            self.n_closed += 1
+        # The oldest first: what has just come may be a whole request, which waits for its turn.
+        for peer in sorted(self._since, key=self._since.__getitem__) if too_large > 0 else ():
+            if too_large > 0 and self._since[peer] <= now - CHECK_EVERY / 2:
+                self._close(peer, found[peer])
+                too_large, too_many = too_large - held[peer], too_many - 1
+        if too_many > 0:
+            of_address = Counter(address for address, _ in found)
+            idle = [peer for peer, size in held.items() if not size and found[peer].is_read]
+            for peer in sorted(idle, key=lambda peer: of_address[peer[0]], reverse=True)[:too_many]:
+                self._close(peer, found[peer])
+
+    def _close(self, peer: Peer, connection: _Connection) -> None:
+        with contextlib.suppress(OSError), borrowed_socket(connection.file) as found:  # it has just ended
+            if _peer(found) == peer:
+                found.shutdown(socket.SHUT_RDWR)
+                self.n_closed += 1
+
+    def _accepted(self) -> tuple[dict[Peer, _Connection], int]:
+        """Return the connections that this process has accepted, and the number of those that were reset."""
+        found, n_reset = dict[Peer, _Connection](), 0
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                with borrowed_socket(int(name)) as connection:
+                    if connection.family == socket.AF_UNIX or connection.getsockname()[1] not in self._ports:
+                        continue
+                    if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                        continue
+                    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO.size)
+                    state, n_unread, received_bytes, n_unsent = TCP_INFO.unpack(info)
+                    is_read = not (n_unread or n_unsent)
+                    found[_peer(connection)] = _Connection(int(name), state == ESTABLISHED, is_read, received_bytes)
+            except OSError as error:  # no socket, or it has just ended
+                n_reset += error.errno == ENOTCONN
+            except struct.error:  # a kernel without these numbers
+                pass
+        return found, n_reset
 
 
-def _sent_bytes(request: Request) -> int:
-    """Return how many bytes a request was at most, unless its chunks are tiny."""
-    framed = b"transfer-encoding" in request.headers
-    return request.head_bytes + SLACK_BYTES + request.received_bytes * (2 if framed else 1)
-
-
-class _Connection(NamedTuple):
-    socket: socket.socket
-    is_open: bool  # in both directions
-    received_bytes: int
+def buffer_bytes(max_header_bytes: int) -> int:
+    """Return how many bytes of a head the HTTP server holds at most."""
+    return max(BUFFER_BYTES, max_header_bytes)
 
 
 def max_connections() -> int:
@@ -178,3 +210,14 @@ def max_connections() -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return MAX_CONNECTIONS if hard == resource.RLIM_INFINITY else min(max(hard - SPARE_FILES, 1), MAX_CONNECTIONS)
+
+
+def _sent_bytes(request: Request) -> int:
+    """Return how many bytes a request was at most, unless its chunks are tiny."""
+    factor = CHUNK_FACTOR if b"transfer-encoding" in request.headers else 1
+    return request.head_bytes + SLACK_BYTES + factor * request.received_bytes
+
+
+def _peer(connection: socket.socket) -> Peer:
+    address, port, *_ = connection.getpeername()
+    return address, str(port)

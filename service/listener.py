@@ -4,7 +4,6 @@ import contextlib
 import ctypes
 import os
 import socket
-import stat
 import struct
 import sys
 from collections.abc import Iterator
@@ -18,24 +17,22 @@ ACCEPT_SECONDS = 0.1
 _DROP_SYN = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
 
 
-def network_sockets() -> Iterator[socket.socket]:
-    """Yield copies of the network sockets of this process, to be closed; none except on Linux."""
-    for name in os.listdir("/proc/self/fd") if sys.platform == "linux" else ():
-        with contextlib.suppress(OSError):  # closed meanwhile
-            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
-                copy = socket.socket(fileno=os.dup(int(name)))
-                if copy.family == socket.AF_UNIX:
-                    copy.close()
-                else:
-                    yield copy
+@contextlib.contextmanager
+def borrowed_socket(file: int) -> Iterator[socket.socket]:
+    """Use the socket of a file of this process, without a copy, for which no file may be left; OSError for others."""
+    borrowed = socket.socket(fileno=file)
+    try:
+        yield borrowed
+    finally:
+        borrowed.detach()
 
 
 def listening_sockets() -> Iterator[socket.socket]:
-    """Yield copies of those that listen; each is closed after its use."""
-    for copy in network_sockets():
-        with copy:
-            if copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                yield copy
+    """Yield the listening sockets of this process; none except on Linux."""
+    for name in os.listdir("/proc/self/fd") if sys.platform == "linux" else ():
+        with contextlib.suppress(OSError), borrowed_socket(int(name)) as found:
+            if found.family != socket.AF_UNIX and found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                yield found
 
 
 def drop_new_connections() -> None:

@@ -104,7 +104,9 @@ class Request:
         request_id = given.decode("ascii") if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
         path = scope["path"]
-        head_bytes = len(scope["raw_path"]) + len(scope["query_string"])
+        head_bytes = (
+            len(scope["method"]) + len(scope["raw_path"]) + len(scope["query_string"]) + len("   HTTP/1.1\r\n\r\n")
+        )
         head_bytes += sum(len(name) + len(value) + 4 for name, value in scope["headers"])
         # granian adds an empty one where there is none.
         n_hosts = sum(name == b"host" and value != b"" for name, value in scope["headers"])

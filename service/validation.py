@@ -193,10 +193,8 @@ def _object_id(arrays: Arrays, n: int) -> Names | None:
 
 
 def _as_text(given: npt.NDArray[Any]) -> Names:
-    if given.dtype.kind == "O" and any(
-        (b"\0" if isinstance(name, bytes) else "\0") in name for name in given if not isinstance(name, int)
-    ):
-        raise InvalidInput("expected object_id as text, got a NUL character")  # numpy drops it at the end of a name
+    if given.dtype.kind == "O":
+        refuse_nul(given)
     try:
         names = np.ascontiguousarray(given.astype(np.str_))
     except ValueError as error:  # UnicodeError is one
@@ -211,6 +209,12 @@ def refuse_long_names(longest: int) -> None:
     """Raise `InvalidInput` if the longest name has more characters than `MAX_OBJECT_ID`."""
     if longest > MAX_OBJECT_ID:
         raise InvalidInput(f"expected object_id of at most {MAX_OBJECT_ID} characters, got one of {longest:,}")
+
+
+def refuse_nul(names: npt.NDArray[Any]) -> None:
+    """Raise `InvalidInput` if a name, (n,) str objects, has a NUL character: numpy drops it at the end of a text."""
+    if any("\0" in name for name in names.flat):
+        raise InvalidInput("expected object_id as text, got a NUL character")
 
 
 def _z_spec(arrays: Arrays, n: int) -> FloatArray:

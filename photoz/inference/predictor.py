@@ -66,8 +66,8 @@ class Predictor:
         """Load the model of a bundle with an engine of `engine_records`, and run it once.
 
         Without `recalibrate` PDFs are those of the network. With `warm_up` it runs on a batch of each size, so that no
-        later one takes longer or more memory than the next. Raises `InvalidBundle` if the bundle has no such engine, or
-        its parts do not agree.
+        later batch is slow, or takes memory, because its size is new. Raises `InvalidBundle` if the bundle has no such
+        engine, or its parts do not agree.
         """
         return cls(
             load_engine(bundle, engine, threads, BATCH_SIZES if warm_up else (1,)),

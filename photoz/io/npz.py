@@ -26,10 +26,10 @@ HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.fo
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 MAX_MEMBERS = 64
-MAX_HEADER = 10_000  # bytes of the header of a .npy file
+MAX_HEADER_BYTES = 10_000  # of a .npy file
 
 # What a header consists of. numpy's parser takes nearly any expression, and prints warnings of some.
-HEADER = re.compile(r"(?:'[^'\\\n]*'|True|False|-?[0-9]+L?(?![0-9A-Za-z_])|[][{}(),: \n])*")
+HEADER_GRAMMAR = re.compile(r"(?:'[^'\\\n]*'|True|False|-?[0-9]+L?(?![0-9A-Za-z_])|[][{}(),: \n])*")
 
 READ_SIZE = 2**18  # bytes; they stay in the processor's cache until they are copied
 
@@ -59,9 +59,9 @@ def _checked_header(stream: BinaryIO | IO[bytes], version: tuple[int, int]) -> B
     """Return the header of a `.npy` stream, with its length, if it is one that numpy writes."""
     prefix = stream.read(2 if version == (1, 0) else 4)
     length = int.from_bytes(prefix, "little")
-    header = stream.read(min(length, MAX_HEADER))
-    if length > MAX_HEADER or not HEADER.fullmatch(header.decode("latin-1")):
-        raise ValueError("its header is not one that numpy writes")
+    header = stream.read(min(length, MAX_HEADER_BYTES))
+    if length > MAX_HEADER_BYTES or not HEADER_GRAMMAR.fullmatch(header.decode("latin-1")):
+        raise ValueError("its header has expressions or field names that are not read here")
     return io.BytesIO(prefix + header)
 
 

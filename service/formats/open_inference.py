@@ -22,7 +22,7 @@ from service.formats.npz import Arrays
 from service.middleware.json_memory import MAX_JSON_BYTES, estimate_json_memory, refuse_large_json
 from service.offload import SMALL, without_collector
 from service.request import Request
-from service.validation import as_batch, converted_bytes, refuse_long_names
+from service.validation import as_batch, converted_bytes, refuse_long_names, refuse_nul
 
 Columns = Mapping[str, npt.NDArray[Any]]
 
@@ -156,6 +156,7 @@ def _names(tensor: Tensor, max_rows: int) -> npt.NDArray[np.str_]:
     if names.size > max_rows:
         raise TooLarge(f"expected at most {max_rows:,} names in one request, got {names.size:,}")
     refuse_long_names(max(map(len, names.flat), default=0))  # before each takes the memory of the longest
+    refuse_nul(names)
     return names.astype(np.str_)
 
 

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from photoz.errors import PhotozError, UnsupportedType
-from service.connections import Connections, Peer, max_connections
+from service.connections import Connections, Peer
 from service.middleware.api_keys import ApiKeys
 from service.middleware.body import (
     DISCARD_FIRST_SECONDS,
@@ -63,7 +63,7 @@ class AdmissionControl:
         self.settings, self._metrics = settings, metrics
         self.waits = ClientWaits()
         self.memory = MemoryBudget(settings.max_memory_bytes, settings.max_body_bytes, self.waits.end_stalled)
-        self.connections = Connections(self.memory, max_connections())
+        self.connections = Connections(self.memory)
         self.keys = ApiKeys(settings.api_keys_file) if settings.api_keys_file else None
         self.in_flight = 0
         self.draining = False
@@ -220,14 +220,15 @@ class _Watch:
         self._end()
 
     def _end(self) -> None:
-        self.is_gone = True
-        self._deadline.reschedule(self._loop.time())
+        if not self._deadline.expired():
+            self.is_gone = True
+            self._deadline.reschedule(self._loop.time())
 
     def stop(self) -> None:
         self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
-            self._connections.unwatch(self._peer)
+            self._connections.unwatch(self._peer, self._end)
 
 
 class _Sender:

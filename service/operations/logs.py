@@ -115,7 +115,7 @@ def log_start(model: str, settings: Settings, n_keys: int | None) -> None:
         advice = "the system may kill the worker at any time (docs/operations.md#size)"
         logger.warning("%.2f GB of memory are available, up to %.2f GB needed: %s", there / 1e9, needed / 1e9, advice)
     for name, known in settings.misspelt_variables().items():
-        logger.warning("there is no setting %s, so it is ignored; there is %s", name, known)
+        logger.warning("%s is not a setting and is ignored; did you mean %s?", name, known)
     if n_keys == 0:
         logger.warning("%s holds no key: all requests are refused", settings.api_keys_file)
 

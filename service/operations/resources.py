@@ -43,7 +43,8 @@ def keep_returning_memory() -> None:
     def keep_returning() -> None:
         while True:
             time.sleep(RETURN_EVERY)
-            gc.collect()
+            if gc.isenabled():  # else JSON is decoded
+                gc.collect()
             trim(0)
 
     threading.Thread(target=keep_returning, name="return-memory", daemon=True).start()

@@ -74,8 +74,8 @@ class Settings(BaseSettings):
     drain_seconds : float
         Seconds between SIGTERM and the last new connection.
     max_memory_bytes : int
-        Bytes that all requests may hold together, with what their bodies become; by default an eighth of the memory of
-        this process, between 64 MiB and 1 GiB. Predicting takes up to as much again.
+        Bytes that all requests may hold together: heads that are not complete, and what bodies become; by default an
+        eighth of the memory of this process, between 64 MiB and 1 GiB. Predicting takes up to as much again.
     max_body_bytes : int
         Bytes of one body, and of what it unpacks to; by default half of `max_memory_bytes`.
     max_in_flight : int
@@ -136,7 +136,7 @@ class Settings(BaseSettings):
         InvalidInput
             Naming the variable that cannot be used.
         """
-        if os.environ.get("PHOTOZ_API_KEYS_FILE", "none").strip() == "":
+        if "PHOTOZ_API_KEYS_FILE" in os.environ and not os.environ["PHOTOZ_API_KEYS_FILE"].strip():
             raise InvalidInput("PHOTOZ_API_KEYS_FILE is empty: unset it to serve without keys, or name their file")
         try:
             settings = cls()

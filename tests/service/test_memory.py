@@ -190,7 +190,7 @@ def test_chunks_of_one_byte(attacked):
 @pytest.mark.parametrize("size", [32_000, 250_000])
 def test_half_heads(attacked, size):
     begin = head("/model", "X-Junk: " + "a" * size, method="GET")[:-4]
-    with attacked(largest=400) as url, RawConnection(url) as uploading, ExitStack() as stack:
+    with attacked(largest=450) as url, RawConnection(url) as uploading, ExitStack() as stack:
         uploading.send(head("/predict_file", f"Content-Length: {len(ONE)}") + ONE[:-1])
         closed = metric(url, "photoz_closed_connections")
         port = httpx.URL(url).port
