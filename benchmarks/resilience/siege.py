@@ -250,7 +250,7 @@ def besiege(server: Server, names: list[str], budget: int, seconds: float, peace
         "last_busy_s": max(busy, default=0.0),
         "exit_s": exit_s,
         "exit_code": code,
-        "examples": [*good.examples(5, began), *probes.examples(5, began)],
+        "examples": [f"{one.asked_at - began:+.3f} s: {one.outcome}: {one.text}" for one in failures[:5]],
         "log_errors": server.errors()[:5],
     }
 
@@ -264,6 +264,7 @@ def results_of(name: str, found: dict[str, Any]) -> list[Result]:
         at_most(f"{name}: probes without an answer", found["livez_failed"], 0),
         at_least(f"{name}: good requests answered rightly", found["good"], 1),
         at_most(f"{name}: good requests lost or answered wrongly", found["good_failed"], 0),
+        at_most(f"{name}: errors in the log", len(found["log_errors"]), 0),
         at_most(f"{name}: last 429 of a good request, s after the start", found["last_busy_s"], TRUCE),
         at_most(f"{name}: end after SIGTERM, s", found["exit_s"], EXIT),
         reported(f"{name}: good requests answered 429", found["busy"]),

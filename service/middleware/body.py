@@ -84,11 +84,13 @@ class ClientWait:
     def advance(self, n_bytes: int) -> None:
         """Note that the client has sent or read so many bytes."""
         self._end = min(self._end + n_bytes / MIN_RATE, self._now() + self._seconds)
-        self._deadline.reschedule(self._end)
+        if not self._deadline.expired():
+            self._deadline.reschedule(self._end)
 
     def end(self) -> None:
-        """End it now."""
-        self._deadline.reschedule(self._now())
+        """End it now, unless it is about to end."""
+        if not self._deadline.expired():
+            self._deadline.reschedule(self._now())
 
 
 def has_body(request: Request) -> bool:

@@ -30,11 +30,13 @@ class MemoryBudget:
     def add(self, size: int, held: int) -> None:
         """Take some of it for a request that holds `held` bytes; raises `TooManyRequests` if there is not enough.
 
-        The last quarter is for requests that hold no more than that, and for one that has no others beside it.
+        The last quarter, and what heads take, are for requests that hold no more than that, and for one that has no
+        others beside it.
         """
         with self._lock:
             may_use_all = held + size <= self.kept_bytes or held == self.used_bytes
-            if self.used_bytes + self.heads_bytes + size > self.total_bytes - (0 if may_use_all else self.kept_bytes):
+            not_for_large = self.kept_bytes + self.heads_bytes
+            if self.used_bytes + size > self.total_bytes - (0 if may_use_all else not_for_large):
                 self._on_shortage()
                 raise TooManyRequests(EXHAUSTED)
             self.used_bytes += size

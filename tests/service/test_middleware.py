@@ -201,3 +201,27 @@ def test_json_is_limited_whatever_the_memory():
         receive_chunks(b"[" + bytes(MAX_JSON_BYTES - 1), b" ")
     receive_chunks(b"[" + bytes(MAX_JSON_BYTES - 1))
     receive_chunks(b"{}" + bytes(MAX_JSON_BYTES), inference_header_content_length=b"2")
+
+
+def test_a_client_may_be_ended_while_its_time_is_up():
+    async def stall():
+        async with ClientWaits().start(0.01) as wait:
+            try:
+                await asyncio.sleep(5.0)
+            finally:  # others need its memory, and it sends once more
+                wait.end()
+                wait.advance(1)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(stall())
+
+
+def test_heads_leave_the_memory_of_small_requests():
+    budget = MemoryBudget(total_bytes=100, request_bytes=60)
+    budget.heads_bytes = 40
+    large, other, small = (Reservation(budget) for _ in range(3))
+    other.reserve(1, "a body of")
+    large.reserve(34, "a body of")
+    with pytest.raises(TooManyRequests):
+        large.reserve(1, "a body of")
+    small.reserve(25, "a body of")
