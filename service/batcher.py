@@ -102,12 +102,14 @@ class DynamicBatcher:
 
     def _worker(self) -> None:
         while True:
-            parts = self._take_batch()
-            batch = concatenate([part.batch for part in parts])
-            output = _outcome(self._run_network, batch)
-            self._release_engine()
-            columns = frozenset().union(*(part.columns for part in parts))
-            _resolve(parts, self._split(parts, _outcome(self._summarise, batch, output, columns)))
+            self._run_batch(self._take_batch())  # in a function, so that nothing of it is held until the next
+
+    def _run_batch(self, parts: list[_Part]) -> None:
+        batch = concatenate([part.batch for part in parts])
+        output = _outcome(self._run_network, batch)
+        self._release_engine()
+        columns = frozenset().union(*(part.columns for part in parts))
+        _resolve(parts, self._split(parts, _outcome(self._summarise, batch, output, columns)))
 
     def _take_batch(self) -> list[_Part]:
         """Wait until the engine is free and anything is queued, and take as much of it as fits into one batch."""

@@ -2,6 +2,8 @@
 
 import asyncio
 import threading
+import time
+import weakref
 
 import numpy as np
 import pytest
@@ -160,3 +162,18 @@ def test_network_runs_while_the_previous_batch_is_summarised(model):
 
     assert asyncio.run(run()) == [[i] for i in range(20, 26)]
     assert model.most_running == 1
+
+
+def test_nothing_is_held_of_a_batch_that_is_done(batcher):
+    async def predict_and_forget():
+        batch = make_batch(*[1] * 20)  # in several parts, which are views of it
+        alive = weakref.ref(batch.images.images.base)
+        await batcher.predict(batch, frozenset({"z_mean"}))
+        return alive
+
+    alive = asyncio.run(predict_and_forget())
+    for _ in range(100):  # until the threads wait again
+        if alive() is None:
+            break
+        time.sleep(0.01)
+    assert alive() is None
