@@ -1,6 +1,7 @@
 """Send requests byte by byte, as HTTP clients do not, and read the responses."""
 
 import socket
+import struct
 from http.client import parse_headers
 from typing import Self
 from urllib.parse import urlsplit
@@ -36,6 +37,10 @@ class RawConnection:
 
     def set_timeout(self, seconds: float) -> None:
         self._socket.settimeout(seconds)
+
+    def reset_at_exit(self) -> None:
+        """Let the other side see a reset, not an end, when this one is closed."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def close_sending(self) -> None:
         self._socket.shutdown(socket.SHUT_WR)

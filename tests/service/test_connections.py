@@ -148,14 +148,17 @@ def test_work_for_a_client_that_disconnects_is_cancelled(small_service):
     wait_for(lambda: not child.is_running())
 
 
+@pytest.mark.parametrize("resets", [False, True])
 @pytest.mark.parametrize("behind", [b"", b"G", MODEL], ids=["nothing", "a byte", "a request"])
-def test_work_for_a_client_that_has_gone_is_ended(small_service, behind):
+def test_work_for_a_client_that_has_gone_is_ended(small_service, behind, resets):
     target = "/evaluate?plot=pdfs&num_images=36"  # several seconds
     with RawConnection(small_service.url) as connection:
         length = f"Content-Length: {len(EVALUATION)}"
         connection.send(head(target, length, "Accept: image/svg+xml", "X-Request-Id: gone") + EVALUATION + behind)
         wait_for(lambda: metric(small_service.url, "photoz_requests_in_flight") == 1)
         time.sleep(0.3)  # longer than a request is unwatched
+        if resets:
+            connection.reset_at_exit()
     begin = time.monotonic()
     wait_for(lambda: metric(small_service.url, "photoz_requests_in_flight") == 0)
     assert time.monotonic() - begin < 1.8

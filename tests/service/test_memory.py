@@ -204,6 +204,17 @@ def test_half_heads(attacked, size):
         assert uploading.read_response().status_code == 200
 
 
+def test_requests_that_have_ended_hold_nothing(running):
+    with httpx.Client(base_url=running.url, timeout=20.0) as client, ExitStack() as stack:
+        for _ in range(200):  # enough for a look at all connections
+            stack.enter_context(RawConnection(running.url))
+        for _ in range(300):
+            assert client.get("/livez", headers={"x-spaces": "a  b"}).status_code == 200
+            assert client.post("/predict_file", content=iter([ONE[:9], ONE[9:]])).status_code == 200
+        time.sleep(0.3)  # it looks ten times a second
+        assert metric(running.url, "photoz_request_memory_bytes") == 0
+
+
 def test_connections_without_a_request_make_room(running):
     url = running.url
     with RawConnection(url) as uploading, ExitStack() as stack:
