@@ -23,7 +23,7 @@ Scale = Annotated[float, Field(ge=0.01, le=100, allow_inf_nan=False)]
 
 @dataclass(frozen=True)
 class Calibration:
-    """Temperature T, and shape a, b of the map of the CDF; the default changes nothing."""
+    """Temperature T, and shape a, b of the map of the CDF; each from 0.01 to 100; the default changes nothing."""
 
     temperature: Scale = 1.0
     a: Scale = 1.0

@@ -17,7 +17,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class RedshiftGrid:
-    """`n_bins` equal bins of redshift from 0 to `z_max`, the last one closed."""
+    """`n_bins` equal bins of redshift from 0 to `z_max` (0.001 to 1,000), the last one closed."""
 
     z_max: Annotated[float, Field(ge=1e-3, le=1e3, allow_inf_nan=False)]
     n_bins: Annotated[int, Field(ge=2)]

@@ -162,7 +162,7 @@ class Photoz:
     async def install_handlers(self) -> None:
         """Start to drain on the signal of the main process, which closes the connections after that.
 
-        Without that process there would be nobody to stop this one: it ends with it.
+        The worker ends when that process does, since nothing else would stop it.
         """
         loop = get_running_loop()
         if parent := multiprocessing.parent_process():  # not under `bentoml serve`

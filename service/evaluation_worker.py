@@ -85,7 +85,7 @@ def _read_array(dtype: str, shape: list[int]) -> npt.NDArray[Any]:
 def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1.0)
-    os._exit(1)  # nobody reads the result
+    os._exit(1)  # the result would not be read
 
 
 def main() -> None:

@@ -56,7 +56,7 @@ def read_array(stream: BinaryIO | IO[bytes], n_bytes: int) -> Array:
 
 
 def _checked_header(stream: BinaryIO | IO[bytes], version: tuple[int, int]) -> BinaryIO:
-    """Return the header of a `.npy` stream, with its length, if it is one that numpy writes."""
+    """Return the header of a `.npy` stream, with its length, if it consists of what plain arrays need."""
     prefix = stream.read(2 if version == (1, 0) else 4)
     length = int.from_bytes(prefix, "little")
     header = stream.read(min(length, MAX_HEADER_BYTES))

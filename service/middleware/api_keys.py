@@ -7,6 +7,7 @@ hashes. Keys are 256 random bits, so a plain SHA-256 is enough: there is nothing
 import hashlib
 import hmac
 import logging
+import os
 import re
 import secrets
 import stat
@@ -75,7 +76,7 @@ def read_keys(path: Path) -> Digests:
 
     Raises `InvalidInput` with the number of the wrong line but not its text, which might hold a key.
     """
-    _fingerprint(path)
+    _checked_status(path)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -93,10 +94,13 @@ def read_keys(path: Path) -> Digests:
 
 
 def _fingerprint(path: Path) -> tuple[int, int, int]:
-    """Return what changes with a file, also when another one takes its name, as in Kubernetes.
+    """Return what changes with a file, also when another one takes its name, as in Kubernetes."""
+    status = _checked_status(path)
+    return status.st_ctime_ns, status.st_size, status.st_ino
 
-    Raises `InvalidInput` if it is not a file, or too large for one of keys.
-    """
+
+def _checked_status(path: Path) -> os.stat_result:
+    """Return the status of a file; raises `InvalidInput` if it is not a regular one, or too large for keys."""
     try:
         status = path.stat()
     except OSError as error:
@@ -105,7 +109,7 @@ def _fingerprint(path: Path) -> tuple[int, int, int]:
         raise InvalidInput(f"PHOTOZ_API_KEYS_FILE={path} cannot be read: it is not a regular file")
     if status.st_size > MAX_FILE_BYTES:
         raise InvalidInput(f"PHOTOZ_API_KEYS_FILE={path} cannot be read: it has {status.st_size:,} bytes; {EXPECTED}")
-    return status.st_ctime_ns, status.st_size, status.st_ino
+    return status
 
 
 def create_key(name: str) -> tuple[str, str]:

@@ -101,7 +101,7 @@ def configure(log_format: str) -> None:
 
 
 def dropped_lines() -> int:
-    """Return how many lines nobody was there to read."""
+    """Return how many lines of the log were dropped."""
     return _handler.dropped if _handler else 0
 
 

@@ -150,7 +150,7 @@ def test_memory_budget():
     with pytest.raises(TooLarge, match="a file of at most 60 bytes, got 61"):
         second.reserve_unpacked(61, "a file of")
     second.reserve_unpacked(60, "a file of")  # as much as a body, while the body stays
-    second.reserve_work(15, "cutouts of")  # nobody else is there
+    second.reserve_work(15, "cutouts of")  # no other request holds memory
     assert budget.used_bytes == 100
     with pytest.raises(TooLarge, match="the body and a file of at most 100 bytes"):
         second.reserve_unpacked(1, "a file of")
