@@ -148,7 +148,7 @@ class Photoz:
     def _add_gauges(self) -> None:
         add, admission, settings = self.metrics.add_gauge, self.admission, self.settings
         add("photoz_queue_rows", "Galaxies that wait for the network", lambda: self._batcher.queued_rows)
-        add("photoz_requests_in_flight", "Requests in flight", lambda: admission.in_flight)
+        add("photoz_requests_in_flight", "Requests in flight", lambda: len(admission.in_flight))
         add(
             "photoz_request_memory_bytes",
             "Held by requests and incomplete heads",

@@ -9,8 +9,7 @@ import contextlib
 import json
 import os
 import sys
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,8 @@ from photoz.estimates import Estimates
 from photoz.grid import RedshiftGrid
 from photoz.inference.batch import Batch
 from photoz.protocol import contract
-from service.middleware.errors import EvaluationTimeout, TooManyRequests
+from service.middleware.concurrency import ConcurrencyLimit
+from service.middleware.errors import EvaluationTimeout
 from service.operations.settings import ONE_THREAD, ROOT
 from service.validation import LabelledGalaxies
 
@@ -39,7 +39,7 @@ class Evaluator:
         self._model_label = model_label
         self._timeout = timeout
         self._lock = asyncio.Lock()
-        self._queued = Counter[str]()  # by client
+        self._queued = ConcurrencyLimit("evaluations run or wait", MAX_QUEUED, MAX_OF_CLIENT)
 
     async def evaluate(
         self,
@@ -53,7 +53,8 @@ class Evaluator:
 
         Raises `EvaluationTimeout` if it took too long, `TooManyRequests` if too many wait, of this client or in all.
         """
-        with self._queue_for(client):
+        self._queued.check(client)
+        with self._queued.count(client):
             return await self._evaluate(galaxies, estimates, options, media_type)
 
     async def _evaluate(
@@ -97,17 +98,6 @@ class Evaluator:
                 return await asyncio.wait_for(_run_child(job, arrays), self._timeout)
         except TimeoutError as error:
             raise EvaluationTimeout(f"this took longer than {self._timeout:g} s: try fewer galaxies") from error
-
-    @contextlib.contextmanager
-    def _queue_for(self, client: str) -> Iterator[None]:
-        if (n := self._queued.total()) >= MAX_QUEUED or (n := self._queued[client]) >= MAX_OF_CLIENT:
-            raise TooManyRequests(f"{n} evaluations wait already; try again later")
-        self._queued[client] += 1
-        try:
-            yield
-        finally:
-            self._queued[client] -= 1
-            self._queued += Counter()  # drops clients without any
 
 
 def _magnitudes(galaxies: LabelledGalaxies) -> dict[str, npt.ArrayLike]:

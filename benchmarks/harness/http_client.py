@@ -55,14 +55,14 @@ class Reply(NamedTuple):
 
 
 class Connection:
-    """One connection to a server on this machine; `Refused` if it cannot be made.
+    """One connection to a server on this machine, from one of its addresses; `Refused` if it cannot be made.
 
     `sent_at` is when the last byte of the last request had been sent.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, address: str = "127.0.0.1") -> None:
         try:
-            self._socket = socket.create_connection(("127.0.0.1", port), CONNECT_TIMEOUT)
+            self._socket = socket.create_connection(("127.0.0.1", port), CONNECT_TIMEOUT, (address, 0))
         except OSError as error:
             raise Refused(type(error).__name__) from error
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

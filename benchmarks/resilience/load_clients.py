@@ -64,11 +64,14 @@ class RequestLog:
 class Client:
     """Asks on one connection, which it makes again when the server has closed it, or after each answer if not `keeps`.
 
-    `kept` is what a request counts as that is lost on a connection that has served before.
+    `kept` is what a request counts as that is lost on a connection that has served before; `address` is the client's.
     """
 
-    def __init__(self, port: int, log: RequestLog, *, keeps: bool = True, kept: str = "lost_kept") -> None:
+    def __init__(
+        self, port: int, log: RequestLog, *, keeps: bool = True, kept: str = "lost_kept", address: str = "127.0.0.1"
+    ) -> None:
         self._port, self._log, self._keeps, self._kept = port, log, keeps, kept
+        self._address = address
         self._connection: Connection | None = None
         self.used_at = 0.0
 
@@ -106,7 +109,7 @@ class Client:
         self._fresh, self._crossed = self.is_over() if fresh is None else fresh, False
         if self._connection is None or self._fresh:
             self.close()
-            self._connection = Connection(self._port)
+            self._connection = Connection(self._port, self._address)
         try:
             self._connection.send(content[:FIRST_PART])
             self._crossed = not self._fresh and self._connection.is_closed_by_server()

@@ -1,6 +1,6 @@
 """Besiege a service: for minutes, with each means that an outsider without a key has, and then with all at once.
 
-Meanwhile a prober asks for /livez and another client sends good requests; the memory of all processes is watched. Then
+Meanwhile another address asks for /livez and sends good requests; the memory of all processes is watched. Then
 comes a minute of peace, and in the end SIGTERM while the attack goes on again.
 """
 
@@ -34,6 +34,7 @@ SEVERAL = 6  # threads of each attack
 HOLD = 5.0  # seconds for which an attacker keeps a connection that the service does not end
 PROBE_EVERY, GOOD_EVERY, SAMPLE_EVERY = 0.02, 0.25, 0.1  # seconds
 TRUCE = 10.0  # seconds after the start of an attack in which good requests may be answered 429
+GOOD_ADDRESS = "127.0.0.2"  # of the clients that do not attack
 EXIT = 60.0  # seconds that the service may take to end, far below the documented time
 
 
@@ -193,14 +194,14 @@ def attackers(port: int, names: list[str], arsenal: Arsenal) -> Iterator[None]:
 
 
 def probe(port: int, log: RequestLog, stop: threading.Event) -> None:
-    client = Client(port, log)
+    client = Client(port, log, address=GOOD_ADDRESS)
     while not stop.wait(PROBE_EVERY):
         client.ask(ALIVE)
     client.close()
 
 
 def keep_asking(port: int, mix: Mix, log: RequestLog, stop: threading.Event) -> None:
-    client = Client(port, log)
+    client = Client(port, log, address=GOOD_ADDRESS)
     while not stop.wait(GOOD_EVERY):
         client.ask(mix.choose())
     client.close()

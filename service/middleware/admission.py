@@ -26,12 +26,12 @@ from service.middleware.body import (
     receive_body,
     send_body,
 )
+from service.middleware.concurrency import ConcurrencyLimit
 from service.middleware.errors import (
     HeaderTooLarge,
     MalformedRequest,
     RequestTimeout,
     ShuttingDown,
-    TooManyRequests,
     error_middleware,
     error_response,
 )
@@ -45,6 +45,9 @@ logger = logging.getLogger("bentoml.photoz")
 
 # Seconds of work on a request, after which it is cancelled if the client closes the connection.
 WATCH_CLIENT_AFTER = 0.2
+
+# Fraction of the requests in flight that one client may have, so that it cannot shut out all others.
+CLIENT_SHARE = 0.75
 
 METRICS_PATH = "/metrics"
 READY_PATHS = frozenset({"/readyz", "/v2/health/ready"})
@@ -65,7 +68,8 @@ class AdmissionControl:
         self.memory = MemoryBudget(settings.max_memory_bytes, settings.max_body_bytes, self.waits.end_stalled)
         self.connections = Connections(self.memory)
         self.keys = ApiKeys(settings.api_keys_file) if settings.api_keys_file else None
-        self.in_flight = 0
+        limit = settings.max_in_flight
+        self.in_flight = ConcurrencyLimit("requests are in flight", limit, max(1, round(CLIENT_SHARE * limit)))
         self.draining = False
 
     def start_draining(self) -> None:
@@ -92,11 +96,11 @@ class AdmissionControl:
         if request.media_type.startswith(BENTOML_TYPES):
             raise UnsupportedType(f"{request.media_type[:60]} is not allowed: nothing is unpickled here")
 
-    def refuse_overload(self) -> None:
-        """Raise `TooManyRequests` if as many requests are in flight as allowed."""
-        if self.in_flight >= self.settings.max_in_flight:
+    def refuse_overload(self, request: Request) -> None:
+        """Raise `TooManyRequests` if as many requests are in flight as allowed, in all or of this client."""
+        if len(self.in_flight) >= self.settings.max_in_flight:
             self.waits.end_stalled()
-            raise TooManyRequests(f"{self.in_flight} requests are in flight already; try again in a second")
+        self.in_flight.check(request.client)
 
     def record(self, request: Request) -> None:
         """Count, and log where that is wanted, a request that has ended."""
@@ -152,12 +156,13 @@ class AdmissionMiddleware:
             if request.path in PROBES or request.path == METRICS_PATH:  # answered under overload too
                 await self._app(scope, receive, send)
                 return
-            admission.refuse_overload()
+            admission.refuse_overload(request)
             wait = admission.waits.start(admission.settings.transfer_timeout)
             await receive_body(request, receive, admission.settings.max_body_bytes, wait)
             unread = False
-            admission.refuse_overload()  # others arrived while the body did
-            await self._answer(admission.settings.request_timeout, scope, receive, send)
+            admission.refuse_overload(request)  # others arrived while the body did
+            with admission.in_flight.count(request.client):
+                await self._answer(admission.settings.request_timeout, scope, receive, send)
         except PhotozError as error:
             request.release()
             response = error_response(error)
@@ -176,7 +181,6 @@ class AdmissionMiddleware:
         Raises `RequestTimeout` or `ClientDisconnect` if the response has not started by then.
         """
         assert self._admission is not None
-        self._admission.in_flight += 1
         try:
             async with asyncio.timeout(timeout) as deadline:
                 watch = _Watch(self._admission.connections, scope["client"], receive, deadline)
@@ -196,8 +200,6 @@ class AdmissionMiddleware:
             if watch.is_gone:
                 raise ClientDisconnect from error
             raise RequestTimeout(f"this took longer than {timeout:g} s: send fewer galaxies at a time") from error
-        finally:
-            self._admission.in_flight -= 1
 
 
 class _Watch:

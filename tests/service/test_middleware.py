@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -21,10 +22,13 @@ from service.request import Request, fold
 from tests.service.helpers import check_error
 from tests.toys import GRID_90, GRIZ, toy_card
 
+ADDRESS = "127.0.0.1"
 
-def get(app, path="/", **headers):
+
+def get(app, path="/", address=ADDRESS, **headers):
     async def request():
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+        transport = httpx.ASGITransport(app, client=(address, 123))
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
             return await client.get(path, headers=headers)
 
     return asyncio.run(request())
@@ -74,15 +78,27 @@ def test_request_timeout(wrap, admission):
 
     check_error(get(wrap(sleep)), 504, "this took longer than 0.1 s: send fewer galaxies at a time")
     assert get(wrap(StreamingResponse(parts()))).text == "xxxx"  # a response that has started has no timeout
-    assert admission.in_flight == 0
+    assert not admission.in_flight
 
 
 def test_key_is_checked_before_the_limits(wrap, admission, tmp_path):
     (tmp_path / "keys").write_text("")
-    admission.keys, admission.in_flight = ApiKeys(tmp_path / "keys"), admission.settings.max_in_flight
-    check_error(get(wrap(PlainTextResponse(""))), 401, "an API key is needed")
-    admission.keys = None
-    check_error(get(wrap(PlainTextResponse(""))), 429, "requests are in flight already")
+    admission.keys = ApiKeys(tmp_path / "keys")
+    with ExitStack() as stack:
+        for number in range(admission.settings.max_in_flight):
+            stack.enter_context(admission.in_flight.count(str(number)))
+        check_error(get(wrap(PlainTextResponse(""))), 401, "an API key is needed")
+        admission.keys = None
+        check_error(get(wrap(PlainTextResponse(""))), 429, "128 requests are in flight already; try again later")
+
+
+def test_one_client_cannot_take_all_places(wrap, admission):
+    app = wrap(PlainTextResponse(""))
+    with ExitStack() as stack:
+        for _ in range(96):
+            stack.enter_context(admission.in_flight.count(ADDRESS))
+        check_error(get(app), 429, "96 of your requests are in flight already; try again later")
+        assert get(app, address="192.0.2.1").status_code == 200
 
 
 @pytest.mark.parametrize("error", [TimeoutError("of something else"), ValueError("secret")])
@@ -93,7 +109,7 @@ def test_unexpected_error_is_500_without_its_details(wrap, admission, error):
     response = get(wrap(fail), **{"x-request-id": "mine"})
     check_error(response, 500, "internal error, not a fault of the request; the log has the details by x-request-id")
     assert response.headers["x-request-id"] == "mine"
-    assert admission.in_flight == 0
+    assert not admission.in_flight
 
 
 def test_request_id_of_the_client_is_used_if_it_is_harmless(wrap):
