@@ -55,14 +55,15 @@ class Reply(NamedTuple):
 
 
 class Connection:
-    """One connection to a server on this machine, from one of its addresses; `Refused` if it cannot be made.
+    """One connection to a server on this machine, from a given address or any; `Refused` if it cannot be made.
 
     `sent_at` is when the last byte of the last request had been sent.
     """
 
-    def __init__(self, port: int, address: str = "127.0.0.1") -> None:
+    def __init__(self, port: int, address: str | None = None) -> None:
+        source = (address, 0) if address else None  # else the kernel can use a local port for several connections
         try:
-            self._socket = socket.create_connection(("127.0.0.1", port), CONNECT_TIMEOUT, (address, 0))
+            self._socket = socket.create_connection(("127.0.0.1", port), CONNECT_TIMEOUT, source)
         except OSError as error:
             raise Refused(type(error).__name__) from error
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

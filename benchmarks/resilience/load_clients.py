@@ -68,7 +68,7 @@ class Client:
     """
 
     def __init__(
-        self, port: int, log: RequestLog, *, keeps: bool = True, kept: str = "lost_kept", address: str = "127.0.0.1"
+        self, port: int, log: RequestLog, *, keeps: bool = True, kept: str = "lost_kept", address: str | None = None
     ) -> None:
         self._port, self._log, self._keeps, self._kept = port, log, keeps, kept
         self._address = address
