@@ -16,7 +16,7 @@ from photoz_client._auth import find_auth
 from photoz_client._backends import AsyncBackend
 from photoz_client._client import IN_FLIGHT
 from photoz_client._connection import ServiceConnection
-from photoz_client._inputs import EvaluateInputs, PredictInputs
+from photoz_client._inputs import EvaluateInputs, PredictInputs, WireDtype
 from photoz_client._prediction import Prediction
 from photoz_client._progress import Progress
 from photoz_client._retries import DEFAULT_RETRIES, Retries
@@ -28,7 +28,7 @@ class AsyncPhotozClient:
 
     Parameters
     ----------
-    base_url, api_key, timeout, in_flight, retries
+    base_url, api_key, timeout, in_flight, retries, wire_dtype
         As for `PhotozClient`.
     http : httpx.AsyncClient, optional
         A client to use instead of our own, with its headers, proxies or certificates. It is not closed.
@@ -47,13 +47,14 @@ class AsyncPhotozClient:
         timeout: float | None = 30.0,
         in_flight: int = IN_FLIGHT,
         retries: Retries = DEFAULT_RETRIES,
+        wire_dtype: WireDtype = "float32",
         http: httpx.AsyncClient | None = None,
     ) -> None:
         auth = find_auth(api_key, http)
         self._owns_http = http is None
         self._http = http or httpx.AsyncClient(**_core.http_options())
         backend = AsyncBackend(self._http)
-        self._connection = ServiceConnection(base_url, auth, timeout, retries, in_flight, backend)
+        self._connection = ServiceConnection(base_url, auth, timeout, retries, in_flight, wire_dtype, backend)
 
     async def __aenter__(self) -> Self:
         return self

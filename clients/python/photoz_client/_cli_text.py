@@ -66,9 +66,11 @@ def grid_text(grid: RedshiftGrid) -> str:
 
 
 def _ebv_text(card: Card) -> str:
-    return (
-        "not used" if not card.inputs.ebv else f"used; {card.inputs.ebv_assumed:.3f} mag is assumed if it is not given"
-    )
+    if not card.inputs.ebv:
+        return "not used"
+    if card.inputs.ebv_assumed is None:
+        return "used; PDFs are broader if it is not given"
+    return f"used; {card.inputs.ebv_assumed:.3f} mag is assumed if it is not given"
 
 
 def _score_lines(scores: dict[str, Score]) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import httpx
 
@@ -13,6 +13,7 @@ from photoz_client import _requests, _responses
 from photoz_client._auth import ApiKeyAuth
 from photoz_client._backends import Backend, Event
 from photoz_client._errors import ConnectionFailed, PhotozClientError, RequestRefused, TimedOut, UnexpectedResponse
+from photoz_client._inputs import WireDtype
 from photoz_client._requests import Request
 from photoz_client._retries import Retries
 
@@ -29,13 +30,17 @@ class ServiceConnection:
         timeout: float | None,
         retries: Retries,
         in_flight: int,
+        wire_dtype: WireDtype,
         backend: Backend,
     ) -> None:
         if in_flight < 1:
             raise InvalidInput(f"expected in_flight of 1 or more, got {in_flight}")
+        if wire_dtype not in get_args(WireDtype):
+            raise InvalidInput(f"expected wire_dtype {' or '.join(get_args(WireDtype))}, got {wire_dtype!r}")
         self._base_url = _requests.check_url(base_url)
         self.redacted_url = _requests.redact_url(self._base_url)
         self.in_flight = in_flight
+        self.wire_dtype = wire_dtype
         self.backend = backend
         self._auth = auth
         self._timeout = timeout

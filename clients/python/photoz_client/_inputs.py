@@ -7,7 +7,7 @@ import math
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +22,11 @@ from photoz.protocol.contract import MAX_OBJECT_ID
 # service, and a slow model needs about two seconds for them.
 ROWS_PER_REQUEST = 256
 BYTES_PER_REQUEST = 32 * 2**20
+
+WireDtype = Literal["float32", "float16"]
+
+# Below this mean, numbers of half precision lose digits: the smallest with all of them is 6.1e-5.
+LARGEST_HALF, FAINTEST_HALF = float(np.finfo(np.float16).max), 1e-3
 
 Arrays = dict[str, NDArray[Any]]
 Images = ArrayLike | ImageSource
@@ -133,6 +138,26 @@ def as_pixels(images: ArrayLike) -> NDArray[Any]:
         raise InvalidImages(f"expected images of real numbers, got dtype {array.dtype}")
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and so counts as masked
         return array.astype(np.float32) if array.dtype.itemsize > 4 else array
+
+
+def as_float16(pixels: NDArray[Any]) -> NDArray[np.float16]:
+    """Convert pixels (n, size, size, n_bands) to half precision, which changes each by 0.05 % at most.
+
+    Raises `InvalidImages` if they are too bright or too faint for it.
+    """
+    with np.errstate(over="ignore"):  # refused below
+        half = pixels.astype(np.float16)
+    if (lost := np.isinf(half) & np.isfinite(pixels)).any():
+        raise InvalidImages(
+            f"{pixels[lost][0]:g} is beyond float16, whose largest number is {LARGEST_HALF:,.0f}: "
+            "use wire_dtype='float32'"
+        )
+    if 0.0 < (typical := float(np.nanmean(np.abs(half), dtype=np.float64))) < FAINTEST_HALF:
+        raise InvalidImages(
+            f"pixels of {typical:.2g} on average are too faint for float16, expected {FAINTEST_HALF:g} at least: "
+            "use wire_dtype='float32'"
+        )
+    return half
 
 
 def as_ebv(ebv: ArrayLike, n: int) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ from photoz_client._errors import (
     TooLargeForService,
     UnexpectedResponse,
 )
-from photoz_client._inputs import PredictInputs, has_finite_pixel
+from photoz_client._inputs import PredictInputs, as_float16, has_finite_pixel
 from photoz_client._prediction import FailedRows, Prediction, PredictionIncomplete
 from photoz_client._progress import Progress, progress_bar
 
@@ -165,6 +165,8 @@ class PredictionRun:
         arrays = self._inputs.read(part)
         if len(rows) < len(part):
             arrays = {name: values[rows - part.start] for name, values in arrays.items()}
+        if self._connection.wire_dtype == "float16" and arrays["images"].dtype.itemsize > 2:
+            arrays["images"] = as_float16(arrays["images"])
         return _requests.predict_request(arrays, model, self._pdf, first_row=part.start)
 
 
