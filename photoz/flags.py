@@ -17,10 +17,14 @@ EDGE_MASS_LIMIT = 0.05
 BROAD_LIMIT = 0.06
 
 
+# More than this much probability at redshifts without training galaxies: the 95 % interval reaches about as far.
+RANGE_MASS_LIMIT = 0.025
+
+
 class Flag(IntFlag):
     """Quality flags, a bit mask; 0 is a clean estimate."""
 
-    EBV_ASSUMED = 1  # no E(B-V) was given: the default of the model card was used
+    EBV_ASSUMED = 1  # no E(B-V) was given: the PDF allows for any, or the default of the card was used
     MASKED_PIXELS = 2  # some pixels were not finite and were replaced by 0
     BAND_MISSING = 4  # a band has no signal
     LOW_SNR = 8  # the central light is below 5 sigma in every band
@@ -28,6 +32,7 @@ class Flag(IntFlag):
     BROAD_PDF = 32  # the 68 % interval is wider than 0.06 (1 + z)
     MULTIMODAL = 64  # the PDF has a second, separate peak
     OUT_OF_DISTRIBUTION = 128  # the image is unlike the training images: `ood_score` is above the threshold
+    BEYOND_TRAINING = 256  # more than 2.5 % of the probability is where no training galaxy had its redshift
 
 
 def flag_pdfs(pdfs: FloatArray, grid: RedshiftGrid, width: FloatArray) -> IntArray:
@@ -44,9 +49,15 @@ def flag_ood(ood_score: FloatArray, ood_threshold: float) -> IntArray:
     return _raise_where(Flag.OUT_OF_DISTRIBUTION, ood_score > ood_threshold)
 
 
+def flag_range(pdfs: FloatArray, grid: RedshiftGrid, z_range: tuple[float, float]) -> IntArray:
+    """Flag PDFs, (n, n_bins), that reach beyond the range of the training redshifts as BEYOND_TRAINING, (n,) int32."""
+    below, above = (pdf.cdf_at(pdfs, grid, np.full(len(pdfs), z)) for z in z_range)
+    return _raise_where(Flag.BEYOND_TRAINING, below + 1.0 - above > RANGE_MASS_LIMIT)
+
+
 def flag_inputs(batch: ImageBatch, ebv: EbvBatch) -> IntArray:
     """Return the flags, (n,) int32, that follow from the input alone."""
-    is_faint = np.asarray((signal_to_noise(batch.images, batch.noise) < LOW_SNR_LIMIT).all(axis=1))
+    is_faint = np.asarray((signal_to_noise(batch.images, batch.border.noise) < LOW_SNR_LIMIT).all(axis=1))
     return (
         _raise_where(Flag.EBV_ASSUMED, ebv.assumed)
         | _raise_where(Flag.MASKED_PIXELS, batch.masked)

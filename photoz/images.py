@@ -1,7 +1,7 @@
 """Geometry of the cutouts, and validation of pixels and reddening."""
 
 from dataclasses import dataclass as plain_dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Annotated, Any
 
 import numpy as np
@@ -19,7 +19,18 @@ SFD_COEFFICIENTS = {"u": 5.155, "g": 3.793, "r": 2.751, "i": 2.086, "z": 1.479}
 # The SFD map exceeds this only in the innermost Galactic plane, where no galaxy redshifts can be measured.
 EBV_MAX = 10.0
 
+# Stands for an unknown E(B-V) in the input of networks that were trained with unknown ones.
+UNKNOWN_EBV = -1.0
+
 LOW_SNR_LIMIT = 5.0
+
+
+@plain_dataclass(frozen=True)
+class Border:
+    """Statistics of the pixels on the border of cutouts, each (n, n_bands)."""
+
+    noise: FloatArray  # 1.4826 times the median absolute deviation: the noise per pixel
+    median: FloatArray
 
 
 @dataclass(frozen=True)
@@ -69,9 +80,9 @@ class ImageBatch:
         return len(self.images)
 
     @cached_property
-    def noise(self) -> FloatArray:
-        """Noise per pixel and band, (n, n_bands), from `border_noise`; computed once."""
-        return border_noise(self.images)
+    def border(self) -> "Border":
+        """Statistics of the pixels on the border; computed once."""
+        return measure_border(self.images)
 
 
 @plain_dataclass(frozen=True)
@@ -105,9 +116,21 @@ def as_image_batch(images: npt.ArrayLike, spec: ImageSpec) -> ImageBatch:
         raise InvalidImages(_shape_message(array.shape, spec))
     if not len(array):
         raise InvalidImages("expected at least one cutout, got none")
+    return _masked(_as_float32(array))
+
+
+def _as_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    if array.dtype == np.float16:  # by a table, which is three times as fast as numpy's conversion
+        pixels = np.empty(array.shape, np.float32)
+        return np.take(_half_values(), array.view(np.uint16), out=pixels, mode="clip")
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, that is, masked
-        pixels = np.ascontiguousarray(array, dtype=np.float32)
-    return _masked(pixels)
+        return np.ascontiguousarray(array, dtype=np.float32)
+
+
+@cache
+def _half_values() -> npt.NDArray[np.float32]:
+    """All numbers of half precision in the order of their bits, (65536,)."""
+    return np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float32)
 
 
 def _numeric(images: npt.ArrayLike) -> npt.NDArray[Any]:
@@ -190,26 +213,25 @@ def as_ebv_batch(ebv: npt.ArrayLike | None, n: int, assumed: float) -> EbvBatch:
     return EbvBatch(np.where(unknown, np.float32(assumed), array), unknown)
 
 
-def signal_to_noise(images: npt.NDArray[np.float32], noise: FloatArray | None = None) -> FloatArray:
+def signal_to_noise(images: npt.NDArray[np.float32], noise: FloatArray) -> FloatArray:
     """Signal-to-noise ratio of the light in the central box, per band.
 
     Parameters
     ----------
     images : (n, size, size, n_bands) float
         Sky-subtracted cutouts.
-    noise : (n, n_bands) float, optional
-        Result of `border_noise`, if it is known already.
+    noise : (n, n_bands) float
+        Per pixel.
 
     Returns
     -------
     (n, n_bands) float
-        0 where the border has no noise.
+        0 where there is no noise.
     """
     core = central_box(images)
     with np.errstate(over="ignore", invalid="ignore"):  # pixels near the largest float32 come from no real galaxy
         signal = np.matmul(np.ones(core.shape[1], np.float32), core).astype(np.float64)
-    per_pixel = border_noise(images) if noise is None else noise
-    box_noise = per_pixel * np.sqrt(core.shape[1])
+    box_noise = noise * np.sqrt(core.shape[1])
     return np.asarray(np.divide(signal, box_noise, out=np.zeros_like(signal), where=box_noise > 0))
 
 
@@ -221,13 +243,14 @@ def central_box(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return images[:, box, box].reshape(len(images), -1, images.shape[-1])
 
 
-def border_noise(images: npt.NDArray[np.float32]) -> FloatArray:
-    """Noise per pixel and band, (n, n_bands): 1.4826 times the median absolute deviation on the border of a cutout."""
+def measure_border(images: npt.NDArray[np.float32]) -> Border:
+    """Measure the pixels on the border of cutouts (n, size, size, n_bands)."""
     border = np.concatenate([images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]], axis=1)
     by_band = np.ascontiguousarray(border.transpose(0, 2, 1))
     with np.errstate(over="ignore"):  # as above
-        deviation = np.abs(by_band - _median(by_band)[:, :, np.newaxis])
-        return np.asarray(1.4826 * _median(deviation))
+        median = _median(by_band)
+        noise = 1.4826 * _median(np.abs(by_band - median[:, :, np.newaxis]))
+        return Border(noise, median)
 
 
 def _median(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -1,12 +1,18 @@
 """Out-of-distribution detection: how unlike the training images a cutout is, the `ood_score`.
 
-Three groups of features are compared with the training galaxies by the Mahalanobis distance of Lee et al. 2018
+Groups of features are compared with the training galaxies by the Mahalanobis distance of Lee et al. 2018
 (NeurIPS 31, 7167):
 
 * **features**: activations of the network before its last layers. They detect swapped bands, empty sky, and anything
   else that would change the estimate;
 * **noise**: the logarithm of each band's noise on the border. It detects other units, other exposures, and bands in the
   wrong order;
+* **background**: the median on the border in units of the noise. It detects sky that was left in;
+* **sharpness**: the largest excess of a pixel over what the PSF allows it of the light around it, in units of the noise
+  of its band. It detects hot pixels and cosmic rays: no star or galaxy is narrower than the PSF;
+* **single_band**: the brightest block that is brighter in a band than in its two neighbours together. It detects
+  satellite trails, and all else that no source of light with a continuous spectrum leaves;
+* **dark_line**: the largest deficit of a row or column against both that it lies between. It detects dead columns;
 * **concentration**: the fraction of the light around the centre that falls into its core. It detects stars, which a
   network that sums fluxes knows by their colours only. A core clipped to a plateau, as by saturation, counts as more
   concentrated than any star: it changes the colours too little to be noticed otherwise.
@@ -17,6 +23,7 @@ So few training galaxies exceed 1; the exact threshold is in the model card.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +32,7 @@ import numpy.typing as npt
 
 from photoz.errors import InvalidBundle, PhotozError
 from photoz.grid import FloatArray, IntArray
-from photoz.images import border_noise, central_box
+from photoz.images import Border, central_box, measure_border
 from photoz.io.npz import read_arrays
 
 FEATURES = "features"
@@ -37,6 +44,10 @@ CORE, WHOLE = 1 / 32, 3 / 32
 # separates unclipped pixels: none of 8,192 rendered training cutouts had more; cores clipped at 0.7 of their peak do.
 PLATEAU_PIXELS = 4
 PLATEAU_DEPTH = 1e-3
+
+# Fraction of the light of its block of 2x2 pixels, or of a brighter one beside it, that a pixel may have. With a PSF of
+# 2.6 pixels FWHM, the sharpest that SDSS delivers, it has 0.48 at most.
+SHARP_FRACTION = 0.55
 
 # Standardised values beyond about this count by their logarithm, because the tails of real features are heavy.
 TAIL = 3.0
@@ -78,7 +89,7 @@ def compress(standardised: FloatArray) -> FloatArray:
 def extract_features(
     images: npt.NDArray[np.float32],
     features: npt.NDArray[np.floating[Any]] | None,
-    noise: npt.NDArray[np.floating[Any]] | None = None,
+    border: Border | None = None,
 ) -> dict[str, FloatArray]:
     """Compute all groups of features.
 
@@ -88,27 +99,98 @@ def extract_features(
         Finite pixels.
     features : (n, n_features) float, or None
         Of the network, if it has any.
-    noise : (n, n_bands) float, optional
-        Result of `photoz.images.border_noise`, if it is known already.
+    border : Border, optional
+        Result of `photoz.images.measure_border`, if it is known already.
 
     Returns
     -------
     dict of str to (n, p) float64
         Features by group.
     """
-    noise = np.asarray(border_noise(images) if noise is None else noise, dtype=np.float64)
-    found = {"noise": np.log(np.maximum(noise, _TINY)), "concentration": _concentration(images, noise)}
+    border = border or measure_border(images)
+    noise = np.asarray(border.noise, dtype=np.float64)
+    found = {
+        "noise": np.log(np.maximum(noise, _TINY)),
+        "background": _over(border.median, noise),
+        **_defects(images, noise),
+        "concentration": _concentration(images, noise),
+    }
     return found if features is None else {FEATURES: np.asarray(features, dtype=np.float64), **found}
+
+
+def _over(values: npt.NDArray[np.floating[Any]], noise: FloatArray) -> FloatArray:
+    """Divide values (n, n_bands) by the noise; 0 where there is none."""
+    return np.asarray(np.divide(values, noise, out=np.zeros_like(noise), where=noise > _TINY))
+
+
+def _defects(images: npt.NDArray[np.float32], noise: FloatArray) -> dict[str, FloatArray]:
+    """Measure "sharpness", "single_band" and "dark_line" in the central half of cutouts; (n, n_bands) each.
+
+    Rows are kept flat, the bands of one pixel after those of another: numpy is slow where the last axis is short.
+    """
+    n, size, _, n_bands = images.shape
+    low, half = size // 4, size // 4 * 2
+    rows = images.reshape(n, size, -1)[:, low : low + half, low * n_bands : (low + half) * n_bands]
+    with np.errstate(over="ignore", invalid="ignore"):  # pixels near the largest float32 come from no real galaxy
+        total, brightest = _of_blocks(rows, n_bands, np.add), _of_blocks(rows, n_bands, np.maximum)
+        sharp = brightest - np.float32(SHARP_FRACTION) * _largest_around(total, 2 * n_bands)
+        single = (total.reshape(-1, n_bands) @ _band_minus_its_neighbours(n_bands)).reshape(total.shape)
+        columns = rows.sum(axis=1).reshape(n, half, n_bands)
+        sum_of_bands = np.tile(np.eye(n_bands, dtype=np.float32), (half, 1))
+        dark = np.maximum(_largest_gap(columns), _largest_gap(rows @ sum_of_bands))
+    return {
+        "sharpness": _over(_largest(sharp, n_bands), noise),
+        "single_band": _over(_largest(single, n_bands), noise @ np.abs(_band_minus_its_neighbours(n_bands))),
+        "dark_line": _over(dark, noise),
+    }
+
+
+def _of_blocks(rows: npt.NDArray[np.float32], n_bands: int, combine: np.ufunc) -> npt.NDArray[np.float32]:
+    """Combine the pixels of blocks of 2x2 that begin in each second row and each column, (n, size / 2, ...)."""
+    pairs = combine(rows[:, ::2], rows[:, 1::2])
+    return np.asarray(combine(pairs[..., :-n_bands], pairs[..., n_bands:]))
+
+
+def _largest_around(blocks: npt.NDArray[np.float32], step: int) -> npt.NDArray[np.float32]:
+    """Largest of each block and the eight around it; those in the same row are `step` values apart."""
+    column = blocks.copy()
+    np.maximum(column[:, 1:], blocks[:, :-1], out=column[:, 1:])
+    np.maximum(column[:, :-1], blocks[:, 1:], out=column[:, :-1])
+    found = column.copy()
+    np.maximum(found[..., step:], column[..., :-step], out=found[..., step:])
+    np.maximum(found[..., :-step], column[..., step:], out=found[..., :-step])
+    return found
+
+
+@cache
+def _band_minus_its_neighbours(n_bands: int) -> npt.NDArray[np.float32]:
+    """Matrix that subtracts the bands before and after from each; of the first and the last twice the only one."""
+    matrix = np.eye(n_bands, dtype=np.float32)
+    for band in range(n_bands if n_bands > 1 else 0):
+        for neighbour in (band - 1 if band else 1, band + 1 if band < n_bands - 1 else n_bands - 2):
+            matrix[neighbour, band] -= 1.0
+    return matrix
+
+
+def _largest(values: npt.NDArray[np.float32], n_bands: int) -> npt.NDArray[np.float32]:
+    """Largest of each band in flat rows (n, m, k n_bands); (n, n_bands)."""
+    return np.asarray(values.max(axis=1).reshape(len(values), -1, n_bands).max(axis=1))
+
+
+def _largest_gap(profile: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Largest amount by which a value of a profile (n, size, n_bands) is below both beside it; (n, n_bands)."""
+    return np.asarray((np.minimum(profile[:, :-2], profile[:, 2:]) - profile[:, 1:-1]).max(axis=1))
 
 
 def _concentration(images: npt.NDArray[np.float32], noise: FloatArray) -> FloatArray:
     """Ratio of core to total light over all bands, in units of their noise; of a plateau its pixels; (n, 1)."""
-    size = images.shape[1]
-    pixels = images.reshape(len(images), size * size, -1)
-    weights = np.stack([_aperture(size, sigma * size) for sigma in (CORE, WHOLE)]).astype(np.float32)
+    n, size, _, n_bands = images.shape
+    offset = (np.arange(size) - (size - 1) / 2.0) / size
+    profiles = np.exp(-0.5 * (offset / np.array([[CORE], [WHOLE]])) ** 2).astype(np.float32)
     significance = np.divide(1.0, noise, out=np.zeros_like(noise), where=noise > _TINY)
     with np.errstate(over="ignore", invalid="ignore"):  # a ratio that is not finite gets the distance FARTHEST
-        sums = np.matmul(weights, pixels).astype(np.float64)  # (n, 2, n_bands)
+        lines = np.matmul(profiles, images.reshape(n, size, -1)).reshape(n, 2, size, n_bands)  # Gaussians are separable
+        sums = (lines * profiles[:, :, np.newaxis]).sum(axis=2, dtype=np.float64)
         core, whole = np.maximum(np.einsum("nab,nb->an", sums, significance), _TINY)
         ratio = core / np.maximum(whole, core)
     plateau = _plateau_pixels(images)
@@ -122,11 +204,6 @@ def _plateau_pixels(images: npt.NDArray[np.float32]) -> IntArray:
     brightest = by_band.max(axis=-1)
     count = np.count_nonzero(by_band >= np.float32(1.0 - PLATEAU_DEPTH) * brightest[:, :, np.newaxis], axis=-1)
     return np.asarray(np.where(brightest > 0.0, count, 0).max(axis=1))
-
-
-def _aperture(size: int, sigma: float) -> FloatArray:
-    squared = (np.arange(size) - (size - 1) / 2.0) ** 2
-    return np.asarray(np.exp(-0.5 * (squared[:, np.newaxis] + squared) / sigma**2)).ravel()
 
 
 def score(feature_groups: FeatureGroups, features: Features) -> FloatArray:

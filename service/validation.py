@@ -171,7 +171,7 @@ def _count(rows: npt.NDArray[Any], max_rows: int) -> int:
 
 
 def _ebv(arrays: Arrays, n: int, card: Card) -> EbvBatch:
-    ebv = as_ebv_batch(_numbers(arrays, "ebv"), n, card.inputs.ebv_assumed)
+    ebv = as_ebv_batch(_numbers(arrays, "ebv"), n, card.inputs.ebv_default)
     return ebv if card.inputs.ebv else EbvBatch(ebv.ebv, np.zeros(n, dtype=bool))  # not used, so not assumed
 
 

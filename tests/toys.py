@@ -67,8 +67,8 @@ def toy_engine(name="openvino-f32", path="openvino/model.xml", **fields):
 
 def toy_card(spec, grid, takes_ebv, engines=None, **fields):
     record = TrainingRecord(
-        data="none", data_sha256="", n_train=0, n_validation=0, hyper_parameters={}, seed=0, epochs=0,
-        git_commit=None, library_versions={},
+        data="none", data_sha256="", n_train=0, n_validation=0, z_range=(0.0, 0.7), hyper_parameters={}, seed=0,
+        epochs=0, git_commit=None, library_versions={},
     )  # fmt: skip
     return Card(
         name="toy",
@@ -99,7 +99,7 @@ def write_toy_bundle(
 
 
 def toy_batch(images, card, ebv=None):
-    return Batch(as_image_batch(images, card.image), as_ebv_batch(ebv, len(images), card.inputs.ebv_assumed))
+    return Batch(as_image_batch(images, card.image), as_ebv_batch(ebv, len(images), card.inputs.ebv_default))
 
 
 def galaxies(spec, n, seed=0):

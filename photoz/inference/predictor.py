@@ -39,6 +39,8 @@ class Predictor:
         Of the training images; without them `ood_score` is NaN.
     ood_threshold : float
         An `ood_score` above it raises the flag OUT_OF_DISTRIBUTION.
+    z_range : tuple of float
+        The lowest and the highest training redshift, for the flag BEYOND_TRAINING.
     """
 
     def __init__(
@@ -49,8 +51,9 @@ class Predictor:
         calibration: Calibration | None = None,
         feature_groups: FeatureGroups | None = None,
         ood_threshold: float = math.inf,
+        z_range: tuple[float, float] = (0.0, math.inf),
     ) -> None:
-        self._engine, self._grid = engine, grid
+        self._engine, self._grid, self._z_range = engine, grid, z_range
         self._calibration, self._feature_groups, self._ood_threshold = calibration, feature_groups, ood_threshold
 
     @classmethod
@@ -75,6 +78,7 @@ class Predictor:
             calibration=bundle.calibration if recalibrate else None,
             feature_groups=load_feature_groups(bundle),
             ood_threshold=bundle.card.ood.threshold if bundle.card.ood else math.inf,
+            z_range=bundle.card.training.z_range,
         )
 
     def run_network(self, batch: Batch) -> NetworkOutput:
@@ -110,6 +114,7 @@ class Predictor:
         if "flags" in columns:
             found["flags"] |= flags.flag_inputs(batch.images, batch.ebv)
             found["flags"] |= flags.flag_ood(found["ood_score"], self._ood_threshold)
+            found["flags"] |= flags.flag_range(pdfs, self._grid, self._z_range)
         pdfs[~finite] = np.nan
         return found
 
@@ -123,7 +128,7 @@ class Predictor:
         if self._feature_groups is None:
             return np.full(len(batch), np.nan)
         images = batch.images
-        return ood.score(self._feature_groups, ood.extract_features(images.images, output.features, images.noise))
+        return ood.score(self._feature_groups, ood.extract_features(images.images, output.features, images.border))
 
 
 def refuse_missing_pdfs(pdfs: FloatArray) -> None:
@@ -147,7 +152,8 @@ def load_feature_groups(bundle: ModelBundle) -> FeatureGroups | None:
     if record is None:
         return None
     groups = ood.load(bundle.ood_path)
-    expected = {"noise": (n_bands,), "concentration": (1,)}
+    expected = {name: (n_bands,) for name in ("noise", "background", "sharpness", "single_band", "dark_line")}
+    expected["concentration"] = (1,)
     if record.n_features:
         expected[FEATURES] = (record.n_features,)
     found = {name: np.shape(group.mean) for name, group in groups.items()}

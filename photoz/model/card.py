@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from photoz.calibration import Calibration
 from photoz.grid import RedshiftGrid
-from photoz.images import ImageSpec
+from photoz.images import UNKNOWN_EBV, ImageSpec
 from photoz.metrics import Score
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 
 
 # A name is part of addresses and headers.
@@ -25,10 +25,15 @@ class _Record(BaseModel):
 
 
 class Inputs(_Record):
-    """Inputs of the network other than the images: whether it takes E(B-V), and the default where none is given."""
+    """Inputs of the network other than the images: whether it takes E(B-V), and what is done where none is given."""
 
     ebv: bool
-    ebv_assumed: float = 0.0
+    ebv_assumed: float | None = 0.0  # taken then; None if the network was trained with unknown E(B-V) too
+
+    @property
+    def ebv_default(self) -> float:
+        """What the network gets where E(B-V) is unknown."""
+        return UNKNOWN_EBV if self.ebv_assumed is None else self.ebv_assumed
 
 
 class Architecture(_Record):
@@ -45,6 +50,7 @@ class TrainingRecord(_Record):
     data_sha256: str
     n_train: int
     n_validation: int
+    z_range: tuple[float, float]  # the lowest and the highest redshift of the training galaxies
     hyper_parameters: dict[str, Any]
     seed: int
     epochs: int
@@ -122,7 +128,7 @@ class ReferenceRecord(_Record):
 class Card(_Record):
     """Everything to know about a model without loading it."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     name: Name
     version: Name
     created: datetime

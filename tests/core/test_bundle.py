@@ -65,7 +65,7 @@ def test_bundle_round_trip(written):
     assert loaded.card.grid == RedshiftGrid(0.1 + 0.2, 90)
     assert loaded.card.image.shape == (23, 23, 4)
     assert loaded.card.test == TESTED
-    assert records.Inputs(ebv=False).ebv_assumed == 0.0
+    assert records.Inputs(ebv=False).ebv_default == 0.0
     assert set(loaded.card.files) == {"model.keras", "openvino/model.bin"}
     assert loaded.keras_path.read_bytes() == b"\x00weights" * 100
 
@@ -124,10 +124,10 @@ def test_edited_card_is_refused(written, change):
     assert "changed after the bundle was sealed" in refusal(written.path)
 
 
-@pytest.mark.parametrize("version", [2, 0, None, "1"])
+@pytest.mark.parametrize("version", [1, 3, None, "2"])
 def test_other_schema_version_is_refused_first(written, version):
     edit(written, lambda card: card.update(schema_version=version, news={"from": "the future"}))
-    assert f"schema version {version}; expected 1" in refusal(written.path)
+    assert f"schema version {version}; expected 2" in refusal(written.path)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_other_schema_version_is_refused_first(written, version):
 )
 def test_card_against_the_schema_is_refused(written, change):
     edit(written, change)
-    assert "does not follow schema version 1" in refusal(written.path)
+    assert "does not follow schema version 2" in refusal(written.path)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]"])

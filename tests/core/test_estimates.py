@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from photoz import estimates, pdf
-from photoz.flags import Flag, flag_inputs
+from photoz.flags import Flag, flag_inputs, flag_range
 from photoz.grid import SDSS_GRID
 from photoz.images import ImageSpec, as_ebv_batch, as_image_batch
 from photoz.io import tables
@@ -105,6 +105,16 @@ def test_one_bright_band_is_not_low_snr():
     assert flags.tolist() == [0]
 
 
+@pytest.mark.parametrize(("beyond", "flag"), [(0.024, 0), (0.026, Flag.BEYOND_TRAINING)])
+@pytest.mark.parametrize("z", [0.01, 0.35])
+def test_probability_beyond_the_training_redshifts_is_flagged(z, beyond, flag):
+    pdfs = np.zeros((1, SDSS_GRID.n_bins))
+    pdfs[0, SDSS_GRID.bin_index([0.2, z])] = 1 - beyond, beyond
+    assert flag_range(pdfs, SDSS_GRID, (0.05, 0.3)).tolist() == [flag]
+    assert flag_range(pdfs, SDSS_GRID, (0.0, np.inf)).tolist() == [0]
+
+
 def test_flag_bits_are_those_documented():
-    names = "EBV_ASSUMED MASKED_PIXELS BAND_MISSING LOW_SNR EDGE_MASS BROAD_PDF MULTIMODAL OUT_OF_DISTRIBUTION"
+    names = "EBV_ASSUMED MASKED_PIXELS BAND_MISSING LOW_SNR EDGE_MASS BROAD_PDF MULTIMODAL"
+    names += " OUT_OF_DISTRIBUTION BEYOND_TRAINING"
     assert {flag.name: flag.value for flag in Flag} == {name: 2**bit for bit, name in enumerate(names.split())}

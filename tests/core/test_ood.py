@@ -3,7 +3,7 @@ import pytest
 
 from photoz import ood
 from photoz.errors import InvalidBundle
-from photoz.images import border_noise
+from photoz.images import Border, measure_border
 from photoz.ood import FARTHEST, FEATURES, FeatureGroup
 
 SIZE = 64
@@ -21,14 +21,68 @@ def unit_group(p, scale=1.0):
 
 
 def concentration(images, noise=None):
-    return ood.extract_features(images, None, noise)["concentration"][:, 0]
+    border = None if noise is None else Border(noise, 0 * noise)
+    return ood.extract_features(images, None, border)["concentration"][:, 0]
 
 
 def test_noise_is_the_logarithm_of_that_of_the_border():
     images = stamps(3.0) * np.array([1.0, 2.0, 0.0], np.float32)
-    expected = np.log(np.maximum(border_noise(images), 1e-12))
+    expected = np.log(np.maximum(measure_border(images).noise, 1e-12))
     np.testing.assert_allclose(ood.extract_features(images, None)["noise"], expected)
     np.testing.assert_allclose(np.exp(expected).mean(axis=0), [0.02, 0.04, 1e-12], rtol=0.1)
+
+
+def defects(images, name):
+    """Return a group of features of cutouts with a noise of 1 in each band."""
+    noise = np.ones((len(images), images.shape[-1]))
+    return ood.extract_features(images, None, Border(noise, 0 * noise))[name]
+
+
+def star(fwhm, offset=0.0, bands=3):
+    """One star with a peak of 100 in each band."""
+    y, x = np.indices((SIZE, SIZE)) - (SIZE - 1) / 2 - offset
+    profile = np.exp(-(x**2 + y**2) / (2 * (fwhm / 2.355) ** 2))
+    return np.repeat(100 * profile[np.newaxis, ..., np.newaxis], bands, axis=-1).astype(np.float32)
+
+
+def test_background_is_in_units_of_the_noise():
+    images = stamps(3.0)
+    border = measure_border(images)
+    found = ood.extract_features(images + 2 * border.noise[:, None, None].astype(np.float32), None)["background"]
+    np.testing.assert_allclose(found, border.median / border.noise + 2, atol=1e-4)
+    assert not ood.extract_features(np.ones_like(images), None)["background"].any()  # without noise
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.25, 0.5])
+def test_nothing_as_wide_as_the_psf_is_sharp_or_has_a_dark_line(offset):
+    image = star(2.6, offset)
+    assert (defects(image, "sharpness") < 0.1).all()
+    assert (defects(image, "dark_line") < 0.1).all()
+    image[0, SIZE // 2 + 2, SIZE // 2 - 3, 1] += 300.0
+    assert (defects(image, "sharpness") > 20).tolist() == [[False, True, False]]
+
+
+@pytest.mark.parametrize("line", [np.s_[:, 30], np.s_[:, :, 33]])
+def test_dead_row_or_column_is_a_dark_line(line):
+    image = star(3.3)
+    image[..., 2][line] = 0.0
+    assert (defects(image, "dark_line") > 50).tolist() == [[False, False, True]]
+
+
+def test_light_in_a_single_band_is_no_source():
+    image = star(4.0) * np.array([0.2, 1.0, 1.5], np.float32)
+    assert (defects(image, "single_band") < 0.1).all()
+    image[:, :, 45, 0] += np.float32(10.0)  # a trail, beside the star
+    found = defects(image, "single_band")
+    np.testing.assert_allclose(found[:, 0], 20.0 / 3.0, rtol=0.1)  # two pixels, in units of the noise of three bands
+    assert (found[:, 1:] < 0.1).all()
+
+
+def test_defects_in_one_band_alone():
+    image = star(4.0, bands=1)
+    assert {name: values.shape for name, values in ood.extract_features(image, None).items()} == {
+        name: (1, 1) for name in ("noise", "background", "sharpness", "single_band", "dark_line", "concentration")
+    }
 
 
 def test_concentration_of_point_sources_is_the_ratio_of_gaussian_apertures():
@@ -79,7 +133,7 @@ def test_pixels_that_overflow_give_a_high_score_without_warning(factor):
 
 
 def test_network_features_are_an_optional_group():
-    assert list(ood.extract_features(stamps(2.0), None)) == ["noise", "concentration"]
+    assert FEATURES not in ood.extract_features(stamps(2.0), None)
     assert ood.extract_features(stamps(2.0), np.ones((20, 7), np.float32))[FEATURES].shape == (20, 7)
 
 

@@ -166,8 +166,8 @@ def test_unusable_configuration_ends_the_start_with_one_line(tmp_path, variables
     [
         ("[" * 200_000, "cannot be read: "),
         ("{}", "has schema version None; expected 1"),
-        ('{"schema_version": 1}', "does not follow schema version 1: name: Field required"),
-        (r'{"schema_version": 1, "name": "a\r\nb"}', "does not follow schema version 1: name: String should match"),
+        ('{"schema_version": 2}', "does not follow schema version 2: name: Field required"),
+        (r'{"schema_version": 2, "name": "a\r\nb"}', "does not follow schema version 2: name: String should match"),
     ],
     ids=["nested", "empty", "without fields", "name"],
 )
