@@ -1,27 +1,47 @@
 """Batches of cutouts, read from disk as they are needed."""
 
+from dataclasses import dataclass
+
 import keras
 import numpy as np
 
-from photoz.grid import IntArray
-from photoz.images import ImageSpec, as_ebv_batch, as_image_batch
+from photoz.grid import FloatArray, IntArray
+from photoz.images import UNKNOWN_EBV, ImageSpec, as_ebv_batch, as_image_batch
 from photoz.inference.batch import Batch
 from photoz.io.cutouts import Cutouts
-from training.objectives import Objective
+from training.defects import spoil
 
 
-def read_batch(cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv_assumed: float) -> Batch:
-    """Read and check the cutouts of rows (n,); `ebv_assumed` replaces an unknown E(B-V)."""
+def read_batch(cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv_default: float) -> Batch:
+    """Read and check the cutouts of rows (n,); `ebv_default` replaces an unknown E(B-V)."""
     ebv = cutouts.columns.get("ebv")
-    reddening = as_ebv_batch(None if ebv is None else ebv[rows], len(rows), ebv_assumed)
+    reddening = as_ebv_batch(None if ebv is None else ebv[rows], len(rows), ebv_default)
     return Batch(as_image_batch(cutouts.read_images(rows), spec), reddening)
 
 
-class Batches(keras.utils.PyDataset):
-    """Batches of rows (n,) of cutouts as (inputs by name, targets).
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes of training cutouts that do not change their redshifts."""
 
-    With a seed, each epoch has a random order and random turns and flips, which depend on the number of the epoch: a
-    resumed run starts at `first_epoch` and continues with the same batches.
+    seed: int
+    noise: FloatArray  # (n_bands,) of the sky, per pixel
+    defects: float = 0.0  # fraction of the cutouts with one of `training.defects`
+    unknown_ebv: float = 0.0  # fraction whose E(B-V) is dropped
+
+    def apply(self, images: np.ndarray, ebv: np.ndarray, number: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Return changed copies of images (n, size, size, n_bands) and E(B-V) (n,), the same for the same number."""
+        rng = np.random.default_rng((self.seed, *number))
+        images = turn_and_flip(images, rng)
+        spoil(images, self.noise, self.defects, rng)
+        dropped = rng.uniform(size=len(ebv)) < self.unknown_ebv
+        return images, np.where(dropped, np.float32(UNKNOWN_EBV), ebv)
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of rows (n,) of cutouts as (inputs by name, targets), which are rows of `targets` (n, ...).
+
+    With `augmentation`, each epoch has a random order, random turns and flips, and what the augmentation asks for. They
+    depend on the number of the epoch: a resumed run starts at `first_epoch` and continues with the same batches.
     """
 
     def __init__(
@@ -29,20 +49,19 @@ class Batches(keras.utils.PyDataset):
         cutouts: Cutouts,
         rows: IntArray,
         spec: ImageSpec,
-        objective: Objective,
+        targets: np.ndarray,
         *,
         batch_size: int,
         with_ebv: bool,
-        ebv_assumed: float,
-        seed: int | None = None,
+        ebv_default: float,
+        augmentation: Augmentation | None = None,
         first_epoch: int = 0,
     ) -> None:
         # Keras's own queue waits five seconds at the end of each epoch; without workers, tf.data prefetches instead.
         super().__init__(workers=0)
         self.cutouts, self.rows, self.spec = cutouts, rows, spec
-        self.batch_size, self.with_ebv, self.ebv_assumed = batch_size, with_ebv, ebv_assumed
-        self.seed, self.epoch = seed, first_epoch
-        self._targets = objective.encode(cutouts.column("z_spec")[rows].astype(np.float64))
+        self.batch_size, self.with_ebv, self.ebv_default = batch_size, with_ebv, ebv_default
+        self.targets, self.augmentation, self.epoch = targets, augmentation, first_epoch
         self._shuffle()
 
     def __len__(self) -> int:
@@ -55,18 +74,18 @@ class Batches(keras.utils.PyDataset):
 
     def _shuffle(self) -> None:
         self._order = np.arange(len(self.rows))
-        if self.seed is not None:
-            self._order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.rows))
+        if self.augmentation:
+            self._order = np.random.default_rng((self.augmentation.seed, self.epoch)).permutation(len(self.rows))
 
     def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Read one batch: (inputs by name, targets)."""
         chosen = self._order[index * self.batch_size : (index + 1) * self.batch_size]
-        batch = read_batch(self.cutouts, self.rows[chosen], self.spec, self.ebv_assumed)
-        images = batch.images.images
-        if self.seed is not None:
-            images = turn_and_flip(images, np.random.default_rng((self.seed, self.epoch, index)))
-        ebv = {"ebv": batch.ebv.ebv[:, np.newaxis]} if self.with_ebv else {}
-        return {"images": images, **ebv}, self._targets[chosen]
+        batch = read_batch(self.cutouts, self.rows[chosen], self.spec, self.ebv_default)
+        images, ebv = batch.images.images, batch.ebv.ebv
+        if self.augmentation:
+            images, ebv = self.augmentation.apply(images, ebv, (self.epoch, index))
+        inputs = {"images": images, "ebv": ebv[:, np.newaxis]} if self.with_ebv else {"images": images}
+        return inputs, self.targets[chosen]
 
 
 def turn_and_flip(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -5,7 +5,6 @@ the recipe is trained once more on the others. The network in the bundle is then
 each galaxy has a prediction by a network that was not trained on it (Wolpert 1992, Neural Networks 5, 241).
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,12 +14,13 @@ from photoz.errors import InvalidDataset
 from photoz.grid import FloatArray, IntArray, RedshiftGrid
 from photoz.images import ImageSpec
 from photoz.io.cutouts import TRAIN, VALIDATION, Cutouts
+from training.distillation import Teachers
 from training.ensemble import fit_ensemble
-from training.fit import Fitted
+from training.fit import Fitted, fit
 from training.ood import learn_feature_groups
 from training.predict import Model
 from training.settings import Settings
-from training.splits import UNUSED, group_by_galaxy, usable_rows, with_labels
+from training.splits import group_by_galaxy, usable_rows, with_labels, without
 
 FOLD_SEED = 0
 
@@ -48,14 +48,23 @@ def fit_and_predict_held_out(
         model = _learn_model(fitted, cutouts, spec, grid)
         return fitted, model, _predict(model, cutouts, usable_rows(cutouts, grid, VALIDATION))
     merged = merge_validation(cutouts)
-    fitted = fit_ensemble(merged, spec, grid, settings, run, resume=resume)
-    model = _learn_model(fitted, merged, spec, grid)
+    train, fold_of = assign_folds(merged, grid, settings.folds)
+    teachers = Teachers(merged, fold_of, spec, grid, settings, run, resume=resume) if settings.distill else None
+
+    def fit_network(some: Cutouts, folder: Path, unseen: int | None = None) -> Fitted:
+        if teachers:
+            return fit(some, spec, grid, settings, folder, resume=resume, teacher=teachers.pdfs(unseen))
+        return fit_ensemble(some, spec, grid, settings, folder, resume=resume)
+
     parts = []
-    for number, (others, left_out) in enumerate(folds(merged, grid, settings.folds)):
-        fold = fit_ensemble(others, spec, grid, settings, run / f"fold-{number}", resume=resume)
-        parts.append(_predict(_learn_model(fold, others, spec, grid), others, left_out))
+    for number in range(settings.folds):
+        left_out = train[fold_of == number]
+        others = without(merged, left_out)
+        fold = fit_network(others, run / f"fold-{number}", number)
+        parts.append(_predict(_learn_model(fold, others, spec, grid), others, group_by_galaxy(merged, left_out)[0]))
     fields = zip(*((part.z_spec, part.pdfs, part.ood_scores) for part in parts), strict=True)
-    return fitted, model, HeldOut(*map(np.concatenate, fields))
+    fitted = fit_network(merged, run)
+    return fitted, _learn_model(fitted, merged, spec, grid), HeldOut(*map(np.concatenate, fields))
 
 
 def merge_validation(cutouts: Cutouts) -> Cutouts:
@@ -64,7 +73,7 @@ def merge_validation(cutouts: Cutouts) -> Cutouts:
     return with_labels(cutouts, np.where(split == VALIDATION, TRAIN, split))
 
 
-def folds(cutouts: Cutouts, grid: RedshiftGrid, n_folds: int) -> Iterator[tuple[Cutouts, IntArray]]:
+def assign_folds(cutouts: Cutouts, grid: RedshiftGrid, n_folds: int) -> tuple[IntArray, IntArray]:
     """Divide the training galaxies into folds at random, each galaxy with all its cutouts.
 
     Parameters
@@ -76,26 +85,27 @@ def folds(cutouts: Cutouts, grid: RedshiftGrid, n_folds: int) -> Iterator[tuple[
     n_folds : int
         At least 2; `InvalidDataset` is raised if there are fewer galaxies.
 
-    Yields
-    ------
-    others : Cutouts
-        Those of the fold are in no split.
-    left_out : (m,) int
-        The first row of each galaxy of the fold, in increasing order.
+    Returns
+    -------
+    train : (n,) int
+        The training rows, in increasing order.
+    fold_of : (n,) int
+        The fold of each, from 0 on.
     """
     train = usable_rows(cutouts, grid, TRAIN)
     first, galaxy = group_by_galaxy(cutouts, train)
     if len(first) < n_folds:
         raise InvalidDataset(f"expected at least {n_folds} training galaxies for {n_folds} folds, got {len(first)}")
-    for members in np.array_split(np.random.default_rng(FOLD_SEED).permutation(len(first)), n_folds):
-        split = np.array(cutouts.column("split"))
-        split[train[np.isin(galaxy, members)]] = UNUSED
-        yield with_labels(cutouts, split), np.sort(first[members])
+    fold_of_galaxy = np.empty(len(first), dtype=np.int64)
+    parts = np.array_split(np.random.default_rng(FOLD_SEED).permutation(len(first)), n_folds)
+    for number, members in enumerate(parts):
+        fold_of_galaxy[members] = number
+    return train, fold_of_galaxy[galaxy]
 
 
 def _learn_model(fitted: Fitted, cutouts: Cutouts, spec: ImageSpec, grid: RedshiftGrid) -> Model:
     """Add to a network the feature groups of its training galaxies."""
-    model = Model(fitted.network, spec, grid, fitted.ebv_assumed)
+    model = Model(fitted.network, spec, grid, fitted.ebv_default, z_range=fitted.z_range)
     groups = learn_feature_groups(model, cutouts, usable_rows(cutouts, grid, TRAIN))
     return replace(model, feature_groups=groups)
 

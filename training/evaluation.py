@@ -19,6 +19,7 @@ from photoz.metrics import Score, galaxy_scores, summarise
 from photoz.model.card import Card
 from photoz.report import Report, make_report
 from training.baselines import baseline_scores, check_band_columns
+from training.pixel_statistics import median_ebv
 from training.predict import Model
 from training.splits import usable_rows
 
@@ -59,10 +60,15 @@ def evaluate(model: Model, cutouts: Cutouts) -> Evaluation:
     scores = {MODEL: summarise(galaxy_scores(found.pdfs, z_spec, grid))}
     if model.calibration:
         scores[NOT_RECALIBRATED] = summarise(galaxy_scores(found.raw_pdfs, z_spec, grid))
-    ebv = as_ebv_batch(cutouts.columns.get("ebv"), len(cutouts), model.ebv_assumed).ebv.astype(np.float64)
-    scores |= baseline_scores(cutouts, spec, grid, ebv)
+    scores |= baseline_scores(cutouts, spec, grid, _reddening(cutouts))
     gaussian = properscoring.crps_gaussian(z_spec, pdf.mean(found.pdfs, grid), pdf.std(found.pdfs, grid))
     return Evaluation(found.pdfs, rows, scores, float(gaussian.mean()), found.flags, found.ood_scores)
+
+
+def _reddening(cutouts: Cutouts) -> FloatArray:
+    """E(B-V) of all cutouts, (n,), for the catalogue methods: the median of all where it is unknown."""
+    usual = median_ebv(cutouts, np.arange(len(cutouts)))
+    return as_ebv_batch(cutouts.columns.get("ebv"), len(cutouts), usual).ebv.astype(np.float64)
 
 
 def galaxies_digest(cutouts: Cutouts, rows: IntArray) -> str:
@@ -154,8 +160,7 @@ def _photometry(cutouts: Cutouts, rows: IntArray, card: Card) -> dict[str, Any]:
     if "magnitudes" not in cutouts.columns:
         return {}
     extinction = card.image.extinction
-    ebv = as_ebv_batch(cutouts.columns.get("ebv"), len(cutouts), card.inputs.ebv_assumed).ebv[rows]
-    magnitudes = cutouts.columns["magnitudes"][rows] - extinction * ebv[:, np.newaxis]
+    magnitudes = cutouts.columns["magnitudes"][rows] - extinction * _reddening(cutouts)[rows, np.newaxis]
     prefix = "dereddened " if extinction.all() else ""
     found = {"magnitudes": magnitudes[:, len(bands) // 2], "magnitude_label": f"{prefix}{bands[len(bands) // 2]} [mag]"}
     if len(bands) > 1:

@@ -84,7 +84,7 @@ class _Checker:
         self._keras = model.predict(cutouts, self.rows)
 
     def read(self, rows: IntArray) -> Batch:
-        return read_batch(self.cutouts, rows, self._model.spec, self._model.ebv_assumed)
+        return read_batch(self.cutouts, rows, self._model.spec, self._model.ebv_default)
 
     def accept(self, name: str, path: str, precision: Precision) -> _Engine:
         """Load a copy in a process and compare its predictions; raises `EngineRejected`."""

@@ -9,14 +9,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from photoz.grid import IntArray, RedshiftGrid
-from photoz.images import ImageSpec
+from photoz.grid import FloatArray, IntArray, RedshiftGrid
+from photoz.images import UNKNOWN_EBV, ImageSpec
 from photoz.io.cutouts import TRAIN, VALIDATION, Cutouts
 from training import architectures
-from training.batches import Batches
+from training.batches import Augmentation, Batches
 from training.checkpoint import CheckpointCallback
-from training.objectives import objective
-from training.pixel_statistics import PixelStatistics, pixel_statistics
+from training.objectives import distilled, objective
+from training.pixel_statistics import pixel_statistics
 from training.settings import SCHEDULES, Settings
 from training.splits import usable_rows
 
@@ -29,15 +29,25 @@ class Fitted:
 
     network: keras.Model  # not compiled
     history: list[dict[str, float]]  # one entry per epoch
-    ebv_assumed: float  # median E(B-V) of the training galaxies
+    ebv_default: float  # input where E(B-V) is unknown: UNKNOWN_EBV, or the median of the training galaxies
+    z_range: tuple[float, float]  # the lowest and the highest redshift of the training galaxies
     n_train: int
     n_validation: int
 
 
 def fit(
-    cutouts: Cutouts, spec: ImageSpec, grid: RedshiftGrid, settings: Settings, run: Path, *, resume: bool
+    cutouts: Cutouts,
+    spec: ImageSpec,
+    grid: RedshiftGrid,
+    settings: Settings,
+    run: Path,
+    *,
+    resume: bool,
+    teacher: FloatArray | None = None,
 ) -> Fitted:
     """Train a network on cutouts with columns z_spec and split, of which none need be for validation.
+
+    `teacher` is PDFs of the training rows, (n, n_bins), to learn as well as the redshifts; there is no validation then.
 
     With `resume` it continues from the checkpoint in the folder `run`, if there is one; otherwise the folder is emptied
     first. The result has the weights of the epoch with the lowest validation loss, or without validation galaxies those
@@ -46,30 +56,43 @@ def fit(
     train = usable_rows(cutouts, grid, TRAIN)
     validation = usable_rows(cutouts, grid, VALIDATION) if len(cutouts.rows(VALIDATION)) else None
     keras.utils.set_random_seed(settings.seed)
-    ebv_assumed, statistics = _constants(cutouts, train, spec)
+    statistics = pixel_statistics(cutouts, train, spec)
+    takes_unknown = architectures.takes_unknown_ebv(settings.architecture)
+    ebv_default = UNKNOWN_EBV if takes_unknown else statistics.ebv
     with _dtype_policy(settings):
         model = architectures.build(settings.architecture, spec, grid, statistics)
-    target = objective(settings.objective, grid)
+    truth = objective(settings.objective, grid)
+    target = truth if teacher is None else distilled(truth, teacher, grid)
     common: dict[str, Any] = {
         "batch_size": settings.batch_size,
         "with_ebv": architectures.takes_ebv(model),
-        "ebv_assumed": ebv_assumed,
+        "ebv_default": ebv_default,
     }
+
+    def batches(rows: IntArray, **options: Any) -> Batches:
+        return Batches(
+            cutouts, rows, spec, target.encode(cutouts.column("z_spec")[rows].astype(np.float64)), **common, **options
+        )
+
+    augmentation = Augmentation(settings.seed, statistics.noise, settings.defects, settings.unknown_ebv)
     steps = -(-len(train) // settings.batch_size)
     model.compile(optimizer=_optimizer(settings, steps), loss=target.loss)
     checkpoint = CheckpointCallback(run, settings, resume=resume)
     first_epoch = checkpoint.restore(model)
     if not checkpoint.is_finished():
         model.fit(
-            Batches(cutouts, train, spec, target, **common, seed=settings.seed, first_epoch=first_epoch),
-            validation_data=None if validation is None else Batches(cutouts, validation, spec, target, **common),
+            batches(train, augmentation=augmentation, first_epoch=first_epoch),
+            validation_data=None if validation is None else batches(validation),
             initial_epoch=first_epoch,
             epochs=settings.epochs,
             callbacks=[*_averaging(settings), checkpoint, keras.callbacks.TensorBoard(run / "tensorboard")],
         )
     best = architectures.build(settings.architecture, spec, grid, statistics)
     best.set_weights(checkpoint.best_weights)
-    return Fitted(best, checkpoint.history, ebv_assumed, len(train), 0 if validation is None else len(validation))
+    z_spec = cutouts.column("z_spec")[train]
+    z_range = (float(z_spec.min()), float(z_spec.max()))
+    n_validation = 0 if validation is None else len(validation)
+    return Fitted(best, checkpoint.history, ebv_default, z_range, len(train), n_validation)
 
 
 @contextmanager
@@ -81,14 +104,6 @@ def _dtype_policy(settings: Settings) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(usual)
-
-
-def _constants(cutouts: Cutouts, train: IntArray, spec: ImageSpec) -> tuple[float, PixelStatistics]:
-    ebv = np.asarray(cutouts.columns.get("ebv", np.full(len(cutouts), np.nan)), dtype=np.float64)
-    known = ebv[train][np.isfinite(ebv[train])]
-    ebv_assumed = float(np.median(known)) if len(known) else 0.0
-    filled = np.where(np.isfinite(ebv), ebv, ebv_assumed)
-    return ebv_assumed, pixel_statistics(cutouts, filled, train, spec)
 
 
 def _averaging(settings: Settings) -> list[keras.callbacks.Callback]:

@@ -33,14 +33,26 @@ SDSS_OBSERVATIONS = {
     "z": Observation(1.29, 0.208, 136.0),
 }
 
-# Scatter of seeing and sky noise from field to field (natural logarithm).
-FIELD_SCATTER = 0.1
 
-# Mean number of chance neighbours down to about magnitude 21 in a cutout of 25 arcsec, the range by which they are
-# fainter than the sample's galaxies, and their least distance from the centre in units of the side.
-NEIGHBOURS = 0.5
+@dataclass(frozen=True)
+class Variety:
+    """How much cutouts of the same galaxies differ."""
+
+    seeing_scatter: float  # of the PSF's width from field to field (natural logarithm), the same in all bands
+    band_scatter: float  # of the PSF's width and of the sky noise from band to band
+    offset: float  # largest distance from the centre along each axis, pixels
+    neighbours: float  # mean number in a cutout of 25 arcsec, down to about magnitude 21
+    neighbour_distance: float  # their least distance from the centre in units of the side
+
+
+# Of the first cutout of each galaxy, which resemble the survey.
+USUAL = Variety(0.0, 0.1, 0.5, 0.5, 0.2)
+
+# Of the further ones, for a network that has to cope with worse nights, positions and neighbours.
+WIDE = Variety(0.15, 0.1, 1.5, 1.0, 0.15)
+
+# The range by which neighbours are fainter than the sample's galaxies.
 NEIGHBOUR_MAGNITUDES = (1.0, 5.0)
-NEIGHBOUR_DISTANCE = 0.2
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,7 @@ class Galaxies:
         return {name: values for name, values in vars(self).items() if name != "fluxes"}
 
 
-def draw_galaxies(fluxes: FloatArray, spec: ImageSpec, rng: np.random.Generator) -> Galaxies:
+def draw_galaxies(fluxes: FloatArray, spec: ImageSpec, rng: np.random.Generator, variety: Variety = USUAL) -> Galaxies:
     """Draw shapes and observing conditions for galaxies with positive fluxes (n, n_bands) in nanomaggies, SDSS bands.
 
     The median size falls from 1.7 arcsec at magnitude 17 by 0.15 dex per magnitude, roughly as in the SDSS Main Galaxy
@@ -77,23 +89,33 @@ def draw_galaxies(fluxes: FloatArray, spec: ImageSpec, rng: np.random.Generator)
     log_radius = 0.23 - 0.15 * (magnitude - 17.0) + 0.18 * rng.standard_normal(n)
     cos_inclination = rng.uniform(size=n)
     thickness = 0.25
+    scatter = variety.band_scatter
     return Galaxies(
         fluxes=fluxes,
         half_light_radius=np.clip(10.0**log_radius, 0.5, spec.size * spec.pixel_scale / 5.0),
         axis_ratio=np.sqrt(thickness**2 + (1.0 - thickness**2) * cos_inclination**2),
         position_angle=rng.uniform(0.0, np.pi, n),
         bulge_fraction=1.0 / (1.0 + np.exp(-3.0 * (colour - 2.6) - rng.standard_normal(n))),
-        offset=rng.uniform(-0.5, 0.5, (n, 2)),
-        fwhm=_scattered([o.fwhm for o in observations], n, rng),
-        sky_sigma=_scattered([o.sky_sigma for o in observations], n, rng),
+        offset=rng.uniform(-variety.offset, variety.offset, (n, 2)),
+        fwhm=_scattered([o.fwhm for o in observations], n, scatter, rng) * _seeing(n, variety, rng),
+        sky_sigma=_scattered([o.sky_sigma for o in observations], n, scatter, rng),
     )
 
 
-def _scattered(medians: list[float], n: int, rng: np.random.Generator) -> FloatArray:
-    return np.array(medians) * np.exp(FIELD_SCATTER * rng.standard_normal((n, len(medians))))
+def _scattered(medians: list[float], n: int, scatter: float, rng: np.random.Generator) -> FloatArray:
+    return np.array(medians) * np.exp(scatter * rng.standard_normal((n, len(medians))))
 
 
-def draw_neighbours(fluxes: FloatArray, spec: ImageSpec, rng: np.random.Generator) -> tuple[IntArray, Galaxies]:
+def _seeing(n: int, variety: Variety, rng: np.random.Generator) -> FloatArray | float:
+    """Factor of all widths of a cutout; no random numbers without scatter, so that usual cutouts stay the same."""
+    if not variety.seeing_scatter:
+        return 1.0
+    return np.asarray(np.exp(variety.seeing_scatter * rng.standard_normal((n, 1))))
+
+
+def draw_neighbours(
+    fluxes: FloatArray, spec: ImageSpec, rng: np.random.Generator, variety: Variety = USUAL
+) -> tuple[IntArray, Galaxies]:
     """Draw chance neighbours in the cutouts of galaxies.
 
     Parameters
@@ -105,6 +127,8 @@ def draw_neighbours(fluxes: FloatArray, spec: ImageSpec, rng: np.random.Generato
         With SDSS bands.
     rng : numpy.random.Generator
         Random numbers.
+    variety : Variety
+        How many there are, and how near.
 
     Returns
     -------
@@ -113,13 +137,13 @@ def draw_neighbours(fluxes: FloatArray, spec: ImageSpec, rng: np.random.Generato
     neighbours : Galaxies
         m objects, one to five magnitudes fainter than the galaxy with their colours; half of them are point sources.
     """
-    counts = rng.poisson(NEIGHBOURS * (spec.size / SDSS_IMAGES.size) ** 2, len(fluxes))
+    counts = rng.poisson(variety.neighbours * (spec.size / SDSS_IMAGES.size) ** 2, len(fluxes))
     rows = np.repeat(np.arange(len(fluxes)), counts)
     fainter = NEIGHBOUR_MAGNITUDES[0] + np.diff(NEIGHBOUR_MAGNITUDES) * np.sqrt(rng.uniform(size=len(rows)))
     templates = fluxes[rng.integers(0, len(fluxes), len(rows))]
     neighbours = draw_galaxies(templates * 10.0 ** (-0.4 * fainter[:, None]), spec, rng)
     angle = rng.uniform(0.0, 2.0 * np.pi, len(rows))
-    distance = spec.size * rng.uniform(NEIGHBOUR_DISTANCE, 0.5, len(rows))
+    distance = spec.size * rng.uniform(variety.neighbour_distance, 0.5, len(rows))
     is_point = rng.uniform(size=len(rows)) < 0.5
     return rows, replace(
         neighbours,

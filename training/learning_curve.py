@@ -77,7 +77,7 @@ def subset(cutouts: Cutouts, train: IntArray, n_train: int) -> Cutouts:
 
 def _point(n_train: int, fitted: Fitted, cutouts: Cutouts, spec: ImageSpec, grid: RedshiftGrid) -> Point:
     rows = usable_rows(cutouts, grid, TEST)
-    pdfs = predict_pdfs(fitted.network, cutouts, rows, spec, fitted.ebv_assumed)
+    pdfs = predict_pdfs(fitted.network, cutouts, rows, spec, fitted.ebv_default)
     scores = summarise(galaxy_scores(pdfs, cutouts.column("z_spec")[rows], grid))
     print(f"{n_train} galaxies: sigma_mad {scores['sigma_mad']}, crps {scores['crps']}")
     return Point(n_train, len(fitted.history), scores)

@@ -7,6 +7,7 @@ from photoz.io.cutouts import Cutouts
 from photoz.model.card import OodRecord
 from photoz.ood import FEATURES, FeatureGroup, FeatureGroups, Features, compress
 from training.predict import Model
+from training.splits import group_by_galaxy
 
 # Fraction of ordinary cutouts that may be flagged: below the promised one in a hundred, to allow for chance. With half
 # of it, a twentieth of the cutouts with r and i swapped were not flagged.
@@ -23,8 +24,9 @@ MIN_VARIANCE = 1e-3
 
 
 def learn_feature_groups(model: Model, cutouts: Cutouts, rows: IntArray) -> dict[str, FeatureGroup]:
-    """Fit the feature groups of a model to its training rows (n,)."""
-    some = np.sort(np.random.default_rng(0).permutation(rows)[:MAX_GALAXIES])
+    """Fit the feature groups of a model to the first cutout of each galaxy of its training rows (n,)."""
+    first, _ = group_by_galaxy(cutouts, rows)
+    some = np.sort(np.random.default_rng(0).permutation(first)[:MAX_GALAXIES])
     return fit_feature_groups(model.features(cutouts, some))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from photoz import ood
 from photoz.grid import RedshiftGrid
-from photoz.images import ImageSpec
+from photoz.images import UNKNOWN_EBV, ImageSpec
 from photoz.io.cutouts import Cutouts
 from photoz.io.reader import open_cutouts
 from photoz.model.bundle import KERAS_NAME, OOD_NAME, ModelBundle
@@ -88,12 +88,17 @@ def _write_bundle(path: Path, model: Model, cutouts: Cutouts, only_f32: bool, **
             created=created,
             grid=model.grid,
             image=model.spec,
-            inputs=Inputs(ebv=architectures.takes_ebv(model.network), ebv_assumed=model.ebv_assumed),
+            inputs=_inputs(model),
             gflop=forward_gflop(model.network),
             engines=export_engines(model, cutouts, Path(scratch), only_f32=only_f32),
             **records,
         )
         return ModelBundle.write(path, card, scratch)
+
+
+def _inputs(model: Model) -> Inputs:
+    assumed = None if model.ebv_default == UNKNOWN_EBV else model.ebv_default
+    return Inputs(ebv=architectures.takes_ebv(model.network), ebv_assumed=assumed)
 
 
 def _training_record(data: Path, source: str, settings: Settings, fitted: Fitted) -> TrainingRecord:
@@ -102,6 +107,7 @@ def _training_record(data: Path, source: str, settings: Settings, fitted: Fitted
         data_sha256=provenance.file_sha256(data),
         n_train=fitted.n_train,
         n_validation=fitted.n_validation,
+        z_range=fitted.z_range,
         hyper_parameters=asdict(settings),
         seed=settings.seed,
         epochs=len(fitted.history),

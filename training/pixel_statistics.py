@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from photoz.grid import FloatArray, IntArray
-from photoz.images import ImageSpec, as_image_batch
+from photoz.images import ImageSpec
 from photoz.io.cutouts import Cutouts
-from training.photometry import asinh_magnitudes, gaussian_aperture, measure
+from training.batches import read_batch
+from training.photometry import asinh_magnitudes, deredden, gaussian_aperture, measure
 
 # Enough to scale inputs to about zero and one.
 N_GALAXIES = 1000
@@ -18,7 +19,7 @@ REFERENCE_SIGMA = 0.125
 
 @dataclass(frozen=True)
 class PixelStatistics:
-    """Scales of pixels, magnitudes and colours.
+    """Scales of pixels, magnitudes and colours, and the usual reddening.
 
     Parameters
     ----------
@@ -28,6 +29,8 @@ class PixelStatistics:
         Of the asinh magnitudes in the reference aperture, whose weights have unit norm.
     colour_mean, colour_std : (n_bands - 1,) float64
         Of the differences between neighbouring bands.
+    ebv : float
+        Median E(B-V) of the galaxies, 0 if none is known.
     """
 
     noise: FloatArray
@@ -35,18 +38,28 @@ class PixelStatistics:
     magnitude_std: FloatArray
     colour_mean: FloatArray
     colour_std: FloatArray
+    ebv: float = 0.0
 
 
-def pixel_statistics(cutouts: Cutouts, ebv: FloatArray, rows: IntArray, spec: ImageSpec) -> PixelStatistics:
-    """Measure at most 1,000 galaxies spread evenly over the training rows (m,), given E(B-V) of all cutouts (n,)."""
+def pixel_statistics(cutouts: Cutouts, rows: IntArray, spec: ImageSpec) -> PixelStatistics:
+    """Measure at most 1,000 galaxies spread evenly over the training rows (m,)."""
+    usual = median_ebv(cutouts, rows)
     rows = rows[:: max(1, len(rows) // N_GALAXIES)]
-    sample = as_image_batch(cutouts.read_images(rows), spec).images.astype(np.float64)
+    batch = read_batch(cutouts, rows, spec, usual)
+    sample, ebv = batch.images.images.astype(np.float64), batch.ebv.ebv.astype(np.float64)
     noise = sky_noise(sample)
     weight = gaussian_aperture(spec.size, REFERENCE_SIGMA * spec.size)
     fluxes = measure(sample, weight / np.linalg.norm(weight))
-    magnitudes = asinh_magnitudes(fluxes * 10.0 ** (0.4 * spec.extinction * ebv[rows, None]), noise)
+    magnitudes = asinh_magnitudes(deredden(fluxes, ebv, spec), noise)
     colours = magnitudes[:, :-1] - magnitudes[:, 1:]
-    return PixelStatistics(noise, magnitudes.mean(0), magnitudes.std(0) + 1e-3, colours.mean(0), colours.std(0) + 1e-3)
+    spreads = (magnitudes.mean(0), magnitudes.std(0) + 1e-3, colours.mean(0), colours.std(0) + 1e-3)
+    return PixelStatistics(noise, *spreads, usual)
+
+
+def median_ebv(cutouts: Cutouts, rows: IntArray) -> float:
+    """Median of the known E(B-V) of rows (m,); 0 if none is known."""
+    ebv = np.asarray(cutouts.columns.get("ebv", np.full(len(cutouts), np.nan)), dtype=np.float64)[rows]
+    return float(np.median(ebv[np.isfinite(ebv)])) if np.isfinite(ebv).any() else 0.0
 
 
 def sky_noise(images: FloatArray) -> FloatArray:

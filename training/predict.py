@@ -49,10 +49,11 @@ class Model:
     network: keras.Model  # takes `images` and possibly `ebv`; a layer "features" is used for the `ood_score`
     spec: ImageSpec
     grid: RedshiftGrid
-    ebv_assumed: float  # replaces an unknown E(B-V)
+    ebv_default: float  # replaces an unknown E(B-V)
     calibration: Calibration | None = None
     feature_groups: FeatureGroups | None = None
     ood_threshold: float = math.inf
+    z_range: tuple[float, float] = (0.0, math.inf)
 
     @classmethod
     def load(cls, bundle: ModelBundle, *, recalibrate: bool = True) -> "Model":
@@ -64,10 +65,11 @@ class Model:
             network,
             card.image,
             card.grid,
-            card.inputs.ebv_assumed,
+            card.inputs.ebv_default,
             calibration=bundle.calibration if recalibrate else None,
             feature_groups=load_feature_groups(bundle),
             ood_threshold=card.ood.threshold if card.ood else math.inf,
+            z_range=card.training.z_range,
         )
 
     def predict(self, cutouts: Cutouts, rows: IntArray, engine: Engine | None = None) -> Predictions:
@@ -81,9 +83,10 @@ class Model:
             calibration=self.calibration,
             feature_groups=self.feature_groups,
             ood_threshold=self.ood_threshold,
+            z_range=self.z_range,
         )
         parts = []
-        for batch in _read_batches(cutouts, rows, self.spec, self.ebv_assumed):
+        for batch in _read_batches(cutouts, rows, self.spec, self.ebv_default):
             output = predictor.run_network(batch)
             columns = predictor.summarise(batch, output, frozenset({"ood_score", "flags"}))
             parts.append((output.pdfs, columns["pdf"], columns["ood_score"], columns["flags"]))
@@ -93,19 +96,19 @@ class Model:
         """Extract the features of rows (n,) for the `ood_score`: (n, p) float64 for each feature group, by name."""
         engine = keras_engine(self.network)
         parts = []
-        for batch in _read_batches(cutouts, rows, self.spec, self.ebv_assumed):
+        for batch in _read_batches(cutouts, rows, self.spec, self.ebv_default):
             images = batch.images
             features = engine.predict(images.images, batch.ebv.ebv).features
-            parts.append(ood.extract_features(images.images, features, images.noise))
+            parts.append(ood.extract_features(images.images, features, images.border))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def predict_pdfs(
-    network: keras.Model, cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv_assumed: float
+    network: keras.Model, cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv_default: float
 ) -> FloatArray:
     """Predict the PDFs of rows (n,) with a network, not recalibrated: (n, n_bins) float64, rows sum to 1."""
     engine = keras_engine(network)
-    batches = _read_batches(cutouts, rows, spec, ebv_assumed)
+    batches = _read_batches(cutouts, rows, spec, ebv_default)
     return np.concatenate([engine.predict(batch.images.images, batch.ebv.ebv).pdfs for batch in batches])
 
 
@@ -128,6 +131,6 @@ def keras_engine(network: keras.Model) -> KerasEngine:
     return KerasEngine(network, network_signature(network))
 
 
-def _read_batches(cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv_assumed: float) -> Iterator[Batch]:
+def _read_batches(cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv_default: float) -> Iterator[Batch]:
     for start in tqdm(range(0, len(rows), MAX_BATCH), desc="predict", unit="batch", leave=False):
-        yield read_batch(cutouts, rows[start : start + MAX_BATCH], spec, ebv_assumed)
+        yield read_batch(cutouts, rows[start : start + MAX_BATCH], spec, ebv_default)

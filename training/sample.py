@@ -14,7 +14,7 @@ from photoz.images import ImageSpec
 from photoz.io.cutouts import TEST
 from photoz.io.hdf5 import create_hdf5, write_columns
 from training.catalogue import Catalogue
-from training.galaxies import SDSS_OBSERVATIONS, draw_galaxies, draw_neighbours
+from training.galaxies import SDSS_OBSERVATIONS, USUAL, WIDE, Variety, draw_galaxies, draw_neighbours
 from training.render import add_noise, render, render_with_galsim
 
 # Galaxies per task. Each task has its own random stream, so that a sample does not depend on the number of processes.
@@ -35,16 +35,18 @@ def make_sample(
 ) -> None:
     """Draw every galaxy of a catalogue with noise and write the cutouts as HDF5; the file appears when it is complete.
 
-    Galaxies that are not for testing get `renders` cutouts, each with another shape, seeing, neighbours and noise. All
-    first cutouts come first, and they do not depend on that number. The same seed gives the same file, whatever the
+    Galaxies that are not for testing get `renders` cutouts, each with another shape, seeing, neighbours and noise; the
+    first resemble the survey, the others differ more (`training.galaxies.WIDE`). All first cutouts come first, and they
+    do not depend on that number. The same seed gives the same file, whatever the
     number of worker processes (by default one per core). Raises `InvalidDataset` for bands without `SDSS_OBSERVATIONS`.
     """
     if unknown := [band for band in spec.bands if band not in SDSS_OBSERVATIONS]:
         raise InvalidDataset(f"cannot draw {','.join(unknown)}: known bands are {','.join(SDSS_OBSERVATIONS)}")
     again = np.tile(np.flatnonzero(catalogue.split != TEST), renders - 1)
-    chunks = [*_chunks(catalogue.fluxes), *_chunks(catalogue.fluxes[again])]
+    chunks = [(fluxes, USUAL) for fluxes in _chunks(catalogue.fluxes)]
+    chunks += [(fluxes, WIDE) for fluxes in _chunks(catalogue.fluxes[again])]
     streams = np.random.SeedSequence(seed).spawn(len(chunks))
-    tasks = [(fluxes, spec, stream, renderer) for fluxes, stream in zip(chunks, streams, strict=True)]
+    tasks = [(*chunk, spec, stream, renderer) for chunk, stream in zip(chunks, streams, strict=True)]
     provenance = catalogue.provenance + (f"; {renders} renders of those not tested on" if renders > 1 else "")
     catalogue = catalogue.take(np.concatenate([np.arange(len(catalogue)), again]))
     shapes: list[dict[str, FloatArray]] = []
@@ -62,11 +64,13 @@ def _chunks(fluxes: FloatArray) -> Iterator[FloatArray]:
     return (fluxes[start : start + CHUNK] for start in range(0, len(fluxes), CHUNK))
 
 
-def _draw(task: tuple[FloatArray, ImageSpec, np.random.SeedSequence, str]) -> tuple[FloatArray, dict[str, FloatArray]]:
-    fluxes, spec, stream, renderer = task
+def _draw(
+    task: tuple[FloatArray, Variety, ImageSpec, np.random.SeedSequence, str],
+) -> tuple[FloatArray, dict[str, FloatArray]]:
+    fluxes, variety, spec, stream, renderer = task
     rng = np.random.default_rng(stream)
-    galaxies = draw_galaxies(fluxes, spec, rng)
-    rows, neighbours = draw_neighbours(fluxes, spec, rng)
+    galaxies = draw_galaxies(fluxes, spec, rng, variety)
+    rows, neighbours = draw_neighbours(fluxes, spec, rng, variety)
     stamps = RENDERERS[renderer](galaxies, spec)
     np.add.at(stamps, rows, RENDERERS[renderer](neighbours, spec))
     columns = {**galaxies.columns(), "n_neighbours": np.bincount(rows, minlength=len(galaxies))}

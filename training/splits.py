@@ -67,6 +67,13 @@ def with_labels(cutouts: Cutouts, labels: npt.NDArray[np.str_]) -> Cutouts:
     return replace(cutouts, columns={**cutouts.columns, "split": labels})
 
 
+def without(cutouts: Cutouts, rows: IntArray) -> Cutouts:
+    """Return the cutouts with some rows in no split."""
+    labels = np.array(cutouts.column("split"))
+    labels[rows] = UNUSED
+    return with_labels(cutouts, labels)
+
+
 def _selected(cutouts: Cutouts, select: str) -> BoolArray:
     selected = np.ones(len(cutouts), dtype=bool)
     for column, comparison, number in parse_conditions(select):

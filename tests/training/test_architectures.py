@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from photoz.grid import SDSS_GRID, RedshiftGrid
-from photoz.images import SDSS_IMAGES, ImageSpec
+from photoz.images import SDSS_IMAGES, UNKNOWN_EBV, ImageSpec
 from training import architectures
 from training.pixel_statistics import PixelStatistics
 
@@ -35,7 +36,7 @@ def predict(model: keras.Model, spec: ImageSpec) -> np.ndarray:
         ("inception", 27_841_856, False),
         # 1,781,668 in the convolutions, 2,628 slopes, 24,412,304 + 1,202,312 + 197,460 in the dense layers.
         ("pasquet", 27_596_372, True),
-        ("compact", 82_087, True),
+        ("compact", 85_688, True),
     ],
 )
 def test_architectures_have_known_size_and_inputs(name: str, parameters: int, takes_ebv: bool) -> None:
@@ -89,3 +90,26 @@ np.save("pdfs.npy", model.predict_on_batch({t.name: inputs[t.name] for t in mode
 """
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, env={"PATH": ""}, timeout=120)
     np.testing.assert_allclose(np.load(tmp_path / "pdfs.npy"), predict(model, SDSS_IMAGES), rtol=1e-5, atol=1e-7)
+
+
+def test_compact_takes_an_unknown_reddening() -> None:
+    model = architectures.build("compact", SDSS_IMAGES, SDSS_GRID, replace(statistics(), ebv=0.05))
+    images, ebv = inputs(SDSS_IMAGES).values()
+    unknown = model.predict_on_batch({"images": images, "ebv": np.full_like(ebv, UNKNOWN_EBV)})
+    assert np.isfinite(unknown).all()
+    features = keras.Model(model.inputs, model.get_layer("features").output)
+    as_median = features.predict_on_batch({"images": images, "ebv": np.full_like(ebv, 0.05)})
+    as_unknown = features.predict_on_batch({"images": images, "ebv": np.full_like(ebv, UNKNOWN_EBV)})
+    np.testing.assert_allclose(as_unknown, as_median, atol=1e-5)  # so that it is not out of distribution
+    assert not np.allclose(unknown, model.predict_on_batch({"images": images, "ebv": np.full_like(ebv, 0.05)}))
+
+
+def test_compact_knows_the_background() -> None:
+    """Fluxes of which the background is subtracted do not depend on it, once the map of the sky does not."""
+    model = architectures.build("compact", SDSS_IMAGES, SDSS_GRID, statistics())
+    layer = model.get_layer("features")
+    features = keras.Model(model.inputs, layer.output)
+    images, ebv = inputs(SDSS_IMAGES).values()
+    found = [features.predict_on_batch({"images": images + np.float32(sky), "ebv": ebv}) for sky in (0.0, 0.02)]
+    change = np.abs(found[1] - found[0]).mean(axis=0)[:55].reshape(11, 5).mean(axis=1)
+    assert (change[3:6] < 0.1 * change[:3]).all()

@@ -2,18 +2,18 @@ from pathlib import Path
 
 import numpy as np
 
-from photoz.grid import SDSS_GRID
 from photoz.images import SDSS_IMAGES
 from photoz.io.reader import open_cutouts
-from training.batches import Batches, turn_and_flip
-from training.objectives import objective
+from training.batches import Augmentation, Batches, turn_and_flip
 
-CRPS = objective("crps", SDSS_GRID)
+NOISE = np.full(5, 0.05)
 
 
-def batches(cutouts, rows, **changes) -> Batches:  # noqa: ANN001
-    settings = {"batch_size": 32, "with_ebv": True, "ebv_assumed": 0.03, **changes}
-    return Batches(cutouts, rows, SDSS_IMAGES, CRPS, **settings)
+def batches(cutouts, rows, seed=None, first_epoch=0, **augmentation) -> Batches:  # noqa: ANN001
+    targets = cutouts.column("z_spec")[rows].astype(np.float32)[:, np.newaxis]
+    options = {"batch_size": 32, "with_ebv": True, "ebv_default": 0.03, "first_epoch": first_epoch}
+    changes = None if seed is None else Augmentation(seed, NOISE, **augmentation)
+    return Batches(cutouts, rows, SDSS_IMAGES, targets, **options, augmentation=changes)
 
 
 def test_epoch_has_each_galaxy_once_with_its_redshift(sample_file: Path) -> None:

@@ -24,6 +24,7 @@ TRAINING = TrainingRecord(
     data_sha256="",
     n_train=1,
     n_validation=1,
+    z_range=(0.01, 0.39),
     hyper_parameters={},
     seed=0,
     epochs=1,

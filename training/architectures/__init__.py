@@ -28,6 +28,11 @@ def build(name: str, spec: ImageSpec, grid: RedshiftGrid, statistics: PixelStati
     raise ValueError(f"expected one of {', '.join(ARCHITECTURES)}, got {name!r}")
 
 
+def takes_unknown_ebv(name: str) -> bool:
+    """Whether an architecture takes `photoz.images.UNKNOWN_EBV` as an E(B-V)."""
+    return name == "compact"
+
+
 def takes_ebv(model: keras.Model) -> bool:
     """Whether a network has E(B-V) among its inputs."""
     return any(tensor.name == "ebv" for tensor in model.inputs)
