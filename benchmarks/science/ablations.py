@@ -95,7 +95,7 @@ def _predict(name: str, cutouts: Cutouts, rows: IntArray) -> FloatArray:
         for target, attribute, value in variant.patches:
             stack.enter_context(patch.object(target, attribute, value))
         fitted = fit_ensemble(trained_on, SDSS_IMAGES, SDSS_GRID, settings, run, resume=True)
-    return predict_pdfs(fitted.network, cutouts, rows, SDSS_IMAGES, fitted.ebv_assumed)
+    return predict_pdfs(fitted.network, cutouts, rows, SDSS_IMAGES, fitted.ebv_default)
 
 
 def _first_renders(cutouts: Cutouts) -> Cutouts:

@@ -3,7 +3,9 @@
 Each defect is applied to the cutouts of all test galaxies; the table gives the fractions that get each flag, and the
 fraction that is off without one: by more than 0.02 (1 + z) in z_mean from the galaxy's clean cutout, with no flag from
 the input or the score. The stars have the fluxes and the seeing of the galaxies, without their extent; counts are
-photo-electrons; saturated cores are clipped at half of their peak; a hot pixel has 10 nanomaggies.
+photo-electrons; saturated cores are clipped at half of their peak. A hot pixel has 10 nanomaggies, a cosmic ray 5 in
+each of about eight pixels through the core, a satellite trail 0.5 per pixel at a random angle, on average 8 pixels from
+the centre. All three, and the dead column through the core, are in r. Worse seeing keeps the noise of the clean cutout.
 
     python -m benchmarks.science ood [BUNDLE] [DATA]
 """
@@ -26,6 +28,7 @@ from photoz.io.cutouts import TEST, Cutouts
 from photoz.io.reader import open_cutouts
 from photoz.model.bundle import ModelBundle
 from training.catalogue import ZERO_POINT
+from training.defects import add_hits, draw_trail, kill_column, leave_sky_in
 from training.galaxies import SDSS_OBSERVATIONS, Galaxies
 from training.render import add_noise, render
 
@@ -36,9 +39,24 @@ POINT = 0.01  # arcsec, half-light radius of a star
 RAISED = Flag.MASKED_PIXELS | Flag.BAND_MISSING | Flag.LOW_SNR | Flag.OUT_OF_DISTRIBUTION
 OFF = 0.02
 
+MIDDLE = 2  # the band r
+
 Images = np.ndarray[Any, np.dtype[np.float32]]
 Columns = Mapping[str, np.ndarray[Any, Any]]
 Spoil = Callable[[Images, Galaxies, ImageSpec, np.random.Generator], Images]
+
+
+def each(spoil: Callable[[Any, np.random.Generator], None]) -> Spoil:
+    """Return a function that changes a copy of each cutout by another function, in place."""
+
+    def spoil_copies(images: Images, galaxies: Galaxies, spec: ImageSpec, rng: np.random.Generator) -> Images:
+        spoilt = images.copy()
+        for image in spoilt:
+            spoil(image, rng)
+        return spoilt
+
+    return spoil_copies
+
 
 SPOILT: dict[str, Spoil] = {
     "clean": lambda images, *_: images,
@@ -63,7 +81,14 @@ SPOILT: dict[str, Spoil] = {
     "saturated in r alone": lambda images, *_: clipped(images, slice(2, 3)),
     "saturated, at 65535": lambda images, *_: np.where(clipped(images) < images, np.float32(65535), images),
     "no u": lambda images, *_: images * np.array([0, 1, 1, 1, 1], np.float32),
-    "a hot pixel in r": lambda images, galaxies, spec, _: _hot(images),
+    "a gradient of 0.01": each(lambda image, _: leave_sky_in(image, 0.0, np.array([[0.01], [0.0]]))),
+    "a hot pixel": each(lambda image, _: add_hits(image, MIDDLE, *_track(image, 1), 10.0)),
+    "a cosmic ray": each(lambda image, _: add_hits(image, MIDDLE, *_track(image, 8), 5.0)),
+    "a dead column": each(lambda image, _: kill_column(image, MIDDLE, len(image) // 2)),
+    "a satellite trail": each(
+        lambda image, rng: draw_trail(image, MIDDLE, rng.uniform(0.0, np.pi), rng.uniform(-16.0, 16.0), 0.5)
+    ),
+    "seeing 30 % worse": lambda images, galaxies, spec, _: images + _blur(galaxies, spec, 1.3),
 }
 
 
@@ -91,11 +116,16 @@ def _star(galaxies: Galaxies, spec: ImageSpec, rng: np.random.Generator) -> Imag
     return add_noise(render(points, spec), points, spec, rng)
 
 
-def _hot(images: Images) -> Images:
-    """Add ten nanomaggies to one pixel of the core, as a cosmic ray does."""
-    spoilt = images.copy()
-    spoilt[:, images.shape[1] // 2 + 1, images.shape[2] // 2 + 1, images.shape[3] // 2] += 10
-    return spoilt
+def _track(image: Any, n: int) -> tuple[FloatArray, FloatArray]:
+    """Rows and columns of n pixels on a slanted line from beside the centre on."""
+    start, steps = len(image) // 2 + 1, np.arange(n)
+    return start + 0.5 * steps, start - 1.0 * steps
+
+
+def _blur(galaxies: Galaxies, spec: ImageSpec, factor: float) -> Images:
+    """Change of the noise-free cutouts by another seeing."""
+    worse = replace(galaxies, fwhm=factor * galaxies.fwhm)
+    return np.asarray(render(worse, spec) - render(galaxies, spec), np.float32)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -126,7 +156,7 @@ def _estimates(bundle: ModelBundle, predictor: Predictor, cutouts: Cutouts, rows
     for start in range(0, len(rows), BATCH):
         some = rows[start : start + BATCH]
         spoilt = spoil(cutouts.read_images(some), galaxies_of(cutouts, some), card.image, rng)
-        ebv = as_ebv_batch(cutouts.column("ebv")[some], len(some), card.inputs.ebv_assumed)
+        ebv = as_ebv_batch(cutouts.column("ebv")[some], len(some), card.inputs.ebv_default)
         parts.append(predictor.predict(Batch(as_image_batch(spoilt, card.image), ebv, None)))
     return {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("z_mean", "ood_score", "flags")}
 

@@ -28,10 +28,10 @@ from benchmarks.science.sdss_files import (
     read_image,
 )
 from photoz.grid import FloatArray
-from photoz.images import SDSS_IMAGES, border_noise
+from photoz.images import SDSS_IMAGES, measure_border
 from photoz.io.reader import open_cutouts
 from training.catalogue import read_kcorrect
-from training.galaxies import FIELD_SCATTER, SDSS_OBSERVATIONS, Galaxies, draw_galaxies
+from training.galaxies import SDSS_OBSERVATIONS, USUAL, Galaxies, draw_galaxies
 from training.render import PSF_AMPLITUDE_RATIO, PSF_SIGMA_RATIO, add_noise, render, render_with_galsim
 from training.sample import make_sample
 
@@ -43,7 +43,7 @@ N_FLUX = 100  # random galaxies, and as many of the widest, whose fluxes are sum
 WIDE = 512  # pixels: a stamp that holds all of any galaxy's light
 
 CONDITIONS = f"""\
-Seeing and sky noise are simulated with a scatter of {FIELD_SCATTER:.0%} from field to field: these are their medians.
+Seeing and sky noise are simulated with a scatter of {USUAL.band_scatter:.0%} from field to field: these are medians.
 In brackets: how far a simulated value lies outside the range of the psField files.
 """
 
@@ -94,7 +94,7 @@ def measure_drawing(sample: FloatArray) -> Conditions:
         sigma_ratio=np.full(len(BANDS), PSF_SIGMA_RATIO),
         amplitude_ratio=np.full(len(BANDS), PSF_AMPLITUDE_RATIO),
         electrons=drawn_electrons(),
-        sky_sigma=np.median(border_noise(sample.astype(np.float32)), axis=0),
+        sky_sigma=np.median(measure_border(sample.astype(np.float32)).noise, axis=0),
         pixel_scale=np.full(len(BANDS), SDSS_IMAGES.pixel_scale),
     )
 

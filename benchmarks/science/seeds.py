@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
 def _score(model: keras.Model, bundle: ModelBundle, cutouts: Cutouts) -> dict[str, Score]:
     card = bundle.card
     rows = usable_rows(cutouts, card.grid, TEST)
-    raw = predict_pdfs(model, cutouts, rows, card.image, card.inputs.ebv_assumed)
+    raw = predict_pdfs(model, cutouts, rows, card.image, card.inputs.ebv_default)
     pdfs = calibration.apply(raw, bundle.calibration)
     return summarise(galaxy_scores(pdfs, cutouts.column("z_spec")[rows], card.grid))
 

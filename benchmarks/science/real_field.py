@@ -1,0 +1,110 @@
+"""A model on real pixels: the isolated sources of one SDSS field in five bands.
+
+FOLDER holds the frames of a field as SDSS publishes them, `frame-<band>-<run>-<camcol>-<field>.fits*`. Each source of
+14.5 < r < 18.5 that is far from others gets a cutout; the table gives its flags and estimates. E(B-V) is unknown to the
+model. The field of the shared files has a globular cluster, so nearly all of its sources are stars, and no redshifts.
+
+    python -m benchmarks.science real_field [BUNDLE] [FOLDER]
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS
+from scipy import ndimage
+
+from benchmarks.harness.environment import CPUS, ROOT, SHIPPED
+from photoz.estimates import Estimates
+from photoz.flags import Flag
+from photoz.grid import FloatArray
+from photoz.images import SDSS_IMAGES, as_ebv_batch, as_image_batch
+from photoz.inference.batch import Batch
+from photoz.inference.predictor import Predictor
+from photoz.model.bundle import ModelBundle
+
+FOLDER = ROOT.parent / "shared" / "data" / "sdss"
+FIELD = "002583-2-0136"
+
+THRESHOLD = 10.0  # of a source in the smoothed r image, in units of its noise
+APERTURE = 8  # pixels: half the side of the box in which a source's flux is summed
+MAGNITUDES = (14.5, 18.5)  # in r
+ISOLATION = 20.0  # pixels to the next source with at least `BRIGHT` of the flux
+BRIGHT = 0.2
+
+
+@dataclass(frozen=True)
+class Sources:
+    """n sources of a field."""
+
+    x: FloatArray  # (n,) pixels of the r frame, from 0
+    y: FloatArray
+    r: FloatArray  # (n,) magnitudes
+    cutouts: FloatArray  # (n, 64, 64, 5) float32, nanomaggies
+
+
+def read_sources(folder: Path, field: str = FIELD) -> Sources:
+    """Find the isolated sources of a field and cut them out of its five frames, to the nearest pixel of each."""
+    frames = [fits.open(next(folder.glob(f"frame-{band}-{field}.fits*")))[0] for band in SDSS_IMAGES.bands]
+    middle = frames[2]
+    x, y, fluxes = _detect(middle.data.astype(np.float64))
+    magnitudes = 22.5 - 2.5 * np.log10(fluxes)
+    wanted = (magnitudes > MAGNITUDES[0]) & (magnitudes < MAGNITUDES[1]) & _isolated(x, y, fluxes)
+    sky = WCS(middle.header).all_pix2world(x, y, 0)
+    places = [np.rint(WCS(frame.header).all_world2pix(*sky, 0)).astype(int) for frame in frames]
+    half = SDSS_IMAGES.size // 2
+    height, width = middle.shape
+    for columns, rows in places:
+        wanted &= (columns >= half) & (columns < width - half) & (rows >= half) & (rows < height - half)
+    cutouts = np.stack(
+        [
+            [frame.data[row - half : row + half, column - half : column + half] for column, row in place.T[wanted]]
+            for frame, place in zip(frames, map(np.stack, places), strict=True)
+        ],
+        axis=-1,
+    )
+    return Sources(x[wanted], y[wanted], magnitudes[wanted], cutouts.astype(np.float32))
+
+
+def _detect(image: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Positions (n,) of the local maxima of the smoothed image, and the fluxes in a box around each."""
+    smooth = ndimage.gaussian_filter(image, 1.5)
+    noise = 1.4826 * np.median(np.abs(smooth - np.median(smooth)))
+    is_peak = (smooth == ndimage.maximum_filter(smooth, 7)) & (smooth > THRESHOLD * noise)
+    y, x = np.nonzero(is_peak)
+    fluxes = ndimage.uniform_filter(image, 2 * APERTURE + 1)[y, x] * (2 * APERTURE + 1) ** 2
+    good = fluxes > 0
+    return x[good].astype(float), y[good].astype(float), fluxes[good]
+
+
+def _isolated(x: FloatArray, y: FloatArray, fluxes: FloatArray) -> FloatArray:
+    near = np.hypot(x - x[:, None], y - y[:, None]) < ISOLATION
+    np.fill_diagonal(near, False)
+    return np.asarray(~(near & (fluxes > BRIGHT * fluxes[:, None])).any(axis=1))
+
+
+def predict(bundle: ModelBundle, sources: Sources) -> Estimates:
+    """Estimate the redshifts of the sources, as if they were galaxies."""
+    n = len(sources.x)
+    images = as_image_batch(sources.cutouts, bundle.card.image)
+    ebv = as_ebv_batch(None, n, bundle.card.inputs.ebv_default)
+    return Predictor.load(bundle, threads=CPUS).predict(Batch(images, ebv))
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print how many sources have each flag, and those that are not out of distribution."""
+    given = [Path(argument) for argument in arguments]
+    bundle_path, folder = (*given, *(SHIPPED, FOLDER)[len(given) :])
+    bundle, sources = ModelBundle.load(bundle_path), read_sources(folder)
+    found = predict(bundle, sources)
+    counts = Counter(flag.name for flags in found.flags for flag in Flag(int(flags)))
+    print(f"{bundle.card.name} {bundle.card.version}: {len(sources.x)} sources; {dict(counts)}")
+    for row in np.flatnonzero(found.flags & Flag.OUT_OF_DISTRIBUTION == 0):
+        print(
+            f"x {sources.x[row]:.1f}, y {sources.y[row]:.1f}, r {sources.r[row]:.2f}: z {found.z_mean[row]:.3f}, "
+            f"68 % in {found.z_lo68[row]:.3f} to {found.z_hi68[row]:.3f}, score {found.ood_score[row]:.2f}, "
+            f"flags {Flag(int(found.flags[row]))!r}"
+        )
