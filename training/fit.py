@@ -1,8 +1,9 @@
 """The training loop: batches from disk, an optimizer with a schedule, and the best weights."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,10 @@ def fit(
 ) -> Fitted:
     """Train a network on cutouts with columns z_spec and split, of which none need be for validation.
 
-    `teacher` is PDFs of the training rows, (n, n_bins), to learn as well as the redshifts; there is no validation then.
-
     With `resume` it continues from the checkpoint in the folder `run`, if there is one; otherwise the folder is emptied
-    first. The result has the weights of the epoch with the lowest validation loss, or without validation galaxies those
-    of the last epoch.
+    first. `teacher` is PDFs of the training rows, (n, n_bins), to learn as well as the redshifts, without validation.
+    The result has the weights of the epoch with the lowest validation loss, or without validation galaxies those of the
+    last epoch.
     """
     train = usable_rows(cutouts, grid, TRAIN)
     validation = usable_rows(cutouts, grid, VALIDATION) if len(cutouts.rows(VALIDATION)) else None
@@ -63,36 +63,42 @@ def fit(
         model = architectures.build(settings.architecture, spec, grid, statistics)
     truth = objective(settings.objective, grid)
     target = truth if teacher is None else distilled(truth, teacher, grid)
-    common: dict[str, Any] = {
-        "batch_size": settings.batch_size,
-        "with_ebv": architectures.takes_ebv(model),
-        "ebv_default": ebv_default,
-    }
 
     def batches(rows: IntArray, **options: Any) -> Batches:
-        return Batches(
-            cutouts, rows, spec, target.encode(cutouts.column("z_spec")[rows].astype(np.float64)), **common, **options
-        )
+        targets = target.encode(cutouts.column("z_spec")[rows].astype(np.float64))
+        common = {"batch_size": settings.batch_size, "ebv_default": ebv_default}
+        return Batches(cutouts, rows, spec, targets, **common, with_ebv=architectures.takes_ebv(model), **options)
 
     augmentation = Augmentation(settings.seed, statistics.noise, settings.defects, settings.unknown_ebv)
-    steps = -(-len(train) // settings.batch_size)
-    model.compile(optimizer=_optimizer(settings, steps), loss=target.loss)
+    model.compile(optimizer=_optimizer(settings, -(-len(train) // settings.batch_size)), loss=target.loss)
     checkpoint = CheckpointCallback(run, settings, resume=resume)
-    first_epoch = checkpoint.restore(model)
-    if not checkpoint.is_finished():
-        model.fit(
-            batches(train, augmentation=augmentation, first_epoch=first_epoch),
-            validation_data=None if validation is None else batches(validation),
-            initial_epoch=first_epoch,
-            epochs=settings.epochs,
-            callbacks=[*_averaging(settings), checkpoint, keras.callbacks.TensorBoard(run / "tensorboard")],
-        )
+    training = partial(batches, train, augmentation=augmentation)
+    _run(model, training, None if validation is None else batches(validation), checkpoint)
     best = architectures.build(settings.architecture, spec, grid, statistics)
     best.set_weights(checkpoint.best_weights)
     z_spec = cutouts.column("z_spec")[train]
     z_range = (float(z_spec.min()), float(z_spec.max()))
     n_validation = 0 if validation is None else len(validation)
     return Fitted(best, checkpoint.history, ebv_default, z_range, len(train), n_validation)
+
+
+def _run(
+    model: keras.Model, training: Callable[..., Batches], validation: Batches | None, checkpoint: CheckpointCallback
+) -> None:
+    """Train a compiled model from its checkpoint on."""
+    first_epoch = checkpoint.restore(model)
+    if not checkpoint.is_finished():
+        model.fit(
+            training(first_epoch=first_epoch),
+            validation_data=validation,
+            initial_epoch=first_epoch,
+            epochs=checkpoint.settings.epochs,
+            callbacks=[
+                *_averaging(checkpoint.settings),
+                checkpoint,
+                keras.callbacks.TensorBoard(checkpoint.run / "tensorboard"),
+            ],
+        )
 
 
 @contextmanager
