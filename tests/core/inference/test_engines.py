@@ -11,6 +11,7 @@ from photoz.inference.engines import BATCH_SIZES, MAX_BATCH, KerasEngine, OpenVi
 from photoz.inference.openvino import compile_network, runs
 from photoz.inference.predictor import Predictor
 from photoz.model.bundle import ModelBundle
+from tests.running import ROOT
 from tests.toys import GRIZ, galaxies, toy_engine, toy_feature_groups, toy_network, toy_ood_record
 
 
@@ -20,8 +21,9 @@ def shipped(bundle_path):
 
 
 @pytest.fixture(scope="module")
-def images(card):
-    return galaxies(card.image, 6)
+def images():
+    with np.load(ROOT / "examples" / "cutouts.npz") as archive:
+        return archive["images"]
 
 
 def test_pdfs_have_the_bins_of_the_card_and_sum_to_one(shipped, images):
