@@ -35,26 +35,28 @@ def fit_ensemble(
 def average(models: list[keras.Model]) -> keras.Model:
     """Combine networks into one that returns the mean of their PDFs and shares their weights.
 
-    The networks have the same inputs, and each has a layer "features" on which alone its PDF depends. The layer
-    "features" of the result concatenates theirs.
+    The networks have the same inputs, and each has a layer "features": beside E(B-V), its PDF depends on that alone.
+    The layer "features" of the result concatenates theirs.
     """
     inputs = {tensor.name: keras.Input(tensor.shape[1:], name=tensor.name) for tensor in models[0].inputs}
     parts = [_halves(model, number) for number, model in enumerate(models)]
     found = [trunk(inputs) for trunk, _ in parts]
     features = layers.Concatenate(name=FEATURES)(found)
+    others = [tensor for name, tensor in inputs.items() if name != "images"]
     pdfs, start = [], 0
     for (_, head), own in zip(parts, found, strict=True):
         stop = start + own.shape[-1]
-        pdfs.append(head(features[:, start:stop]))
+        pdfs.append(head([features[:, start:stop], *others]))
         start = stop
     return keras.Model(inputs, layers.Average(name="average")(pdfs), name=f"{models[0].name}_average")
 
 
 def _halves(model: keras.Model, number: int) -> tuple[keras.Model, keras.Model]:
-    """Split a network at its features: (inputs -> features, features -> PDF)."""
+    """Split a network at its features: (inputs -> features, features and inputs other than the images -> PDF)."""
     inputs = {tensor.name: tensor for tensor in model.inputs}
     features = model.get_layer(FEATURES).output
+    others = [tensor for name, tensor in inputs.items() if name != "images"]
     return (
         keras.Model(inputs, features, name=f"trunk_{number}"),
-        keras.Model(features, model.output, name=f"head_{number}"),
+        keras.Model([features, *others], model.output, name=f"head_{number}"),
     )

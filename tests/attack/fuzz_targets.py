@@ -73,7 +73,9 @@ def checked(batch: Batch) -> Batch:
     assert images.flags.c_contiguous
     assert np.isfinite(images).all()
     assert batch.ebv.ebv.shape == batch.names.shape == (n,)
-    assert ((batch.ebv.ebv >= 0) & (batch.ebv.ebv <= 10)).all()
+    assert (batch.ebv.ebv[batch.ebv.assumed] == CARD.inputs.ebv_default).all()
+    assert ((batch.ebv.ebv >= 0) | batch.ebv.assumed).all()
+    assert (batch.ebv.ebv <= 10).all()
     return batch
 
 
