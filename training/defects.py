@@ -1,7 +1,7 @@
 """What real frames bring and rendered cutouts lack: residual sky, bad pixels, satellite trails, wrong positions.
 
-Each function changes one cutout (size, size, n_bands) in place. Their sizes are in units of the noise of the sky, so
-that they suit any survey. The networks are trained with them at random (`spoil`); `benchmarks.science ood` applies them
+Each function changes one cutout (size, size, n_bands) in place. The networks are trained with random ones (`spoil`),
+whose sizes are in units of the noise of the sky, so that they suit any survey; `benchmarks.science ood` applies them
 with fixed sizes to the test galaxies.
 """
 

@@ -20,7 +20,7 @@ from scipy import ndimage
 from benchmarks.harness.environment import CPUS, ROOT, SHIPPED
 from photoz.estimates import Estimates
 from photoz.flags import Flag
-from photoz.grid import FloatArray
+from photoz.grid import BoolArray, FloatArray
 from photoz.images import SDSS_IMAGES, as_ebv_batch, as_image_batch
 from photoz.inference.batch import Batch
 from photoz.inference.predictor import Predictor
@@ -48,21 +48,22 @@ class Sources:
 
 def read_sources(folder: Path, field: str = FIELD) -> Sources:
     """Find the isolated sources of a field and cut them out of its five frames, to the nearest pixel of each."""
-    frames = [fits.open(next(folder.glob(f"frame-{band}-{field}.fits*")))[0] for band in SDSS_IMAGES.bands]
-    middle = frames[2]
-    x, y, fluxes = _detect(middle.data.astype(np.float64))
+    paths = [next(folder.glob(f"frame-{band}-{field}.fits*")) for band in SDSS_IMAGES.bands]
+    frames = [fits.getdata(path, header=True) for path in paths]
+    image, header = frames[2]
+    x, y, fluxes = _detect(image.astype(np.float64))
     magnitudes = 22.5 - 2.5 * np.log10(fluxes)
     wanted = (magnitudes > MAGNITUDES[0]) & (magnitudes < MAGNITUDES[1]) & _isolated(x, y, fluxes)
-    sky = WCS(middle.header).all_pix2world(x, y, 0)
-    places = [np.rint(WCS(frame.header).all_world2pix(*sky, 0)).astype(int) for frame in frames]
+    sky = WCS(header).all_pix2world(x, y, 0)
+    places = [np.rint(WCS(header).all_world2pix(*sky, 0)).astype(int) for _, header in frames]
     half = SDSS_IMAGES.size // 2
-    height, width = middle.shape
+    height, width = image.shape
     for columns, rows in places:
         wanted &= (columns >= half) & (columns < width - half) & (rows >= half) & (rows < height - half)
     cutouts = np.stack(
         [
-            [frame.data[row - half : row + half, column - half : column + half] for column, row in place.T[wanted]]
-            for frame, place in zip(frames, map(np.stack, places), strict=True)
+            [frame[row - half : row + half, column - half : column + half] for column, row in place.T[wanted]]
+            for (frame, _), place in zip(frames, map(np.stack, places), strict=True)
         ],
         axis=-1,
     )
@@ -80,7 +81,8 @@ def _detect(image: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     return x[good].astype(float), y[good].astype(float), fluxes[good]
 
 
-def _isolated(x: FloatArray, y: FloatArray, fluxes: FloatArray) -> FloatArray:
+def _isolated(x: FloatArray, y: FloatArray, fluxes: FloatArray) -> BoolArray:
+    """Whether no other source of `BRIGHT` of the flux is nearer than `ISOLATION`, (n,)."""
     near = np.hypot(x - x[:, None], y - y[:, None]) < ISOLATION
     np.fill_diagonal(near, False)
     return np.asarray(~(near & (fluxes > BRIGHT * fluxes[:, None])).any(axis=1))
