@@ -27,6 +27,9 @@ MAX_MEMORY = 128 * 1024 * 1024
 MIB = 1024 * 1024
 INFER = "/v2/models/photoz/infer"
 
+# Seconds, p99, beside another test process; the stalls that these tests are about took 0.96 s and more.
+SLOWEST_PROBE = 0.9
+
 
 @pytest.fixture(scope="module")
 def running(bundle_path, tmp_path_factory):
@@ -47,7 +50,7 @@ def attacked(running, images):
         return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1000
 
     @contextmanager
-    def measure(largest: float, slowest: float = 0.5):
+    def measure(largest: float):
         Path(f"/proc/{worker.pid}/clear_refs").write_text("5")  # the peak is that from now on
         before, seconds, over = peak(), [], threading.Event()
 
@@ -66,7 +69,7 @@ def attacked(running, images):
             finally:
                 over.set()
             probing.result()
-        assert sorted(seconds)[int(0.99 * (len(seconds) - 1))] < slowest
+        assert sorted(seconds)[int(0.99 * (len(seconds) - 1))] < SLOWEST_PROBE
         assert peak() - before < largest
         wait_for(lambda: metric(running.url, "photoz_request_memory_bytes") == 0)
         answer = httpx.post(f"{running.url}/predict_file", content=content, timeout=60.0)
