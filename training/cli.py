@@ -162,7 +162,6 @@ def convert(source: Path, target: Path) -> None:
 @click.option(
     "--folds", type=click.IntRange(min=2), help="Train on validation galaxies too, and calibrate by cross-fitting."
 )
-@click.option("--distill", is_flag=True, help="Train one network on the PDFs of others too; needs --folds 3 or more.")
 @click.option(
     "--select",
     callback=_parsed_by("parse_conditions"),

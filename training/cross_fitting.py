@@ -14,9 +14,8 @@ from photoz.errors import InvalidDataset
 from photoz.grid import FloatArray, IntArray, RedshiftGrid
 from photoz.images import ImageSpec
 from photoz.io.cutouts import TRAIN, VALIDATION, Cutouts
-from training.distillation import Teachers
 from training.ensemble import fit_ensemble
-from training.fit import Fitted, fit
+from training.fit import Fitted
 from training.ood import learn_feature_groups
 from training.predict import Model
 from training.settings import Settings
@@ -49,21 +48,14 @@ def fit_and_predict_held_out(
         return fitted, model, _predict(model, cutouts, usable_rows(cutouts, grid, VALIDATION))
     merged = merge_validation(cutouts)
     train, fold_of = assign_folds(merged, grid, settings.folds)
-    teachers = Teachers(merged, fold_of, spec, grid, settings, run, resume=resume) if settings.distill else None
-
-    def fit_network(some: Cutouts, folder: Path, unseen: int | None = None) -> Fitted:
-        if teachers:
-            return fit(some, spec, grid, settings, folder, resume=resume, teacher=teachers.pdfs(unseen))
-        return fit_ensemble(some, spec, grid, settings, folder, resume=resume)
-
     parts = []
     for number in range(settings.folds):
         left_out = train[fold_of == number]
         others = without(merged, left_out)
-        fold = fit_network(others, run / f"fold-{number}", number)
+        fold = fit_ensemble(others, spec, grid, settings, run / f"fold-{number}", resume=resume)
         parts.append(_predict(_learn_model(fold, others, spec, grid), others, group_by_galaxy(merged, left_out)[0]))
     fields = zip(*((part.z_spec, part.pdfs, part.ood_scores) for part in parts), strict=True)
-    fitted = fit_network(merged, run)
+    fitted = fit_ensemble(merged, spec, grid, settings, run, resume=resume)
     return fitted, _learn_model(fitted, merged, spec, grid), HeldOut(*map(np.concatenate, fields))
 
 

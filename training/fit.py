@@ -10,13 +10,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from photoz.grid import FloatArray, IntArray, RedshiftGrid
+from photoz.grid import IntArray, RedshiftGrid
 from photoz.images import UNKNOWN_EBV, ImageSpec
 from photoz.io.cutouts import TRAIN, VALIDATION, Cutouts
 from training import architectures
 from training.batches import Augmentation, Batches
 from training.checkpoint import CheckpointCallback
-from training.objectives import distilled, objective
+from training.objectives import objective
 from training.pixel_statistics import pixel_statistics
 from training.settings import SCHEDULES, Settings
 from training.splits import usable_rows
@@ -44,14 +44,12 @@ def fit(
     run: Path,
     *,
     resume: bool,
-    teacher: FloatArray | None = None,
 ) -> Fitted:
     """Train a network on cutouts with columns z_spec and split, of which none need be for validation.
 
     With `resume` it continues from the checkpoint in the folder `run`, if there is one; otherwise the folder is emptied
-    first. `teacher` is PDFs of the training rows, (n, n_bins), to learn as well as the redshifts, without validation.
-    The result has the weights of the epoch with the lowest validation loss, or without validation galaxies those of the
-    last epoch.
+    first. The result has the weights of the epoch with the lowest validation loss, or without validation galaxies those
+    of the last epoch.
     """
     train = usable_rows(cutouts, grid, TRAIN)
     validation = usable_rows(cutouts, grid, VALIDATION) if len(cutouts.rows(VALIDATION)) else None
@@ -61,8 +59,7 @@ def fit(
     ebv_default = UNKNOWN_EBV if takes_unknown else statistics.ebv
     with _dtype_policy(settings):
         model = architectures.build(settings.architecture, spec, grid, statistics)
-    truth = objective(settings.objective, grid)
-    target = truth if teacher is None else distilled(truth, teacher, grid)
+    target = objective(settings.objective, grid)
 
     def batches(rows: IntArray, **options: Any) -> Batches:
         targets = target.encode(cutouts.column("z_spec")[rows].astype(np.float64))

@@ -12,8 +12,6 @@ from photoz.grid import FloatArray, RedshiftGrid
 
 OBJECTIVES = ("crps", "one-hot")
 
-TEACHER_WEIGHT = 0.7  # of the loss against the teacher's PDF, in distillation
-
 CRPS_WEIGHT = 100.0
 ENTROPY_WEIGHT = 0.3
 SOFTENING = 0.01  # width of the soft labels in units of z_max
@@ -41,38 +39,6 @@ def objective(name: str, grid: RedshiftGrid) -> Objective:
         case "one-hot":
             return Objective(grid.bin_index, keras.losses.sparse_categorical_crossentropy)
     raise ValueError(f"expected one of {', '.join(OBJECTIVES)}, got {name!r}")
-
-
-def distilled(objective: Objective, teacher: FloatArray, grid: RedshiftGrid) -> Objective:
-    """Return the objective for galaxies whose PDFs by a teacher are known (Hinton et al. 2015, arXiv:1503.02531).
-
-    Parameters
-    ----------
-    objective : Objective
-        Of the true redshifts.
-    teacher : (n, n_bins) float
-        PDFs of the galaxies, in the order in which their redshifts are encoded.
-    grid : RedshiftGrid
-        The bins.
-
-    Returns
-    -------
-    Objective
-        Its targets are the encoded redshift and the teacher's PDF, side by side. The loss against the PDF has the two
-        terms of "crps": the squared difference of the CDFs, and the cross-entropy.
-    """
-
-    def encode(z_spec: FloatArray) -> npt.NDArray[np.generic]:
-        return np.column_stack([objective.encode(z_spec), teacher]).astype(np.float32)
-
-    def loss(targets: keras.KerasTensor, pdfs: keras.KerasTensor) -> keras.KerasTensor:
-        truth, expected = targets[:, :1], targets[:, 1:]
-        distance = grid.width * ops.sum(ops.square(ops.cumsum(pdfs - expected, axis=-1)), axis=-1)
-        entropy = -ops.sum(expected * ops.log(ops.maximum(pdfs, 1e-9)), axis=-1)
-        of_teacher = CRPS_WEIGHT * distance + ENTROPY_WEIGHT * entropy
-        return (1.0 - TEACHER_WEIGHT) * objective.loss(truth, pdfs) + TEACHER_WEIGHT * of_teacher
-
-    return Objective(encode, loss)
 
 
 def _ordered_loss(grid: RedshiftGrid) -> Loss:

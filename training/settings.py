@@ -30,16 +30,12 @@ class Settings:
     precision: str = "float32"
     seeds: int = 1  # networks whose PDFs are averaged, trained with `seed`, `seed` + 1 and so on
     folds: int = 0  # of cross-fitting; 0 for none
-    distill: bool = False  # train one network on the PDFs of others, which have not seen the galaxy; needs folds
-    teacher_epochs: int = 6  # of those others
     defects: float = 0.0  # fraction of the training cutouts with a defect of real frames (`training.defects`)
     unknown_ebv: float = 0.0  # fraction of them whose E(B-V) is dropped; for networks that take an unknown one
     select: str = ""  # conditions on columns, such as "dered_petro_r<=17.8,z_spec<=0.4"
     shares: str = ""  # galaxies to train, validate and test on, such as "0.7,0.1,0.2"; "" for the split of the file
 
     def __post_init__(self) -> None:
-        if self.distill and (self.folds < 3 or self.seeds > 1):
-            raise ValueError(f"distill needs 3 folds or more and one seed; got {self.folds} folds, {self.seeds} seeds")
         if self.precision != "float32" and self.architecture == "compact":
             raise ValueError(f"compact sums fluxes, which needs precision float32; got {self.precision}")
 
