@@ -36,6 +36,10 @@ def test_predict_writes_what_the_sdk_returns(at, columns, service_url):
         at("predict", "cutouts.npz", "--ebv", 0.5, "-o", "ebv.npz")
         with np.load("ebv.npz") as arrays:
             assert arrays["z_mean"].tolist() == client.predict(columns["images"], ebv=0.5).z_mean.tolist()
+    with PhotozClient(service_url, wire_dtype="float16") as client:
+        at("predict", "cutouts.npz", "--ebv", 0.5, "--wire-dtype", "float16", "-o", "half.npz")
+        with np.load("half.npz") as arrays:
+            assert arrays["z_mean"].tolist() == client.predict(columns["images"], ebv=0.5).z_mean.tolist()
     for suffix in ("csv", "npz", "json"):
         status, out, err = at("predict", "cutouts.npz", "--pdf", "-o", f"out.{suffix}")
         assert (status, out) == (0, "")

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -13,7 +13,7 @@ from photoz.io.cutouts import Cutouts
 from photoz_client._auth import ENVIRONMENT_VARIABLE, read_api_key
 from photoz_client._cli_files import open_split
 from photoz_client._client import IN_FLIGHT, PhotozClient
-from photoz_client._inputs import PredictInputs
+from photoz_client._inputs import PredictInputs, WireDtype
 
 DEFAULT_URL = "http://127.0.0.1:3000"
 
@@ -52,10 +52,10 @@ def output_option(*names: str, suffixes: tuple[str, ...], help: str) -> Callable
     )
 
 
-def make_client(url: str, key_file: Path | None, in_flight: int = IN_FLIGHT) -> PhotozClient:
+def make_client(url: str, key_file: Path | None, **options: Any) -> PhotozClient:
     """Make the client for one subcommand."""
     api_key = None if key_file is None else read_api_key(key_file)
-    return PhotozClient(url, api_key=api_key, timeout=TIMEOUT, in_flight=in_flight)
+    return PhotozClient(url, api_key=api_key, timeout=TIMEOUT, **options)
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class CutoutOptions:
     ebv: float | None
     split: str | None
     in_flight: int
+    wire_dtype: WireDtype
 
     def open(self) -> AbstractContextManager[Cutouts]:
         """Open the file."""
@@ -73,7 +74,7 @@ class CutoutOptions:
 
     def client(self, url: str, key_file: Path | None) -> PhotozClient:
         """Make a client that sends the cutouts."""
-        return make_client(url, key_file, self.in_flight)
+        return make_client(url, key_file, in_flight=self.in_flight, wire_dtype=self.wire_dtype)
 
     def predict_options(self, cutouts: Cutouts, pdf: bool) -> dict[str, Any]:
         """Return the keyword arguments of `PhotozClient.predict` for the opened file."""
@@ -98,8 +99,17 @@ def cutout_options(command: Command) -> Command:
         show_default=True,
         help="How many requests, of at most 256 cutouts each, are sent concurrently.",
     )
+    @click.option(
+        "--wire-dtype",
+        type=click.Choice(get_args(WireDtype)),
+        default="float32",
+        show_default=True,
+        help="Number type in which pixels are sent; float16 halves the bytes.",
+    )
     @wraps(command)
-    def run(cutouts: Path, ebv: float | None, split: str | None, in_flight: int, **others: Any) -> None:
-        command(CutoutOptions(cutouts, ebv, split, in_flight), **others)
+    def run(
+        cutouts: Path, ebv: float | None, split: str | None, in_flight: int, wire_dtype: WireDtype, **others: Any
+    ) -> None:
+        command(CutoutOptions(cutouts, ebv, split, in_flight, wire_dtype), **others)
 
     return run
