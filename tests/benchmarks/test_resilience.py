@@ -172,11 +172,16 @@ def test_a_lost_request_and_an_unclean_exit_fail_the_drain():
 
 
 def test_less_goodput_and_slow_refusals_fail_the_overload():
-    good = dict.fromkeys([*overload.REPORTED, "refused", "refused_p99_ms"], 10.0)
+    good = dict.fromkeys([*overload.REPORTED, "refused", "refused_p99_ms"], 10.0) | {"goodput": 0.95}
     good |= dict.fromkeys(["without_retry_after", "failed", "wrong", "sent_too_late"], 0.0)
-    assert all_met(overload.results_of("singles", good))
-    for name, value in (("images_per_s", 8.9), ("refused", 0), ("refused_p99_ms", 51), ("failed", 1), ("wrong", 1)):
-        assert not all_met(overload.results_of("singles", good | {name: value}))
+    slow = good | {"goodput": 0.5, "refused_p99_ms": 90.0}
+    assert all_met(overload.results_of("singles", [good, slow, good]))
+    assert not all_met(overload.results_of("singles", [slow, slow, good]))
+    for name, value in (("goodput", 0.89), ("refused_p99_ms", 51)):
+        assert not all_met(overload.results_of("singles", [good | {name: value}]))
+    assert not all_met(overload.results_of("singles", [good | {"refused": 0}]))
+    for name in ("failed", "wrong", "sent_too_late", "without_retry_after"):
+        assert not all_met(overload.results_of("singles", [good, good | {name: 1.0}, good]))
 
 
 def test_only_slow_heads_may_end_without_an_answer_and_none_may_stay_open():
