@@ -2,7 +2,8 @@
 
 FOLDER holds the frames of a field as SDSS publishes them, `frame-<band>-<run>-<camcol>-<field>.fits*`. Each source of
 14.5 < r < 18.5 that is far from others gets a cutout; the table gives its flags and estimates. E(B-V) is unknown to the
-model. The field of the shared files has a globular cluster, so nearly all of its sources are stars, and no redshifts.
+model. The field of the shared files has a globular cluster, so nearly all of its sources are stars, and no redshifts;
+one is an elliptical galaxy, `GALAXY`.
 
     python -m benchmarks.science real_field [BUNDLE] [FOLDER]
 """
@@ -24,10 +25,18 @@ from photoz.grid import BoolArray, FloatArray
 from photoz.images import SDSS_IMAGES, as_ebv_batch, as_image_batch
 from photoz.inference.batch import Batch
 from photoz.inference.predictor import Predictor
+from photoz.io.cutouts import TEST, Cutouts
 from photoz.model.bundle import ModelBundle
+from training.baselines import colours_and_magnitude, local_linear_regression
+from training.photometry import asinh_magnitudes, deredden, gaussian_aperture, measure
+from training.pixel_statistics import REFERENCE_SIGMA, sky_noise
+from training.splits import group_by_galaxy
 
 FOLDER = ROOT.parent / "shared" / "data" / "sdss"
 FIELD = "002583-2-0136"
+
+GALAXY = (1848.7, 1439.4)  # x and y in the r frame, from 0
+GALAXY_EBV = 0.04  # assumed: the frames do not say it
 
 THRESHOLD = 10.0  # of a source in the smoothed r image, in units of its noise
 APERTURE = 8  # pixels: half the side of the box in which a source's flux is summed
@@ -44,6 +53,10 @@ class Sources:
     y: FloatArray
     r: FloatArray  # (n,) magnitudes
     cutouts: FloatArray  # (n, 64, 64, 5) float32, nanomaggies
+
+    def nearest(self, x: float, y: float) -> int:
+        """Return the row of the source that is nearest to a place in the r frame."""
+        return int(np.argmin(np.hypot(self.x - x, self.y - y)))
 
 
 def read_sources(folder: Path, field: str = FIELD) -> Sources:
@@ -88,12 +101,29 @@ def _isolated(x: FloatArray, y: FloatArray, fluxes: FloatArray) -> BoolArray:
     return np.asarray(~(near & (fluxes > BRIGHT * fluxes[:, None])).any(axis=1))
 
 
-def predict(bundle: ModelBundle, sources: Sources) -> Estimates:
-    """Estimate the redshifts of the sources, as if they were galaxies."""
-    n = len(sources.x)
-    images = as_image_batch(sources.cutouts, bundle.card.image)
-    ebv = as_ebv_batch(None, n, bundle.card.inputs.ebv_default)
-    return Predictor.load(bundle, threads=CPUS).predict(Batch(images, ebv))
+def predict(bundle: ModelBundle, cutouts: FloatArray, ebv: FloatArray | None = None) -> Estimates:
+    """Estimate the redshifts of cutouts (n, 64, 64, 5), as if they were galaxies; `ebv` (n,) is unknown by default."""
+    images = as_image_batch(cutouts, bundle.card.image)
+    reddening = as_ebv_batch(ebv, len(cutouts), bundle.card.inputs.ebv_default)
+    return Predictor.load(bundle, threads=CPUS).predict(Batch(images, reddening))
+
+
+def catalogue_method(cutouts: FloatArray, ebv: FloatArray, sample: Cutouts) -> tuple[FloatArray, FloatArray]:
+    """Estimate redshifts (n,) and their errors (n,) from the fluxes of the same pixels, by local linear regression.
+
+    Fluxes are those in a Gaussian aperture with sigma an eighth of the side, here and in the rendered cutouts of
+    `sample` with z_spec, from which the method learns: the first one of each galaxy that is not for testing.
+    """
+    rows, _ = group_by_galaxy(sample, np.flatnonzero(sample.column("split") != TEST))
+    weight = gaussian_aperture(SDSS_IMAGES.size, REFERENCE_SIGMA * SDSS_IMAGES.size)
+    parts = [sample.read_images(some) for some in np.array_split(rows, -(-len(rows) // 512))]
+    softening = sky_noise(parts[0]) * np.linalg.norm(weight)
+
+    def features(fluxes: FloatArray, ebv: FloatArray) -> FloatArray:
+        return colours_and_magnitude(asinh_magnitudes(deredden(fluxes, ebv, SDSS_IMAGES), softening))
+
+    known = features(np.concatenate([measure(part, weight) for part in parts]), sample.column("ebv")[rows])
+    return local_linear_regression(known, sample.column("z_spec")[rows], features(measure(cutouts, weight), ebv))
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -101,7 +131,7 @@ def main(arguments: Sequence[str]) -> None:
     given = [Path(argument) for argument in arguments]
     bundle_path, folder = (*given, *(SHIPPED, FOLDER)[len(given) :])
     bundle, sources = ModelBundle.load(bundle_path), read_sources(folder)
-    found = predict(bundle, sources)
+    found = predict(bundle, sources.cutouts)
     counts = Counter(flag.name for flags in found.flags for flag in Flag(int(flags)))
     print(f"{bundle.card.name} {bundle.card.version}: {len(sources.x)} sources; {dict(counts)}")
     for row in np.flatnonzero(found.flags & Flag.OUT_OF_DISTRIBUTION == 0):

@@ -1,26 +1,45 @@
 """The shipped model on real pixels, where the frames are: five bands of one field with a globular cluster."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from benchmarks.harness.environment import SHIPPED
-from benchmarks.science.real_field import FOLDER, predict, read_sources
+from benchmarks.science.real_field import FOLDER, GALAXY, GALAXY_EBV, Sources, catalogue_method, predict, read_sources
 from photoz.flags import Flag
+from photoz.images import SDSS_IMAGES
+from photoz.io.reader import open_cutouts
 from photoz.model.bundle import ModelBundle
+from training.catalogue import Catalogue
+from training.sample import make_sample
 
 pytestmark = [
     pytest.mark.skipif(not FOLDER.is_dir(), reason="needs the shared SDSS files"),
     pytest.mark.filterwarnings("ignore::astropy.wcs.FITSFixedWarning"),
 ]
 
-GALAXY = (1848.7, 1439.4)  # an elliptical galaxy: x, y in the r frame
+
+@pytest.fixture(scope="module")
+def sources() -> Sources:
+    return read_sources(FOLDER)
 
 
-def test_stars_are_out_of_distribution_and_an_elliptical_galaxy_is_not() -> None:
-    sources = read_sources(FOLDER)
-    found = predict(ModelBundle.load(SHIPPED), sources)
-    galaxy = np.argmin(np.hypot(sources.x - GALAXY[0], sources.y - GALAXY[1]))
+def test_stars_are_out_of_distribution_and_an_elliptical_galaxy_is_not(sources: Sources) -> None:
+    found = predict(ModelBundle.load(SHIPPED), sources.cutouts)
     is_flagged = (found.flags & Flag.OUT_OF_DISTRIBUTION) > 0
     assert len(sources.x) > 100
-    assert np.flatnonzero(~is_flagged).tolist() == [galaxy]
-    assert abs(found.z_mean[galaxy] - 0.19) < 2 * found.z_std[galaxy]
+    assert np.flatnonzero(~is_flagged).tolist() == [sources.nearest(*GALAXY)]
+
+
+@pytest.mark.slow
+def test_redshift_of_the_galaxy_agrees_with_that_from_its_fluxes(
+    sources: Sources, catalogue: Catalogue, tmp_path: Path
+) -> None:
+    make_sample(catalogue.head(3000), tmp_path / "sample.h5", SDSS_IMAGES)
+    cutouts, ebv = sources.cutouts[[sources.nearest(*GALAXY)]], np.array([GALAXY_EBV])
+    found = predict(ModelBundle.load(SHIPPED), cutouts, ebv)
+    with open_cutouts(tmp_path / "sample.h5") as sample:
+        z, error = catalogue_method(cutouts, ebv, sample)
+    assert error[0] < 0.03
+    assert abs(found.z_mean[0] - z[0]) < np.hypot(found.z_std[0], error[0])
