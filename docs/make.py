@@ -1,7 +1,7 @@
 """`make docs`: write the parts of the documents that describe the shipped model, from its card and its test galaxies.
 
-The scores are written between the marks in README.md, the model card to docs/model-card.md, the figure to
-docs/scatter.png.
+The scores are written between the marks in README.md, the model card to docs/model-card.md, the figures to
+docs/scatter.png and, where the frames of `benchmarks.science real_field` are, docs/real-galaxy.png.
 """
 
 import re
@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 from jinja2 import Environment, StrictUndefined
 
+from photoz.io.cutouts import Cutouts
 from photoz.metrics import Score
 from photoz.model.bundle import ModelBundle
 from photoz.model.card import Card
@@ -50,8 +52,31 @@ def model_card(card: Card) -> str:
     )
 
 
+def write_real_galaxy(bundle: ModelBundle, sample: Cutouts) -> None:
+    """Draw the PDF of the one galaxy in the real frames, beside the catalogue method on the same pixels."""
+    from matplotlib.figure import Figure
+
+    from benchmarks.science.real_field import FOLDER, GALAXY, GALAXY_EBV, catalogue_method, predict, read_sources
+    from photoz import plots
+
+    sources = read_sources(FOLDER)
+    cutouts, ebv = sources.cutouts[[sources.nearest(*GALAXY)]], np.array([GALAXY_EBV])
+    found, (z, error) = predict(bundle, cutouts, ebv), catalogue_method(cutouts, ebv, sample)
+    grid = bundle.card.grid
+    figure = Figure(figsize=(6.0, 3.2), layout="constrained")
+    axes = figure.subplots()
+    label = f"this model: {found.z_mean[0]:.3f} ± {found.z_std[0]:.3f}"
+    axes.plot(grid.centres, found.pdf[0] / grid.width, color="C0", label=label)
+    label = f"catalogue method: {z[0]:.3f} ± {error[0]:.3f}"
+    axes.axvspan(z[0] - error[0], z[0] + error[0], color="C1", alpha=0.3, label=label)
+    axes.set(xlabel="redshift", ylabel="probability density", xlim=(0.1, 0.3), ylim=(0.0, None))
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
+    (ROOT / "docs" / "real-galaxy.png").write_bytes(plots.render(figure, "png"))
+
+
 def main() -> None:
-    """Write all three."""
+    """Write them all."""
+    from benchmarks.science.real_field import FOLDER
     from photoz import metrics, pdf, plots
     from photoz.io.cutouts import TEST
     from photoz.io.reader import open_cutouts
@@ -64,6 +89,8 @@ def main() -> None:
     with open_cutouts(ROOT / "data" / "sample.h5") as cutouts:
         rows = cutouts.rows(TEST)
         pdfs, z_spec = Model.load(bundle).predict(cutouts, rows).pdfs, cutouts.column("z_spec")[rows]
+        if FOLDER.is_dir():
+            write_real_galaxy(bundle, cutouts)
     scores = metrics.summarise(metrics.galaxy_scores(pdfs, z_spec, grid))
     figure = plots.scatter(z_spec, pdf.mean(pdfs, grid), scores=scores)
     (ROOT / "docs" / "scatter.png").write_bytes(plots.render(figure, "png"))
