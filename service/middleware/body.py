@@ -21,7 +21,7 @@ YIELD_AFTER = 1.0
 # What is still read of a body after its request was refused, so that the client reads the answer: bytes and seconds.
 DISCARD_BYTES = 64 * 1024 * 1024
 DISCARD_SECONDS = 10.0
-SMALL_BODY_BYTES, DISCARD_FIRST_SECONDS = 8 * 1024 * 1024, 1.0
+SMALL_BODY_BYTES, DISCARD_FIRST_SECONDS = 8 * 1024 * 1024, 5.0  # five megabytes can take a second on a busy machine
 
 # Bytes of an answer that are sent at a time.
 PART_BYTES = 256 * 1024
