@@ -56,6 +56,8 @@ VARIANTS = {
     "the whole recipe": Variant(),
     "another seed": Variant({"seed": 1}),
     "three seeds averaged": Variant({"seeds": 3}),
+    "no defects": Variant({"defects": 0.0}),
+    "E(B-V) always known": Variant({"unknown_ebv": 0.0}),
     "one render of each galaxy": Variant({"epochs": 4 * RECIPE.epochs}, one_render=True),
     "no linear fluxes, the trunk alone": Variant(patches=((compact, "_magnitudes_and_colours", lambda *_: ()),)),
     "no learned weight maps": Variant(patches=((compact, "N_MAPS", 0),)),
