@@ -27,9 +27,6 @@ MAX_MEMORY = 128 * 1024 * 1024
 MIB = 1024 * 1024
 INFER = "/v2/models/photoz/infer"
 
-# Seconds, p99, beside another test process; the stalls that these tests are about took 0.96 s and more.
-SLOWEST_PROBE = 0.9
-
 
 @pytest.fixture(scope="module")
 def running(bundle_path, tmp_path_factory):
@@ -50,7 +47,7 @@ def attacked(running, images):
         return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1000
 
     @contextmanager
-    def measure(largest: float):
+    def measure(largest: float, slowest: float = 0.5):
         Path(f"/proc/{worker.pid}/clear_refs").write_text("5")  # the peak is that from now on
         before, seconds, over = peak(), [], threading.Event()
 
@@ -69,7 +66,7 @@ def attacked(running, images):
             finally:
                 over.set()
             probing.result()
-        assert sorted(seconds)[int(0.99 * (len(seconds) - 1))] < SLOWEST_PROBE
+        assert sorted(seconds)[int(0.99 * (len(seconds) - 1))] < slowest
         assert peak() - before < largest
         wait_for(lambda: metric(running.url, "photoz_request_memory_bytes") == 0)
         answer = httpx.post(f"{running.url}/predict_file", content=content, timeout=60.0)
@@ -193,7 +190,8 @@ def test_chunks_of_one_byte(attacked):
 @pytest.mark.parametrize("size", [32_000, 250_000])
 def test_half_heads(attacked, size):
     begin = head("/model", "X-Junk: " + "a" * size, method="GET")[:-4]
-    with attacked(largest=450) as url, RawConnection(url) as uploading, ExitStack() as stack:
+    # The memory is what matters here; beside another test process, 2,500 large heads once took the probes 0.53 s.
+    with attacked(largest=450, slowest=0.9) as url, RawConnection(url) as uploading, ExitStack() as stack:
         uploading.send(head("/predict_file", f"Content-Length: {len(ONE)}") + ONE[:-1])
         closed = metric(url, "photoz_closed_connections")
         port = httpx.URL(url).port

@@ -29,7 +29,9 @@ def test_stars_are_out_of_distribution_and_an_elliptical_galaxy_is_not(sources: 
     found = predict(ModelBundle.load(SHIPPED), sources.cutouts)
     is_flagged = (found.flags & Flag.OUT_OF_DISTRIBUTION) > 0
     assert len(sources.x) > 100
-    assert np.flatnonzero(~is_flagged).tolist() == [sources.nearest(*GALAXY)]
+    galaxy = sources.nearest(*GALAXY)
+    assert np.flatnonzero(~is_flagged).tolist() == [galaxy]
+    assert abs(found.z_mean[galaxy] - 0.19) < 2 * found.z_std[galaxy]
 
 
 @pytest.mark.slow
