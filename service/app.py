@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import sys
 from asyncio import get_running_loop
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
@@ -36,7 +37,7 @@ from service.middleware.errors import handles_errors
 from service.offload import offload, offload_if_large
 from service.operations import logs
 from service.operations.metrics import Metrics
-from service.operations.resources import keep_returning_memory
+from service.operations.resources import keep_returning_memory, lower_priority
 from service.operations.settings import Settings
 from service.operations.tracing import span, tracing_options
 from service.request import KEY, Request
@@ -133,9 +134,9 @@ class Photoz:
         self.max_bytes = min(unpacked_limit(bundle.card, settings.max_rows), settings.max_body_bytes)
         self.metrics = Metrics(bundle.card)
         self.admission = AdmissionControl(settings, self.metrics)
-        predictor = Predictor.load(
-            bundle, engine=settings.engine, threads=settings.threads, recalibrate=settings.calibration, warm_up=True
-        )
+        options = {"engine": settings.engine, "threads": settings.threads, "recalibrate": settings.calibration}
+        with ThreadPoolExecutor(1, initializer=lower_priority) as executor:  # the engine starts its threads from there
+            predictor = executor.submit(Predictor.load, bundle, **options, warm_up=True).result()
         self._batcher = DynamicBatcher(
             self.metrics.measure_inference(predictor.run_network),
             self.metrics.measure_estimates(predictor.summarise),
@@ -167,7 +168,7 @@ class Photoz:
         loop = get_running_loop()
         if parent := multiprocessing.parent_process():  # not under `bentoml serve`
             loop.add_reader(parent.sentinel, os._exit, 1)
-            self.admission.connections.start(self.settings.max_header_bytes)
+            self.admission.connections.start()
 
         def drain() -> None:
             self.admission.start_draining()

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from photoz.inference.batch import Batch, concatenate
 from photoz.inference.engines import MAX_BATCH
+from service.operations.resources import lower_priority
 
 # Parts of one large request that are queued: enough for both threads and one in reserve, so that small requests are
 # batched between its parts.
@@ -101,6 +102,7 @@ class DynamicBatcher:
         return part.future
 
     def _worker(self) -> None:
+        lower_priority()
         while True:
             self._run_batch(self._take_batch())  # in a function, so that nothing of it is held until the next
 

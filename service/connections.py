@@ -30,7 +30,7 @@ CHECK_SHARE = 0.3  # of the time, at most
 
 # Bytes that granian reads from a connection at a time, and holds at most. A smaller buffer makes large uploads slower;
 # it also bounds the head of a request, so that the exact limit is checked in the middleware.
-BUFFER_BYTES = 256 * 1024
+BUFFER_BYTES = 1024 * 1024
 
 # Bytes of a request that the middleware does not see: spaces around the headers, and of each byte of a body in chunks.
 SLACK_BYTES, CHUNK_FACTOR = 64, 2
@@ -77,14 +77,13 @@ class Connections:
         self._ports = set[int]()  # of the listening sockets, which are closed before the connections
         self._loop: asyncio.AbstractEventLoop | None = None
         self._max_connections = MAX_CONNECTIONS
-        self._buffer_bytes = BUFFER_BYTES
         self.n_closed = 0
 
-    def start(self, max_header_bytes: int) -> None:
+    def start(self) -> None:
         """Check the connections from now on; called on the event loop."""
         if sys.platform != "linux":
             return
-        self._max_connections, self._buffer_bytes = max_connections(), buffer_bytes(max_header_bytes)
+        self._max_connections = max_connections()
         self._loop = asyncio.get_running_loop()
         self._loop.call_later(CHECK_EVERY, self._check_again, self._loop)
 
@@ -126,7 +125,7 @@ class Connections:
     def _check(self, now: float) -> None:
         self._ports = self._ports or {listener.getsockname()[1] for listener in listening_sockets()}
         n_files = len(os.listdir("/proc/self/fd"))
-        may_be_much = n_files * self._buffer_bytes > self._memory.kept_bytes or self._memory.heads_bytes > 0
+        may_be_much = n_files * BUFFER_BYTES > self._memory.kept_bytes or self._memory.heads_bytes > 0
         may_be_many = n_files > CROWDED * self._max_connections or len(self._known_bytes) > self._max_connections
         must_watch = bool(self._watched) and now >= self._watch_at
         if not (may_be_much or may_be_many or must_watch):
@@ -152,7 +151,7 @@ class Connections:
         for peer, connection in found.items():
             if peer not in self._requests and connection.is_open:
                 known = self._known_bytes[peer] = min(self._known_bytes[peer], connection.received_bytes)
-                held[peer] = min(connection.received_bytes - known, self._buffer_bytes)
+                held[peer] = min(connection.received_bytes - known, BUFFER_BYTES)
         for peer in self._known_bytes.keys() - found.keys():
             del self._known_bytes[peer]
         self._since = {peer: self._since.get(peer, now) for peer, size in held.items() if size > SMALL_BYTES}
@@ -198,11 +197,6 @@ class Connections:
             except struct.error:  # a kernel without these numbers
                 pass
         return found, n_reset
-
-
-def buffer_bytes(max_header_bytes: int) -> int:
-    """Return how many bytes of a head the HTTP server holds at most."""
-    return max(BUFFER_BYTES, max_header_bytes)
 
 
 def max_connections() -> int:

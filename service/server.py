@@ -20,7 +20,7 @@ from granian.log import LogLevels
 from granian.net import SocketSpec
 from granian.server import Server
 
-from service.connections import buffer_bytes, max_connections
+from service.connections import BUFFER_BYTES, max_connections
 from service.listener import ACCEPT_SECONDS
 from service.operations.settings import ROOT, Settings
 from service.startup import CANNOT_START, DRAIN_SIGNAL, bundle_path, worker_environment
@@ -55,7 +55,7 @@ class PhotozServer(Server):
             backpressure=max_connections(),
             http1_settings=HTTP1Settings(
                 header_read_timeout=round(1000 * settings.header_timeout),
-                max_buffer_size=buffer_bytes(settings.max_header_bytes),
+                max_buffer_size=BUFFER_BYTES,
             ),
             log_level=LogLevels.error,
             log_dictconfig={"loggers": {"_granian": {"handlers": [], "propagate": True}}},  # to `logs.configure`

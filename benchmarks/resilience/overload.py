@@ -2,7 +2,7 @@
 
 The capacity is measured first, with clients that wait for their answers. Then requests come at random at twice that
 rate, whether or not they can be met, from one process on the same cores: its processor time is reported. Both alternate
-for a few rounds, since the speed of a machine may change. The time of a served request counts from when it was due,
+in short rounds, since the speed of a machine may change. The time of a served request counts from when it was due,
 that of a refusal from when the last byte of the request had been sent.
 """
 
@@ -16,7 +16,8 @@ from benchmarks.harness.results import Result, at_least, at_most, conclude, repo
 
 LOADS = {"singles": (1, 32, 512), "batches": (64, 4, 256)}  # cutouts, clients for the capacity, connections at most
 TIMES = 2.0  # the capacity
-WARM_UP = 10.0  # seconds of overload before the measured ones: the service then has as much in hand as it accepts
+ROUNDS = 9
+WARM_UP = 3.0  # seconds of overload before the measured ones: the service then has as much in hand as it accepts
 
 REPORTED = ("capacity", "images_per_s", "p50_ms", "p99_ms", "late_p99_ms", "generator_cores")
 
@@ -24,8 +25,7 @@ Round = dict[str, Any]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
-    parser.add_argument("--rounds", type=int, default=3, help="of capacity and overload in turns")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
 
 
 def results_of(name: str, rounds: Sequence[Round]) -> list[Result]:
@@ -50,11 +50,11 @@ def results_of(name: str, rounds: Sequence[Round]) -> list[Result]:
     ]
 
 
-def measure(server: Server, name: str, seconds: float, rounds: int) -> list[Round]:
+def measure(server: Server, name: str, seconds: float) -> list[Round]:
     """Offer twice the capacity that was just measured; the capacity before and after it is what counts."""
     n, clients, connections = LOADS[name]
     measured, before = [], server.load(clients, n, seconds)["images_per_s"]
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         found = server.load(connections, n, seconds, rate=TIMES * before / n, warm_up=WARM_UP, tolerant=True)
         print(f"{name}: {found['outcomes']}", flush=True)
         found["generator_cores"] = found["generator_s"] / (seconds + WARM_UP)
@@ -66,6 +66,6 @@ def measure(server: Server, name: str, seconds: float, rounds: int) -> list[Roun
 
 def run(options: argparse.Namespace) -> int:
     with running(service(options.bundle)) as server:
-        found = {name: measure(server, name, options.seconds, options.rounds) for name in LOADS}
+        found = {name: measure(server, name, options.seconds) for name in LOADS}
     results = [result for name in LOADS for result in results_of(name, found[name])]
     return conclude(options, results, found)

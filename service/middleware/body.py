@@ -33,6 +33,7 @@ class ClientWaits:
     def __init__(self) -> None:
         self._waits: set[ClientWait] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_ending = False
 
     def start(self, seconds: float) -> "ClientWait":
         """Return a wait, to be entered; the client may fall behind `MIN_RATE` by so many seconds."""
@@ -41,10 +42,12 @@ class ClientWaits:
 
     def end_stalled(self) -> None:
         """End those whose clients are behind, since others need what they hold; may be called in any thread."""
-        if self._loop is not None and self._waits:
+        if self._loop is not None and self._waits and not self._is_ending:
+            self._is_ending = True
             self._loop.call_soon_threadsafe(self._end_stalled)
 
     def _end_stalled(self) -> None:
+        self._is_ending = False
         for wait in self._waits:
             if wait.seconds_behind > YIELD_AFTER:
                 wait.end()

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -46,6 +47,7 @@ class Metrics:
         self._requests = Counter(
             "photoz_requests", "Requests that have ended", ["route", "method", "status"], registry=registry
         )
+        self._requests_of = cache(self._requests.labels)  # to find a series takes longer than to count
         self._seconds = Histogram(
             "photoz_request_duration_seconds",
             "From the head of a request to the end of its response",
@@ -53,7 +55,9 @@ class Metrics:
             buckets=SECONDS,
             registry=registry,
         )
+        self._seconds_of = cache(self._seconds.labels)
         self._received = Counter("photoz_request_body_bytes", "Bytes of request bodies", ["route"], registry=registry)
+        self._received_of = cache(self._received.labels)
         self._request_rows = _histogram("photoz_request_rows", "Galaxies in a request", REQUEST_ROWS, registry)
         self._batch_rows = _histogram("photoz_batch_rows", "Galaxies in a batch of the network", BATCH_ROWS, registry)
         self._inference_seconds = _histogram(
@@ -82,10 +86,10 @@ class Metrics:
     def record_request(self, request: Request) -> None:
         """Count a request that has ended."""
         method = request.method if request.method in METHODS else OTHER
-        self._requests.labels(request.route, method, str(request.status)).inc()
-        self._seconds.labels(request.route).observe(request.seconds)
+        self._requests_of(request.route, method, str(request.status)).inc()
+        self._seconds_of(request.route).observe(request.seconds)
         if request.received_bytes:
-            self._received.labels(request.route).inc(request.received_bytes)
+            self._received_of(request.route).inc(request.received_bytes)
         if request.rows:
             self._request_rows.observe(request.rows)
 
