@@ -190,7 +190,7 @@ def _concentration(images: npt.NDArray[np.float32], noise: FloatArray) -> FloatA
     significance = np.divide(1.0, noise, out=np.zeros_like(noise), where=noise > _TINY)
     with np.errstate(over="ignore", invalid="ignore"):  # a ratio that is not finite gets the distance FARTHEST
         lines = np.matmul(profiles, images.reshape(n, size, -1)).reshape(n, 2, size, n_bands)  # Gaussians are separable
-        sums = (lines * profiles[:, :, np.newaxis]).sum(axis=2, dtype=np.float64)
+        sums = np.matmul(profiles[:, np.newaxis], lines)[:, :, 0].astype(np.float64)
         core, whole = np.maximum(np.einsum("nab,nb->an", sums, significance), _TINY)
         ratio = core / np.maximum(whole, core)
     plateau = _plateau_pixels(images)

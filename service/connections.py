@@ -63,8 +63,8 @@ class Connections:
     """The connections of this worker; nothing happens before `start`.
 
     What they have sent of heads takes part in the memory budget. Where that is more than the part that is kept for
-    small requests, connections that hold some are closed, the oldest first; where most places are taken, those that
-    hold nothing, the address that has most first.
+    small requests, connections that hold some are closed, those that have served no request and the oldest first; where
+    most places are taken, those that hold nothing, the address that has most first.
     """
 
     def __init__(self, memory: MemoryBudget) -> None:
@@ -161,9 +161,11 @@ class Connections:
     def _close_some(self, found: dict[Peer, _Connection], held: dict[Peer, int], now: float) -> None:
         too_large = self._memory.heads_bytes - self._memory.kept_bytes
         too_many = len(found) - round(CROWDED * self._max_connections)
-        # The oldest first: what has just come may be a whole request, which waits for its turn.
-        for peer in sorted(self._since, key=self._since.__getitem__) if too_large > 0 else ():
-            if too_large > 0 and self._since[peer] <= now - CHECK_EVERY / 2:
+        # The oldest first, and last those that have served a request: these, and what has just come, may hold a whole
+        # request that waits for its turn.
+        oldest = sorted((self._known_bytes[peer] > 0, since, peer) for peer, since in self._since.items())
+        for _, since, peer in oldest if too_large > 0 else ():
+            if too_large > 0 and since <= now - CHECK_EVERY / 2:
                 self._close(peer, found[peer])
                 too_large, too_many = too_large - held[peer], too_many - 1
         if too_many > 0:
