@@ -31,10 +31,15 @@ class ImageSource(Protocol):
 class Cutouts:
     """A set of cutouts."""
 
-    images: ImageSource  # (n, size, size, n_bands) array, memory map or HDF5 dataset, not validated
+    images: ImageSource  # (n, size, size, n_bands) array, memory map or dataset, not validated; bands may come first
     columns: Mapping[str, Column]  # (n, ...) each, in memory; names as in `COLUMNS`
     spec: ImageSpec | None = None  # None if the format has none
     provenance: str = ""  # where they come from, in words
+    # What a file without a spec says of its images; `photoz.io.layout` makes use of it.
+    bands: tuple[str, ...] = ()  # in the order of their axis
+    unit: str = ""  # of the pixels
+    zero_point: float | None = None  # magnitude of a pixel with the value 1
+    pixel_scale: float | None = None  # arcseconds
 
     def __len__(self) -> int:
         return self.images.shape[0]

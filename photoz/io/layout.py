@@ -1,0 +1,202 @@
+"""Bring cutouts into the layout that a model takes: its bands, last and in its order, its size and its unit.
+
+What a file does not say is assumed to be as the model has it, and reported; what it says otherwise is converted, or
+refused where that is not possible.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from photoz.errors import InvalidDataset
+from photoz.images import ImageSpec
+from photoz.io.cutouts import Column, Cutouts, ImageSource
+
+# Other names of columns, in lower case, as published data sets have them.
+ALIASES = {
+    "object_id": ("objid", "obj_id", "specobjid", "id", "name"),
+    "ebv": ("e_bv", "e(b-v)", "ebv_sfd"),
+    "z_spec": ("specz_redshift", "redshift", "zspec", "specz", "z"),
+    "ra": ("raj2000", "ra_j2000"),
+    "dec": ("dej2000", "dec_j2000", "decl"),
+}
+
+# Nanomaggies per unit of flux density, by the unit in lower case. 1 nanomaggy is 3.631 microjansky (AB).
+NANOMAGGIES = {
+    "nanomaggy": 1.0,
+    "nanomaggies": 1.0,
+    "nmgy": 1.0,
+    "maggy": 1e9,
+    "maggies": 1e9,
+    "jy": 1e6 / 3.631,
+    "mjy": 1e3 / 3.631,
+    "ujy": 1 / 3.631,
+    "njy": 1e-3 / 3.631,
+}
+NANOMAGGY = "nanomaggy"
+ZERO_POINT = 22.5  # magnitude of 1 nanomaggy
+
+SAME_SCALE = 0.02  # by which pixel scales may differ
+
+Assumptions = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Converted:
+    """Images that are converted when they are sliced: axes, bands, central pixels and unit."""
+
+    images: ImageSource
+    bands_first: bool
+    order: tuple[int, ...]
+    size: int
+    factor: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.images.shape[0], self.size, self.size, len(self.order))
+
+    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
+        pixels = np.asarray(self.images[key])
+        if self.bands_first:
+            pixels = np.moveaxis(pixels, -3, -1)
+        top, left = ((length - self.size) // 2 for length in pixels.shape[-3:-1])
+        pixels = pixels[..., top : top + self.size, left : left + self.size, :][..., list(self.order)]
+        return pixels if self.factor == 1.0 else np.asarray(pixels * np.float32(self.factor))
+
+
+def conform(
+    cutouts: Cutouts, spec: ImageSpec, bands: tuple[str, ...] = (), zero_point: float | None = None
+) -> tuple[Cutouts, Assumptions]:
+    """Bring cutouts into the layout of a model.
+
+    Parameters
+    ----------
+    cutouts : Cutouts
+        n cutouts as a file has them.
+    spec : ImageSpec
+        What the model takes.
+    bands : tuple of str
+        The bands of the images in their order, instead of what the file says.
+    zero_point : float, optional
+        AB magnitude of a pixel with the value 1, instead of the unit that the file says.
+
+    Returns
+    -------
+    cutouts : Cutouts
+        Images (n, size, size, n_bands), converted when they are sliced, and columns by their usual names.
+    assumptions : tuple of str
+        In words, what the file does not say and what was converted.
+
+    Raises
+    ------
+    InvalidDataset
+        If a band is missing, the axis of the bands is ambiguous, the cutouts are too small, or the pixels have another
+        scale or an unknown unit.
+    """
+    said: list[str] = []
+    columns = _renamed(cutouts.columns, spec, said)
+    given = cutouts.spec
+    found_bands = _band_names(bands or (given.bands if given else cutouts.bands), spec)
+    order = _order(found_bands, spec, said)
+    shape = cutouts.images.shape
+    bands_first = _bands_first(shape, len(found_bands or spec.bands), spec)
+    height, width = shape[2:4] if bands_first else shape[1:3]
+    if min(height, width) < spec.size:
+        raise InvalidDataset(f"expected cutouts of at least {spec.size}x{spec.size} pixels, got {height}x{width}")
+    if (height, width) != (spec.size, spec.size):
+        said.append(f"the central {spec.size}x{spec.size} of {height}x{width} pixels are used")
+    factor = _factor(cutouts, spec, zero_point, said)
+    _check_scale(given.pixel_scale if given else cutouts.pixel_scale, spec, said)
+    images: Any = cutouts.images
+    same = order == tuple(range(shape[1 if bands_first else 3])) and (height, width) == (spec.size, spec.size)
+    if bands_first or not same or factor != 1.0:
+        images = _Converted(images, bands_first, order, spec.size, factor)
+    return replace(cutouts, images=images, columns=columns, spec=spec), tuple(said)
+
+
+def _renamed(columns: Mapping[str, Column], spec: ImageSpec, said: list[str]) -> dict[str, Column]:
+    found = dict(columns)
+    magnitudes = set(spec.bands) if len(set(spec.bands) & set(found)) > 1 else set()  # a column z may be one
+    for name, aliases in ALIASES.items():
+        candidates = {*aliases, name} - magnitudes
+        others = [column for column in found if column.lower() in candidates and column != name]
+        if name in found or not others:
+            continue
+        if len(others) > 1:
+            raise InvalidDataset(f"any of the columns {', '.join(others)} may be {name}: rename one of them to {name}")
+        found[name] = found.pop(others[0])
+        said.append(f"the column {others[0]} is {name}")
+    return found
+
+
+def _band_names(names: tuple[str, ...], spec: ImageSpec) -> tuple[str, ...]:
+    """Return names without the survey before them, such as "SDSS_", where that makes them bands of a model."""
+    last = tuple(re.split(r"[\s_.\-]", name)[-1] for name in names)
+    return last if set(spec.bands) <= set(last) else names
+
+
+def _order(found: tuple[str, ...], spec: ImageSpec, said: list[str]) -> tuple[int, ...]:
+    listed = ",".join(spec.bands)
+    if not found:
+        said.append(f"the bands are {listed} in this order")
+        return tuple(range(len(spec.bands)))
+    if len(set(found)) < len(found):
+        raise InvalidDataset(f"expected each band once, got {','.join(found)}")
+    if missing := [band for band in spec.bands if band not in found]:
+        raise InvalidDataset(f"expected the bands {listed}, got {','.join(found)}: {','.join(missing)} is missing")
+    if found != spec.bands:
+        said.append(f"the bands {listed} are taken from {','.join(found)}")
+    return tuple(found.index(band) for band in spec.bands)
+
+
+def _bands_first(shape: tuple[int, ...], n_bands: int, spec: ImageSpec) -> bool:
+    """Return whether the bands come before the pixels, by the length of the axes."""
+    if len(shape) != 4:
+        raise InvalidDataset(f"expected images of four axes, (n, size, size, n_bands), got shape {shape}")
+    first, last = shape[1] == n_bands, shape[3] == n_bands
+    if first and last:
+        raise InvalidDataset(f"the bands may be the second or the last axis of {shape}: move them last")
+    if not (first or last):
+        raise InvalidDataset(
+            f"expected {n_bands} bands as the second or the last axis of images, got shape {shape}; "
+            f"the model takes {','.join(spec.bands)}"
+        )
+    return first
+
+
+def _factor(cutouts: Cutouts, spec: ImageSpec, zero_point: float | None, said: list[str]) -> float:
+    """Return what the pixels are multiplied by."""
+    unit = cutouts.spec.unit if cutouts.spec else cutouts.unit
+    if zero_point is None and not unit:
+        zero_point = cutouts.zero_point
+    if zero_point is None and unit == spec.unit:
+        return 1.0
+    if zero_point is None and not unit:
+        said.append(f"pixels are in {spec.unit}")
+        return 1.0
+    if spec.unit != NANOMAGGY:
+        raise InvalidDataset(f"expected pixels in {spec.unit}, as the model was trained, got {unit or 'a zero point'}")
+    if zero_point is not None:
+        factor, text = 10.0 ** (0.4 * (ZERO_POINT - zero_point)), f"the zero point {zero_point:g}"
+    elif unit.lower() in NANOMAGGIES:
+        factor, text = NANOMAGGIES[unit.lower()], f"the unit {unit}"
+    else:
+        raise InvalidDataset(
+            f"pixels are in {unit}, which is not known here; expected any of {', '.join(NANOMAGGIES)}, or a zero point"
+        )
+    if factor != 1.0:
+        said.append(f"pixels are multiplied by {factor:.6g}, for {text}")
+    return factor
+
+
+def _check_scale(found: float | None, spec: ImageSpec, said: list[str]) -> None:
+    if found is None:
+        said.append(f"pixels are {spec.pixel_scale:g} arcsec wide")
+    elif abs(found / spec.pixel_scale - 1.0) > SAME_SCALE:
+        raise InvalidDataset(
+            f"expected pixels of {spec.pixel_scale:g} arcsec, as the model was trained, got {found:.4g}: resample them"
+        )
