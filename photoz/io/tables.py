@@ -1,33 +1,147 @@
-"""Estimates as the bytes of a CSV or JSON file, the same from the service and from the command line."""
+"""Tables of estimates: what their columns mean, and their bytes as CSV, JSON and JSON lines."""
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+import numpy.typing as npt
+from pydantic_core import to_json
+
+from photoz import pdf
+from photoz.errors import InvalidPdfs
 from photoz.estimates import Estimates
-from photoz.protocol.contract import PredictResponse
+from photoz.flags import Flag
+from photoz.grid import FloatArray, RedshiftGrid
+
+Array = npt.NDArray[Any]
+
+# Description and UCD (IVOA, UCD1+) of each column; all of them are numbers without a unit.
+COLUMN_INFO = {
+    "object_id": ("name of the galaxy", "meta.id;meta.main"),
+    "z_mean": ("mean of the PDF", "src.redshift.phot"),
+    "z_median": ("median of the PDF", "src.redshift.phot"),
+    "z_mode": ("mode of the PDF", "src.redshift.phot"),
+    "z_std": ("standard deviation of the PDF", "stat.error;src.redshift.phot"),
+    "z_lo68": ("lower end of the shortest interval that holds 68 % of the probability", "src.redshift.phot;stat.min"),
+    "z_hi68": ("upper end of the shortest interval that holds 68 % of the probability", "src.redshift.phot;stat.max"),
+    "z_lo95": ("lower end of the shortest interval that holds 95 % of the probability", "src.redshift.phot;stat.min"),
+    "z_hi95": ("upper end of the shortest interval that holds 95 % of the probability", "src.redshift.phot;stat.max"),
+    "odds": ("probability within 0.03 (1 + z_mode) of the mode", "stat.probability"),
+    "ood_score": ("how unlike the training images the cutout is", "meta.code.qual"),
+    "flags": ("bit mask: " + ", ".join(f"{flag.value} {flag.name}" for flag in Flag), "meta.code.qual"),
+    "pdf": ("probability per redshift bin", "stat.probability;src.redshift.phot"),
+}
 
 
-def csv_bytes(estimates: Estimates) -> bytes:
+def column_info(name: str) -> tuple[str, str]:
+    """Return the description and the UCD of a column of estimates or quantiles."""
+    if name in COLUMN_INFO:
+        return COLUMN_INFO[name]
+    percent = float(name.removeprefix(_QUANTILE).replace("_", "."))
+    return f"redshift below which {percent:g} % of the probability lies", "src.redshift.phot;stat.value"
+
+
+class Table(Protocol):
+    """What has columns with one row per galaxy, such as `Estimates`."""
+
+    def columns(self) -> Iterator[tuple[str, Array]]:
+        """Yield the name and the values, (n,) or (n, n_bins), of each column."""
+        ...
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """Columns, (n, ...) each, the model that made them and, where it is known, the grid of the PDFs."""
+
+    values: Mapping[str, Array]
+    model: str = ""
+    grid: RedshiftGrid | None = None
+
+    def columns(self) -> Iterator[tuple[str, Array]]:
+        """Yield the name and the values of each column."""
+        return iter(self.values.items())
+
+
+def result_table(
+    estimates: Estimates, model: str = "", grid: RedshiftGrid | None = None, quantiles: Sequence[float] = ()
+) -> ResultTable:
+    """Make a table of estimates.
+
+    Parameters
+    ----------
+    estimates : Estimates
+        The columns.
+    model : str
+        Name and version of the model.
+    grid : RedshiftGrid, optional
+        The grid of the PDFs, (n, n_bins).
+    quantiles : sequence of float
+        Probabilities in (0, 1): a column (n,) for the redshift below which each lies, in place of the PDFs.
+
+    Raises
+    ------
+    InvalidPdfs
+        If there are quantiles, but no PDFs or no grid, or the two do not fit.
+    ValueError
+        If a quantile is not in (0, 1).
+    """
+    columns: dict[str, Array] = dict(estimates.columns())
+    if bad := [q for q in quantiles if not 0.0 < q < 1.0]:
+        raise ValueError(f"expected quantiles between 0 and 1, got {bad[0]:g}")
+    if quantiles:
+        pdfs, grid = check_pdfs(columns.pop("pdf", None), grid)
+        columns |= {quantile_name(q): pdf.quantile(pdfs, grid, q) for q in quantiles}
+    return ResultTable(columns, model, grid)
+
+
+def check_pdfs(pdfs: FloatArray | None, grid: RedshiftGrid | None) -> tuple[FloatArray, RedshiftGrid]:
+    """Return PDFs, (n, n_bins), as float64, rows sum to 1, and their grid; raises `InvalidPdfs` without either."""
+    if pdfs is None:
+        raise InvalidPdfs("there are no PDFs: predict with pdf=True")
+    if grid is None:
+        raise InvalidPdfs("the redshift grid of the PDFs is not known: pass grid=client.model().grid")
+    return pdf.as_pdfs(pdfs, grid), grid
+
+
+_QUANTILE = "z_q"
+
+
+def quantile_name(q: float) -> str:
+    """Return the name of the column of a quantile: z_q05 for 0.05, z_q97_5 for 0.975."""
+    whole, _, rest = f"{100 * q:.6f}".rstrip("0").partition(".")
+    return f"{_QUANTILE}{whole:0>2}" + (f"_{rest}" if rest else "")
+
+
+def flat_columns(table: Table) -> Iterator[tuple[str, Array]]:
+    """Yield the columns of a table, (n,) each: a PDF is one column per bin, pdf_0, pdf_1, ..."""
+    for name, values in table.columns():
+        if values.ndim == 1:
+            yield name, values
+        else:
+            yield from ((f"{name}_{i}", values[:, i]) for i in range(values.shape[1]))
+
+
+def csv_bytes(table: Table) -> bytes:
     """Write a header and one line per galaxy; NaN is an empty field, a PDF one column per bin."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    names, columns = zip(*_flat_columns(estimates), strict=True)
+    names, columns = zip(*flat_columns(table), strict=True)
     writer.writerow(names)
-    writer.writerows(["" if value != value else value for value in row] for row in zip(*columns, strict=True))
+    rows = zip(*(values.tolist() for values in columns), strict=True)
+    writer.writerows(["" if value != value else value for value in row] for row in rows)
     return text.getvalue().encode()
 
 
-def _flat_columns(estimates: Estimates) -> Iterator[tuple[str, list[object]]]:
-    for name, values in estimates.columns():
-        if values.ndim == 1:
-            yield name, values.tolist()
-        else:
-            yield from ((f"{name}_{i}", values[:, i].tolist()) for i in range(values.shape[1]))
-
-
-def json_bytes(estimates: Estimates, model: str) -> bytes:
+def json_bytes(table: Table, model: str) -> bytes:
     """Write the JSON of a `PredictResponse`, with the name and version of the model; NaN is null."""
-    # model_construct: validating 4096 PDFs, number by number, would take seconds.
-    columns = {name: values.tolist() for name, values in estimates.columns()}
-    return PredictResponse.model_construct(model=model, **columns).model_dump_json(exclude_none=True).encode()
+    columns = {name: values.tolist() for name, values in table.columns()}
+    return to_json({"model": model, **columns}, inf_nan_mode="null")
+
+
+def json_lines_bytes(table: Table) -> bytes:
+    """Write one JSON object per galaxy and line; NaN is null, a PDF a list."""
+    names, columns = zip(*table.columns(), strict=True)
+    rows = zip(*(values.tolist() for values in columns), strict=True)
+    return b"".join(to_json(dict(zip(names, row, strict=True)), inf_nan_mode="null") + b"\n" for row in rows)

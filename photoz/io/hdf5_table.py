@@ -1,0 +1,17 @@
+"""Tables of estimates in HDF5: a dataset for each column, with its description and UCD as attributes."""
+
+from pathlib import Path
+
+import h5py
+
+from photoz.io.hdf5 import write_columns
+from photoz.io.tables import ResultTable, column_info
+
+
+def write_hdf5(table: ResultTable, path: Path) -> None:
+    """Write each column, (n, ...), as a dataset, text as UTF-8; the attribute `model` of the file names the model."""
+    with h5py.File(path, "w") as file:
+        file.attrs["model"] = table.model
+        write_columns(file, dict(table.columns()))
+        for name, dataset in file.items():
+            dataset.attrs["description"], dataset.attrs["ucd"] = column_info(name)
