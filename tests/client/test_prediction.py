@@ -1,17 +1,22 @@
 """`Prediction` and the table that the command prints."""
 
 import dataclasses
+import io
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from photoz import estimates
+from photoz.errors import InvalidPdfs, UnsupportedType
 from photoz.estimates import COLUMNS, Estimates
 from photoz.flags import Flag
 from photoz.grid import RedshiftGrid
+from photoz.io.tables import COLUMN_INFO, csv_bytes
+from photoz.io.writer import FORMATS
 from photoz_client import MissingExtra, Prediction, _cli_text
-from photoz_client._prediction import DESCRIPTIONS, join
+from photoz_client._prediction import join
 
 GRID = RedshiftGrid(1.0, 4)
 
@@ -26,7 +31,7 @@ def prediction():
 
 def test_columns_are_those_of_the_core_without_the_model(prediction):
     assert tuple(name for name, _ in prediction.columns()) == (*COLUMNS, "pdf")
-    assert [field.name for field in dataclasses.fields(Estimates)] == list(DESCRIPTIONS)
+    assert [field.name for field in dataclasses.fields(Estimates)] == list(COLUMN_INFO)
 
 
 def test_has_selects_rows_with_any_of_the_flags(prediction):
@@ -49,13 +54,59 @@ def test_to_table_holds_every_column_with_its_description(prediction):
     assert table.meta["model"] == "photoz 1"
     assert all(table[name].description for name in table.colnames)
     assert "32 BROAD_PDF" in table["flags"].description
+    assert table["z_std"].meta["ucd"] == "stat.error;src.redshift.phot"
     np.testing.assert_array_equal(table["pdf"], prediction.pdf)
 
 
-def test_to_table_without_astropy_names_the_extra(prediction, monkeypatch):
-    monkeypatch.setitem(sys.modules, "astropy.table", None)
-    with pytest.raises(MissingExtra, match=r"to_table needs astropy: install it with pip install 'photoz\[astropy\]'"):
-        prediction.to_table()
+def test_to_pandas_holds_the_columns_of_the_csv_file(prediction):
+    frame = prediction.to_pandas()
+    assert frame.attrs["model"] == "photoz 1"
+    read = pd.read_csv(io.BytesIO(csv_bytes(prediction)))
+    pd.testing.assert_frame_equal(frame, read, check_dtype=False)
+    assert frame["pdf_1"].tolist() == prediction.pdf[:, 1].tolist()
+
+
+def test_to_qp_holds_the_pdfs_and_all_other_columns(prediction):
+    qp = pytest.importorskip("qp", reason="qp-prob is not installed")
+    ensemble = prediction.to_qp(GRID)
+    assert isinstance(ensemble, qp.Ensemble)
+    np.testing.assert_allclose(ensemble.mean().ravel(), prediction.z_mean)
+    assert list(ensemble.ancil) == list(COLUMNS)
+    with pytest.raises(InvalidPdfs, match="there are no PDFs"):
+        dataclasses.replace(prediction, pdf=None).to_qp(GRID)
+
+
+def test_write_uses_the_format_of_the_name(prediction, tmp_path):
+    for suffix in sorted(FORMATS.keys() - {".qp.hdf5"}):
+        prediction.write(str(tmp_path / f"z{suffix}"))
+    prediction.write(tmp_path / "q.csv", grid=GRID, quantiles=[0.16, 0.84])
+    prediction.write(tmp_path / "q.csv", grid=GRID, quantiles=[0.05])  # replaces the file
+    assert [path.stat().st_size > 100 for path in tmp_path.iterdir()] == [True] * len(FORMATS)
+    assert (tmp_path / "z.csv").read_bytes() == csv_bytes(prediction)
+    assert pd.read_csv(tmp_path / "q.csv").columns.tolist() == [*COLUMNS, "z_q05"]
+    with pytest.raises(InvalidPdfs, match=r"pass grid=client\.model\(\)\.grid"):
+        prediction.write(tmp_path / "q.fits", quantiles=[0.5])
+    with pytest.raises(UnsupportedType, match="z.xls should end in .csv"):
+        prediction.write(tmp_path / "z.xls")
+
+
+@pytest.mark.parametrize(
+    ("call", "what", "package", "extra"),
+    [
+        (lambda prediction: prediction.to_table(), "to_table", "astropy", "astropy"),
+        (lambda prediction: prediction.to_pandas(), "to_pandas", "pandas", "pandas"),
+        (lambda prediction: prediction.to_qp(GRID), "to_qp", "qp", "qp"),
+        (lambda prediction: prediction.write("z.fits"), "z.fits", "astropy", "astropy"),
+        (lambda prediction: prediction.write("z.vot"), "z.vot", "astropy", "astropy"),
+        (lambda prediction: prediction.write("z.parquet"), "z.parquet", "pyarrow", "parquet"),
+        (lambda prediction: prediction.write("z.qp.hdf5", grid=GRID), "z.qp.hdf5", "qp", "qp"),
+    ],
+)
+def test_without_a_package_the_error_names_its_extra(prediction, monkeypatch, call, what, package, extra):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtra) as error:
+        call(prediction)
+    assert str(error.value) == f"{what} needs {package}: install it with pip install 'photoz[{extra}]'"
 
 
 def test_printed_table_names_the_flags(prediction):

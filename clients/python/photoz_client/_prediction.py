@@ -1,7 +1,10 @@
 """The result of a prediction: the estimates as arrays, and the error that carries an incomplete result."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -9,27 +12,17 @@ import numpy.typing as npt
 
 from photoz.estimates import Estimates
 from photoz.flags import Flag
-from photoz.grid import BoolArray, IntArray
+from photoz.grid import BoolArray, IntArray, RedshiftGrid
+from photoz.io.astropy_table import to_astropy
+from photoz.io.qp_ensemble import to_qp
+from photoz.io.tables import flat_columns, result_table
+from photoz.io.writer import find_format, write_table
 from photoz_client._errors import MissingExtra, PhotozClientError
 
 if TYPE_CHECKING:
+    import pandas
+    import qp
     from astropy.table import Table
-
-DESCRIPTIONS = {
-    "object_id": "name of the galaxy",
-    "z_mean": "mean of the PDF",
-    "z_median": "median of the PDF",
-    "z_mode": "mode of the PDF",
-    "z_std": "standard deviation of the PDF",
-    "z_lo68": "lower end of the shortest interval that holds 68 % of the probability",
-    "z_hi68": "upper end of the shortest interval that holds 68 % of the probability",
-    "z_lo95": "lower end of the shortest interval that holds 95 % of the probability",
-    "z_hi95": "upper end of the shortest interval that holds 95 % of the probability",
-    "odds": "probability within 0.03 (1 + z_mode) of the mode",
-    "ood_score": "how unlike the training images the cutout is",
-    "flags": "bit mask: " + ", ".join(f"{flag.value} {flag.name}" for flag in Flag),
-    "pdf": "probability per redshift bin",
-}
 
 
 @dataclass(frozen=True)
@@ -54,17 +47,87 @@ class Prediction(Estimates):
         return np.asarray((self.flags & int(flag)) != 0)
 
     def to_table(self) -> "Table":
-        """Return an astropy table of n rows, with a description per column; redshifts carry no unit.
+        """Return an astropy table of n rows, with a description and a UCD per column; no column has a unit.
 
-        `table.meta["model"]` names the model. Raises `MissingExtra` if astropy is not installed.
+        `table["z_mean"].meta["ucd"]` is a UCD, and `table.meta["model"]` names the model. Raises `MissingExtra` if
+        astropy is not installed.
         """
-        try:
-            from astropy.table import Table
-        except ImportError as error:
-            raise MissingExtra("to_table needs astropy: install it with pip install 'photoz[astropy]'") from error
-        columns = dict(self.columns())
-        descriptions = {name: DESCRIPTIONS[name] for name in columns}
-        return Table(columns, descriptions=descriptions, meta={"model": self.model})
+        require("to_table", "astropy", "astropy")
+        return to_astropy(result_table(self, self.model))
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return a pandas data frame of n rows; PDFs are one column per bin, pdf_0, pdf_1, ...
+
+        `frame.attrs["model"]` names the model. Raises `MissingExtra` if pandas is not installed.
+        """
+        require("to_pandas", "pandas", "pandas")
+        import pandas
+
+        frame = pandas.DataFrame(dict(flat_columns(self)))
+        frame.attrs["model"] = self.model
+        return frame
+
+    def to_qp(self, grid: RedshiftGrid) -> "qp.Ensemble":
+        """Return the PDFs as a qp ensemble, whose `ancil` holds all other columns.
+
+        Parameters
+        ----------
+        grid : RedshiftGrid
+            The model's grid: `client.model().grid`.
+
+        Raises
+        ------
+        InvalidPdfs
+            If there are no PDFs, or they do not fit the grid.
+        MissingExtra
+            If qp is not installed.
+        """
+        require("to_qp", "qp", "qp")
+        return to_qp(result_table(self, self.model, grid))
+
+    def write(
+        self, path: str | os.PathLike[str], *, grid: RedshiftGrid | None = None, quantiles: Sequence[float] = ()
+    ) -> None:
+        """Write all columns to a file; one that exists is replaced.
+
+        Parameters
+        ----------
+        path : path
+            Its name ends in .csv, .json, .npz, .jsonl (JSON lines), .parquet, .fits, .vot (VOTable), .hdf5, .h5 or
+            .qp.hdf5 (qp ensemble), which is the format.
+        grid : RedshiftGrid, optional
+            The model's grid, `client.model().grid`: for .qp.hdf5 and for quantiles.
+        quantiles : sequence of float
+            Probabilities in (0, 1). The file gets these quantiles of the PDFs, z_q05 for 0.05, in place of the PDFs.
+
+        Raises
+        ------
+        UnsupportedType
+            If the name ends in something else.
+        InvalidPdfs
+            If PDFs or the grid are needed and missing, or do not fit each other.
+        MissingExtra
+            If the package that writes the format is not installed.
+        """
+        path = Path(path)
+        check_format(path)
+        write_table(result_table(self, self.model, grid, quantiles), path)
+
+
+def check_format(path: Path) -> None:
+    """Raise `UnsupportedType` if a file has no known format, `MissingExtra` if its package is not installed."""
+    found = find_format(path)
+    if found.package:
+        require(path.name, found.package, found.extra)
+
+
+def require(what: str, package: str, extra: str) -> None:
+    """Raise `MissingExtra` if a package that something needs cannot be imported."""
+    try:
+        import_module(package)
+    except ImportError as error:
+        message = f"{what} needs {package}: install it with pip install 'photoz[{extra}]'"
+        raise MissingExtra(message) from error
 
 
 def join(predictions: Sequence[Prediction]) -> Prediction:
