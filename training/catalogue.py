@@ -1,25 +1,42 @@
-"""Catalogues of broad-band fluxes and spectroscopic redshifts, from kcorrect's table or a user's file."""
+"""Catalogues of broad-band fluxes and spectroscopic redshifts, and that of the package kcorrect."""
 
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from photoz.errors import InvalidDataset, UnsupportedType
+from photoz.errors import InvalidDataset
 from photoz.grid import SDSS_GRID, BoolArray, FloatArray, IntArray
 from photoz.images import SDSS_IMAGES, SFD_COEFFICIENTS
-from training.splits import TEST_FRACTION, random_split
+from training.splits import find_selected, random_split
 
 ZERO_POINT = 22.5  # magnitude of 1 nanomaggy
 
 # Of the 9,986 usable rows of kcorrect's table; all quoted scores refer to this split.
 N_TEST_KCORRECT = 1986
 
-# Columns of a catalogue that are not bands.
-OTHER_COLUMNS = ("z_spec", "ebv", "object_id", "ra", "dec")
+
+@dataclass(frozen=True)
+class ReadReport:
+    """What was read from a catalogue, and what was assumed."""
+
+    source: str  # the catalogue, in words
+    n_read: int
+    left_out: Mapping[str, int] = field(default_factory=dict)  # reason -> rows
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n_used(self) -> int:
+        """Number of rows that were not left out."""
+        return self.n_read - sum(self.left_out.values())
+
+    def __str__(self) -> str:
+        reasons = (f"left out: {n:,} {reason}" for reason, n in self.left_out.items() if n)
+        first = f"{self.source}: {self.n_read:,} rows read, {self.n_used:,} used"
+        return "\n  ".join((first, *reasons, *self.notes))
 
 
 @dataclass(frozen=True)
@@ -28,16 +45,21 @@ class Catalogue:
 
     fluxes: FloatArray  # (n, n_bands) as observed (reddened), nanomaggies, all positive
     flux_errors: FloatArray  # (n, n_bands), NaN where unknown
-    ebv: FloatArray  # (n,) E(B-V) in magnitudes, SFD scale
+    ebv: FloatArray  # (n,) E(B-V) in magnitudes, SFD scale, NaN where unknown
     z_spec: FloatArray  # (n,) NaN where unknown
     object_id: npt.NDArray[np.str_]
     ra: FloatArray  # (n,) degrees, NaN where unknown
     dec: FloatArray
     split: npt.NDArray[np.str_]  # (n,) "train", "validation" or "test"
-    provenance: str  # origin of the galaxies, in words
+    report: ReadReport
 
     def __len__(self) -> int:
         return len(self.fluxes)
+
+    @property
+    def provenance(self) -> str:
+        """Origin of the galaxies, in words."""
+        return f"rendered from real photometry: {len(self):,} galaxies of {self.report.source}"
 
     @property
     def magnitudes(self) -> FloatArray:
@@ -51,12 +73,32 @@ class Catalogue:
 
     def take(self, rows: IntArray) -> "Catalogue":
         """Return the galaxies of some rows, which may repeat."""
-        taken = {name: value[rows] for name, value in vars(self).items() if name != "provenance"}
+        taken = {name: value[rows] for name, value in vars(self).items() if name != "report"}
         return replace(self, **taken)
+
+    def keep(self, kept: BoolArray, reason: str) -> "Catalogue":
+        """Return the galaxies where `kept` (n,) is true; the report counts the others under a reason."""
+        left_out = {**self.report.left_out, reason: int((~kept).sum())}
+        return replace(self.take(np.flatnonzero(kept)), report=replace(self.report, left_out=left_out))
 
     def head(self, n: int) -> "Catalogue":
         """Return the first n galaxies."""
-        return self.take(np.arange(min(n, len(self))))
+        return self.keep(np.arange(len(self)) < n, f"after the first {n:,}")
+
+    def select(self, conditions: str, bands: tuple[str, ...]) -> "Catalogue":
+        """Return the galaxies that meet conditions such as "r<=17.8,ebv<0.1" on observed magnitudes and columns.
+
+        Raises `InvalidDataset` if there are none, or if a column is not a band or one of z_spec, ebv, ra and dec.
+        """
+        columns = dict(zip(bands, self.magnitudes.T, strict=True))
+        columns |= {"z_spec": self.z_spec, "ebv": self.ebv, "ra": self.ra, "dec": self.dec}
+
+        def column(name: str) -> FloatArray:
+            if name not in columns:
+                raise InvalidDataset(f"cannot select by {name!r}: expected one of {', '.join(columns)}")
+            return columns[name]
+
+        return self.keep(find_selected(column, len(self), conditions), f"that do not meet {conditions}")
 
 
 def kcorrect_path() -> Path:
@@ -95,79 +137,9 @@ def read_kcorrect(bands: tuple[str, ...] = SDSS_IMAGES.bands) -> Catalogue:
         ra=np.asarray(table["RA"], dtype=np.float64)[usable],
         dec=np.asarray(table["DEC"], dtype=np.float64)[usable],
         split=random_split(n, N_TEST_KCORRECT),
-        provenance="rendered from real photometry: SDSS model fluxes and redshifts of the table in kcorrect",
+        report=ReadReport(
+            "the table in kcorrect, of SDSS model fluxes and redshifts",
+            len(table),
+            {f"without 0 < z < {SDSS_GRID.z_max:g} and positive fluxes": len(table) - n},
+        ),
     )
-
-
-def read_catalogue(
-    path: Path, columns: Mapping[str, str], bands: tuple[str, ...], *, are_magnitudes: bool
-) -> Catalogue:
-    """Read the rows of a catalogue with positive, finite fluxes in all bands.
-
-    Parameters
-    ----------
-    path : Path
-        A `.fits`, `.csv` or `.parquet` file; raises `UnsupportedType` for others.
-    columns : mapping of str to str
-        Band, or one of z_spec, ebv, object_id, ra, dec -> name of the column in the file, where they differ.
-    bands : tuple of str
-        Bands to read; raises `InvalidDataset` if one is missing, or if no row is usable.
-    are_magnitudes : bool
-        AB magnitudes if true, else fluxes in nanomaggies; as observed, not dereddened.
-    """
-    table = _read_table(path)
-    names = {name: columns.get(name, name) for name in (*bands, *OTHER_COLUMNS)}
-    missing = [f"{band}={names[band]}" for band in bands if names[band] not in table]
-    if missing:
-        raise InvalidDataset(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table)}")
-    values = np.stack([np.asarray(table[names[band]], dtype=np.float64) for band in bands], axis=1)
-    fluxes = 10.0 ** (0.4 * (ZERO_POINT - values)) if are_magnitudes else values
-    usable = (np.isfinite(fluxes) & (fluxes > 0)).all(axis=1)
-    n = int(usable.sum())
-    if not n:
-        raise InvalidDataset(f"{path} has no row with a positive flux in each of {','.join(bands)}")
-
-    def other(name: str, default: float) -> FloatArray:
-        return _numbers(table, names[name], default, usable)
-
-    return Catalogue(
-        fluxes=fluxes[usable],
-        flux_errors=np.full((n, len(bands)), np.nan),
-        ebv=other("ebv", 0.0),
-        z_spec=other("z_spec", np.nan),
-        object_id=_identifiers(table, names["object_id"], usable),
-        ra=other("ra", np.nan),
-        dec=other("dec", np.nan),
-        split=random_split(n, round(TEST_FRACTION * n)),
-        provenance=f"rendered from real photometry: {n} galaxies of {path.name}",
-    )
-
-
-def _read_table(path: Path) -> Mapping[str, npt.NDArray[np.generic]]:
-    match path.suffix.lower():
-        case ".fits" | ".fit":
-            from astropy.table import Table
-
-            table = Table.read(path)
-            return {name: np.asarray(table[name]) for name in table.colnames}
-        case ".csv":
-            import pandas as pd
-
-            return {str(name): values.to_numpy() for name, values in pd.read_csv(path).items()}
-        case ".parquet":
-            import pandas as pd
-
-            return {str(name): values.to_numpy() for name, values in pd.read_parquet(path).items()}
-        case suffix:
-            raise UnsupportedType(f"cannot read a catalogue from {suffix!r}: expected .fits, .csv or .parquet")
-
-
-def _numbers(table: Mapping[str, npt.NDArray[np.generic]], name: str, default: float, usable: BoolArray) -> FloatArray:
-    if name not in table:
-        return np.full(int(usable.sum()), default)
-    return np.asarray(table[name], dtype=np.float64)[usable]
-
-
-def _identifiers(table: Mapping[str, npt.NDArray[np.generic]], name: str, usable: BoolArray) -> npt.NDArray[np.str_]:
-    rows = np.flatnonzero(usable) if name not in table else np.asarray(table[name])[usable]
-    return rows.astype(str)

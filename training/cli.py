@@ -1,7 +1,6 @@
 """The command line of training. Each command imports the heavy libraries it needs, so that help is quick."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -10,14 +9,9 @@ from photoz.errors import PhotozError
 from photoz.grid import SDSS_GRID, RedshiftGrid
 from photoz.images import SDSS_IMAGES, ImageSpec
 from photoz.model.card import EngineRecord
+from training.options import ANY_PATH, BUNDLE, DATA, EXISTING_FILE, POSITIVE, REPORTS, RUNS, parse_bands, parsed_by
+from training.sample_command import sample
 from training.settings import BY_ARCHITECTURE, PRECISIONS, PRESETS, Settings, settings_for
-
-EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-ANY_PATH = click.Path(path_type=Path)
-POSITIVE = click.IntRange(min=1)
-
-# Defaults that commands share.
-DATA, BUNDLE, RUNS, REPORTS = Path("data/sample.h5"), Path("models/photoz"), Path("runs"), Path("reports")
 
 ONLY_F32 = "Compile the network in float32 only: quicker to make, slower to serve."
 FIGURES = "Write the figures of the report as PNG, SVG and PDF files too."
@@ -33,76 +27,13 @@ class _Commands(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-def _parsed_by(parser: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
-    """Return a callback that checks an option with a function of `training.splits`."""
-
-    def check(ctx: click.Context, param: click.Parameter, text: str | None) -> str | None:
-        from training import splits
-
-        try:
-            if text:
-                getattr(splits, parser)(text)
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from error
-        return text
-
-    return check
-
-
 @click.group(cls=_Commands, context_settings={"show_default": True, "max_content_width": 110})
 def main() -> None:
     """Simulate a sample, train a network on it, and evaluate it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # otherwise TensorFlow warns about missing GPUs
 
 
-@main.command(short_help="Simulate cutouts of galaxies with known redshifts.")
-@click.argument("out", type=ANY_PATH, default=DATA)
-@click.option(
-    "--catalogue", type=EXISTING_FILE, help="Your own galaxies (.fits, .csv, .parquet) instead of kcorrect's."
-)
-@click.option("--columns", default="", help="Names in your file, such as u=mag_u,g=mag_g,z_spec=specz,ebv=EBV.")
-@click.option(
-    "--quantity",
-    type=click.Choice(["magnitude", "flux"]),
-    default="magnitude",
-    help="Quantity in the bands: AB magnitudes, or fluxes in nanomaggies; as observed, not dereddened.",
-)
-@click.option("--bands", default="".join(SDSS_IMAGES.bands), help="Bands to draw, of ugriz.")
-@click.option("--size", default=SDSS_IMAGES.size, help="Side of a cutout in pixels.")
-@click.option("--limit", type=POSITIVE, help="Draw only the first galaxies.")
-@click.option("--renderer", type=click.Choice(["fft", "galsim"]), default="fft", help="GalSim takes ten times as long.")
-@click.option("--renders", type=POSITIVE, default=1, help="Cutouts of each galaxy that is not for testing.")
-@click.option("--workers", type=POSITIVE, help="Processes; by default one per core.")
-@click.option("--seed", default=0)
-def sample(
-    out: Path,
-    catalogue: Path | None,
-    columns: str,
-    quantity: str,
-    bands: str,
-    size: int,
-    limit: int | None,
-    renderer: str,
-    renders: int,
-    workers: int | None,
-    seed: int,
-) -> None:
-    """Simulate cutouts of galaxies with known fluxes and redshifts, and write them to OUT as HDF5.
-
-    By default the galaxies are the 9,986 of the SDSS table in the package kcorrect: real photometry and redshifts,
-    drawn with GalSim's profiles and the seeing and noise of SDSS.
-    """
-    from training.catalogue import read_catalogue, read_kcorrect
-    from training.sample import make_sample
-
-    spec = ImageSpec(size=size, bands=_bands(bands))
-    if catalogue:
-        galaxies = read_catalogue(catalogue, _pairs(columns), spec.bands, are_magnitudes=quantity == "magnitude")
-    else:
-        galaxies = read_kcorrect(spec.bands)
-    galaxies = galaxies.head(limit) if limit else galaxies
-    make_sample(galaxies, out, spec, seed=seed, renderer=renderer, renders=renders, workers=workers)
-    click.echo(f"{out}: {len(galaxies)} galaxies of {size}x{size} pixels in {','.join(spec.bands)}")
+main.add_command(sample)
 
 
 @main.command(short_help="Convert the published cube, or a pickle, to HDF5.")
@@ -164,13 +95,13 @@ def convert(source: Path, target: Path) -> None:
 )
 @click.option(
     "--select",
-    callback=_parsed_by("parse_conditions"),
+    callback=parsed_by("parse_conditions"),
     help="Galaxies to use, such as 'dered_petro_r<=17.8,z_spec<=0.4'; any column.  [default: by recipe, or all]",
 )
 @click.option(
     "--split",
     "shares",
-    callback=_parsed_by("parse_shares"),
+    callback=parsed_by("parse_shares"),
     help="Shares for training, validation and testing, such as 0.7,0.1,0.2.  [default: by recipe, or from the file]",
 )
 @click.option("--figures/--no-figures", default=True, help=FIGURES)
@@ -280,19 +211,8 @@ def _settings(recipe: dict[str, object]) -> Settings:
         raise click.UsageError(str(error)) from error
 
 
-def _bands(text: str) -> tuple[str, ...]:
-    return tuple(text.split(",")) if "," in text else tuple(text)
-
-
-def _pairs(text: str) -> dict[str, str]:
-    pairs = [part.partition("=") for part in text.split(",") if part]
-    if any(not separator for _, separator, _ in pairs):
-        raise click.BadParameter(f"expected name=column,..., got {text!r}", param_hint="--columns")
-    return {name.strip(): column.strip() for name, _, column in pairs}
-
-
 def _spec(data: Path, bands: str, pixel_scale: float, unit: str) -> ImageSpec:
     from photoz.io.reader import open_cutouts
 
     with open_cutouts(data) as cutouts:
-        return ImageSpec(size=cutouts.images.shape[1], bands=_bands(bands), pixel_scale=pixel_scale, unit=unit)
+        return ImageSpec(size=cutouts.images.shape[1], bands=parse_bands(bands), pixel_scale=pixel_scale, unit=unit)

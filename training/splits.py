@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from photoz.errors import InvalidDataset
 from photoz.grid import BoolArray, IntArray, RedshiftGrid
-from photoz.io.cutouts import TEST, TRAIN, VALIDATION, Cutouts
+from photoz.io.cutouts import TEST, TRAIN, VALIDATION, Column, Cutouts
 
 SPLIT_SEED = 0
 VALIDATION_FRACTION = 0.1  # of the galaxies that are not for testing
@@ -44,21 +44,42 @@ def random_split(n: int, n_test: int, n_validation: int | None = None) -> npt.ND
     return labels
 
 
+def split_by_object(object_id: Column, shares: str = "") -> npt.NDArray[np.str_]:
+    """Assign n rows to train, validation and test; rows with the same `object_id` are in the same set.
+
+    Parameters
+    ----------
+    object_id : (n,) str or int
+        If all are distinct, the split is that of `random_split`.
+    shares : str
+        Of the objects, as for `parse_shares`; by default a fifth is for testing, and a tenth of the rest for
+        validation.
+
+    Returns
+    -------
+    (n,) str
+    """
+    _, first, number = np.unique(object_id, return_index=True, return_inverse=True)
+    in_order_of_appearance = np.argsort(np.argsort(first))
+    return np.asarray(_new_split(len(first), shares)[in_order_of_appearance[number]])
+
+
 def with_split(cutouts: Cutouts, select: str = "", shares: str = "") -> Cutouts:
     """Return the cutouts with a column `split`.
 
     Galaxies that do not meet the conditions `select` are in no split. Without `shares`, the split is the existing one,
-    or a fifth for testing and a tenth of the rest for validation. Raises `InvalidDataset` if a column is missing, or if
-    no galaxy meets the conditions.
+    or a new one by `object_id`: a fifth for testing and a tenth of the rest for validation. Raises `InvalidDataset` if
+    a column is missing, or if no galaxy meets the conditions.
     """
     if not select and not shares and "split" in cutouts.columns:
         return cutouts
-    selected = _selected(cutouts, select)
+    selected = find_selected(cutouts.column, len(cutouts), select)
     if "split" in cutouts.columns and not shares:
         labels = np.where(selected, cutouts.column("split"), UNUSED)
     else:
         labels = np.full(len(cutouts), UNUSED, dtype=f"<U{len(VALIDATION)}")
-        labels[selected] = _new_split(int(selected.sum()), shares)
+        names = cutouts.columns.get("object_id", np.arange(len(cutouts)))
+        labels[selected] = split_by_object(names[selected], shares)
     return with_labels(cutouts, labels)
 
 
@@ -74,12 +95,34 @@ def without(cutouts: Cutouts, rows: IntArray) -> Cutouts:
     return with_labels(cutouts, labels)
 
 
-def _selected(cutouts: Cutouts, select: str) -> BoolArray:
-    selected = np.ones(len(cutouts), dtype=bool)
-    for column, comparison, number in parse_conditions(select):
-        selected &= OPERATORS[comparison](cutouts.column(column), number)  # a comparison with NaN is false
+def find_selected(column: Callable[[str], Column], n: int, select: str) -> BoolArray:
+    """Find which of n galaxies meet all conditions.
+
+    Parameters
+    ----------
+    column : callable
+        Returns the column of a name, (n,); raises `InvalidDataset` for a name that it does not know.
+    n : int
+        Number of galaxies.
+    select : str
+        Conditions, as for `parse_conditions`.
+
+    Returns
+    -------
+    (n,) bool
+        Raises `InvalidDataset` if no galaxy meets them, or for a column without one number for each galaxy.
+    """
+    selected = np.ones(n, dtype=bool)
+    for name, comparison, number in parse_conditions(select):
+        values = column(name)
+        if values.ndim != 1 or values.dtype.kind not in "fiub":
+            raise InvalidDataset(
+                f"cannot select by {name!r}, of shape {values.shape} and type {values.dtype}: expected one number for "
+                "each galaxy"
+            )
+        selected &= OPERATORS[comparison](values, number)  # a comparison with NaN is false
     if not selected.any():
-        raise InvalidDataset(f"none of {len(cutouts)} galaxies meets {select}")
+        raise InvalidDataset(f"none of {n} galaxies meets {select}")
     return selected
 
 
@@ -137,5 +180,7 @@ def usable_rows(cutouts: Cutouts, grid: RedshiftGrid, split: str) -> IntArray:
     rows = cutouts.rows(split)
     usable = rows[grid.contains(cutouts.column("z_spec")[rows])]
     if not len(usable):
-        raise InvalidDataset(f"no galaxy of split {split!r} has 0 <= z_spec <= {grid.z_max:g}")
+        names, counts = np.unique(cutouts.column("split"), return_counts=True)
+        found = ", ".join(f"{count} in {str(name)!r}" for name, count in zip(names, counts, strict=True))
+        raise InvalidDataset(f"no galaxy of split {split!r} has 0 <= z_spec <= {grid.z_max:g}; the data have {found}")
     return usable

@@ -6,7 +6,8 @@ import pytest
 from astropy.table import Table
 
 from photoz.errors import InvalidDataset, UnsupportedType
-from training.catalogue import Catalogue, read_catalogue, read_kcorrect
+from training.catalogue import Catalogue, read_kcorrect
+from training.catalogue_reader import read_catalogue
 
 MAGNITUDES = pd.DataFrame(
     {"mag_g": [18.0, 19.0, np.nan], "r": [17.5, 18.0, 17.0], "i": [17.0, 17.4, 16.0], "specz": [0.1, 0.2, 0.3]}
@@ -71,5 +72,5 @@ def test_missing_band_is_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_suffix_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedType, match=r"expected \.fits, \.csv or \.parquet"):
+    with pytest.raises(UnsupportedType, match=r"'\.xlsx': expected \.csv, \.ecsv, \.fits, \.parquet, \.vot or \.xml"):
         read_catalogue(tmp_path / "galaxies.xlsx", {}, ("g",), are_magnitudes=True)

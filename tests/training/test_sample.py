@@ -1,13 +1,17 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from click.testing import CliRunner
 
 from photoz.errors import InvalidDataset
 from photoz.images import SDSS_IMAGES, ImageSpec
 from photoz.io.cutouts import TEST, TRAIN
 from photoz.io.reader import open_cutouts
 from training.catalogue import Catalogue
+from training.cli import main
 from training.sample import make_sample
 from training.splits import group_by_galaxy
 
@@ -57,3 +61,50 @@ def test_renders_add_cutouts_of_galaxies_not_for_testing(tmp_path: Path, catalog
         first, galaxy = group_by_galaxy(thrice, thrice.rows(TRAIN))
         np.testing.assert_array_equal(np.sort(first), once.rows(TRAIN))
         assert np.bincount(galaxy).tolist() == [3] * len(first)
+
+
+def magnitudes_file(folder: Path, catalogue: Catalogue) -> Path:
+    """Write galaxies as a user's file of magnitudes, without E(B-V)."""
+    frame = pd.DataFrame(catalogue.head(40).magnitudes, columns=list("ugriz")).assign(specz=catalogue.z_spec[:40])
+    frame.to_csv(folder / "cat.csv", index=False)
+    return folder / "cat.csv"
+
+
+def test_file_of_magnitudes_becomes_a_sample(tmp_path: Path, catalogue: Catalogue, run_cli: Callable[..., str]) -> None:
+    path, out = magnitudes_file(tmp_path, catalogue), tmp_path / "sample.h5"
+    options = ("--columns", "z_spec=specz", "--select", "r>16,z_spec>0.05", "--limit", 5, "--workers", 1)
+    output = run_cli("sample", out, "--catalogue", path, *options)
+    chosen = np.flatnonzero((catalogue.magnitudes[:40, 2] > 16) & (catalogue.z_spec[:40] > 0.05))
+    assert "cat.csv: 40 rows read, 5 used" in output
+    assert f"left out: {40 - len(chosen)} that do not meet r>16,z_spec>0.05" in output
+    assert f"left out: {len(chosen) - 5} after the first 5" in output
+    with open_cutouts(out) as cutouts:
+        assert cutouts.provenance == "rendered from real photometry: 5 galaxies of cat.csv"
+        assert np.isnan(cutouts.column("ebv")).all()
+        np.testing.assert_allclose(cutouts.column("z_spec"), catalogue.z_spec[chosen[:5]])
+        np.testing.assert_allclose(cutouts.column("magnitudes"), catalogue.magnitudes[chosen[:5]])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--dereddened"], "--dereddened needs E(B-V)"),
+        (["--columns", "z_spec=typo"], "lacks the columns z_spec=typo; it has u, g, r, i, z, specz"),
+        (["--columns", "u=g,u=r"], "expected name=column,... with distinct names, got 'u=g,u=r'"),
+        (["--select", "r"], "expected conditions such as"),
+        (["--bands", ""], "cannot draw 64 pixels in the bands '': expected 8 to 1024 pixels and distinct bands"),
+        (["--size", "4"], "cannot draw 4 pixels in the bands 'ugriz'"),
+        (["--quantity", "flux"], "These look like magnitudes: use --quantity magnitude"),
+    ],
+)
+def test_unusable_options_are_refused(tmp_path: Path, catalogue: Catalogue, options: list[str], message: str) -> None:
+    path = magnitudes_file(tmp_path, catalogue)
+    done = CliRunner().invoke(main, ["sample", str(tmp_path / "s.h5"), "--catalogue", str(path), *options])
+    assert done.exit_code in (1, 2)
+    assert message in done.output
+    assert not (tmp_path / "s.h5").exists()
+
+
+def test_options_of_a_file_need_one() -> None:
+    done = CliRunner().invoke(main, ["sample", "--dereddened"])
+    assert "--columns and --dereddened describe a file: expected --catalogue FILE" in done.output

@@ -1,0 +1,189 @@
+"""A user's file of magnitudes or fluxes as a `Catalogue`, with a report of what was left out and assumed."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from photoz.errors import InvalidDataset
+from photoz.grid import BoolArray, FloatArray, IntArray
+from photoz.images import EBV_MAX, ImageSpec
+from training.catalogue import ZERO_POINT, Catalogue, ReadReport
+from training.catalogue_files import NamedTable, read_table
+from training.splits import split_by_object
+
+# Columns of a catalogue that are not bands.
+OTHER_COLUMNS = ("z_spec", "ebv", "object_id", "ra", "dec", "split")
+
+ERROR = "_err"  # ending of the names of columns with the errors of bands
+
+PLAUSIBLE_MAGNITUDES = (5.0, 40.0)
+
+# Catalogues write 99, -99, 9999 and the like for a number that is unknown.
+SENTINELS = (99.0, 999.0, 9999.0)
+
+# Nearly all galaxies have all magnitudes in this range; hardly any have all fluxes in it, a factor of three.
+USUAL_MAGNITUDES = (10.0, 30.0)
+MOST, NEARLY_ALL = 0.5, 0.9
+
+NAMES = {"magnitude": "magnitudes", "flux": "fluxes"}
+
+
+def read_catalogue(
+    path: Path,
+    columns: Mapping[str, str],
+    bands: tuple[str, ...],
+    *,
+    are_magnitudes: bool,
+    dereddened: bool = False,
+) -> Catalogue:
+    """Read the rows of a file with a plausible brightness in all bands and without an impossible E(B-V).
+
+    Parameters
+    ----------
+    path : Path
+        A file in a format of `training.catalogue_files`; raises `UnsupportedType` for others.
+    columns : mapping of str to str
+        Band, or band with `ERROR` for its error, or one of `OTHER_COLUMNS` -> name of the column in the file, where
+        they differ. Without a column `split`, the galaxies are split at random by `object_id`.
+    bands : tuple of str
+        Bands to read.
+    are_magnitudes : bool
+        AB magnitudes and their errors if true, else fluxes in nanomaggies.
+    dereddened : bool
+        Whether they are corrected for reddening; the fluxes of the result are as observed.
+
+    Raises
+    ------
+    InvalidDataset
+        If the file cannot be read or lacks a column, if its numbers do not look like magnitudes or fluxes, or if no
+        row can be used.
+    """
+    table = _open(path, columns, bands)
+    if dereddened and "ebv" not in table:
+        raise InvalidDataset(f"--dereddened needs E(B-V), but {_lacks(table, ['ebv'])}")
+    values = np.stack([table.numbers(band) for band in bands], axis=1)
+    plausible = _find_plausible(values, path, bands, are_magnitudes=are_magnitudes)
+    rows, report = _choose_rows(table, plausible, bands, are_magnitudes=are_magnitudes, dereddened=dereddened)
+    values, ebv, object_id = values[rows], table.numbers("ebv")[rows], _identifiers(table)[rows]
+    errors = np.stack([table.numbers(band + ERROR)[rows] for band in bands], axis=1)
+    errors = np.where((errors > 0) & ~_is_sentinel(errors), errors, np.nan)
+    dust = 10.0 ** (-0.4 * ebv[:, np.newaxis] * ImageSpec(bands=bands).extinction) if dereddened else 1.0
+    fluxes = (10.0 ** (0.4 * (ZERO_POINT - values)) if are_magnitudes else values) * dust
+    z_spec = table.numbers("z_spec")[rows]
+    catalogue = Catalogue(
+        fluxes=fluxes,
+        flux_errors=errors * (np.log(10.0) / 2.5 * fluxes if are_magnitudes else dust),
+        ebv=ebv,
+        z_spec=np.where(_is_sentinel(z_spec), np.nan, z_spec),
+        object_id=object_id,
+        ra=table.numbers("ra")[rows],
+        dec=table.numbers("dec")[rows],
+        split=table.text("split")[rows] if "split" in table else split_by_object(object_id),
+        report=report,
+    )
+    quantity = ("AB magnitudes" if are_magnitudes else "fluxes in nanomaggies") + (
+        ", dereddened: reddened again with E(B-V)" if dereddened else " as observed"
+    )
+    return replace(catalogue, report=replace(report, notes=(quantity, *_notes(table, catalogue, bands))))
+
+
+def _open(path: Path, columns: Mapping[str, str], bands: tuple[str, ...]) -> NamedTable:
+    """Read a file and check that it has the bands, and all columns that were asked for."""
+    known = (*bands, *OTHER_COLUMNS, *(band + ERROR for band in bands))
+    if unknown := [name for name in columns if name not in known]:
+        raise InvalidDataset(f"--columns names {', '.join(unknown)}: expected names of {', '.join(known)}")
+    table = read_table(path, {name: columns.get(name, name) for name in known})
+    if missing := [name for name in known if (name in bands or name in columns) and name not in table]:
+        raise InvalidDataset(_lacks(table, missing))
+    return table
+
+
+def _lacks(table: NamedTable, missing: list[str]) -> str:
+    pairs = ", ".join(f"{name}={table.names[name]}" for name in missing)
+    return f"{table.path} lacks the columns {pairs}; it has {', '.join(table.columns)}"
+
+
+def _is_sentinel(values: FloatArray) -> BoolArray:
+    return np.isin(np.abs(values), SENTINELS)
+
+
+def _find_plausible(values: FloatArray, path: Path, bands: tuple[str, ...], *, are_magnitudes: bool) -> BoolArray:
+    """Find which values (n, n_bands) are those of galaxies; refuse a file that seems to have the other quantity."""
+    known = np.isfinite(values) & ~_is_sentinel(values) & (are_magnitudes | (values > 0))
+    magnitudes = np.where(known, values, np.nan)
+    if not are_magnitudes:
+        magnitudes = ZERO_POINT - 2.5 * np.log10(magnitudes)
+    low, high = PLAUSIBLE_MAGNITUDES
+    strange = known & ~((magnitudes >= low) & (magnitudes <= high))
+    given, other = ("magnitude", "flux") if are_magnitudes else ("flux", "magnitude")
+    if strange.any(axis=1).mean() > MOST:
+        row, band = np.argwhere(strange)[0]
+        raise InvalidDataset(
+            f"{path}: most rows have a {given} outside {low:g} to {high:g} mag, such as {values[row, band]:g} in "
+            f"{bands[band]}; expected AB magnitudes, or fluxes in nanomaggies. If these look like {NAMES[other]}, use "
+            f"--quantity {other}"
+        )
+    low, high = USUAL_MAGNITUDES
+    if not are_magnitudes and ((values > low) & (values < high)).all(axis=1).mean() > NEARLY_ALL:
+        raise InvalidDataset(
+            f"{path}: nearly all fluxes are between {low:g} and {high:g}, such as {values[0, 0]:g} in {bands[0]}; "
+            "expected fluxes in nanomaggies. These look like magnitudes: use --quantity magnitude"
+        )
+    return known & ~strange
+
+
+def _choose_rows(
+    table: NamedTable, plausible: BoolArray, bands: tuple[str, ...], *, are_magnitudes: bool, dereddened: bool
+) -> tuple[IntArray, ReadReport]:
+    """Return the rows that can be used, (m,), and a report that counts each other row under its first reason."""
+    low, high = PLAUSIBLE_MAGNITUDES
+    what = f"magnitude of {low:g} to {high:g}" if are_magnitudes else f"positive flux of {low:g} to {high:g} mag"
+    usable = {f"without a {band} {what}": plausible[:, number] for number, band in enumerate(bands)}
+    ebv = table.numbers("ebv")
+    usable[f"with an E(B-V) below 0 or above {EBV_MAX:g}"] = np.isnan(ebv) | ((ebv >= 0) & (ebv <= EBV_MAX))
+    if dereddened:
+        usable["without an E(B-V)"] = ~np.isnan(ebv)
+    left, left_out = np.ones(len(table), dtype=bool), {}
+    for reason, kept in usable.items():
+        left_out[reason] = int((left & ~kept).sum())
+        left &= kept
+    report = ReadReport(table.path.name, len(table), left_out)
+    if not left.any():
+        raise InvalidDataset(f"no row can be used: {'; '.join(str(report).splitlines())}")
+    return np.flatnonzero(left), report
+
+
+def _identifiers(table: NamedTable) -> npt.NDArray[np.str_]:
+    """Return the object_id of each row (n,): its number, if it has none."""
+    numbers = np.arange(len(table)).astype(str)
+    if "object_id" not in table:
+        return numbers
+    given = table.text("object_id")
+    if len(given) > 1 and given[0] and (given == given[0]).all():
+        raise InvalidDataset(
+            f"{table.path}: all {len(given):,} rows have the object_id {str(given[0])!r}; expected one each"
+        )
+    return np.where(given == "", np.char.add("row-", numbers), given)
+
+
+def _notes(table: NamedTable, catalogue: Catalogue, bands: tuple[str, ...]) -> Iterator[str]:
+    """Say what was assumed, and what the numbers are like."""
+    medians = zip(bands, np.median(catalogue.magnitudes, axis=0), strict=True)
+    yield "median magnitudes as observed: " + ", ".join(f"{band} {median:.1f}" for band, median in medians)
+    if unknown := [band for band, errors in zip(bands, catalogue.flux_errors.T, strict=True) if np.isnan(errors).all()]:
+        yield f"photometric errors are unknown in {','.join(unknown)}"
+    for name, what in (("ebv", "E(B-V)"), ("z_spec", "z_spec")):
+        values = getattr(catalogue, name)
+        known = values[~np.isnan(values)]
+        if name not in table:
+            yield f"{what} is unknown: no column {table.names[name]}"
+        elif len(known):
+            yield f"{what} is {known.min():.4g} to {known.max():.4g}, unknown for {len(values) - len(known):,}"
+        else:
+            yield f"{what} is unknown in all rows"
+    yield "split: as in the file" if "split" in table else "split: at random, always the same"
+    if repeated := len(catalogue) - len(np.unique(catalogue.object_id)):
+        yield f"warning: {repeated:,} rows repeat an object_id; rows of one object are in the same split"

@@ -1,0 +1,34 @@
+"""Types, defaults and checks of options that several training commands share."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+ANY_PATH = click.Path(path_type=Path)
+POSITIVE = click.IntRange(min=1)
+
+# Defaults that commands share.
+DATA, BUNDLE, RUNS, REPORTS = Path("data/sample.h5"), Path("models/photoz"), Path("runs"), Path("reports")
+
+
+def parsed_by(parser: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    """Return a callback that checks an option with a function of `training.splits`."""
+
+    def check(ctx: click.Context, param: click.Parameter, text: str | None) -> str | None:
+        from training import splits
+
+        try:
+            if text:
+                getattr(splits, parser)(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
+        return text
+
+    return check
+
+
+def parse_bands(text: str) -> tuple[str, ...]:
+    """Parse names of bands, such as "griz" or "g,r,i,z"."""
+    return tuple(text.split(",")) if "," in text else tuple(text)

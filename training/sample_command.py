@@ -1,0 +1,97 @@
+"""The command `sample` of `python -m training`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from photoz.images import SDSS_IMAGES, ImageSpec
+from training.options import ANY_PATH, DATA, EXISTING_FILE, POSITIVE, parse_bands, parsed_by
+
+if TYPE_CHECKING:
+    from training.catalogue import Catalogue
+
+
+@click.command(short_help="Simulate cutouts of galaxies with known redshifts.")
+@click.argument("out", type=ANY_PATH, default=DATA)
+@click.option(
+    "--catalogue",
+    type=EXISTING_FILE,
+    help="Your own galaxies (.csv, .csv.gz, .ecsv, .fits, .parquet, .vot, .xml) instead of kcorrect's.",
+)
+@click.option(
+    "--columns", default="", help="Names in your file, such as u=mag_u,g=mag_g,u_err=sigma_u,z_spec=specz,ebv=EBV."
+)
+@click.option(
+    "--quantity",
+    type=click.Choice(["magnitude", "flux"]),
+    default="magnitude",
+    help="Quantity in the bands and their errors: AB magnitudes, or fluxes in nanomaggies.",
+)
+@click.option("--dereddened", is_flag=True, help="They are corrected for reddening: it is added again; needs ebv.")
+@click.option(
+    "--select",
+    default="",
+    callback=parsed_by("parse_conditions"),
+    help="Galaxies to draw, such as 'r<=17.8,z_spec<=0.4'; observed magnitudes, z_spec, ebv, ra, dec.",
+)
+@click.option("--bands", default="".join(SDSS_IMAGES.bands), help="Bands to draw, of ugriz.")
+@click.option("--size", default=SDSS_IMAGES.size, help="Side of a cutout in pixels.")
+@click.option("--limit", type=POSITIVE, help="Draw only the first galaxies.")
+@click.option("--renderer", type=click.Choice(["fft", "galsim"]), default="fft", help="GalSim takes ten times as long.")
+@click.option("--renders", type=POSITIVE, default=1, help="Cutouts of each galaxy that is not for testing.")
+@click.option("--workers", type=POSITIVE, help="Processes; by default one per core.")
+@click.option("--seed", default=0)
+def sample(
+    out: Path,
+    catalogue: Path | None,
+    columns: str,
+    quantity: str,
+    dereddened: bool,
+    select: str,
+    bands: str,
+    size: int,
+    limit: int | None,
+    renderer: str,
+    renders: int,
+    workers: int | None,
+    seed: int,
+) -> None:
+    """Simulate cutouts of galaxies with known fluxes and redshifts, and write them to OUT as HDF5.
+
+    By default the galaxies are the 9,986 of the SDSS table in the package kcorrect: real photometry and redshifts,
+    drawn with GalSim's profiles and the seeing and noise of SDSS.
+    """
+    from training.sample import make_sample
+
+    try:
+        spec = ImageSpec(size=size, bands=parse_bands(bands))
+    except ValueError as error:
+        message = f"cannot draw {size} pixels in the bands {bands!r}: expected 8 to 1024 pixels and distinct bands"
+        raise click.UsageError(message) from error
+    if not catalogue and (columns or dereddened):
+        raise click.UsageError("--columns and --dereddened describe a file: expected --catalogue FILE")
+    galaxies = _read(catalogue, columns, spec.bands, quantity, dereddened)
+    galaxies = galaxies.select(select, spec.bands) if select else galaxies
+    galaxies = galaxies.head(limit) if limit else galaxies
+    click.echo(galaxies.report)
+    make_sample(galaxies, out, spec, seed=seed, renderer=renderer, renders=renders, workers=workers)
+    click.echo(f"{out}: {len(galaxies)} galaxies of {size}x{size} pixels in {','.join(spec.bands)}")
+
+
+def _read(path: Path | None, columns: str, bands: tuple[str, ...], quantity: str, dereddened: bool) -> "Catalogue":
+    from training.catalogue import read_kcorrect
+    from training.catalogue_reader import read_catalogue
+
+    if path is None:
+        return read_kcorrect(bands)
+    are_magnitudes = quantity == "magnitude"
+    return read_catalogue(path, _pairs(columns), bands, are_magnitudes=are_magnitudes, dereddened=dereddened)
+
+
+def _pairs(text: str) -> dict[str, str]:
+    pairs = [part.partition("=") for part in text.split(",") if part]
+    names = [name.strip() for name, _, _ in pairs]
+    if any(not separator for _, separator, _ in pairs) or len(set(names)) < len(names):
+        raise click.BadParameter(f"expected name=column,... with distinct names, got {text!r}", param_hint="--columns")
+    return {name.strip(): column.strip() for name, _, column in pairs}
