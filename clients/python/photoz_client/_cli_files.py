@@ -1,8 +1,9 @@
 """The files that the command `photoz` reads and writes."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ import click
 import numpy as np
 
 from photoz.errors import InvalidDataset
-from photoz.grid import IntArray
+from photoz.grid import IntArray, RedshiftGrid
 from photoz.io.cutouts import Cutouts
-from photoz.io.npz import npz_bytes
 from photoz.io.reader import open_cutouts
-from photoz.io.tables import csv_bytes, json_bytes
+from photoz.io.tables import result_table
+from photoz.io.writer import find_format
 from photoz_client._prediction import Prediction
 
 
@@ -49,35 +50,36 @@ class _SelectedImages:
         return self.cutouts.read_images(self.rows[key])
 
 
-def _npz_bytes(prediction: Prediction) -> bytes:
-    return npz_bytes({**dict(prediction.columns()), "model": np.array(prediction.model)})
+@dataclass(frozen=True)
+class OutputFile:
+    """Where and how to write a prediction: its PDFs as they are, or quantiles of them, which need the grid."""
 
+    path: Path
+    grid: RedshiftGrid | None = None
+    quantiles: tuple[float, ...] = ()
 
-FILE_FORMATS: dict[str, Callable[[Prediction], bytes]] = {
-    ".csv": csv_bytes,
-    ".json": lambda prediction: json_bytes(prediction, prediction.model),
-    ".npz": _npz_bytes,
-}
+    @property
+    def in_parts(self) -> bool:
+        """Whether the format can be written part by part."""
+        return find_format(self.path).in_parts
 
+    def write(self, prediction: Prediction) -> None:
+        """Write a prediction."""
+        prediction.write(self.path, grid=self.grid, quantiles=self.quantiles)
+        _report(len(prediction), self.path)
 
-def write(prediction: Prediction, path: Path) -> None:
-    """Write a prediction to a file in the format of its suffix."""
-    path.write_bytes(FILE_FORMATS[path.suffix.lower()](prediction))
-    _report(len(prediction), path)
-
-
-def write_csv_parts(parts: Iterable[tuple[IntArray, Prediction]], path: Path) -> None:
-    """Write the parts of a prediction to a `.csv` file as they arrive, even if an error ends them; no rows, no file."""
-    n = 0
-    try:
-        for _, prediction in parts:
-            head, _, lines = csv_bytes(prediction).partition(b"\n")
-            with path.open("ab" if n else "wb") as file:
-                file.write(lines if n else head + b"\n" + lines)
-            n += len(prediction)
-    finally:
-        if n:
-            _report(n, path)
+    def write_parts(self, parts: Iterator[tuple[IntArray, Prediction]]) -> None:
+        """Write the parts of a prediction as they arrive, even if an error ends them; no rows, no file."""
+        n = 0
+        try:
+            first = next(parts)
+            with find_format(self.path).open(self.path) as write:
+                for _, part in chain([first], parts):
+                    write(result_table(part, part.model, self.grid, self.quantiles))
+                    n += len(part)
+        finally:
+            if n:
+                _report(n, self.path)
 
 
 def _report(n: int, path: Path) -> None:

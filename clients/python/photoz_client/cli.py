@@ -9,6 +9,7 @@ import click
 
 from photoz import __version__
 from photoz.errors import PhotozError
+from photoz.io.writer import FORMATS, QP_SUFFIX
 from photoz.protocol.contract import Plot
 from photoz_client import _cli_files, _cli_text
 from photoz_client._cli_compare import DIFFERS, compare_services, failures_exit_with_2, report_json, report_text
@@ -23,7 +24,7 @@ from photoz_client._cli_options import (
 )
 from photoz_client._comparison import TOLERANCE, Basis
 from photoz_client._core import IMAGE_TYPES
-from photoz_client._prediction import Prediction, PredictionIncomplete
+from photoz_client._prediction import Prediction, PredictionIncomplete, check_format
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -52,45 +53,73 @@ def photoz() -> None:
     """Estimate redshifts of galaxies from their images with a photo-z service."""
 
 
+def _read_quantiles(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, ...]:
+    try:
+        quantiles = tuple(float(q) for q in text.split(",")) if text is not None else ()
+    except ValueError as error:
+        raise click.BadParameter(f"expected numbers such as 0.05,0.5,0.95, got {text}") from error
+    if any(not 0.0 < q < 1.0 for q in quantiles):
+        raise click.BadParameter(f"expected numbers between 0 and 1, got {text}")
+    return quantiles
+
+
 @photoz.command()
 @cutout_options
 @url_option
 @key_option
 @click.option("--pdf", is_flag=True, help="Also write the PDFs.")
+@click.option(
+    "--quantiles",
+    callback=_read_quantiles,
+    help="Write these quantiles of the PDFs, such as 0.05,0.16,0.5,0.84,0.95, in place of the PDFs.",
+)
 @output_option(
     "-o",
     "--output",
-    suffixes=tuple(_cli_files.FILE_FORMATS),
-    help="Write all columns to this .csv, .json or .npz file instead of printing a table.",
+    suffixes=tuple(FORMATS),
+    help=f"Write all columns to this file instead of printing a table. Its name ends in {', '.join(FORMATS)}.",
 )
-def predict(options: CutoutOptions, url: str, key_file: Path | None, pdf: bool, output: Path | None) -> None:
+def predict(
+    options: CutoutOptions,
+    url: str,
+    key_file: Path | None,
+    pdf: bool,
+    quantiles: tuple[float, ...],
+    output: Path | None,
+) -> None:
     """Estimate the redshifts of CUTOUTS, a .npy, .npz or .h5 file.
 
-    Prints a table with the mean, the 68 % interval, the odds and the quality flags, or writes all columns to a file. A
-    .csv file is written part by part. If some cutouts fail, the others are still printed or written, and the exit code
-    is 1.
+    Prints a table with the mean, the 68 % interval, the odds and the quality flags, or writes all columns to a file:
+    CSV, JSON, npz, JSON lines, Parquet, FITS, VOTable (.vot), HDF5 or an ensemble of qp (.qp.hdf5), which always holds
+    the PDFs. A .csv, .jsonl or .parquet file is written part by part. If some cutouts fail, the others are still
+    printed or written, and the exit code is 1.
     """
-    if pdf and output is None:
-        raise click.UsageError("--pdf needs --output: PDFs are not printed")
+    if output is None and (pdf or quantiles):
+        raise click.UsageError(f"{'--pdf' if pdf else '--quantiles'} needs --output: PDFs are not printed")
+    is_qp = output is not None and output.name.lower().endswith(QP_SUFFIX)
+    if quantiles and (pdf or is_qp):
+        raise click.UsageError("--quantiles are written in place of the PDFs: leave out --pdf, and use another format")
+    if output is not None:
+        check_format(output)
     with options.open() as cutouts, options.client(url, key_file) as client:
-        predict_options = options.predict_options(cutouts, pdf)
-        if output is not None and output.suffix.lower() == ".csv":
-            _cli_files.write_csv_parts(client.predict_parts(cutouts.images, **predict_options), output)
+        grid = client.model().grid if is_qp or quantiles else None
+        file = None if output is None else _cli_files.OutputFile(output, grid, quantiles)
+        predict_options = options.predict_options(cutouts, pdf or grid is not None)
+        if file is not None and file.in_parts:
+            file.write_parts(client.predict_parts(cutouts.images, **predict_options))
             return
+        show = file.write if file is not None else _print_table
         try:
             prediction = client.predict(cutouts.images, **predict_options)
         except PredictionIncomplete as error:
             if error.prediction is not None:
-                _show(error.prediction, output)
+                show(error.prediction)
             raise
-        _show(prediction, output)
+        show(prediction)
 
 
-def _show(prediction: Prediction, path: Path | None) -> None:
-    if path is None:
-        click.echo(_cli_text.prediction_table(prediction))
-    else:
-        _cli_files.write(prediction, path)
+def _print_table(prediction: Prediction) -> None:
+    click.echo(_cli_text.prediction_table(prediction))
 
 
 @photoz.command()
