@@ -151,7 +151,9 @@ def _check_csv(path: Path) -> tuple[list[str], int]:
 def _read_parquet(path: Path) -> dict[str, Column]:
     import pandas as pd
 
-    return {str(name): values.to_numpy() for name, values in pd.read_parquet(path).items()}
+    frame = pd.read_parquet(path)
+    frame = frame.reset_index() if any(frame.index.names) else frame
+    return {str(name): values.to_numpy() for name, values in frame.items()}
 
 
 def _read_astropy(path: Path, format: str) -> dict[str, Column]:

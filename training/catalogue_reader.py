@@ -10,6 +10,7 @@ import numpy.typing as npt
 from photoz.errors import InvalidDataset
 from photoz.grid import BoolArray, FloatArray, IntArray
 from photoz.images import EBV_MAX, ImageSpec
+from photoz.io.cutouts import TEST, TRAIN, VALIDATION
 from training.catalogue import ZERO_POINT, Catalogue, ReadReport
 from training.catalogue_files import NamedTable, read_table
 from training.splits import split_by_object
@@ -18,6 +19,8 @@ from training.splits import split_by_object
 OTHER_COLUMNS = ("z_spec", "ebv", "object_id", "ra", "dec", "split")
 
 ERROR = "_err"  # ending of the names of columns with the errors of bands
+
+SPLITS = (TRAIN, VALIDATION, TEST)
 
 PLAUSIBLE_MAGNITUDES = (5.0, 40.0)
 
@@ -81,7 +84,7 @@ def read_catalogue(
         object_id=object_id,
         ra=table.numbers("ra")[rows],
         dec=table.numbers("dec")[rows],
-        split=table.text("split")[rows] if "split" in table else split_by_object(object_id),
+        split=_split(table)[rows] if "split" in table else split_by_object(object_id),
         report=report,
     )
     quantity = ("AB magnitudes" if are_magnitudes else "fluxes in nanomaggies") + (
@@ -141,7 +144,7 @@ def _choose_rows(
     """Return the rows that can be used, (m,), and a report that counts each other row under its first reason."""
     low, high = PLAUSIBLE_MAGNITUDES
     what = f"magnitude of {low:g} to {high:g}" if are_magnitudes else f"positive flux of {low:g} to {high:g} mag"
-    usable = {f"without a {band} {what}": plausible[:, number] for number, band in enumerate(bands)}
+    usable = {f"without a {what} in {band}": plausible[:, number] for number, band in enumerate(bands)}
     ebv = table.numbers("ebv")
     usable[f"with an E(B-V) below 0 or above {EBV_MAX:g}"] = np.isnan(ebv) | ((ebv >= 0) & (ebv <= EBV_MAX))
     if dereddened:
@@ -169,21 +172,32 @@ def _identifiers(table: NamedTable) -> npt.NDArray[np.str_]:
     return np.where(given == "", np.char.add("row-", numbers), given)
 
 
+def _split(table: NamedTable) -> npt.NDArray[np.str_]:
+    """Return the split of each row (n,) that the file gives; any other word than those of `SPLITS` excludes a row."""
+    words = table.text("split")
+    if not np.isin(words, SPLITS).any():
+        found = ", ".join(map(repr, np.unique(words)[:3].tolist()))
+        raise InvalidDataset(f"{table.path}: column {table.names['split']!r} has {found}; expected {', '.join(SPLITS)}")
+    return words
+
+
 def _notes(table: NamedTable, catalogue: Catalogue, bands: tuple[str, ...]) -> Iterator[str]:
     """Say what was assumed, and what the numbers are like."""
     medians = zip(bands, np.median(catalogue.magnitudes, axis=0), strict=True)
     yield "median magnitudes as observed: " + ", ".join(f"{band} {median:.1f}" for band, median in medians)
-    if unknown := [band for band, errors in zip(bands, catalogue.flux_errors.T, strict=True) if np.isnan(errors).all()]:
-        yield f"photometric errors are unknown in {','.join(unknown)}"
+    if without := [band for band, errors in zip(bands, catalogue.flux_errors.T, strict=True) if np.isnan(errors).all()]:
+        yield f"photometric errors are unknown in {','.join(without)}"
     for name, what in (("ebv", "E(B-V)"), ("z_spec", "z_spec")):
         values = getattr(catalogue, name)
         known = values[~np.isnan(values)]
         if name not in table:
             yield f"{what} is unknown: no column {table.names[name]}"
         elif len(known):
-            yield f"{what} is {known.min():.4g} to {known.max():.4g}, unknown for {len(values) - len(known):,}"
+            unknown = f", unknown for {len(values) - len(known):,}" if len(known) < len(values) else ""
+            yield f"{what} is {known.min():.4g} to {known.max():.4g}{unknown}"
         else:
             yield f"{what} is unknown in all rows"
-    yield "split: as in the file" if "split" in table else "split: at random, always the same"
+    sizes = ", ".join(f"{(catalogue.split == name).sum():,} {name}" for name in SPLITS)
+    yield f"split {'of the file' if 'split' in table else 'at random'}: {sizes}"
     if repeated := len(catalogue) - len(np.unique(catalogue.object_id)):
         yield f"warning: {repeated:,} rows repeat an object_id; rows of one object are in the same split"

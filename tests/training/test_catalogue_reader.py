@@ -131,15 +131,15 @@ def test_numbers_that_stand_for_unknown_ones_are_left_out(tmp_path: Path) -> Non
     assert np.isnan(found.ebv[0])
     assert np.isnan(found.z_spec[1])
     assert dict(found.report.left_out) == {
-        "without a g magnitude of 5 to 40": 1,
-        "without a r magnitude of 5 to 40": 2,
-        "without a i magnitude of 5 to 40": 1,
+        "without a magnitude of 5 to 40 in g": 1,
+        "without a magnitude of 5 to 40 in r": 2,
+        "without a magnitude of 5 to 40 in i": 1,
         "with an E(B-V) below 0 or above 10": 2,
     }
     assert str(found.report).splitlines()[:3] == [
         "cat.csv: 20 rows read, 14 used",
-        "  left out: 1 without a g magnitude of 5 to 40",
-        "  left out: 2 without a r magnitude of 5 to 40",
+        "  left out: 1 without a magnitude of 5 to 40 in g",
+        "  left out: 2 without a magnitude of 5 to 40 in r",
     ]
     assert "  z_spec is 0.1337 to 0.38, unknown for 1" in str(found.report).splitlines()
 
@@ -164,7 +164,7 @@ def test_fluxes_of_no_galaxy_are_left_out(tmp_path: Path) -> None:
     fluxes = FRAME.assign(**{band: 10.0 ** (0.4 * (22.5 - FRAME[band])) for band in BANDS})
     fluxes.loc[0, "g"], fluxes.loc[1, "g"] = 0.0, 1e9
     left_out = read(written(tmp_path, fluxes), None, "flux").report.left_out
-    assert left_out["without a g positive flux of 5 to 40 mag"] == 2
+    assert left_out["without a positive flux of 5 to 40 mag in g"] == 2
 
 
 def test_rows_of_one_object_are_in_one_split(tmp_path: Path) -> None:
@@ -179,7 +179,14 @@ def test_rows_of_one_object_are_in_one_split(tmp_path: Path) -> None:
 def test_split_of_the_file_is_kept(tmp_path: Path) -> None:
     found = read(written(tmp_path, FRAME.assign(split="test")))
     assert found.split.tolist() == ["test"] * N
-    assert "split: as in the file" in found.report.notes
+    assert "split of the file: 0 train, 0 validation, 20 test" in found.report.notes
+    message = refusal(written(tmp_path, FRAME.assign(split=1)))
+    assert message.endswith("cat.csv: column 'split' has '1'; expected train, validation, test")
+
+
+def test_index_of_a_parquet_file_is_a_column(tmp_path: Path) -> None:
+    FRAME.set_index("object_id").to_parquet(tmp_path / "cat.parquet")
+    assert read(tmp_path / "cat.parquet").object_id.tolist() == FRAME.object_id.tolist()
 
 
 def test_long_identifiers_keep_their_digits(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -108,3 +109,14 @@ def test_unusable_options_are_refused(tmp_path: Path, catalogue: Catalogue, opti
 def test_options_of_a_file_need_one() -> None:
     done = CliRunner().invoke(main, ["sample", "--dereddened"])
     assert "--columns and --dereddened describe a file: expected --catalogue FILE" in done.output
+
+
+def test_sample_for_testing_only_is_refused_in_words(tmp_path: Path, catalogue: Catalogue) -> None:
+    few = replace(catalogue.head(4), split=np.full(4, TEST))
+    make_sample(few, tmp_path / "s.h5", SDSS_IMAGES, workers=1)
+    evaluated = CliRunner().invoke(main, ["evaluate", str(tmp_path / "no-bundle"), str(tmp_path / "s.h5")])
+    expected = "s.h5 has 0 galaxies in the splits train and validation; the catalogue methods need at least 5"
+    assert expected in evaluated.output
+    run = ["--bundle", str(tmp_path / "bundle"), "--run", str(tmp_path / "run")]
+    trained = CliRunner().invoke(main, ["train", "--data", str(tmp_path / "s.h5"), *run])
+    assert "no galaxy of split 'train' has 0 <= z_spec <= 0.4; the data have 4 in 'test'" in trained.output
