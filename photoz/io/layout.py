@@ -181,7 +181,7 @@ def _factor(cutouts: Cutouts, spec: ImageSpec, zero_point: float | None, said: l
     if spec.unit != NANOMAGGY:
         raise InvalidDataset(f"expected pixels in {spec.unit}, as the model was trained, got {unit or 'a zero point'}")
     if zero_point is not None:
-        factor, text = 10.0 ** (0.4 * (ZERO_POINT - zero_point)), f"the zero point {zero_point:g}"
+        factor, text = float(10.0 ** (0.4 * (ZERO_POINT - zero_point))), f"the zero point {zero_point:g}"
     elif unit.lower() in NANOMAGGIES:
         factor, text = NANOMAGGIES[unit.lower()], f"the unit {unit}"
     else:

@@ -41,6 +41,11 @@ def open_cutouts(path: str | os.PathLike[str]) -> Iterator[Cutouts]:
             yield cutouts
 
 
+def is_pattern(path: Path) -> bool:
+    """Whether a path that does not exist may stand for others."""
+    return not path.exists() and any(letter in str(path) for letter in "*?[")
+
+
 def _several(path: Path) -> list[Path] | None:
     """Return the files that a folder or a pattern stands for; None for a file."""
     if path.is_dir():
@@ -48,7 +53,7 @@ def _several(path: Path) -> list[Path] | None:
         if not found:
             raise InvalidDataset(f"the folder {path} holds no file of the formats {', '.join(SUFFIXES)}")
         return found
-    if path.exists() or not any(letter in str(path) for letter in "*?["):
+    if not is_pattern(path):
         return None
     found = sorted(Path(file) for file in glob(str(path)))
     if not found:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from photoz import estimates
 from photoz.grid import SDSS_GRID
+from photoz.images import ImageSpec
 from photoz.protocol import open_inference
 from photoz.protocol.contract import MODEL_HEADER
 from photoz.protocol.open_inference import HEADER_LENGTH
@@ -32,7 +33,7 @@ def first_row(request: httpx.Request) -> int:
     return int(images(request)[0, 0, 0, 0])
 
 
-def numbered_cutouts(n: int, size: int = 4) -> npt.NDArray[np.float32]:
+def numbered_cutouts(n: int, size: int = 8) -> npt.NDArray[np.float32]:
     return np.broadcast_to(np.arange(n, dtype=np.float32)[:, None, None, None], (n, size, size, 2)).copy()
 
 
@@ -54,6 +55,12 @@ def prediction_columns(columns: Mapping[str, npt.NDArray[Any]], model: str = "ph
     message = open_inference.encode_response(tensors, model_name=name, model_version=version)
     headers = {"Content-Type": OCTETS, HEADER_LENGTH: str(message.header_length), MODEL_HEADER: model}
     return httpx.Response(200, content=message.body, headers=headers)
+
+
+def card_answer(card, **changes) -> httpx.Response:
+    """Answer with a card, by default for the cutouts of `numbered_cutouts`."""
+    own = card.model_copy(update={"name": "photoz", "version": "1", "image": ImageSpec(size=8, bands="gr"), **changes})
+    return httpx.Response(200, content=own.model_dump_json(), headers={"content-type": "application/json"})
 
 
 def model_index(model: str = "photoz") -> httpx.Response:

@@ -6,6 +6,7 @@ import shlex
 import pytest
 
 import photoz_client
+from photoz.io.writer import FORMATS
 from photoz_client import PhotozClientError
 from tests.running import ROOT
 
@@ -48,3 +49,7 @@ def test_every_error_is_documented():
     errors = {kind for kind in kinds if isinstance(kind, type) and issubclass(kind, PhotozClientError)}
     undocumented = {kind.__name__ for kind in errors if f"`{kind.__name__}`" not in GUIDE}
     assert undocumented == {"PhotozClientError", "InvalidUrl"}
+
+
+def test_every_file_format_is_documented():
+    assert [suffix for suffix in FORMATS if f"`{suffix}`" not in GUIDE] == []

@@ -64,7 +64,7 @@ def test_the_message_says_where_the_service_counts_from(predict):
 class _DamagedFile:
     """A file of which one part can be read only so many times."""
 
-    shape = (5 * ROWS, 4, 4, 2)
+    shape = (5 * ROWS, 8, 8, 2)
 
     def __init__(self, fails_at, n_good_reads):
         self.fails_at, self.n_good_reads = fails_at, n_good_reads

@@ -113,3 +113,12 @@ def test_nothing_is_sent_if_the_file_cannot_be_written(photoz, one_part_fails, t
     ):
         status, _, err = photoz(*one_part_fails, *options)
         assert (status, message in " ".join(err.split())) == (2, True), err
+
+
+def test_the_cutouts_are_not_overwritten(photoz, one_part_fails, tmp_path):
+    path = tmp_path / "cutouts.npz"
+    np.savez(path, images=numbered_cutouts(12, size=8))
+    status, _, err = photoz("predict", path, *one_part_fails[2:], "-o", tmp_path / "." / "cutouts.npz")
+    assert (status, "holds the cutouts: choose another file" in " ".join(err.split())) == (2, True)
+    with np.load(path) as arrays:
+        assert list(arrays) == ["images"]

@@ -77,12 +77,12 @@ def compare_services(
     Raises `PhotozError` or `OSError` if a service gives no answer, or if the answers cannot be compared.
     """
     a, b = (_Service(name, redact_url(url), client) for name, url, client in zip("AB", urls, clients, strict=True))
-    with options.open() as cutouts:
+    card_a, card_b = a.card(), b.card()
+    if card_a.image != card_b.image:
+        kinds = f"A: {image_text(card_a.image)}; B: {image_text(card_b.image)}"
+        raise InvalidInput(f"the services take different cutouts; {kinds}")
+    with options.open(card_a) as cutouts:
         z_spec = cutouts.column("z_spec") if by == "scores" else cutouts.columns.get("z_spec")
-        card_a, card_b = a.card(), b.card()
-        if card_a.image != card_b.image:
-            kinds = f"A: {image_text(card_a.image)}; B: {image_text(card_b.image)}"
-            raise InvalidInput(f"the services take different cutouts; {kinds}")
         grid_a, grid_b = card_a.grid, card_b.grid
         if by == "agreement" and z_spec is not None and not np.any(grid_a.contains(z_spec) & grid_b.contains(z_spec)):
             z_spec = None  # scores are optional here

@@ -1,7 +1,6 @@
 """The files that the command `photoz` reads and writes."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -13,20 +12,13 @@ import numpy as np
 from photoz.errors import InvalidDataset
 from photoz.grid import IntArray, RedshiftGrid
 from photoz.io.cutouts import Cutouts
-from photoz.io.reader import open_cutouts
 from photoz.io.tables import result_table
 from photoz.io.writer import find_format
 from photoz_client._prediction import Prediction
 
 
-@contextmanager
-def open_split(path: Path, split: str | None) -> Iterator[Cutouts]:
-    """Open a file of cutouts, or only the rows of one split; images stay on disk."""
-    with open_cutouts(path) as cutouts:
-        yield cutouts if split is None else _select_split(cutouts, split)
-
-
-def _select_split(cutouts: Cutouts, split: str) -> Cutouts:
+def select_split(cutouts: Cutouts, split: str) -> Cutouts:
+    """Return the cutouts of one split; images stay on disk."""
     rows = cutouts.rows(split)
     if not len(rows):
         found = ", ".join(np.unique(cutouts.column("split").astype(str)).tolist())

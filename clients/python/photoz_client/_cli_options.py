@@ -1,8 +1,8 @@
 """Options that several subcommands of `photoz` share."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
 from typing import Any, get_args
@@ -10,8 +10,11 @@ from typing import Any, get_args
 import click
 
 from photoz.io.cutouts import Cutouts
+from photoz.io.layout import conform
+from photoz.io.reader import is_pattern, open_cutouts
+from photoz.model.card import Card
 from photoz_client._auth import ENVIRONMENT_VARIABLE, read_api_key
-from photoz_client._cli_files import open_split
+from photoz_client._cli_files import select_split
 from photoz_client._client import IN_FLIGHT, PhotozClient
 from photoz_client._inputs import PredictInputs, WireDtype
 
@@ -63,14 +66,23 @@ class CutoutOptions:
     """Which cutouts to send, and how."""
 
     path: Path
+    bands: tuple[str, ...]
+    zero_point: float | None
     ebv: float | None
     split: str | None
     in_flight: int
     wire_dtype: WireDtype
 
-    def open(self) -> AbstractContextManager[Cutouts]:
-        """Open the file."""
-        return open_split(self.path, self.split)
+    @contextmanager
+    def open(self, card: Card) -> Iterator[Cutouts]:
+        """Open the cutouts in the layout that a model takes, and print what had to be assumed."""
+        with open_cutouts(self.path) as opened:
+            cutouts, assumptions = conform(opened, card.image, self.bands, self.zero_point)
+            if card.inputs.ebv and self.ebv is None and "ebv" not in cutouts.columns:
+                assumptions += ("E(B-V) is unknown",)
+            if assumptions:
+                click.echo(f"Assumed: {'; '.join(assumptions)}", err=True)
+            yield cutouts if self.split is None else select_split(cutouts, self.split)
 
     def client(self, url: str, key_file: Path | None) -> PhotozClient:
         """Make a client that sends the cutouts."""
@@ -86,10 +98,28 @@ class CutoutOptions:
         }
 
 
+def _check_path(context: click.Context, parameter: click.Parameter, path: Path) -> Path:
+    if not path.exists() and not is_pattern(path):
+        raise click.BadParameter(f"{path} does not exist")
+    return path
+
+
+def _split_bands(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[str, ...]:
+    return tuple(text.split(",") if "," in text else text) if text else ()
+
+
 def cutout_options(command: Command) -> Command:
     """Add the argument CUTOUTS and its options to a subcommand, which gets them as its first argument."""
 
-    @click.argument("cutouts", type=INPUT_FILE)
+    @click.argument("cutouts", type=click.Path(path_type=Path), callback=_check_path)
+    @click.option(
+        "--bands",
+        callback=_split_bands,
+        help="Bands of the images in order, such as u,g,r,i,z, if the file does not say.",
+    )
+    @click.option(
+        "--zero-point", type=float, help="AB magnitude of a pixel with the value 1, if the file does not say the unit."
+    )
     @click.option("--ebv", type=float, help="E(B-V) in mag for all cutouts, instead of the file's column.")
     @click.option("--split", help="Use only the rows whose column 'split' has this value, such as test.")
     @click.option(
@@ -107,9 +137,8 @@ def cutout_options(command: Command) -> Command:
         help="Number type in which pixels are sent; float16 halves the bytes.",
     )
     @wraps(command)
-    def run(
-        cutouts: Path, ebv: float | None, split: str | None, in_flight: int, wire_dtype: WireDtype, **others: Any
-    ) -> None:
-        command(CutoutOptions(cutouts, ebv, split, in_flight, wire_dtype), **others)
+    def run(cutouts: Path, **values: Any) -> None:
+        names = [field.name for field in fields(CutoutOptions) if field.name != "path"]
+        command(CutoutOptions(cutouts, **{name: values.pop(name) for name in names}), **values)
 
     return run

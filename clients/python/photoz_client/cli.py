@@ -100,11 +100,12 @@ def predict(
     if quantiles and (pdf or is_qp):
         raise click.UsageError("--quantiles are written in place of the PDFs: leave out --pdf, and use another format")
     if output is not None:
+        if output.resolve() == options.path.resolve():
+            raise click.UsageError(f"{output} holds the cutouts: choose another file for the estimates")
         check_format(output)
-    with options.open() as cutouts, options.client(url, key_file) as client:
-        grid = client.model().grid if is_qp or quantiles else None
-        file = None if output is None else _cli_files.OutputFile(output, grid, quantiles)
-        predict_options = options.predict_options(cutouts, pdf or grid is not None)
+    with options.client(url, key_file) as client, options.open(card := client.model()) as cutouts:
+        file = None if output is None else _cli_files.OutputFile(output, card.grid, quantiles)
+        predict_options = options.predict_options(cutouts, pdf or is_qp or bool(quantiles))
         if file is not None and file.in_parts:
             file.write_parts(client.predict_parts(cutouts.images, **predict_options))
             return
@@ -145,7 +146,7 @@ def evaluate(
     """
     if plot is not None and plot_file is None:
         raise click.UsageError("--plot needs --plot-file")
-    with options.open() as cutouts, options.client(url, key_file) as client:
+    with options.client(url, key_file) as client, options.open(client.model()) as cutouts:
         z_spec, object_id = cutouts.column("z_spec"), cutouts.columns.get("object_id")
         # The cutouts are sent once; everything below uses their PDFs.
         pdfs = client.predict(cutouts.images, **options.predict_options(cutouts, pdf=True)).pdf
@@ -195,7 +196,7 @@ def compare(
 ) -> None:
     """Compare the predictions of two services.
 
-    Use it before the service at URL_B replaces the one at URL_A. Sends CUTOUTS, a .npy, .npz or .h5 file, to both.
+    Use it before the service at URL_B replaces the one at URL_A. Sends CUTOUTS, as for predict, to both.
     Prints how z_mean, PDFs and flags differ and, with a column z_spec, which metrics are worse. The exit code is 0 if
     URL_B is no worse or agrees, 1 if it is worse or differs, and 2 if the two could not be compared.
     """
