@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -26,6 +27,8 @@ ASTROPY_FORMATS = {
 }
 
 SUFFIXES = ".csv, .ecsv, .fits, .parquet, .vot or .xml"
+
+NUMBER = re.compile(r"[-+.\deE]+")
 
 # What a number that is unknown looks like where a column is text.
 UNKNOWN = ("", "nan", "none", "null")
@@ -137,6 +140,10 @@ def _check_csv(path: Path) -> tuple[list[str], int]:
         reader = csv.reader(chain([first], stream))
         header = [name.strip() for name in next(reader)]
         n_lines = n_comments + reader.line_num
+        if all(NUMBER.fullmatch(name) for name in header):
+            raise InvalidDataset(
+                f"{path}: line {n_lines} has numbers; expected column names there, without # before them"
+            )
         if repeated := {name for name in header if header.count(name) > 1}:
             raise InvalidDataset(f"{path} has several columns named {', '.join(map(repr, sorted(repeated)))}")
         for fields in reader:

@@ -155,7 +155,7 @@ def _choose_rows(
         left &= kept
     report = ReadReport(table.path.name, len(table), left_out)
     if not left.any():
-        raise InvalidDataset(f"no row can be used: {'; '.join(str(report).splitlines())}")
+        raise InvalidDataset(f"no row can be used: {'; '.join(map(str.strip, str(report).splitlines()))}")
     return np.flatnonzero(left), report
 
 
@@ -200,4 +200,4 @@ def _notes(table: NamedTable, catalogue: Catalogue, bands: tuple[str, ...]) -> I
     sizes = ", ".join(f"{(catalogue.split == name).sum():,} {name}" for name in SPLITS)
     yield f"split {'of the file' if 'split' in table else 'at random'}: {sizes}"
     if repeated := len(catalogue) - len(np.unique(catalogue.object_id)):
-        yield f"warning: {repeated:,} rows repeat an object_id; rows of one object are in the same split"
+        yield f"warning: rows that repeat an object_id: {repeated:,}; those of one object are in the same split"

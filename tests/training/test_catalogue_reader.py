@@ -103,11 +103,15 @@ def test_columns_that_the_file_lacks_are_refused(tmp_path: Path) -> None:
     [
         ("", "cat.csv is empty: expected a line of column names, then one line for each galaxy"),
         ("# nothing\n", "cat.csv is empty: expected a line of column names, then one line for each galaxy"),
+        ("# " + HEADER + ROW, "cat.csv: line 2 has numbers; expected column names there, without # before them"),
         (HEADER, "cat.csv has no rows: expected one for each galaxy"),
         (HEADER + ROW + "18,--,17,0.1\n", "cat.csv: '--' in column 'r' of row 2: expected a number, or an empty field"),
         ((HEADER + ROW + "é,17,17,0.1\n").encode("latin-1"), "is not UTF-8 text (byte 0xe9 at position 28): expected"),
         ("g,g,r,i\n18,18,17,17\n", "cat.csv has several columns named 'g'"),
-        (HEADER + "18,17,,0.1\n99,17,16,0.1\n", "no row can be used: cat.csv: 2 rows read, 0 used; "),
+        (
+            HEADER + "18,17,,0.1\n99,17,16,0.1\n",
+            "no row can be used: cat.csv: 2 rows read, 0 used; left out: 1 without a",
+        ),
         ("object_id," + HEADER + 2 * ("x," + ROW), "all 2 rows have the object_id 'x'; expected one each"),
     ],
 )
@@ -173,7 +177,7 @@ def test_rows_of_one_object_are_in_one_split(tmp_path: Path) -> None:
     assert np.array_equal(found.split[:N], found.split[N : 2 * N])
     assert set(found.split) == {"train", "validation", "test"}
     assert len(set(found.object_id)) == 2 * N  # rows without an identifier are objects of their own
-    assert "warning: 20 rows repeat an object_id; rows of one object are in the same split" in found.report.notes
+    assert "warning: rows that repeat an object_id: 20; those of one object are in the same split" in found.report.notes
 
 
 def test_split_of_the_file_is_kept(tmp_path: Path) -> None:
