@@ -134,8 +134,14 @@ def _renamed(columns: Mapping[str, Column], spec: ImageSpec, said: list[str]) ->
 
 
 def _band_names(names: tuple[str, ...], spec: ImageSpec) -> tuple[str, ...]:
-    """Return names without the survey before them, such as "SDSS_", where that makes them bands of a model."""
+    """Return names without the survey before them, such as "SDSS_", where that makes them bands of a model.
+
+    FITS keywords are often upper case: "G" is g if the model has no band G.
+    """
     last = tuple(re.split(r"[\s_.\-]", name)[-1] for name in names)
+    own = {band.lower(): band for band in spec.bands}
+    if len(own) == len(spec.bands) and not set(last) & set(spec.bands):
+        last = tuple(own.get(name.lower(), name) for name in last)
     return last if set(spec.bands) <= set(last) else names
 
 
@@ -147,7 +153,7 @@ def _order(found: tuple[str, ...], spec: ImageSpec, said: list[str]) -> tuple[in
     if len(set(found)) < len(found):
         raise InvalidDataset(f"expected each band once, got {','.join(found)}")
     if missing := [band for band in spec.bands if band not in found]:
-        raise InvalidDataset(f"expected the bands {listed}, got {','.join(found)}: {','.join(missing)} is missing")
+        raise InvalidDataset(f"expected the bands {listed}, got {','.join(found)}; missing: {','.join(missing)}")
     if found != spec.bands:
         said.append(f"the bands {listed} are taken from {','.join(found)}")
     return tuple(found.index(band) for band in spec.bands)

@@ -98,9 +98,10 @@ def test_names_and_positions_of_extensions(tmp_path):
 
 
 @pytest.mark.parametrize("keyword", ["EXTNAME", "FILTER", "BAND"])
-def test_an_image_for_each_band_in_any_order(tmp_path, keyword):
+@pytest.mark.parametrize("names", ["gri", "GRI"])
+def test_an_image_for_each_band_in_any_order(tmp_path, keyword, names):
     order = [2, 0, 1]
-    images = [fits.ImageHDU(BANDS_FIRST[0, band], header(**{keyword: f"DES_{'gri'[band]}"})) for band in order]
+    images = [fits.ImageHDU(BANDS_FIRST[0, band], header(**{keyword: f"DES_{names[band]}"})) for band in order]
     fits.HDUList([fits.PrimaryHDU(), *images]).writeto(tmp_path / "bands.fits")
     with open_cutouts(tmp_path / "bands.fits") as opened:
         cutouts, assumptions = conform(opened, SPEC)

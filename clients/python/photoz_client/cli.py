@@ -87,7 +87,7 @@ def predict(
     quantiles: tuple[float, ...],
     output: Path | None,
 ) -> None:
-    """Estimate the redshifts of CUTOUTS, a .npy, .npz or .h5 file.
+    """Estimate the redshifts of CUTOUTS, a .npy, .npz, .h5 or .fits file, a folder or a pattern of them.
 
     Prints a table with the mean, the 68 % interval, the odds and the quality flags, or writes all columns to a file:
     CSV, JSON, npz, JSON lines, Parquet, FITS, VOTable (.vot), HDF5 or an ensemble of qp (.qp.hdf5), which always holds
