@@ -3,7 +3,6 @@
 import dataclasses
 import json
 
-import httpx
 import numpy as np
 import pytest
 
