@@ -39,22 +39,33 @@ def main() -> None:
 main.add_command(sample)
 
 
-@main.command(short_help="Convert the published cube, or a pickle, to HDF5.")
-@click.argument("source", type=EXISTING_FILE)
+@main.command(short_help="Convert FITS, .npz, a folder, the published cube or a pickle to HDF5.")
+@click.argument("source", type=ANY_PATH)
 @click.argument("target", type=ANY_PATH)
-def convert(source: Path, target: Path) -> None:
-    """Convert the published cube (.npz) or a pickle (.pkl, .pickle), SOURCE, to HDF5, TARGET.
+@click.option("--bands", default="", help="Bands in order, such as griz; of the file, or those to take from it.")
+@click.option("--size", type=int, help="Side of the cutouts: the central pixels of larger ones.")
+@click.option("--pixel-scale", type=float, help="Arcsec per pixel, if the file does not say it.")
+def convert(source: Path, target: Path, bands: str, size: int | None, pixel_scale: float | None) -> None:
+    """Convert cutouts, SOURCE, to HDF5, TARGET, a few at a time.
 
-    The cube, with `cube` and `labels`, is converted a few cutouts at a time. This is needed only if it is compressed;
-    otherwise it can be read directly.
+    SOURCE is a FITS, .h5, .npz or .npy file, or a folder of them; what it does not say of its bands and pixels is
+    given by options. The published cube of Pasquet et al. 2019 (.npz) needs this only if it is compressed.
 
-    A pickle holds a dict of plain numpy arrays with `images` and `z_spec`, or that pair. It is read into memory, and
-    nothing in it is executed. Name its bands when you train: --bands griz.
+    A pickle (.pkl, .pickle) holds a dict of plain numpy arrays with `images` and `z_spec`, or that pair. It is read
+    into memory, and nothing in it is executed. Name its bands when you train: --bands griz.
     """
-    from training.convert import convert_cube, convert_pickle
+    from photoz.io.pasquet import is_pasquet
+    from training.convert import convert_cube, convert_cutouts, convert_pickle
 
-    write = convert_pickle if source.suffix.lower() in (".pkl", ".pickle") else convert_cube
-    click.echo(f"{target}: {write(source, target)} cutouts")
+    if source.suffix.lower() in (".pkl", ".pickle"):
+        n = convert_pickle(source, target)
+    elif source.is_file() and source.suffix.lower() == ".npz" and is_pasquet(source):
+        n = convert_cube(source, target)
+    else:
+        n, assumptions = convert_cutouts(source, target, parse_bands(bands) if bands else (), size, pixel_scale)
+        if assumptions:
+            click.echo(f"Assumed: {'; '.join(assumptions)}", err=True)
+    click.echo(f"{target}: {n} cutouts")
 
 
 @main.command(short_help="Train a network and write its model bundle.")

@@ -1,5 +1,6 @@
-"""Convert the published cube of Pasquet et al. 2019, or a pickle of cutouts, to HDF5."""
+"""Convert cutouts of any format to HDF5, the format that trains fastest."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,9 @@ from tqdm import tqdm
 from photoz.errors import InvalidDataset
 from photoz.images import SDSS_IMAGES, ImageSpec
 from photoz.io.hdf5 import create_hdf5, write_columns
+from photoz.io.layout import Assumptions, conform, described
 from photoz.io.pasquet import PROVENANCE, is_pasquet, stream_pasquet
+from photoz.io.reader import open_cutouts
 from training.pickles import Array, read_pickle
 
 # Kinds of numpy types that HDF5 supports: booleans, numbers, bytes and text.
@@ -37,6 +40,37 @@ def convert_cube(source: Path, target: Path) -> int:
             bar.update(len(block))
         write_columns(file, {name: values for name, values in columns.items() if values.dtype.kind in KINDS})
     return shape[0]
+
+
+def convert_cutouts(
+    source: Path,
+    target: Path,
+    bands: tuple[str, ...] = (),
+    size: int | None = None,
+    pixel_scale: float | None = None,
+) -> tuple[int, Assumptions]:
+    """Convert what `open_cutouts` reads to HDF5, a few cutouts at a time; return their number and what was assumed.
+
+    The arguments replace what the file says of its images. The target appears when it is complete. Raises
+    `InvalidDataset` if the file does not say its bands or pixel scale, or as `open_cutouts`.
+    """
+    with open_cutouts(source) as opened:
+        spec = described(opened, bands, size, pixel_scale)
+        own = bands if opened.spec is None and not opened.bands else ()
+        scale = pixel_scale or opened.pixel_scale
+        cutouts, assumptions = conform(replace(opened, pixel_scale=scale), spec, own)
+        with (
+            create_hdf5(target, len(cutouts), spec, cutouts.provenance or source.name) as file,
+            tqdm(total=len(cutouts), unit="cutout") as bar,
+        ):
+            for start in range(0, len(cutouts), BLOCK):
+                block = cutouts.images[start : start + BLOCK]
+                file["images"][start : start + len(block)] = block
+                bar.update(len(block))
+            write_columns(
+                file, {name: values for name, values in cutouts.columns.items() if values.dtype.kind in KINDS}
+            )
+        return len(cutouts), assumptions
 
 
 def convert_pickle(source: Path, target: Path) -> int:

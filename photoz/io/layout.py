@@ -45,6 +45,26 @@ SAME_SCALE = 0.02  # by which pixel scales may differ
 Assumptions = tuple[str, ...]
 
 
+def described(
+    cutouts: Cutouts, bands: tuple[str, ...] = (), size: int | None = None, pixel_scale: float | None = None
+) -> ImageSpec:
+    """Return the layout of a file of its own survey: what it says of its images, or the arguments where they are given.
+
+    Raises `InvalidDataset` if neither says the bands or the pixel scale.
+    """
+    if (spec := cutouts.spec) is not None:
+        return ImageSpec(size or spec.size, bands or spec.bands, pixel_scale or spec.pixel_scale, spec.unit)
+    names, scale = bands or cutouts.bands, pixel_scale or cutouts.pixel_scale
+    if not names:
+        raise InvalidDataset("the file does not say which bands its images have: name them in their order")
+    if scale is None:
+        raise InvalidDataset("the file does not say how wide its pixels are: give the pixel scale in arcsec")
+    shape = cutouts.images.shape
+    sides = shape[2:4] if _bands_first(shape, len(cutouts.bands or names)) else shape[1:3]
+    unit = NANOMAGGY if cutouts.unit.lower() in NANOMAGGIES or cutouts.zero_point is not None else cutouts.unit
+    return ImageSpec(size=size or min(sides), bands=names, pixel_scale=scale, unit=unit or NANOMAGGY)
+
+
 @dataclass(frozen=True)
 class _Converted:
     """Images that are converted when they are sliced: axes, bands, central pixels and unit."""
@@ -103,7 +123,7 @@ def conform(
     found_bands = _band_names(bands or (given.bands if given else cutouts.bands), spec)
     order = _order(found_bands, spec, said)
     shape = cutouts.images.shape
-    bands_first = _bands_first(shape, len(found_bands or spec.bands), spec)
+    bands_first = _bands_first(shape, len(found_bands or spec.bands))
     height, width = shape[2:4] if bands_first else shape[1:3]
     if min(height, width) < spec.size:
         raise InvalidDataset(f"expected cutouts of at least {spec.size}x{spec.size} pixels, got {height}x{width}")
@@ -159,7 +179,7 @@ def _order(found: tuple[str, ...], spec: ImageSpec, said: list[str]) -> tuple[in
     return tuple(found.index(band) for band in spec.bands)
 
 
-def _bands_first(shape: tuple[int, ...], n_bands: int, spec: ImageSpec) -> bool:
+def _bands_first(shape: tuple[int, ...], n_bands: int) -> bool:
     """Return whether the bands come before the pixels, by the length of the axes."""
     if len(shape) != 4:
         raise InvalidDataset(f"expected images of four axes, (n, size, size, n_bands), got shape {shape}")
@@ -167,10 +187,7 @@ def _bands_first(shape: tuple[int, ...], n_bands: int, spec: ImageSpec) -> bool:
     if first and last:
         raise InvalidDataset(f"the bands may be the second or the last axis of {shape}: move them last")
     if not (first or last):
-        raise InvalidDataset(
-            f"expected {n_bands} bands as the second or the last axis of images, got shape {shape}; "
-            f"the model takes {','.join(spec.bands)}"
-        )
+        raise InvalidDataset(f"expected {n_bands} bands as the second or the last axis of images, got shape {shape}")
     return first
 
 
