@@ -11,7 +11,10 @@ import numpy.typing as npt
 from photoz.errors import InvalidDataset
 from photoz.grid import SDSS_GRID, BoolArray, FloatArray, IntArray
 from photoz.images import SDSS_IMAGES, SFD_COEFFICIENTS
+from photoz.io.cutouts import TEST, TRAIN, VALIDATION
 from training.splits import find_selected, random_split
+
+SPLITS = (TRAIN, VALIDATION, TEST)
 
 ZERO_POINT = 22.5  # magnitude of 1 nanomaggy
 
@@ -71,6 +74,18 @@ class Catalogue:
         """Standard errors of the magnitudes, shape (n, n_bands); NaN where unknown."""
         return np.asarray(2.5 / np.log(10.0) * self.flux_errors / self.fluxes)
 
+    def describe(self, bands: tuple[str, ...]) -> str:
+        """Return the report and what the galaxies are like, as lines of text."""
+        medians = zip(bands, np.median(self.magnitudes, axis=0), strict=True)
+        sizes = (f"{(self.split == name).sum():,} {name}" for name in SPLITS)
+        lines = (
+            "median magnitudes as observed: " + ", ".join(f"{band} {median:.1f}" for band, median in medians),
+            f"E(B-V): {_range(self.ebv)}",
+            f"z_spec: {_range(self.z_spec)}",
+            "split: " + ", ".join(sizes),
+        )
+        return "\n  ".join((str(self.report), *lines))
+
     def take(self, rows: IntArray) -> "Catalogue":
         """Return the galaxies of some rows, which may repeat."""
         taken = {name: value[rows] for name, value in vars(self).items() if name != "report"}
@@ -99,6 +114,13 @@ class Catalogue:
             return columns[name]
 
         return self.keep(find_selected(column, len(self), conditions), f"that do not meet {conditions}")
+
+
+def _range(values: FloatArray) -> str:
+    """Describe numbers (n,), NaN where unknown."""
+    known = values[~np.isnan(values)]
+    found = [f"{known.min():.4g} to {known.max():.4g}"] if len(known) else []
+    return ", ".join(found + [f"unknown for {len(values) - len(known):,}"] * (len(known) < len(values)))
 
 
 def kcorrect_path() -> Path:

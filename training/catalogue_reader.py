@@ -10,8 +10,7 @@ import numpy.typing as npt
 from photoz.errors import InvalidDataset
 from photoz.grid import BoolArray, FloatArray, IntArray
 from photoz.images import EBV_MAX, ImageSpec
-from photoz.io.cutouts import TEST, TRAIN, VALIDATION
-from training.catalogue import ZERO_POINT, Catalogue, ReadReport
+from training.catalogue import SPLITS, ZERO_POINT, Catalogue, ReadReport
 from training.catalogue_files import NamedTable, read_table
 from training.splits import split_by_object
 
@@ -19,8 +18,6 @@ from training.splits import split_by_object
 OTHER_COLUMNS = ("z_spec", "ebv", "object_id", "ra", "dec", "split")
 
 ERROR = "_err"  # ending of the names of columns with the errors of bands
-
-SPLITS = (TRAIN, VALIDATION, TEST)
 
 PLAUSIBLE_MAGNITUDES = (5.0, 40.0)
 
@@ -182,22 +179,12 @@ def _split(table: NamedTable) -> npt.NDArray[np.str_]:
 
 
 def _notes(table: NamedTable, catalogue: Catalogue, bands: tuple[str, ...]) -> Iterator[str]:
-    """Say what was assumed, and what the numbers are like."""
-    medians = zip(bands, np.median(catalogue.magnitudes, axis=0), strict=True)
-    yield "median magnitudes as observed: " + ", ".join(f"{band} {median:.1f}" for band, median in medians)
+    """Say what the file lacks, and what is assumed instead."""
     if without := [band for band, errors in zip(bands, catalogue.flux_errors.T, strict=True) if np.isnan(errors).all()]:
         yield f"photometric errors are unknown in {','.join(without)}"
     for name, what in (("ebv", "E(B-V)"), ("z_spec", "z_spec")):
-        values = getattr(catalogue, name)
-        known = values[~np.isnan(values)]
         if name not in table:
             yield f"{what} is unknown: no column {table.names[name]}"
-        elif len(known):
-            unknown = f", unknown for {len(values) - len(known):,}" if len(known) < len(values) else ""
-            yield f"{what} is {known.min():.4g} to {known.max():.4g}{unknown}"
-        else:
-            yield f"{what} is unknown in all rows"
-    sizes = ", ".join(f"{(catalogue.split == name).sum():,} {name}" for name in SPLITS)
-    yield f"split {'of the file' if 'split' in table else 'at random'}: {sizes}"
+    yield f"split {'of the file' if 'split' in table else 'at random'}"
     if repeated := len(catalogue) - len(np.unique(catalogue.object_id)):
         yield f"warning: rows that repeat an object_id: {repeated:,}; those of one object are in the same split"

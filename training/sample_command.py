@@ -74,7 +74,7 @@ def sample(
     galaxies = _read(catalogue, columns, spec.bands, quantity, dereddened)
     galaxies = galaxies.select(select, spec.bands) if select else galaxies
     galaxies = galaxies.head(limit) if limit else galaxies
-    click.echo(galaxies.report)
+    click.echo(galaxies.describe(spec.bands))
     make_sample(galaxies, out, spec, seed=seed, renderer=renderer, renders=renders, workers=workers)
     click.echo(f"{out}: {len(galaxies)} galaxies of {size}x{size} pixels in {','.join(spec.bands)}")
 

@@ -79,6 +79,7 @@ def test_file_of_magnitudes_becomes_a_sample(tmp_path: Path, catalogue: Catalogu
     assert "cat.csv: 40 rows read, 5 used" in output
     assert f"left out: {40 - len(chosen)} that do not meet r>16,z_spec>0.05" in output
     assert f"left out: {len(chosen) - 5} after the first 5" in output
+    assert "E(B-V): unknown for 5\n" in output
     with open_cutouts(out) as cutouts:
         assert cutouts.provenance == "rendered from real photometry: 5 galaxies of cat.csv"
         assert np.isnan(cutouts.column("ebv")).all()
