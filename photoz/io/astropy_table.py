@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from photoz.io.tables import ResultTable, column_info
+from photoz.io.tables import UNITS, ResultTable, column_info
 
 if TYPE_CHECKING:
     from astropy import table as astropy_table
@@ -18,6 +18,7 @@ def to_astropy(table: ResultTable) -> "astropy_table.Table":
     made = AstropyTable(dict(table.columns()), meta={"model": table.model})
     for name in made.colnames:
         made[name].description, made[name].meta["ucd"] = column_info(name)
+        made[name].unit = UNITS.get(name)
     return made
 
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from photoz.io.tables import Array, ResultTable, column_info
+from photoz.io.tables import UNITS, Array, ResultTable, column_info
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,7 +40,9 @@ def to_arrow(table: ResultTable) -> "pa.Table":
     fields = []
     for name, column in columns.items():
         description, ucd = column_info(name)
-        fields.append(pa.field(name, column.type, metadata={"description": description, "ucd": ucd}))
+        fields.append(
+            pa.field(name, column.type, metadata={"description": description, "ucd": ucd, "unit": UNITS.get(name, "")})
+        )
     return pa.table(list(columns.values()), schema=pa.schema(fields, metadata={"model": table.model}))
 
 

@@ -17,9 +17,18 @@ from photoz.grid import FloatArray, RedshiftGrid
 
 Array = npt.NDArray[Any]
 
-# Description and UCD (IVOA, UCD1+) of each column; all of them are numbers without a unit.
+# Columns of the cutouts that are written beside the estimates.
+PASSED_COLUMNS = ("ra", "dec", "z_spec")
+
+# Those with a unit.
+UNITS = {"ra": "deg", "dec": "deg"}
+
+# Description and UCD (IVOA, UCD1+) of each column.
 COLUMN_INFO = {
     "object_id": ("name of the galaxy", "meta.id;meta.main"),
+    "ra": ("right ascension of the galaxy", "pos.eq.ra"),
+    "dec": ("declination of the galaxy", "pos.eq.dec"),
+    "z_spec": ("true redshift", "src.redshift"),
     "z_mean": ("mean of the PDF", "src.redshift.phot"),
     "z_median": ("median of the PDF", "src.redshift.phot"),
     "z_mode": ("mode of the PDF", "src.redshift.phot"),
@@ -65,7 +74,11 @@ class ResultTable:
 
 
 def result_table(
-    estimates: Estimates, model: str = "", grid: RedshiftGrid | None = None, quantiles: Sequence[float] = ()
+    estimates: Estimates,
+    model: str = "",
+    grid: RedshiftGrid | None = None,
+    quantiles: Sequence[float] = (),
+    passed: Mapping[str, Array] | None = None,
 ) -> ResultTable:
     """Make a table of estimates.
 
@@ -79,6 +92,8 @@ def result_table(
         The grid of the PDFs, (n, n_bins).
     quantiles : sequence of float
         Probabilities in (0, 1): a column (n,) for the redshift below which each lies, in place of the PDFs.
+    passed : mapping of str to (n,) ndarray, optional
+        Columns of the cutouts, which come after the names.
 
     Raises
     ------
@@ -87,7 +102,7 @@ def result_table(
     ValueError
         If a quantile is not in (0, 1).
     """
-    columns: dict[str, Array] = dict(estimates.columns())
+    columns: dict[str, Array] = {"object_id": estimates.object_id, **(passed or {}), **dict(estimates.columns())}
     if bad := [q for q in quantiles if not 0.0 < q < 1.0]:
         raise ValueError(f"expected quantiles between 0 and 1, got {bad[0]:g}")
     if quantiles:

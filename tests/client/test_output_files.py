@@ -47,6 +47,7 @@ def test_files_hold_what_the_sdk_returns(photoz, columns, service_url, folder):
         status, out, err = photoz(*arguments, path, "--pdf")
         assert (status, out, err.endswith(f"wrote 6 rows to {path}\n")) == (0, "", True)
         found = read(path)
+        np.testing.assert_array_equal(found["z_spec"], columns["z_spec"])
         np.testing.assert_array_equal(found["z_mean"], expected.z_mean)
         np.testing.assert_allclose(found["pdf"], expected.pdf, rtol=1e-7)
         assert photoz(*arguments, path, "--quantiles", "0.16,0.84")[0] == 0

@@ -12,8 +12,8 @@ import numpy as np
 from photoz.errors import InvalidDataset
 from photoz.grid import IntArray, RedshiftGrid
 from photoz.io.cutouts import Cutouts
-from photoz.io.tables import result_table
-from photoz.io.writer import find_format
+from photoz.io.tables import PASSED_COLUMNS, ResultTable, result_table
+from photoz.io.writer import find_format, write_table
 from photoz_client._prediction import Prediction
 
 
@@ -44,21 +44,28 @@ class _SelectedImages:
 
 @dataclass(frozen=True)
 class OutputFile:
-    """Where and how to write a prediction: its PDFs as they are, or quantiles of them, which need the grid."""
+    """Where and how to write a prediction: its PDFs as they are, or quantiles of them, and columns of the cutouts."""
 
     path: Path
-    grid: RedshiftGrid | None = None
-    quantiles: tuple[float, ...] = ()
+    grid: RedshiftGrid
+    quantiles: tuple[float, ...]
+    cutouts: Cutouts
 
     @property
     def in_parts(self) -> bool:
         """Whether the format can be written part by part."""
         return find_format(self.path).in_parts
 
-    def write(self, prediction: Prediction) -> None:
-        """Write a prediction."""
-        prediction.write(self.path, grid=self.grid, quantiles=self.quantiles)
+    def write(self, prediction: Prediction, rows: IntArray) -> None:
+        """Write a prediction for some rows of the cutouts."""
+        write_table(self._table(prediction, rows), self.path)
         _report(len(prediction), self.path)
+
+    def _table(self, prediction: Prediction, rows: IntArray) -> ResultTable:
+        columns = self.cutouts.columns
+        found = [name for name in PASSED_COLUMNS if name in columns and columns[name].ndim == 1]
+        passed = {name: columns[name][rows] for name in found}
+        return result_table(prediction, prediction.model, self.grid, self.quantiles, passed)
 
     def write_parts(self, parts: Iterator[tuple[IntArray, Prediction]]) -> None:
         """Write the parts of a prediction as they arrive, even if an error ends them; no rows, no file."""
@@ -66,8 +73,8 @@ class OutputFile:
         try:
             first = next(parts)
             with find_format(self.path).open(self.path) as write:
-                for _, part in chain([first], parts):
-                    write(result_table(part, part.model, self.grid, self.quantiles))
+                for rows, part in chain([first], parts):
+                    write(self._table(part, rows))
                     n += len(part)
         finally:
             if n:

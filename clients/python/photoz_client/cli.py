@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import click
+import numpy as np
 
 from photoz import __version__
 from photoz.errors import PhotozError
+from photoz.grid import IntArray
 from photoz.io.writer import FORMATS, QP_SUFFIX
 from photoz.protocol.contract import Plot
 from photoz_client import _cli_files, _cli_text
@@ -104,7 +106,7 @@ def predict(
             raise click.UsageError(f"{output} holds the cutouts: choose another file for the estimates")
         check_format(output)
     with options.client(url, key_file) as client, options.open(card := client.model()) as cutouts:
-        file = None if output is None else _cli_files.OutputFile(output, card.grid, quantiles)
+        file = None if output is None else _cli_files.OutputFile(output, card.grid, quantiles, cutouts)
         predict_options = options.predict_options(cutouts, pdf or is_qp or bool(quantiles))
         if file is not None and file.in_parts:
             file.write_parts(client.predict_parts(cutouts.images, **predict_options))
@@ -114,12 +116,12 @@ def predict(
             prediction = client.predict(cutouts.images, **predict_options)
         except PredictionIncomplete as error:
             if error.prediction is not None:
-                show(error.prediction)
+                show(error.prediction, error.rows)
             raise
-        show(prediction)
+        show(prediction, np.arange(len(prediction)))
 
 
-def _print_table(prediction: Prediction) -> None:
+def _print_table(prediction: Prediction, rows: IntArray) -> None:
     click.echo(_cli_text.prediction_table(prediction))
 
 
