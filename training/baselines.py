@@ -26,6 +26,7 @@ NEIGHBOURS = 100  # Beck et al. 2016 (MNRAS 460, 1371), sec. 2.2
 CLIP = 3.0  # neighbours beyond this many sigma are left out of a second fit, ibid.
 RIDGE = 1e-9  # keeps the equations solvable if neighbours coincide
 MIN_SIGMA = 1e-3
+LEAST = 5  # galaxies to train on: the folds of a cross-validation
 CHUNK = 512
 
 # Columns that `training.sample` writes of the galaxies it draws.
@@ -70,12 +71,15 @@ def baseline_scores(
     Returns
     -------
     dict
-        Name of the method -> metric -> Score on the test galaxies, trained on the first cutout of each other galaxy.
+        Name of the method -> metric -> Score on the test galaxies, trained on the first cutout of each other galaxy;
+        empty if there are fewer than five of these.
     """
     z_spec = cutouts.column("z_spec")
     usable = grid.contains(z_spec)
     known, _ = group_by_galaxy(cutouts, np.flatnonzero(usable & np.isin(cutouts.column("split"), (TRAIN, VALIDATION))))
     test = np.flatnonzero(usable & (cutouts.column("split") == TEST))
+    if len(known) < LEAST:
+        return {}
     scores = {}
     for source, magnitudes in _photometries(cutouts, np.concatenate([known, test]), spec, ebv).items():
         features, test_features = np.split(colours_and_magnitude(magnitudes), [len(known)])

@@ -5,17 +5,15 @@ from pathlib import Path
 
 import click
 
-from photoz.errors import InvalidDataset, PhotozError
+from photoz.errors import PhotozError
 from photoz.grid import SDSS_GRID, RedshiftGrid
 from photoz.images import SDSS_IMAGES, ImageSpec
-from photoz.io.cutouts import TRAIN, VALIDATION
 from photoz.model.card import EngineRecord
 from training.options import ANY_PATH, BUNDLE, DATA, EXISTING_FILE, POSITIVE, REPORTS, RUNS, parse_bands, parsed_by
 from training.sample_command import sample
 from training.settings import BY_ARCHITECTURE, PRECISIONS, PRESETS, Settings, settings_for
 
 ONLY_F32 = "Compile the network in float32 only: quicker to make, slower to serve."
-LEAST = 5  # galaxies to train catalogue methods on: the folds of their cross-validation
 
 FIGURES = "Write the figures of the report as PNG, SVG and PDF files too."
 
@@ -156,31 +154,28 @@ def train(
 @click.option(
     "--calibration/--no-calibration", default=True, help="Recalibrate the PDFs with the bundle's calibration."
 )
+@click.option(
+    "--select", default="", help="Galaxies to use, such as 'z_spec<=0.2,ebv<0.1'; any column.  [default: all]"
+)
+@click.option("--all", "all_test", is_flag=True, help="Score all galaxies: none of them has trained the model.")
 @click.option("--figures/--no-figures", default=True, help=FIGURES)
-def evaluate(bundle: Path, data: Path, out: Path | None, calibration: bool, figures: bool) -> None:
-    """Score BUNDLE and catalogue methods on the test galaxies of DATA."""
+def evaluate(
+    bundle: Path, data: Path, out: Path | None, calibration: bool, select: str, all_test: bool, figures: bool
+) -> None:
+    """Score BUNDLE and catalogue methods on the test galaxies of DATA.
+
+    The methods are trained on the other galaxies of DATA, and are left out if there are fewer than five.
+    """
     from photoz.model.bundle import ModelBundle
     from training.evaluation import table
     from training.pipeline import evaluate_bundle
 
-    _check_methods(data)
     loaded = ModelBundle.load(bundle)
     folder = out or REPORTS / loaded.card.name
-    evaluation = evaluate_bundle(loaded, data, folder, recalibrate=calibration, figures=figures)
+    chosen = {"select": select, "all_test": all_test}
+    evaluation = evaluate_bundle(loaded, data, folder, recalibrate=calibration, figures=figures, **chosen)
     click.echo(table(evaluation.scores))
     click.echo(f"{folder}: metrics.json, report.html, figures ({len(evaluation.rows)} galaxies)")
-
-
-def _check_methods(data: Path) -> None:
-    """Refuse a file whose split leaves no galaxies to train the catalogue methods on."""
-    from photoz.io.reader import open_cutouts
-
-    with open_cutouts(data) as cutouts:
-        n = sum(len(cutouts.rows(split)) for split in (TRAIN, VALIDATION)) if "split" in cutouts.columns else LEAST
-    if n < LEAST:
-        raise InvalidDataset(
-            f"{data} has {n} galaxies in the splits train and validation; the catalogue methods need at least {LEAST}"
-        )
 
 
 @main.command(short_help="Compile the network of a bundle for serving.")

@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from photoz import ood
 from photoz.grid import RedshiftGrid
 from photoz.images import UNKNOWN_EBV, ImageSpec
-from photoz.io.cutouts import Cutouts
+from photoz.io.cutouts import TEST, Cutouts
 from photoz.io.reader import open_cutouts
 from photoz.model.bundle import KERAS_NAME, OOD_NAME, ModelBundle
 from photoz.model.card import Architecture, Card, Inputs, TestRecord, TrainingRecord
@@ -26,7 +28,7 @@ from training.ood import choose_threshold
 from training.predict import Model
 from training.reference import reference_record
 from training.settings import Settings
-from training.splits import with_split
+from training.splits import with_labels, with_split
 
 REPORT_FOLDER = "report"
 
@@ -117,11 +119,21 @@ def _training_record(data: Path, source: str, settings: Settings, fitted: Fitted
 
 
 def evaluate_bundle(
-    bundle: ModelBundle, data: Path, folder: Path, *, recalibrate: bool = True, figures: bool = True
+    bundle: ModelBundle,
+    data: Path,
+    folder: Path,
+    *,
+    recalibrate: bool = True,
+    figures: bool = True,
+    select: str = "",
+    all_test: bool = False,
 ) -> Evaluation:
-    """Score a bundle's Keras model on the test galaxies of a file, and write the report to a folder."""
+    """Score a bundle's Keras model on the test galaxies of a file, or on all, and write the report to a folder."""
     with open_cutouts(data) as opened:
-        cutouts = _split_as_trained(opened, bundle.card)
+        labelled = (
+            with_labels(opened, np.full(len(opened), TEST)) if all_test else _split_as_trained(opened, bundle.card)
+        )
+        cutouts = with_split(labelled, select)
         evaluation = evaluate(Model.load(bundle, recalibrate=recalibrate), cutouts)
         write_report(evaluation, cutouts, bundle.card, folder, figures=figures)
     return evaluation

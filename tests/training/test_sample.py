@@ -112,12 +112,29 @@ def test_options_of_a_file_need_one() -> None:
     assert "--columns and --dereddened describe a file: expected --catalogue FILE" in done.output
 
 
-def test_sample_for_testing_only_is_refused_in_words(tmp_path: Path, catalogue: Catalogue) -> None:
+def test_sample_for_testing_only_cannot_train(tmp_path: Path, catalogue: Catalogue) -> None:
     few = replace(catalogue.head(4), split=np.full(4, TEST))
     make_sample(few, tmp_path / "s.h5", SDSS_IMAGES, workers=1)
-    evaluated = CliRunner().invoke(main, ["evaluate", str(tmp_path / "no-bundle"), str(tmp_path / "s.h5")])
-    expected = "s.h5 has 0 galaxies in the splits train and validation; the catalogue methods need at least 5"
-    assert expected in evaluated.output
     run = ["--bundle", str(tmp_path / "bundle"), "--run", str(tmp_path / "run")]
     trained = CliRunner().invoke(main, ["train", "--data", str(tmp_path / "s.h5"), *run])
     assert "no galaxy of split 'train' has 0 <= z_spec <= 0.4; the data have 4 in 'test'" in trained.output
+
+
+def test_a_whole_sample_or_a_part_of_it_is_a_test(tmp_path: Path, catalogue: Catalogue) -> None:
+    make_sample(catalogue.head(40), tmp_path / "s.h5", SDSS_IMAGES, workers=1)
+    for options, n in (
+        (["--all"], 40),
+        (["--all", "--select", "z_spec<0.1"], int((catalogue.z_spec[:40] < 0.1).sum())),
+    ):
+        arguments = [
+            "evaluate",
+            "models/photoz",
+            str(tmp_path / "s.h5"),
+            "--out",
+            str(tmp_path / "report"),
+            "--no-figures",
+        ]
+        done = CliRunner().invoke(main, [*arguments, *options])
+        assert done.exit_code == 0, done.output
+        assert f"figures ({n} galaxies)" in done.output
+        assert "local linear regression" not in done.output
