@@ -20,8 +20,10 @@ import numpy.typing as npt
 from photoz.errors import InvalidDataset, UnsupportedType, reason
 from photoz.io.cutouts import Column, Cutouts, check_lengths
 
-# Larger images are not cutouts.
-MAX_CUTOUT_BYTES = 64 * 1024 * 1024
+# Larger images are not cutouts. A packed image of many cutouts is unpacked into memory.
+MAX_CUTOUT_BYTES, MAX_PACKED_BYTES = 64 * 1024 * 1024, 2 * 1024**3
+
+PACKED = (".gz", ".bz2")
 
 # Keywords of a zero point: the magnitude of a pixel with the value 1.
 ZERO_POINTS = ("MAGZERO", "MAGZPT", "MAGZP", "ZEROPNT", "PHOTZP")
@@ -36,7 +38,7 @@ def open_fits(path: Path) -> Iterator[Cutouts]:
     fits = _astropy_fits()
     with path.open("rb") as stream:  # astropy leaves a damaged file open
         try:
-            hdus = fits.open(stream, memmap=path.suffix.lower() not in (".gz", ".bz2"), lazy_load_hdus=True)
+            hdus = fits.open(stream, memmap=path.suffix.lower() not in PACKED, lazy_load_hdus=True)
         except Exception as error:  # OSError, ValueError, TypeError, EOFError, zlib.error
             raise InvalidDataset(f"{path} is not a readable FITS file: {reason(error)}") from error
         with hdus:
@@ -69,11 +71,16 @@ def _from_hdus(hdus: Any, path: Path, fits: ModuleType) -> Cutouts:
 
 
 def _check_size(hdu: Any, path: Path) -> None:
-    cutout = hdu.shape[1:] if len(hdu.shape) == 4 else hdu.shape
+    n, *cutout = hdu.shape if len(hdu.shape) == 4 else (1, *hdu.shape)
     size = math.prod(cutout) * abs(int(hdu.header["BITPIX"])) // 8
     if size > MAX_CUTOUT_BYTES:
         raise InvalidDataset(
             f"{hdu.name or 'an image'} in {path} has the shape {hdu.shape}, which is no set of cutouts"
+        )
+    packed = path.suffix.lower() in PACKED or type(hdu).__name__ == "CompImageHDU"
+    if packed and n * size > MAX_PACKED_BYTES:
+        raise InvalidDataset(
+            f"{path} unpacks into {n * size:,} bytes, expected at most {MAX_PACKED_BYTES:,}: unpack it first"
         )
 
 

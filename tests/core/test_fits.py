@@ -1,5 +1,8 @@
 """FITS files that astropy has written, in every layout that is read."""
 
+import bz2
+import gzip
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -162,6 +165,17 @@ def test_truncated_file_is_refused(tmp_path, kept, path):
     path.write_bytes(content[: int(kept * len(content))])
     with pytest.raises(InvalidDataset, match="mine|cube|table|extensions|packed"), open_cutouts(path) as cutouts:
         cutouts.images[:]
+
+
+@pytest.mark.parametrize("suffix", ["gz", "bz2"])
+def test_packed_file_that_declares_too_much_is_refused(tmp_path, suffix):
+    as_cube(tmp_path / "cube.fits")
+    content = (tmp_path / "cube.fits").read_bytes()
+    content = content.replace(b"NAXIS4  =                    4", b"NAXIS4  =           4000000000")
+    path = tmp_path / f"cube.fits.{suffix}"
+    path.write_bytes({"gz": gzip, "bz2": bz2}[suffix].compress(content))
+    with pytest.raises(InvalidDataset, match=r"unpacks into 3,072,000,000,000 bytes"), open_cutouts(path):
+        pass
 
 
 def test_declared_size_beyond_the_file_is_refused(tmp_path):
