@@ -54,7 +54,7 @@ def join_files(paths: Sequence[Path], open_file: Opener) -> Cutouts:
             first = first or cutouts
             if _layout(cutouts) != _layout(first):
                 raise InvalidDataset(
-                    f"expected files of one layout, got {_layout(first)} in {paths[0]} and {_layout(cutouts)} in {path}"
+                    f"expected files of one layout, got {_layout(first)} in {paths[0]}; {_layout(cutouts)} in {path}"
                 )
             named = {"object_id": np.array([path.name.partition(".")[0]])} if len(cutouts) == 1 else {}
             columns.append(named | dict(cutouts.columns))
@@ -66,7 +66,10 @@ def join_files(paths: Sequence[Path], open_file: Opener) -> Cutouts:
     return replace(first, images=images, columns=joined, provenance=f"{len(paths)} files in {paths[0].parent.name}")
 
 
-def _layout(cutouts: Cutouts) -> tuple[object, ...]:
-    scale = cutouts.pixel_scale and round(cutouts.pixel_scale, 4)
-    shape = tuple(cutouts.images.shape[1:])
-    return shape, cutouts.spec or (cutouts.bands, cutouts.unit, cutouts.zero_point, scale)
+def _layout(cutouts: Cutouts) -> str:
+    """Describe what has to be the same in all files."""
+    spec = cutouts.spec or cutouts
+    found = {"bands": ",".join(spec.bands), "unit": spec.unit, "zero point": cutouts.zero_point}
+    found["pixel scale"] = spec.pixel_scale and f"{spec.pixel_scale:.4g}"
+    said = [f"{name} {value}" for name, value in found.items() if value]
+    return ", ".join([f"images {tuple(cutouts.images.shape[1:])}", *said])
