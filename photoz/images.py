@@ -16,6 +16,8 @@ from photoz.grid import BoolArray, FloatArray
 # are the numbers behind SDSS's EXTINCTION columns, so E(B-V) = EXTINCTION_r / 2.751 is the SFD value.
 SFD_COEFFICIENTS = {"u": 5.155, "g": 3.793, "r": 2.751, "i": 2.086, "z": 1.479}
 
+ZERO_POINT = 22.5  # magnitude of 1 nanomaggy
+
 # The SFD map exceeds this only in the innermost Galactic plane, where no galaxy redshifts can be measured.
 EBV_MAX = 10.0
 
@@ -68,6 +70,11 @@ class ImageSpec:
 
 
 SDSS_IMAGES = ImageSpec()
+
+
+def parse_bands(text: str) -> tuple[str, ...]:
+    """Parse names of bands, such as "griz" or "g,r,i,z"; an empty text names none."""
+    return tuple(text.split(",")) if "," in text else tuple(text)
 
 
 @plain_dataclass(frozen=True)

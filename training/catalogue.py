@@ -10,13 +10,12 @@ import numpy.typing as npt
 
 from photoz.errors import InvalidDataset
 from photoz.grid import SDSS_GRID, BoolArray, FloatArray, IntArray
-from photoz.images import SDSS_IMAGES, SFD_COEFFICIENTS
+from photoz.images import SDSS_IMAGES, SFD_COEFFICIENTS, ZERO_POINT
 from photoz.io.cutouts import TEST, TRAIN, VALIDATION
 from training.splits import find_selected, random_split
 
 SPLITS = (TRAIN, VALIDATION, TEST)
 
-ZERO_POINT = 22.5  # magnitude of 1 nanomaggy
 
 # Of the 9,986 usable rows of kcorrect's table; all quoted scores refer to this split.
 N_TEST_KCORRECT = 1986

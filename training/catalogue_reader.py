@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from photoz.errors import InvalidDataset
 from photoz.grid import BoolArray, FloatArray, IntArray
-from photoz.images import EBV_MAX, ImageSpec
-from training.catalogue import SPLITS, ZERO_POINT, Catalogue, ReadReport
+from photoz.images import EBV_MAX, ZERO_POINT, ImageSpec
+from training.catalogue import SPLITS, Catalogue, ReadReport
 from training.catalogue_files import NamedTable, read_table
 from training.splits import split_by_object
 

@@ -7,9 +7,9 @@ import click
 
 from photoz.errors import PhotozError
 from photoz.grid import SDSS_GRID, RedshiftGrid
-from photoz.images import SDSS_IMAGES, ImageSpec
+from photoz.images import SDSS_IMAGES, ImageSpec, parse_bands
 from photoz.model.card import EngineRecord
-from training.options import ANY_PATH, BUNDLE, DATA, EXISTING_FILE, POSITIVE, REPORTS, RUNS, parse_bands, parsed_by
+from training.options import ANY_PATH, BUNDLE, DATA, EXISTING_FILE, POSITIVE, REPORTS, RUNS, parsed_by
 from training.sample_command import sample
 from training.settings import BY_ARCHITECTURE, PRECISIONS, PRESETS, Settings, settings_for
 
@@ -60,7 +60,7 @@ def convert(source: Path, target: Path, bands: str, size: int | None, pixel_scal
     elif source.is_file() and source.suffix.lower() == ".npz" and is_pasquet(source):
         n = convert_cube(source, target)
     else:
-        n, assumptions = convert_cutouts(source, target, parse_bands(bands) if bands else (), size, pixel_scale)
+        n, assumptions = convert_cutouts(source, target, parse_bands(bands), size, pixel_scale)
         if assumptions:
             click.echo(f"Assumed: {'; '.join(assumptions)}", err=True)
     click.echo(f"{target}: {n} cutouts")

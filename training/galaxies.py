@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from photoz.grid import FloatArray, IntArray
-from photoz.images import SDSS_IMAGES, ImageSpec
-from training.catalogue import ZERO_POINT
+from photoz.images import SDSS_IMAGES, ZERO_POINT, ImageSpec
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,3 @@ def parsed_by(parser: str) -> Callable[[click.Context, click.Parameter, str | No
         return text
 
     return check
-
-
-def parse_bands(text: str) -> tuple[str, ...]:
-    """Parse names of bands, such as "griz" or "g,r,i,z"."""
-    return tuple(text.split(",")) if "," in text else tuple(text)

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from photoz.images import SDSS_IMAGES, ImageSpec
-from training.options import ANY_PATH, DATA, EXISTING_FILE, POSITIVE, parse_bands, parsed_by
+from photoz.images import SDSS_IMAGES, ImageSpec, parse_bands
+from training.options import ANY_PATH, DATA, EXISTING_FILE, POSITIVE, parsed_by
 
 if TYPE_CHECKING:
     from training.catalogue import Catalogue

@@ -21,13 +21,12 @@ from benchmarks.harness.environment import CPUS, ROOT, SHIPPED
 from benchmarks.harness.results import table
 from photoz.flags import Flag
 from photoz.grid import FloatArray
-from photoz.images import ImageSpec, as_ebv_batch, as_image_batch
+from photoz.images import ZERO_POINT, ImageSpec, as_ebv_batch, as_image_batch
 from photoz.inference.batch import Batch
 from photoz.inference.predictor import Predictor
 from photoz.io.cutouts import TEST, Cutouts
 from photoz.io.reader import open_cutouts
 from photoz.model.bundle import ModelBundle
-from training.catalogue import ZERO_POINT
 from training.defects import add_hits, draw_trail, kill_column, leave_sky_in
 from training.galaxies import SDSS_OBSERVATIONS, Galaxies
 from training.render import add_noise, render

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz.errors import InvalidDataset
-from photoz.images import ImageSpec
+from photoz.images import ZERO_POINT, ImageSpec
 from photoz.io.cutouts import Column, Cutouts, ImageSource
 
 # Other names of columns, in lower case, as published data sets have them.
@@ -38,7 +38,6 @@ NANOMAGGIES = {
     "njy": 1e-3 / 3.631,
 }
 NANOMAGGY = "nanomaggy"
-ZERO_POINT = 22.5  # magnitude of 1 nanomaggy
 
 SAME_SCALE = 0.02  # by which pixel scales may differ
 

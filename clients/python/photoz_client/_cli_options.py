@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import click
 
+from photoz.images import parse_bands
 from photoz.io.cutouts import Cutouts
 from photoz.io.layout import conform
 from photoz.io.reader import is_pattern, open_cutouts
@@ -104,8 +105,8 @@ def _check_path(context: click.Context, parameter: click.Parameter, path: Path) 
     return path
 
 
-def _split_bands(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[str, ...]:
-    return tuple(text.split(",") if "," in text else text) if text else ()
+def _read_bands(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[str, ...]:
+    return parse_bands(text or "")
 
 
 def cutout_options(command: Command) -> Command:
@@ -114,7 +115,7 @@ def cutout_options(command: Command) -> Command:
     @click.argument("cutouts", type=click.Path(path_type=Path), callback=_check_path)
     @click.option(
         "--bands",
-        callback=_split_bands,
+        callback=_read_bands,
         help="Bands of the images in order, such as u,g,r,i,z, if the file does not say.",
     )
     @click.option(
