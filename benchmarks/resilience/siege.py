@@ -237,7 +237,7 @@ def besiege(server: Server, names: list[str], budget: int, seconds: float, peace
         exit_s, code = server.wait_for_exit(400.0)
     took = [answer.took_s for answer in probes.answers]
     failures = [one for one in good.failures if one.outcome != "busy"]
-    busy = [one.asked_at - began for one in good.failures if one.outcome == "busy"]
+    busy = [one for one in good.failures if one.outcome == "busy"]
     return {
         "need_mb": (BASE + FACTOR * budget) / MB,
         "idle_mb": idle,
@@ -248,10 +248,12 @@ def besiege(server: Server, names: list[str], budget: int, seconds: float, peace
         "good": len(good.answers),
         "good_failed": len(failures),
         "busy": len(busy),
-        "last_busy_s": max(busy, default=0.0),
+        "last_busy_s": max((one.asked_at - began for one in busy), default=0.0),
         "exit_s": exit_s,
         "exit_code": code,
-        "examples": [f"{one.asked_at - began:+.3f} s: {one.outcome}: {one.text}" for one in failures[:5]],
+        "examples": [
+            f"{one.asked_at - began:+.3f} s: {one.outcome}: {one.text}" for one in (failures + busy[-5:])[:10]
+        ],
         "log_errors": server.errors()[:5],
     }
 

@@ -149,10 +149,10 @@ class AdmissionMiddleware:
     async def _handle(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         admission = self._admission
         assert admission is not None
-        request.reservation = Reservation(admission.memory)
         unread = has_body(request)
         try:
             admission.check_head(request)
+            request.reservation = Reservation(admission.memory, request.client)
             if request.path in PROBES or request.path == METRICS_PATH:  # answered under overload too
                 await self._app(scope, receive, send)
                 return

@@ -1,6 +1,7 @@
 """The memory that requests may take: their bodies, and what these become; a limit for each and one for all."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 
 from photoz.errors import TooLarge
@@ -9,7 +10,8 @@ from service.middleware.errors import TooManyRequests
 EXHAUSTED = "other requests hold all memory; try again in a second"
 
 
-# One in so many bytes are kept for requests that hold no more than that: with the smallest budget, 200 cutouts.
+# One in so many bytes are kept for requests that hold no more than that: with the smallest budget, 200 cutouts. Of
+# these, half are kept from a client whose requests hold all the rest.
 KEPT_FOR_SMALL = 4
 
 
@@ -25,35 +27,45 @@ class MemoryBudget:
         self.used_bytes = self.heads_bytes = 0
         self.kept_bytes = total_bytes // KEPT_FOR_SMALL
         self._on_shortage = on_shortage
+        self._of_client = Counter[str]()
         self._lock = threading.Lock()  # bodies are unpacked in threads
 
-    def add(self, size: int, held: int) -> None:
+    def add(self, size: int, held: int, client: str) -> None:
         """Take some of it for a request that holds `held` bytes; raises `TooManyRequests` if there is not enough.
 
         The last quarter, and what heads take, are for requests that hold no more than that, and for one that has no
-        others beside it.
+        others beside it. Half of this quarter is for clients whose requests do not hold all the rest.
         """
         with self._lock:
-            may_use_all = held + size <= self.kept_bytes or held == self.used_bytes
-            not_for_large = self.kept_bytes + self.heads_bytes
-            if self.used_bytes + size > self.total_bytes - (0 if may_use_all else not_for_large):
+            if held == self.used_bytes:
+                limit = self.total_bytes
+            elif held + size <= self.kept_bytes:
+                of_others = self.used_bytes - self._of_client[client]
+                limit = min(self.total_bytes, self.total_bytes - self.kept_bytes // 2 + of_others)
+            else:
+                limit = self.total_bytes - self.kept_bytes - self.heads_bytes
+            if self.used_bytes + size > limit:
                 self._on_shortage()
                 raise TooManyRequests(EXHAUSTED)
             self.used_bytes += size
+            self._of_client[client] += size
 
-    def give_back(self, size: int) -> None:
+    def give_back(self, size: int, client: str) -> None:
         """Give some of it back."""
         with self._lock:
             self.used_bytes -= size
+            self._of_client[client] -= size
+            if not self._of_client[client]:
+                del self._of_client[client]
 
 
 class Reservation:
-    """The part of the budget that one request holds."""
+    """The part of the budget that one request of a client holds."""
 
-    __slots__ = ("_budget", "held_bytes")
+    __slots__ = ("_budget", "_client", "held_bytes")
 
-    def __init__(self, budget: MemoryBudget) -> None:
-        self._budget = budget
+    def __init__(self, budget: MemoryBudget, client: str = "") -> None:
+        self._budget, self._client = budget, client
         self.held_bytes = 0
 
     def reserve(self, size: int, what: str) -> None:
@@ -82,15 +94,18 @@ class Reservation:
     def _reserve(self, size: int, what: str, limit: int) -> None:
         if self.held_bytes + size > limit:
             raise TooLarge(f"expected {what} at most {limit:,} bytes, got more: send it in parts")
-        self._budget.add(size, self.held_bytes)
+        self._budget.add(size, self.held_bytes, self._client)
         self.held_bytes += size
 
     def release(self) -> None:
         """Give all of it back."""
-        self._budget.give_back(self.held_bytes)
+        self._budget.give_back(self.held_bytes, self._client)
         self.held_bytes = 0
+
+
+_UNLIMITED = MemoryBudget(2**63, 2**63)
 
 
 def unlimited() -> Reservation:
     """Return a reservation without limits."""
-    return Reservation(MemoryBudget(2**63, 2**63))
+    return Reservation(_UNLIMITED)

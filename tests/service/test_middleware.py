@@ -150,7 +150,7 @@ def test_chunks_of_a_body_take_no_more_memory_than_their_bytes():
 def test_memory_budget():
     shortages = []
     budget = MemoryBudget(total_bytes=100, request_bytes=60, on_shortage=lambda: shortages.append(1))
-    first, second, third = (Reservation(budget) for _ in range(3))
+    first, second, third = Reservation(budget), Reservation(budget), Reservation(budget, "another client")
     first.reserve(60, "a body of")
     with pytest.raises(TooLarge, match="a body of at most 60 bytes"):
         first.reserve(1, "a body of")
@@ -235,9 +235,24 @@ def test_a_client_may_be_ended_while_its_time_is_up():
 def test_heads_leave_the_memory_of_small_requests():
     budget = MemoryBudget(total_bytes=100, request_bytes=60)
     budget.heads_bytes = 40
-    large, other, small = (Reservation(budget) for _ in range(3))
+    large, other, small = Reservation(budget), Reservation(budget), Reservation(budget, "another client")
     other.reserve(1, "a body of")
     large.reserve(34, "a body of")
     with pytest.raises(TooManyRequests):
         large.reserve(1, "a body of")
     small.reserve(25, "a body of")
+
+
+def test_small_requests_of_one_client_leave_memory_to_others():
+    budget = MemoryBudget(total_bytes=80, request_bytes=40)
+    of_one = [Reservation(budget, "one") for _ in range(4)]
+    for small in of_one[:3]:
+        small.reserve(20, "a body of")
+    of_one[3].reserve(10, "a body of")
+    with pytest.raises(TooManyRequests):
+        of_one[3].reserve(1, "a body of")
+    other = Reservation(budget, "other")
+    other.reserve(10, "a body of")
+    of_one[0].release()
+    of_one[3].reserve(10, "a body of")
+    assert budget.used_bytes == 70
