@@ -48,7 +48,11 @@ def model_card(card: Card) -> str:
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     return environment.from_string(MODEL_CARD_TEMPLATE.read_text(encoding="utf-8")).render(
-        card=card, is_rendered="rendered" in card.training.data, score_table=score_table, asdict=asdict
+        card=card,
+        dust=list(zip(card.image.bands, card.image.extinction_coefficients, strict=True)),
+        is_rendered="rendered" in card.training.data,
+        score_table=score_table,
+        asdict=asdict,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 
 from photoz.errors import InvalidEbv, InvalidImages
@@ -45,6 +45,10 @@ class ImageSpec:
     bands: tuple[str, ...] = ("u", "g", "r", "i", "z")  # in the order of the last axis; a string is one-letter bands
     pixel_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.396  # arcseconds per pixel
     unit: str = "nanomaggy"  # of the pixel values
+    # A_band / E(B-V) by band, for the E(B-V) of SFD; None where it is not known. By default those of SDSS's bands.
+    extinction_coefficients: tuple[Annotated[float, Field(ge=0, le=20)] | None, ...] = Field(
+        default_factory=lambda fields: tuple(SFD_COEFFICIENTS.get(band) for band in fields["bands"])
+    )
 
     @field_validator("bands", mode="before")
     @classmethod
@@ -58,6 +62,14 @@ class ImageSpec:
             raise ValueError(f"expected one or more distinct bands, got {bands}")
         return bands
 
+    @field_validator("extinction_coefficients")
+    @classmethod
+    def _one_each(cls, values: tuple[float | None, ...], info: ValidationInfo) -> tuple[float | None, ...]:
+        bands = info.data.get("bands", ())
+        if bands and len(values) != len(bands):
+            raise ValueError(f"expected an extinction coefficient, or none, for each of {','.join(bands)}")
+        return values
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Shape of one cutout: (size, size, number of bands)."""
@@ -65,8 +77,8 @@ class ImageSpec:
 
     @property
     def extinction(self) -> FloatArray:
-        """A_band / E(B-V) per band, shape (n_bands,), float64; 0 for a band that is not one of SDSS's."""
-        return np.array([SFD_COEFFICIENTS.get(band, 0.0) for band in self.bands])
+        """A_band / E(B-V) per band, shape (n_bands,), float64; 0 where it is not known."""
+        return np.array([coefficient or 0.0 for coefficient in self.extinction_coefficients])
 
 
 SDSS_IMAGES = ImageSpec()

@@ -139,7 +139,10 @@ def read_kcorrect(bands: tuple[str, ...] = SDSS_IMAGES.bands) -> Catalogue:
     from astropy.table import Table
 
     if unknown := set(bands) - set(SDSS_IMAGES.bands):
-        raise InvalidDataset(f"kcorrect's table has {','.join(SDSS_IMAGES.bands)}, not {','.join(sorted(unknown))}")
+        raise InvalidDataset(
+            f"kcorrect's table has {','.join(SDSS_IMAGES.bands)}, not {','.join(sorted(unknown))}: choose from these "
+            "by --bands, or give your own --catalogue"
+        )
     columns = [SDSS_IMAGES.bands.index(band) for band in bands]
 
     table = Table.read(kcorrect_path())

@@ -34,7 +34,7 @@ NAMES = {"magnitude": "magnitudes", "flux": "fluxes"}
 def read_catalogue(
     path: Path,
     columns: Mapping[str, str],
-    bands: tuple[str, ...],
+    spec: ImageSpec,
     *,
     are_magnitudes: bool,
     dereddened: bool = False,
@@ -48,8 +48,8 @@ def read_catalogue(
     columns : mapping of str to str
         Band, or band with `ERROR` for its error, or one of `OTHER_COLUMNS` -> name of the column in the file, where
         they differ. Without a column `split`, the galaxies are split at random by `object_id`.
-    bands : tuple of str
-        Bands to read.
+    spec : ImageSpec
+        Bands to read, with their extinction.
     are_magnitudes : bool
         AB magnitudes and their errors if true, else fluxes in nanomaggies.
     dereddened : bool
@@ -58,9 +58,13 @@ def read_catalogue(
     Raises
     ------
     InvalidDataset
-        If the file cannot be read or lacks a column, if its numbers do not look like magnitudes or fluxes, or if no
-        row can be used.
+        If the file cannot be read or lacks a column, if its numbers do not look like magnitudes or fluxes, if no row
+        can be used, or if the extinction of a band is needed and not known.
     """
+    bands = spec.bands
+    if dereddened and None in spec.extinction_coefficients:
+        unknown = bands[spec.extinction_coefficients.index(None)]
+        raise InvalidDataset(f"--dereddened needs the extinction of each band, which is not known of {unknown}")
     table = _open(path, columns, bands)
     if dereddened and "ebv" not in table:
         raise InvalidDataset(f"--dereddened needs E(B-V), but {_lacks(table, ['ebv'])}")
@@ -70,7 +74,7 @@ def read_catalogue(
     values, ebv, object_id = values[rows], table.numbers("ebv")[rows], _identifiers(table)[rows]
     errors = np.stack([table.numbers(band + ERROR)[rows] for band in bands], axis=1)
     errors = np.where((errors > 0) & ~_is_sentinel(errors), errors, np.nan)
-    dust = 10.0 ** (-0.4 * ebv[:, np.newaxis] * ImageSpec(bands=bands).extinction) if dereddened else 1.0
+    dust = 10.0 ** (-0.4 * ebv[:, np.newaxis] * spec.extinction) if dereddened else 1.0
     fluxes = (10.0 ** (0.4 * (ZERO_POINT - values)) if are_magnitudes else values) * dust
     z_spec = table.numbers("z_spec")[rows]
     catalogue = Catalogue(

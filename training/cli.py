@@ -1,17 +1,20 @@
 """The command line of training. Each command imports the heavy libraries it needs, so that help is quick."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
-from photoz.errors import PhotozError
+from photoz.errors import PhotozError, reason
 from photoz.grid import SDSS_GRID, RedshiftGrid
-from photoz.images import SDSS_IMAGES, ImageSpec, parse_bands
+from photoz.images import ImageSpec, parse_bands
 from photoz.model.card import EngineRecord
-from training.options import ANY_PATH, BUNDLE, DATA, EXISTING_FILE, POSITIVE, REPORTS, RUNS, parsed_by
+from training.options import ANY_PATH, BUNDLE, DATA, EXISTING_FILE, POSITIVE, REPORTS, RUNS, SURVEY_HELP, parsed_by
 from training.sample_command import sample
 from training.settings import BY_ARCHITECTURE, PRECISIONS, PRESETS, Settings, settings_for
+from training.survey import read_survey
 
 ONLY_F32 = "Compile the network in float32 only: quicker to make, slower to serve."
 
@@ -37,17 +40,19 @@ def main() -> None:
 main.add_command(sample)
 
 
-@main.command(short_help="Convert FITS, .npz, a folder, the published cube or a pickle to HDF5.")
+@main.command(short_help="Convert cutouts of any format, a folder, the published cube or a pickle to HDF5.")
 @click.argument("source", type=ANY_PATH)
 @click.argument("target", type=ANY_PATH)
 @click.option("--bands", default="", help="Bands in order, such as griz; of the file, or those to take from it.")
 @click.option("--size", type=int, help="Side of the cutouts: the central pixels of larger ones.")
-@click.option("--pixel-scale", type=float, help="Arcsec per pixel, if the file does not say it.")
-def convert(source: Path, target: Path, bands: str, size: int | None, pixel_scale: float | None) -> None:
+@click.option("--pixel-scale", type=float, help="Arcsec per pixel, if neither the file nor the survey says it.")
+@click.option("--survey", default="", help=SURVEY_HELP)
+def convert(source: Path, target: Path, bands: str, size: int | None, pixel_scale: float | None, survey: str) -> None:
     """Convert cutouts, SOURCE, to HDF5, TARGET, a few at a time.
 
-    SOURCE is a FITS, .h5, .npz or .npy file, or a folder of them; what it does not say of its bands and pixels is
-    given by options. The published cube of Pasquet et al. 2019 (.npz) needs this only if it is compressed.
+    SOURCE is a FITS, .h5, .npz, .npy, Zarr or Parquet file, or a folder of them; what it does not say of its bands and
+    pixels is given by a survey, or by other options. The published cube of Pasquet et al. 2019 (.npz) needs this only
+    if it is compressed.
 
     A pickle (.pkl, .pickle) holds a dict of plain numpy arrays with `images` and `z_spec`, or that pair. It is read
     into memory, and nothing in it is executed. Name its bands when you train: --bands griz.
@@ -60,7 +65,9 @@ def convert(source: Path, target: Path, bands: str, size: int | None, pixel_scal
     elif source.is_file() and source.suffix.lower() == ".npz" and is_pasquet(source):
         n = convert_cube(source, target)
     else:
-        n, assumptions = convert_cutouts(source, target, parse_bands(bands), size, pixel_scale)
+        n, assumptions = convert_cutouts(
+            source, target, parse_bands(bands), size, pixel_scale, read_survey(survey) if survey else None
+        )
         if assumptions:
             click.echo(f"Assumed: {'; '.join(assumptions)}", err=True)
     click.echo(f"{target}: {n} cutouts")
@@ -95,9 +102,10 @@ def convert(source: Path, target: Path, bands: str, size: int | None, pixel_scal
 @click.option("--patience", type=POSITIVE, help="Epochs without progress before it stops.  [default: by recipe]")
 @click.option("--z-max", default=SDSS_GRID.z_max, help="Upper end of the redshift grid.")
 @click.option("--n-bins", default=SDSS_GRID.n_bins, help="Bins of the redshift grid.")
-@click.option("--bands", help="Bands of the images in order, such as griz.  [default: from the file, or ugriz]")
-@click.option("--pixel-scale", default=SDSS_IMAGES.pixel_scale, help="Arcsec per pixel, if --bands is given.")
-@click.option("--unit", default=SDSS_IMAGES.unit, help="Unit of the pixels, if --bands is given.")
+@click.option("--survey", help=f"Of the images: {SURVEY_HELP}  [default: as the file says, or sdss]")
+@click.option("--bands", help="Bands of the images in order, such as griz.  [default: from the file or the survey]")
+@click.option("--pixel-scale", type=float, help="Arcsec per pixel.  [default: from the file or the survey]")
+@click.option("--unit", help="Unit of the pixels.  [default: from the file, or nanomaggy]")
 @click.option("--seed", default=0)
 @click.option(
     "--seeds", type=POSITIVE, help="Networks to average, with seeds from --seed on.  [default: by recipe, or 1]"
@@ -125,9 +133,10 @@ def train(
     resume: bool,
     z_max: float,
     n_bins: int,
+    survey: str | None,
     bands: str | None,
-    pixel_scale: float,
-    unit: str,
+    pixel_scale: float | None,
+    unit: str | None,
     figures: bool,
     only_f32: bool,
     **recipe: object,
@@ -140,7 +149,7 @@ def train(
     from training.pipeline import train_bundle
 
     settings = _settings(recipe)
-    spec = _spec(data, bands, pixel_scale, unit) if bands else None
+    spec = _spec(data, survey, bands, {"pixel_scale": pixel_scale, "unit": unit})
     grid = RedshiftGrid(z_max, n_bins)
     run = run or RUNS / bundle.name
     made = train_bundle(data, spec, grid, settings, run, bundle, resume=resume, figures=figures, only_f32=only_f32)
@@ -233,8 +242,25 @@ def _settings(recipe: dict[str, object]) -> Settings:
         raise click.UsageError(str(error)) from error
 
 
-def _spec(data: Path, bands: str, pixel_scale: float, unit: str) -> ImageSpec:
+def _spec(data: Path, survey: str | None, bands: str | None, given: dict[str, Any]) -> ImageSpec:
+    """Return the layout of a file of cutouts: what the options say, else the file, else the survey, else SDSS."""
+    from photoz.io.layout import same_scale
     from photoz.io.reader import open_cutouts
 
+    known = read_survey(survey or "sdss")
+    given = {name: value for name, value in given.items() if value is not None}
     with open_cutouts(data) as cutouts:
-        return ImageSpec(size=cutouts.images.shape[1], bands=parse_bands(bands), pixel_scale=pixel_scale, unit=unit)
+        spec, size = cutouts.spec, cutouts.images.shape[1]
+    try:
+        if spec is None or survey or bands:
+            names = parse_bands(bands or "") or (spec.bands if spec else ())
+            own = {"pixel_scale": spec.pixel_scale, "unit": spec.unit} if spec else {}
+            if survey and spec and not same_scale(spec.pixel_scale, known.pixel_scale) and "pixel_scale" not in given:
+                raise click.UsageError(
+                    f"{data} has pixels of {spec.pixel_scale:g} arcsec, {known.title} of {known.pixel_scale:g}: say by "
+                    "--pixel-scale which is right"
+                )
+            spec = replace(known.images(names, size), **own)
+        return replace(spec, **given)
+    except ValueError as error:
+        raise click.UsageError(f"this does not describe the images: {reason(error)}") from error

@@ -8,11 +8,13 @@ from tqdm import tqdm
 
 from photoz.errors import InvalidDataset
 from photoz.images import SDSS_IMAGES, ImageSpec
+from photoz.io.cutouts import Cutouts
 from photoz.io.hdf5 import create_hdf5, write_columns
 from photoz.io.layout import Assumptions, conform, described
 from photoz.io.pasquet import PROVENANCE, is_pasquet, stream_pasquet
 from photoz.io.reader import open_cutouts
 from training.pickles import Array, read_pickle
+from training.survey import Survey
 
 # Kinds of numpy types that HDF5 supports: booleans, numbers, bytes and text.
 KINDS = "biufSU"
@@ -48,17 +50,15 @@ def convert_cutouts(
     bands: tuple[str, ...] = (),
     size: int | None = None,
     pixel_scale: float | None = None,
+    survey: Survey | None = None,
 ) -> tuple[int, Assumptions]:
     """Convert what `open_cutouts` reads to HDF5, a few cutouts at a time; return their number and what was assumed.
 
-    The arguments replace what the file says of its images. The target appears when it is complete. Raises
-    `InvalidDataset` if the file does not say its bands or pixel scale, or as `open_cutouts`.
+    The arguments replace what the file says of its images; the survey says what neither does. The target appears when
+    it is complete. Raises `InvalidDataset` if the bands or the pixel scale are not said, or as `open_cutouts`.
     """
     with open_cutouts(source) as opened:
-        spec = described(opened, bands, size, pixel_scale)
-        own = bands if opened.spec is None and not opened.bands else ()
-        scale = pixel_scale or opened.pixel_scale
-        cutouts, assumptions = conform(replace(opened, pixel_scale=scale), spec, own)
+        cutouts, spec, assumptions = _conformed(opened, bands, size, pixel_scale, survey)
         with (
             create_hdf5(target, len(cutouts), spec, cutouts.provenance or source.name) as file,
             tqdm(total=len(cutouts), unit="cutout") as bar,
@@ -71,6 +71,25 @@ def convert_cutouts(
                 file, {name: values for name, values in cutouts.columns.items() if values.dtype.kind in KINDS}
             )
         return len(cutouts), assumptions
+
+
+def _conformed(
+    opened: Cutouts, bands: tuple[str, ...], size: int | None, pixel_scale: float | None, survey: Survey | None
+) -> tuple[Cutouts, ImageSpec, Assumptions]:
+    own = bands if opened.spec is None and not opened.bands else ()
+    found = replace(opened, pixel_scale=pixel_scale or opened.pixel_scale)
+    if survey is None:
+        spec = described(found, bands, size, pixel_scale)
+        cutouts, said = conform(found, spec, own)
+        return cutouts, spec, said if opened.spec else (*said, "Galactic extinction is that of SDSS's bands")
+    if opened.spec is None:
+        own = own or (() if opened.bands else tuple(survey.bands))
+        if not opened.unit and opened.zero_point is None:
+            found = replace(found, unit=survey.unit, zero_point=survey.zero_point)
+    spec = described(found, bands or own, size, pixel_scale or survey.pixel_scale)
+    spec = replace(spec, extinction_coefficients=survey.images(spec.bands).extinction_coefficients)
+    cutouts, said = conform(found, spec, own)
+    return cutouts, spec, said
 
 
 def convert_pickle(source: Path, target: Path) -> int:

@@ -10,27 +10,7 @@ import numpy as np
 
 from photoz.grid import FloatArray, IntArray
 from photoz.images import SDSS_IMAGES, ZERO_POINT, ImageSpec
-
-
-@dataclass(frozen=True)
-class Observation:
-    """Observing conditions in one band."""
-
-    fwhm: float  # median, of the PSF, arcsec
-    sky_sigma: float  # median, of the sky noise per pixel, nanomaggies
-    electrons: float  # photo-electrons per nanomaggy
-
-
-# fwhm: medians of the SDSS imaging, u to z. electrons: gain / nanomaggies per count of psField and photoObj files.
-# sky_sigma: within the range of those files except i, 10 % above. With it, fluxes under the true profile have the
-# errors that the catalogue gives for these galaxies, as a test checks.
-SDSS_OBSERVATIONS = {
-    "u": Observation(1.53, 0.053, 226.0),
-    "g": Observation(1.44, 0.026, 1020.0),
-    "r": Observation(1.32, 0.042, 960.0),
-    "i": Observation(1.26, 0.066, 740.0),
-    "z": Observation(1.29, 0.208, 136.0),
-}
+from training.survey import Survey, sdss
 
 
 @dataclass(frozen=True)
@@ -75,14 +55,21 @@ class Galaxies:
         return {name: values for name, values in vars(self).items() if name != "fluxes"}
 
 
-def draw_galaxies(fluxes: FloatArray, spec: ImageSpec, rng: np.random.Generator, variety: Variety = USUAL) -> Galaxies:
-    """Draw shapes and observing conditions for galaxies with positive fluxes (n, n_bands) in nanomaggies, SDSS bands.
+def draw_galaxies(
+    fluxes: FloatArray,
+    spec: ImageSpec,
+    rng: np.random.Generator,
+    variety: Variety = USUAL,
+    survey: Survey | None = None,
+) -> Galaxies:
+    """Draw shapes and observing conditions, by default SDSS's, for galaxies with positive fluxes (n, n_bands).
 
     The median size falls from 1.7 arcsec at magnitude 17 by 0.15 dex per magnitude, roughly as in the SDSS Main Galaxy
     Sample; redder galaxies have larger bulges.
     """
     n = len(fluxes)
-    observations = [SDSS_OBSERVATIONS[band] for band in spec.bands]
+    known = (survey or sdss()).observations
+    observations = [known[band] for band in spec.bands]
     magnitude = ZERO_POINT - 2.5 * np.log10(fluxes[:, len(spec.bands) // 2])
     colour = 2.5 * np.log10(fluxes[:, len(spec.bands) // 2] / fluxes[:, 0])
     log_radius = 0.23 - 0.15 * (magnitude - 17.0) + 0.18 * rng.standard_normal(n)
@@ -113,7 +100,11 @@ def _seeing(n: int, variety: Variety, rng: np.random.Generator) -> FloatArray | 
 
 
 def draw_neighbours(
-    fluxes: FloatArray, spec: ImageSpec, rng: np.random.Generator, variety: Variety = USUAL
+    fluxes: FloatArray,
+    spec: ImageSpec,
+    rng: np.random.Generator,
+    variety: Variety = USUAL,
+    survey: Survey | None = None,
 ) -> tuple[IntArray, Galaxies]:
     """Draw chance neighbours in the cutouts of galaxies.
 
@@ -123,11 +114,13 @@ def draw_neighbours(
         Of the galaxies. Neighbours have the colours of random ones of them, so that they are independent of the galaxy
         in the centre.
     spec : ImageSpec
-        With SDSS bands.
+        With bands of the survey.
     rng : numpy.random.Generator
         Random numbers.
     variety : Variety
         How many there are, and how near.
+    survey : Survey, optional
+        Whose conditions are drawn; SDSS by default.
 
     Returns
     -------
@@ -136,11 +129,12 @@ def draw_neighbours(
     neighbours : Galaxies
         m objects, one to five magnitudes fainter than the galaxy with their colours; half of them are point sources.
     """
-    counts = rng.poisson(variety.neighbours * (spec.size / SDSS_IMAGES.size) ** 2, len(fluxes))
+    side = spec.size * spec.pixel_scale / (SDSS_IMAGES.size * SDSS_IMAGES.pixel_scale)
+    counts = rng.poisson(variety.neighbours * side**2, len(fluxes))
     rows = np.repeat(np.arange(len(fluxes)), counts)
     fainter = NEIGHBOUR_MAGNITUDES[0] + np.diff(NEIGHBOUR_MAGNITUDES) * np.sqrt(rng.uniform(size=len(rows)))
     templates = fluxes[rng.integers(0, len(fluxes), len(rows))]
-    neighbours = draw_galaxies(templates * 10.0 ** (-0.4 * fainter[:, None]), spec, rng)
+    neighbours = draw_galaxies(templates * 10.0 ** (-0.4 * fainter[:, None]), spec, rng, survey=survey)
     angle = rng.uniform(0.0, 2.0 * np.pi, len(rows))
     distance = spec.size * rng.uniform(variety.neighbour_distance, 0.5, len(rows))
     is_point = rng.uniform(size=len(rows)) < 0.5

@@ -5,9 +5,13 @@ from pathlib import Path
 
 import click
 
+from training.survey import NAMES
+
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 ANY_PATH = click.Path(path_type=Path)
 POSITIVE = click.IntRange(min=1)
+
+SURVEY_HELP = f"{', '.join(NAMES)}, or a file that describes another one."
 
 # Defaults that commands share.
 DATA, BUNDLE, RUNS, REPORTS = Path("data/sample.h5"), Path("models/photoz"), Path("runs"), Path("reports")

@@ -29,13 +29,14 @@ from training.predict import Model
 from training.reference import reference_record
 from training.settings import Settings
 from training.splits import with_labels, with_split
+from training.survey import extinction_caveats
 
 REPORT_FOLDER = "report"
 
 
 def train_bundle(
     data: Path,
-    spec: ImageSpec | None,
+    spec: ImageSpec,
     grid: RedshiftGrid,
     settings: Settings,
     run: Path,
@@ -47,13 +48,14 @@ def train_bundle(
 ) -> ModelBundle:
     """Train a network on a file of cutouts with z_spec, and write its bundle to `path` and its report to `run`.
 
-    `spec` is None if the file describes its images. The name of the bundle's folder is the name of the model. With
+    `spec` is what the images are. The name of the bundle's folder is the name of the model. With
     `resume` the run continues from its checkpoint; `only_f32` leaves out the fast engines.
     """
     with open_cutouts(data) as opened:
         cutouts = with_split(opened, settings.select, settings.shares)
-        spec = spec or cutouts.spec or ImageSpec(size=cutouts.images.shape[1])
         check_band_columns(cutouts, spec)
+        for caveat in extinction_caveats(spec):
+            print(caveat)
         fitted, model, held_out = fit_and_predict_held_out(cutouts, spec, grid, settings, run, resume=resume)
         calibration = calibrate(held_out.pdfs, held_out.z_spec, grid)
         ood_record = choose_threshold(model.feature_groups, held_out.ood_scores)
@@ -71,7 +73,7 @@ def train_bundle(
             calibration=calibration,
             ood=ood_record,
             reference=reference_record(evaluation.pdfs, evaluation.ood_scores, grid, source),
-            caveats=provenance.caveats(source),
+            caveats=(*provenance.caveats(source), *extinction_caveats(spec)),
         )
         write_report(evaluation, cutouts, bundle.card, run / REPORT_FOLDER, figures=figures)
     print(table(evaluation.scores))

@@ -14,7 +14,8 @@ from scipy.fft import next_fast_len
 
 from photoz.grid import FloatArray
 from photoz.images import ImageSpec
-from training.galaxies import SDSS_OBSERVATIONS, Galaxies
+from training.galaxies import Galaxies
+from training.survey import Survey, sdss
 
 # SDSS truncates its de Vaucouleurs model at this number of half-light radii, see
 # https://www.sdss4.org/dr17/algorithms/magnitudes/#mag_model.
@@ -31,12 +32,15 @@ PSF_AMPLITUDE_RATIO = 0.09
 PSF_REACH = 4.0
 
 
-def add_noise(stamps: FloatArray, galaxies: Galaxies, spec: ImageSpec, rng: np.random.Generator) -> FloatArray:
+def add_noise(
+    stamps: FloatArray, galaxies: Galaxies, spec: ImageSpec, rng: np.random.Generator, survey: Survey | None = None
+) -> FloatArray:
     """Add sky noise and photon noise to noise-free stamps (n, size, size, n_bands) in nanomaggies; float32.
 
     The noise is Gaussian: with tens of electrons per pixel from the sky, it hardly differs from Poisson noise.
     """
-    electrons = np.array([SDSS_OBSERVATIONS[band].electrons for band in spec.bands])
+    known = (survey or sdss()).observations
+    electrons = np.array([known[band].electrons for band in spec.bands])
     variance = galaxies.sky_sigma[:, None, None] ** 2 + np.maximum(stamps, 0.0) / electrons
     noise = rng.standard_normal(stamps.shape, dtype=np.float32)
     return np.asarray(stamps + np.sqrt(variance) * noise, dtype=np.float32)

@@ -14,8 +14,9 @@ from photoz.images import ImageSpec
 from photoz.io.cutouts import TEST
 from photoz.io.hdf5 import create_hdf5, write_columns
 from training.catalogue import Catalogue
-from training.galaxies import SDSS_OBSERVATIONS, USUAL, WIDE, Variety, draw_galaxies, draw_neighbours
+from training.galaxies import USUAL, WIDE, Variety, draw_galaxies, draw_neighbours
 from training.render import add_noise, render, render_with_galsim
+from training.survey import Survey, sdss
 
 # Galaxies per task. Each task has its own random stream, so that a sample does not depend on the number of processes.
 CHUNK = 64
@@ -27,6 +28,7 @@ def make_sample(
     catalogue: Catalogue,
     path: Path,
     spec: ImageSpec,
+    survey: Survey | None = None,
     *,
     seed: int = 0,
     renderer: str = "fft",
@@ -38,16 +40,22 @@ def make_sample(
     Galaxies that are not for testing get `renders` cutouts, each with another shape, seeing, neighbours and noise; the
     first resemble the survey, the others differ more (`training.galaxies.WIDE`). All first cutouts come first, and they
     do not depend on that number. The same seed gives the same file, whatever the
-    number of worker processes (by default one per core). Raises `InvalidDataset` for bands without `SDSS_OBSERVATIONS`.
+    number of worker processes (by default one per core). Raises `InvalidDataset` for bands whose seeing and noise the
+    survey, by default SDSS, does not have.
     """
-    if unknown := [band for band in spec.bands if band not in SDSS_OBSERVATIONS]:
-        raise InvalidDataset(f"cannot draw {','.join(unknown)}: known bands are {','.join(SDSS_OBSERVATIONS)}")
+    survey = survey or sdss()
+    known = survey.observations
+    if unknown := [band for band in spec.bands if band not in known]:
+        raise InvalidDataset(
+            f"cannot draw {','.join(unknown)}: {survey.title} has seeing and noise of {','.join(known) or 'no band'}"
+        )
     again = np.tile(np.flatnonzero(catalogue.split != TEST), renders - 1)
     chunks = [(fluxes, USUAL) for fluxes in _chunks(catalogue.fluxes)]
     chunks += [(fluxes, WIDE) for fluxes in _chunks(catalogue.fluxes[again])]
     streams = np.random.SeedSequence(seed).spawn(len(chunks))
-    tasks = [(*chunk, spec, stream, renderer) for chunk, stream in zip(chunks, streams, strict=True)]
-    provenance = catalogue.provenance + (f"; {renders} renders of those not tested on" if renders > 1 else "")
+    tasks = [(*chunk, spec, survey, stream, renderer) for chunk, stream in zip(chunks, streams, strict=True)]
+    provenance = f"{catalogue.provenance}, as seen by {survey.title}"
+    provenance += f"; {renders} renders of those not tested on" if renders > 1 else ""
     catalogue = catalogue.take(np.concatenate([np.arange(len(catalogue)), again]))
     shapes: list[dict[str, FloatArray]] = []
     with create_hdf5(path, len(catalogue), spec, provenance) as file:
@@ -65,16 +73,16 @@ def _chunks(fluxes: FloatArray) -> Iterator[FloatArray]:
 
 
 def _draw(
-    task: tuple[FloatArray, Variety, ImageSpec, np.random.SeedSequence, str],
+    task: tuple[FloatArray, Variety, ImageSpec, Survey, np.random.SeedSequence, str],
 ) -> tuple[FloatArray, dict[str, FloatArray]]:
-    fluxes, variety, spec, stream, renderer = task
+    fluxes, variety, spec, survey, stream, renderer = task
     rng = np.random.default_rng(stream)
-    galaxies = draw_galaxies(fluxes, spec, rng, variety)
-    rows, neighbours = draw_neighbours(fluxes, spec, rng, variety)
+    galaxies = draw_galaxies(fluxes, spec, rng, variety, survey)
+    rows, neighbours = draw_neighbours(fluxes, spec, rng, variety, survey)
     stamps = RENDERERS[renderer](galaxies, spec)
     np.add.at(stamps, rows, RENDERERS[renderer](neighbours, spec))
     columns = {**galaxies.columns(), "n_neighbours": np.bincount(rows, minlength=len(galaxies))}
-    return add_noise(stamps, galaxies, spec, rng), columns
+    return add_noise(stamps, galaxies, spec, rng, survey), columns
 
 
 def _catalogue_columns(catalogue: Catalogue) -> dict[str, np.ndarray]:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 from photoz.images import SDSS_IMAGES, ImageSpec, parse_bands
-from training.options import ANY_PATH, DATA, EXISTING_FILE, POSITIVE, parsed_by
+from training.options import ANY_PATH, DATA, EXISTING_FILE, POSITIVE, SURVEY_HELP, parsed_by
+from training.survey import read_survey
 
 if TYPE_CHECKING:
     from training.catalogue import Catalogue
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     callback=parsed_by("parse_conditions"),
     help="Galaxies to draw, such as 'r<=17.8,z_spec<=0.4'; observed magnitudes, z_spec, ebv, ra, dec.",
 )
-@click.option("--bands", default="".join(SDSS_IMAGES.bands), help="Bands to draw, of ugriz.")
+@click.option("--survey", default="sdss", help=SURVEY_HELP)
+@click.option("--bands", default="", help="Bands to draw, such as griz.  [default: all of the survey]")
 @click.option("--size", default=SDSS_IMAGES.size, help="Side of a cutout in pixels.")
 @click.option("--limit", type=POSITIVE, help="Draw only the first galaxies.")
 @click.option("--renderer", type=click.Choice(["fft", "galsim"]), default="fft", help="GalSim takes ten times as long.")
@@ -49,6 +51,7 @@ def sample(
     quantity: str,
     dereddened: bool,
     select: str,
+    survey: str,
     bands: str,
     size: int,
     limit: int | None,
@@ -59,34 +62,37 @@ def sample(
 ) -> None:
     """Simulate cutouts of galaxies with known fluxes and redshifts, and write them to OUT as HDF5.
 
-    By default the galaxies are the 9,986 of the SDSS table in the package kcorrect: real photometry and redshifts,
-    drawn with GalSim's profiles and the seeing and noise of SDSS.
+    By default the galaxies are the 9,986 of the SDSS table in the package kcorrect: real photometry and redshifts. They
+    are drawn with GalSim's profiles and with the pixels, seeing and noise of the survey; their fluxes are taken as they
+    are, also for the bands of another survey.
     """
     from training.sample import make_sample
 
+    described = read_survey(survey)
     try:
-        spec = ImageSpec(size=size, bands=parse_bands(bands))
+        spec = described.images(parse_bands(bands), size)
     except ValueError as error:
-        message = f"cannot draw {size} pixels in the bands {bands!r}: expected 8 to 1024 pixels and distinct bands"
+        names = bands or ",".join(described.bands)
+        message = f"cannot draw {size} pixels in the bands {names!r}: expected 8 to 1024 pixels and distinct bands"
         raise click.UsageError(message) from error
     if not catalogue and (columns or dereddened):
         raise click.UsageError("--columns and --dereddened describe a file: expected --catalogue FILE")
-    galaxies = _read(catalogue, columns, spec.bands, quantity, dereddened)
+    galaxies = _read(catalogue, columns, spec, quantity, dereddened)
     galaxies = galaxies.select(select, spec.bands) if select else galaxies
     galaxies = galaxies.head(limit) if limit else galaxies
     click.echo(galaxies.describe(spec.bands))
-    make_sample(galaxies, out, spec, seed=seed, renderer=renderer, renders=renders, workers=workers)
+    make_sample(galaxies, out, spec, described, seed=seed, renderer=renderer, renders=renders, workers=workers)
     click.echo(f"{out}: {len(galaxies)} galaxies of {size}x{size} pixels in {','.join(spec.bands)}")
 
 
-def _read(path: Path | None, columns: str, bands: tuple[str, ...], quantity: str, dereddened: bool) -> "Catalogue":
+def _read(path: Path | None, columns: str, spec: ImageSpec, quantity: str, dereddened: bool) -> "Catalogue":
     from training.catalogue import read_kcorrect
     from training.catalogue_reader import read_catalogue
 
     if path is None:
-        return read_kcorrect(bands)
+        return read_kcorrect(spec.bands)
     are_magnitudes = quantity == "magnitude"
-    return read_catalogue(path, _pairs(columns), bands, are_magnitudes=are_magnitudes, dereddened=dereddened)
+    return read_catalogue(path, _pairs(columns), spec, are_magnitudes=are_magnitudes, dereddened=dereddened)
 
 
 def _pairs(text: str) -> dict[str, str]:

@@ -28,8 +28,9 @@ from photoz.io.cutouts import TEST, Cutouts
 from photoz.io.reader import open_cutouts
 from photoz.model.bundle import ModelBundle
 from training.defects import add_hits, draw_trail, kill_column, leave_sky_in
-from training.galaxies import SDSS_OBSERVATIONS, Galaxies
+from training.galaxies import Galaxies
 from training.render import add_noise, render
+from training.survey import sdss
 
 BATCH = 256
 POINT = 0.01  # arcsec, half-light radius of a star
@@ -102,7 +103,7 @@ def clipped(images: Images, bands: slice = slice(None)) -> Images:
 
 
 def _electrons(spec: ImageSpec) -> Images:
-    return np.array([SDSS_OBSERVATIONS[band].electrons for band in spec.bands], np.float32)
+    return np.array([sdss().observations[band].electrons for band in spec.bands], np.float32)
 
 
 def _sky(galaxies: Galaxies, spec: ImageSpec) -> Images:

@@ -31,9 +31,10 @@ from photoz.grid import FloatArray
 from photoz.images import SDSS_IMAGES, measure_border
 from photoz.io.reader import open_cutouts
 from training.catalogue import read_kcorrect
-from training.galaxies import SDSS_OBSERVATIONS, USUAL, Galaxies, draw_galaxies
+from training.galaxies import USUAL, Galaxies, draw_galaxies
 from training.render import PSF_AMPLITUDE_RATIO, PSF_SIGMA_RATIO, add_noise, render, render_with_galsim
 from training.sample import make_sample
+from training.survey import sdss
 
 FOLDER = ROOT.parent / "shared" / "data" / "sdss"
 TOLERANCE = 0.01  # of a value: less beyond the files' range gets no remark
@@ -102,7 +103,7 @@ def measure_drawing(sample: FloatArray) -> Conditions:
 def draw_star() -> FloatArray:
     """Draw a star in median seeing, centred on a pixel, shape (64, 64, 5)."""
     star = draw_galaxies(np.ones((1, len(BANDS))), SDSS_IMAGES, np.random.default_rng(0))
-    seeing = np.array([[SDSS_OBSERVATIONS[band].fwhm for band in BANDS]])
+    seeing = np.array([[sdss().observations[band].fwhm for band in BANDS]])
     point = replace(star, half_light_radius=np.array([0.001]), offset=np.array([[0.5, 0.5]]), fwhm=seeing)
     return np.asarray(render(point, SDSS_IMAGES)[0], dtype=np.float64)
 

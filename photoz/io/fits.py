@@ -77,10 +77,14 @@ def _check_size(hdu: Any, path: Path) -> None:
         raise InvalidDataset(
             f"{hdu.name or 'an image'} in {path} has the shape {hdu.shape}, which is no set of cutouts"
         )
-    packed = path.suffix.lower() in PACKED or type(hdu).__name__ == "CompImageHDU"
-    if packed and n * size > MAX_PACKED_BYTES:
+    if path.suffix.lower() in PACKED or type(hdu).__name__ == "CompImageHDU":
+        _check_unpacked(n * size, path)
+
+
+def _check_unpacked(size: int, path: Path) -> None:
+    if size > MAX_PACKED_BYTES:
         raise InvalidDataset(
-            f"{path} unpacks into {n * size:,} bytes, expected at most {MAX_PACKED_BYTES:,}: unpack it first"
+            f"{path} unpacks into {size:,} bytes, expected at most {MAX_PACKED_BYTES:,}: unpack it first"
         )
 
 
@@ -224,6 +228,8 @@ def _described(
 
 def _of_tables(tables: Sequence[Any], path: Path) -> Cutouts:
     for hdu in tables:
+        if path.suffix.lower() in PACKED:
+            _check_unpacked(int(hdu.header["NAXIS1"]) * int(hdu.header["NAXIS2"]) + int(hdu.header["PCOUNT"]), path)
         fields = hdu.columns.dtype.fields or {}
         found = [name for name, (dtype, *_) in fields.items() if len(dtype.shape) == 3]
         if len(found) > 1:

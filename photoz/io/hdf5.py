@@ -8,8 +8,8 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import h5py
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from photoz.errors import InvalidDataset, reason
 from photoz.images import SDSS_IMAGES, ImageSpec
 from photoz.io.cutouts import Column, Cutouts, check_lengths
+from photoz.io.layout import from_attributes
 
 
 @contextmanager
@@ -42,7 +43,7 @@ def _from_hdf5(file: h5py.File, path: Path) -> Cutouts:
             raise InvalidDataset(f"{path} holds no dataset 'images'")
         check_lengths(images.shape, found)
         columns = {name: _text(item) if _is_text(item) else item[()] for name, item in found.items()}
-        return Cutouts(images, columns, _described(file, path), str(file.attrs.get("provenance", "")))
+        return from_attributes(images, columns, {"provenance": "", **file.attrs}, path)
     except InvalidDataset:
         raise
     except Exception as error:  # of a damaged file: RuntimeError, OSError, KeyError, ValueError
@@ -70,15 +71,6 @@ def _text(dataset: h5py.Dataset) -> Column:
     return np.asarray(dataset.asstr()[()]).astype(np.str_)
 
 
-def _described(file: h5py.File, path: Path) -> ImageSpec | None:
-    if "image_spec" not in file.attrs:
-        return None
-    try:
-        return ImageSpec(**json.loads(file.attrs["image_spec"]))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidDataset(f"{path} describes its images in a way that cannot be read: {error}") from error
-
-
 @contextmanager
 def create_hdf5(
     path: str | os.PathLike[str], n: int, spec: ImageSpec = SDSS_IMAGES, provenance: str = ""
@@ -92,7 +84,7 @@ def create_hdf5(
     scratch = path.with_name(f".{path.name}-{uuid4().hex}")  # not mkstemp, whose files only their owner may read
     try:
         with h5py.File(scratch, "w") as file:
-            file.attrs["image_spec"] = json.dumps(_spec_fields(spec))
+            file.attrs["image_spec"] = json.dumps(asdict(spec))
             file.attrs["provenance"] = provenance
             file.create_dataset("images", (n, *spec.shape), np.float32, chunks=(1, *spec.shape))
             yield file
@@ -100,10 +92,6 @@ def create_hdf5(
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
-
-
-def _spec_fields(spec: ImageSpec) -> dict[str, Any]:
-    return {"size": spec.size, "bands": spec.bands, "pixel_scale": spec.pixel_scale, "unit": spec.unit}
 
 
 def write_columns(file: h5py.File, columns: Mapping[str, npt.ArrayLike]) -> None:

@@ -4,16 +4,18 @@ What a file does not say is assumed to be as the model has it, and reported; wha
 refused where that is not possible.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from photoz.errors import InvalidDataset
-from photoz.images import ZERO_POINT, ImageSpec
+from photoz.images import ZERO_POINT, ImageSpec, parse_bands
 from photoz.io.cutouts import Column, Cutouts, ImageSource
 
 # Other names of columns, in lower case, as published data sets have them.
@@ -52,7 +54,9 @@ def described(
     Raises `InvalidDataset` if neither says the bands or the pixel scale.
     """
     if (spec := cutouts.spec) is not None:
-        return ImageSpec(size or spec.size, bands or spec.bands, pixel_scale or spec.pixel_scale, spec.unit)
+        known, names = dict(zip(spec.bands, spec.extinction_coefficients, strict=True)), bands or spec.bands
+        found = replace(spec, bands=names, extinction_coefficients=tuple(map(known.get, names)))
+        return replace(found, size=size or spec.size, pixel_scale=pixel_scale or spec.pixel_scale)
     names, scale = bands or cutouts.bands, pixel_scale or cutouts.pixel_scale
     if not names:
         raise InvalidDataset("the file does not say which bands its images have: name them in their order")
@@ -62,6 +66,39 @@ def described(
     sides = shape[2:4] if _bands_first(shape, len(cutouts.bands or names)) else shape[1:3]
     unit = NANOMAGGY if cutouts.unit.lower() in NANOMAGGIES or cutouts.zero_point is not None else cutouts.unit
     return ImageSpec(size=size or min(sides), bands=names, pixel_scale=scale, unit=unit or NANOMAGGY)
+
+
+def from_attributes(
+    images: ImageSource, columns: Mapping[str, Column], attributes: Mapping[str, Any], path: Path
+) -> Cutouts:
+    """Return cutouts whose file says by names what they are: `image_spec`, or `bands`, `unit` and `pixel_scale`."""
+    described, bands, scale = (attributes.get(name) for name in ("image_spec", "bands", "pixel_scale"))
+    try:
+        return Cutouts(
+            images,
+            columns,
+            spec=None if described is None else read_spec(described),
+            provenance=str(attributes.get("provenance", path.name)),
+            bands=parse_bands(bands) if isinstance(bands, str) else _texts(bands),
+            unit=str(attributes.get("unit", "")),
+            pixel_scale=None if scale is None else float(scale),
+        )
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidDataset(f"{path} describes its images in a way that cannot be read: {error}") from error
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    return tuple(
+        value.decode() if isinstance(value, bytes) else str(value) for value in (() if values is None else values)
+    )
+
+
+def read_spec(described: object) -> ImageSpec:
+    """Read what files have as `image_spec`, a mapping or its JSON; raises `TypeError` or `ValueError`."""
+    fields = json.loads(described) if isinstance(described, str) else described
+    if not isinstance(fields, Mapping):
+        raise TypeError(f"expected a mapping, got {fields!r}")
+    return ImageSpec(**fields)
 
 
 @dataclass(frozen=True)
@@ -215,10 +252,13 @@ def _factor(cutouts: Cutouts, spec: ImageSpec, zero_point: float | None, said: l
     return factor
 
 
+def same_scale(found: float, expected: float) -> bool:
+    """Whether pixels are so nearly as wide as expected that they can stand for these."""
+    return abs(found / expected - 1.0) <= SAME_SCALE
+
+
 def _check_scale(found: float | None, spec: ImageSpec, said: list[str]) -> None:
     if found is None:
         said.append(f"pixels are {spec.pixel_scale:g} arcsec wide")
-    elif abs(found / spec.pixel_scale - 1.0) > SAME_SCALE:
-        raise InvalidDataset(
-            f"expected pixels of {spec.pixel_scale:g} arcsec, as the model was trained, got {found:.4g}: resample them"
-        )
+    elif not same_scale(found, spec.pixel_scale):
+        raise InvalidDataset(f"expected pixels of {spec.pixel_scale:g} arcsec, got {found:.4g}: resample them")

@@ -12,24 +12,27 @@ from photoz.io.fits import open_fits
 from photoz.io.folder import join_files
 from photoz.io.hdf5 import open_hdf5
 from photoz.io.npz import map_npy, read_npz
+from photoz.io.parquet import open_parquet_cutouts
 from photoz.io.pasquet import is_pasquet, open_pasquet
+from photoz.io.zarr import open_zarr
 
 PACKED = (".gz", ".bz2", ".fz")
-SUFFIXES = (".h5", ".hdf5", ".npz", ".npy", ".fits", ".fit")
+SUFFIXES = (".h5", ".hdf5", ".npz", ".npy", ".fits", ".fit", ".zarr", ".parquet")
 
 
 @contextmanager
 def open_cutouts(path: str | os.PathLike[str]) -> Iterator[Cutouts]:
     """Open cutouts; the context yields them as the file has them (`photoz.io.layout.conform` makes them fit a model).
 
-    Formats are HDF5 (`.h5`, `.hdf5`), `.npz`, also in the layout of Pasquet et al. 2019, `.npy`, and FITS (`.fits`,
-    `.fit`, also packed as `.gz`, `.bz2` or `.fz`). A folder stands for the files of these formats in it. Images of
-    `.npz` files are read into memory; all others stay on disk, and can be read inside the `with` block only.
+    Formats are HDF5 (`.h5`, `.hdf5`), `.npz`, also in the layout of Pasquet et al. 2019, `.npy`, FITS (`.fits`, `.fit`,
+    also packed as `.gz`, `.bz2` or `.fz`), Zarr (`.zarr`) and Parquet (`.parquet`). Any other folder stands for the
+    files of these formats in it. Images of `.npz` files are read into memory; all others stay on disk, and can be read
+    inside the `with` block only.
 
     Raises
     ------
     UnsupportedType
-        If the suffix is another one, or astropy is missing.
+        If the suffix is another one, or the package that reads it is missing.
     InvalidDataset, MalformedInput
         If the file cannot be used.
     """
@@ -48,7 +51,7 @@ def is_pattern(path: Path) -> bool:
 
 def _several(path: Path) -> list[Path] | None:
     """Return the files that a folder or a pattern stands for; None for a file."""
-    if path.is_dir():
+    if path.is_dir() and _suffix(path) != ".zarr":
         found = sorted(file for file in path.iterdir() if _suffix(file) in SUFFIXES and not file.name.startswith("."))
         if not found:
             raise InvalidDataset(f"the folder {path} holds no file of the formats {', '.join(SUFFIXES)}")
@@ -82,6 +85,12 @@ def _open_file(path: Path) -> Iterator[Cutouts]:
             yield Cutouts(map_npy(path), {})
         case ".fits" | ".fit":
             with open_fits(path) as cutouts:
+                yield cutouts
+        case ".zarr":
+            with open_zarr(path) as cutouts:
+                yield cutouts
+        case ".parquet":
+            with open_parquet_cutouts(path) as cutouts:
                 yield cutouts
         case suffix:
             expected = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"

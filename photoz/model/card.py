@@ -13,7 +13,7 @@ from photoz.grid import RedshiftGrid
 from photoz.images import UNKNOWN_EBV, ImageSpec
 from photoz.metrics import Score
 
-SCHEMA_VERSION: Literal[2] = 2
+SCHEMA_VERSION: Literal[3] = 3
 
 
 # A name is part of addresses and headers.
@@ -128,7 +128,7 @@ class ReferenceRecord(_Record):
 class Card(_Record):
     """Everything to know about a model without loading it."""
 
-    schema_version: Literal[2] = SCHEMA_VERSION
+    schema_version: Literal[3] = SCHEMA_VERSION
     name: Name
     version: Name
     created: datetime

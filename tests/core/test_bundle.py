@@ -124,10 +124,10 @@ def test_edited_card_is_refused(written, change):
     assert "changed after the bundle was sealed" in refusal(written.path)
 
 
-@pytest.mark.parametrize("version", [1, 3, None, "2"])
+@pytest.mark.parametrize("version", [2, 4, None, "3"])
 def test_other_schema_version_is_refused_first(written, version):
     edit(written, lambda card: card.update(schema_version=version, news={"from": "the future"}))
-    assert f"schema version {version}; expected 2" in refusal(written.path)
+    assert f"schema version {version}; expected 3" in refusal(written.path)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_other_schema_version_is_refused_first(written, version):
 )
 def test_card_against_the_schema_is_refused(written, change):
     edit(written, change)
-    assert "does not follow schema version 2" in refusal(written.path)
+    assert "does not follow schema version 3" in refusal(written.path)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]"])

@@ -218,7 +218,7 @@ def test_hdf5_groups_are_ignored_and_scalars_read(tmp_path):
 
 @pytest.mark.parametrize("name", ["cutouts.txt", "cutouts"])
 def test_unknown_suffix_is_refused(name, tmp_path):
-    with pytest.raises(UnsupportedType, match=r"\.h5, .* or \.fit"), open_cutouts(tmp_path / name):
+    with pytest.raises(UnsupportedType, match=r"\.h5, .* or \.parquet"), open_cutouts(tmp_path / name):
         pass
 
 

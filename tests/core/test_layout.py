@@ -70,7 +70,7 @@ REFUSED = {
     "another scale": (
         {"pixel_scale": 0.396},
         IMAGES,
-        "expected pixels of 0.2 arcsec, as the model was trained, got 0.396",
+        "expected pixels of 0.2 arcsec, got 0.396",
     ),
     "too small": ({}, IMAGES[:, :7, :7], "at least 8x8 pixels, got 7x7"),
     "other number of bands": ({"bands": ()}, IMAGES[..., :2], "expected 3 bands as the second or the last axis"),

@@ -165,9 +165,9 @@ def test_unusable_configuration_ends_the_start_with_one_line(tmp_path, variables
     ("card", "message"),
     [
         ("[" * 200_000, "cannot be read: "),
-        ("{}", "has schema version None; expected 2"),
-        ('{"schema_version": 2}', "does not follow schema version 2: name: Field required"),
-        (r'{"schema_version": 2, "name": "a\r\nb"}', "does not follow schema version 2: name: String should match"),
+        ("{}", "has schema version None; expected 3"),
+        ('{"schema_version": 3}', "does not follow schema version 3: name: Field required"),
+        (r'{"schema_version": 3, "name": "a\r\nb"}', "does not follow schema version 3: name: String should match"),
     ],
     ids=["nested", "empty", "without fields", "name"],
 )

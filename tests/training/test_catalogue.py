@@ -6,6 +6,7 @@ import pytest
 from astropy.table import Table
 
 from photoz.errors import InvalidDataset, UnsupportedType
+from photoz.images import ImageSpec
 from training.catalogue import Catalogue, read_kcorrect
 from training.catalogue_reader import read_catalogue
 
@@ -48,7 +49,7 @@ def test_all_formats_give_the_same_galaxies(tmp_path: Path, suffix: str) -> None
             MAGNITUDES.to_parquet(path)
         case ".fits":
             Table({name: MAGNITUDES[name].to_numpy() for name in MAGNITUDES}).write(path)
-    found = read_catalogue(path, COLUMNS, ("g", "r", "i"), are_magnitudes=True)
+    found = read_catalogue(path, COLUMNS, ImageSpec(bands=("g", "r", "i")), are_magnitudes=True)
     assert len(found) == 2  # not the row without a g magnitude
     np.testing.assert_allclose(found.magnitudes, [[18.0, 17.5, 17.0], [19.0, 18.0, 17.4]])
     np.testing.assert_allclose(found.fluxes[0], 10 ** (0.4 * (22.5 - np.array([18.0, 17.5, 17.0]))))
@@ -59,7 +60,7 @@ def test_all_formats_give_the_same_galaxies(tmp_path: Path, suffix: str) -> None
 def test_fluxes_are_not_converted(tmp_path: Path) -> None:
     path = tmp_path / "fluxes.csv"
     pd.DataFrame({"g": [10.0, -1.0], "r": [20.0, 5.0]}).to_csv(path, index=False)
-    found = read_catalogue(path, {}, ("g", "r"), are_magnitudes=False)
+    found = read_catalogue(path, {}, ImageSpec(bands=("g", "r")), are_magnitudes=False)
     np.testing.assert_allclose(found.fluxes, [[10.0, 20.0]])
     assert np.isnan(found.z_spec).all()
 
@@ -68,9 +69,9 @@ def test_missing_band_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "galaxies.csv"
     MAGNITUDES.to_csv(path, index=False)
     with pytest.raises(InvalidDataset, match=r"lacks the columns u=u; it has mag_g, r, i, specz"):
-        read_catalogue(path, COLUMNS, ("u", "g"), are_magnitudes=True)
+        read_catalogue(path, COLUMNS, ImageSpec(bands=("u", "g")), are_magnitudes=True)
 
 
 def test_unknown_suffix_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedType, match=r"'\.xlsx': expected \.csv, \.ecsv, \.fits, \.parquet, \.vot or \.xml"):
-        read_catalogue(tmp_path / "galaxies.xlsx", {}, ("g",), are_magnitudes=True)
+        read_catalogue(tmp_path / "galaxies.xlsx", {}, ImageSpec(bands=("g",)), are_magnitudes=True)

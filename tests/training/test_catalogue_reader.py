@@ -9,7 +9,7 @@ import pytest
 from astropy.table import MaskedColumn, Table
 
 from photoz.errors import InvalidDataset
-from photoz.images import SFD_COEFFICIENTS
+from photoz.images import SFD_COEFFICIENTS, ImageSpec
 from training.catalogue import Catalogue
 from training.catalogue_reader import read_catalogue
 
@@ -29,7 +29,9 @@ HEADER, ROW = "g,r,i,z_spec\n", "18,17,16.5,0.1\n"
 
 
 def read(path: Path, columns: dict[str, str] | None = None, quantity: str = "magnitude", **options: bool) -> Catalogue:
-    return read_catalogue(path, columns or {}, BANDS, are_magnitudes=quantity == "magnitude", **options)
+    return read_catalogue(
+        path, columns or {}, ImageSpec(bands=BANDS), are_magnitudes=quantity == "magnitude", **options
+    )
 
 
 def written(tmp_path: Path, frame: pd.DataFrame) -> Path:

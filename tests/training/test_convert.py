@@ -52,3 +52,38 @@ def test_bands_that_the_file_does_not_name(tmp_path):
     with open_cutouts(tmp_path / "mine.h5") as cutouts:
         assert cutouts.spec == ImageSpec(size=12, bands="griz", pixel_scale=0.2)
         assert cutouts.column("z_spec").tolist() == [0.1] * 5
+
+
+def test_survey_says_what_the_file_does_not(tmp_path):
+    write(tmp_path / "mine.fits")
+    done = run(tmp_path / "mine.fits", tmp_path / "mine.h5", "--survey", "hsc", "--bands", "grzy")
+    assert done.exit_code == 0, done.stderr
+    assert "pixels are multiplied by 0.0158489, for the zero point 27" in done.stderr
+    with open_cutouts(tmp_path / "mine.h5") as cutouts:
+        assert cutouts.spec.extinction_coefficients == (3.240, 2.276, 1.263, 1.075)
+        assert (cutouts.spec.pixel_scale, cutouts.spec.unit) == (0.168, "nanomaggy")
+        np.testing.assert_allclose(cutouts.images[:], np.moveaxis(IMAGES, 1, -1) * 10**-1.8, rtol=1e-6)
+
+
+def test_survey_does_not_overrule_the_file(tmp_path):
+    write(
+        tmp_path / "mine.fits",
+        BANDS="griz",
+        BUNIT="nJy",
+        CDELT1=0.4 / 3600,
+        CDELT2=0.4 / 3600,
+        CTYPE1="RA---TAN",
+        CTYPE2="DEC--TAN",
+    )
+    refused = run(tmp_path / "mine.fits", tmp_path / "mine.h5", "--survey", "legacy")
+    assert refused.exit_code == 1
+    assert "expected pixels of 0.262 arcsec, got 0.4: resample them" in refused.stderr
+    assert run(tmp_path / "mine.fits", tmp_path / "mine.h5", "--survey", "legacy", "--pixel-scale", 0.4).exit_code == 0
+    with open_cutouts(tmp_path / "mine.h5") as cutouts:
+        assert (cutouts.spec.pixel_scale, cutouts.spec.extinction_coefficients[0]) == (0.4, 3.214)
+
+
+def test_extinction_of_sdss_is_said(tmp_path):
+    write(tmp_path / "mine.fits", BANDS="griz")
+    done = run(tmp_path / "mine.fits", tmp_path / "mine.h5", "--pixel-scale", 0.2)
+    assert "Galactic extinction is that of SDSS's bands" in done.stderr

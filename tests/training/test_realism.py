@@ -21,7 +21,7 @@ from benchmarks.science.sdss_files import (
     read_image,
 )
 from photoz.io.reader import open_cutouts
-from training.galaxies import SDSS_OBSERVATIONS
+from training.survey import sdss
 
 SIGMA, WIDE, AMPLITUDE = 1.5, 3.0, 0.2  # of the PSF in the files
 MIDDLE_ROW = 0.7445  # of a field, in units of 1,000 pixels
@@ -128,7 +128,7 @@ def test_pixel_scale_of_a_rotated_image(folder: Path) -> None:
 def test_measured_conditions_are_those_of_the_simulation(sample_file: Path) -> None:
     with open_cutouts(sample_file) as cutouts:
         drawn = realism.measure_drawing(cutouts.images[:])
-    meant = [SDSS_OBSERVATIONS[band] for band in BANDS]
+    meant = [sdss().observations[band] for band in BANDS]
     np.testing.assert_allclose(drawn.electrons, [band.electrons for band in meant], rtol=0.02)
     np.testing.assert_allclose(drawn.sky_sigma, [band.sky_sigma for band in meant], rtol=0.05)
     # The pixel, of variance 1/12, is folded in after the optics.

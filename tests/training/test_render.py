@@ -7,8 +7,9 @@ from sklearn.neighbors import NearestNeighbors
 
 from photoz.images import SDSS_IMAGES, ImageSpec
 from training.catalogue import Catalogue
-from training.galaxies import SDSS_OBSERVATIONS, Galaxies, draw_galaxies, draw_neighbours
+from training.galaxies import Galaxies, draw_galaxies, draw_neighbours
 from training.render import add_noise, render, render_with_galsim
+from training.survey import sdss
 
 N = 12
 
@@ -93,7 +94,7 @@ def test_flux_errors_agree_with_the_catalogue(catalogue: Catalogue) -> None:
     drawn = draw_galaxies(catalogue.fluxes[some], SDSS_IMAGES, np.random.default_rng(2))
     profiles = render(replace(drawn, fluxes=np.ones_like(drawn.fluxes)), SDSS_IMAGES)
     square = (profiles**2).sum(axis=(1, 2))
-    electrons = np.array([SDSS_OBSERVATIONS[band].electrons for band in SDSS_IMAGES.bands])
+    electrons = np.array([sdss().observations[band].electrons for band in SDSS_IMAGES.bands])
     sky = drawn.sky_sigma**2 / square
     photons = drawn.fluxes * (profiles**3).sum(axis=(1, 2)) / square**2 / electrons
     ratio = np.nanmedian(np.sqrt(sky + photons) / catalogue.flux_errors[some], axis=0)

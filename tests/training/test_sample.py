@@ -81,7 +81,9 @@ def test_file_of_magnitudes_becomes_a_sample(tmp_path: Path, catalogue: Catalogu
     assert f"left out: {len(chosen) - 5} after the first 5" in output
     assert "E(B-V): unknown for 5\n" in output
     with open_cutouts(out) as cutouts:
-        assert cutouts.provenance == "rendered from real photometry: 5 galaxies of cat.csv"
+        assert cutouts.provenance == (
+            "rendered from real photometry: 5 galaxies of cat.csv, as seen by Sloan Digital Sky Survey"
+        )
         assert np.isnan(cutouts.column("ebv")).all()
         np.testing.assert_allclose(cutouts.column("z_spec"), catalogue.z_spec[chosen[:5]])
         np.testing.assert_allclose(cutouts.column("magnitudes"), catalogue.magnitudes[chosen[:5]])
@@ -94,8 +96,10 @@ def test_file_of_magnitudes_becomes_a_sample(tmp_path: Path, catalogue: Catalogu
         (["--columns", "z_spec=typo"], "lacks the columns z_spec=typo; it has u, g, r, i, z, specz"),
         (["--columns", "u=g,u=r"], "expected name=column,... with distinct names, got 'u=g,u=r'"),
         (["--select", "r"], "expected conditions such as"),
-        (["--bands", ""], "cannot draw 64 pixels in the bands '': expected 8 to 1024 pixels and distinct bands"),
-        (["--size", "4"], "cannot draw 4 pixels in the bands 'ugriz'"),
+        (["--bands", "gg"], "cannot draw 64 pixels in the bands 'gg': expected 8 to 1024 pixels and distinct bands"),
+        (["--size", "4"], "cannot draw 4 pixels in the bands 'u,g,r,i,z'"),
+        (["--survey", "legcy"], "no survey legcy: expected one of des, hsc, kids, legacy, lsst, ps1, sdss, or a file"),
+        (["--survey", "ps1"], "lacks the columns y=y"),
         (["--quantity", "flux"], "These look like magnitudes: use --quantity magnitude"),
     ],
 )

@@ -1,0 +1,102 @@
+"""Cutouts in Zarr: a group with an array `images`, in which every other array is a column, or one array of images.
+
+Attributes of the group say what the images are: `image_spec`, as in our HDF5 files, or `bands`, `unit`, `pixel_scale`.
+"""
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from photoz.errors import InvalidDataset, UnsupportedType, reason
+from photoz.io.cutouts import Column, Cutouts, check_lengths
+from photoz.io.layout import from_attributes
+
+# A chunk is unpacked as a whole.
+MAX_CHUNK_BYTES = 512 * 1024 * 1024
+
+# Files of an array that are no chunks.
+METADATA = ("zarr.json", ".zarray", ".zattrs")
+
+
+@contextmanager
+def open_zarr(path: Path) -> Iterator[Cutouts]:
+    """Open a Zarr folder of cutouts; raises `InvalidDataset` if it cannot be used, `UnsupportedType` without zarr."""
+    zarr = _zarr()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", zarr.errors.UnstableSpecificationWarning)  # of text of a fixed length
+            cutouts = _from_node(zarr.open(str(path), mode="r"), path, zarr)
+    except InvalidDataset:
+        raise
+    except Exception as error:  # of damaged metadata: ValueError, TypeError, KeyError, json errors, FileNotFoundError
+        raise InvalidDataset(f"{path} is not a readable Zarr folder: {reason(error)}") from error
+    yield cutouts
+
+
+def _zarr() -> ModuleType:
+    try:
+        import zarr
+    except ImportError as error:
+        raise UnsupportedType("Zarr folders need zarr: install it with pip install 'photoz[zarr]'") from error
+    module: ModuleType = zarr
+    return module
+
+
+def _from_node(node: Any, path: Path, zarr: ModuleType) -> Cutouts:
+    arrays: dict[str, Any] = {"images": node} if isinstance(node, zarr.Array) else dict(node.arrays())
+    if "images" not in arrays:
+        raise InvalidDataset(f"{path} holds no array 'images'; it has {', '.join(arrays) or 'none'}")
+    images = arrays.pop("images")
+    if len(images.shape) != 4:
+        raise InvalidDataset(f"expected images of four axes in {path}, got the shape {images.shape}")
+    _check_chunks(images, path)
+    columns: Mapping[str, Column] = {name: _column(array, images.shape[0], path) for name, array in arrays.items()}
+    check_lengths(images.shape, columns)
+    return from_attributes(_Images(images, path), columns, dict(node.attrs), path)
+
+
+def _check_chunks(images: Any, path: Path) -> None:
+    chunk = images.shards or images.chunks
+    size = math.prod(chunk) * images.dtype.itemsize
+    if size > MAX_CHUNK_BYTES:
+        raise InvalidDataset(
+            f"a chunk of the images in {path} has {size:,} bytes, expected at most {MAX_CHUNK_BYTES:,}"
+        )
+    expected = math.prod(-(-length // side) for length, side in zip(images.shape, chunk, strict=True))
+    files = (file for file in (path / images.path).rglob("*") if file.is_file() and file.name not in METADATA)
+    if (found := sum(1 for _ in files)) < expected:  # zarr would read the fill value
+        raise InvalidDataset(f"{path} has {found:,} of the {expected:,} chunks of its images")
+
+
+def _column(array: Any, n: int, path: Path) -> Column:
+    """Read a column into memory; text becomes numpy strings."""
+    if not array.shape or array.shape[0] != n:
+        raise InvalidDataset(f"expected {n} values of {array.name!r} in {path}, got the shape {array.shape}")
+    values = np.asarray(array[:])
+    return values if values.dtype.kind in "biuf" else values.astype(np.str_)
+
+
+@dataclass(frozen=True)
+class _Images:
+    """Images on disk; a damaged chunk is noticed when it is read."""
+
+    array: Any
+    path: Path
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.array.shape)
+
+    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
+        try:
+            return np.asarray(self.array[key])
+        except Exception as error:  # of a codec: RuntimeError, ValueError, zlib.error
+            raise InvalidDataset(f"{self.path} cannot be read: {reason(error)}") from error

@@ -1,0 +1,127 @@
+"""Imaging surveys: their bands, pixels, Galactic extinction, seeing and depth, by name or from a file.
+
+`training/surveys/*.toml` are the known ones; a file for any other has the same form.
+"""
+
+import re
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from photoz.errors import InvalidInput
+from photoz.images import ZERO_POINT, ImageSpec
+
+FOLDER = Path(__file__).parent / "surveys"
+NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
+
+FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Observing conditions in one band."""
+
+    fwhm: float  # median, of the PSF, arcsec
+    sky_sigma: float  # median, of the sky noise per pixel, nanomaggies
+    electrons: float  # photo-electrons per nanomaggy; infinite where the photons of galaxies make no noise
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Band(_Record):
+    """One band of a survey; what is missing is not known."""
+
+    extinction: Annotated[float, Field(ge=0, le=20)] | None = None  # A / E(B-V), for the E(B-V) of SFD
+    fwhm: Positive | None = None  # median of the PSF, arcsec
+    sky_sigma: Positive | None = None  # of the sky noise per pixel, nanomaggies
+    depth: Annotated[float, Field(ge=10, le=40)] | None = None  # AB magnitude of a point source at 5 sigma, instead
+    electrons: Positive | None = None  # photo-electrons per nanomaggy
+
+    def observation(self, pixel_scale: float) -> Observation | None:
+        """Return the conditions that a galaxy is drawn with; None if they are not known."""
+        if self.fwhm is None or (self.sky_sigma is None and self.depth is None):
+            return None
+        sky_sigma = self.sky_sigma or _sky_sigma(self.depth or 0.0, self.fwhm / pixel_scale)
+        return Observation(self.fwhm, sky_sigma, self.electrons or np.inf)
+
+
+def _sky_sigma(depth: float, fwhm: float) -> float:
+    """Noise per pixel for which a point source is measured at 5 sigma, under a Gaussian PSF of `fwhm` pixels.
+
+    The best weights are the PSF itself; its noise is that of 4 pi sigma^2 pixels.
+    """
+    flux = 10.0 ** (0.4 * (ZERO_POINT - depth))
+    return float(flux / (5.0 * np.sqrt(4.0 * np.pi) * fwhm / FWHM_PER_SIGMA))
+
+
+class Survey(_Record):
+    """An imaging survey."""
+
+    title: str
+    pixel_scale: Positive  # arcsec
+    unit: str = ""  # of the pixels of its images
+    zero_point: float | None = None  # AB magnitude of a pixel with the value 1, where they have no unit
+    extinction_source: str = ""
+    psf_source: str = ""
+    bands: dict[str, Band]  # from blue to red
+
+    @model_validator(mode="after")
+    def _check_bands(self) -> "Survey":
+        if not self.bands:
+            raise ValueError("expected one or more bands")
+        return self
+
+    def images(self, bands: tuple[str, ...] = (), size: int = 64) -> ImageSpec:
+        """Return the layout of cutouts in nanomaggies, of all bands or of some.
+
+        Names may be upper case or follow that of the survey, "DES_G". The extinction of other bands is not known.
+        """
+        bands = bands or tuple(self.bands)
+        own = {band.lower(): found for band, found in self.bands.items()}
+        known = (self.bands.get(band) or own.get(re.split(r"[\s_.-]", band)[-1].lower()) for band in bands)
+        coefficients = tuple(band.extinction if band else None for band in known)
+        return ImageSpec(size, bands, self.pixel_scale, extinction_coefficients=coefficients)
+
+    @property
+    def observations(self) -> dict[str, Observation]:
+        """Conditions of the bands that can be drawn."""
+        found = {name: band.observation(self.pixel_scale) for name, band in self.bands.items()}
+        return {name: observation for name, observation in found.items() if observation}
+
+
+def read_survey(name: str) -> Survey:
+    """Read a survey by its name, one of `NAMES`, or a file; raises `InvalidInput` if that is not possible."""
+    path = FOLDER / f"{name}.toml" if name in NAMES else Path(name)
+    try:
+        return Survey.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise InvalidInput(f"no survey {name}: expected one of {', '.join(NAMES)}, or a file") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InvalidInput(f"{path} does not describe a survey: {where}: {first['msg']}") from error
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{path} cannot be read as a survey: {error}") from error
+
+
+@cache
+def sdss() -> Survey:
+    """Return SDSS, whose galaxies are drawn by default."""
+    return read_survey("sdss")
+
+
+def extinction_caveats(spec: ImageSpec) -> tuple[str, ...]:
+    """Say which bands have no coefficient, so that E(B-V) is of no use there."""
+    unknown = [band for band, known in zip(spec.bands, spec.extinction_coefficients, strict=True) if known is None]
+    if not unknown:
+        return ()
+    return (f"Not corrected for Galactic extinction in {','.join(unknown)}: no coefficient is known.",)
