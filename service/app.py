@@ -28,6 +28,7 @@ from photoz.model.bundle import ModelBundle
 from photoz.protocol import contract
 from service import bentoml_patches, routes
 from service.batcher import Columns, DynamicBatcher
+from service.decoding import Decoder, assumed_header
 from service.evaluation import Evaluator
 from service.formats import negotiation
 from service.formats.npz import Arrays
@@ -142,6 +143,7 @@ class Photoz:
             self.metrics.measure_estimates(predictor.summarise),
         )
         self._evaluator = Evaluator(bundle.card.grid, self.model_label, settings.evaluation_timeout)
+        self._decoder = Decoder(bundle.card.image, self.max_bytes)
         self._add_gauges()
         keys = self.admission.keys
         logs.log_start(self.model_label, settings, keys and keys.n_keys)
@@ -200,7 +202,7 @@ class Photoz:
 
     @bentoml.api(input_spec=FileInput, output_spec=contract.PredictResponse)
     async def predict_file(self, request: Request) -> Response:
-        """Predict redshifts of cutouts in the bytes of a .npy or .npz file."""
+        """Predict redshifts of cutouts in the bytes of a .npy, .npz, FITS or HDF5 file."""
         return await self._labelled(self._predict_file, request)
 
     @bentoml.api(input_spec=EvaluateInput, output_spec=contract.EvaluateResponse)
@@ -211,6 +213,7 @@ class Photoz:
     async def _labelled(self, endpoint: Any, request: Request) -> Response:
         response: Response = await handles_errors(endpoint)(request)
         response.headers[contract.MODEL_HEADER] = self.model_label
+        response.headers.update(assumed_header(request))
         return response
 
     async def _predict_json(self, request: Request) -> Response:
@@ -221,9 +224,9 @@ class Photoz:
 
     async def _predict_file(self, request: Request) -> Response:
         media_type = negotiation.negotiate(request.accept, negotiation.PREDICTIONS)
+        options = negotiation.file_options(request)
         with span("decode"):
-            work = negotiation.decoding_work(request)
-            arrays, options = await offload_if_large(work, negotiation.decode_file, request, self.max_bytes)
+            arrays = await self._decoder.read_file(request, options.ebv)
         return await self._predict(request, arrays, options, media_type)
 
     async def _predict(
@@ -244,7 +247,7 @@ class Photoz:
     async def _evaluate(self, request: Request) -> Response:
         options = negotiation.query_options(request, contract.EvaluateOptions)
         media_type = negotiation.negotiate(request.accept, negotiation.evaluation_types(options))
-        galaxies = await offload(self._decode_evaluation, request)
+        galaxies = await offload(self._as_labelled, request, await self._decoder.read_evaluation(request))
         source = galaxies.source
         if isinstance(source, Batch):
             table = as_estimates(source, await self.predict_columns(request, source, ALL_COLUMNS))
@@ -253,8 +256,7 @@ class Photoz:
         with span("draw"):
             return await self._evaluator.evaluate(galaxies, table, options, media_type, request.client)
 
-    def _decode_evaluation(self, request: Request) -> LabelledGalaxies:
-        arrays = negotiation.decode_evaluation(request, self.max_bytes)
+    def _as_labelled(self, request: Request, arrays: Arrays) -> LabelledGalaxies:
         self._reserve_work(request, arrays)
         return as_labelled(arrays, self.card, self.settings.max_rows)
 

@@ -5,10 +5,7 @@ both. A child (`service.evaluation_worker`) is started for each request, one at 
 """
 
 import asyncio
-import contextlib
 import json
-import os
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,12 +17,10 @@ from photoz.estimates import Estimates
 from photoz.grid import RedshiftGrid
 from photoz.inference.batch import Batch
 from photoz.protocol import contract
+from service.children import run_child
 from service.middleware.concurrency import ConcurrencyLimit
 from service.middleware.errors import EvaluationTimeout
-from service.operations.settings import ONE_THREAD, ROOT
 from service.validation import LabelledGalaxies
-
-PART_BYTES = 1024 * 1024  # of an array that is sent to the child
 
 # Evaluations that run or wait, in all and of one client: the last of them waits for minutes at worst.
 MAX_QUEUED, MAX_OF_CLIENT = 12, 8
@@ -95,47 +90,10 @@ class Evaluator:
         job = {"task": task, "grid": self._grid, **details}
         try:
             async with self._lock:
-                return await asyncio.wait_for(_run_child(job, arrays), self._timeout)
+                return await asyncio.wait_for(run_child("service.evaluation_worker", job, arrays), self._timeout)
         except TimeoutError as error:
             raise EvaluationTimeout(f"this took longer than {self._timeout:g} s: try fewer galaxies") from error
 
 
 def _magnitudes(galaxies: LabelledGalaxies) -> dict[str, npt.ArrayLike]:
     return {} if galaxies.magnitudes is None else {"magnitudes": galaxies.magnitudes}
-
-
-async def _run_child(job: Mapping[str, Any], arrays: Mapping[str, npt.ArrayLike]) -> bytes:
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "service.evaluation_worker"),
-        cwd=ROOT,
-        env={**os.environ, **ONE_THREAD},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has ended; its status says why
-            await _send_job(child, job, arrays)
-        result, errors = await child.communicate()
-    finally:
-        if child.returncode is None:  # too slow, or the client has gone
-            child.kill()
-            await child.wait()
-    if child.returncode:
-        raise RuntimeError(f"the evaluation ended with {child.returncode}: {errors.decode(errors='replace')[-2000:]}")
-    return result
-
-
-async def _send_job(
-    child: asyncio.subprocess.Process, job: Mapping[str, Any], arrays: Mapping[str, npt.ArrayLike]
-) -> None:
-    """Send a line of JSON, and the bytes of the arrays in parts: as one file they would be in memory once more."""
-    assert child.stdin is not None
-    contiguous = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
-    described = {name: (array.dtype.str, array.shape) for name, array in contiguous.items()}
-    child.stdin.write(json.dumps({**job, "arrays": described}).encode() + b"\n")
-    for array in contiguous.values():
-        content = array.reshape(-1).view(np.uint8).data
-        for start in range(0, len(content), PART_BYTES):
-            child.stdin.write(content[start : start + PART_BYTES])
-            await child.stdin.drain()

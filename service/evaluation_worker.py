@@ -1,13 +1,6 @@
-"""Child process of an evaluation: reads a job from stdin and writes the bytes of the result to stdout.
+"""Child process of an evaluation: reads a job from stdin and writes the bytes of the result to stdout."""
 
-The job is a line of JSON with the dtype and shape of each array, and then the bytes of these.
-"""
-
-import json
-import os
 import sys
-import threading
-import time
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -18,6 +11,7 @@ from pydantic import TypeAdapter
 from photoz import metrics, pdf
 from photoz.grid import FloatArray, RedshiftGrid
 from photoz.metrics import Score
+from service.child import start_child
 
 Names = npt.NDArray[np.str_]
 
@@ -74,26 +68,9 @@ def report(pdfs: FloatArray, z_spec: FloatArray, *, grid: RedshiftGrid, **detail
 TASKS: dict[str, Callable[..., bytes]] = {"scores": scores, "plot": draw, "report": report}
 
 
-def _read_array(dtype: str, shape: list[int]) -> npt.NDArray[Any]:
-    array = np.empty(shape, dtype)
-    content = array.reshape(-1).view(np.uint8)
-    if (n := sys.stdin.buffer.readinto(content)) < len(content):  # type: ignore[attr-defined]
-        raise EOFError(f"expected {len(content)} bytes, got {n}")
-    return array
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)  # the result would not be read
-
-
 def main() -> None:
     """Run the job on stdin."""
-    os.nice(10)  # predictions have priority
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    job = json.loads(sys.stdin.buffer.readline())
-    arrays = {name: _read_array(*described) for name, described in job.pop("arrays").items()}
+    job, arrays = start_child()
     grid = RedshiftGrid(**job.pop("grid"))
     sys.stdout.buffer.write(TASKS[job.pop("task")](**arrays, grid=grid, **job))
 

@@ -13,15 +13,17 @@ from pydantic.json_schema import models_json_schema
 from photoz import __version__
 from photoz.protocol import contract
 from service import openapi_open_inference
-from service.formats.negotiation import OCTETS
+from service.formats.negotiation import OCTETS, PREDICTIONS
 
 Document = dict[str, Any]
 Content = Mapping[str, type[BaseModel] | None]  # None: bytes
 
 SCHEMAS = "#/components/schemas/{model}"
 
-FILES: Content = {OCTETS: None, contract.NPY: None, contract.NPZ: None}
-ESTIMATES: Content = {contract.JSON: contract.PredictResponse, contract.CSV: None, contract.NPZ: None}
+FILES: Content = {OCTETS: None, contract.NPY: None, contract.NPZ: None, contract.FITS: None, contract.HDF5: None}
+ESTIMATES: Content = {
+    media_type: contract.PredictResponse if media_type == contract.JSON else None for media_type in PREDICTIONS
+}
 EVALUATIONS: Content = {
     contract.JSON: contract.EvaluateResponse,
     contract.HTML: None,
@@ -34,7 +36,7 @@ ENDPOINTS: Mapping[str, tuple[Content, Content, type[BaseModel] | None]] = {
     "/predict": ({contract.JSON: contract.PredictRequest}, ESTIMATES, None),
     "/predict_file": (FILES, ESTIMATES, contract.PredictOptions),
     "/evaluate": (
-        {contract.JSON: contract.EvaluateRequest, OCTETS: None, contract.NPZ: None},
+        {contract.JSON: contract.EvaluateRequest} | FILES,
         EVALUATIONS,
         contract.EvaluateOptions,
     ),

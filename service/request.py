@@ -77,6 +77,8 @@ class Request:
         Bytes of its body.
     status : int
         Of the response; 0 before that starts.
+    assumptions : tuple of str
+        What was assumed of a file in the body, in words.
     """
 
     id: str
@@ -95,6 +97,7 @@ class Request:
     rows: int = 0
     received_bytes: int = 0
     status: int = 0
+    assumptions: tuple[str, ...] = ()
 
     @classmethod
     def from_scope(cls, scope: Scope) -> Self:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from photoz.errors import InvalidBundle
 from photoz.grid import FloatArray
-from photoz.inference.openvino import PDF, compile_network, extent, named_outputs, reason, runs
+from photoz.inference.openvino import PDF, compile_network, extent, import_openvino, named_outputs, reason, runs
 from photoz.model.bundle import ModelBundle
 from photoz.model.card import Card, EngineRecord
 from photoz.ood import FEATURES
@@ -92,7 +92,7 @@ class OpenVinoEngine:
         signature.check(inputs, {name: extent(port) for name, port in outputs.items()})
         self._outputs = {name: outputs[name] for name in signature.outputs}
         self._names = tuple(inputs)
-        self._request = compiled.create_infer_request()
+        self._request, self._tensor = compiled.create_infer_request(), import_openvino().Tensor
         self._lock = Lock()  # a request has one buffer for its outputs
 
     def predict(self, images: Images, ebv: npt.NDArray[np.float32]) -> NetworkOutput:
@@ -100,7 +100,10 @@ class OpenVinoEngine:
         return _predict_in_batches(self._infer, self._names, self._lock, images, ebv)
 
     def _infer(self, feed: Arrays) -> Arrays:
-        answer = self._request.infer(feed, share_inputs=True, share_outputs=True)
+        # Given to `infer`, the arrays would stay with the request until the next, and with them all of a large batch.
+        for name, values in feed.items():
+            self._request.set_tensor(name, self._tensor(values, shared_memory=values.flags.writeable))
+        answer = self._request.infer(share_outputs=True)
         return {name: np.array(answer[port]) for name, port in self._outputs.items()}
 
 

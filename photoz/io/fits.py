@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -33,20 +33,27 @@ OF_GALAXY = {"object_id": ("OBJID", "OBJECT"), "ebv": ("EBV", "E_BV"), "z_spec":
 
 
 @contextmanager
-def open_fits(path: Path) -> Iterator[Cutouts]:
-    """Open a FITS file of cutouts; raises `InvalidDataset` if it cannot be used, `UnsupportedType` without astropy."""
-    fits = _astropy_fits()
-    with path.open("rb") as stream:  # astropy leaves a damaged file open
+def open_fits(path: Path, content: BinaryIO | None = None) -> Iterator[Cutouts]:
+    """Open a FITS file of cutouts, or its content in memory, which is then called `path`.
+
+    Raises `InvalidDataset` if it cannot be used, `UnsupportedType` without astropy. astropy trusts files: those of
+    unknown origin belong into a process with limits.
+    """
+    fits = load_astropy()
+    memmap = content is None and path.suffix.lower() not in PACKED
+    with content or path.open("rb") as stream:  # astropy leaves a damaged file open
         try:
-            hdus = fits.open(stream, memmap=path.suffix.lower() not in PACKED, lazy_load_hdus=True)
+            hdus = fits.open(stream, memmap=memmap, lazy_load_hdus=True)
         except Exception as error:  # OSError, ValueError, TypeError, EOFError, zlib.error
             raise InvalidDataset(f"{path} is not a readable FITS file: {reason(error)}") from error
         with hdus:
             yield _from_hdus(hdus, path, fits)
 
 
-def _astropy_fits() -> ModuleType:
+def load_astropy() -> ModuleType:
+    """Import all that is needed of astropy; raises `UnsupportedType` if it is missing."""
     try:
+        import astropy.wcs  # noqa: F401
         from astropy.io import fits
     except ImportError as error:
         raise UnsupportedType("FITS files need astropy: install it with pip install 'photoz[astropy]'") from error

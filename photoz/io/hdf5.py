@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 
 import h5py
@@ -23,10 +24,14 @@ from photoz.io.layout import from_attributes
 
 
 @contextmanager
-def open_hdf5(path: Path) -> Iterator[Cutouts]:
-    """Open an HDF5 file of cutouts; raises `InvalidDataset` if it cannot be used."""
+def open_hdf5(path: Path, content: BinaryIO | None = None) -> Iterator[Cutouts]:
+    """Open an HDF5 file of cutouts, or its content in memory, which is then called `path`.
+
+    Raises `InvalidDataset` if it cannot be used. HDF5 is parsed in C: files of unknown origin belong into a process
+    with limits.
+    """
     try:
-        file = h5py.File(path, "r")
+        file = h5py.File(content or path, "r")
     except FileNotFoundError:
         raise
     except OSError as error:

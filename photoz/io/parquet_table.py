@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from photoz.io.tables import UNITS, Array, ResultTable, column_info
 
@@ -30,6 +30,13 @@ def open_parquet(path: Path) -> Iterator[Callable[[ResultTable], None]]:
     finally:
         if writer is not None:
             writer.close()  # writes the footer, without which nothing can be read
+
+
+def write_parquet(table: ResultTable, target: BinaryIO) -> None:
+    """Write a whole table."""
+    from pyarrow import parquet
+
+    parquet.write_table(to_arrow(table), target)
 
 
 def to_arrow(table: ResultTable) -> "pa.Table":

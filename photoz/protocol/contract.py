@@ -15,12 +15,20 @@ NPY = "application/x-npy"
 NPZ = "application/x-npz"
 CSV = "text/csv"
 JSON = "application/json"
+JSON_LINES = "application/jsonl"
+FITS = "application/fits"
+VOTABLE = "application/x-votable+xml"
+HDF5 = "application/x-hdf5"
+PARQUET = "application/vnd.apache.parquet"
 HTML = "text/html"
 PNG = "image/png"
 SVG = "image/svg+xml"
 
 # The response header with the name and version of the model.
 MODEL_HEADER = "x-photoz-model"
+
+# The response header that says in words what was assumed of a file, or converted.
+ASSUMED_HEADER = "x-photoz-assumed"
 
 T = TypeVar("T")
 

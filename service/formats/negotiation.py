@@ -1,7 +1,8 @@
 """Content negotiation: media types of requests and responses, and options in the query string."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, BinaryIO, TypeVar
 
 from pydantic import BaseModel
 from starlette.responses import Response
@@ -9,7 +10,11 @@ from starlette.responses import Response
 from photoz.errors import InvalidInput, MalformedInput, UnsupportedType
 from photoz.estimates import Estimates
 from photoz.io import tables
+from photoz.io.astropy_table import write_fits, write_votable
+from photoz.io.hdf5_table import write_hdf5
 from photoz.io.npz import npz_bytes
+from photoz.io.parquet_table import write_parquet
+from photoz.io.tables import ResultTable
 from photoz.protocol import contract
 from service.formats import json, npz
 from service.formats.json import validated
@@ -21,12 +26,22 @@ from service.request import Request
 FORM = "application/x-www-form-urlencoded"
 OCTETS = "application/octet-stream"
 JSON_TYPES = ("", contract.JSON, FORM)
-FILE_TYPES = ("", OCTETS, contract.NPY, contract.NPZ, FORM)
+FILE_TYPES = ("", OCTETS, contract.NPY, contract.NPZ, contract.FITS, contract.HDF5, FORM)
 
 # Bytes of a number that is written as text: a Python object, its place in a list, and its digits.
 TEXT_BYTES = 60
 
-PREDICTIONS = (contract.JSON, contract.CSV, contract.NPZ)
+# Bytes of a number in the other formats: the table, its bytes, and a copy of these.
+BINARY_BYTES = 24
+
+# Writers of tables, each of which needs the package that it imports.
+WRITERS: Mapping[str, Callable[[ResultTable, BinaryIO], None]] = {
+    contract.FITS: write_fits,
+    contract.VOTABLE: write_votable,
+    contract.HDF5: write_hdf5,
+    contract.PARQUET: write_parquet,
+}
+PREDICTIONS = (contract.JSON, contract.CSV, contract.NPZ, contract.JSON_LINES, *WRITERS)
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -46,27 +61,26 @@ def decoding_work(request: Request) -> int:
     return SMALL + 1 if size <= SMALL and npz.is_npz(request) else size
 
 
-def decode_file(request: Request, max_bytes: int) -> tuple[npz.Arrays, contract.PredictOptions]:
-    """Decode a request of `/predict_file`, a `.npy` or `.npz` file that unpacks into at most `max_bytes`.
-
-    Returns arrays by name, with `ebv` of the query string where the file has none, and the options of the query string.
-    Raises `UnsupportedType`, `MalformedInput`, `TooLarge`, `InvalidInput` or `InvalidDataset`.
-    """
+def file_options(request: Request) -> contract.PredictOptions:
+    """Return the options of a request of `/predict_file`; raises `UnsupportedType` or `InvalidInput`."""
     _check_type(request, FILE_TYPES, "/predict reads JSON")
-    options = query_options(request, contract.PredictOptions)
-    arrays = npz.decode(request, max_bytes)
-    if options.ebv is not None:
-        arrays.setdefault("ebv", npz.as_array(options.ebv))
-    return arrays, options
+    return query_options(request, contract.PredictOptions)
+
+
+def check_evaluation_type(request: Request) -> None:
+    """Raise `UnsupportedType` if the body of a request of `/evaluate` is neither JSON nor a file."""
+    _check_type(request, (*JSON_TYPES, *FILE_TYPES), "")
 
 
 def decode_evaluation(request: Request, max_bytes: int) -> npz.Arrays:
-    """Decode a request of `/evaluate`: JSON, or a `.npz` file with the same names; raises as `decode_file`."""
-    _check_type(request, (*JSON_TYPES, *FILE_TYPES), "")
+    """Decode a request of `/evaluate`: JSON, or a `.npz` file with the same names, that unpacks into `max_bytes`.
+
+    Raises `MalformedInput`, `TooLarge` or `InvalidInput`.
+    """
     if npz.is_npz(request):
         return npz.decode(request, max_bytes)
-    if request.media_type in (contract.NPY, contract.NPZ, OCTETS):
-        raise MalformedInput("expected a .npz file with z_spec and either images or pdfs, got other bytes")
+    if request.media_type in FILE_TYPES[1:-1]:
+        raise MalformedInput("expected a file with z_spec and either images or pdfs (.npz), got other bytes")
     return json.as_arrays(json.decode(request.body, contract.EvaluateRequest))
 
 
@@ -90,20 +104,33 @@ def _check_type(request: Request, expected: tuple[str, ...], advice: str) -> Non
 
 
 def encode_predictions(estimates: Estimates, media_type: str, model_label: str) -> Response:
-    """Encode estimates as one of `PREDICTIONS`."""
+    """Encode estimates as one of `PREDICTIONS`; raises `NotAcceptable` if the package that writes it is missing."""
+    if media_type in WRITERS:
+        return Response(_written(estimates, media_type, model_label), media_type=media_type)
     match media_type:
         case contract.CSV:
             content = tables.csv_bytes(estimates)
         case contract.NPZ:
             content = npz_bytes(dict(estimates.columns()))
+        case contract.JSON_LINES:
+            content = tables.json_lines_bytes(estimates)
         case _:
             content = tables.json_bytes(estimates, model_label)
     return Response(content, media_type=media_type)
 
 
+def _written(estimates: Estimates, media_type: str, model_label: str) -> bytes:
+    buffer = io.BytesIO()
+    try:
+        WRITERS[media_type](ResultTable(dict(estimates.columns()), model_label), buffer)
+    except ImportError as error:
+        raise NotAcceptable(f"cannot answer as {media_type} here: the service lacks {error.name}") from error
+    return buffer.getvalue()
+
+
 def answer_memory(n_values: int, media_type: str) -> int:
     """Return the bytes that so many numbers of an answer take while they are encoded."""
-    return n_values * (8 if media_type == contract.NPZ else TEXT_BYTES)
+    return n_values * (8 if media_type == contract.NPZ else BINARY_BYTES if media_type in WRITERS else TEXT_BYTES)
 
 
 def evaluation_types(options: contract.EvaluateOptions) -> tuple[str, ...]:

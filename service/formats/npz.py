@@ -3,7 +3,6 @@
 import io
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from photoz.errors import MalformedInput
@@ -29,7 +28,9 @@ def decode(request: Request, max_bytes: int) -> Arrays:
     if body.startswith(NPY_MAGIC):
         return {"images": read_array(io.BytesIO(body), len(body))}
     if not body.startswith(ZIP_MAGIC):
-        raise MalformedInput(f"expected a .npy or .npz file, got {len(body)} bytes that start with {body[:6]!r}")
+        raise MalformedInput(
+            f"expected a .npy, .npz, FITS or HDF5 file, got {len(body)} bytes that start with {body[:6]!r}"
+        )
     # Each entry of an archive's directory becomes an object of half a kB before zipfile counts them.
     if body.count(ZIP_ENTRY) > MAX_MEMBERS:
         raise MalformedInput(f"not a readable .npz file: expected at most {MAX_MEMBERS} arrays, got more")
@@ -38,8 +39,3 @@ def decode(request: Request, max_bytes: int) -> Arrays:
         request.reservation.reserve_unpacked(size, "a .npz file that unpacks into")
 
     return read_arrays(io.BytesIO(body), max_bytes, reserve)
-
-
-def as_array(value: float) -> npt.NDArray[Any]:
-    """Return a number as an array, (), as a file would hold it."""
-    return np.array(value)

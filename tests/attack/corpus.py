@@ -4,9 +4,13 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
+import h5py
 import numpy as np
+from astropy.io import fits
+from astropy.table import Table
 
 from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
@@ -92,3 +96,44 @@ def npz_files(method: int) -> list[bytes]:
         {"z_spec": Z_SPEC, "images": IMAGES, "magnitudes": np.ones((2, 2))},
     )
     return [make_npz({}, method, arrays) for arrays in contents]
+
+
+def fits_files() -> list[bytes]:
+    """FITS files of each layout: a cube, a table, an image for each galaxy, and one for each band."""
+    first = np.moveaxis(IMAGES, -1, 1)
+    header = fits.Header({"BANDS": "gr", "BUNIT": "nJy", "CTYPE1": "RA---TAN", "CDELT1": -1.1e-4, "CDELT2": 1.1e-4})
+    table = Table({"IMAGE": first, "EBV": EBV, "OBJECT_ID": ["NGC 1", "b"], "Z_SPEC": Z_SPEC})
+    one_each = [fits.ImageHDU(pixels, header, name=f"G{row}") for row, pixels in enumerate(first)]
+    bands = [fits.ImageHDU(pixels, name=band) for band, pixels in zip(SPEC.bands, first[0], strict=True)]
+    layouts = (
+        [fits.PrimaryHDU(first, header)],
+        [fits.PrimaryHDU(first.astype(">i2"), header)],
+        [fits.PrimaryHDU(), fits.table_to_hdu(table)],
+        [fits.PrimaryHDU(), *one_each],
+        [fits.PrimaryHDU(), *bands],
+    )
+    return [_fits_bytes(hdus) for hdus in layouts]
+
+
+def _fits_bytes(hdus: list[fits.PrimaryHDU]) -> bytes:
+    buffer = io.BytesIO()
+    fits.HDUList(hdus).writeto(buffer)
+    return buffer.getvalue()
+
+
+def hdf5_files() -> list[bytes]:
+    """HDF5 files: as we write them, and as Hayat et al. do, with the bands first."""
+    text = h5py.string_dtype()
+    ours = {"images": IMAGES, "ebv": EBV, "z_spec": Z_SPEC, "object_id": NAMES.astype(object)}
+    theirs = {"images": np.moveaxis(IMAGES, -1, 1), "e_bv": EBV, "specz_redshift": Z_SPEC}
+    packed = {"images": IMAGES}
+    made = []
+    for columns in (ours, theirs, packed):
+        buffer = io.BytesIO()
+        with h5py.File(buffer, "w") as file:
+            file.attrs["image_spec"] = json.dumps(asdict(SPEC)) if columns is ours else "null"
+            for name, values in columns.items():
+                options = {"compression": "gzip", "chunks": (1, *SPEC.shape)} if columns is packed else {}
+                file.create_dataset(name, data=values, dtype=text if values.dtype == object else None, **options)
+        made.append(buffer.getvalue())
+    return made

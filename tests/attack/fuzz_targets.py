@@ -16,7 +16,7 @@ from photoz.inference.batch import Batch
 from photoz.io.npz import read_npz
 from photoz.protocol import open_inference as protocol
 from photoz.protocol import tensors
-from service.formats import negotiation, open_inference
+from service.formats import negotiation, npz, open_inference
 from service.formats.compression import COMPRESSORS, WINDOW_BITS, decompress
 from service.request import Request
 from service.validation import LabelledGalaxies, as_batch, as_labelled
@@ -39,7 +39,7 @@ def predict_json(body: bytes) -> Batch:
 
 def predict_file(body: bytes) -> Batch:
     """Decode a request of `/predict_file` and check the result."""
-    arrays, _ = negotiation.decode_file(make_request(body), MAX_BYTES)
+    arrays = npz.decode(make_request(body), MAX_BYTES)
     assert all(isinstance(array, np.ndarray) for array in arrays.values())
     return checked(as_batch(arrays, CARD, MAX_ROWS))
 

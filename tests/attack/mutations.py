@@ -37,6 +37,47 @@ def mutate_npy_header(random: Random, data: bytes) -> bytes | None:
     return b"h" + ascii(content).encode() + b"\n" + numbers
 
 
+# Values of FITS cards that are wrong for most keywords.
+FITS_VALUES = (
+    *(
+        "0",
+        "1",
+        "-1",
+        "2",
+        "8",
+        "64",
+        "999",
+        "2147483648",
+        "9223372036854775807",
+        "1" * 30,
+        "T",
+        "F",
+        "NaN",
+        "1E400",
+        "",
+    ),
+    *("'1E'", "'128E'", "'999999999E'", "'1PE(3)'", "'16A'", "'1X'", "'Q'", "'(8,8,2)'", "'(2,-8,8)'", "'(9999999,8)'"),
+    *("'BINTABLE'", "'IMAGE   '", "'TABLE   '", "'RA---TAN'", "'nJy'", "'g,r'", "'", "'it''s'", "(1, 2)", "'1E' / x"),
+)
+CARD = 80
+
+
+def mutate_fits_cards(random: Random, data: bytes) -> bytes | None:
+    """Change the values of a few cards in the headers of a FITS file, or copy cards over others."""
+    cards = [start for start in range(0, len(data) - CARD, CARD) if data[start : start + 8].strip().isalnum()]
+    if not cards:
+        return None
+    changed = bytearray(data)
+    for _ in range(random.randint(1, 4)):
+        start = random.choice(cards)
+        if random.random() < 0.2:
+            other = random.choice(cards)
+            changed[start : start + CARD] = data[other : other + CARD]
+        else:
+            changed[start + 8 : start + CARD] = b"= " + random.choice(FITS_VALUES).encode().rjust(20).ljust(CARD - 10)
+    return bytes(changed)
+
+
 MUTATORS: Mapping[str, Callable[[Random, bytes], bytes | None]] = {
     "open_inference": mutate_inference,
     "json": mutate_json,

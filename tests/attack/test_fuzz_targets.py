@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 from benchmarks.resilience.malformed_inputs import mutate_bytes
-from tests.attack.corpus import EVALUATE_BODIES, INFER_MESSAGES, PREDICT_BODIES, ROOT, SPEC, npy_files, npz_files
+from tests.attack.corpus import (
+    EVALUATE_BODIES,
+    INFER_MESSAGES,
+    PREDICT_BODIES,
+    ROOT,
+    SPEC,
+    npy_files,
+    npz_files,
+)
 from tests.attack.fuzz_targets import SEEDS, TARGETS, evaluate, infer, predict_file, predict_json, run
 from tests.attack.mutations import MUTATORS
 

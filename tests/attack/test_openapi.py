@@ -13,7 +13,7 @@ from photoz.io.npz import npz_bytes
 from photoz.protocol import contract
 from photoz.protocol.open_inference import HEADER_LENGTH, encode_request
 from photoz.protocol.tensors import Tensor
-from service.formats.negotiation import OCTETS
+from service.formats.negotiation import OCTETS, PREDICTIONS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -34,7 +34,7 @@ SETTINGS = settings(
 )
 
 
-@schemathesis.serializer(OCTETS, contract.NPY, contract.NPZ)
+@schemathesis.serializer(OCTETS, contract.NPY, contract.NPZ, contract.FITS, contract.HDF5)
 def raw_bytes(ctx, value):
     return value if isinstance(value, bytes) else getattr(value, "data", str(value).encode())
 
@@ -80,7 +80,7 @@ def images(card):
     return np.random.default_rng(0).normal(size=(2, *card.image.shape)).astype(np.float32).round(2)
 
 
-@pytest.mark.parametrize("accept", [contract.JSON, contract.CSV, contract.NPZ])
+@pytest.mark.parametrize("accept", PREDICTIONS)
 def test_predictions(succeed, images, accept):
     body, headers = {"images": images.tolist(), "ebv": [None, 0.1], "pdf": True}, {"accept": accept}
     response = succeed("POST /predict", contract.JSON, body=body, headers=headers)

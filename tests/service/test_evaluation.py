@@ -12,6 +12,7 @@ from photoz.estimates import from_pdfs
 from photoz.grid import RedshiftGrid
 from photoz.protocol import contract
 from service import evaluation
+from service.children import ChildFailed
 from service.evaluation import Evaluator
 from service.middleware.errors import EvaluationTimeout, TooManyRequests
 from service.validation import LabelledGalaxies
@@ -131,7 +132,7 @@ def test_evaluation_that_takes_too_long_is_killed():
 
 
 def test_error_of_the_child_process_is_reported():
-    with pytest.raises(RuntimeError, match="(?s)the evaluation ended with 1: .*mismatch"):
+    with pytest.raises(ChildFailed, match="(?s)evaluation_worker ended with 1: .*mismatch"):
         asyncio.run(evaluate(Evaluator(GRID, "model 1", timeout=60.0), n_bins=7))
 
 

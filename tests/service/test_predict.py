@@ -186,8 +186,8 @@ def test_damaged_files(client, images):
     def check(content, *words):
         check_error(client.post("/predict_file", content=content), 400, *words)
 
-    check(b"SIMPLE  =  T", ".npy or .npz", "SIMPLE")
-    check(b"", ".npy or .npz")
+    check(b"GIF89a", ".npy, .npz, FITS or HDF5 file", "GIF89a")
+    check(b"", ".npy, .npz, FITS or HDF5 file")
     check(b"\x93NUMPY\x01\x00\x04\x00{{{{", ".npy")
     for content in (npy_bytes(images), npz.npz_bytes({"images": images})):
         for length in (4, 100, len(content) // 2):

@@ -35,6 +35,16 @@ def test_pdfs_have_the_bins_of_the_card_and_sum_to_one(shipped, images):
     np.testing.assert_allclose(pdfs.sum(axis=1), 1.0, atol=1e-12)
 
 
+@pytest.mark.parametrize("writeable", [True, False])
+def test_engine_holds_no_images_between_calls(shipped, images, writeable):
+    engine, copy, ebv = load_engine(shipped), images.copy(), np.full(len(images), 0.03, np.float32)
+    copy.flags.writeable = writeable
+    before = sys.getrefcount(copy)
+    np.testing.assert_array_equal(engine.predict(copy, ebv).pdfs, engine.predict(images, ebv).pdfs)
+    engine.predict(copy[:3], ebv[:3])
+    assert sys.getrefcount(copy) == before
+
+
 def test_reddening_changes_only_networks_that_take_it(make_toy_bundle):
     cutouts, low, high = galaxies(GRIZ, 1), np.zeros(1, np.float32), np.ones(1, np.float32)
     with_ebv, without = load_engine(make_toy_bundle(takes_ebv=True)), load_engine(make_toy_bundle())

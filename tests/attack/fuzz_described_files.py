@@ -1,0 +1,101 @@
+"""Fuzz the readers of FITS and HDF5: `python -m tests.attack.fuzz_described_files fits --seconds 3600`.
+
+The service decodes these files in a child process with limits; so does this program, many to a child. A `PhotozError`
+or `MemoryError` refuses an input. Any other exception is a finding, and so is a child that crashes; one that runs out
+of processor time is reported. Needs Linux.
+"""
+
+import argparse
+import mmap
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from benchmarks.resilience.malformed_inputs import mutate_bytes
+from photoz.errors import PhotozError
+from photoz.io.fits import load_astropy
+from service.decoding import SECONDS
+from service.decoding_worker import decode, limit_resources
+from tests.attack.corpus import SPEC, fits_files, hdf5_files
+from tests.attack.mutations import mutate_fits_cards
+
+SEEDS = {"fits": fits_files, "hdf5": hdf5_files}
+ALLOWED_BYTES = 16 * 1024 * 1024  # of memory, beside the libraries
+OF_CHILD = 500  # inputs
+SLOW = 1.0  # seconds for an input that are reported
+
+
+def mutated(random: Random, seeds: list[bytes], format: str) -> bytes:
+    """Return a seed with one to three mutations, sometimes cut off."""
+    data = random.choice(seeds)
+    for _ in range(random.randint(1, 3)):
+        by_cards = format == "fits" and random.random() < 0.7
+        data = (mutate_fits_cards(random, data) if by_cards else mutate_bytes(random, data)) or data
+    return data[: random.randint(0, len(data))] if random.random() < 0.1 else data
+
+
+def run_child(seed: int, format: str, last: mmap.mmap) -> None:
+    """Decode inputs until one ends this process; each is stored in shared memory before."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # astropy's warnings
+    random, seeds = Random(seed), SEEDS[format]()
+    limit_resources(ALLOWED_BYTES, 10 * SECONDS)
+    for _ in range(OF_CHILD):
+        data = mutated(random, seeds, format)
+        last[:8], last[8 : 8 + len(data)] = len(data).to_bytes(8), data
+        begin = time.process_time()
+        try:
+            decode(data, format, SPEC)
+        except (PhotozError, MemoryError):
+            pass
+        except Exception as error:
+            print(f"{type(error).__name__}: {error}", flush=True)
+            os._exit(1)
+        if (took := time.process_time() - begin) > SLOW:
+            print(f"an input of {len(data)} bytes took {took:.1f} s", flush=True)
+    os._exit(0)
+
+
+def store(last: mmap.mmap, folder: Path, number: int, status: int) -> int:
+    """Store the last input of a child that did not end well; return whether it is a finding."""
+    code = os.waitstatus_to_exitcode(status)
+    if not code:
+        return 0
+    name = f"crash-{number}" if code != -signal.SIGXCPU else f"slow-{number}"
+    (folder / name).write_bytes(last[8 : 8 + int.from_bytes(last[:8])])
+    print(f"{folder / name}: the child ended with {code}", flush=True)
+    return int(code != -signal.SIGXCPU)
+
+
+def main() -> int:
+    """Fuzz until the processor time is used; return whether there was no finding."""
+    parser: Any = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("format", choices=SEEDS)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of processor time")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    folder = Path("runs/fuzz") / arguments.format
+    folder.mkdir(parents=True, exist_ok=True)
+    load_astropy()
+    findings, number, last = 0, 0, mmap.mmap(-1, 2**20)
+    while _used() < arguments.seconds:
+        number += 1
+        if not (child := os.fork()):
+            run_child(1000 * arguments.seed + number, arguments.format, last)
+        findings += store(last, folder, number, os.waitpid(child, 0)[1])
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    print(f"{number * OF_CHILD:,} inputs at most in {_used():,.0f} s, {findings} findings; largest child {peak:.0f} MB")
+    return int(findings > 0)
+
+
+def _used() -> float:
+    found = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return found.ru_utime + found.ru_stime
+
+
+if __name__ == "__main__":
+    sys.exit(main())
