@@ -11,7 +11,19 @@ from photoz.errors import PhotozError, reason
 from photoz.grid import SDSS_GRID, RedshiftGrid
 from photoz.images import ImageSpec, parse_bands
 from photoz.model.card import EngineRecord
-from training.options import ANY_PATH, BUNDLE, DATA, EXISTING_FILE, POSITIVE, REPORTS, RUNS, SURVEY_HELP, parsed_by
+from training.options import (
+    ANY_PATH,
+    BUNDLE,
+    DATA,
+    EXISTING_FILE,
+    POSITIVE,
+    REPORT,
+    REPORTS,
+    RUNS,
+    SURVEY_HELP,
+    parsed_by,
+    say,
+)
 from training.sample_command import sample
 from training.settings import BY_ARCHITECTURE, PRECISIONS, PRESETS, Settings, settings_for
 from training.survey import read_survey
@@ -47,7 +59,16 @@ main.add_command(sample)
 @click.option("--size", type=int, help="Side of the cutouts: the central pixels of larger ones.")
 @click.option("--pixel-scale", type=float, help="Arcsec per pixel, if neither the file nor the survey says it.")
 @click.option("--survey", default="", help=SURVEY_HELP)
-def convert(source: Path, target: Path, bands: str, size: int | None, pixel_scale: float | None, survey: str) -> None:
+@REPORT
+def convert(
+    source: Path,
+    target: Path,
+    bands: str,
+    size: int | None,
+    pixel_scale: float | None,
+    survey: str,
+    report: Path | None,
+) -> None:
     """Convert cutouts, SOURCE, to HDF5, TARGET, a few at a time.
 
     SOURCE is a FITS, .h5, .npz, .npy, Zarr or Parquet file, or a folder of them; what it does not say of its bands and
@@ -60,6 +81,7 @@ def convert(source: Path, target: Path, bands: str, size: int | None, pixel_scal
     from photoz.io.pasquet import is_pasquet
     from training.convert import convert_cube, convert_cutouts, convert_pickle
 
+    assumptions: tuple[str, ...] = ()
     if source.suffix.lower() in (".pkl", ".pickle"):
         n = convert_pickle(source, target)
     elif source.is_file() and source.suffix.lower() == ".npz" and is_pasquet(source):
@@ -68,8 +90,7 @@ def convert(source: Path, target: Path, bands: str, size: int | None, pixel_scal
         n, assumptions = convert_cutouts(
             source, target, parse_bands(bands), size, pixel_scale, read_survey(survey) if survey else None
         )
-        if assumptions:
-            click.echo(f"Assumed: {'; '.join(assumptions)}", err=True)
+    say("\n  ".join((f"{source}: {n:,} cutouts read, all used", *(f"assumed: {text}" for text in assumptions))), report)
     click.echo(f"{target}: {n} cutouts")
 
 

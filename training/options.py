@@ -13,6 +13,18 @@ POSITIVE = click.IntRange(min=1)
 
 SURVEY_HELP = f"{', '.join(NAMES)}, or a file that describes another one."
 
+REPORT = click.option(
+    "--report", type=ANY_PATH, help="Write what was read, left out and assumed to this file too, as text."
+)
+
+
+def say(text: str, report: Path | None) -> None:
+    """Print a report of what was read to stderr, and write it to a file if there is one."""
+    click.echo(text, err=True)
+    if report is not None:
+        report.write_text(text + "\n", encoding="utf-8")
+
+
 # Defaults that commands share.
 DATA, BUNDLE, RUNS, REPORTS = Path("data/sample.h5"), Path("models/photoz"), Path("runs"), Path("reports")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from photoz.images import SDSS_IMAGES, ImageSpec, parse_bands
-from training.options import ANY_PATH, DATA, EXISTING_FILE, POSITIVE, SURVEY_HELP, parsed_by
+from training.options import ANY_PATH, DATA, EXISTING_FILE, POSITIVE, REPORT, SURVEY_HELP, parsed_by, say
 from training.survey import read_survey
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 @click.option("--renders", type=POSITIVE, default=1, help="Cutouts of each galaxy that is not for testing.")
 @click.option("--workers", type=POSITIVE, help="Processes; by default one per core.")
 @click.option("--seed", default=0)
+@REPORT
 def sample(
     out: Path,
     catalogue: Path | None,
@@ -59,6 +60,7 @@ def sample(
     renders: int,
     workers: int | None,
     seed: int,
+    report: Path | None,
 ) -> None:
     """Simulate cutouts of galaxies with known fluxes and redshifts, and write them to OUT as HDF5.
 
@@ -80,7 +82,7 @@ def sample(
     galaxies = _read(catalogue, columns, spec, quantity, dereddened)
     galaxies = galaxies.select(select, spec.bands) if select else galaxies
     galaxies = galaxies.head(limit) if limit else galaxies
-    click.echo(galaxies.describe(spec.bands))
+    say(galaxies.describe(spec.bands), report)
     make_sample(galaxies, out, spec, described, seed=seed, renderer=renderer, renders=renders, workers=workers)
     click.echo(f"{out}: {len(galaxies)} galaxies of {size}x{size} pixels in {','.join(spec.bands)}")
 

@@ -1,5 +1,6 @@
 """Write tables of estimates in the format that the name of the file ends with."""
 
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -69,9 +70,17 @@ def _open_json_lines(path: Path) -> Iterator[WriteTable]:
 
 
 def _whole(write: Callable[[ResultTable, Path], object]) -> Callable[[Path], AbstractContextManager[WriteTable]]:
+    """Make a format of a function; the file appears, or is replaced, when it is complete."""
+
+    def write_first(table: ResultTable, path: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
+            made = Path(folder) / path.name
+            write(table, made)
+            made.replace(path)
+
     @contextmanager
     def open_whole(path: Path) -> Iterator[WriteTable]:
-        yield lambda table: write(table, path)
+        yield lambda table: write_first(table, path)
 
     return open_whole
 

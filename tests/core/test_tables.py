@@ -197,3 +197,16 @@ def test_qp_computes_the_same_estimates():
     # qp puts the mass of a bin at its centre; our density is flat inside of a bin, which adds width^2 / 12.
     variance = ensemble.std().ravel() ** 2 + SDSS_GRID.width**2 / 12
     np.testing.assert_allclose(np.sqrt(variance), rows.z_std, **close)
+
+
+@pytest.mark.parametrize("suffix", [".fits", ".vot", ".json", ".hdf5", ".qp.hdf5"])
+def test_a_file_is_replaced_only_by_a_whole_one(tmp_path, suffix):
+    path = tmp_path / f"z{suffix}"
+    path.write_bytes(b"old")
+    broken = tables.ResultTable({"z_mean": np.array([object()])}, grid=SDSS_GRID)
+    with pytest.raises(Exception):  # noqa: B017, PT011 - of the library that writes
+        write_table(broken, path)
+    assert path.read_bytes() == b"old"
+    write_table(tables.result_table(make_estimates(), grid=SDSS_GRID), path)
+    assert path.read_bytes() != b"old"
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]

@@ -74,7 +74,9 @@ def magnitudes_file(folder: Path, catalogue: Catalogue) -> Path:
 def test_file_of_magnitudes_becomes_a_sample(tmp_path: Path, catalogue: Catalogue, run_cli: Callable[..., str]) -> None:
     path, out = magnitudes_file(tmp_path, catalogue), tmp_path / "sample.h5"
     options = ("--columns", "z_spec=specz", "--select", "r>16,z_spec>0.05", "--limit", 5, "--workers", 1)
-    output = run_cli("sample", out, "--catalogue", path, *options)
+    report = tmp_path / "report.txt"
+    output = run_cli("sample", out, "--catalogue", path, "--report", report, *options)
+    assert report.read_text() in output
     chosen = np.flatnonzero((catalogue.magnitudes[:40, 2] > 16) & (catalogue.z_spec[:40] > 0.05))
     assert "cat.csv: 40 rows read, 5 used" in output
     assert f"left out: {40 - len(chosen)} that do not meet r>16,z_spec>0.05" in output
