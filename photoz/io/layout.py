@@ -182,6 +182,8 @@ def _renamed(columns: Mapping[str, Column], spec: ImageSpec, said: list[str]) ->
         others = [column for column in found if column.lower() in candidates and column != name]
         if name in found or not others:
             continue
+        if name == "object_id":  # several names do no harm: the first of these counts
+            others = sorted(others, key=lambda column: (name, *aliases).index(column.lower()))[:1]
         if len(others) > 1:
             raise InvalidDataset(f"any of the columns {', '.join(others)} may be {name}: rename one of them to {name}")
         found[name] = found.pop(others[0])

@@ -118,3 +118,10 @@ def test_layout_of_hayat_2021(tmp_path):
         "the column e_bv is ebv",
         "the column specz_redshift is z_spec",
     )
+
+
+def test_first_of_several_names_is_the_object_id():
+    columns = {"NAME": np.array(["a"] * 4), "OBJID": np.arange(4)}
+    found, said = conform(Cutouts(IMAGES, columns), SPEC)
+    assert found.columns["object_id"].tolist() == [0, 1, 2, 3]
+    assert said[0] == "the column OBJID is object_id"
