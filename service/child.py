@@ -18,7 +18,7 @@ Array = npt.NDArray[Any]
 
 
 def write_arrays(stream: IO[bytes], head: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
-    """Write a line of JSON and the bytes of arrays, as `split_arrays` and `read_job` take them."""
+    """Write a line of JSON and the bytes of arrays, as `split_arrays` takes them."""
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     stream.write(head_line(head, contiguous))
     for array in contiguous.values():
@@ -38,8 +38,8 @@ def as_bytes(array: Array) -> memoryview:
 
 def split_arrays(content: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
     """Return the JSON and, without a copy, the arrays that a child has written."""
-    line, _, _ = content.partition(b"\n")
-    head, start = json.loads(line), len(line) + 1
+    start = content.index(b"\n") + 1
+    head = json.loads(content[:start])
     arrays = {}
     for name, (dtype, shape) in head.pop("arrays").items():
         count = int(np.prod(shape, dtype=np.int64))

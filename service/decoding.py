@@ -11,7 +11,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from photoz import errors
+from photoz.errors import InvalidDataset, MalformedInput, TooLarge, UnsupportedType
 from photoz.images import ImageSpec
 from photoz.protocol import contract
 from service.child import Array, split_arrays
@@ -34,6 +34,8 @@ SECONDS, WALL_SECONDS = 20, 60
 # Files that are decoded or wait, in all and of one client.
 MAX_QUEUED, MAX_OF_CLIENT = 12, 8
 
+# What a child may report.
+ERRORS = {error.__name__: error for error in (InvalidDataset, MalformedInput, TooLarge, UnsupportedType)}
 
 MAX_ASSUMED = 1000  # characters of the header that says what was assumed
 
@@ -76,7 +78,7 @@ class Decoder:
     async def _read(self, request: Request) -> dict[str, Array]:
         content = np.frombuffer(request.body, np.uint8)
         allowed = max(FACTOR * content.nbytes, LEAST_BYTES)
-        request.reservation.reserve_work(allowed, "a file and what it becomes,")
+        request.reservation.reserve_work(allowed + content.nbytes, "a file and what it becomes,")  # and its copy there
         job = {
             "format": format_of(request.body),
             "spec": asdict(self._spec),
@@ -90,9 +92,9 @@ class Decoder:
             raise RequestTimeout(f"reading the file took longer than {WALL_SECONDS} s: send fewer cutouts") from error
         except ChildFailed as error:
             logger.warning("a file of %d bytes could not be decoded: %s", content.nbytes, str(error).splitlines()[-1])
-            raise errors.MalformedInput("the file cannot be read: its reader failed, or took too long") from error
+            raise MalformedInput("the file cannot be read: its reader failed, or took too long") from error
         if "error" in found:
-            raise getattr(errors, found["error"])(found["message"])
+            raise ERRORS[found["error"]](found["message"])
         request.assumptions = tuple(found["assumptions"])
         return arrays
 

@@ -37,10 +37,8 @@ def decode(content: bytes, format: str, spec: ImageSpec) -> tuple[dict[str, Arra
     try:
         with OPENERS[format](Path(name), io.BytesIO(content)) as cutouts:
             found, assumptions = conform(cutouts, spec)
-            arrays = {"images": np.asarray(found.images[:])}
-            return arrays | {
-                column: found.columns[column] for column in COLUMNS if column in found.columns
-            }, assumptions
+            columns = {column: found.columns[column] for column in COLUMNS if column in found.columns}
+            return {"images": np.asarray(found.images[:]), **columns}, assumptions
     except (PhotozError, MemoryError):
         raise
     except Exception as error:  # a library that fails on a damaged file raises anything
