@@ -118,15 +118,18 @@ class DynamicBatcher:
         with self._condition:
             while True:
                 self._condition.wait_for(self._can_start)
-                parts, n = [], 0
-                while self._queue and (not parts or n + len(self._queue[0].batch) <= self._max_batch):
-                    part = self._queue.popleft()
-                    if not part.future.cancelled():  # else the client has gone
-                        parts.append(part)
-                        n += len(part.batch)
-                if parts:
+                if parts := self._take_queued():  # in a function, so that nothing of it is held while this waits
                     self._engine_busy = True
                     return parts
+
+    def _take_queued(self) -> list[_Part]:
+        parts, n = list[_Part](), 0
+        while self._queue and (not parts or n + len(self._queue[0].batch) <= self._max_batch):
+            part = self._queue.popleft()
+            if not part.future.cancelled():  # else the client has gone
+                parts.append(part)
+                n += len(part.batch)
+        return parts
 
     def _release_engine(self) -> None:
         with self._condition:

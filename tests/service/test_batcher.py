@@ -164,6 +164,14 @@ def test_network_runs_while_the_previous_batch_is_summarised(model):
     assert model.most_running == 1
 
 
+def wait_until_gone(alive):
+    for _ in range(100):  # until the threads wait again
+        if alive() is None:
+            return
+        time.sleep(0.01)
+    raise AssertionError("the images are still held")
+
+
 def test_nothing_is_held_of_a_batch_that_is_done(batcher):
     async def predict_and_forget():
         batch = make_batch(*[1] * 20)  # in several parts, which are views of it
@@ -171,9 +179,18 @@ def test_nothing_is_held_of_a_batch_that_is_done(batcher):
         await batcher.predict(batch, frozenset({"z_mean"}))
         return alive
 
-    alive = asyncio.run(predict_and_forget())
-    for _ in range(100):  # until the threads wait again
-        if alive() is None:
-            break
-        time.sleep(0.01)
-    assert alive() is None
+    wait_until_gone(asyncio.run(predict_and_forget()))
+
+
+def test_nothing_is_held_of_a_request_that_was_cancelled_in_the_queue(model, batcher):
+    async def cancel_and_forget():
+        running, batch = await occupy(model, batcher), make_batch(*[1] * 20)
+        alive = weakref.ref(batch.images.images.base)
+        queued = await queue(batcher.predict(batch, frozenset({"z_mean"})))
+        queued.cancel()
+        await asyncio.wait([queued])
+        model.gate.set()
+        await running
+        return alive
+
+    wait_until_gone(asyncio.run(cancel_and_forget()))
