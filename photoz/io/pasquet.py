@@ -1,12 +1,15 @@
 """Cutouts in the layout of Pasquet et al. 2019, whose `sdss.npz` is larger than most memories.
 
-An `.npz` file is a zip archive of `.npy` files. A member that is stored without compression is mapped into memory where
-it lies in the archive. A compressed one can only be read from beginning to end, which conversion to HDF5 does once.
+An `.npz` file is a zip archive of `.npy` files. The cutouts of a member that is stored without compression are read one
+by one where they lie in the archive. A compressed one can only be read from beginning to end, which conversion to HDF5
+does once.
 """
 
+import math
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz.errors import InvalidDataset
-from photoz.io.cutouts import Cutouts, check_lengths
+from photoz.io.cutouts import Cutouts, ImageSource, check_lengths
 from photoz.io.npz import HEADER_READERS, check_method, read_array
 
 Header = tuple[tuple[int, ...], bool, np.dtype[Any]]  # shape, whether Fortran-ordered, dtype
@@ -41,8 +44,34 @@ def is_pasquet(path: Path) -> bool:
     return CUBE in names and "images.npy" not in names
 
 
-def read_pasquet(path: Path) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[Any]]]:
-    """Map the images and read the labels.
+@dataclass(frozen=True)
+class _StoredImages:
+    """Images that follow one another in a file, and are read when they are sliced.
+
+    If they were mapped into memory, all that was read would count as memory of this process.
+    """
+
+    path: Path
+    dtype: np.dtype[Any]
+    offset: int  # bytes before the first
+    shape: tuple[int, ...]
+
+    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
+        rows = range(self.shape[0])[key]
+        if isinstance(rows, int):
+            return np.asarray(self._read(rows, 1)[0])
+        low, high = (min(rows), max(rows)) if rows else (0, -1)
+        return self._read(low, high - low + 1)[:: rows.step]
+
+    def _read(self, start: int, n: int) -> npt.NDArray[Any]:
+        cutout = self.shape[1:]
+        size = math.prod(cutout)
+        pixels = np.fromfile(self.path, self.dtype, n * size, offset=self.offset + start * size * self.dtype.itemsize)
+        return pixels.reshape(n, *cutout)
+
+
+def read_pasquet(path: Path) -> tuple[ImageSource, dict[str, npt.NDArray[Any]]]:
+    """Open the images and read the labels.
 
     Parameters
     ----------
@@ -51,8 +80,8 @@ def read_pasquet(path: Path) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[An
 
     Returns
     -------
-    images : (n, size, size, n_bands) memory map
-        On disk, read-only.
+    images : (n, size, size, n_bands)
+        On disk, read when they are sliced.
     columns : dict of str to (n,) ndarray
         The fields of `labels`, renamed by `COLUMN_NAMES`.
 
@@ -69,7 +98,7 @@ def read_pasquet(path: Path) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[An
                 f"once run: python -m training convert {path} {path.with_suffix('.h5')}"
             )
         columns = _columns(archive, path)
-    return _mapped(path, member), columns
+    return _stored(path, member), columns
 
 
 def stream_pasquet(path: Path) -> tuple[tuple[int, ...], Mapping[str, npt.NDArray[Any]], Iterator[npt.NDArray[Any]]]:
@@ -104,17 +133,18 @@ def _read(stream: IO[bytes], n_bytes: int, path: Path) -> bytes:
     return content
 
 
-def _mapped(path: Path, member: zipfile.ZipInfo) -> npt.NDArray[Any]:
+def _stored(path: Path, member: zipfile.ZipInfo) -> ImageSource:
     with path.open("rb") as file:
         file.seek(member.header_offset)
         # The extra field of the archive's directory may have another length than the one in this local header.
         local = file.read(_LOCAL_HEADER_SIZE)
         file.seek(int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little"), 1)
         shape, fortran, dtype = _header(file, path)
-        try:
-            return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran else "C")
-        except (ValueError, OverflowError) as error:
-            raise InvalidDataset(f"{path} ends before its last cutout: {error}") from error
+        images = _StoredImages(path, dtype, file.tell(), shape)
+        missing = images.offset + math.prod(shape) * dtype.itemsize - path.stat().st_size
+        if missing > 0 or min(shape) < 0:
+            raise InvalidDataset(f"{path} ends before its last cutout: {missing:,} bytes are missing")
+        return np.memmap(path, dtype, "r", images.offset, shape, "F") if fortran else images
 
 
 def _header(stream: IO[bytes], path: Path) -> Header:

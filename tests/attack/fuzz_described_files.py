@@ -27,7 +27,7 @@ from tests.attack.mutations import mutate_fits_cards
 SEEDS = {"fits": fits_files, "hdf5": hdf5_files}
 ALLOWED_BYTES = 16 * 1024 * 1024  # of memory, beside the libraries
 OF_CHILD = 500  # inputs
-SLOW = 1.0  # seconds for an input that are reported
+MESSAGE_BYTES = 1000
 
 
 def mutated(random: Random, seeds: list[bytes], format: str) -> bytes:
@@ -43,31 +43,45 @@ def run_child(seed: int, format: str, last: mmap.mmap) -> None:
     """Decode inputs until one ends this process; each is stored in shared memory before."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # astropy's warnings
     random, seeds = Random(seed), SEEDS[format]()
+    slowest = 0.0
     limit_resources(ALLOWED_BYTES, 10 * SECONDS)
     for _ in range(OF_CHILD):
         data = mutated(random, seeds, format)
-        last[:8], last[8 : 8 + len(data)] = len(data).to_bytes(8), data
+        write(last, data, "")
         begin = time.process_time()
         try:
             decode(data, format, SPEC)
         except (PhotozError, MemoryError):
             pass
         except Exception as error:
-            print(f"{type(error).__name__}: {error}", flush=True)
+            write(last, data, f"{type(error).__name__}: {error}")
             os._exit(1)
-        if (took := time.process_time() - begin) > SLOW:
-            print(f"an input of {len(data)} bytes took {took:.1f} s", flush=True)
+        if (took := time.process_time() - begin) > slowest:
+            slowest = took
+    write(last, b"", f"slowest {slowest:.1f} s")
     os._exit(0)
+
+
+def write(last: mmap.mmap, data: bytes, message: str) -> None:
+    """Write an input and a message into shared memory: a child may write no file, and stdout may be one."""
+    text = message.encode()[:MESSAGE_BYTES].ljust(MESSAGE_BYTES)
+    last[: 8 + MESSAGE_BYTES + len(data)] = len(data).to_bytes(8) + text + data
+
+
+def read(last: mmap.mmap) -> tuple[bytes, str]:
+    """Return the last input and message."""
+    start = 8 + MESSAGE_BYTES
+    return last[start : start + int.from_bytes(last[:8])], last[8:start].decode(errors="replace").strip()
 
 
 def store(last: mmap.mmap, folder: Path, number: int, status: int) -> int:
     """Store the last input of a child that did not end well; return whether it is a finding."""
-    code = os.waitstatus_to_exitcode(status)
+    code, (data, message) = os.waitstatus_to_exitcode(status), read(last)
     if not code:
         return 0
-    name = f"crash-{number}" if code != -signal.SIGXCPU else f"slow-{number}"
-    (folder / name).write_bytes(last[8 : 8 + int.from_bytes(last[:8])])
-    print(f"{folder / name}: the child ended with {code}", flush=True)
+    path = folder / f"{'slow' if code == -signal.SIGXCPU else 'crash'}-{number}"
+    path.write_bytes(data)
+    print(f"{path}: the child ended with {code} {message}", flush=True)
     return int(code != -signal.SIGXCPU)
 
 
