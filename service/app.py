@@ -38,7 +38,7 @@ from service.middleware.errors import handles_errors
 from service.offload import offload, offload_if_large
 from service.operations import logs
 from service.operations.metrics import Metrics
-from service.operations.resources import keep_returning_memory, lower_priority
+from service.operations.resources import end_if_frozen, keep_returning_memory, lower_priority
 from service.operations.settings import Settings
 from service.operations.tracing import span, tracing_options
 from service.request import KEY, Request
@@ -174,6 +174,7 @@ class Photoz:
 
         def drain() -> None:
             self.admission.start_draining()
+            end_if_frozen(loop)
             loop.call_later(self.settings.drain_seconds, drop_new_connections)
 
         def limit_unread() -> None:  # granian listens only after this start

@@ -51,7 +51,7 @@ def limit_resources(allowed_bytes: int, seconds: int) -> None:
         if line.startswith("VmData:"):
             limit = 1024 * int(line.split()[1]) + allowed_bytes
             resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))  # first SIGXCPU, which tells why
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 

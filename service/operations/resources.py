@@ -1,7 +1,9 @@
 """CPUs and memory that this process may use, by Linux control groups (cgroups) where it is in one."""
 
+import asyncio
 import contextlib
 import ctypes
+import faulthandler
 import gc
 import math
 import os
@@ -51,6 +53,16 @@ def keep_returning_memory() -> None:
             trim(0)
 
     threading.Thread(target=keep_returning, name="return-memory", daemon=True).start()
+
+
+def end_if_frozen(loop: asyncio.AbstractEventLoop, seconds: float = 15.0) -> None:
+    """End this process if the loop stands still for so long from now on, with the stacks of its threads on stderr.
+
+    While a worker shuts down, a thread of granian can wait for another one that waits for the interpreter's lock, which
+    the first holds. Then no Python runs any more, but faulthandler's thread needs none.
+    """
+    faulthandler.dump_traceback_later(seconds, exit=True)
+    loop.call_later(seconds / 15, end_if_frozen, loop, seconds)
 
 
 def lower_priority() -> None:

@@ -26,7 +26,7 @@ from tests.attack.mutations import mutate_fits_cards
 
 SEEDS = {"fits": fits_files, "hdf5": hdf5_files}
 ALLOWED_BYTES = 16 * 1024 * 1024  # of memory, beside the libraries
-OF_CHILD = 500  # inputs
+OF_CHILD = 500  # inputs, which have ten times the seconds of one
 MESSAGE_BYTES = 1000
 
 

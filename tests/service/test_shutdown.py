@@ -3,6 +3,9 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -10,7 +13,7 @@ import numpy as np
 import pytest
 
 from photoz.io.npz import npz_bytes
-from tests.running import running_service
+from tests.running import ROOT, running_service
 from tests.service.helpers import wait_for
 from tests.service.raw_http import RawConnection, head
 from tests.toys import GRIZ, galaxies, npy_bytes
@@ -104,3 +107,25 @@ def test_worker_that_cannot_restart_ends_the_service(running, tmp_path):
     assert log.count("is not the file that the bundle was sealed with: its sha256 differs") == 3
     assert "photoz: the worker could not start 3 times in a row; the log says why" in log.splitlines()
     assert "Traceback" not in log
+
+
+# The second sleep is a function of C, and holds the interpreter's lock.
+FROZEN = """
+import asyncio, ctypes, time
+from service.operations.resources import end_if_frozen
+
+loop = asyncio.new_event_loop()
+end_if_frozen(loop, 1.0)
+loop.run_until_complete(asyncio.sleep(2.0))
+print("alive", flush=True)
+ctypes.PyDLL(None).sleep(30)
+"""
+
+
+def test_worker_that_freezes_while_it_shuts_down_ends():
+    begin = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", FROZEN], cwd=ROOT, capture_output=True, text=True, timeout=25)
+    assert done.stdout == "alive\n"
+    assert done.returncode == 1
+    assert "Timeout" in done.stderr
+    assert time.monotonic() - begin < 20
