@@ -117,7 +117,7 @@ def test_compressed_cube_is_converted(cube: Path, tmp_path: Path) -> None:
     with open_cutouts(cube) as original, open_cutouts(tmp_path / "sdss.h5") as converted:
         assert isinstance(converted.images, h5py.Dataset)
         assert converted.spec == SDSS_IMAGES
-        np.testing.assert_array_equal(converted.images[:], original.images)
+        np.testing.assert_array_equal(converted.images[:], original.images[:])
         assert converted.columns.keys() == original.columns.keys()
         for name, values in original.columns.items():
             np.testing.assert_array_equal(converted.column(name), values)
