@@ -7,6 +7,7 @@ import subprocess
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from photoz.estimates import COLUMNS
 from photoz.flags import Flag
@@ -51,6 +52,7 @@ def folder(tmp_path_factory, images, card):
     folder = tmp_path_factory.mktemp("docs")
     z_spec = np.linspace(0.1, 0.9, len(images)) * card.grid.z_max
     (folder / "cutouts.npz").write_bytes(npz_bytes({"images": images}))
+    fits.PrimaryHDU(np.moveaxis(images, -1, 1)).writeto(folder / "cutouts.fits")
     (folder / "labelled.npz").write_bytes(npz_bytes({"images": images, "z_spec": z_spec}))
     (folder / "cutouts.json").write_text(json.dumps({"images": images[:1].tolist()}))
     return folder

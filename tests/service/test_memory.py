@@ -184,7 +184,7 @@ def test_small_archives_are_unpacked_beside_other_requests(attacked):
 def test_chunks_of_one_byte(attacked):
     with attacked(largest=20) as url, RawConnection(url) as connection:
         connection.send(head("/predict_file", "Transfer-Encoding: chunked") + b"1\r\nx\r\n" * 5_000 + b"0\r\n\r\n")
-        check_error(connection.read_response(), 400, "expected a .npy or .npz file, got 5000 bytes")
+        check_error(connection.read_response(), 400, "expected a .npy, .npz, FITS or HDF5 file, got 5000 bytes")
 
 
 @pytest.mark.parametrize(("size", "n"), [(32_000, 2500), (250_000, 2500), (1_000_000, 600)])
