@@ -3,7 +3,6 @@
 `training/surveys/*.toml` are the known ones; a file for any other has the same form.
 """
 
-import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from photoz.errors import InvalidInput
 from photoz.images import ZERO_POINT, ImageSpec
+from photoz.io.layout import without_survey
 
 FOLDER = Path(__file__).parent / "surveys"
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
@@ -87,7 +87,7 @@ class Survey(_Record):
         """
         bands = bands or tuple(self.bands)
         own = {band.lower(): found for band, found in self.bands.items()}
-        known = (self.bands.get(band) or own.get(re.split(r"[\s_.-]", band)[-1].lower()) for band in bands)
+        known = (self.bands.get(band) or own.get(without_survey(band).lower()) for band in bands)
         coefficients = tuple(band.extinction if band else None for band in known)
         return ImageSpec(size, bands, self.pixel_scale, extinction_coefficients=coefficients)
 

@@ -196,11 +196,16 @@ def _band_names(names: tuple[str, ...], spec: ImageSpec) -> tuple[str, ...]:
 
     FITS keywords are often upper case: "G" is g if the model has no band G.
     """
-    last = tuple(re.split(r"[\s_.\-]", name)[-1] for name in names)
+    last = tuple(map(without_survey, names))
     own = {band.lower(): band for band in spec.bands}
     if len(own) == len(spec.bands) and not set(last) & set(spec.bands):
         last = tuple(own.get(name.lower(), name) for name in last)
     return last if set(spec.bands) <= set(last) else names
+
+
+def without_survey(band: str) -> str:
+    """Return the name of a band without that of the survey before it: "g" for "SDSS_g"."""
+    return re.split(r"[\s_.\-]", band)[-1]
 
 
 def _order(found: tuple[str, ...], spec: ImageSpec, said: list[str]) -> tuple[int, ...]:
