@@ -13,12 +13,16 @@ RUN python -m venv --without-pip /venv \
     && python -m pip --python /venv/bin/python install --no-cache-dir --disable-pip-version-check --no-compile \
         --only-binary :all: --require-hashes --requirement /build/service.txt
 # Of OpenVINO the network runs on the CPU, from its own format: without the other devices and formats, what C++ programs
-# are built with, and everybody's own tests, the image is 110 MB smaller. Then all is compiled, with nothing in it that
-# differs from one build to the next: the root is read-only, and two builds are the same.
+# are built with, and everybody's own tests, the image is 110 MB smaller. It is 50 MB smaller without C sources, stubs,
+# AVIF, numpy's compiling of Fortran, and what matplotlib writes PDF, PostScript and TeX with: the plots are PNG. Then all
+# is compiled, with nothing in it that differs from one build to the next: the root is read-only, and two builds are the same.
 RUN openvino=$(echo /venv/lib/python3.*/site-packages/openvino) \
     && rm -rf "$openvino/include" "$openvino/cmake" "$openvino/libs/cache.json" \
         "$openvino"/libs/libopenvino_intel_[gn]pu_plugin.so "$openvino"/libs/libopenvino_*[!r]_frontend.so.* \
+    && cd /venv/lib/python3.*/site-packages && rm -rf fontTools matplotlib/mpl-data/fonts/*/*.afm \
+        numpy/f2py numpy/distutils PIL/_avif.*.so pillow.libs/libavif-*.so.* \
     && find /venv -type d -name tests -prune -exec rm -r {} + \
+    && find /venv -type f \( -name '*.c' -o -name '*.pyi' \) -delete \
     && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /venv/lib
 COPY photoz /app/photoz
 COPY service /app/service
