@@ -16,11 +16,11 @@ RUN python -m venv --without-pip /venv \
 # are built with, and everybody's own tests, the image is 110 MB smaller. It is 50 MB smaller without C sources, stubs,
 # AVIF, numpy's compiling of Fortran, and what matplotlib writes PDF, PostScript and TeX with: the plots are PNG. Then all
 # is compiled, with nothing in it that differs from one build to the next: the root is read-only, and two builds are the same.
-RUN openvino=$(echo /venv/lib/python3.*/site-packages/openvino) \
+RUN packages=$(echo /venv/lib/python3.*/site-packages) && openvino=$packages/openvino \
     && rm -rf "$openvino/include" "$openvino/cmake" "$openvino/libs/cache.json" \
         "$openvino"/libs/libopenvino_intel_[gn]pu_plugin.so "$openvino"/libs/libopenvino_*[!r]_frontend.so.* \
-    && cd /venv/lib/python3.*/site-packages && rm -rf fontTools matplotlib/mpl-data/fonts/*/*.afm \
-        numpy/f2py numpy/distutils PIL/_avif.*.so pillow.libs/libavif-*.so.* \
+    && rm -rf "$packages/fontTools" "$packages"/matplotlib/mpl-data/fonts/*/*.afm "$packages/numpy/f2py" \
+        "$packages/numpy/distutils" "$packages"/PIL/_avif.*.so "$packages"/pillow.libs/libavif-*.so.* \
     && find /venv -type d -name tests -prune -exec rm -r {} + \
     && find /venv -type f \( -name '*.c' -o -name '*.pyi' \) -delete \
     && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /venv/lib

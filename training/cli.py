@@ -10,6 +10,7 @@ import click
 from photoz.errors import PhotozError, reason
 from photoz.grid import SDSS_GRID, RedshiftGrid
 from photoz.images import ImageSpec, parse_bands
+from photoz.io.reading_report import reading_report
 from photoz.model.card import EngineRecord
 from training.options import (
     ANY_PATH,
@@ -90,7 +91,7 @@ def convert(
         n, assumptions = convert_cutouts(
             source, target, parse_bands(bands), size, pixel_scale, read_survey(survey) if survey else None
         )
-    say("\n  ".join((f"{source}: {n:,} cutouts read, all used", *(f"assumed: {text}" for text in assumptions))), report)
+    say(reading_report(source, n, assumptions), report)
     click.echo(f"{target}: {n} cutouts")
 
 

@@ -104,14 +104,20 @@ class Attacker:
     def __init__(self, port: int, seed: int, mix: Mix, material: Material, tally: Tally) -> None:
         self._port, self._seed, self._mix, self._material, self._tally = port, seed, mix, material, tally
         self._kept = Client(port, tally.good)
+        self._shared = -1  # the number of the last attack on the connection of the good requests
 
     def work(self, numbers: Iterator[int]) -> None:
         """Send the requests of these numbers, which the attackers share."""
         for number in numbers:
             if number % GOOD_EVERY == 0:
                 request = self._mix.choose()
-                while self._kept.ask(request) == "busy":
+                while (outcome := self._kept.ask(request)) == "busy":
                     time.sleep(RETRY)
+                if outcome != "right":
+                    print(
+                        f"good request {number} {outcome}; before it on its connection: attack {self._shared}",
+                        flush=True,
+                    )
             else:
                 self._attack(number, attack_of(self._seed, number, self._material))
         self._kept.close()
@@ -120,6 +126,7 @@ class Attacker:
         try:
             # An odd number shares the connection of the good requests, which have to stay right after it.
             if number % 2 and attack.finish == "wait" and len(attack.pieces) == 1 and not attack.bodiless:
+                self._shared = number
                 reply = self._kept.exchange(attack.pieces[0])
                 seen = [(str(reply.status), reply.body)]
             else:

@@ -61,8 +61,9 @@ def test_predict_writes_what_the_sdk_returns(at, columns, service_url):
 @pytest.mark.e2e
 def test_predict_prints_one_line_per_galaxy_of_the_split(at):
     for file in ("cutouts.h5", "cutouts.npz"):
-        status, out, _ = at("predict", file, "--split", "test")
+        status, out, err = at("predict", file, "--split", "test")
         assert status == 0
+        assert f"{file}: 6 cutouts read, 3 used, 3 left out: not of the split test\n" in err
         words = [line.split() for line in out.splitlines()]
         assert words[0] == ["object_id", "z_mean", "z_lo68", "z_hi68", "odds", "flags"]
         assert [name for name, *_ in words[1:]] == ["galaxy-1", "galaxy-3", "galaxy-5"]
@@ -92,9 +93,16 @@ def test_bands_and_zero_point_of_a_fits_file(at, columns, service_url):
         expected = client.predict(columns["images"], ebv=0.1).z_mean
     bands_first = np.moveaxis(columns["images"], -1, 1)[:, ::-1] * np.float32(100)
     fits.PrimaryHDU(np.ascontiguousarray(bands_first)).writeto("images.fits")
-    status, _, err = at("predict", "images.fits", "--bands", "zirgu", "--zero-point", 27.5, "--ebv", 0.1, "-o", "z.npz")
+    options = ("--bands", "zirgu", "--zero-point", 27.5, "--ebv", 0.1, "-o", "z.npz", "--reading-report", "read.txt")
+    status, _, err = at("predict", "images.fits", *options)
     assert status == 0
-    assert "the bands u,g,r,i,z are taken from z,i,r,g,u; pixels are multiplied by 0.01, for the zero point 27.5" in err
+    report = Path("read.txt").read_text()
+    assert report.splitlines()[:3] == [
+        "images.fits: 6 cutouts read, all used",
+        "  assumed: the bands u,g,r,i,z are taken from z,i,r,g,u",
+        "  assumed: pixels are multiplied by 0.01, for the zero point 27.5",
+    ]
+    assert report in err
     with np.load("z.npz") as arrays:
         np.testing.assert_allclose(arrays["z_mean"], expected, atol=1e-4)
 

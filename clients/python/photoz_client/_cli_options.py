@@ -13,6 +13,7 @@ from photoz.images import parse_bands
 from photoz.io.cutouts import Cutouts
 from photoz.io.layout import conform
 from photoz.io.reader import is_pattern, open_cutouts
+from photoz.io.reading_report import reading_report
 from photoz.model.card import Card
 from photoz_client._auth import ENVIRONMENT_VARIABLE, read_api_key
 from photoz_client._cli_files import select_split
@@ -73,17 +74,22 @@ class CutoutOptions:
     split: str | None
     in_flight: int
     wire_dtype: WireDtype
+    reading_report: Path | None
 
     @contextmanager
     def open(self, card: Card) -> Iterator[Cutouts]:
-        """Open the cutouts in the layout that a model takes, and print what had to be assumed."""
+        """Open the cutouts in the layout that a model takes, and say how many are used and what had to be assumed."""
         with open_cutouts(self.path) as opened:
             cutouts, assumptions = conform(opened, card.image, self.bands, self.zero_point)
             if card.inputs.ebv and self.ebv is None and "ebv" not in cutouts.columns:
                 assumptions += ("E(B-V) is unknown",)
-            if assumptions:
-                click.echo(f"Assumed: {'; '.join(assumptions)}", err=True)
-            yield cutouts if self.split is None else select_split(cutouts, self.split)
+            used = cutouts if self.split is None else select_split(cutouts, self.split)
+            n_left_out = len(cutouts) - len(used)
+            report = reading_report(self.path, len(cutouts), assumptions, f"not of the split {self.split}", n_left_out)
+            click.echo(report, err=True)
+            if self.reading_report is not None:
+                self.reading_report.write_text(report + "\n", encoding="utf-8")
+            yield used
 
     def client(self, url: str, key_file: Path | None) -> PhotozClient:
         """Make a client that sends the cutouts."""
@@ -136,6 +142,11 @@ def cutout_options(command: Command) -> Command:
         default="float32",
         show_default=True,
         help="Number type in which pixels are sent; float16 halves the bytes.",
+    )
+    @output_option(
+        "--reading-report",
+        suffixes=(".txt",),
+        help="Write what was read, left out and assumed to this .txt file too.",
     )
     @wraps(command)
     def run(cutouts: Path, **values: Any) -> None:
