@@ -19,7 +19,8 @@ RUN python -m venv --without-pip /venv \
 RUN packages=$(echo /venv/lib/python3.*/site-packages) && openvino=$packages/openvino \
     && rm -rf "$openvino/include" "$openvino/cmake" "$openvino/libs/cache.json" \
         "$openvino"/libs/libopenvino_intel_[gn]pu_plugin.so "$openvino"/libs/libopenvino_*[!r]_frontend.so.* \
-    && rm -rf "$packages/fontTools" "$packages"/matplotlib/mpl-data/fonts/*/*.afm "$packages/numpy/f2py" \
+    && find "$packages/fontTools" -mindepth 1 -maxdepth 1 -type d ! -name misc -exec rm -r {} + \
+    && rm -rf "$packages"/fontTools/misc/*.so "$packages"/matplotlib/mpl-data/fonts/*/*.afm "$packages/numpy/f2py" \
         "$packages/numpy/distutils" "$packages"/PIL/_avif.*.so "$packages"/pillow.libs/libavif-*.so.* \
     && find /venv -type d -name tests -prune -exec rm -r {} + \
     && find /venv -type f \( -name '*.c' -o -name '*.pyi' \) -delete \
