@@ -26,7 +26,9 @@ from service.request import Request
 logger = logging.getLogger("bentoml.photoz")
 
 CHECK_EVERY, WATCH_EVERY = 0.1, 1.0  # seconds
-CHECK_SHARE = 0.3  # of the time, at most
+
+# Files that are looked at before the event loop does something else, and the part of the time that this takes at most.
+FILES_AT_A_TIME, CHECK_SHARE = 32, 0.3
 
 # Bytes that granian reads from a connection at a time, and holds at most. A smaller buffer makes large uploads slower;
 # it also bounds the head of a request, so that the exact limit is checked in the middleware.
@@ -46,7 +48,7 @@ CROWDED = 0.75
 
 # Linux's `struct tcp_info`: the state; packets without an acknowledgement; bytes received, and not sent yet.
 TCP_INFO = struct.Struct("=B23xI100xQ8xI")
-ESTABLISHED = 1
+ESTABLISHED, LISTENING = 1, 10
 
 # An address and a port, as granian gives them.
 Peer = tuple[str, str]
@@ -54,9 +56,16 @@ Peer = tuple[str, str]
 
 class _Connection(NamedTuple):
     file: int
-    is_open: bool  # in both directions
+    state: int
     is_read: bool  # all that was sent
     received_bytes: int
+
+    @classmethod
+    def of(cls, connection: socket.socket) -> "_Connection":
+        """Ask the kernel; raises `struct.error` if it does not know all of this."""
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO.size)
+        state, n_unread, received_bytes, n_unsent = TCP_INFO.unpack(info)
+        return cls(connection.fileno(), state, not (n_unread or n_unsent), received_bytes)
 
 
 class Connections:
@@ -75,7 +84,7 @@ class Connections:
         self._watched: dict[Peer, Callable[[], None]] = {}
         self._watch_at = 0.0
         self._ports = set[int]()  # of the listening sockets, which are closed before the connections
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._checks: asyncio.Task[None] | None = None
         self._max_connections = MAX_CONNECTIONS
         self.n_closed = 0
 
@@ -84,17 +93,16 @@ class Connections:
         if sys.platform != "linux":
             return
         self._max_connections = max_connections()
-        self._loop = asyncio.get_running_loop()
-        self._loop.call_later(CHECK_EVERY, self._check_again, self._loop)
+        self._checks = asyncio.create_task(self._keep_checking())
 
     def add(self, peer: Peer, request: Request) -> None:
         """Note that the head of a request has arrived."""
-        if self._loop is not None:
+        if self._checks is not None:
             self._requests[peer] = request
 
     def remove(self, peer: Peer, request: Request) -> None:
         """Note that a request has ended."""
-        if self._loop is None:
+        if self._checks is None:
             return
         self._known_bytes[peer] += _sent_bytes(request)
         if self._requests.get(peer) is request:  # else the next one has begun
@@ -105,7 +113,7 @@ class Connections:
 
         The HTTP server does not notice this while the connection has bytes behind the request.
         """
-        if self._loop is not None:
+        if self._checks is not None:
             self._watched[peer] = on_disconnect
 
     def unwatch(self, peer: Peer, on_disconnect: Callable[[], None]) -> None:
@@ -113,50 +121,74 @@ class Connections:
         if self._watched.get(peer) == on_disconnect:
             del self._watched[peer]
 
-    def _check_again(self, loop: asyncio.AbstractEventLoop) -> None:
-        begin = time.monotonic()
-        try:
-            self._check(begin)
-        except Exception:
-            self._memory.heads_bytes = 0
-            logger.exception("the connections could not be checked")
-        loop.call_later(max(CHECK_EVERY, (time.monotonic() - begin) / CHECK_SHARE), self._check_again, loop)
+    async def _keep_checking(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_EVERY)
+            try:
+                await self._check(time.monotonic())
+            except Exception:
+                self._memory.heads_bytes = 0
+                logger.exception("the connections could not be checked")
 
-    def _check(self, now: float) -> None:
+    async def _check(self, now: float) -> None:
         self._ports = self._ports or {listener.getsockname()[1] for listener in listening_sockets()}
-        n_files = len(os.listdir("/proc/self/fd"))
-        may_be_much = n_files * BUFFER_BYTES > self._memory.kept_bytes or self._memory.heads_bytes > 0
-        may_be_many = n_files > CROWDED * self._max_connections or len(self._known_bytes) > self._max_connections
-        must_watch = bool(self._watched) and now >= self._watch_at
-        if not (may_be_much or may_be_many or must_watch):
+        files = os.listdir("/proc/self/fd")
+        may_be_much = len(files) * BUFFER_BYTES > self._memory.kept_bytes or self._memory.heads_bytes > 0
+        may_be_many = len(files) > CROWDED * self._max_connections or len(self._known_bytes) > self._max_connections
+        watched = list(self._watched) if now >= self._watch_at else []
+        if not (may_be_much or may_be_many or watched):
             return
-        found, n_reset = self._accepted()
-        if must_watch:
+        known = set(self._known_bytes)
+        found, held = dict[Peer, _Connection](), dict[Peer, int]()
+        n_reset = 0
+        for start in range(0, len(files), FILES_AT_A_TIME):
+            begin = time.monotonic()
+            n_reset += self._look_at(files[start : start + FILES_AT_A_TIME], found, held)
+            await asyncio.sleep((time.monotonic() - begin) * (1 / CHECK_SHARE - 1))
+        for peer in known - found.keys():
+            del self._known_bytes[peer]
+        self._memory.heads_bytes = sum(held.values())
+        self._since = {peer: self._since.get(peer, now) for peer, size in held.items() if size > SMALL_BYTES}
+        if watched:
             self._watch_at = now + WATCH_EVERY
-            self._end_watched(found, n_reset)
-        self._close_some(found, self._count(found, now), now)
+            self._end_watched(watched, found, n_reset)
+        self._close_some(found, held, now)
 
-    def _end_watched(self, found: dict[Peer, _Connection], n_reset: int) -> None:
+    def _look_at(self, files: list[str], found: dict[Peer, _Connection], held: dict[Peer, int]) -> int:
+        """Find the connections that this process has accepted, and what they hold; return how many have been reset."""
+        n_reset = 0
+        for name in files:
+            try:
+                with borrowed_socket(int(name)) as connection:
+                    seen = _Connection.of(connection)
+                    if seen.state == LISTENING or connection.getsockname()[1] not in self._ports:
+                        continue
+                    peer = _peer(connection)
+                    found[peer] = seen
+                    if (size := self._held(peer, seen)) is not None:
+                        held[peer] = size
+            except OSError as error:  # no TCP, or it has just ended
+                n_reset += error.errno == ENOTCONN
+            except struct.error:  # a kernel without these numbers
+                pass
+        return n_reset
+
+    def _held(self, peer: Peer, connection: _Connection) -> int | None:
+        """Return the bytes that a connection holds; None with a request or when it ends."""
+        if peer in self._requests or connection.state != ESTABLISHED:
+            return None
+        known = self._known_bytes[peer] = min(self._known_bytes[peer], connection.received_bytes)
+        return min(connection.received_bytes - known, BUFFER_BYTES)
+
+    def _end_watched(self, watched: list[Peer], found: dict[Peer, _Connection], n_reset: int) -> None:
         """Call what `watch` was given for the clients that have closed their connections."""
-        absent = [peer for peer in self._watched if peer in found and not found[peer].is_open]
-        missing = [peer for peer in self._watched if peer not in found]
+        watched = [peer for peer in watched if peer in self._watched]
+        absent = [peer for peer in watched if peer in found and found[peer].state != ESTABLISHED]
+        missing = [peer for peer in watched if peer not in found]
         if len(missing) <= n_reset:  # a connection that was reset does not say whose it is
             absent += missing
         for peer in absent:
             self._watched.pop(peer)()
-
-    def _count(self, found: dict[Peer, _Connection], now: float) -> dict[Peer, int]:
-        """Return the bytes that each connection without a request holds, and count them."""
-        held = {}
-        for peer, connection in found.items():
-            if peer not in self._requests and connection.is_open:
-                known = self._known_bytes[peer] = min(self._known_bytes[peer], connection.received_bytes)
-                held[peer] = min(connection.received_bytes - known, BUFFER_BYTES)
-        for peer in self._known_bytes.keys() - found.keys():
-            del self._known_bytes[peer]
-        self._since = {peer: self._since.get(peer, now) for peer, size in held.items() if size > SMALL_BYTES}
-        self._memory.heads_bytes = sum(held.values())
-        return held
 
     def _close_some(self, found: dict[Peer, _Connection], held: dict[Peer, int], now: float) -> None:
         too_large = self._memory.heads_bytes - self._memory.kept_bytes
@@ -165,40 +197,23 @@ class Connections:
         # request that waits for its turn.
         oldest = sorted((self._known_bytes[peer] > 0, since, peer) for peer, since in self._since.items())
         for _, since, peer in oldest if too_large > 0 else ():
-            if too_large > 0 and since <= now - CHECK_EVERY / 2:
-                self._close(peer, found[peer])
+            if too_large > 0 and since <= now - CHECK_EVERY / 2 and self._close(peer, found[peer], is_idle=False):
                 too_large, too_many = too_large - held[peer], too_many - 1
         if too_many > 0:
             of_address = Counter(address for address, _ in found)
             idle = [peer for peer, size in held.items() if not size and found[peer].is_read]
             for peer in sorted(idle, key=lambda peer: of_address[peer[0]], reverse=True)[:too_many]:
-                self._close(peer, found[peer])
+                self._close(peer, found[peer], is_idle=True)
 
-    def _close(self, peer: Peer, connection: _Connection) -> None:
-        with contextlib.suppress(OSError), borrowed_socket(connection.file) as found:  # it has just ended
-            if _peer(found) == peer:
+    def _close(self, peer: Peer, seen: _Connection, *, is_idle: bool) -> bool:
+        """Close a connection, unless it has changed since it was seen; return whether it was closed."""
+        with contextlib.suppress(OSError), borrowed_socket(seen.file) as found:  # OSError: it has just ended
+            size = self._held(peer, _Connection.of(found)) if _peer(found) == peer else None
+            if size is not None and (size == 0 if is_idle else size > SMALL_BYTES):
                 found.shutdown(socket.SHUT_RDWR)
                 self.n_closed += 1
-
-    def _accepted(self) -> tuple[dict[Peer, _Connection], int]:
-        """Return the connections that this process has accepted, and the number of those that were reset."""
-        found, n_reset = dict[Peer, _Connection](), 0
-        for name in os.listdir("/proc/self/fd"):
-            try:
-                with borrowed_socket(int(name)) as connection:
-                    if connection.family == socket.AF_UNIX or connection.getsockname()[1] not in self._ports:
-                        continue
-                    if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                        continue
-                    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO.size)
-                    state, n_unread, received_bytes, n_unsent = TCP_INFO.unpack(info)
-                    is_read = not (n_unread or n_unsent)
-                    found[_peer(connection)] = _Connection(int(name), state == ESTABLISHED, is_read, received_bytes)
-            except OSError as error:  # no socket, or it has just ended
-                n_reset += error.errno == ENOTCONN
-            except struct.error:  # a kernel without these numbers
-                pass
-        return found, n_reset
+                return True
+        return False
 
 
 def max_connections() -> int:

@@ -94,10 +94,15 @@ async def _repository_index(request: StarletteRequest) -> Response:
     return JSONResponse([{"name": card.name, "version": card.version, "state": "READY", "reason": ""}])
 
 
+@cache
+def _card_json() -> bytes:
+    return _service().card.model_dump_json().encode()
+
+
 async def _model_card(request: StarletteRequest) -> Response:
     service = _service()
     headers = {contract.MODEL_HEADER: service.model_label}
-    return Response(service.card.model_dump_json(), media_type=contract.JSON, headers=headers)
+    return Response(_card_json(), media_type=contract.JSON, headers=headers)
 
 
 async def _metrics(request: StarletteRequest) -> Response:
