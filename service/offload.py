@@ -56,7 +56,10 @@ async def offload(function: Callable[..., T], *arguments: object) -> T:
     """Call a function in a thread; what it raises passes through."""
     outcome = await to_thread.run_sync(_outcome, function, arguments, limiter=_limiter())
     if isinstance(outcome, PhotozError):
-        raise outcome
+        try:
+            raise outcome
+        finally:
+            del outcome  # the error, its traceback and this frame, with the arguments, would refer to each other
     return outcome
 
 
