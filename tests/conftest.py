@@ -9,6 +9,7 @@ import pytest
 
 from photoz.model.bundle import ModelBundle
 from photoz.model.card import Card
+from photoz_client.cli import main
 from tests.running import ROOT, RunningService, running_service
 
 
@@ -55,3 +56,16 @@ def service_url(service) -> str:
 def start_service() -> Callable[..., AbstractContextManager[RunningService]]:
     """Return a function that runs another service: (home, **environment) -> context manager."""
     return running_service
+
+
+@pytest.fixture
+def photoz(capsys):
+    """Run the command in this process; returns its exit code, output and errors."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as done:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return done.value.code or 0, captured.out, captured.err
+
+    return run

@@ -11,8 +11,9 @@ import numpy.typing as npt
 from photoz.errors import InvalidDataset
 from photoz.grid import SDSS_GRID, BoolArray, FloatArray, IntArray
 from photoz.images import SDSS_IMAGES, SFD_COEFFICIENTS, ZERO_POINT
+from photoz.io.conditions import find_selected
 from photoz.io.cutouts import TEST, TRAIN, VALIDATION
-from training.splits import find_selected, random_split
+from training.splits import random_split
 
 SPLITS = (TRAIN, VALIDATION, TEST)
 

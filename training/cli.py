@@ -10,6 +10,7 @@ import click
 from photoz.errors import PhotozError, reason
 from photoz.grid import SDSS_GRID, RedshiftGrid
 from photoz.images import ImageSpec, parse_bands
+from photoz.io.conditions import parse_conditions
 from photoz.io.reading_report import reading_report
 from photoz.model.card import EngineRecord
 from training.options import (
@@ -27,6 +28,7 @@ from training.options import (
 )
 from training.sample_command import sample
 from training.settings import BY_ARCHITECTURE, PRECISIONS, PRESETS, Settings, settings_for
+from training.splits import parse_shares
 from training.survey import read_survey
 
 ONLY_F32 = "Compile the network in float32 only: quicker to make, slower to serve."
@@ -137,13 +139,13 @@ def convert(
 )
 @click.option(
     "--select",
-    callback=parsed_by("parse_conditions"),
+    callback=parsed_by(parse_conditions),
     help="Galaxies to use, such as 'dered_petro_r<=17.8,z_spec<=0.4'; any column.  [default: by recipe, or all]",
 )
 @click.option(
     "--split",
     "shares",
-    callback=parsed_by("parse_shares"),
+    callback=parsed_by(parse_shares),
     help="Shares for training, validation and testing, such as 0.7,0.1,0.2.  [default: by recipe, or from the file]",
 )
 @click.option("--figures/--no-figures", default=True, help=FIGURES)

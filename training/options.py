@@ -29,15 +29,13 @@ def say(text: str, report: Path | None) -> None:
 DATA, BUNDLE, RUNS, REPORTS = Path("data/sample.h5"), Path("models/photoz"), Path("runs"), Path("reports")
 
 
-def parsed_by(parser: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
-    """Return a callback that checks an option with a function of `training.splits`."""
+def parsed_by(parse: Callable[[str], object]) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    """Return a callback that checks an option with a function that raises `ValueError`."""
 
     def check(ctx: click.Context, param: click.Parameter, text: str | None) -> str | None:
-        from training import splits
-
         try:
             if text:
-                getattr(splits, parser)(text)
+                parse(text)
         except ValueError as error:
             raise click.BadParameter(str(error)) from error
         return text

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from photoz.images import SDSS_IMAGES, ImageSpec, parse_bands
+from photoz.io.conditions import parse_conditions
 from training.options import ANY_PATH, DATA, EXISTING_FILE, POSITIVE, REPORT, SURVEY_HELP, parsed_by, say
 from training.survey import read_survey
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 @click.option(
     "--select",
     default="",
-    callback=parsed_by("parse_conditions"),
+    callback=parsed_by(parse_conditions),
     help="Galaxies to draw, such as 'r<=17.8,z_spec<=0.4'; observed magnitudes, z_spec, ebv, ra, dec.",
 )
 @click.option("--survey", default="sdss", help=SURVEY_HELP)

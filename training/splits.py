@@ -1,16 +1,13 @@
 """Selection of galaxies and their split into training, validation and test sets."""
 
-import operator
-import re
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from photoz.errors import InvalidDataset
-from photoz.grid import BoolArray, IntArray, RedshiftGrid
+from photoz.grid import IntArray, RedshiftGrid
+from photoz.io.conditions import find_selected
 from photoz.io.cutouts import TEST, TRAIN, VALIDATION, Column, Cutouts
 
 SPLIT_SEED = 0
@@ -18,17 +15,6 @@ VALIDATION_FRACTION = 0.1  # of the galaxies that are not for testing
 TEST_FRACTION = 0.2
 
 UNUSED = ""  # the split of a galaxy that is not selected
-
-OPERATORS: dict[str, Callable[[Any, float], Any]] = {
-    "<=": operator.le,
-    ">=": operator.ge,
-    "==": operator.eq,
-    "<": operator.lt,
-    ">": operator.gt,
-}
-CONDITION = re.compile(r"\s*(\w+)\s*(<=|>=|==|<|>)\s*([-+\d.eE]+)\s*")
-
-Condition = tuple[str, str, float]  # column, operator, number
 
 
 def random_split(n: int, n_test: int, n_validation: int | None = None) -> npt.NDArray[np.str_]:
@@ -95,51 +81,12 @@ def without(cutouts: Cutouts, rows: IntArray) -> Cutouts:
     return with_labels(cutouts, labels)
 
 
-def find_selected(column: Callable[[str], Column], n: int, select: str) -> BoolArray:
-    """Find which of n galaxies meet all conditions.
-
-    Parameters
-    ----------
-    column : callable
-        Returns the column of a name, (n,); raises `InvalidDataset` for a name that it does not know.
-    n : int
-        Number of galaxies.
-    select : str
-        Conditions, as for `parse_conditions`.
-
-    Returns
-    -------
-    (n,) bool
-        Raises `InvalidDataset` if no galaxy meets them, or for a column without one number for each galaxy.
-    """
-    selected = np.ones(n, dtype=bool)
-    for name, comparison, number in parse_conditions(select):
-        values = column(name)
-        if values.ndim != 1 or values.dtype.kind not in "fiub":
-            raise InvalidDataset(
-                f"cannot select by {name!r}, of shape {values.shape} and type {values.dtype}: expected one number for "
-                "each galaxy"
-            )
-        selected &= OPERATORS[comparison](values, number)  # a comparison with NaN is false
-    if not selected.any():
-        raise InvalidDataset(f"none of {n} galaxies meets {select}")
-    return selected
-
-
 def _new_split(n: int, shares: str) -> npt.NDArray[np.str_]:
     if not shares:
         return random_split(n, round(TEST_FRACTION * n))
     train, validation, test = parse_shares(shares)
     scale = n / (train + validation + test)
     return random_split(n, round(scale * test), round(scale * validation))
-
-
-def parse_conditions(text: str) -> list[Condition]:
-    """Parse conditions such as "dered_petro_r<=17.8,z_spec<=0.4": a column, one of < <= == >= >, and a number."""
-    matches = [CONDITION.fullmatch(part) for part in text.split(",") if part]
-    if not all(matches):
-        raise ValueError(f"expected conditions such as dered_petro_r<=17.8,z_spec<=0.4, got {text!r}")
-    return [(found[1], found[2], float(found[3])) for found in matches if found]
 
 
 def parse_shares(text: str) -> tuple[float, float, float]:

@@ -45,9 +45,11 @@ COLUMN_INFO = {
 
 
 def column_info(name: str) -> tuple[str, str]:
-    """Return the description and the UCD of a column of estimates or quantiles."""
+    """Return the description and the UCD of a column of estimates or quantiles; empty for any other."""
     if name in COLUMN_INFO:
         return COLUMN_INFO[name]
+    if not name.startswith(_QUANTILE):
+        return "", ""
     percent = float(name.removeprefix(_QUANTILE).replace("_", "."))
     return f"redshift below which {percent:g} % of the probability lies", "src.redshift.phot;stat.value"
 
@@ -127,6 +129,17 @@ def quantile_name(q: float) -> str:
     """Return the name of the column of a quantile: z_q05 for 0.05, z_q97_5 for 0.975."""
     whole, _, rest = f"{100 * q:.6f}".rstrip("0").partition(".")
     return f"{_QUANTILE}{whole:0>2}" + (f"_{rest}" if rest else "")
+
+
+def parse_quantiles(text: str) -> tuple[float, ...]:
+    """Parse probabilities such as "0.05,0.5,0.95"; an empty text has none. Raises `ValueError`."""
+    try:
+        quantiles = tuple(float(q) for q in text.split(",")) if text else ()
+    except ValueError as error:
+        raise ValueError(f"expected numbers such as 0.05,0.5,0.95, got {text}") from error
+    if any(not 0.0 < q < 1.0 for q in quantiles):
+        raise ValueError(f"expected numbers between 0 and 1, got {text}")
+    return quantiles
 
 
 def flat_columns(table: Table) -> Iterator[tuple[str, Array]]:

@@ -3,7 +3,7 @@
 from photoz.plots.calibration import coverage, pit_histogram, pit_qq
 from photoz.plots.dependence import residuals, shown_range
 from photoz.plots.panels import ID_LENGTH, pdf_panels
-from photoz.plots.redshifts import scatter, stacked
+from photoz.plots.redshifts import scatter, stacked, tomographic
 from photoz.plots.style import render
 from photoz.plots.training_size import learning_curve
 
@@ -19,4 +19,5 @@ __all__ = [
     "scatter",
     "shown_range",
     "stacked",
+    "tomographic",
 ]

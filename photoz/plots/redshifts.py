@@ -1,9 +1,10 @@
 """Plots of the redshifts of a sample: predicted against true, and their distribution."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from photoz import metrics, pdf
@@ -77,6 +78,21 @@ def stacked(pdfs: FloatArray, grid: RedshiftGrid, z_spec: npt.ArrayLike) -> Figu
     centres = 0.5 * (edges[:-1] + edges[1:])
     axes.errorbar(centres, counts / width, np.sqrt(counts) / width, fmt="none", ecolor=GREEN, elinewidth=0.8)
     axes.plot(grid.centres, pdf.stack(pdfs, grid), "--", color=RED, linewidth=1.2, label="sum of the PDFs")
+    axes.set_xlim(0.0, grid.z_max)
+    axes.set_ylim(bottom=0.0)
+    axes.legend(loc="upper right", fontsize=SMALL, frameon=False)
+    return figure
+
+
+def tomographic(names: Sequence[str], densities: FloatArray, errors: FloatArray, grid: RedshiftGrid) -> Figure:
+    """Redshift distributions of m bins, and the errors of each, (m, n_bins) per unit redshift."""
+    figure = Figure(figsize=(COLUMN, 2.85), layout="constrained")
+    axes = figure.subplots()
+    label_axes(axes, "redshift", "probability per unit redshift")
+    colours = colormaps["viridis"](np.linspace(0.0, 0.85, len(names)))
+    for name, density, error, colour in zip(names, densities, errors, colours, strict=True):
+        axes.plot(grid.centres, density, color=colour, linewidth=1.2, label=name)
+        axes.fill_between(grid.centres, density - error, density + error, color=colour, alpha=0.3, linewidth=0)
     axes.set_xlim(0.0, grid.z_max)
     axes.set_ylim(bottom=0.0)
     axes.legend(loc="upper right", fontsize=SMALL, frameon=False)

@@ -6,7 +6,6 @@ from scipy.special import ndtr
 from photoz import pdf
 from photoz.grid import SDSS_GRID
 from photoz_client import _inputs
-from photoz_client.cli import main
 from tests.client.both_clients import ROWS, asynchronous, blocking
 
 
@@ -24,19 +23,6 @@ def small_requests(monkeypatch):
 @pytest.fixture(params=[blocking, asynchronous], ids=["blocking", "async"])
 def predict(request):
     return request.param
-
-
-@pytest.fixture
-def photoz(capsys):
-    """Run the command in this process; returns its exit code, output and errors."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as done:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return done.value.code or 0, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The wheel holds the core and the client, and their dependencies are light."""
+"""The wheel holds the core, the client and the survey package, and what it always needs is light."""
 
 import shutil
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 
 from tests.running import ROOT
 
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", "photoz", "clients/python")
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "photoz", "photoz_survey", "clients/python")
 LIGHT = {"numpy", "pydantic", "httpx", "click", "h5py"}
 HEAVY = {"tensorflow", "keras", "bentoml", "scipy", "matplotlib", "astropy", "openvino", "pandas", "jinja2"}
 
@@ -37,13 +37,14 @@ def _read(wheel, suffix):
     return wheel.read(name).decode()
 
 
-def test_the_wheel_holds_the_core_and_the_client_and_nothing_else(wheel):
+def test_the_wheel_holds_our_packages_and_nothing_else(wheel):
     held = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    files = (path for path in (ROOT / "photoz").rglob("*") if path.suffix in (".py", ".html"))
+    packages = ("photoz", "photoz_survey")
+    files = (path for name in packages for path in (ROOT / name).rglob("*") if path.suffix in (".py", ".html"))
     core = {path.relative_to(ROOT).as_posix() for path in files}
     client_files = (ROOT / "clients" / "python" / "photoz_client").glob("*.py")
     client = {f"photoz_client/{path.name}" for path in client_files}
-    assert held == core | client | {"photoz/py.typed", "photoz_client/py.typed"}
+    assert held == core | client | {f"{name}/py.typed" for name in (*packages, "photoz_client")}
 
 
 def test_the_wheel_installs_the_command_and_light_dependencies(wheel):

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -9,8 +10,9 @@ import click
 import numpy as np
 
 from photoz import __version__
-from photoz.errors import PhotozError
+from photoz.errors import PhotozError, UnsupportedType
 from photoz.grid import IntArray
+from photoz.io.tables import parse_quantiles
 from photoz.io.writer import FORMATS, QP_SUFFIX
 from photoz.protocol.contract import Plot
 from photoz_client import _cli_files, _cli_text
@@ -27,6 +29,8 @@ from photoz_client._cli_options import (
 from photoz_client._comparison import TOLERANCE, Basis
 from photoz_client._core import IMAGE_TYPES
 from photoz_client._prediction import Prediction, PredictionIncomplete, check_format
+
+COMMANDS = "photoz.commands"  # group of entry points
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -49,7 +53,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """The commands of this module, and those that other packages offer as entry points."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *entry_points(group=COMMANDS).names})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        for entry in entry_points(group=COMMANDS, name=cmd_name):
+            try:
+                found: click.Command = entry.load()
+            except ModuleNotFoundError as error:
+                package = str(error.name).partition(".")[0]
+                extra = entry.module.partition(".")[0].removeprefix("photoz_")
+                return _unavailable(cmd_name, f"needs {package}: install it with pip install 'photoz[{extra}]'")
+            return found
+        return super().get_command(ctx, cmd_name)
+
+
+def _unavailable(name: str, needs: str) -> click.Command:
+    """Return a command that says which package it needs, also in the help."""
+
+    def refuse() -> None:
+        raise UnsupportedType(f"photoz {name} {needs}")
+
+    everything = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED, expose_value=False)
+    settings = {"ignore_unknown_options": True}
+    return click.Command(name, settings, refuse, [everything], short_help=needs, add_help_option=False)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="photoz")
 def photoz() -> None:
     """Estimate redshifts of galaxies from their images with a photo-z service."""
@@ -57,12 +90,9 @@ def photoz() -> None:
 
 def _read_quantiles(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, ...]:
     try:
-        quantiles = tuple(float(q) for q in text.split(",")) if text is not None else ()
+        return parse_quantiles(text or "")
     except ValueError as error:
-        raise click.BadParameter(f"expected numbers such as 0.05,0.5,0.95, got {text}") from error
-    if any(not 0.0 < q < 1.0 for q in quantiles):
-        raise click.BadParameter(f"expected numbers between 0 and 1, got {text}")
-    return quantiles
+        raise click.BadParameter(str(error)) from error
 
 
 @photoz.command()

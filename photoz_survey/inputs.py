@@ -1,0 +1,112 @@
+"""The files of cutouts of a run, and the chunks of rows that they are scored in."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from photoz.errors import InvalidDataset, PhotozError, reason
+from photoz.io.reader import PACKED, SUFFIXES, open_cutouts
+from photoz_survey.manifest import InputFile
+from photoz_survey.storage import is_local
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Rows of a file, from the first up to, but not with, the last; up to the end if that is None."""
+
+    file: int  # number of the input
+    first: int = 0
+    last: int | None = None
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows that are scored together and written as one part."""
+
+    number: int
+    segments: tuple[Segment, ...]
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows, as far as it is known."""
+        return sum(one.last - one.first for one in self.segments if one.last is not None)
+
+
+def find_inputs(paths: Iterable[str]) -> list[InputFile]:
+    """Describe files: those named, those of folders, and those that patterns stand for; the same each time.
+
+    Files on this machine are opened, so that their rows are known. Raises `InvalidDataset` if there is none, or one
+    twice.
+    """
+    found = [path for one in paths for path in _files(one)]
+    if twice := sorted({path for path in found if found.count(path) > 1} if len(set(found)) < len(found) else ()):
+        raise InvalidDataset(f"{twice[0]} is given more than once")
+    return [describe(path) for path in found]
+
+
+def _files(path: str) -> list[str]:
+    fs, root = url_to_fs(path)
+    if any(letter in path for letter in "*?["):
+        found = sorted(fs.glob(root))
+    elif fs.isdir(root) and not root.endswith(".zarr"):
+        found = sorted(name for name in fs.ls(root, detail=False) if _is_cutouts(name))
+    else:
+        found = [root]
+    if not found or (len(found) == 1 and not fs.exists(found[0])):
+        raise InvalidDataset(f"no file of cutouts at {path}")
+    return [name if isinstance(fs, LocalFileSystem) else fs.unstrip_protocol(name) for name in found]
+
+
+def _is_cutouts(name: str) -> bool:
+    base = os.path.basename(name)
+    suffixes = [suffix for suffix in Path(base).suffixes if suffix not in PACKED]
+    return not base.startswith(".") and bool(suffixes) and suffixes[-1].lower() in SUFFIXES
+
+
+def describe(path: str) -> InputFile:
+    """Describe a file; what is wrong with it becomes its `error`."""
+    fs, root = url_to_fs(path)
+    info: dict[str, Any] = fs.info(root)
+    modified = str(next((info[key] for key in ("ETag", "etag", "mtime", "LastModified") if key in info), ""))
+    described = InputFile(path=path, size=info["size"] or 0, modified=modified)
+    if not is_local(path):
+        return described
+    try:
+        with open_cutouts(root) as cutouts:
+            return described.model_copy(update={"n_rows": len(cutouts)})
+    except (PhotozError, OSError) as error:
+        return described.model_copy(update={"error": reason(error)})
+
+
+def chunks(inputs: Sequence[InputFile], rows_per_part: int) -> list[Chunk]:
+    """Divide the rows of files into chunks of at most so many, in their order.
+
+    Small files share a chunk, those that cannot be read too, so that they are reported; a file of unknown length is a
+    chunk of its own.
+    """
+    return [Chunk(number, segments) for number, segments in enumerate(_groups(inputs, rows_per_part))]
+
+
+def _groups(inputs: Sequence[InputFile], rows_per_part: int) -> Iterator[tuple[Segment, ...]]:
+    small, n = list[Segment](), 0
+    for file, found in enumerate(inputs):
+        n_rows = 0 if found.error else found.n_rows
+        is_small = n_rows is not None and n_rows <= rows_per_part
+        if small and (not is_small or n + (n_rows or 0) > rows_per_part):
+            yield tuple(small)
+            small, n = [], 0
+        if n_rows is None:
+            yield (Segment(file),)
+        elif is_small:
+            small.append(Segment(file, 0, n_rows))
+            n += n_rows
+        else:
+            starts = range(0, n_rows, rows_per_part)
+            yield from ((Segment(file, first, min(first + rows_per_part, n_rows)),) for first in starts)
+    if small:
+        yield tuple(small)

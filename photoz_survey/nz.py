@@ -1,0 +1,191 @@
+"""Redshift distributions n(z) of tomographic bins: stacked PDFs of the rows of a run, with bootstrap errors.
+
+The parts of the run are read one at a time. Each row has a weight from a Poisson distribution of mean 1 in each
+bootstrap replicate: for many rows that is the ordinary bootstrap, and needs no second pass over them (Chamandy et al.
+2012, "Estimating uncertainty for massive data streams", Google).
+"""
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from photoz.errors import InvalidInput, InvalidPdfs
+from photoz.grid import FloatArray, RedshiftGrid
+from photoz.io.conditions import meets, parse_conditions
+from photoz_survey.manifest import NAME, Manifest, read_manifest
+from photoz_survey.parts import DONE
+from photoz_survey.storage import Folder
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Array = npt.NDArray[Any]
+
+N_RESAMPLES = 100
+
+# Rows whose PDFs are in memory at a time.
+ROWS_AT_ONCE = 8192
+
+
+@dataclass(frozen=True)
+class TomographicBin:
+    """A set of galaxies: those whose estimates meet conditions such as "z_mean>=0.1,z_mean<0.2"."""
+
+    name: str
+    conditions: str
+
+
+def equal_bins(column: str, edges: Sequence[float]) -> list[TomographicBin]:
+    """Return the bins between edges of a column; the lower edge belongs to the bin."""
+    if len(edges) < 2 or any(low >= high for low, high in zip(edges, edges[1:], strict=False)):
+        raise InvalidInput(f"expected two or more increasing edges, got {', '.join(map(str, edges))}")
+    pairs = zip(edges, edges[1:], strict=False)
+    return [TomographicBin(f"{low:g}-{high:g}", f"{column}>={low!r},{column}<{high!r}") for low, high in pairs]
+
+
+@dataclass(frozen=True)
+class NOfZ:
+    """The redshift distribution of a bin; errors are standard deviations over the bootstrap replicates."""
+
+    name: str
+    conditions: str
+    n: int  # galaxies
+    density: FloatArray  # (n_bins,) per unit redshift, integral 1
+    density_error: FloatArray  # (n_bins,)
+    mean: float
+    mean_error: float
+    # Of the galaxies with z_spec; NaN without any.
+    n_spec: int
+    mean_z_spec: float
+    mean_difference: float  # mean of their stacked PDFs, less that of z_spec
+    mean_difference_error: float
+
+
+@dataclass
+class _Stack:
+    """Sums over the galaxies of a bin; the first of the rows of each is over all, the others are of the replicates."""
+
+    grid: RedshiftGrid
+    n: int = 0
+    n_spec: int = 0
+    pdfs: FloatArray = field(default_factory=lambda: np.zeros(0))  # (1 + N_RESAMPLES, n_bins)
+    spec: FloatArray = field(default_factory=lambda: np.zeros((1 + N_RESAMPLES, 3)))  # weight, its PDFs' mean, z_spec
+
+    def add(self, pdfs: FloatArray, z_spec: FloatArray, rng: np.random.Generator) -> None:
+        weights = np.ones((1 + N_RESAMPLES, len(pdfs)), np.float32)
+        weights[1:] = rng.poisson(1.0, (N_RESAMPLES, len(pdfs)))
+        if not len(self.pdfs):
+            self.pdfs = np.zeros((1 + N_RESAMPLES, self.grid.n_bins))
+        self.pdfs += weights @ pdfs
+        known = np.isfinite(z_spec)
+        if known.any():
+            means = pdfs[known].astype(np.float64) @ self.grid.centres
+            values = np.column_stack([np.ones(len(means)), means, z_spec[known]])
+            self.spec += weights[:, known].astype(np.float64) @ values
+        self.n, self.n_spec = self.n + len(pdfs), self.n_spec + int(known.sum())
+
+    def result(self, bin_: TomographicBin) -> NOfZ:
+        if not self.n:
+            raise InvalidInput(f"no galaxy of the run is in the bin {bin_.name}, {bin_.conditions}")
+        density = self.pdfs / self.pdfs.sum(axis=1, keepdims=True) / self.grid.width
+        means = density @ self.grid.centres * self.grid.width
+        with np.errstate(invalid="ignore"):
+            photometric, spectroscopic = (self.spec[:, 1:] / self.spec[:, :1]).T
+        difference = photometric - spectroscopic
+        return NOfZ(
+            bin_.name,
+            bin_.conditions,
+            n=self.n,
+            density=density[0],
+            density_error=density[1:].std(axis=0),
+            mean=float(means[0]),
+            mean_error=float(means[1:].std()),
+            n_spec=self.n_spec,
+            mean_z_spec=float(spectroscopic[0]),
+            mean_difference=float(difference[0]),
+            mean_difference_error=float(difference[1:].std()),
+        )
+
+
+def stack(url: str, bins: Sequence[TomographicBin], select: str = "", seed: int = 0) -> tuple[Manifest, list[NOfZ]]:
+    """Stack the PDFs of a run in bins.
+
+    Parameters
+    ----------
+    url : str
+        Folder of a complete run with PDFs.
+    bins : sequence of TomographicBin
+        They may overlap.
+    select : str
+        Conditions that all galaxies have to meet.
+    seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    Manifest, list of NOfZ
+        The manifest of the run, and a distribution for each bin.
+
+    Raises
+    ------
+    InvalidInput
+        If the run is not complete, or a bin is empty.
+    InvalidPdfs
+        If it has no PDFs.
+    InvalidDataset
+        If a condition names a column that the run does not have.
+    """
+    folder = Folder(url)
+    try:
+        manifest = read_manifest(folder.read(NAME), f"{url}/{NAME}")
+    except FileNotFoundError as error:
+        raise InvalidInput(f"{url} holds no {NAME}: expected the results of photoz score") from error
+    if not manifest.is_complete:
+        raise InvalidInput(f"the run in {url} is not complete: finish it with --resume")
+    if manifest.plan.settings.pdf is None:
+        raise InvalidPdfs(f"the run in {url} has no PDFs: score with --pdf float16")
+    stacks = [_Stack(manifest.plan.grid) for _ in bins]
+    columns = {name for one in bins for name, *_ in parse_conditions(f"{one.conditions},{select}")}
+    for number, table in enumerate(_tables(folder, sorted(columns | {"pdf", "z_spec"}))):
+        found = {name: table[name].to_numpy() for name in table.column_names if name != "pdf"}
+        pdfs = _pdfs(table, manifest.plan.grid)
+        for index, (one, stacked) in enumerate(zip(bins, stacks, strict=True)):
+            rows = meets(found.__getitem__, len(pdfs), f"{one.conditions},{select}")
+            if rows.any():
+                stacked.add(pdfs[rows], found["z_spec"][rows], np.random.default_rng((seed, number, index)))
+    return manifest, [stacked.result(one) for one, stacked in zip(bins, stacks, strict=True)]
+
+
+def _tables(folder: Folder, columns: Sequence[str]) -> Iterator["pa.Table"]:
+    """Read some columns of all parts, a few rows at a time."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    for name in folder.names(DONE):
+        file = parquet.ParquetFile(io.BytesIO(folder.read(f"{DONE}/{name}")))
+        if missing := sorted(set(columns) - set(file.schema_arrow.names)):
+            raise InvalidInput(f"the run has no column {missing[0]}; it has {', '.join(file.schema_arrow.names)}")
+        for batch in file.iter_batches(ROWS_AT_ONCE, columns=list(columns)):
+            yield pa.Table.from_batches([batch])
+
+
+def _pdfs(table: "pa.Table", grid: RedshiftGrid) -> FloatArray:
+    """Return the PDFs of a table, (n, n_bins) float32."""
+    column = table["pdf"].combine_chunks()
+    values = column.flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(values.reshape(len(table), grid.n_bins), np.float32)
+
+
+def as_columns(found: Sequence[NOfZ], grid: RedshiftGrid) -> Mapping[str, Array]:
+    """Return distributions as columns with a row each: numbers, (n,), and densities as mass per bin, (n, n_bins)."""
+    names = ("n", "mean", "mean_error", "n_spec", "mean_z_spec", "mean_difference", "mean_difference_error")
+    columns: dict[str, Array] = {"object_id": np.array([one.name for one in found])}
+    columns |= {name: np.array([getattr(one, name) for one in found]) for name in names}
+    return columns | {
+        "pdf": np.array([one.density for one in found]) * grid.width,
+        "pdf_error": np.array([one.density_error for one in found]) * grid.width,
+    }

@@ -1,0 +1,111 @@
+"""The command `photoz nz`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import click
+import numpy as np
+
+from photoz.errors import UnsupportedType
+from photoz.grid import RedshiftGrid
+from photoz.io.conditions import parse_conditions
+from photoz.io.tables import ResultTable
+from photoz.io.writer import find_format, write_table
+from photoz_survey.nz import NOfZ, TomographicBin, as_columns, equal_bins, stack
+
+FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
+
+_FORMATS: dict[str, Literal["png", "svg", "pdf"]] = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
+
+
+def _edges(context: click.Context, parameter: click.Parameter, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(edge) for edge in filter(None, text.split(",")))
+    except ValueError as error:
+        raise click.BadParameter(f"expected numbers such as 0,0.1,0.2, got {text}") from error
+
+
+def _conditions(context: click.Context, parameter: click.Parameter, text: str) -> str:
+    try:
+        parse_conditions(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    return text
+
+
+def _bins(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> tuple[TomographicBin, ...]:
+    named = [text.split(":", 1) if ":" in text else (text, text) for text in texts]
+    return tuple(TomographicBin(name, _conditions(context, parameter, conditions)) for name, conditions in named)
+
+
+def _output(context: click.Context, parameter: click.Parameter, path: Path) -> Path:
+    try:
+        find_format(path)
+    except UnsupportedType as error:
+        raise click.BadParameter(str(error)) from error
+    return path
+
+
+def _plot(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    if path is not None and path.suffix.lower() not in _FORMATS:
+        raise click.BadParameter(f"{path} should end in {', '.join(_FORMATS)}")
+    return path
+
+
+@click.command()
+@click.argument("run")
+@click.option("--by", default="z_mean", show_default=True, help="Column that the edges refer to.")
+@click.option("--edges", default="", callback=_edges, help="Edges of the bins, such as 0,0.1,0.2,0.4.")
+@click.option(
+    "--bin",
+    "bins",
+    multiple=True,
+    callback=_bins,
+    help="A bin by conditions, such as far:z_mean>=0.1,flags==0; may be given several times.",
+)
+@click.option(
+    "--select", default="", callback=_conditions, help="Conditions that all galaxies have to meet, such as flags==0."
+)
+@click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
+@click.option("-o", "--output", type=FILE, callback=_output, required=True, help="File to write.")
+@click.option("--plot", type=FILE, callback=_plot, help="Draw n(z) to this .png, .svg or .pdf file.")
+def nz(
+    run: str,
+    by: str,
+    edges: tuple[float, ...],
+    bins: tuple[TomographicBin, ...],
+    select: str,
+    seed: int,
+    output: Path,
+    plot: Path | None,
+) -> None:
+    """Stack the PDFs of a RUN of `photoz score` to redshift distributions of tomographic bins.
+
+    RUN is the folder of the results, scored with --pdf. The distributions, with bootstrap errors, are written in the
+    format that the name of the file ends with, such as .parquet, or .qp.hdf5 for an ensemble of qp.
+    """
+    chosen = [*(equal_bins(by, edges) if edges else ()), *bins]
+    if not chosen:
+        raise click.UsageError("name the bins: expected --edges or --bin")
+    manifest, found = stack(run, chosen, select, seed)
+    write_table(ResultTable(as_columns(found, manifest.plan.grid), manifest.plan.model, manifest.plan.grid), output)
+    click.echo("\n".join(map(_line, found)))
+    if plot is not None:
+        _draw(found, manifest.plan.grid, plot)
+
+
+def _line(found: NOfZ) -> str:
+    text = f"{found.name}: {found.n:,} galaxies, mean {found.mean:.4f} ± {found.mean_error:.4f}"
+    if not found.n_spec:
+        return text
+    difference = f"{found.mean_difference:+.4f} ± {found.mean_difference_error:.4f}"
+    return f"{text}; less the mean z_spec of {found.n_spec:,}: {difference}"
+
+
+def _draw(found: Sequence[NOfZ], grid: RedshiftGrid, path: Path) -> None:
+    from photoz import plots
+
+    names, densities = [one.name for one in found], np.array([one.density for one in found])
+    figure = plots.tomographic(names, densities, np.array([one.density_error for one in found]), grid)
+    path.write_bytes(plots.render(figure, _FORMATS[path.suffix.lower()]))

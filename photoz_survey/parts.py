@@ -1,0 +1,65 @@
+"""Write and read the parts of a run: `done/part-N.parquet`, and `rejected/part-N.parquet` where rows were rejected."""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from photoz_survey.inputs import Chunk
+from photoz_survey.manifest import Part
+from photoz_survey.scoring import Scored
+from photoz_survey.storage import Folder
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+DONE, REJECTED = "done", "rejected"
+
+
+def part_name(number: int) -> str:
+    """Return the name of the file of a part."""
+    return f"part-{number:07d}.parquet"
+
+
+def write_part(folder: Folder, chunk: Chunk, scored: Scored) -> None:
+    """Write what came of a chunk; the file in `done` is written last, also without rows: it says that all is there."""
+    import pyarrow as pa
+
+    name = part_name(chunk.number)
+    if scored.rejected:
+        folder.write(f"{REJECTED}/{name}", _parquet(pa.Table.from_pylist(scored.rejected, _rejected_schema())))
+    folder.write(f"{DONE}/{name}", _parquet(pa.concat_tables(scored.done)))
+
+
+def read_part(folder: Folder, number: int, columns: Sequence[str]) -> tuple[Part, "pa.Table"]:
+    """Read some columns of a part, and describe it."""
+    from pyarrow import parquet
+
+    content = folder.read(f"{DONE}/{part_name(number)}")
+    table = parquet.read_table(io.BytesIO(content), columns=list(columns))
+    try:
+        n_rejected = parquet.read_metadata(io.BytesIO(folder.read(f"{REJECTED}/{part_name(number)}"))).num_rows
+    except FileNotFoundError:
+        n_rejected = 0
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Part(number=number, n_done=len(table), n_rejected=n_rejected, sha256=sha256), table
+
+
+def missing(folder: Folder, chunks: Sequence[Chunk]) -> list[Chunk]:
+    """Return the chunks whose part is not complete."""
+    there = set(folder.names(DONE))
+    return [chunk for chunk in chunks if part_name(chunk.number) not in there]
+
+
+def _rejected_schema() -> "pa.Schema":
+    import pyarrow as pa
+
+    return pa.schema({"file": pa.string(), "row": pa.int64(), "object_id": pa.string(), "reason": pa.string()})
+
+
+def _parquet(table: "pa.Table") -> bytes:
+    from pyarrow import parquet
+
+    buffer = io.BytesIO()
+    parquet.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()

@@ -1,0 +1,114 @@
+"""The command `photoz score`."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import click
+from tqdm import tqdm
+
+from photoz.images import parse_bands
+from photoz.io.tables import parse_quantiles
+from photoz_survey.local import score_chunks
+from photoz_survey.manifest import Settings
+from photoz_survey.run import Run
+
+# Seconds between two lines of progress where standard error is no terminal.
+LINE_EVERY = 30.0
+
+# The exit code after SIGTERM, as of a process that it ends: 128 + 15.
+TERMINATED = 143
+
+
+def _quantiles(context: click.Context, parameter: click.Parameter, text: str) -> tuple[float, ...]:
+    try:
+        return parse_quantiles(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True)
+@click.option("--bundle", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True, help="Model.")
+@click.option("-o", "--output", required=True, help="Folder for the results, path or URL.")
+@click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes; by default one for each core.")
+@click.option("--rows-per-part", type=click.IntRange(min=1), default=8192, show_default=True, help="Rows of each file.")
+@click.option("--pdf", type=click.Choice(["float16", "float32"]), help="Write the PDFs in this type.")
+@click.option(
+    "--quantiles", default="", callback=_quantiles, help="Write these quantiles of the PDFs, such as 0.05,0.5,0.95."
+)
+@click.option("--columns", default="", help="Columns of the inputs to write too; ra, dec and z_spec always are.")
+@click.option("--bands", default="", help="Bands of the images in order, if the files do not say.")
+@click.option("--zero-point", type=float, help="AB magnitude of a pixel with the value 1, if the files do not say.")
+@click.option("--ebv", type=float, help="E(B-V) in mag for all cutouts, instead of the files' column.")
+def score(
+    inputs: tuple[str, ...],
+    bundle: Path,
+    output: str,
+    resume: bool,
+    workers: int | None,
+    rows_per_part: int,
+    pdf: Literal["float16", "float32"] | None,
+    quantiles: tuple[float, ...],
+    columns: str,
+    bands: str,
+    zero_point: float | None,
+    ebv: float | None,
+) -> None:
+    """Estimate the redshifts of all cutouts of INPUTS, without a service.
+
+    INPUTS are files of cutouts, folders or patterns of them, or URLs such as s3://bucket/*.h5. The results are Parquet
+    files: OUTPUT/done has a row for each cutout with estimates, OUTPUT/rejected the others and why. A run that was
+    stopped, by whatever, goes on with --resume.
+    """
+    settings = Settings(
+        bands=parse_bands(bands),
+        zero_point=zero_point,
+        ebv=ebv,
+        columns=tuple(filter(None, columns.split(","))),
+        pdf=pdf,
+        quantiles=quantiles,
+        rows_per_part=rows_per_part,
+    )
+    signal.signal(signal.SIGTERM, _stop)
+    run = Run.begin(inputs, bundle, settings, output, resume=resume)
+    missing = run.missing()
+    n_files, n_rows = len(run.plan.inputs), sum(chunk.n_rows for chunk in missing)
+    files, parts = f"{n_files:,} file{'s' * (n_files != 1)}", f"{len(missing):,} of {len(run.chunks):,} parts"
+    click.echo(f"{run.n_rows:,} rows of {files}; {parts} are not scored yet", err=True)
+    with _progress(n_rows) as advance:
+        for chunk in score_chunks(run.plan, bundle, run.folder, missing, workers or len(os.sched_getaffinity(0))):
+            advance(chunk.n_rows)
+    click.echo("\n".join(run.finish().lines(run.bundle.card)))
+
+
+def _stop(*_: object) -> None:
+    click.echo("stopped by SIGTERM; what is being scored is finished, and --resume goes on", err=True)
+    sys.exit(TERMINATED)
+
+
+@contextmanager
+def _progress(n_rows: int) -> Iterator[Callable[[int], object]]:
+    """Yield a function to call with numbers of rows: a bar on a terminal, a line now and then elsewhere."""
+    if sys.stderr.isatty():
+        with tqdm(total=n_rows, unit="row") as bar:
+            yield bar.update
+        return
+    began = said = time.monotonic()
+    n = 0
+
+    def advance(more: int) -> None:
+        nonlocal n, said
+        n += more
+        if (now := time.monotonic()) - said >= LINE_EVERY:
+            said, rate = now, n / (now - began)
+            left = f", {(n_rows - n) / rate:,.0f} s left" if rate and n_rows else ""
+            click.echo(f"{n:,} of {n_rows:,} rows, {rate:,.0f} rows/s{left}", err=True)
+
+    yield advance
