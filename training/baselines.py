@@ -161,13 +161,22 @@ def local_linear_regression(
     """
     scale = features.std(axis=0)
     neighbours = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(features))).fit(features / scale)
-    index = neighbours.kneighbors(test_features / scale, return_distance=False)
-    # Relative to the galaxy itself, the intercept is the prediction.
-    offsets = (features[index] - test_features[:, None]) / scale
-    design = np.concatenate([np.ones((*index.shape, 1)), offsets], axis=2)
-    _, residuals, sigma = _fit_planes(design, z_spec[index], np.ones(index.shape, dtype=bool))
-    z_phot, _, sigma = _fit_planes(design, z_spec[index], np.abs(residuals) < CLIP * sigma[:, None])
+    parts = []
+    for start in range(0, len(test_features), CHUNK):  # the neighbours of all would be a hundred times the features
+        some = test_features[start : start + CHUNK]
+        index = neighbours.kneighbors(some / scale, return_distance=False)
+        # Relative to the galaxy itself, the intercept is the prediction.
+        parts.append(_clipped_planes((features[index] - some[:, None]) / scale, z_spec[index]))
+    z_phot, sigma = (np.concatenate(part) for part in zip(*parts, strict=True))
     return z_phot, np.maximum(sigma, MIN_SIGMA)
+
+
+def _clipped_planes(offsets: FloatArray, z_spec: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Fit planes to neighbours (m, k, d) and again without those far off; return intercepts and scatter, (m,) each."""
+    design = np.concatenate([np.ones((*z_spec.shape, 1)), offsets], axis=2)
+    _, residuals, sigma = _fit_planes(design, z_spec, np.ones(z_spec.shape, dtype=bool))
+    z_phot, _, sigma = _fit_planes(design, z_spec, np.abs(residuals) < CLIP * sigma[:, None])
+    return z_phot, sigma
 
 
 def _fit_planes(design: FloatArray, z_spec: FloatArray, used: BoolArray) -> tuple[FloatArray, FloatArray, FloatArray]:
