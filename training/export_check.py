@@ -7,7 +7,7 @@ import numpy as np
 from photoz import pdf
 from photoz.flags import Flag
 from photoz.grid import FloatArray, RedshiftGrid
-from photoz.metrics import crps, residuals, sigma_mad
+from photoz.metrics import galaxy_scores, residuals, sigma_mad
 from training.predict import Predictions
 
 # One-sided: a copy that happens to do better is accepted.
@@ -61,12 +61,16 @@ def compare(compiled: Predictions, keras: Predictions, z_spec: FloatArray, grid:
     return Difference(
         n_compared=len(z_spec),
         all_finite=bool(np.isfinite(compiled.pdfs).all()),
-        crps_ratio=_ratio(crps(compiled.pdfs, z_spec, grid).mean(), crps(keras.pdfs, z_spec, grid).mean()),
+        crps_ratio=_ratio(_crps(compiled, z_spec, grid), _crps(keras, z_spec, grid)),
         sigma_mad_ratio=_ratio(sigma_mad(residuals(ours, z_spec)), sigma_mad(residuals(theirs, z_spec))),
         max_z_mean_difference=float(difference.max()),
         z_mean_agreement=float(np.mean(difference < NEAR)),
         flag_changes=float(np.mean((compiled.flags ^ keras.flags) & Flag.OUT_OF_DISTRIBUTION != 0)),
     )
+
+
+def _crps(predictions: Predictions, z_spec: FloatArray, grid: RedshiftGrid) -> float:
+    return float(galaxy_scores(predictions.pdfs, z_spec, grid).crps.mean())  # a few at a time
 
 
 def _ratio(ours: float, theirs: float) -> float:

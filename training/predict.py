@@ -85,12 +85,16 @@ class Model:
             ood_threshold=self.ood_threshold,
             z_range=self.z_range,
         )
-        parts = []
+        n, n_bins = len(rows), self.grid.n_bins  # not joined from parts, which would be in memory twice
+        found = Predictions(np.empty((n, n_bins)), np.empty((n, n_bins)), np.empty(n), np.empty(n, np.int32))
+        stop = 0
         for batch in _read_batches(cutouts, rows, self.spec, self.ebv_default):
             output = predictor.run_network(batch)
             columns = predictor.summarise(batch, output, frozenset({"ood_score", "flags"}))
-            parts.append((output.pdfs, columns["pdf"], columns["ood_score"], columns["flags"]))
-        return Predictions(*map(np.concatenate, zip(*parts, strict=True)))
+            some = slice(stop, stop := stop + len(batch))
+            found.raw_pdfs[some], found.pdfs[some] = output.pdfs, columns["pdf"]
+            found.ood_scores[some], found.flags[some] = columns["ood_score"], columns["flags"]
+        return found
 
     def features(self, cutouts: Cutouts, rows: IntArray) -> dict[str, FloatArray]:
         """Extract the features of rows (n,) for the `ood_score`: (n, p) float64 for each feature group, by name."""
