@@ -70,7 +70,7 @@ def _from_hdus(hdus: Any, path: Path, fits: ModuleType) -> Cutouts:
             tables = [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU)]
             for hdu in images:
                 _check_size(hdu, path)
-            return _of_images(images, path) if images else _of_tables(tables, path)
+            return _of_images(images, hdus[0].header, path) if images else _of_tables(tables, path)
     except InvalidDataset:
         raise
     except Exception as error:  # as above, and KeyError, IndexError, warnings
@@ -95,7 +95,7 @@ def _check_unpacked(size: int, path: Path) -> None:
         )
 
 
-def _of_images(images: Sequence[Any], path: Path) -> Cutouts:
+def _of_images(images: Sequence[Any], primary: Any, path: Path) -> Cutouts:
     axes = {len(hdu.shape) for hdu in images}
     shapes = {hdu.shape for hdu in images}
     if len(axes) > 1 or len(shapes) > 1 or (axes == {4} and len(images) > 1) or max(axes) > 4:
@@ -108,14 +108,14 @@ def _of_images(images: Sequence[Any], path: Path) -> Cutouts:
         case 4:
             return _described(images[0].data, {}, _bands(first), images[0], path)
         case 3:
-            return _described(_Stacked(images), _columns(images, path), _bands(first), images[0], path)
+            return _described(_Stacked(images), _columns(images, {}), _bands(first), images[0], path)
         case _:
             bands = tuple(_band(hdu) for hdu in images)
             if "" in bands or len(set(bands)) < len(bands):
                 raise InvalidDataset(
                     f"expected EXTNAME, FILTER or BAND to name the band of each image in {path}; got {', '.join(bands)}"
                 )
-            return _described(_Bands(images), _columns(images[:1], path), bands, images[0], path)
+            return _described(_Bands(images), _columns(images[:1], primary), bands, images[0], path)
 
 
 @dataclass(frozen=True)
@@ -156,13 +156,15 @@ def _pixels(hdu: Any) -> npt.NDArray[Any]:
     return pixels
 
 
-def _columns(images: Sequence[Any], path: Path) -> dict[str, Column]:
-    """Return what the headers of single cutouts say of their galaxies, (n,) each, where all of them do."""
+def _columns(images: Sequence[Any], primary: Any) -> dict[str, Column]:
+    """Return what the headers of single cutouts, or else a primary one, say of their galaxies, (n,) each."""
     found: dict[str, list[Any]] = {}
     for name, keywords in OF_GALAXY.items():
         keyword = next((keyword for keyword in keywords if all(keyword in hdu.header for hdu in images)), None)
         if keyword:
             found[name] = [hdu.header[keyword] for hdu in images]
+        elif keyword := next((keyword for keyword in keywords if keyword in primary), None):
+            found[name] = [primary[keyword]]
     named = all(hdu.name and hdu.name != "PRIMARY" for hdu in images)
     if len(images) > 1 and named and "object_id" not in found:
         found["object_id"] = [hdu.name for hdu in images]

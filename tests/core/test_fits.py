@@ -100,6 +100,20 @@ def test_names_and_positions_of_extensions(tmp_path):
         assert cutouts.pixel_scale == pytest.approx(0.2)
 
 
+def test_primary_header_describes_the_galaxy_of_all_bands(tmp_path):
+    primary = fits.PrimaryHDU()
+    primary.header.update({"OBJID": "mine", "EBV": 0.05, "REDSHIFT": 0.1})
+    bands = [fits.ImageHDU(BANDS_FIRST[0][row], name=name) for row, name in enumerate("gri")]
+    bands[0].header["REDSHIFT"] = 0.2  # the nearer one counts
+    fits.HDUList([primary, *bands]).writeto(tmp_path / "galaxy.fits")
+    with open_cutouts(tmp_path / "galaxy.fits") as cutouts:
+        assert {name: values.tolist() for name, values in cutouts.columns.items()} == {
+            "object_id": ["mine"],
+            "ebv": [0.05],
+            "z_spec": [0.2],
+        }
+
+
 @pytest.mark.parametrize("keyword", ["EXTNAME", "FILTER", "BAND"])
 @pytest.mark.parametrize("names", ["gri", "GRI"])
 def test_an_image_for_each_band_in_any_order(tmp_path, keyword, names):
