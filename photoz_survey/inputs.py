@@ -1,6 +1,7 @@
 """The files of cutouts of a run, and the chunks of rows that they are scored in."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,6 @@ from fsspec.implementations.local import LocalFileSystem
 from photoz.errors import InvalidDataset, PhotozError, reason
 from photoz.io.reader import PACKED, SUFFIXES, open_cutouts
 from photoz_survey.manifest import InputFile
-from photoz_survey.storage import is_local
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ def find_inputs(paths: Iterable[str]) -> list[InputFile]:
     twice.
     """
     found = [path for one in paths for path in _files(one)]
-    if twice := sorted({path for path in found if found.count(path) > 1} if len(set(found)) < len(found) else ()):
+    if twice := [path for path, n in Counter(found).items() if n > 1]:
         raise InvalidDataset(f"{twice[0]} is given more than once")
-    return [describe(path) for path in found]
+    return [_describe(path) for path in found]
 
 
 def _files(path: str) -> list[str]:
@@ -68,19 +68,30 @@ def _is_cutouts(name: str) -> bool:
     return not base.startswith(".") and bool(suffixes) and suffixes[-1].lower() in SUFFIXES
 
 
-def describe(path: str) -> InputFile:
+def _describe(path: str) -> InputFile:
     """Describe a file; what is wrong with it becomes its `error`."""
     fs, root = url_to_fs(path)
-    info: dict[str, Any] = fs.info(root)
-    modified = str(next((info[key] for key in ("ETag", "etag", "mtime", "LastModified") if key in info), ""))
-    described = InputFile(path=path, size=info["size"] or 0, modified=modified)
-    if not is_local(path):
+    described = _identify(path)
+    if not isinstance(fs, LocalFileSystem):
         return described
     try:
         with open_cutouts(root) as cutouts:
             return described.model_copy(update={"n_rows": len(cutouts)})
     except (PhotozError, OSError) as error:
         return described.model_copy(update={"error": reason(error)})
+
+
+def has_changed(file: InputFile) -> bool:
+    """Whether a file is another than when it was described; it is not opened."""
+    now = _identify(file.path)
+    return (now.size, now.modified) != (file.size, file.modified)
+
+
+def _identify(path: str) -> InputFile:
+    fs, root = url_to_fs(path)
+    info: dict[str, Any] = fs.info(root)
+    modified = str(next((info[key] for key in ("ETag", "etag", "mtime", "LastModified") if key in info), ""))
+    return InputFile(path=path, size=info["size"] or 0, modified=modified)
 
 
 def chunks(inputs: Sequence[InputFile], rows_per_part: int) -> list[Chunk]:

@@ -69,16 +69,6 @@ class Manifest(_Record):
     is_complete: bool = False
     parts: tuple[Part, ...] = ()
 
-    @property
-    def n_done(self) -> int:
-        """Number of rows with estimates."""
-        return sum(part.n_done for part in self.parts)
-
-    @property
-    def n_rejected(self) -> int:
-        """Number of rows that were rejected."""
-        return sum(part.n_rejected for part in self.parts)
-
 
 def versions() -> dict[str, str]:
     """Return the versions of `PACKAGES`."""

@@ -7,7 +7,7 @@ bootstrap replicate: for many rows that is the ordinary bootstrap, and needs no 
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,7 +39,7 @@ class TomographicBin:
     conditions: str
 
 
-def equal_bins(column: str, edges: Sequence[float]) -> list[TomographicBin]:
+def bins_between(column: str, edges: Sequence[float]) -> list[TomographicBin]:
     """Return the bins between edges of a column; the lower edge belongs to the bin."""
     if len(edges) < 2 or any(low >= high for low, high in zip(edges, edges[1:], strict=False)):
         raise InvalidInput(f"expected two or more increasing edges, got {', '.join(map(str, edges))}")
@@ -65,28 +65,24 @@ class NOfZ:
     mean_difference_error: float
 
 
-@dataclass
 class _Stack:
-    """Sums over the galaxies of a bin; the first of the rows of each is over all, the others are of the replicates."""
+    """Sums over the galaxies of a bin: in the first row over all, in the others over those of the replicates."""
 
-    grid: RedshiftGrid
-    n: int = 0
-    n_spec: int = 0
-    pdfs: FloatArray = field(default_factory=lambda: np.zeros(0))  # (1 + N_RESAMPLES, n_bins)
-    spec: FloatArray = field(default_factory=lambda: np.zeros((1 + N_RESAMPLES, 3)))  # weight, its PDFs' mean, z_spec
+    def __init__(self, grid: RedshiftGrid) -> None:
+        self.grid = grid
+        self.n = self.n_spec = 0
+        self.pdfs = np.zeros((1 + N_RESAMPLES, grid.n_bins))
+        self.spec = np.zeros((1 + N_RESAMPLES, 3))  # of those with z_spec: weights, means of the PDFs, z_spec
 
     def add(self, pdfs: FloatArray, z_spec: FloatArray, rng: np.random.Generator) -> None:
         weights = np.ones((1 + N_RESAMPLES, len(pdfs)), np.float32)
         weights[1:] = rng.poisson(1.0, (N_RESAMPLES, len(pdfs)))
-        if not len(self.pdfs):
-            self.pdfs = np.zeros((1 + N_RESAMPLES, self.grid.n_bins))
         self.pdfs += weights @ pdfs
         known = np.isfinite(z_spec)
-        if known.any():
-            means = pdfs[known].astype(np.float64) @ self.grid.centres
-            values = np.column_stack([np.ones(len(means)), means, z_spec[known]])
-            self.spec += weights[:, known].astype(np.float64) @ values
-        self.n, self.n_spec = self.n + len(pdfs), self.n_spec + int(known.sum())
+        means = pdfs[known].astype(np.float64) @ self.grid.centres
+        values = np.column_stack([np.ones(len(means)), means, z_spec[known]])
+        self.spec += weights[:, known].astype(np.float64) @ values
+        self.n, self.n_spec = self.n + len(pdfs), self.n_spec + len(means)
 
     def result(self, bin_: TomographicBin) -> NOfZ:
         if not self.n:
@@ -133,11 +129,9 @@ def stack(url: str, bins: Sequence[TomographicBin], select: str = "", seed: int 
     Raises
     ------
     InvalidInput
-        If the run is not complete, or a bin is empty.
+        If the run is not complete, a bin is empty, or a condition names a column that the run does not have.
     InvalidPdfs
         If it has no PDFs.
-    InvalidDataset
-        If a condition names a column that the run does not have.
     """
     folder = Folder(url)
     try:

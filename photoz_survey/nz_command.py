@@ -12,7 +12,7 @@ from photoz.grid import RedshiftGrid
 from photoz.io.conditions import parse_conditions
 from photoz.io.tables import ResultTable
 from photoz.io.writer import find_format, write_table
-from photoz_survey.nz import NOfZ, TomographicBin, as_columns, equal_bins, stack
+from photoz_survey.nz import NOfZ, TomographicBin, as_columns, bins_between, stack
 
 FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
 
@@ -85,7 +85,7 @@ def nz(
     RUN is the folder of the results, scored with --pdf. The distributions, with bootstrap errors, are written in the
     format that the name of the file ends with, such as .parquet, or .qp.hdf5 for an ensemble of qp.
     """
-    chosen = [*(equal_bins(by, edges) if edges else ()), *bins]
+    chosen = [*(bins_between(by, edges) if edges else ()), *bins]
     if not chosen:
         raise click.UsageError("name the bins: expected --edges or --bin")
     manifest, found = stack(run, chosen, select, seed)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from photoz.errors import InvalidInput
-from photoz.inference.engines import AUTO, KERAS, engine_records
+from photoz.inference.engines import KERAS, engine_records
 from photoz.inference.openvino import runs
 from photoz.model.bundle import ModelBundle
 from photoz_survey.inputs import Chunk, chunks, find_inputs
@@ -25,9 +25,7 @@ class Run:
     chunks: tuple[Chunk, ...]
 
     @classmethod
-    def begin(
-        cls, paths: Iterable[str], bundle: Path, settings: Settings, url: str, *, resume: bool, engine: str = AUTO
-    ) -> "Run":
+    def begin(cls, paths: Iterable[str], bundle: Path, settings: Settings, url: str, *, resume: bool) -> "Run":
         """Plan a run and write its manifest or, with `resume`, check that nothing has changed.
 
         Raises `InvalidInput` if the folder holds another run, or with `resume` if it has none or something has changed;
@@ -38,7 +36,7 @@ class Run:
         plan = Plan(
             model=f"{card.name} {card.version}",
             digest=card.digest,
-            engine=_engine(loaded, engine),
+            engine=_engine(loaded),
             grid=card.grid,
             settings=settings,
             inputs=tuple(find_inputs(paths)),
@@ -73,9 +71,9 @@ class Run:
         return summary
 
 
-def _engine(bundle: ModelBundle, preference: str) -> str:
+def _engine(bundle: ModelBundle) -> str:
     """Return the name of the engine that this machine uses."""
-    records = engine_records(bundle, preference)
+    records = engine_records(bundle)
     return next((record.name for record in records if runs(record.precision)), KERAS)
 
 

@@ -20,7 +20,7 @@ from photoz.io.parquet_table import to_arrow
 from photoz.io.reader import open_cutouts
 from photoz.io.tables import PASSED_COLUMNS, ResultTable, quantile_name
 from photoz.model.bundle import ModelBundle
-from photoz_survey.inputs import Chunk, Segment, describe
+from photoz_survey.inputs import Chunk, Segment, has_changed
 from photoz_survey.manifest import Plan
 from photoz_survey.storage import local_copy
 
@@ -81,16 +81,16 @@ class Scored:
 
 
 class Scorer:
-    """Scores chunks of the files of a plan with a model on so many threads.
+    """Scores chunks of the files of a plan with a model, whose network runs on one thread.
 
     Raises `InvalidInput` if the bundle is not that of the plan.
     """
 
-    def __init__(self, plan: Plan, bundle: ModelBundle, threads: int = 1) -> None:
+    def __init__(self, plan: Plan, bundle: ModelBundle) -> None:
         if bundle.card.digest != plan.digest:
             raise InvalidInput(f"expected the bundle of {plan.model}, got another one at {bundle.path}")
         self._plan, self._card = plan, bundle.card
-        self._predictor = Predictor.load(bundle, engine=plan.engine, threads=threads)
+        self._predictor = Predictor.load(bundle, engine=plan.engine)
 
     def score(self, chunk: Chunk) -> Scored:
         """Score the rows of a chunk; each of them is in the result once.
@@ -115,7 +115,7 @@ class Scorer:
         if file.error:
             scored.reject(file.path, None, "", file.error)
             return
-        if describe(file.path) != file:
+        if has_changed(file):
             raise InvalidInput(f"{file.path} has changed since the run was begun")
         with local_copy(file.path) as path, ExitStack() as stack:
             try:

@@ -11,11 +11,6 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 
-def is_local(path: str) -> bool:
-    """Whether a path or URL is that of a file of this machine."""
-    return isinstance(url_to_fs(path)[0], LocalFileSystem)
-
-
 class Folder:
     """A folder that is written to, path or URL."""
 
@@ -24,7 +19,7 @@ class Folder:
         self._fs, self._root = url_to_fs(url)
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file, or replace it; nobody finds a part of it."""
+        """Write a file, or replace it; it appears when it is complete."""
         path = f"{self._root}/{name}"
         self._fs.makedirs(os.path.dirname(path), exist_ok=True)
         if isinstance(self._fs, LocalFileSystem):

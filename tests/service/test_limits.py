@@ -145,7 +145,7 @@ def test_uploads_share_a_memory_budget(url):
         for _ in range(8):  # a ninth would take the place of the first if that stopped a second ago
             connection = stack.enter_context(RawConnection(url))
             connection.send(head("/predict_file", f"Content-Length: {MAX_BODY_BYTES}") + large)
-        wait_for(lambda: metric(url, "photoz_request_memory_bytes") >= 8 * len(large))
+        wait_for(lambda: metric(url, "photoz_request_memory_bytes") >= 8 * len(large), 5)
         assert post(url, "/predict_file", CUTOUT).status_code == 200
         assert httpx.get(f"{url}/readyz").status_code == 200
         wait_for(lambda: post(url, "/predict_file", large).status_code == 400)  # it arrived, and is no file

@@ -15,7 +15,7 @@ from pyarrow import parquet
 from photoz.errors import InvalidInput, InvalidPdfs
 from photoz.pdf import mean
 from photoz_survey import nz
-from photoz_survey.nz import TomographicBin, equal_bins, stack
+from photoz_survey.nz import TomographicBin, bins_between, stack
 from tests.running import ROOT
 from tests.toys import galaxies
 
@@ -33,7 +33,7 @@ def scored(score, write_cutouts, tmp_path):
 def test_distributions_are_means_of_the_pdfs(scored, bundle):
     run, columns, pdfs = scored
     edges = np.quantile(columns["z_mean"], [0.0, 0.3, 0.8]).tolist()
-    _, found = stack(str(run), [*equal_bins("z_mean", edges), TomographicBin("late", "z_spec>0.4,z_mean<0.31")])
+    _, found = stack(str(run), [*bins_between("z_mean", edges), TomographicBin("late", "z_spec>0.4,z_mean<0.31")])
     inside = [
         (columns["z_mean"] >= low) & (columns["z_mean"] < high) for low, high in zip(edges, edges[1:], strict=False)
     ]
@@ -69,7 +69,7 @@ def test_command_writes_a_table_an_ensemble_and_a_plot(scored, photoz, tmp_path)
     status, out, _ = photoz("nz", scored[0], *bins, "-o", tmp_path / "nz.qp.hdf5", "--plot", tmp_path / "nz.png")
     assert status == 0
     assert [line.split(":")[0] for line in out.splitlines()] == [f"0-{middle:g}", f"{middle:g}-0.6", "blue"]
-    _, expected = stack(str(scored[0]), [*equal_bins("z_mean", (0, middle, 0.6))], "z_mean<0.5")
+    _, expected = stack(str(scored[0]), [*bins_between("z_mean", (0, middle, 0.6))], "z_mean<0.5")
     ensemble = qp.read(str(tmp_path / "nz.qp.hdf5"))
     np.testing.assert_allclose(ensemble.mean()[:2, 0], [one.mean for one in expected], rtol=1e-6)
     assert ensemble.ancil["n"].tolist()[:2] == [one.n for one in expected]
