@@ -44,12 +44,13 @@ SHAPE_COLUMNS = (
 BAND_COLUMNS = ("magnitudes", "fwhm", "sky_sigma")
 
 
-def check_band_columns(cutouts: Cutouts, spec: ImageSpec) -> None:
-    """Raise `InvalidDataset` if one of `BAND_COLUMNS` exists and is not of shape (n, n_bands)."""
-    expected = len(cutouts), len(spec.bands)
-    for name in BAND_COLUMNS:
-        if name in cutouts.columns and (shape := cutouts.columns[name].shape) != expected:
-            raise InvalidDataset(f"expected the column {name!r} of shape {expected}, one number per band, got {shape}")
+def check_columns(cutouts: Cutouts, spec: ImageSpec) -> None:
+    """Raise `InvalidDataset` if a column that the methods use is there, and has another shape than in a sample."""
+    for name in cutouts.columns.keys() & {*SHAPE_COLUMNS, *BAND_COLUMNS}:
+        per_galaxy, what = ((len(spec.bands),), ", one number per band") if name in BAND_COLUMNS else ((), "")
+        expected = len(cutouts), *((2,) if name == "offset" else per_galaxy)
+        if (shape := cutouts.columns[name].shape) != expected:
+            raise InvalidDataset(f"expected the column {name!r} of shape {expected}{what}, got {shape}")
 
 
 def baseline_scores(

@@ -274,7 +274,12 @@ def _spec(data: Path, survey: str | None, bands: str | None, given: dict[str, An
     known = read_survey(survey or "sdss")
     given = {name: value for name, value in given.items() if value is not None}
     with open_cutouts(data) as cutouts:
-        spec, size = cutouts.spec, cutouts.images.shape[1]
+        spec, shape = cutouts.spec, cutouts.images.shape
+    if len(shape) != 4 or shape[1] != shape[2]:
+        raise click.UsageError(
+            f"{data}: expected images of shape (n, size, size, n_bands), got {shape}; bring them into this layout with "
+            "python -m training convert"
+        )
     try:
         if spec is None or survey or bands:
             names = parse_bands(bands or "") or (spec.bands if spec else ())
@@ -284,7 +289,7 @@ def _spec(data: Path, survey: str | None, bands: str | None, given: dict[str, An
                     f"{data} has pixels of {spec.pixel_scale:g} arcsec, {known.title} of {known.pixel_scale:g}: say by "
                     "--pixel-scale which is right"
                 )
-            spec = replace(known.images(names, size), **own)
+            spec = replace(known.images(names, shape[1]), **own)
         return replace(spec, **given)
     except ValueError as error:
         raise click.UsageError(f"this does not describe the images: {reason(error)}") from error

@@ -18,7 +18,7 @@ from photoz.io.cutouts import TEST, Cutouts
 from photoz.metrics import Score, galaxy_scores, summarise
 from photoz.model.card import Card
 from photoz.report import Report, make_report
-from training.baselines import baseline_scores, check_band_columns
+from training.baselines import baseline_scores, check_columns
 from training.pixel_statistics import median_ebv
 from training.predict import Model
 from training.splits import usable_rows
@@ -53,7 +53,7 @@ def evaluate(model: Model, cutouts: Cutouts) -> Evaluation:
     column has other bands than the images.
     """
     spec, grid = model.spec, model.grid
-    check_band_columns(cutouts, spec)
+    check_columns(cutouts, spec)
     rows = usable_rows(cutouts, grid, TEST)
     z_spec = cutouts.column("z_spec")[rows]
     found = model.predict(cutouts, rows)

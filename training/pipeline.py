@@ -17,7 +17,7 @@ from photoz.io.reader import open_cutouts
 from photoz.model.bundle import KERAS_NAME, OOD_NAME, ModelBundle
 from photoz.model.card import Architecture, Card, Inputs, TestRecord, TrainingRecord
 from training import architectures, provenance
-from training.baselines import check_band_columns
+from training.baselines import check_columns
 from training.calibrate import calibrate
 from training.cost import forward_gflop
 from training.cross_fitting import fit_and_predict_held_out
@@ -53,7 +53,7 @@ def train_bundle(
     """
     with open_cutouts(data) as opened:
         cutouts = with_split(opened, settings.select, settings.shares)
-        check_band_columns(cutouts, spec)
+        check_columns(cutouts, spec)
         for caveat in extinction_caveats(spec):
             print(caveat)
         fitted, model, held_out = fit_and_predict_held_out(cutouts, spec, grid, settings, run, resume=resume)

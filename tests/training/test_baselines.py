@@ -79,12 +79,37 @@ def test_all_methods_are_scored_on_all_photometries(sample_file: Path) -> None:
     assert set(scores) - set(fewer) == {f"{method}, catalogue photometry" for method in METHODS}
 
 
-@pytest.mark.parametrize("name", ["magnitudes", "fwhm", "sky_sigma"])
-@pytest.mark.parametrize("shape", [(6, 4), (6,)])
-def test_train_refuses_columns_with_other_bands(tmp_path: Path, name: str, shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("name", "shape", "expected"),
+    [
+        *((name, (6, 4), "(6, 5), one number per band") for name in ("magnitudes", "fwhm", "sky_sigma")),
+        ("magnitudes", (6,), "(6, 5), one number per band"),
+        ("offset", (6, 3), "(6, 2)"),
+        ("axis_ratio", (6, 5), "(6,)"),
+    ],
+)
+def test_train_refuses_columns_of_other_shapes(
+    tmp_path: Path, name: str, shape: tuple[int, ...], expected: str
+) -> None:
     columns = {name: np.ones(shape), "z_spec": np.linspace(0.1, 0.3, 6)}
     (tmp_path / "mine.npz").write_bytes(npz_bytes({"images": np.ones((6, 64, 64, 5), np.float32), **columns}))
     done = CliRunner().invoke(main, ["train", "--data", str(tmp_path / "mine.npz"), "--run", str(tmp_path / "run")])
-    expected = f"Error: expected the column '{name}' of shape (6, 5), one number per band, got {shape}\n"
-    assert (done.exit_code, done.output) == (1, expected)
+    message = f"Error: expected the column '{name}' of shape {expected}, got {shape}\n"
+    assert (done.exit_code, done.output) == (1, message)
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_refuses_what_it_cannot_use_before_it_fits(tmp_path: Path) -> None:
+    def error(name: str, **arrays: np.ndarray) -> str:
+        path = tmp_path / f"{name}.npz"
+        path.write_bytes(npz_bytes({"z_spec": np.linspace(0.1, 0.3, 6), **arrays}))
+        found = CliRunner().invoke(main, ["train", "--data", str(path), "--run", str(tmp_path / "run")])
+        assert found.exit_code
+        return found.output
+
+    bands_first = error("bands", images=np.ones((6, 5, 64, 64), np.float32))
+    assert "expected images of shape (n, size, size, n_bands), got (6, 5, 64, 64); bring them" in bands_first
+    labels = np.array(["train"] * 4 + ["test"] * 2)
+    no_validation = error("split", images=np.ones((6, 64, 64, 5), np.float32), split=labels)
+    assert "no galaxy of split 'validation'" in no_validation
     assert not (tmp_path / "run").exists()
