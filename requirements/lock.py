@@ -4,7 +4,10 @@ import subprocess
 import sys
 
 SETS = {
-    "all": ["pyproject.toml", "--extra=bento", "--extra=training", "--extra=survey", "--group=test", "--group=lint"],
+    "all": [
+        *("pyproject.toml", "--extra=bento", "--extra=training", "--extra=rail", "--extra=ray"),
+        *("--group=test", "--group=lint"),
+    ],
     # Serving and training use the versions that were tested.
     "service": ["pyproject.toml", "--extra=service", "--constraint=requirements/all.txt"],
     "bento": ["pyproject.toml", "--extra=bento", "--constraint=requirements/all.txt"],
