@@ -7,69 +7,67 @@ from typing import Literal
 import click
 import numpy as np
 
-from photoz.errors import UnsupportedType
+from photoz.errors import InvalidInput, UnsupportedType
 from photoz.grid import RedshiftGrid
 from photoz.io.conditions import parse_conditions
 from photoz.io.tables import ResultTable
 from photoz.io.writer import find_format, write_table
 from photoz_survey.nz import NOfZ, TomographicBin, as_columns, bins_between, stack
+from photoz_survey.options import parsed_by
 
 FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
 
 _FORMATS: dict[str, Literal["png", "svg", "pdf"]] = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
 
 
-def _edges(context: click.Context, parameter: click.Parameter, text: str) -> tuple[float, ...]:
+def _edges(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(edge) for edge in filter(None, text.split(",")))
     except ValueError as error:
-        raise click.BadParameter(f"expected numbers such as 0,0.1,0.2, got {text}") from error
+        raise InvalidInput(f"expected numbers such as 0,0.1,0.2, got {text}") from error
 
 
-def _conditions(context: click.Context, parameter: click.Parameter, text: str) -> str:
-    try:
-        parse_conditions(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
+def _conditions(text: str) -> str:
+    parse_conditions(text)
     return text
 
 
-def _bins(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> tuple[TomographicBin, ...]:
+def _bins(texts: tuple[str, ...]) -> tuple[TomographicBin, ...]:
     named = [text.split(":", 1) if ":" in text else (text, text) for text in texts]
-    return tuple(TomographicBin(name, _conditions(context, parameter, conditions)) for name, conditions in named)
+    return tuple(TomographicBin(name, _conditions(conditions)) for name, conditions in named)
 
 
-def _output(context: click.Context, parameter: click.Parameter, path: Path) -> Path:
-    try:
-        find_format(path)
-    except UnsupportedType as error:
-        raise click.BadParameter(str(error)) from error
+def _output(path: Path) -> Path:
+    find_format(path)
     return path
 
 
-def _plot(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+def _plot(path: Path | None) -> Path | None:
     if path is not None and path.suffix.lower() not in _FORMATS:
-        raise click.BadParameter(f"{path} should end in {', '.join(_FORMATS)}")
+        raise UnsupportedType(f"{path} should end in {', '.join(_FORMATS)}")
     return path
 
 
 @click.command()
 @click.argument("run")
 @click.option("--by", default="z_mean", show_default=True, help="Column that the edges refer to.")
-@click.option("--edges", default="", callback=_edges, help="Edges of the bins, such as 0,0.1,0.2,0.4.")
+@click.option("--edges", default="", callback=parsed_by(_edges), help="Edges of the bins, such as 0,0.1,0.2,0.4.")
 @click.option(
     "--bin",
     "bins",
     multiple=True,
-    callback=_bins,
+    callback=parsed_by(_bins),
     help="A bin by conditions, such as far:z_mean>=0.1,flags==0; may be given several times.",
 )
 @click.option(
-    "--select", default="", callback=_conditions, help="Conditions that all galaxies have to meet, such as flags==0."
+    "--select",
+    default="",
+    callback=parsed_by(_conditions),
+    help="Conditions that all galaxies have to meet, such as flags==0.",
 )
 @click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
-@click.option("-o", "--output", type=FILE, callback=_output, required=True, help="File to write.")
-@click.option("--plot", type=FILE, callback=_plot, help="Draw n(z) to this .png, .svg or .pdf file.")
+@click.option("-o", "--output", type=FILE, callback=parsed_by(_output), required=True, help="File to write.")
+@click.option("--plot", type=FILE, callback=parsed_by(_plot), help="Draw n(z) to this .png, .svg or .pdf file.")
 def nz(
     run: str,
     by: str,

@@ -27,8 +27,8 @@ def write_part(folder: Folder, chunk: Chunk, scored: Scored) -> None:
 
     name = part_name(chunk.number)
     if scored.rejected:
-        folder.write(f"{REJECTED}/{name}", _parquet(pa.Table.from_pylist(scored.rejected, _rejected_schema())))
-    folder.write(f"{DONE}/{name}", _parquet(pa.concat_tables(scored.done)))
+        folder.write(f"{REJECTED}/{name}", to_parquet([pa.Table.from_pylist(scored.rejected, _rejected_schema())]))
+    folder.write(f"{DONE}/{name}", to_parquet(scored.done))
 
 
 def read_part(folder: Folder, number: int, columns: Sequence[str]) -> tuple[Part, "pa.Table"]:
@@ -57,9 +57,11 @@ def _rejected_schema() -> "pa.Schema":
     return pa.schema({"file": pa.string(), "row": pa.int64(), "object_id": pa.string(), "reason": pa.string()})
 
 
-def _parquet(table: "pa.Table") -> bytes:
+def to_parquet(tables: Sequence["pa.Table"]) -> bytes:
+    """Return the content of a file with the rows of tables."""
+    import pyarrow as pa
     from pyarrow import parquet
 
     buffer = io.BytesIO()
-    parquet.write_table(table, buffer, compression="zstd")
+    parquet.write_table(pa.concat_tables(tables), buffer, compression="zstd")
     return buffer.getvalue()

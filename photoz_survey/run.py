@@ -32,15 +32,7 @@ class Run:
         `InvalidDataset` if there is no input; `InvalidBundle`.
         """
         loaded, folder = ModelBundle.load(bundle), Folder(url)
-        card = loaded.card
-        plan = Plan(
-            model=f"{card.name} {card.version}",
-            digest=card.digest,
-            engine=_engine(loaded),
-            grid=card.grid,
-            settings=settings,
-            inputs=tuple(find_inputs(paths)),
-        )
+        plan = make_plan(paths, loaded, settings)
         begun = _begun(folder)
         if begun is None:
             if resume:
@@ -69,6 +61,19 @@ class Run:
         manifest = Manifest(plan=self.plan, versions=versions(), is_complete=True, parts=tuple(summary.parts))
         self.folder.write(NAME, _json(manifest))
         return summary
+
+
+def make_plan(paths: Iterable[str], bundle: ModelBundle, settings: Settings) -> Plan:
+    """Plan to score files with a model; raises `InvalidDataset` if there is none."""
+    card = bundle.card
+    return Plan(
+        model=f"{card.name} {card.version}",
+        digest=card.digest,
+        engine=_engine(bundle),
+        grid=card.grid,
+        settings=settings,
+        inputs=tuple(find_inputs(paths)),
+    )
 
 
 def _engine(bundle: ModelBundle) -> str:

@@ -7,16 +7,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import click
 from tqdm import tqdm
 
 from photoz.images import parse_bands
 from photoz.io.tables import parse_quantiles
-from photoz_survey.local import score_chunks
+from photoz.model.bundle import ModelBundle
+from photoz_survey import cluster, local
+from photoz_survey.inputs import Chunk
 from photoz_survey.manifest import Settings
-from photoz_survey.run import Run
+from photoz_survey.options import parsed_by
+from photoz_survey.run import Run, make_plan
+from photoz_survey.sizing import measure
 
 # Seconds between two lines of progress where standard error is no terminal.
 LINE_EVERY = 30.0
@@ -25,41 +29,49 @@ LINE_EVERY = 30.0
 TERMINATED = 143
 
 
-def _quantiles(context: click.Context, parameter: click.Parameter, text: str) -> tuple[float, ...]:
-    try:
-        return parse_quantiles(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, text.split(",")))
 
 
 @click.command()
 @click.argument("inputs", nargs=-1, required=True)
 @click.option("--bundle", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True, help="Model.")
-@click.option("-o", "--output", required=True, help="Folder for the results, path or URL.")
+@click.option("-o", "--output", help="Folder for the results, path or URL.")
+@click.option("--estimate", type=click.IntRange(min=1), metavar="N", help="Only say what N rows like these would take.")
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes; by default one for each core.")
+@click.option("--ray", metavar="ADDRESS", help='Score on this Ray cluster; "auto" is the one of this machine.')
 @click.option("--rows-per-part", type=click.IntRange(min=1), default=8192, show_default=True, help="Rows of each file.")
 @click.option("--pdf", type=click.Choice(["float16", "float32"]), help="Write the PDFs in this type.")
 @click.option(
-    "--quantiles", default="", callback=_quantiles, help="Write these quantiles of the PDFs, such as 0.05,0.5,0.95."
+    "--quantiles",
+    default="",
+    callback=parsed_by(parse_quantiles),
+    help="Write these quantiles of the PDFs, such as 0.05,0.5,0.95.",
 )
-@click.option("--columns", default="", help="Columns of the inputs to write too; ra, dec and z_spec always are.")
-@click.option("--bands", default="", help="Bands of the images in order, if the files do not say.")
+@click.option(
+    "--columns",
+    default="",
+    callback=parsed_by(_names),
+    help="Columns of the inputs to write too; ra, dec and z_spec always are.",
+)
+@click.option(
+    "--bands",
+    default="",
+    callback=parsed_by(parse_bands),
+    help="Bands of the images in order, if the files do not say.",
+)
 @click.option("--zero-point", type=float, help="AB magnitude of a pixel with the value 1, if the files do not say.")
 @click.option("--ebv", type=float, help="E(B-V) in mag for all cutouts, instead of the files' column.")
 def score(
     inputs: tuple[str, ...],
     bundle: Path,
-    output: str,
+    output: str | None,
+    estimate: int | None,
     resume: bool,
     workers: int | None,
-    rows_per_part: int,
-    pdf: Literal["float16", "float32"] | None,
-    quantiles: tuple[float, ...],
-    columns: str,
-    bands: str,
-    zero_point: float | None,
-    ebv: float | None,
+    ray: str | None,
+    **settings: Any,
 ) -> None:
     """Estimate the redshifts of all cutouts of INPUTS, without a service.
 
@@ -67,29 +79,32 @@ def score(
     files: OUTPUT/done has a row for each cutout with estimates, OUTPUT/rejected the others and why. A run that was
     stopped, by whatever, goes on with --resume.
     """
-    settings = Settings(
-        bands=parse_bands(bands),
-        zero_point=zero_point,
-        ebv=ebv,
-        columns=tuple(filter(None, columns.split(","))),
-        pdf=pdf,
-        quantiles=quantiles,
-        rows_per_part=rows_per_part,
-    )
+    if estimate is not None:
+        loaded = ModelBundle.load(bundle)
+        click.echo("\n".join(measure(make_plan(inputs, loaded, Settings(**settings)), loaded).lines(estimate)))
+        return
+    if output is None:
+        raise click.UsageError("Missing option '-o' / '--output'.")
     signal.signal(signal.SIGTERM, _stop)
-    run = Run.begin(inputs, bundle, settings, output, resume=resume)
+    run = Run.begin(inputs, bundle, Settings(**settings), output, resume=resume)
     missing = run.missing()
     n_files, n_rows = len(run.plan.inputs), sum(chunk.n_rows for chunk in missing)
     files, parts = f"{n_files:,} file{'s' * (n_files != 1)}", f"{len(missing):,} of {len(run.chunks):,} parts"
     click.echo(f"{run.n_rows:,} rows of {files}; {parts} are not scored yet", err=True)
     with _progress(n_rows) as advance:
-        for chunk in score_chunks(run.plan, bundle, run.folder, missing, workers or len(os.sched_getaffinity(0))):
+        for chunk in _score(run, bundle, missing, workers, ray):
             advance(chunk.n_rows)
     click.echo("\n".join(run.finish().lines(run.bundle.card)))
 
 
+def _score(run: Run, bundle: Path, missing: list[Chunk], workers: int | None, ray: str | None) -> Iterator[Chunk]:
+    if ray is None:
+        return local.score_chunks(run.plan, bundle, run.folder, missing, workers or len(os.sched_getaffinity(0)))
+    return cluster.score_chunks(run.plan, bundle, run.folder, missing, ray, workers)
+
+
 def _stop(*_: object) -> None:
-    click.echo("stopped by SIGTERM; what is being scored is finished, and --resume goes on", err=True)
+    click.echo("stopped by SIGTERM; --resume goes on", err=True)
     sys.exit(TERMINATED)
 
 

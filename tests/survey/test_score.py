@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -147,6 +149,46 @@ def test_a_run_that_was_stopped_is_resumed(bundle, write_cutouts, tmp_path, scor
     assert 3 <= len(list(done.glob("part-*"))) < 80
     subprocess.run([*arguments, "--resume"], env=ENVIRONMENT, cwd=ROOT, check=True, capture_output=True)
     assert files(tmp_path / "out") == files(tmp_path / "whole")
+
+
+def test_estimate_says_what_rows_take_and_writes_nothing(photoz, bundle, write_cutouts, tmp_path):
+    path = write_cutouts("a.h5", 100)
+    status, out, err = photoz("score", str(path), "--bundle", str(bundle.path), "--estimate", "1000000")
+    assert (status, err) == (0, "")
+    rate = float(re.match(r"on one core: ([\d,]+) rows/s, of 100 rows\n", out)[1].replace(",", ""))
+    hours = float(re.search(r"  ([\d,.]+) core hours\n", out)[1])
+    assert hours == pytest.approx(1e6 / rate / 3600, abs=0.06, rel=0.02)
+    assert f"for each row: {path.stat().st_size / 100:,.0f} bytes to read, " in out
+    assert f"{path.stat().st_size / 100 * 1e6 / 1e9:,.1f} GB to read" in out
+    assert " to write, in 123 parts\n" in out
+    status, _, err = photoz("score", str(path), "--bundle", str(bundle.path))
+    assert (status, err.splitlines()[-1]) == (2, "Error: Missing option '-o' / '--output'.")
+    path.write_bytes(b"")
+    status, _, err = photoz("score", str(path), "--bundle", str(bundle.path), "--estimate", "10")
+    assert status == 1
+    assert err.startswith("Error: no input can be read: ")
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_a_run_that_is_resumed(bundle, write_cutouts, tmp_path, score):
+    path, disk, kept = write_cutouts("a.h5", 4000), tmp_path / "disk", tmp_path / "kept"
+    for folder in (disk, kept):
+        folder.mkdir()
+    whole = score(path, output=tmp_path / "whole", rows_per_part=500, pdf="float32")
+    arguments = command(path, "--bundle", bundle.path, "-o", disk / "out", "--rows-per-part", 500, "--pdf", "float32")
+    run, size = shlex.join(map(str, arguments)), sum(map(len, files(tmp_path / "whole").values())) // 2
+    script = f"""
+        mount -t tmpfs -o size={size} tmpfs {disk} || exit 3
+        {run} && exit 4
+        mount -o remount,size=100m {disk} && {run} --resume && cp -r {disk}/out {kept}
+    """
+    found = subprocess.run(["unshare", "--mount", "sh", "-c", script], env=ENVIRONMENT, capture_output=True, text=True)
+    if found.returncode in (1, 3) and "No space" not in found.stderr:
+        pytest.skip(f"no file system can be mounted here: {found.stderr}")
+    assert found.returncode == 0, found.stderr
+    assert "Error: [Errno 28] No space left on device" in found.stderr
+    assert whole.n_done == 4000
+    assert files(kept / "out") == files(tmp_path / "whole")
 
 
 def test_without_its_packages_the_command_says_what_it_needs(photoz, monkeypatch):

@@ -1,0 +1,98 @@
+"""Score chunks on a Ray cluster: what moves between its nodes are the model and numbers of chunks, never pixels.
+
+Each actor reads the rows of a chunk and writes their part itself, with the same function as on one machine. A chunk
+whose node is lost is scored again on another: its part has the same name and the same content.
+"""
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from photoz.errors import InvalidInput, PhotozError
+from photoz.model.bundle import ModelBundle
+from photoz_survey.inputs import Chunk
+from photoz_survey.local import ONE_THREAD
+from photoz_survey.manifest import Plan
+from photoz_survey.parts import write_part
+from photoz_survey.scoring import Scorer
+from photoz_survey.storage import Folder
+
+Files = dict[str, bytes]
+
+
+class ClusterFailed(PhotozError):
+    """An error on a node."""
+
+
+def score_chunks(
+    plan: Plan, bundle: Path, folder: Folder, chunks: Sequence[Chunk], address: str, workers: int | None = None
+) -> Iterator[Chunk]:
+    """Score chunks on the cluster at `address`, "auto" for the one that runs on this machine, and write their parts.
+
+    Yields each chunk when its part is written. The pool of actors, one for each core and at most `workers`, grows and
+    shrinks with the cluster. Raises `InvalidInput` if there is no cluster, `ClusterFailed` for an error on a node.
+    """
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}  # read on import
+    try:
+        import ray
+        from ray.data import ActorPoolStrategy, DataContext, from_items
+        from ray.exceptions import RayError
+    except ModuleNotFoundError as error:
+        raise InvalidInput(f"a cluster needs {error.name}: install it with pip install 'photoz[ray]'") from error
+    if not chunks:
+        return
+    try:
+        ray.init(address, logging_level=logging.ERROR, log_to_driver=False, runtime_env={"env_vars": ONE_THREAD})
+    except (ConnectionError, RayError, RuntimeError) as error:
+        raise InvalidInput(f"no Ray cluster at {address}: {str(error).splitlines()[0]}") from error
+    DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    numbers = from_items([chunk.number for chunk in chunks], override_num_blocks=len(chunks))
+    actor: Any = _Actor  # Ray's types know functions only
+    scored = numbers.map(
+        actor,
+        fn_constructor_args=(plan.model_dump_json(), ray.put(_read(bundle)), folder.url, tuple(chunks)),
+        compute=ActorPoolStrategy(min_size=1, max_size=workers),
+        num_cpus=1,
+    )
+    known = {chunk.number: chunk for chunk in chunks}
+    try:
+        for row in scored.iter_rows():
+            yield known[row["item"]]
+    except RayError as error:
+        raise ClusterFailed(str(getattr(error, "cause", None) or error).splitlines()[-1]) from error
+    finally:
+        ray.shutdown()
+
+
+class _Actor:
+    """A process on a node, with the model loaded."""
+
+    def __init__(self, plan: str, files: Any, url: str, chunks: Sequence[Chunk]) -> None:
+        import ray
+
+        with tempfile.TemporaryDirectory(prefix="photoz-") as bundle:
+            _write(Path(bundle), ray.get(files))
+            self._scorer = Scorer(Plan.model_validate_json(plan), ModelBundle.load(Path(bundle)))
+        self._folder, self._chunks = Folder(url), {chunk.number: chunk for chunk in chunks}
+
+    def __call__(self, row: dict[str, int]) -> dict[str, int]:
+        """Score a chunk and write its part."""
+        chunk = self._chunks[row["item"]]
+        write_part(self._folder, chunk, self._scorer.score(chunk))
+        return row
+
+
+def _read(bundle: Path) -> Files:
+    """Read all files of a bundle, which the nodes may not see."""
+    return {str(path.relative_to(bundle)): path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
+
+
+def _write(bundle: Path, files: Files) -> None:
+    for name, content in files.items():
+        path = bundle / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
