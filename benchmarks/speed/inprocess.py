@@ -1,11 +1,11 @@
 """A network in a process of its own, without any server: the compiled engine of a bundle, or Keras.
 
-    python -m benchmarks.speed.inprocess engine|keras BUNDLE
+    python -m benchmarks.speed.inprocess engine|predictor|keras BUNDLE
     python -m benchmarks.speed.inprocess document
 
 Prints null when it is ready. Reads one JSON object per line and answers each with JSON: {"n": 64, "seconds": 3}
-measures, {"n": 64} gives the PDFs of n cutouts. Between them it does nothing. "document" is the document's network,
-untrained: weights make no difference to its speed.
+measures, {"n": 64} gives the PDFs of n cutouts. Between them it does nothing. "predictor" is the engine with all that
+follows from its output; "document" is the document's network, untrained: weights make no difference to its speed.
 """
 
 import json
@@ -21,8 +21,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness.cutouts import cutouts
-from benchmarks.harness.environment import ENGINE_THREADS, ROOT, TENSORFLOW_THREADS
+from benchmarks.harness.environment import CPUS, ENGINE_THREADS, ROOT, TENSORFLOW_THREADS
+from photoz.images import as_ebv_batch, as_image_batch
+from photoz.inference.batch import Batch
 from photoz.inference.engines import load_engine
+from photoz.inference.predictor import Predictor
 from photoz.model.bundle import ModelBundle
 
 WARM_UP = 0.5  # seconds with each batch before the clock runs
@@ -31,10 +34,11 @@ Predict = Callable[[np.ndarray, np.ndarray], Any]
 
 
 class InProcess:
-    """Such a process; the parameters are the arguments of this script."""
+    """Such a process; the parameters are the arguments of this script, and the threads of an engine."""
 
-    def __init__(self, kind: str, *paths: str) -> None:
-        environment = {**os.environ, **(ENGINE_THREADS if kind == "engine" else TENSORFLOW_THREADS)}
+    def __init__(self, kind: str, *paths: str, threads: int = CPUS) -> None:
+        ours = ENGINE_THREADS | {"PHOTOZ_THREADS": str(threads)}
+        environment = {**os.environ, **(ours if kind in ("engine", "predictor") else TENSORFLOW_THREADS)}
         command = [sys.executable, "-m", "benchmarks.speed.inprocess", kind, *paths]
         self._process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -89,9 +93,22 @@ def engine_of(bundle: Path) -> Predict:
     return lambda images, ebv: engine.predict(images, ebv).pdfs
 
 
+def predictor_of(bundle: Path) -> Predict:
+    """Load the same as a `Predictor`, which validates cutouts and computes all columns."""
+    loaded = ModelBundle.load(bundle)
+    predictor, spec = Predictor.load(loaded, threads=int(os.environ["PHOTOZ_THREADS"])), loaded.card.image
+
+    def predict(images: np.ndarray, ebv: np.ndarray) -> Any:
+        return predictor.predict(Batch(as_image_batch(images, spec), as_ebv_batch(ebv, len(images), 0.0))).pdf
+
+    return predict
+
+
 def _load(kind: str, *paths: str) -> Predict:
     if kind == "engine":
         return engine_of(Path(*paths))
+    if kind == "predictor":
+        return predictor_of(Path(*paths))
     import keras  # not above: the engine is measured without TensorFlow
 
     if kind == "keras":
