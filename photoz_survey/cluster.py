@@ -6,6 +6,7 @@ whose node is lost is scored again on another: its part has the same name and th
 
 import logging
 import os
+import signal
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -35,21 +36,11 @@ def score_chunks(
     Yields each chunk when its part is written. The pool of actors, one for each core and at most `workers`, grows and
     shrinks with the cluster. Raises `InvalidInput` if there is no cluster, `ClusterFailed` for an error on a node.
     """
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}  # read on import
-    try:
-        import ray
-        from ray.data import ActorPoolStrategy, DataContext, from_items
-        from ray.exceptions import RayError
-    except ModuleNotFoundError as error:
-        raise InvalidInput(f"a cluster needs {error.name}: install it with pip install 'photoz[ray]'") from error
     if not chunks:
         return
-    try:
-        ray.init(address, logging_level=logging.ERROR, log_to_driver=False, runtime_env={"env_vars": ONE_THREAD})
-    except (ConnectionError, RayError, RuntimeError) as error:
-        raise InvalidInput(f"no Ray cluster at {address}: {str(error).splitlines()[0]}") from error
-    DataContext.get_current().enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray = _connect(address)
+    from ray.data import ActorPoolStrategy, from_items
+
     numbers = from_items([chunk.number for chunk in chunks], override_num_blocks=len(chunks))
     actor: Any = _Actor  # Ray's types know functions only
     scored = numbers.map(
@@ -61,11 +52,31 @@ def score_chunks(
     known = {chunk.number: chunk for chunk in chunks}
     try:
         for row in scored.iter_rows():
+            if row["error"]:
+                raise ClusterFailed(row["error"])
             yield known[row["item"]]
-    except RayError as error:
-        raise ClusterFailed(str(getattr(error, "cause", None) or error).splitlines()[-1]) from error
     finally:
         ray.shutdown()
+
+
+def _connect(address: str) -> Any:
+    """Connect to a cluster, and return the package ray."""
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}  # read on import
+    try:
+        import ray
+        from ray.data import DataContext
+    except ModuleNotFoundError as error:
+        raise InvalidInput(f"a cluster needs {error.name}: install it with pip install 'photoz[ray]'") from error
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(address, logging_level=logging.ERROR, log_to_driver=False, runtime_env={"env_vars": ONE_THREAD})
+    except (ConnectionError, ray.exceptions.RayError, RuntimeError) as error:
+        what = f"no Ray cluster at {address}: {str(error).splitlines()[0]}"
+        raise InvalidInput(f"{what}; one that wants a token needs RAY_AUTH_MODE=token here too") from error
+    signal.signal(signal.SIGTERM, on_sigterm)  # Ray has set its own
+    DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    return ray
 
 
 class _Actor:
@@ -79,11 +90,14 @@ class _Actor:
             self._scorer = Scorer(Plan.model_validate_json(plan), ModelBundle.load(Path(bundle)))
         self._folder, self._chunks = Folder(url), {chunk.number: chunk for chunk in chunks}
 
-    def __call__(self, row: dict[str, int]) -> dict[str, int]:
-        """Score a chunk and write its part."""
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Score a chunk and write its part; what prevents that is told, since Ray would wrap an exception."""
         chunk = self._chunks[row["item"]]
-        write_part(self._folder, chunk, self._scorer.score(chunk))
-        return row
+        try:
+            write_part(self._folder, chunk, self._scorer.score(chunk))
+        except (PhotozError, OSError) as error:
+            return row | {"error": str(error)}
+        return row | {"error": ""}
 
 
 def _read(bundle: Path) -> Files:
