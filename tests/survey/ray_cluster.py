@@ -1,7 +1,7 @@
-"""A Ray cluster whose second node comes late and is killed: `python -m tests.survey.ray_cluster PARTS ARGUMENT...`.
+"""A Ray cluster of which a node is killed: `python -m tests.survey.ray_cluster PARTS ARGUMENT...`.
 
 Runs `photoz score ARGUMENT... --ray` where loopback is the only interface, since Ray's processes listen on all, and
-prints as JSON what came of it. PARTS is the folder where its parts appear; they are waited for before each change.
+prints as JSON what came of it. PARTS is the folder where its parts appear; they are waited for before a node is killed.
 """
 
 import json
@@ -38,7 +38,7 @@ def wait_until(is_reached: Callable[[], bool], process: subprocess.Popen[str]) -
 
 
 def main() -> None:
-    """Run the command while a node comes and goes."""
+    """Run the command while a node is lost."""
     parts, *arguments = sys.argv[1:]
 
     def n_parts() -> int:
@@ -47,15 +47,13 @@ def main() -> None:
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     cluster = Cluster(initialize_head=True, head_node_args=OF_NODE)
+    node = cluster.add_node(**OF_NODE)
     try:
         command = [*SCORE, *arguments, "--ray", cluster.address]
         out = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
         process = subprocess.Popen(command, cwd=ROOT, text=True, **out)
-        wait_until(lambda: n_parts() >= 2 and n_actors() == 1, process)
-        node = cluster.add_node(**OF_NODE)
-        wait_until(lambda: n_actors() == 2, process)
+        wait_until(lambda: n_parts() >= 4 and n_actors() == 2, process)
         before = n_parts()
-        wait_until(lambda: n_parts() >= before + 4, process)
         cluster.remove_node(node, allow_graceful=False)
         wait_until(lambda: n_actors() == 1, process)
         after = n_parts()

@@ -1,4 +1,4 @@
-"""`photoz score --ray`: the same bytes as on one machine, also when a node comes late and another is killed."""
+"""`photoz score --ray`: the same bytes as on one machine, also when a node is killed."""
 
 import json
 import shutil
@@ -16,10 +16,10 @@ ALONE = ["unshare", "--net"]  # without it Ray listens on all interfaces
 
 
 @pytest.mark.slow
-def test_nodes_come_and_are_killed(bundle, write_cutouts, tmp_path, score):
+def test_a_node_is_killed(bundle, write_cutouts, tmp_path, score):
     if not shutil.which("ip") or subprocess.run([*ALONE, "true"], capture_output=True).returncode:
         pytest.skip("no network namespace can be made here")
-    path, out = write_cutouts("a.h5", 6000), tmp_path / "out"
+    path, out = write_cutouts("a.h5", 600), tmp_path / "out"
     program = [*ALONE, sys.executable, "-m", "tests.survey.ray_cluster", out / "done"]
     arguments = [path, "--bundle", bundle.path, "-o", out, "--rows-per-part", "5"]
     run = subprocess.run([*program, *arguments], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
@@ -27,7 +27,7 @@ def test_nodes_come_and_are_killed(bundle, write_cutouts, tmp_path, score):
     found = json.loads(run.stdout.splitlines()[-1])
     assert found["status"] == 0, found["message"]
     before, after = found["n_parts"]
-    assert 2 <= before < after < 1200
+    assert 4 <= before <= after < 120
     score(path, output=tmp_path / "whole", rows_per_part=5)
     assert files(out) == files(tmp_path / "whole")
 
