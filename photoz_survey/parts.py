@@ -62,6 +62,7 @@ def to_parquet(tables: Sequence["pa.Table"]) -> bytes:
     import pyarrow as pa
     from pyarrow import parquet
 
-    buffer = io.BytesIO()
-    parquet.write_table(pa.concat_tables(tables), buffer, compression="zstd")
+    table, buffer = pa.concat_tables(tables), io.BytesIO()
+    text = [field.name for field in table.schema if field.type == pa.string()]  # numbers hardly repeat
+    parquet.write_table(table, buffer, compression="zstd", use_dictionary=text)
     return buffer.getvalue()
