@@ -4,15 +4,16 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from photoz.errors import InvalidDataset, PhotozError, reason
 from photoz.io.reader import PACKED, SUFFIXES, open_cutouts
 from photoz_survey.manifest import InputFile
+from photoz_survey.storage import errors_named, find_filesystem, list_folder
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,38 @@ def find_inputs(paths: Iterable[str]) -> list[InputFile]:
 
 
 def _files(path: str) -> list[str]:
-    fs, root = url_to_fs(path)
-    if any(letter in path for letter in "*?["):
-        found = sorted(fs.glob(root))
-    elif fs.isdir(root) and not root.endswith(".zarr"):
-        found = sorted(name for name in fs.ls(root, detail=False) if _is_cutouts(name))
-    else:
-        found = [root]
-    if not found or (len(found) == 1 and not fs.exists(found[0])):
-        raise InvalidDataset(f"no file of cutouts at {path}")
+    fs, root = find_filesystem(path)
+    with errors_named(path):
+        fs.invalidate_cache(root)
+        parts = root.split("/")
+        first = next((n for n, part in enumerate(parts) if any(letter in part for letter in "*?[")), None)
+        if first is not None:
+            found = sorted(_matching(fs, "/".join(parts[:first]) or fs.root_marker, parts[first:]))
+        elif fs.isdir(root) and not root.endswith(".zarr"):
+            found = sorted(name for name in fs.ls(root, detail=False) if _is_cutouts(name))
+        else:
+            found = [root]
+        if not found or (len(found) == 1 and not fs.exists(found[0])):
+            raise InvalidDataset(f"no file of cutouts at {path}")
     return [name if isinstance(fs, LocalFileSystem) else fs.unstrip_protocol(name) for name in found]
+
+
+def _matching(fs: Any, folder: str, parts: Sequence[str]) -> Iterator[str]:
+    """Yield what fits the parts of a pattern in a folder; `**` stands for any folders.
+
+    Raises where a folder cannot be listed. `fs.glob` would pass over it, and its files would be missing in the run.
+    """
+    first, *rest = parts
+    if first == "**":
+        yield from _matching(fs, folder, rest or ["*"])
+    for one in list_folder(fs, folder):
+        name, is_folder = one["name"].rstrip("/"), one["type"] == "directory"
+        if name == folder or not fnmatchcase(os.path.basename(name), first):
+            continue
+        if is_folder and (rest or first == "**"):
+            yield from _matching(fs, name, parts if first == "**" else rest)
+        elif not rest and first != "**":
+            yield name
 
 
 def _is_cutouts(name: str) -> bool:
@@ -70,8 +93,8 @@ def _is_cutouts(name: str) -> bool:
 
 def _describe(path: str) -> InputFile:
     """Describe a file; what is wrong with it becomes its `error`."""
-    fs, root = url_to_fs(path)
-    described = _identify(path)
+    fs, root = find_filesystem(path)
+    described = _identify(fs, root, path)
     if not isinstance(fs, LocalFileSystem):
         return described
     try:
@@ -83,13 +106,17 @@ def _describe(path: str) -> InputFile:
 
 def has_changed(file: InputFile) -> bool:
     """Whether a file is another than when it was described; it is not opened."""
-    now = _identify(file.path)
+    fs, root = find_filesystem(file.path)
+    fs.invalidate_cache(root)
+    now = _identify(fs, root, file.path)
     return (now.size, now.modified) != (file.size, file.modified)
 
 
-def _identify(path: str) -> InputFile:
-    fs, root = url_to_fs(path)
-    info: dict[str, Any] = fs.info(root)
+def _identify(fs: Any, root: str, path: str) -> InputFile:
+    with errors_named(path):
+        info: dict[str, Any] = fs.info(root)
+    if info["type"] == "directory" and not isinstance(fs, LocalFileSystem):
+        raise InvalidDataset(f"{path} is a folder: from URLs, only files of cutouts are read")
     modified = str(next((info[key] for key in ("ETag", "etag", "mtime", "LastModified") if key in info), ""))
     return InputFile(path=path, size=info["size"] or 0, modified=modified)
 

@@ -115,9 +115,9 @@ class Scorer:
         if file.error:
             scored.reject(file.path, None, "", file.error)
             return
-        if has_changed(file):
-            raise InvalidInput(f"{file.path} has changed since the run was begun")
         with local_copy(file.path) as path, ExitStack() as stack:
+            if has_changed(file):  # also while it was copied
+                raise InvalidInput(f"{file.path} has changed since the run was begun")
             try:
                 cutouts = self._conformed(stack.enter_context(open_cutouts(path)))
             except PhotozError as error:

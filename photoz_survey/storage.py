@@ -6,9 +6,42 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from fsspec.config import conf
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
+
+from photoz.errors import PhotozError
+
+
+@contextmanager
+def errors_named(url: str) -> Iterator[None]:
+    """Raise what goes wrong at a URL as `OSError` that names it; clients of servers raise exceptions of any kind."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, PhotozError) or getattr(error, "filename", None):
+            raise
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else OSError
+        raise kind(f"{url}: {getattr(error, 'strerror', '') or error or type(error).__name__}") from error
+
+
+def find_filesystem(url: str) -> tuple[Any, str]:
+    """Return the file system of a path or URL, and the path in it."""
+    # By default s3fs fetches an object of more than 50 MB in ten ranges at once. If one is cut off, it does not try
+    # again and does not release the connection: after ten such errors it waits forever for another one.
+    conf.setdefault("s3", {}).setdefault("max_concurrency", 1)
+    with errors_named(url):  # also where nothing that is installed knows the URL
+        fs, path = url_to_fs(url)
+    return fs, path
+
+
+def list_folder(fs: Any, path: str) -> list[dict[str, Any]]:
+    """Describe what is in a folder now, not when its file system last listed it."""
+    fs.invalidate_cache(path)
+    found: list[dict[str, Any]] = fs.ls(path, detail=True)
+    return found
 
 
 class Folder:
@@ -16,20 +49,21 @@ class Folder:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._fs, self._root = url_to_fs(url)
+        self._fs, self._root = find_filesystem(url)
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file, or replace it; it appears when it is complete."""
         path = f"{self._root}/{name}"
-        self._fs.makedirs(os.path.dirname(path), exist_ok=True)
         if isinstance(self._fs, LocalFileSystem):
             _write_local(Path(path), content)
-        else:
-            self._fs.pipe_file(path, content)  # objects are complete or not there
+            return
+        with errors_named(f"{self.url}/{name}"):
+            self._fs.pipe_file(path, content)  # objects are complete or not there, and need no folder
 
     def read(self, name: str) -> bytes:
         """Read a file; raises `FileNotFoundError`."""
-        content: bytes = self._fs.cat_file(f"{self._root}/{name}")
+        with errors_named(f"{self.url}/{name}"):
+            content: bytes = self._fs.cat_file(f"{self._root}/{name}")
         return content
 
     def remove_incomplete(self, folder: str) -> None:
@@ -39,16 +73,17 @@ class Folder:
 
     def names(self, folder: str) -> list[str]:
         """Return the names of the files of a folder in this one, sorted; none if there is no such folder."""
-        path = f"{self._root}/{folder}"
-        self._fs.invalidate_cache(path)
         try:
-            found = self._fs.ls(path, detail=False)
+            with errors_named(f"{self.url}/{folder}"):
+                found = list_folder(self._fs, f"{self._root}/{folder}")
         except FileNotFoundError:
             return []
-        return sorted(name for name in map(os.path.basename, found) if name and not name.startswith("."))
+        names = (os.path.basename(one["name"]) for one in found)
+        return sorted(name for name in names if name and not name.startswith("."))
 
 
 def _write_local(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
         whole = Path(folder) / path.name
         with whole.open("wb") as file:
@@ -61,11 +96,15 @@ def _write_local(path: Path, content: bytes) -> None:
 @contextmanager
 def local_copy(path: str) -> Iterator[Path]:
     """Yield the path of a file on this machine: the file itself, or a copy for as long as the context lasts."""
-    fs, root = url_to_fs(path)
+    fs, root = find_filesystem(path)
     if isinstance(fs, LocalFileSystem):
         yield Path(root)
         return
     with tempfile.TemporaryDirectory(prefix="photoz-") as folder:
         copy = Path(folder) / os.path.basename(root)
-        fs.get_file(root, str(copy))
+        with errors_named(path):
+            fs.get_file(root, str(copy))
+            expected, got = fs.size(root), copy.stat().st_size
+            if expected not in (None, got):
+                raise OSError(f"expected {expected} bytes, got {got}")
         yield copy

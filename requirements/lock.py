@@ -5,7 +5,7 @@ import sys
 
 SETS = {
     "all": [
-        *("pyproject.toml", "--extra=bento", "--extra=training", "--extra=rail", "--extra=ray"),
+        *("pyproject.toml", "--extra=bento", "--extra=training", "--extra=rail", "--extra=ray", "--extra=s3"),
         *("--group=test", "--group=lint"),
     ],
     # Serving and training use the versions that were tested.
