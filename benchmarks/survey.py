@@ -133,28 +133,41 @@ def kills(options: argparse.Namespace, folder: Path) -> tuple[list[Result], Mapp
 
 
 def nodes(options: argparse.Namespace, folder: Path) -> tuple[list[Result], Mapping[str, object]]:
-    """Compare two Ray nodes of a core each with one."""
+    """Compare two Ray nodes of a core each with one, and two processes without Ray with one."""
     from ray.cluster_utils import Cluster
 
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     inputs, usable = links(options.file, options.rows, folder / "inputs"), sorted(os.sched_getaffinity(0))
-    rates: dict[int, list[float]] = {1: [], 2: []}
-    for number, n_nodes in enumerate((1, 2) * options.rounds):
-        output = folder / f"{number}"
-        cluster = Cluster(initialize_head=True, head_node_args={**OF_NODE, "num_cpus": 0})
-        for core in usable[:n_nodes]:
-            os.sched_setaffinity(0, {core})  # inherited by the node
-            cluster.add_node(**OF_NODE)
-        os.sched_setaffinity(0, usable)
-        command = score(inputs, options.bundle, output, "--ray", cluster.address)
-        samples = list(watched(command, lambda output=output: n_parts(output)))
-        cluster.shutdown()
-        # All actors run by then: the pool grows once in ten seconds.
-        begin, end = n_parts(output) // 3, n_parts(output) - 2
-        first, last = (next(t for t, parts, _ in samples if parts >= n) for n in (begin, end))
-        rates[n_nodes].append((end - begin) * ROWS_PER_PART / (last - first))
-    ratio = Spread.of([two / one for one, two in zip(rates[1], rates[2], strict=True)])
-    return [Result("images/s of two nodes, of those of one", ratio, 1.8)], {"images_per_s": rates}
+    rates: dict[str, list[float]] = {}
+    for number in range(options.rounds):
+        for n in (1, 2):
+            output = folder / f"{number}-{n}"
+            rates.setdefault(f"{n} processes", []).append(rate(inputs, options.bundle, output, "--workers", str(n)))
+            cluster = Cluster(initialize_head=True, head_node_args={**OF_NODE, "num_cpus": 0})
+            for core in usable[:n]:
+                os.sched_setaffinity(0, {core})  # inherited by the node
+                cluster.add_node(**OF_NODE)
+            os.sched_setaffinity(0, usable)
+            output = folder / f"{number}-{n}-ray"
+            rates.setdefault(f"{n} nodes", []).append(rate(inputs, options.bundle, output, "--ray", cluster.address))
+            cluster.shutdown()
+    ratios = {
+        what: Spread.of([two / one for one, two in zip(rates[f"1 {what}"], rates[f"2 {what}"], strict=True)])
+        for what in ("nodes", "processes")
+    }
+    found = [
+        Result("images/s of two nodes, of those of one", ratios["nodes"], 1.8),
+        Result("images/s of two processes without Ray, of those of one", ratios["processes"]),
+    ]
+    return found, {"images_per_s": rates}
+
+
+def rate(inputs: Path, bundle: Path, output: Path, *more: str) -> float:
+    """Return images per second of a run, of all but its first third and its end: Ray's pool grows every ten seconds."""
+    samples = list(watched(score(inputs, bundle, output, *more), lambda: n_parts(output)))
+    begin, end = n_parts(output) // 3, n_parts(output) - 2
+    first, last = (next(t for t, parts, _ in samples if parts >= n) for n in (begin, end))
+    return (end - begin) * ROWS_PER_PART / (last - first)
 
 
 OF_NODE = {"node_ip_address": "127.0.0.1", "num_cpus": 1, "include_dashboard": False}

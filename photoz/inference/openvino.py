@@ -38,10 +38,16 @@ def compile_network(path: str | os.PathLike[str], precision: str, threads: int =
     """Compile a network for the CPU, for low latency and any number of cutouts, from its .xml file.
 
     `precision`, "f32" or "bf16", is that of what is not quantised. It is always set, because bfloat16 is OpenVINO's
-    default on a CPU that has it, and then some networks end the process with a floating point exception. With 0 threads
-    OpenVINO chooses. Raises `RuntimeError` if OpenVINO cannot read or compile the network.
+    default on a CPU that has it, and then some networks end the process with a floating point exception. Threads are
+    not tied to cores, as they are by default: those of all processes to the same ones. With 0 threads OpenVINO chooses.
+    Raises `RuntimeError` if OpenVINO cannot read or compile the network.
     """
-    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
+    config = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": threads,
+        "ENABLE_CPU_PINNING": False,
+    }
     return import_openvino().Core().compile_model(path, "CPU", config)
 
 
