@@ -5,7 +5,15 @@ import sys
 
 SETS = {
     "all": [
-        *("pyproject.toml", "--extra=bento", "--extra=training", "--extra=rail", "--extra=ray", "--extra=s3"),
+        *(
+            "pyproject.toml",
+            "--extra=bento",
+            "--extra=training",
+            "--extra=rail",
+            "--extra=ray",
+            "--extra=s3",
+            "--extra=sky",
+        ),
         *("--group=test", "--group=lint"),
     ],
     # Serving and training use the versions that were tested.

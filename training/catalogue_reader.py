@@ -10,8 +10,8 @@ import numpy.typing as npt
 from photoz.errors import InvalidDataset
 from photoz.grid import BoolArray, FloatArray, IntArray
 from photoz.images import EBV_MAX, ZERO_POINT, ImageSpec
+from photoz.io.catalogue_files import NamedTable, read_table
 from training.catalogue import SPLITS, Catalogue, ReadReport
-from training.catalogue_files import NamedTable, read_table
 from training.splits import split_by_object
 
 # Columns of a catalogue that are not bands.
@@ -44,7 +44,7 @@ def read_catalogue(
     Parameters
     ----------
     path : Path
-        A file in a format of `training.catalogue_files`; raises `UnsupportedType` for others.
+        A file in a format of `photoz.io.catalogue_files`; raises `UnsupportedType` for others.
     columns : mapping of str to str
         Band, or band with `ERROR` for its error, or one of `OTHER_COLUMNS` -> name of the column in the file, where
         they differ. Without a column `split`, the galaxies are split at random by `object_id`.

@@ -65,8 +65,8 @@ class _Commands(click.Group):
                 found: click.Command = entry.load()
             except ModuleNotFoundError as error:
                 package = str(error.name).partition(".")[0]
-                extra = entry.module.partition(".")[0].removeprefix("photoz_")
-                return _unavailable(cmd_name, f"needs {package}: install it with pip install 'photoz[{extra}]'")
+                needs = f"needs {package}: install it with pip install 'photoz[{entry.extras[0]}]'"
+                return _unavailable(cmd_name, needs)
             return found
         return super().get_command(ctx, cmd_name)
 

@@ -1,4 +1,4 @@
-"""Tables of galaxies in CSV, ECSV, FITS, Parquet and VOTable files."""
+"""Read tables of galaxies in CSV, ECSV, FITS, Parquet and VOTable files."""
 
 import csv
 import gzip

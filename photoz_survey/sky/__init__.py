@@ -1,0 +1,1 @@
+"""Cutouts of positions on the sky, from the frames of an archive."""

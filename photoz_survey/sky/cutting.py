@@ -1,0 +1,69 @@
+"""Cut galaxies out of frames, each on a grid of its own: tangential at the galaxy, north up."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from astropy.io import fits
+from astropy.wcs import WCS, FITSFixedWarning
+from reproject import reproject_interp
+
+Pixels = npt.NDArray[np.float32]
+
+# Pixels around a cutout that its interpolation needs.
+MARGIN = 8
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An image of the sky in one band."""
+
+    pixels: Pixels  # (ny, nx), nanomaggies per pixel
+    wcs: Any  # astropy.wcs.WCS
+
+
+def read_frame(path: Path) -> Frame:
+    """Read the first image of a FITS file, as SDSS writes it; raises `OSError` if the file is damaged."""
+    with fits.open(path, memmap=False) as hdus, warnings.catch_warnings():
+        warnings.simplefilter("ignore", FITSFixedWarning)  # headers of SDSS have names that were in use then
+        return Frame(np.asarray(hdus[0].data, np.float32), WCS(hdus[0].header))
+
+
+def tangential_grid(ra: float, dec: float, size: int, pixel_scale: float) -> Any:
+    """Return the WCS of a cutout of size x size pixels of `pixel_scale` arcsec around a position in degrees (ICRS)."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval, wcs.wcs.crpix = [ra, dec], [(size + 1) / 2] * 2
+    wcs.wcs.cdelt = [-pixel_scale / 3600, pixel_scale / 3600]
+    return wcs
+
+
+def cut(frame: Frame, ra: float, dec: float, size: int, pixel_scale: float) -> Pixels:
+    """Resample a cutout around a position.
+
+    Cubic splines interpolate: of what `reproject` offers they are the nearest to the Lanczos kernel of Pasquet et al.
+    2019. The sum of the pixels is kept by the ratio of their areas.
+
+    Returns
+    -------
+    (size, size) float32
+        Nanomaggies per pixel; NaN outside of the frame.
+    """
+    target = tangential_grid(ra, dec, size, pixel_scale)
+    scales = np.sqrt(np.abs(np.linalg.det(frame.wcs.pixel_scale_matrix))) * 3600
+    x, y = frame.wcs.wcs_world2pix(ra, dec, 0)
+    reach = int(np.ceil(size * pixel_scale / scales / np.sqrt(2))) + MARGIN
+    box = tuple(
+        slice(max(round(float(at)) - reach, 0), max(min(round(float(at)) + reach + 1, length), 0))
+        for at, length in zip((y, x), frame.pixels.shape, strict=True)
+    )
+    pixels = frame.pixels[box]
+    if min(pixels.shape) < 2:
+        return np.full((size, size), np.nan, np.float32)
+    found = reproject_interp(
+        (pixels, frame.wcs.slice(box)), target, shape_out=(size, size), order="bicubic", return_footprint=False
+    )
+    return np.asarray(found * (pixel_scale / scales) ** 2, np.float32)
