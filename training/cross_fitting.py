@@ -43,7 +43,8 @@ def fit_and_predict_held_out(
     the folds are trained in `run/fold-0` and so on, and the predictions are for all but the test galaxies.
     """
     if not settings.folds:
-        validation = usable_rows(cutouts, grid, VALIDATION)  # first: without any, fitting would be in vain
+        # First: without galaxies of both, fitting would be in vain.
+        _, validation = (usable_rows(cutouts, grid, split) for split in (TRAIN, VALIDATION))
         fitted = fit_ensemble(cutouts, spec, grid, settings, run, resume=resume)
         model = _learn_model(fitted, cutouts, spec, grid)
         return fitted, model, _predict(model, cutouts, validation)
