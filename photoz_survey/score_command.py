@@ -88,13 +88,20 @@ def score(
     signal.signal(signal.SIGTERM, _stop)
     run = Run.begin(inputs, bundle, Settings(**settings), output, resume=resume)
     missing = run.missing()
-    n_files, n_rows = len(run.plan.inputs), sum(chunk.n_rows for chunk in missing)
-    files, parts = f"{n_files:,} file{'s' * (n_files != 1)}", f"{len(missing):,} of {len(run.chunks):,} parts"
-    click.echo(f"{run.n_rows:,} rows of {files}; {parts} are not scored yet", err=True)
+    n_rows, parts = sum(chunk.n_rows for chunk in missing), f"{len(missing):,} of {len(run.chunks):,} parts"
+    click.echo(f"{_inputs(run)}; {parts} are not scored yet", err=True)
     with _progress(n_rows) as advance:
         for chunk in _score(run, bundle, missing, workers, ray):
             advance(chunk.n_rows)
     click.echo("\n".join(run.finish().lines(run.bundle.card)))
+
+
+def _inputs(run: Run) -> str:
+    """Say how much there is to score; the rows of files at URLs are not known yet."""
+    n_files, n_unknown = len(run.plan.inputs), sum(one.n_rows is None and not one.error for one in run.plan.inputs)
+    files = f"{n_files:,} file{'s' * (n_files != 1)}"
+    rows = f"{run.n_rows:,} rows of {files}" if n_unknown < n_files else files
+    return f"{rows}, {n_unknown:,} of unknown length" if n_unknown else rows
 
 
 def _score(run: Run, bundle: Path, missing: list[Chunk], workers: int | None, ray: str | None) -> Iterator[Chunk]:
