@@ -45,7 +45,7 @@ def score_chunks(
     actor: Any = _Actor  # Ray's types know functions only
     scored = numbers.map(
         actor,
-        fn_constructor_args=(plan.model_dump_json(), ray.put(_read(bundle)), folder.url, tuple(chunks)),
+        fn_constructor_args=(plan.model_dump_json(), ray.put(_read_bundle(bundle)), folder.url, tuple(chunks)),
         compute=ActorPoolStrategy(min_size=1, max_size=workers),
         num_cpus=1,
     )
@@ -86,12 +86,12 @@ class _Actor:
         import ray
 
         with tempfile.TemporaryDirectory(prefix="photoz-") as bundle:
-            _write(Path(bundle), ray.get(files))
+            _write_bundle(Path(bundle), ray.get(files))
             self._scorer = Scorer(Plan.model_validate_json(plan), ModelBundle.load(Path(bundle)))
         self._folder, self._chunks = Folder(url), {chunk.number: chunk for chunk in chunks}
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Score a chunk and write its part; what prevents that is told, since Ray would wrap an exception."""
+        """Score a chunk and write its part; returns the message of an error, since Ray would wrap an exception."""
         chunk = self._chunks[row["item"]]
         try:
             write_part(self._folder, chunk, self._scorer.score(chunk))
@@ -100,12 +100,12 @@ class _Actor:
         return row | {"error": ""}
 
 
-def _read(bundle: Path) -> Files:
+def _read_bundle(bundle: Path) -> Files:
     """Read all files of a bundle, which the nodes may not see."""
     return {str(path.relative_to(bundle)): path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
 
 
-def _write(bundle: Path, files: Files) -> None:
+def _write_bundle(bundle: Path, files: Files) -> None:
     for name, content in files.items():
         path = bundle / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,57 +6,28 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
-from photoz.errors import PhotozError
 from photoz.model.bundle import ModelBundle
 from photoz_survey.inputs import Chunk
 from photoz_survey.manifest import Plan
 from photoz_survey.parts import write_part
+from photoz_survey.processes import run_in_processes
 from photoz_survey.scoring import Scorer
 from photoz_survey.storage import Folder
 
-# Chunks that wait for each process, so that none is idle.
-QUEUED = 2
-
-# Processes that may die in a row, before a chunk is done.
-MAX_DEATHS = 3
-
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-
-
-class WorkerDied(PhotozError):
-    """Processes that died again and again."""
 
 
 def score_chunks(plan: Plan, bundle: Path, folder: Folder, chunks: Sequence[Chunk], workers: int) -> Iterator[Chunk]:
     """Score chunks in so many processes and write their parts; yields each chunk when its part is written.
 
-    A process that is killed is replaced. Raises `WorkerDied` if that happens again and again, and what `Scorer.score`
-    and writing raise.
+    A process that is killed is replaced. Raises as `run_in_processes`, and what `Scorer.score` and writing raise.
     """
-    waiting, deaths = list(reversed(chunks)), 0
-    while waiting:
-        running: dict[Future[None], Chunk] = {}
-        pool = _pool(plan, bundle, folder.url, workers)
-        try:
-            while waiting or running:
-                while waiting and len(running) < (1 + QUEUED) * workers:
-                    chunk = waiting.pop()
-                    running[pool.submit(_score, chunk)] = chunk
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    future.result()
-                    deaths = 0
-                    yield running.pop(future)
-        except BrokenProcessPool as error:
-            deaths += 1
-            if deaths == MAX_DEATHS:
-                raise WorkerDied("processes were killed again and again, perhaps for lack of memory") from error
-            waiting += sorted(running.values(), key=lambda chunk: chunk.number, reverse=True)
-        finally:
-            pool.shutdown(cancel_futures=True)  # what runs is finished
+    make_pool = partial(_pool, plan, bundle, folder.url, workers)
+    yield from run_in_processes(make_pool, _score, chunks, workers)
 
 
 def _pool(plan: Plan, bundle: Path, url: str, workers: int) -> ProcessPoolExecutor:

@@ -53,9 +53,9 @@ def cut(frame: Frame, ra: float, dec: float, size: int, pixel_scale: float) -> P
         Nanomaggies per pixel; NaN outside of the frame.
     """
     target = tangential_grid(ra, dec, size, pixel_scale)
-    scales = np.sqrt(np.abs(np.linalg.det(frame.wcs.pixel_scale_matrix))) * 3600
+    frame_scale = np.sqrt(np.abs(np.linalg.det(frame.wcs.pixel_scale_matrix))) * 3600
     x, y = frame.wcs.wcs_world2pix(ra, dec, 0)
-    reach = int(np.ceil(size * pixel_scale / scales / np.sqrt(2))) + MARGIN
+    reach = int(np.ceil(size * pixel_scale / frame_scale / np.sqrt(2))) + MARGIN
     box = tuple(
         slice(max(round(float(at)) - reach, 0), max(min(round(float(at)) + reach + 1, length), 0))
         for at, length in zip((y, x), frame.pixels.shape, strict=True)
@@ -66,4 +66,4 @@ def cut(frame: Frame, ra: float, dec: float, size: int, pixel_scale: float) -> P
     found = reproject_interp(
         (pixels, frame.wcs.slice(box)), target, shape_out=(size, size), order="bicubic", return_footprint=False
     )
-    return np.asarray(found * (pixel_scale / scales) ** 2, np.float32)
+    return np.asarray(found * (pixel_scale / frame_scale) ** 2, np.float32)

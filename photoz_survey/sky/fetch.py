@@ -1,12 +1,13 @@
 """Make a file of cutouts of positions: field by field, in processes, so that each frame is downloaded and read once."""
 
 import csv
+import hashlib
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass
-from functools import cache
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import astuple, dataclass
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -18,18 +19,16 @@ from photoz.grid import FloatArray
 from photoz.images import ImageSpec
 from photoz.io.hdf5 import create_hdf5, write_columns
 from photoz.io.npz import read_arrays
+from photoz_survey.processes import run_in_processes
 from photoz_survey.sky.archive import ArchiveError, FrameCache
 from photoz_survey.sky.cutting import Frame, Pixels, cut, read_frame
-from photoz_survey.sky.sdss import Field
+from photoz_survey.sky.sdss import RELEASE, Field
 from photoz_survey.sky.targets import FIELD_COLUMNS, Targets
 
 NO_FIELD = "no object of the catalogue is near"
 
 # Returns the frame of a field in a band.
 Read = Callable[[Field, str], Frame]
-
-# Fields that wait for each process.
-QUEUED = 2
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,9 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Name of the file with its cutouts."""
-        return "-".join(map(str, (self.field.run, self.field.rerun, self.field.camcol, self.field.number))) + ".npz"
+        """Name of the file with its cutouts: of the field, and of the galaxies, which another list has not."""
+        galaxies = hashlib.sha256(b"".join(array.tobytes() for array in (self.rows, self.ra, self.dec))).hexdigest()
+        return "-".join(map(str, (*astuple(self.field), galaxies[:16]))) + ".npz"
 
 
 def jobs(targets: Targets) -> list[Job]:
@@ -94,30 +94,25 @@ def fetch(targets: Targets, frames: FrameCache, spec: ImageSpec, output: Path, w
     """
     parts = output.with_name(f"{output.name}.parts")
     parts.mkdir(parents=True, exist_ok=True)
-    todo = []
-    for job in jobs(targets):
-        if (parts / job.name).exists():
+    found, todo = jobs(targets), []
+    for job in found:
+        if _has_cutouts(parts / job.name):
             yield len(job.rows)
         else:
             todo.append(job)
-    yield from _cut_fields(todo, frames, spec, parts, workers)
-    _join(targets, spec, output, [parts / job.name for job in jobs(targets)])
+    make_pool = partial(ProcessPoolExecutor, workers, get_context("spawn"))
+    for job in run_in_processes(make_pool, partial(cut_field, frames=frames, spec=spec, parts=parts), todo, workers):
+        yield len(job.rows)
+    _join(targets, spec, output, [parts / job.name for job in found])
     shutil.rmtree(parts)
 
 
-def _cut_fields(todo: Sequence[Job], frames: FrameCache, spec: ImageSpec, parts: Path, workers: int) -> Iterator[int]:
-    waiting, running = list(reversed(todo)), dict[Future[None], Job]()
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        try:
-            while waiting or running:
-                while waiting and len(running) < QUEUED * workers:
-                    job = waiting.pop()
-                    running[pool.submit(cut_field, job, frames, spec, parts)] = job
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    future.result()
-                    yield len(running.pop(future).rows)
-        finally:
-            pool.shutdown(cancel_futures=True)
+def _has_cutouts(part: Path) -> bool:
+    """Whether a field is done; one that could not be had is asked for again."""
+    if not part.exists():
+        return False
+    with np.load(part) as arrays:
+        return not arrays["reason"].item()
 
 
 def _join(targets: Targets, spec: ImageSpec, output: Path, parts: Sequence[Path]) -> None:
@@ -132,7 +127,7 @@ def _join(targets: Targets, spec: ImageSpec, output: Path, parts: Sequence[Path]
     if not good.any():
         raise InvalidDataset(f"no cutout of {len(targets)} positions; the first: {reasons[0]}")
     place = np.cumsum(good) - 1
-    with create_hdf5(output, int(good.sum()), spec, "SDSS DR17 frames, rerun 301") as file:
+    with create_hdf5(output, int(good.sum()), spec, f"frames of SDSS DR{RELEASE}") as file:
         for part in parts:
             with part.open("rb") as stream:
                 arrays = read_arrays(stream)

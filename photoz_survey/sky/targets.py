@@ -47,7 +47,7 @@ def read_targets(path: Path) -> Targets:
     table = read_table(path, plain | {"z_spec": "z_spec", "ebv": "ebv"})
     lower = {name.lower(): name for name in table.columns}
     names = {ours: _find(lower, ours) for ours in table.names}
-    return as_targets(NamedTable(path, table.columns, names))
+    return _as_targets(NamedTable(path, table.columns, names))
 
 
 def _find(columns: dict[str, str], name: str) -> str:
@@ -55,8 +55,7 @@ def _find(columns: dict[str, str], name: str) -> str:
     return next((columns[one] for one in (name, *ALIASES.get(name, ())) if one in columns), name)
 
 
-def as_targets(table: NamedTable) -> Targets:
-    """Take positions from a table; raises as `read_targets`."""
+def _as_targets(table: NamedTable) -> Targets:
     if missing := [name for name in ("ra", "dec") if name not in table]:
         raise InvalidDataset(
             f"{table.path} lacks {' and '.join(missing)} in degrees; it has {', '.join(table.columns)}"

@@ -18,7 +18,7 @@ from photoz_survey.sky.archive import ArchiveError, FrameCache
 from photoz_survey.sky.cutting import Frame, cut, read_frame
 from photoz_survey.sky.fetch import fetch
 from photoz_survey.sky.sdss import reddening
-from photoz_survey.sky.targets import read_targets
+from photoz_survey.sky.targets import Targets, read_targets
 from tests.survey.loopback_archive import FRAMES, draw, frame_bytes, frame_path, frame_wcs, running_archive
 
 RA, DEC = 150.1, 2.2
@@ -152,6 +152,24 @@ def test_a_frame_that_is_missing_is_the_reason(sky, archive, tmp_path):
     assert "no cutout of 1 positions; the first: " in err
     assert "frame-i-000094-3-0100.fits.bz2: 404 Client Error" in err
     assert not (tmp_path / "cutouts.h5").exists()
+    archive.files[frame_path("i", 100)] = archive.files[frame_path("r", 100)]
+    assert sky(ra, dec)[0] == 0  # it is asked for again
+
+
+def test_what_is_left_of_another_list_is_not_used(archive, tmp_path):
+    frames = FrameCache(tmp_path / "frames", f"{archive.url}{FRAMES}", 10**9)
+
+    def start(galaxy):
+        where = np.array([[94, 301, 3, 100]])
+        targets = replace(Targets.of(*archive.galaxies[galaxy][:2]), fields=where)
+        return fetch(targets, frames, SDSS_IMAGES, tmp_path / "cutouts.h5", workers=1)
+
+    stopped = start(0)
+    next(stopped)
+    stopped.close()
+    list(start(1))
+    with open_cutouts(tmp_path / "cutouts.h5") as cutouts:
+        assert cutouts.images[0, ..., 0].sum() == pytest.approx(20, rel=0.005)
 
 
 def test_frames_are_used_again_also_offline(sky, archive, positions, tmp_path):
@@ -176,8 +194,9 @@ def test_a_stopped_run_goes_on(archive, positions, tmp_path):
     next(run)
     run.close()
     parts = tmp_path / "cutouts.h5.parts"
-    (parts / "94-301-3-101.npz").unlink(missing_ok=True)  # what was waiting may have been done
-    part = parts / "94-301-3-100.npz"
+    for waiting in parts.glob("94-301-3-101-*"):  # it may have been done
+        waiting.unlink()
+    (part,) = parts.glob("94-301-3-100-*")
     written = part.stat().st_mtime_ns
     progress = fetch(targets, frames, SDSS_IMAGES, tmp_path / "cutouts.h5", workers=1)
     assert next(progress) == 3
