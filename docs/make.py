@@ -1,9 +1,11 @@
 """`make docs`: write the parts of the documents that describe the shipped model, from its card and its test galaxies.
 
 The scores are written between the marks in README.md, the model card to docs/model-card.md, the figures to
-docs/scatter.png and, where the frames of `benchmarks.science real_field` are, docs/real-galaxy.png.
+docs/scatter.png and, where the frames of `benchmarks.science real_field` are, docs/real-galaxy.png and
+docs/sky-cutouts.png.
 """
 
+import bz2
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -78,6 +80,30 @@ def write_real_galaxy(bundle: ModelBundle, sample: Cutouts) -> None:
     (ROOT / "docs" / "real-galaxy.png").write_bytes(plots.render(figure, "png"))
 
 
+def write_contact_sheet() -> None:
+    """Draw what `photoz sky` cuts around isolated, not saturated sources of the real frames, in i, r and g."""
+    from astropy.visualization import make_lupton_rgb
+    from PIL import Image
+
+    from benchmarks.science.real_field import FIELD, FOLDER, read_sources
+    from photoz.images import SDSS_IMAGES
+    from photoz_survey.sky.cutting import cut, read_frame
+
+    frames = []
+    for band in "irg":
+        with bz2.open(FOLDER / f"frame-{band}-{FIELD}.fits.bz2") as file:
+            frames.append(read_frame(file))
+    sources = read_sources(FOLDER)
+    size, scale, shown = SDSS_IMAGES.size, SDSS_IMAGES.pixel_scale, np.flatnonzero(sources.r > 16.5)[:24]
+    tiles = []
+    for x, y in zip(sources.x[shown], sources.y[shown], strict=True):
+        ra, dec = map(float, frames[1].wcs.wcs_pix2world(x, y, 0))
+        tile = make_lupton_rgb(*(cut(frame, ra, dec, size, scale) for frame in frames), stretch=0.5, Q=8)
+        tiles.append(np.pad(tile[::-1], ((2, 2), (2, 2), (0, 0)), constant_values=255))
+    sheet = np.vstack([np.hstack(tiles[row : row + 8]) for row in range(0, len(tiles), 8)])
+    Image.fromarray(sheet).save(ROOT / "docs" / "sky-cutouts.png")
+
+
 def main() -> None:
     """Write them all."""
     from benchmarks.science.real_field import FOLDER
@@ -95,6 +121,7 @@ def main() -> None:
         pdfs, z_spec = Model.load(bundle).predict(cutouts, rows).pdfs, cutouts.column("z_spec")[rows]
         if FOLDER.is_dir():
             write_real_galaxy(bundle, cutouts)
+            write_contact_sheet()
     scores = metrics.summarise(metrics.galaxy_scores(pdfs, z_spec, grid))
     figure = plots.scatter(z_spec, pdf.mean(pdfs, grid), scores=scores)
     (ROOT / "docs" / "scatter.png").write_bytes(plots.render(figure, "png"))

@@ -1,16 +1,11 @@
 """The command `photoz score`."""
 
 import os
-import signal
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
-from tqdm import tqdm
 
 from photoz.images import parse_bands
 from photoz.io.tables import parse_quantiles
@@ -18,15 +13,10 @@ from photoz.model.bundle import ModelBundle
 from photoz_survey import cluster, local
 from photoz_survey.inputs import Chunk
 from photoz_survey.manifest import Settings
-from photoz_survey.options import parsed_by
+from photoz_survey.options import parsed_by, stop_at_sigterm
+from photoz_survey.progress import progress
 from photoz_survey.run import Run, make_plan
 from photoz_survey.sizing import measure
-
-# Seconds between two lines of progress where standard error is no terminal.
-LINE_EVERY = 30.0
-
-# The exit code after SIGTERM, as of a process that it ends: 128 + 15.
-TERMINATED = 143
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -85,12 +75,12 @@ def score(
         return
     if output is None:
         raise click.UsageError("Missing option '-o' / '--output'.")
-    signal.signal(signal.SIGTERM, _stop)
+    stop_at_sigterm("--resume goes on")
     run = Run.begin(inputs, bundle, Settings(**settings), output, resume=resume)
     missing = run.missing()
     n_rows, parts = sum(chunk.n_rows for chunk in missing), f"{len(missing):,} of {len(run.chunks):,} parts"
     click.echo(f"{_inputs(run)}; {parts} are not scored yet", err=True)
-    with _progress(n_rows) as advance:
+    with progress(n_rows, "rows") as advance:
         for chunk in _score(run, bundle, missing, workers, ray):
             advance(chunk.n_rows)
     click.echo("\n".join(run.finish().lines(run.bundle.card)))
@@ -108,29 +98,3 @@ def _score(run: Run, bundle: Path, missing: list[Chunk], workers: int | None, ra
     if ray is None:
         return local.score_chunks(run.plan, bundle, run.folder, missing, workers or len(os.sched_getaffinity(0)))
     return cluster.score_chunks(run.plan, bundle, run.folder, missing, ray, workers)
-
-
-def _stop(*_: object) -> None:
-    click.echo("stopped by SIGTERM; --resume goes on", err=True)
-    sys.exit(TERMINATED)
-
-
-@contextmanager
-def _progress(n_rows: int) -> Iterator[Callable[[int], object]]:
-    """Yield a function to call with numbers of rows: a bar on a terminal, a line now and then elsewhere."""
-    if sys.stderr.isatty():
-        with tqdm(total=n_rows, unit="row") as bar:
-            yield bar.update
-        return
-    began = said = time.monotonic()
-    n = 0
-
-    def advance(more: int) -> None:
-        nonlocal n, said
-        n += more
-        if (now := time.monotonic()) - said >= LINE_EVERY:
-            said, rate = now, n / (now - began)
-            left = f", {(n_rows - n) / rate:,.0f} s left" if rate and n_rows else ""
-            click.echo(f"{n:,} of {n_rows:,} rows, {rate:,.0f} rows/s{left}", err=True)
-
-    yield advance

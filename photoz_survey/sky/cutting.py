@@ -2,16 +2,14 @@
 
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 from reproject import reproject_interp
 
-Pixels = npt.NDArray[np.float32]
+from photoz_survey.sky.source import Pixels
 
 # Pixels around a cutout that its interpolation needs.
 MARGIN = 8
@@ -25,9 +23,9 @@ class Frame:
     wcs: Any  # astropy.wcs.WCS
 
 
-def read_frame(path: Path) -> Frame:
+def read_frame(file: BinaryIO) -> Frame:
     """Read the first image of a FITS file, as SDSS writes it; raises `OSError` if the file is damaged."""
-    with fits.open(path, memmap=False) as hdus, warnings.catch_warnings():
+    with fits.open(file, memmap=False) as hdus, warnings.catch_warnings():
         warnings.simplefilter("ignore", FITSFixedWarning)  # headers of SDSS have names that were in use then
         return Frame(np.asarray(hdus[0].data, np.float32), WCS(hdus[0].header))
 
@@ -64,6 +62,11 @@ def cut(frame: Frame, ra: float, dec: float, size: int, pixel_scale: float) -> P
     if min(pixels.shape) < 2:
         return np.full((size, size), np.nan, np.float32)
     found = reproject_interp(
-        (pixels, frame.wcs.slice(box)), target, shape_out=(size, size), order="bicubic", return_footprint=False
+        (pixels, frame.wcs.slice(box)),
+        target,
+        shape_out=(size, size),
+        order="bicubic",
+        roundtrip_coords=False,  # which projections that wrap around the sky need, and takes as long as the rest
+        return_footprint=False,
     )
     return np.asarray(found * (pixel_scale / frame_scale) ** 2, np.float32)

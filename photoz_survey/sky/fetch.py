@@ -1,147 +1,133 @@
-"""Make a file of cutouts of positions: field by field, in processes, so that each frame is downloaded and read once."""
+"""Make a file of cutouts of positions: in processes, the galaxies that share images together."""
 
 import csv
 import hashlib
 import shutil
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import astuple, dataclass
-from functools import cache, partial
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from photoz import __version__
 from photoz.errors import InvalidDataset
-from photoz.grid import FloatArray
-from photoz.images import ImageSpec
 from photoz.io.hdf5 import create_hdf5, write_columns
 from photoz.io.npz import read_arrays
 from photoz_survey.processes import run_in_processes
-from photoz_survey.sky.archive import ArchiveError, FrameCache
-from photoz_survey.sky.cutting import Frame, Pixels, cut, read_frame
-from photoz_survey.sky.sdss import RELEASE, Field
-from photoz_survey.sky.targets import FIELD_COLUMNS, Targets
+from photoz_survey.sky.source import Source
+from photoz_survey.sky.targets import Targets
 
-NO_FIELD = "no object of the catalogue is near"
+NOT_FOUND = "no object of the catalogue is near"
 
-# Returns the frame of a field in a band.
-Read = Callable[[Field, str], Frame]
+# Datasets of the file by their names in its parts. What is in a group is no column, which readers hold in memory.
+PLANES = {"images": "images", "ivar": "planes/ivar"}
 
 
 @dataclass(frozen=True)
 class Job:
-    """Galaxies in one field."""
+    """Galaxies to cut together."""
 
-    field: Field
-    rows: npt.NDArray[np.intp]  # (m,), of the targets
-    ra: FloatArray  # (m,)
-    dec: FloatArray
+    rows: npt.NDArray[np.intp]  # (m,), of the list
+    targets: Targets  # m galaxies
+    name: str  # of the file with its cutouts, which no job of another list or source has
 
-    @property
-    def name(self) -> str:
-        """Name of the file with its cutouts: of the field, and of the galaxies, which another list has not."""
-        galaxies = hashlib.sha256(b"".join(array.tobytes() for array in (self.rows, self.ra, self.dec))).hexdigest()
-        return "-".join(map(str, (*astuple(self.field), galaxies[:16]))) + ".npz"
-
-
-def jobs(targets: Targets) -> list[Job]:
-    """Divide galaxies with known fields by their fields, in order of the sky."""
-    rows = defaultdict(list)
-    for row in np.flatnonzero((targets.fields >= 0).all(axis=1)):
-        rows[Field(*map(int, targets.fields[row]))].append(row)
-    found = {field: np.array(chosen) for field, chosen in sorted(rows.items())}
-    return [Job(field, chosen, targets.ra[chosen], targets.dec[chosen]) for field, chosen in found.items()]
+    @classmethod
+    def of(cls, rows: npt.NDArray[np.intp], targets: Targets, source: Source) -> "Job":
+        """Make the job of some rows of a list."""
+        chosen, digest = targets.take(rows), hashlib.sha256(f"{source.title} {source.image}".encode())
+        for array in (rows, chosen.ra, chosen.dec, *chosen.others.values()):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return cls(rows, chosen, f"{digest.hexdigest()[:32]}.npz")
 
 
-def cut_field(job: Job, frames: FrameCache, spec: ImageSpec, parts: Path) -> None:
-    """Write the cutouts of a field to a file in `parts`, or the reason why there are none."""
-    read = cache(lambda field, band: read_frame(frames.get(field.path(band))))
-    reason, images = "", np.full((len(job.rows), *spec.shape), np.nan, np.float32)
-    try:
-        for index, band in enumerate(spec.bands):
-            for row, (ra, dec) in enumerate(zip(job.ra, job.dec, strict=True)):
-                images[row, ..., index] = _cut_across(job.field, band, float(ra), float(dec), spec, read)
-            read.cache_clear()
-    except ArchiveError as error:
-        reason = str(error)
+def cut_job(job: Job, source: Source, parts: Path) -> None:
+    """Write the cutouts of a job to a file in `parts`, and the reasons why others are missing."""
+    result = source.cut(job.targets)
+    good = result.reasons == ""
+    arrays = {"rows": job.rows, "reasons": result.reasons, "images": result.images[good]}
+    if result.ivar is not None:
+        arrays["ivar"] = result.ivar[good]
     scratch = parts / f".{job.name}"
     with scratch.open("wb") as file:
-        np.savez(file, rows=job.rows, images=images[: 0 if reason else None], reason=np.array(reason))
+        np.savez(file, **arrays)
     scratch.replace(parts / job.name)
 
 
-def _cut_across(field: Field, band: str, ra: float, dec: float, spec: ImageSpec, read: Read) -> Pixels:
-    """Cut a galaxy out of a frame and, where it reaches beyond it, out of those before and after it in the scan."""
-    found = cut(read(field, band), ra, dec, spec.size, spec.pixel_scale)
-    for neighbour in field.neighbours() if np.isnan(found).any() else ():
-        try:
-            more = cut(read(neighbour, band), ra, dec, spec.size, spec.pixel_scale)
-        except ArchiveError:  # the first or the last of a run
-            continue
-        found = np.where(np.isnan(found), more, found)
-    return found
-
-
-def fetch(targets: Targets, frames: FrameCache, spec: ImageSpec, output: Path, workers: int) -> Iterator[int]:
-    """Cut galaxies out of the frames of their fields, and write them to an HDF5 file in their order.
+def fetch(targets: Targets, source: Source, output: Path, workers: int) -> Iterator[int]:
+    """Cut galaxies, which the source has located, and write them to an HDF5 file in their order.
 
     What is done of a run that was stopped is in a folder beside the file, and is not done again. Galaxies without
-    cutouts are listed, with the reason, in a file that ends in ".failed.csv". Yields the number of galaxies of each
-    field that is done. Raises `InvalidDataset` if no galaxy has a cutout.
+    cutouts are listed, with the reason, in a file that ends in ".failed.csv". Yields numbers of galaxies that are done.
+    Raises `InvalidDataset` if no galaxy has a cutout.
     """
     parts = output.with_name(f"{output.name}.parts")
     parts.mkdir(parents=True, exist_ok=True)
-    found, todo = jobs(targets), []
-    for job in found:
-        if _has_cutouts(parts / job.name):
+    jobs, todo = [Job.of(rows, targets, source) for rows in source.divide(targets)], []
+    for job in jobs:
+        if _is_done(parts / job.name):
             yield len(job.rows)
         else:
             todo.append(job)
     make_pool = partial(ProcessPoolExecutor, workers, get_context("spawn"))
-    for job in run_in_processes(make_pool, partial(cut_field, frames=frames, spec=spec, parts=parts), todo, workers):
+    for job in run_in_processes(make_pool, partial(cut_job, source=source, parts=parts), todo, workers):
         yield len(job.rows)
-    _join(targets, spec, output, [parts / job.name for job in found])
+    _join(targets, source, output, [parts / job.name for job in jobs])
     shutil.rmtree(parts)
 
 
-def _has_cutouts(part: Path) -> bool:
-    """Whether a field is done; one that could not be had is asked for again."""
+def failed_path(output: Path) -> Path:
+    """Return the path of the list of galaxies without cutouts."""
+    return output.with_name(f"{output.stem}.failed.csv")
+
+
+def _is_done(part: Path) -> bool:
+    """Whether all galaxies of a job have cutouts; the others are asked for again."""
     if not part.exists():
         return False
     with np.load(part) as arrays:
-        return not arrays["reason"].item()
+        return not (arrays["reasons"] != "").any()
 
 
-def _join(targets: Targets, spec: ImageSpec, output: Path, parts: Sequence[Path]) -> None:
-    """Write the cutouts of all fields to one file, a field at a time, and the list of those without."""
-    reasons = np.full(len(targets), NO_FIELD, object)
+def _join(targets: Targets, source: Source, output: Path, parts: Sequence[Path]) -> None:
+    """Write the cutouts of all jobs to one file, a job at a time, and the list of those without."""
+    reasons = np.full(len(targets), NOT_FOUND, object)
     for part in parts:
-        with part.open("rb") as file:
-            arrays = read_arrays(file)
-        reasons[arrays["rows"]] = str(arrays["reason"])
-    good = np.array([not why for why in reasons])
+        with np.load(part) as arrays:  # which reads no images
+            reasons[arrays["rows"]] = arrays["reasons"]
+    good = reasons == ""
     _write_failed(targets, reasons, output)
     if not good.any():
         raise InvalidDataset(f"no cutout of {len(targets)} positions; the first: {reasons[0]}")
     place = np.cumsum(good) - 1
-    with create_hdf5(output, int(good.sum()), spec, f"frames of SDSS DR{RELEASE}") as file:
+    whole = output.with_name(f"{output.name}.parts") / output.name  # what a kill leaves goes with the parts
+    with create_hdf5(whole, int(good.sum()), source.image, _provenance(source)) as file:
+        images = file["images"]
         for part in parts:
             with part.open("rb") as stream:
                 arrays = read_arrays(stream)
-            for row, image in zip(arrays["rows"], arrays["images"], strict=False):
-                file["images"][place[row]] = image
-        columns = {name: getattr(targets, name)[good] for name in ("object_id", "ra", "dec", "z_spec", "ebv")}
-        write_columns(file, columns | dict(zip(FIELD_COLUMNS, targets.fields[good].T, strict=True)))
+            for name in PLANES.keys() & arrays.keys():
+                planes = file.require_dataset(PLANES[name], images.shape, images.dtype, chunks=images.chunks)
+                for row, plane in zip(place[arrays["rows"][arrays["reasons"] == ""]], arrays[name], strict=True):
+                    planes[row] = plane
+        write_columns(file, targets.take(good).columns())
+    whole.replace(output)
+
+
+def _provenance(source: Source) -> str:
+    software = [f"{name} {version(name)}" for name in ("astropy", "reproject")]
+    return f"{source.title}, cut by {', '.join([f'photoz {__version__}', *software])}"
 
 
 def _write_failed(targets: Targets, reasons: npt.NDArray[np.object_], output: Path) -> None:
-    rows = [row for row, why in enumerate(reasons) if why]
-    path = output.with_name(f"{output.stem}.failed.csv")
+    rows = np.flatnonzero(reasons != "")
+    path = failed_path(output)
     path.unlink(missing_ok=True)
-    if rows:
+    if len(rows):
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(("object_id", "ra", "dec", "reason"))

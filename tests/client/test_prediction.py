@@ -14,8 +14,9 @@ from photoz.estimates import COLUMNS, Estimates
 from photoz.flags import Flag
 from photoz.grid import RedshiftGrid
 from photoz.io.tables import COLUMN_INFO, PASSED_COLUMNS, csv_bytes
+from photoz.io.text_table import flag_names, text_table
 from photoz.io.writer import FORMATS
-from photoz_client import MissingExtra, Prediction, _cli_text
+from photoz_client import MissingExtra, Prediction
 from photoz_client._prediction import join
 
 GRID = RedshiftGrid(1.0, 4)
@@ -111,8 +112,8 @@ def test_without_a_package_the_error_names_its_extra(prediction, monkeypatch, ca
 
 
 def test_printed_table_names_the_flags(prediction):
-    head, *lines = _cli_text.prediction_table(prediction).splitlines()
+    head, *lines = text_table(prediction).splitlines()
     assert head.split() == ["object_id", "z_mean", "z_lo68", "z_hi68", "odds", "flags"]
     assert lines[0].split()[:2] == ["a", f"{prediction.z_mean[0]:.4f}"]
     assert [line.split()[-1] for line in lines] == ["-", "LOW_SNR", "LOW_SNR|MULTIMODAL"]
-    assert _cli_text.flag_names(2**30 | Flag.LOW_SNR) == "LOW_SNR"  # a later service may set other flags
+    assert flag_names(2**30 | Flag.LOW_SNR) == "LOW_SNR"  # a later service may set other flags

@@ -19,6 +19,7 @@ APPLICATIONS = {"service", "training", "photoz_client", "photoz_survey"}
 FORBIDDEN = {
     "photoz": APPLICATIONS,
     **{name: APPLICATIONS - {name} for name in APPLICATIONS},
+    "photoz_survey": {"service", "training"},  # it asks services by the SDK
     "service.middleware": {"service.formats", "service.batcher", "photoz.inference"},
     "service.operations": {"service.formats", "service.batcher", "photoz.inference"},
 }

@@ -1,30 +1,10 @@
 """The texts that the command `photoz` prints."""
 
-from photoz.flags import Flag
 from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
 from photoz.metrics import Score
 from photoz.model.card import Card
 from photoz.protocol.contract import EvaluateResponse
-from photoz_client._prediction import Prediction
-
-
-def prediction_table(prediction: Prediction) -> str:
-    """Format the estimates: one line per galaxy, flags by name."""
-    width = max(len("object_id"), *(len(name) for name in prediction.object_id.tolist()))
-    head = f"{'object_id':<{width}}  z_mean  z_lo68  z_hi68   odds  flags"
-    columns = (prediction.z_mean, prediction.z_lo68, prediction.z_hi68, prediction.odds)
-    rows = zip(prediction.object_id.tolist(), *columns, prediction.flags.tolist(), strict=True)
-    lines = (
-        f"{name:<{width}}  {z:6.4f}  {low:6.4f}  {high:6.4f}  {odds:5.3f}  {flag_names(flags)}"
-        for name, z, low, high, odds, flags in rows
-    )
-    return "\n".join([head, *lines])
-
-
-def flag_names(flags: int) -> str:
-    """Return the names of the flags that are set, joined by |; a dash for none."""
-    return "|".join(str(flag.name) for flag in Flag(flags)) or "-"
 
 
 def evaluation_text(evaluation: EvaluateResponse) -> str:

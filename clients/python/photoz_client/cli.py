@@ -13,6 +13,7 @@ from photoz import __version__
 from photoz.errors import PhotozError, UnsupportedType
 from photoz.grid import IntArray
 from photoz.io.tables import parse_quantiles
+from photoz.io.text_table import text_table
 from photoz.io.writer import FORMATS, QP_SUFFIX
 from photoz.protocol.contract import Plot
 from photoz_client import _cli_files, _cli_text
@@ -152,7 +153,7 @@ def predict(
 
 
 def _print_table(prediction: Prediction, rows: IntArray) -> None:
-    click.echo(_cli_text.prediction_table(prediction))
+    click.echo(text_table(prediction))
 
 
 @photoz.command()

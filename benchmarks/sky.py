@@ -1,0 +1,107 @@
+"""The speed of `photoz sky` against an archive on this machine: `python -m benchmarks.sky`.
+
+The archive has the one field of `benchmarks.science real_field` under the names of many, so that each frame is
+downloaded, unpacked and read as often as if they were different. Needs Linux.
+"""
+
+import argparse
+import csv
+import functools
+import resource
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.harness.environment import RESULTS
+from benchmarks.harness.results import Result, Spread, conclude
+from benchmarks.science.real_field import FIELD, FOLDER
+from benchmarks.survey import COMMAND, watched
+from photoz.images import SDSS_IMAGES
+from photoz_survey.sky.archive import FileCache
+from photoz_survey.sky.cutting import read_frame
+from photoz_survey.sky.frames import PATH, Field
+
+EDGE = 60  # pixels at the edge of a frame without galaxies
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def archive(fields: list[Field], folder: Path) -> Iterator[str]:
+    """Serve the frames of `FIELD` as those of many; yields the address."""
+    for field in fields:
+        for band in SDSS_IMAGES.bands:
+            path = folder / PATH.lstrip("/") / field.path(band)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.symlink_to(FOLDER / f"frame-{band}-{FIELD}.fits.bz2")
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def write_list(path: Path, n: int, fields: list[Field], folder: Path, url: str) -> Path:
+    """Write n positions, as many in each field, at random in its frames."""
+    with FileCache(folder, 10**9).open(f"{url}{PATH}/{fields[0].path('r')}", "r.fits") as file:
+        frame = read_frame(file)
+    ny, nx = frame.pixels.shape
+    pixels = np.random.default_rng(0).uniform(EDGE, (nx - EDGE, ny - EDGE), (n, 2))
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("ra", "dec", "ebv", "run", "rerun", "camcol", "field"))
+        for row, (ra, dec) in enumerate(frame.wcs.wcs_pix2world(pixels, 0)):
+            field = fields[row * len(fields) // n]
+            writer.writerow((f"{ra:.7f}", f"{dec:.7f}", 0.05, field.run, field.rerun, field.camcol, field.number))
+    return path
+
+
+def run(path: Path, folder: Path, url: str) -> Mapping[str, float]:
+    """Cut a list; returns seconds, seconds of processors and the most memory in MB."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    where = ("--archive", url, "--cache", str(folder / "frames"), "--rate", "1000")
+    command = [*COMMAND, "sky", "--list", str(path), "-o", str(folder / "cutouts.h5"), *where]
+    samples = list(watched(command, int))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"seconds": samples[-1][0], "processor_s": processor, "mb": max(pss for _, _, pss in samples)}
+
+
+def main() -> int:
+    """Cut a list with an empty cache, again with a full one, and one that is longer."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sky", description=__doc__)
+    parser.add_argument("--positions", type=int, default=1000)
+    parser.add_argument("--fields", type=int, default=30)
+    parser.add_argument("--longer", type=int, default=10, help="how many times as long the second list is")
+    options = parser.parse_args()
+    options.program, options.output = "sky", RESULTS / "sky.json"
+    fields = [Field(94, 301, 3, 100 + 3 * number) for number in range(options.fields)]
+    n, more = options.positions, options.positions * options.longer
+    with tempfile.TemporaryDirectory() as name, archive(fields, Path(name) / "archive") as url:
+        folder = Path(name)
+        short, long = (write_list(folder / f"{k}.csv", k, fields, folder, url) for k in (n, more))
+        cold, warm, longer = run(short, folder, url), run(short, folder, url), run(long, folder, url)
+        n_bytes = sum(path.stat().st_size for path in FOLDER.glob(f"frame-*-{FIELD}.fits.bz2")) * len(fields) / n
+    found = [
+        Result("galaxies/s from the archive", Spread.of([n / cold["seconds"]])),
+        Result("galaxies/s from the cache", Spread.of([n / warm["seconds"]]), 50),
+        Result("galaxies/s from the cache, the longer list", Spread.of([more / longer["seconds"]])),
+        Result("MB downloaded for a galaxy", Spread.of([n_bytes / 1e6])),
+        Result("seconds of processors for a galaxy, from the archive", Spread.of([cold["processor_s"] / n])),
+        Result("the same, from the cache", Spread.of([warm["processor_s"] / n])),
+        Result("MB at most, all processes", Spread.of([warm["mb"]])),
+        Result("memory for the longer list, of that for the other", Spread.of([longer["mb"] / warm["mb"]])),
+    ]
+    return conclude(options, found, {"cold": cold, "warm": warm, "longer": longer})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
