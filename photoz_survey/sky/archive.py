@@ -49,6 +49,12 @@ def session() -> requests.Session:
     return made
 
 
+def explain(error: Exception) -> str:
+    """Say why a request failed, without the addresses that the packages below repeat."""
+    cause = getattr(error.args[0] if error.args else None, "reason", None)  # of urllib3's MaxRetryError
+    return reason(error) if cause is None else str(cause).partition("): ")[2] or reason(cause)
+
+
 @dataclass
 class FileCache:
     """The unpacked FITS files of an archive, in a folder that several processes may use.
@@ -119,7 +125,7 @@ class FileCache:
                 return download.unpacked()
             except (requests.RequestException, HTTPError, Incomplete) as error:
                 if not left:
-                    raise ArchiveError(f"{url}: {reason(error)}") from error
+                    raise ArchiveError(f"{url}: {explain(error)}") from error
             time.sleep(0.5 * 2 ** (ATTEMPTS - left))
         raise AssertionError("the last attempt returns or raises")
 

@@ -40,7 +40,8 @@ def _check_result(context: click.Context, parameter: click.Parameter, path: Path
     return path
 
 
-@click.command()
+# Declinations may be negative, which are no options.
+@click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("position", nargs=-1, type=float)
 @click.option("--list", "path", type=FILE, help="Positions: CSV, ECSV, FITS, Parquet or VOTable with ra and dec.")
 @click.option("--sql", help=f"Galaxies of a query to SDSS's catalogue; {MAIN_SAMPLE} is that of Pasquet et al. 2019.")

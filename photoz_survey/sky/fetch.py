@@ -22,7 +22,7 @@ from photoz_survey.processes import run_in_processes
 from photoz_survey.sky.source import Source
 from photoz_survey.sky.targets import Targets
 
-NOT_FOUND = "no object of the catalogue is near"
+NOT_FOUND = "no object of the catalogue is near, or offline it is not known"
 
 # Datasets of the file by their names in its parts. What is in a group is no column, which readers hold in memory.
 PLANES = {"images": "images", "ivar": "planes/ivar"}

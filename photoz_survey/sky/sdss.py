@@ -13,11 +13,11 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Table
 from astroquery.sdss import SDSS, conf
 
-from photoz.errors import InvalidDataset, reason
+from photoz.errors import InvalidDataset
 from photoz.grid import FloatArray, IntArray
 from photoz.io.catalogue_files import NamedTable
 from photoz.io.cutouts import Column
-from photoz_survey.sky.archive import ArchiveError, session
+from photoz_survey.sky.archive import ArchiveError, explain, session
 from photoz_survey.sky.reddening import from_extinction
 from photoz_survey.sky.targets import Targets, as_targets
 
@@ -147,5 +147,5 @@ def _ask(catalogue: str, question: Callable[[], Table | None]) -> dict[str, Colu
         with conf.set_temp("skyserver_baseurl", catalogue.rstrip("/")):
             found = question()
     except Exception as error:  # of requests, or what a page that is no table makes of astropy's reader
-        raise ArchiveError(f"the catalogue at {catalogue} gave no positions: {reason(error)}") from error
+        raise ArchiveError(f"the catalogue at {catalogue} gave no positions: {explain(error)}") from error
     return {} if found is None else {name: np.asarray(found[name]) for name in found.colnames}

@@ -25,7 +25,7 @@ from photoz.inference.predictor import Predictor
 from photoz.io.reader import open_cutouts
 from photoz_survey.sky import sdss
 from photoz_survey.sky.archive import ArchiveError, FileCache
-from photoz_survey.sky.fetch import fetch
+from photoz_survey.sky.fetch import NOT_FOUND, fetch
 from photoz_survey.sky.frames import SdssFrames
 from photoz_survey.sky.legacy import EXTINCTION, LAYERS, LegacySurveys
 from photoz_survey.sky.reddening import from_extinction, from_maps
@@ -98,7 +98,7 @@ def test_a_list_becomes_cutouts(sky, archive, positions, tmp_path):
     expected = np.outer([10, 20, 30, 40], [1, 2, 3, 4, 5])
     np.testing.assert_allclose(images.sum(axis=(1, 2)), expected, rtol=0.005)  # the last one from two frames
     failed = (tmp_path / "cutouts.failed.csv").read_text().splitlines()
-    assert failed == ["object_id,ra,dec,reason", "far,10.0,10.0,no object of the catalogue is near"]
+    assert failed == ["object_id,ra,dec,reason", f'far,10.0,10.0,"{NOT_FOUND}"']
     assert {n for path, n in archive.asked.items() if path in archive.files} == {1}
     assert archive.agents == {f"photoz/{__version__}"}
     assert not list(tmp_path.glob("*.parts"))
@@ -495,10 +495,15 @@ def test_a_model_of_another_survey_is_refused_before_anything_is_fetched(sky, ar
         ((), "expected one of: RA and Dec in degrees, --list FILE, --sql QUERY"),
         (("150", "2", "--sql", "x"), "expected one of"),
         (("150",), "expected one of"),
+        (("--lits", "x"), "'--lits' is not a valid float"),
+        (
+            ("1", "-2", "--catalogue", "http://127.0.0.1:9"),
+            "http://127.0.0.1:9 gave no positions: Failed to establish a",
+        ),
         (("150", "2", "--pdf"), "--result and --pdf need --score"),
         (("150", "2", "--score", "x", "--size", "32"), "--size is that of the model"),
         (("150", "2", "--score", "x", "--result", "z.txt"), "z.txt should end in .csv"),
-        (("400", "2"), "expected 0 <= ra <= 360 and -90 <= dec <= 90 degrees, got 400 2"),
+        (("400", "-2.5"), "expected 0 <= ra <= 360 and -90 <= dec <= 90 degrees, got 400 -2.5"),
     ],
 )
 def test_commands_that_are_refused(photoz, arguments, message):
