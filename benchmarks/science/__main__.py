@@ -1,9 +1,11 @@
-"""Measure the science: `python -m benchmarks.science ood|realism|real_field|ablations|seeds`; see each file."""
+"""Measure the science: `python -m benchmarks.science NAME`; see each file."""
 
 import importlib
 import sys
 
+NAMES = ("ood", "realism", "real_field", "ablations", "seeds", "rendered_frames")
+
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or sys.argv[1] not in ("ood", "realism", "real_field", "ablations", "seeds"):
-        sys.exit(__doc__)
-    importlib.import_module(f"benchmarks.science.{sys.argv[1]}").main(sys.argv[2:])
+    if len(sys.argv) < 2 or sys.argv[1] not in NAMES:
+        sys.exit(f"usage: python -m benchmarks.science {'|'.join(NAMES)}")
+    sys.exit(importlib.import_module(f"benchmarks.science.{sys.argv[1]}").main(sys.argv[2:]))

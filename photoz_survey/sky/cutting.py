@@ -53,6 +53,8 @@ def cut(frame: Frame, ra: float, dec: float, size: int, pixel_scale: float) -> P
     target = tangential_grid(ra, dec, size, pixel_scale)
     frame_scale = np.sqrt(np.abs(np.linalg.det(frame.wcs.pixel_scale_matrix))) * 3600
     x, y = frame.wcs.wcs_world2pix(ra, dec, 0)
+    if not np.isfinite([x, y]).all():  # on the other side of the sky
+        return np.full((size, size), np.nan, np.float32)
     reach = int(np.ceil(size * pixel_scale / frame_scale / np.sqrt(2))) + MARGIN
     box = tuple(
         slice(max(round(float(at)) - reach, 0), max(min(round(float(at)) + reach + 1, length), 0))

@@ -43,6 +43,12 @@ def test_north_is_up_and_east_is_left():
         assert centroid(found) == pytest.approx((x, y), abs=0.1)
 
 
+@pytest.mark.parametrize(("ra", "dec"), [(RA, DEC + 1.0), (RA + 180.0, -DEC)])
+def test_positions_outside_of_the_frame_have_no_pixels(ra, dec):
+    wcs = frame_wcs(RA, DEC, 0.0, SHAPE)
+    assert np.isnan(cut(Frame(np.ones(SHAPE, np.float32), wcs), ra, dec, 64, 0.396)).all()
+
+
 @pytest.mark.parametrize("angle", [0.0, 36.0, 90.0, 123.4])
 def test_noise_of_resampling_is_as_documented(angle):
     """Pixels are less noisy and correlated, sums over many pixels as noisy as before."""
