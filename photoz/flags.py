@@ -1,5 +1,6 @@
 """Quality flags of estimates: a bit mask for each galaxy."""
 
+from collections.abc import Mapping
 from enum import IntFlag
 
 import numpy as np
@@ -22,17 +23,31 @@ RANGE_MASS_LIMIT = 0.025
 
 
 class Flag(IntFlag):
-    """Quality flags, a bit mask; 0 is a clean estimate."""
+    """Quality flags, a bit mask; 0 is a clean estimate. `FLAG_MEANINGS` says what each means."""
 
-    EBV_ASSUMED = 1  # no E(B-V) was given: the PDF allows for any, or the default of the card was used
-    MASKED_PIXELS = 2  # some pixels were not finite and were replaced by 0
-    BAND_MISSING = 4  # a band has no signal
-    LOW_SNR = 8  # the central light is below 5 sigma in every band
-    EDGE_MASS = 16  # more than 5 % of the probability in the first and last bin: the redshift may lie beyond the grid
-    BROAD_PDF = 32  # the 68 % interval is wider than 0.06 (1 + z)
-    MULTIMODAL = 64  # the PDF has a second, separate peak
-    OUT_OF_DISTRIBUTION = 128  # the image is unlike the training images: `ood_score` is above the threshold
-    BEYOND_TRAINING = 256  # more than 2.5 % of the probability is where no training galaxy had its redshift
+    EBV_ASSUMED = 1
+    MASKED_PIXELS = 2
+    BAND_MISSING = 4
+    LOW_SNR = 8
+    EDGE_MASS = 16
+    BROAD_PDF = 32
+    MULTIMODAL = 64
+    OUT_OF_DISTRIBUTION = 128
+    BEYOND_TRAINING = 256
+
+
+FLAG_MEANINGS: Mapping[Flag, str] = {
+    Flag.EBV_ASSUMED: "no E(B-V) was given: the PDF allows for any, or the usual value of the card was used",
+    Flag.MASKED_PIXELS: "some pixels were not finite and were treated as empty sky",
+    Flag.BAND_MISSING: "a band has no signal",
+    Flag.LOW_SNR: "the central light is below 5 sigma in every band",
+    Flag.EDGE_MASS: "more than 5 % of the probability lies in the first and last bin: "
+    "the redshift may lie beyond the grid",
+    Flag.BROAD_PDF: "the 68 % interval is wider than 0.06 (1 + z)",
+    Flag.MULTIMODAL: "the PDF has a second peak, clearly separated from the first",
+    Flag.OUT_OF_DISTRIBUTION: "the image is unlike those that the model was trained on",
+    Flag.BEYOND_TRAINING: "more than 2.5 % of the probability lies where no training galaxy had its redshift",
+}
 
 
 def flag_pdfs(pdfs: FloatArray, grid: RedshiftGrid, width: FloatArray) -> IntArray:

@@ -18,6 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from photoz import __version__, metrics, pdf, plots
 from photoz.errors import InvalidInput
 from photoz.flag_scores import FlagScores, summarise_flags
+from photoz.flags import FLAG_MEANINGS
 from photoz.grid import FloatArray, RedshiftGrid
 from photoz.metrics import Bin, GalaxyScores, Score
 
@@ -65,6 +66,7 @@ class Report:
         return _template().render(
             vars(self) | {"figures": {name: _uri(name, figure) for name, figure in self.figures.items()}},
             version=__version__,
+            flag_meanings=FLAG_MEANINGS,
             outlier_cut=metrics.OUTLIER_CUT,
             n_resamples=metrics.N_RESAMPLES,
         )

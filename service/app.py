@@ -12,12 +12,10 @@ from asyncio import get_running_loop
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import bentoml
-from pydantic import BaseModel
 from starlette.applications import Starlette
-from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response
 
 from photoz import estimates
@@ -32,6 +30,7 @@ from service.decoding import Decoder, assumed_header
 from service.evaluation import Evaluator
 from service.formats import negotiation
 from service.formats.npz import Arrays
+from service.inputs import EvaluateInput, FileInput, PredictInput
 from service.listener import drop_new_connections, limit_unread_answers
 from service.middleware.admission import AdmissionControl, AdmissionMiddleware
 from service.middleware.errors import handles_errors
@@ -41,7 +40,7 @@ from service.operations.metrics import Metrics
 from service.operations.resources import end_if_frozen, keep_returning_memory, lower_priority
 from service.operations.settings import Settings
 from service.operations.tracing import span, tracing_options
-from service.request import KEY, Request
+from service.request import Request
 from service.startup import CANNOT_START, DRAIN_SIGNAL, worker_environment
 from service.validation import LabelledGalaxies, as_batch, as_labelled, converted_bytes, unpacked_limit
 
@@ -50,49 +49,6 @@ logger = logging.getLogger("bentoml.photoz")
 # Of the garbage collector: new objects, and collections, before the next collection (`gc.set_threshold`). A hundred
 # requests at a time are 20,000 objects, none of them garbage: with a threshold of 5,000 it took 8 % of the time.
 COLLECTOR_THRESHOLDS = (50_000, 20, 20)
-
-
-class RawInput(bentoml.IODescriptor):
-    """A BentoML input that is the request itself.
-
-    BentoML would decode the body by its Content-Type on the event loop, unknown types as JSON. The endpoints decode it
-    themselves, in threads; the schema is for the documentation only.
-    """
-
-    request: Any
-    documented: ClassVar[dict[str, Any] | type[BaseModel]] = {"type": "string", "format": "binary"}
-
-    @classmethod
-    async def from_http_request(cls, request: StarletteRequest, serde: Any) -> "RawInput":
-        """Return the request that the middleware has received."""
-        return cls.model_construct(request=request.scope[KEY])
-
-    @classmethod
-    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return the schema of the body for the documentation."""
-        documented = cls.documented
-        return dict(documented) if isinstance(documented, dict) else documented.model_json_schema(*args, **kwargs)
-
-    @classmethod
-    def mime_type(cls) -> str:
-        """Return the media type of the body for the documentation."""
-        return "application/octet-stream" if isinstance(cls.documented, dict) else contract.JSON
-
-
-class FileInput(RawInput):
-    """The bytes of a file."""
-
-
-class PredictInput(RawInput):
-    """The JSON of `/predict`."""
-
-    documented = contract.PredictRequest
-
-
-class EvaluateInput(RawInput):
-    """The JSON of `/evaluate`."""
-
-    documented = contract.EvaluateRequest
 
 
 # Of the half millisecond that BentoML adds to a request, tracing takes half, even where no collector is set, and the
@@ -206,6 +162,11 @@ class Photoz:
         """Predict redshifts of cutouts in the bytes of a .npy, .npz, FITS or HDF5 file."""
         return await self._labelled(self._predict_file, request)
 
+    @bentoml.api(input_spec=FileInput, output_spec=contract.PredictResponse)
+    async def cutouts(self, request: Request) -> Response:
+        """Convert the bytes of a .npy, .npz, FITS or HDF5 file to a .npz file in the layout of the model."""
+        return await self._labelled(self._cutouts, request)
+
     @bentoml.api(input_spec=EvaluateInput, output_spec=contract.EvaluateResponse)
     async def evaluate(self, request: Request) -> Response:
         """Compare redshifts with true ones: metrics, a plot, or a report."""
@@ -230,20 +191,32 @@ class Photoz:
             arrays = await self._decoder.read_file(request, options.ebv)
         return await self._predict(request, arrays, options, media_type)
 
+    async def _cutouts(self, request: Request) -> Response:
+        negotiation.check_file(request)
+        with span("decode"):
+            arrays = await self._decoder.read_file(request, None)
+        size = self._reserve_work(request, arrays)
+        await offload_if_large(size, as_batch, arrays, self.card, self.settings.max_rows)  # raises if it is none
+        request.reservation.reserve_work(2 * arrays["images"].size * 4, "the answer to")
+        with span("encode"):
+            return await offload_if_large(size, negotiation.encode_cutouts, arrays)
+
     async def _predict(
         self, request: Request, arrays: Arrays, options: contract.PredictOptions, media_type: str
     ) -> Response:
         size = self._reserve_work(request, arrays)
         batch = await offload_if_large(size, as_batch, arrays, self.card, self.settings.max_rows)
         arrays.clear()  # if they were converted, they are not needed any more
-        if options.pdf:
+        with_pdfs = options.pdf or media_type == contract.QP
+        if with_pdfs:
             answer_size = negotiation.answer_memory(len(batch) * self.card.grid.n_bins, media_type)
             request.reservation.reserve_work(answer_size, "PDFs of")
             size = max(size, answer_size)
         table = as_estimates(batch, await self.predict_columns(request, batch, ALL_COLUMNS))
-        chosen = table if options.pdf else replace(table, pdf=None)
+        chosen = table if with_pdfs else replace(table, pdf=None)
         with span("encode"):
-            return await offload_if_large(size, negotiation.encode_predictions, chosen, media_type, self.model_label)
+            about = (media_type, self.model_label, self.card.grid)
+            return await offload_if_large(size, negotiation.encode_predictions, chosen, *about)
 
     async def _evaluate(self, request: Request) -> Response:
         options = negotiation.query_options(request, contract.EvaluateOptions)

@@ -19,7 +19,7 @@ from photoz.io.layout import Assumptions, conform
 from service.child import Array, start_child, write_arrays
 
 # What a file may hold beside the images.
-COLUMNS = ("ebv", "object_id", "z_spec", "magnitudes")
+COLUMNS = ("ebv", "object_id", "z_spec", "magnitudes", "ra", "dec")
 
 OPENERS: dict[str, Callable[[Path, BinaryIO], AbstractContextManager[Cutouts]]] = {
     "fits": open_fits,

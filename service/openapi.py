@@ -35,6 +35,7 @@ EVALUATIONS: Content = {
 ENDPOINTS: Mapping[str, tuple[Content, Content, type[BaseModel] | None]] = {
     "/predict": ({contract.JSON: contract.PredictRequest}, ESTIMATES, None),
     "/predict_file": (FILES, ESTIMATES, contract.PredictOptions),
+    "/cutouts": (FILES, {contract.NPZ: None}, None),
     "/evaluate": (
         {contract.JSON: contract.EvaluateRequest} | FILES,
         EVALUATIONS,

@@ -20,8 +20,10 @@ PREDICT, EVALUATE, INFER = "/predict", "/evaluate", "/v2/infer"
 ROUTES = frozenset(
     {
         "/",
+        "/ui",
         PREDICT,
         "/predict_file",
+        "/cutouts",
         EVALUATE,
         "/model",
         "/docs.json",

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from photoz import __version__
 from photoz.model.card import Card
 from photoz.protocol import contract
-from service import openapi
+from service import openapi, page
 from service.formats import open_inference
 from service.middleware.errors import handles_errors
 from service.offload import offload_if_large
@@ -120,8 +120,8 @@ async def _openapi(request: StarletteRequest) -> Response:
     return Response(_openapi_document(), media_type=contract.JSON)
 
 
-async def _index(request: StarletteRequest) -> Response:
-    return FileResponse(Path(__file__).with_name("index.html"))
+async def _swagger(request: StarletteRequest) -> Response:
+    return FileResponse(Path(__file__).with_name("swagger.html"))
 
 
 def application() -> Starlette:
@@ -142,7 +142,10 @@ def application() -> Starlette:
             Route("/v2/health/live", _live),
             Route("/v2/health/ready", _ready),
             Route("/v2/repository/index", _repository_index, methods=["POST"]),
-            Route("/", _index),
+            Route(page.HOME, page.home),
+            *(Route(path, page.file) for path in page.FILES),
+            Route(page.FLAGS, page.flags),
+            Route("/docs", _swagger),
             Route("/model", _model_card),
             Route("/metrics", _metrics),
             Route("/docs.json", _openapi),

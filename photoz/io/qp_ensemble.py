@@ -1,11 +1,12 @@
 """PDFs as an ensemble of qp (LSSTDESC), which RAIL and other codes for photometric redshifts read."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import h5py
 import numpy as np
 
+from photoz.grid import FloatArray
 from photoz.io.tables import ResultTable, check_pdfs
 
 if TYPE_CHECKING:
@@ -32,14 +33,30 @@ def to_qp(table: ResultTable) -> "qp.Ensemble":
     """
     import qp
 
+    edges, densities, ancil = _parts(table)
+    return qp.hist.create_ensemble(bins=edges, pdfs=densities, ancil=ancil)
+
+
+def write_qp(table: ResultTable, target: Path | BinaryIO) -> None:
+    """Write the HDF5 file that qp writes of such an ensemble; its attribute `model` names the model.
+
+    Raises `InvalidPdfs` as `to_qp`.
+    """
+    edges, densities, ancil = _parts(table)
+    meta = {"bins": edges[np.newaxis], "pdf_name": np.array([b"hist"]), "pdf_version": np.array([0])}
+    with h5py.File(target, "w") as file:
+        file.attrs["model"] = table.model
+        for group, columns in (("meta", meta), ("data", {"pdfs": densities}), ("ancil", ancil)):
+            for name, values in columns.items():
+                file[f"{group}/{name}"] = values
+
+
+def _parts(table: ResultTable) -> tuple[FloatArray, FloatArray, dict[str, Any]]:
+    """Return the edges of the bins, (n_bins + 1,), densities, (n, n_bins), and the other columns."""
     ancil = dict(table.columns())
     pdfs, grid = check_pdfs(ancil.pop("pdf", None), table.grid)
-    ancil = {k: np.char.encode(v, "utf-8") if v.dtype.kind == "U" else v for k, v in ancil.items()}
-    return qp.hist.create_ensemble(bins=grid.edges, pdfs=pdfs / grid.width, ancil=ancil)
-
-
-def write_qp(table: ResultTable, path: Path) -> None:
-    """Write an ensemble as HDF5; the attribute `model` of the file names the model."""
-    to_qp(table).write_to(str(path))
-    with h5py.File(path, "r+") as file:
-        file.attrs["model"] = table.model
+    return (
+        grid.edges,
+        pdfs / grid.width,
+        {k: np.char.encode(v, "utf-8") if v.dtype.kind == "U" else v for k, v in ancil.items()},
+    )

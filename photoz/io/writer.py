@@ -103,5 +103,5 @@ FORMATS = {
     ".vot": TableFormat(_whole(write_votable), package="astropy", extra="astropy"),
     ".hdf5": TableFormat(_whole(write_hdf5)),
     ".h5": TableFormat(_whole(write_hdf5)),
-    QP_SUFFIX: TableFormat(_whole(write_qp), package="qp", extra="qp"),
+    QP_SUFFIX: TableFormat(_whole(write_qp)),
 }

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from photoz.io.html_table import scores_html
 from photoz.metrics import Score
 from photoz.model.card import Card
 
@@ -20,6 +21,7 @@ FITS = "application/fits"
 VOTABLE = "application/x-votable+xml"
 HDF5 = "application/x-hdf5"
 PARQUET = "application/vnd.apache.parquet"
+QP = "application/x-qp+hdf5"
 HTML = "text/html"
 PNG = "image/png"
 SVG = "image/svg+xml"
@@ -123,6 +125,17 @@ class EvaluateResponse(_Message):
     n_galaxies: int
     scores: dict[str, Score]
     dropped: list[str] = []
+
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{name} {score}" for name, score in self.scores.items())
+        return f"<EvaluateResponse of {self._summary()}: {scores}>"
+
+    def _repr_html_(self) -> str:
+        return scores_html(self.scores, self._summary())
+
+    def _summary(self) -> str:
+        dropped = f", {len(self.dropped):,} left out" if self.dropped else ""
+        return f"{self.n_galaxies:,} galaxies by {self.model}{dropped}"
 
 
 class ErrorResponse(_Message):

@@ -4,16 +4,19 @@ import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, BinaryIO, TypeVar
 
+import numpy as np
 from pydantic import BaseModel
 from starlette.responses import Response
 
 from photoz.errors import InvalidInput, MalformedInput, UnsupportedType
 from photoz.estimates import Estimates
+from photoz.grid import RedshiftGrid
 from photoz.io import tables
 from photoz.io.astropy_table import write_fits, write_votable
 from photoz.io.hdf5_table import write_hdf5
 from photoz.io.npz import npz_bytes
 from photoz.io.parquet_table import write_parquet
+from photoz.io.qp_ensemble import write_qp
 from photoz.io.tables import ResultTable
 from photoz.protocol import contract
 from service.formats import json, npz
@@ -40,6 +43,7 @@ WRITERS: Mapping[str, Callable[[ResultTable, BinaryIO], None]] = {
     contract.VOTABLE: write_votable,
     contract.HDF5: write_hdf5,
     contract.PARQUET: write_parquet,
+    contract.QP: write_qp,
 }
 PREDICTIONS = (contract.JSON, contract.CSV, contract.NPZ, contract.JSON_LINES, *WRITERS)
 
@@ -65,6 +69,13 @@ def file_options(request: Request) -> contract.PredictOptions:
     """Return the options of a request of `/predict_file`; raises `UnsupportedType` or `InvalidInput`."""
     _check_type(request, FILE_TYPES, "/predict reads JSON")
     return query_options(request, contract.PredictOptions)
+
+
+def check_file(request: Request) -> None:
+    """Raise `UnsupportedType` if the body of a request is no file, `InvalidInput` if it has options."""
+    _check_type(request, FILE_TYPES, "")
+    if request.query:
+        raise InvalidInput(f"expected no options, got ?{next(iter(request.query))}")
 
 
 def check_evaluation_type(request: Request) -> None:
@@ -103,10 +114,12 @@ def _check_type(request: Request, expected: tuple[str, ...], advice: str) -> Non
         raise UnsupportedType(f"{found} ({advice})" if advice else found)
 
 
-def encode_predictions(estimates: Estimates, media_type: str, model_label: str) -> Response:
+def encode_predictions(estimates: Estimates, media_type: str, model_label: str, grid: RedshiftGrid) -> Response:
     """Encode estimates as one of `PREDICTIONS`; raises `NotAcceptable` if the package that writes it is missing."""
     if media_type in WRITERS:
-        return Response(_written(estimates, media_type, model_label), media_type=media_type)
+        return Response(
+            _written(ResultTable(dict(estimates.columns()), model_label, grid), media_type), media_type=media_type
+        )
     match media_type:
         case contract.CSV:
             content = tables.csv_bytes(estimates)
@@ -119,10 +132,22 @@ def encode_predictions(estimates: Estimates, media_type: str, model_label: str) 
     return Response(content, media_type=media_type)
 
 
-def _written(estimates: Estimates, media_type: str, model_label: str) -> bytes:
+# Columns that are kept of a file of cutouts.
+CUTOUT_COLUMNS = ("ebv", "object_id", "z_spec", "ra", "dec")
+
+
+def encode_cutouts(arrays: npz.Arrays) -> Response:
+    """Encode the arrays of a file, which `as_batch` takes, as a `.npz` file: `images` in float32, and columns (n,)."""
+    images = np.asarray(arrays["images"], np.float32)
+    images = images[np.newaxis] if images.ndim == 3 else images
+    columns = {name: arrays[name] for name in CUTOUT_COLUMNS if name in arrays and arrays[name].shape == (len(images),)}
+    return Response(npz_bytes({"images": images, **columns}), media_type=contract.NPZ)
+
+
+def _written(table: ResultTable, media_type: str) -> bytes:
     buffer = io.BytesIO()
     try:
-        WRITERS[media_type](ResultTable(dict(estimates.columns()), model_label), buffer)
+        WRITERS[media_type](table, buffer)
     except ImportError as error:
         raise NotAcceptable(f"cannot answer as {media_type} here: the service lacks {error.name}") from error
     return buffer.getvalue()

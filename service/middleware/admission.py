@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from photoz.errors import PhotozError, UnsupportedType
+from service import page
 from service.connections import Connections, Peer
 from service.middleware.api_keys import ApiKeys
 from service.middleware.body import (
@@ -57,6 +58,7 @@ BENTOML_TYPES = "application/vnd.bentoml"
 
 # Liveness and readiness: an orchestrator asks for them without a key.
 PROBES = READY_PATHS | {"/livez", "/healthz", "/v2/health/live"}
+WITHOUT_KEY = PROBES | page.WITHOUT_KEY
 
 
 class AdmissionControl:
@@ -91,7 +93,7 @@ class AdmissionControl:
             )
         if request.path in READY_PATHS and self.draining:
             raise ShuttingDown("the service is shutting down and takes no new work")
-        if self.keys is not None and request.path not in PROBES:
+        if self.keys is not None and request.path not in WITHOUT_KEY:
             request.api_key = self.keys.check(request.headers.get(b"authorization", b""))
         if request.media_type.startswith(BENTOML_TYPES):
             raise UnsupportedType(f"{request.media_type[:60]} is not allowed: nothing is unpickled here")

@@ -101,7 +101,6 @@ def test_write_uses_the_format_of_the_name(prediction, tmp_path):
         (lambda prediction: prediction.write("z.fits"), "z.fits", "astropy", "astropy"),
         (lambda prediction: prediction.write("z.vot"), "z.vot", "astropy", "astropy"),
         (lambda prediction: prediction.write("z.parquet"), "z.parquet", "pyarrow", "parquet"),
-        (lambda prediction: prediction.write("z.qp.hdf5", grid=GRID), "z.qp.hdf5", "qp", "qp"),
     ],
 )
 def test_without_a_package_the_error_names_its_extra(prediction, monkeypatch, call, what, package, extra):

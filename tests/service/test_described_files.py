@@ -8,6 +8,7 @@ import warnings
 import h5py
 import numpy as np
 import pytest
+import qp
 from astropy.io import fits
 from astropy.io.votable import parse
 from astropy.table import Table
@@ -74,6 +75,31 @@ def test_each_layout_gives_the_estimates_of_a_npy_file(post_file, post_npy, card
     mixed = [fits.ImageHDU(images[0, :, :, i], name=card.image.bands[i]) for i in (2, 0, 1, *range(3, len(bands)))]
     found = post_file(f"/predict_file?ebv={EBV}", fits_bytes(fits.PrimaryHDU(), *mixed))
     assert found.json()["z_mean"] == expected["z_mean"][:1]
+
+
+def test_cutouts_are_converted_to_the_layout_of_the_model(post_file, post_npz, images):
+    spoilt = images.copy()
+    spoilt[2, 5, 6, 1] = np.nan
+    columns = {
+        "object_id": np.array(["é", "b", "c", "d", "e", "f"]),
+        "z_spec": np.linspace(0, 0.2, 6),
+        "ra": np.arange(6.0),
+    }
+    text = columns | {"object_id": columns["object_id"].astype(object)}
+    answers = {
+        "npz": post_npz("/cutouts", {"images": spoilt.astype(">f8"), **columns, "other": np.zeros(6)}),
+        "HDF5": post_file("/cutouts", hdf5_bytes(images=np.moveaxis(spoilt, -1, 1), **text)),
+    }
+    for layout, answer in answers.items():
+        assert answer.headers["content-type"] == contract.NPZ
+        with np.load(io.BytesIO(answer.content)) as found:
+            assert found["images"].dtype == np.float32, layout
+            np.testing.assert_array_equal(found["images"], spoilt)
+            assert set(found) == {"images", *columns}
+            for name, values in columns.items():
+                np.testing.assert_array_equal(found[name], values)
+    check_error(post_file("/cutouts?ebv=1", hdf5_bytes(images=images)), 422, "expected no options, got ?ebv")
+    check_error(post_file("/cutouts", b"nothing"), 400, "expected a .npy, .npz, FITS or HDF5 file, got 7 bytes")
 
 
 def test_assumptions_are_said_in_a_header(post_file, post_npy, card, images):
@@ -206,6 +232,14 @@ def test_tables_for_other_tools(post_npz, card, images, media_type, pdf):
         np.testing.assert_array_equal(columns[name], expected[name])
 
 
+def test_an_ensemble_of_qp_has_the_pdfs(post_npy, images, card, tmp_path):
+    response = post_npy("/predict_file", images, accept=contract.QP)
+    (tmp_path / "z.hdf5").write_bytes(response.content)
+    ensemble, expected = qp.read(str(tmp_path / "z.hdf5")), post_npy("/predict_file?pdf=true", images).json()
+    np.testing.assert_allclose(ensemble.objdata["pdfs"] * card.grid.width, expected["pdf"], atol=1e-9)
+    np.testing.assert_array_equal(ensemble.ancil["z_mean"], expected["z_mean"])
+
+
 def test_json_lines(post_npy, images):
     response = post_npy("/predict_file", images, accept=contract.JSON_LINES)
     assert len(response.content.splitlines()) == len(images)
@@ -215,4 +249,4 @@ def test_missing_package_of_a_format_is_named(card, monkeypatch):
     found = estimates.from_pdfs(np.full((2, card.grid.n_bins), 1 / card.grid.n_bins), card.grid)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(NotAcceptable, match=r"cannot answer as .*parquet here: the service lacks pyarrow"):
-        encode_predictions(found, contract.PARQUET, "model")
+        encode_predictions(found, contract.PARQUET, "model", card.grid)

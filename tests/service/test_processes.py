@@ -1,5 +1,6 @@
 """What the processes of the service load and listen on, what they answer beside predictions, and who waits for whom."""
 
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import psutil
 from click.testing import CliRunner
 
+from service import page
 from service.cli import main
 from service.formats.negotiation import PREDICTIONS
 from tests.running import run_serve, running_service
@@ -85,10 +87,17 @@ def test_openapi_document_lists_the_endpoints(client, card):
         assert client.options(path).status_code == 405, name  # it exists, with other methods
 
 
-def test_index_page_loads_nothing_from_elsewhere(client):
-    page = client.get("/").text
-    assert "docs.json" in page
-    assert "http" not in page
+def test_pages_load_nothing_from_elsewhere(client):
+    home = client.get("/")
+    assert (home.status_code, home.headers["location"]) == (307, "ui")
+    for path in ("/docs", *page.FILES):
+        answer = client.get(path)
+        assert answer.status_code == 200
+        if not path.endswith(".npz"):
+            assert not re.findall(r"https?://(?!www\.w3\.org/2000/svg)[^\s]*(?=[\"'])", answer.text), path
+    policy = client.get("/ui").headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; ")
+    assert client.get("/ui/../app.py").status_code == client.get("/ui/nothing.js").status_code == 404
 
 
 def test_hints_are_printed_once_the_service_is_ready(service_url):

@@ -1,0 +1,48 @@
+"""The page for people: files that a browser needs no key for, since they say nothing about the model."""
+
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
+
+from photoz.flags import FLAG_MEANINGS
+
+FOLDER = Path(__file__).with_name("ui")
+SAMPLE = Path(__file__).parents[1] / "examples" / "cutouts.npz"
+
+HOME, PATH, FLAGS = "/", "/ui", "/ui/flags.json"
+
+MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+FILES = {
+    PATH: FOLDER / "index.html",
+    **({f"{PATH}/sample.npz": SAMPLE} if SAMPLE.is_file() else {}),
+    **{f"{PATH}/{path.name}": path for path in sorted(FOLDER.iterdir()) if path.suffix in MEDIA_TYPES},
+}
+
+WITHOUT_KEY = frozenset({HOME, FLAGS, *FILES})
+
+# Only what the service itself sends is run, shown or asked.
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
+
+
+async def file(request: Request) -> Response:
+    """Return a file of the page."""
+    path = FILES[request.url.path]
+    return FileResponse(path, media_type=MEDIA_TYPES.get(path.suffix, "application/octet-stream"), headers=HEADERS)
+
+
+async def home(request: Request) -> Response:
+    """Lead to the page, also behind a proxy that has put something before the path."""
+    return RedirectResponse(PATH.lstrip("/"))
+
+
+async def flags(request: Request) -> Response:
+    """Return bit, name and meaning of each flag."""
+    return JSONResponse([[flag, flag.name, meaning] for flag, meaning in FLAG_MEANINGS.items()], headers=HEADERS)

@@ -1,0 +1,50 @@
+// Pictures of cutouts. RGB as by Lupton et al. 2004 (PASP 116, 133).
+
+const SOFTENING = 8, STRETCH = 15; // the stretch is in units of the noise
+
+/** Which bands are red, green and blue. */
+export function rgbBands(bands) {
+  for (const choice of [["i", "r", "g"], ["z", "r", "g"]]) {
+    const found = choice.map((band) => bands.indexOf(band));
+    if (!found.includes(-1)) return found;
+  }
+  const last = bands.length - 1;
+  return [last, Math.floor(last / 2), 0];
+}
+
+/** Draw a cutout, (size, size, n_bands) numbers, on a canvas: three of its bands, or one in grey. */
+export function draw(canvas, pixels, size, nBands, bands) {
+  const colours = bands.length === 1 ? [bands[0], bands[0], bands[0]] : bands;
+  const scale = colours.map((band) => 1 / (STRETCH * noise(pixels, size, nBands, band)));
+  canvas.width = canvas.height = size;
+  const context = canvas.getContext("2d"), image = context.createImageData(size, size);
+  for (let y = 0; y < size; y += 1) {
+    for (let x = 0; x < size; x += 1) {
+      const from = ((size - 1 - y) * size + x) * nBands, to = 4 * (y * size + x); // the first row is the lowest
+      const light = colours.map((band, colour) => Math.max(0, pixels[from + band] * scale[colour]) || 0);
+      const mean = (light[0] + light[1] + light[2]) / 3;
+      const factor = mean ? (255 * Math.asinh(SOFTENING * mean)) / (SOFTENING * mean * 0.5) : 0;
+      const most = Math.max(255, ...light.map((value) => value * factor)) / 255;
+      for (let colour = 0; colour < 3; colour += 1) image.data[to + colour] = (light[colour] * factor) / most;
+      image.data[to + 3] = 255;
+    }
+  }
+  context.putImageData(image, 0, 0);
+}
+
+/** 1.4826 times the median absolute deviation of the border's pixels. */
+function noise(pixels, size, nBands, band) {
+  const border = [];
+  for (let at = 0; at < size; at += 1) {
+    for (const place of [at, (size - 1) * size + at, at * size, at * size + size - 1]) {
+      const value = pixels[place * nBands + band];
+      if (Number.isFinite(value)) border.push(value);
+    }
+  }
+  const middle = median(border);
+  return 1.4826 * median(border.map((value) => Math.abs(value - middle))) || 1e-6;
+}
+
+function median(values) {
+  return values.sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
+}
