@@ -28,6 +28,7 @@ RUN packages=$(echo /venv/lib/python3.*/site-packages) && openvino=$packages/ope
 COPY photoz /app/photoz
 COPY service /app/service
 COPY models/photoz /app/models/photoz
+COPY examples/cutouts.npz /app/examples/
 # A checkout has the modes of its owner's umask: for all to read, and the same in each build.
 RUN python -m compileall -q --invalidation-mode unchecked-hash /app && chmod -R u=rwX,go=rX /app
 
@@ -54,7 +55,7 @@ ENTRYPOINT ["python", "-m", "training"]
 
 # ---- The service.
 FROM ${PYTHON_IMAGE}
-ARG VERSION=0.1.0 REVISION=unknown PYTHON_IMAGE
+ARG VERSION=1.0.0 REVISION=unknown PYTHON_IMAGE
 LABEL org.opencontainers.image.title="photoz" \
       org.opencontainers.image.description="Calibrated photometric-redshift PDFs from galaxy images, over HTTP" \
       org.opencontainers.image.licenses="Apache-2.0" \

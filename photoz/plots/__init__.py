@@ -2,7 +2,7 @@
 
 from photoz.plots.calibration import coverage, pit_histogram, pit_qq
 from photoz.plots.dependence import residuals, shown_range
-from photoz.plots.panels import ID_LENGTH, pdf_panels
+from photoz.plots.panels import ID_LENGTH, interval_panels, pdf_panels
 from photoz.plots.redshifts import scatter, stacked, tomographic
 from photoz.plots.style import render
 from photoz.plots.training_size import learning_curve
@@ -10,6 +10,7 @@ from photoz.plots.training_size import learning_curve
 __all__ = [
     "ID_LENGTH",
     "coverage",
+    "interval_panels",
     "learning_curve",
     "pdf_panels",
     "pit_histogram",

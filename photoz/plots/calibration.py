@@ -4,11 +4,10 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
 
 from photoz import metrics
 from photoz.grid import FloatArray, RedshiftGrid
-from photoz.plots.style import BLUE, COLUMN, SMALL, label_axes, note, three_decimals
+from photoz.plots.style import BLUE, COLUMN, SMALL, Figure, label_axes, note, three_decimals
 
 # sqrt(n) times the Kolmogorov-Smirnov distance that 68 and 95 % of uniform samples do not exceed (Kolmogorov 1933).
 KS_68, KS_95 = 0.9561, 1.3581

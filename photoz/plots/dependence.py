@@ -5,12 +5,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from photoz import metrics
 from photoz.grid import FloatArray, IntArray
 from photoz.metrics import OUTLIER_CUT
-from photoz.plots.style import BLUE, COLUMN, FONT, GREY, SMALL, draw_points, label_axes, note
+from photoz.plots.style import BLUE, COLUMN, FONT, GREY, SMALL, Figure, draw_points, label_axes, note
 
 MARKS: dict[str, Any] = {"color": BLUE, "markersize": 3.0, "linewidth": 1.0, "elinewidth": 0.9, "capsize": 1.5}
 

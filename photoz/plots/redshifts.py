@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 from matplotlib import colormaps
-from matplotlib.figure import Figure
 
 from photoz import metrics, pdf
 from photoz.grid import FloatArray, RedshiftGrid
@@ -18,6 +17,7 @@ from photoz.plots.style import (
     MANY_POINTS,
     RED,
     SMALL,
+    Figure,
     draw_points,
     label_axes,
     note,

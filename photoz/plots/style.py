@@ -8,9 +8,9 @@ import io
 from collections.abc import Mapping
 from typing import Literal
 
+from matplotlib import figure as matplotlib_figure
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from photoz.grid import FloatArray
 
@@ -28,7 +28,14 @@ METADATA: Mapping[str, dict[str, None]] = {
 }
 
 
-def render(figure: Figure, format: Literal["png", "svg", "pdf"]) -> bytes:
+class Figure(matplotlib_figure.Figure):
+    """A figure that notebooks show, although it is not one of pyplot's."""
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        return render(self, "png"), {"width": int(self.bbox.width)}
+
+
+def render(figure: matplotlib_figure.Figure, format: Literal["png", "svg", "pdf"]) -> bytes:
     """Return a figure as the bytes of a file, PNG at 300 dots per inch; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     # Otherwise the identifiers in an SVG are random, and a PDF has Type 3 fonts, which journals refuse.

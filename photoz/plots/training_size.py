@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from photoz.metrics import Score
-from photoz.plots.style import BLUE, COLUMN, FONT, GREEN, GREY, RED, SMALL, label_axes
+from photoz.plots.style import BLUE, COLUMN, FONT, GREEN, GREY, RED, SMALL, Figure, label_axes
 
 # Metrics and their labels, in the order of the panels.
 SHOWN = {"sigma_mad": "$σ_\\mathrm{MAD}$", "crps": "CRPS"}

@@ -33,6 +33,7 @@ def every_figure(pdfs, z_spec):
     return {
         "scatter": plots.scatter(z_spec, z_phot),
         "panels": plots.pdf_panels(pdfs, SDSS_GRID, z_spec),
+        "intervals": plots.interval_panels(pdfs[:9], SDSS_GRID, z_spec=z_spec[:9], object_id=np.arange(len(pdfs[:9]))),
         "pit": plots.pit_histogram(metrics.pit(pdfs, z_spec, SDSS_GRID)),
         "qq": plots.pit_qq(metrics.pit(pdfs, z_spec, SDSS_GRID)),
         "coverage": plots.coverage(pdfs, SDSS_GRID, z_spec),

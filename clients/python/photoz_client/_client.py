@@ -109,8 +109,8 @@ class PhotozClient:
         pdf : bool
             Also return the PDFs.
         progress : bool or callable
-            True shows a bar on standard error if that is a terminal. A function is called with the number of rows of
-            each finished part, such as `tqdm(total=n).update`.
+            True shows a bar in a notebook, or on standard error if that is a terminal. A function is called with the
+            number of rows of each finished part, such as `tqdm(total=n).update`.
 
         Returns
         -------

@@ -2,20 +2,22 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from photoz.errors import InvalidPdfs, InvalidRedshifts
 from photoz.estimates import Estimates
 from photoz.flags import Flag
 from photoz.grid import BoolArray, IntArray, RedshiftGrid
 from photoz.io.astropy_table import to_astropy
+from photoz.io.html_table import estimates_html
 from photoz.io.qp_ensemble import to_qp
-from photoz.io.tables import flat_columns, result_table
+from photoz.io.tables import check_pdfs, flat_columns, result_table
 from photoz.io.writer import find_format, write_table
 from photoz_client._errors import MissingExtra, PhotozClientError
 
@@ -23,11 +25,18 @@ if TYPE_CHECKING:
     import pandas
     import qp
     from astropy.table import Table
+    from matplotlib.figure import Figure
+
+PANELS = 9  # of a plot
 
 
 @dataclass(frozen=True)
 class Prediction(Estimates):
     """Estimates for n galaxies, one array per column, and the model that made them.
+
+    Rows are chosen as in an array, and are a `Prediction` again: by number, `prediction[3]`; by a slice; by a mask,
+    `prediction[prediction.odds > 0.9]`; or by an array of numbers. Numbers that are not among the rows, and masks that
+    are not (n,), raise `IndexError`.
 
     Parameters
     ----------
@@ -37,6 +46,22 @@ class Prediction(Estimates):
     """
 
     model: str = ""
+
+    def __getitem__(self, rows: int | slice | npt.ArrayLike) -> "Prediction":
+        chosen = rows if isinstance(rows, slice) else _row_numbers(rows, len(self))
+        columns: dict[str, Any] = {name: values[chosen] for name, values in self.columns()}
+        return replace(self, **columns)
+
+    def __repr__(self) -> str:
+        return f"<Prediction of {self._summary()}>"
+
+    def _repr_html_(self) -> str:
+        return estimates_html(self, self._summary())
+
+    def _summary(self) -> str:
+        galaxies = "1 galaxy" if len(self) == 1 else f"{len(self):,} galaxies"
+        pdfs = "without PDFs" if self.pdf is None else f"PDFs of {self.pdf.shape[1]} bins"
+        return f"{galaxies} by {self.model or 'an unnamed model'}, {pdfs}, {np.count_nonzero(self.flags):,} flagged"
 
     def columns(self) -> Iterator[tuple[str, npt.NDArray[np.generic]]]:
         """Yield the name and the values of each column that is present, in the order of the HTTP contract."""
@@ -85,6 +110,43 @@ class Prediction(Estimates):
         require("to_qp", "qp", "qp")
         return to_qp(result_table(self, self.model, grid))
 
+    def plot(self, grid: RedshiftGrid, *, z_spec: npt.ArrayLike | None = None) -> "Figure":
+        """Draw the PDFs of the first nine galaxies, with their 68 and 95 % intervals.
+
+        Choose others by their rows: `prediction[prediction.odds < 0.5].plot(grid)`.
+
+        Parameters
+        ----------
+        grid : RedshiftGrid
+            The model's grid: `client.model().grid`.
+        z_spec : float or (n,) array_like of float, optional
+            True redshifts, which are marked; NaN where unknown.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Shown by notebooks; `figure.savefig("pdfs.png")` writes it to a file.
+
+        Raises
+        ------
+        InvalidPdfs
+            If there are no PDFs, or they do not fit the grid, or there is no galaxy.
+        InvalidRedshifts
+            If `z_spec` is not (n,).
+        MissingExtra
+            If matplotlib is not installed.
+        """
+        require("plot", "matplotlib", "plots")
+        from photoz.plots import interval_panels
+
+        if not len(self):
+            raise InvalidPdfs("expected at least one galaxy to plot, got none")
+        pdfs, grid = check_pdfs(self.pdf, grid)
+        true = np.full(len(self), np.nan) if z_spec is None else np.atleast_1d(np.asarray(z_spec, dtype=np.float64))
+        if true.shape != (len(self),):
+            raise InvalidRedshifts(f"expected {len(self)} true redshifts, one for each galaxy, got shape {true.shape}")
+        return interval_panels(pdfs[:PANELS], grid, z_spec=true[:PANELS], object_id=self.object_id[:PANELS])
+
     def write(
         self, path: str | os.PathLike[str], *, grid: RedshiftGrid | None = None, quantiles: Sequence[float] = ()
     ) -> None:
@@ -112,6 +174,18 @@ class Prediction(Estimates):
         path = Path(path)
         check_format(path)
         write_table(result_table(self, self.model, grid, quantiles), path)
+
+
+def _row_numbers(rows: npt.ArrayLike, n: int) -> IntArray:
+    """Return which of n rows, (m,), a row number, several or a mask choose."""
+    chosen = np.asarray(rows)
+    if chosen.dtype == bool:
+        if chosen.shape != (n,):
+            raise IndexError(f"expected a mask of {n} rows, got shape {chosen.shape}")
+        return np.flatnonzero(chosen)
+    if chosen.ndim > 1 or (chosen.size and chosen.dtype.kind not in "iu"):
+        raise IndexError(f"expected row numbers, a slice or a mask, got {rows!r}")
+    return np.atleast_1d(chosen.astype(np.int64))
 
 
 def check_format(path: Path) -> None:
