@@ -70,6 +70,7 @@ async function showModel() {
 
 async function open(file) {
   Object.assign(state, { file, galaxies: null, chosen: null, pinned: [] });
+  pictures.clear();
   say(`Reading ${file.name} ...`);
   const { image } = state.card ?? (await start(), state.card);
   let arrays = null, assumed = "";
@@ -161,11 +162,15 @@ function picture(cell, row) {
   const canvas = pictures.get(row) ?? document.createElement("canvas");
   canvas.setAttribute("aria-hidden", "true");
   cell.append(canvas);
-  if (pictures.has(row)) return;
+  if (!pictures.has(row)) setTimeout(() => drawPicture(canvas, row), 120); // not of rows that only pass by
+}
+
+async function drawPicture(canvas, row) {
+  const { galaxies, card } = state, { size, bands } = card.image;
+  if (!canvas.isConnected || pictures.has(row)) return;
   pictures.set(row, canvas);
   if (pictures.size > 400) pictures.delete(pictures.keys().next().value);
-  const { galaxies, card } = state, { size, bands } = card.image;
-  galaxies.pixels(row).then((pixels) => draw(canvas, pixels, size, bands.length, rgbBands(bands)));
+  draw(canvas, await galaxies.pixels(row), size, bands.length, rgbBands(bands));
 }
 
 // A galaxy

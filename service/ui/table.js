@@ -24,6 +24,7 @@ export class GalaxyTable {
     for (const column of this.columns) {
       const cell = document.createElement("th");
       cell.scope = "col";
+      cell.className = column.name;
       if (column.value) {
         const button = document.createElement("button");
         button.type = "button";
@@ -70,7 +71,7 @@ export class GalaxyTable {
   later() {
     this.frame ??= requestAnimationFrame(() => {
       this.frame = undefined;
-      this.draw();
+      if (this.scroller.clientHeight) this.draw();
     });
   }
 
