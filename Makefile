@@ -5,6 +5,7 @@
 #   make lint          style and types; make fix corrects what ruff can
 #   make train         the sample, the shipped model and its report, from nothing
 #   make docs          the parts of the documents that come from the card of the shipped model
+#   make docs-site     the documents and the reference of the API as a site, in build/docs
 #   make bench         the speed of the service; make bench-peers  compared with other servers of the same model
 #   make attack        100,000 hostile requests against a service
 #   make soak          half an hour of load
@@ -12,6 +13,7 @@
 #   make fuzz          mutated bytes against all decoders
 #   make audit         the locked requirements against the known vulnerabilities
 #   make sbom          the components of the service: dist/sbom.cdx.json
+#   make dist          the wheel and the source distribution, checked: dist/packages
 #   make image         the service as the image photoz; make image-training  the training as photoz-training (docker or podman)
 #   make image-check   checks of the image; make image-sbom  its components: dist/image.cdx.json
 #   make bento         a bento with the shipped model (MODEL=models/mine for another), in BentoML's model store
@@ -29,11 +31,11 @@ export PYTHONPATH := .:clients/python
 # BentoML reports its use unless this is exactly "true".
 export BENTOML_DO_NOT_TRACK := true
 
-.PHONY: help serve test lint fix train docs audit sbom fuzz attack soak chaos bench bench-peers image image-training image-check \
-	image-sbom bento lock clean
+.PHONY: help serve test lint fix train docs docs-site audit sbom dist fuzz attack soak chaos bench bench-peers image image-training \
+	image-check image-sbom bento lock clean
 
 help:
-	@sed -n '3,19s/^# *//p' Makefile
+	@sed -n '3,21s/^# *//p' Makefile
 
 $(STAMPS):
 	$(PYTHON) -m venv $(VENV)
@@ -58,6 +60,9 @@ lint: $(STAMPS)/all
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.citation-file-format CITATION.cff
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/ci.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[bq]*.yml
 
 fix: $(STAMPS)/all
 	$(BIN)/ruff format .
@@ -71,6 +76,9 @@ train: data/sample.h5
 
 docs: data/sample.h5
 	$(BIN)/python docs/make.py
+
+docs-site: $(STAMPS)/docs
+	$(BIN)/python -m sphinx -c docs --fresh-env --fail-on-warning --quiet . build/docs
 
 # SECONDS is for each of the six targets. The first findings came within seconds, the last after hours.
 SECONDS := 900
@@ -120,6 +128,15 @@ sbom: $(STAMPS)/served
 	mkdir -p dist
 	env -u PYTHONPATH $(AUDIT)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
 		--output-file dist/sbom.cdx.json $(VENV)/served/bin/python
+
+# The tools that build and check packages.
+$(STAMPS)/dist: requirements/dist.txt | $(STAMPS)
+	$(PYTHON) -m venv --clear $(VENV)/dist
+	$(VENV)/dist/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/dist.txt
+	touch $@
+
+dist: $(STAMPS)/dist
+	SOURCE_DATE_EPOCH=$(COMMITTED) $(VENV)/dist/bin/python requirements/dist.py dist/packages
 
 # Two builds of one commit are identical, byte by byte; podman also sets the commit's time on the files.
 ENGINE = $(shell for engine in docker podman; do $$engine info >/dev/null 2>&1 && echo $$engine && break; done)

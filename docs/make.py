@@ -1,13 +1,13 @@
 """`make docs`: write the parts of the documents that describe the shipped model, from its card and its test galaxies.
 
 The scores are written between the marks in README.md, the model card to docs/model-card.md, the figures to
-docs/scatter.png and, where the frames of `benchmarks.science real_field` are, docs/real-galaxy.png and
+docs/scatter.png, docs/pdfs.png and, where the frames of `benchmarks.science real_field` are, docs/real-galaxy.png and
 docs/sky-cutouts.png.
 """
 
 import bz2
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,24 +23,29 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 MODEL_CARD, MODEL_CARD_TEMPLATE = ROOT / "docs" / "model-card.md", ROOT / "docs" / "model-card.md.jinja"
 METRICS = ("sigma_mad", "outlier_fraction", "bias", "crps", "pit_ks", "coverage_68", "coverage_95")
+README_METHODS = (
+    "this model",
+    "local linear regression, catalogue photometry",
+    "local linear regression, aperture fluxes of the cutouts",
+)
 MARKS = re.compile(r"(<!-- scores -->\n).*(<!-- /scores -->)", re.DOTALL)
 
 
-def score_table(scores: Mapping[str, Mapping[str, Score]]) -> str:
+def score_table(scores: Mapping[str, Mapping[str, Score]], metrics: Sequence[str] = METRICS) -> str:
     """Format scores as a Markdown table, one line per method."""
-    lines = ["| | " + " | ".join(METRICS) + " |", "| --- |" + " --- |" * len(METRICS)]
+    lines = ["| | " + " | ".join(metrics) + " |", "| --- |" + " --- |" * len(metrics)]
     for method, found in scores.items():
         name = f"**{method}**" if method == "this model" else method
-        cells = [str(found[metric]) if metric in found else "" for metric in METRICS]
+        cells = [str(found[metric]) if metric in found else "" for metric in metrics]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def with_scores(text: str, card: Card) -> str:
-    """Return the README with the scores of a card between its marks."""
+    """Return the README with some scores of a card between its marks."""
     if card.test is None:
         raise ValueError(f"{card.name} was not tested: its card has no scores")
-    table = score_table(card.test.scores)
+    table = score_table({method: card.test.scores[method] for method in README_METHODS}, METRICS[:4])
     return MARKS.sub(lambda marks: marks[1] + table + marks[2], text)
 
 
@@ -56,6 +61,17 @@ def model_card(card: Card) -> str:
         score_table=score_table,
         asdict=asdict,
     )
+
+
+def write_pdfs(bundle: ModelBundle) -> None:
+    """Draw the PDFs of the galaxies of examples/cutouts.npz."""
+    from benchmarks.science.real_field import predict
+    from photoz import plots
+
+    with np.load(ROOT / "examples" / "cutouts.npz") as file:
+        pdfs, z_spec = predict(bundle, file["images"], file["ebv"]).pdf, file["z_spec"]
+    figure = plots.pdf_panels(pdfs, bundle.card.grid, z_spec)
+    (ROOT / "docs" / "pdfs.png").write_bytes(plots.render(figure, "png"))
 
 
 def write_real_galaxy(bundle: ModelBundle, sample: Cutouts) -> None:
@@ -116,6 +132,7 @@ def main() -> None:
     grid = bundle.card.grid
     README.write_text(with_scores(README.read_text(encoding="utf-8"), bundle.card), encoding="utf-8")
     MODEL_CARD.write_text(model_card(bundle.card), encoding="utf-8")
+    write_pdfs(bundle)
     with open_cutouts(ROOT / "data" / "sample.h5") as cutouts:
         rows = cutouts.rows(TEST)
         pdfs, z_spec = Model.load(bundle).predict(cutouts, rows).pdfs, cutouts.column("z_spec")[rows]

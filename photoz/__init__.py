@@ -1,3 +1,3 @@
 """Photometric redshifts from galaxy images: the core library that the service, the training and the client share."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"

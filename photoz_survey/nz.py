@@ -87,19 +87,19 @@ class _Stack:
     def result(self, bin_: TomographicBin) -> NOfZ:
         if not self.n:
             raise InvalidInput(f"no galaxy of the run is in the bin {bin_.name}, {bin_.conditions}")
-        density = self.pdfs / self.pdfs.sum(axis=1, keepdims=True) / self.grid.width
-        means = density @ self.grid.centres * self.grid.width
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore"):  # a replicate of a few galaxies may have none
+            density = self.pdfs / self.pdfs.sum(axis=1, keepdims=True) / self.grid.width
             photometric, spectroscopic = (self.spec[:, 1:] / self.spec[:, :1]).T
+        means = density @ self.grid.centres * self.grid.width
         difference = photometric - spectroscopic
         return NOfZ(
             bin_.name,
             bin_.conditions,
             n=self.n,
             density=density[0],
-            density_error=density[1:].std(axis=0),
+            density_error=np.nanstd(density[1:], axis=0),
             mean=float(means[0]),
-            mean_error=float(means[1:].std()),
+            mean_error=float(np.nanstd(means[1:])),
             n_spec=self.n_spec,
             mean_z_spec=float(spectroscopic[0]),
             mean_difference=float(difference[0]),

@@ -6,14 +6,16 @@ from typing import Literal
 
 import click
 import numpy as np
+from pydantic_core import to_json
 
+from photoz.command_line import Command
+from photoz.command_options import SELECT, json_option, parsed_by
 from photoz.errors import InvalidInput, UnsupportedType
 from photoz.grid import RedshiftGrid
 from photoz.io.conditions import parse_conditions
 from photoz.io.tables import ResultTable
 from photoz.io.writer import find_format, write_table
 from photoz_survey.nz import NOfZ, TomographicBin, as_columns, bins_between, stack
-from photoz_survey.options import parsed_by
 
 FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
 
@@ -48,7 +50,13 @@ def _plot(path: Path | None) -> Path | None:
     return path
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=(
+        "photoz nz scored --edges 0,0.1,0.4 -o nz.parquet",
+        "photoz nz scored --bin 'far:z_mean>=0.1,odds>0.9' --select flags==0 -o nz.npz --plot nz.png",
+    ),
+)
 @click.argument("run")
 @click.option("--by", default="z_mean", show_default=True, help="Column that the edges refer to.")
 @click.option("--edges", default="", callback=parsed_by(_edges), help="Edges of the bins, such as 0,0.1,0.2,0.4.")
@@ -63,11 +71,12 @@ def _plot(path: Path | None) -> Path | None:
     "--select",
     default="",
     callback=parsed_by(_conditions),
-    help="Conditions that all galaxies have to meet, such as flags==0.",
+    help=f"{SELECT} flags==0.",
 )
-@click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the bootstrap.")
 @click.option("-o", "--output", type=FILE, callback=parsed_by(_output), required=True, help="File to write.")
 @click.option("--plot", type=FILE, callback=parsed_by(_plot), help="Draw n(z) to this .png, .svg or .pdf file.")
+@json_option
 def nz(
     run: str,
     by: str,
@@ -77,10 +86,11 @@ def nz(
     seed: int,
     output: Path,
     plot: Path | None,
+    as_json: bool,
 ) -> None:
-    """Stack the PDFs of a RUN of `photoz score` to redshift distributions of tomographic bins.
+    """Stack the PDFs of a survey to n(z) of tomographic bins.
 
-    RUN is the folder of the results, scored with --pdf. The distributions, with bootstrap errors, are written in the
+    RUN is the folder of the results of photoz score --pdf. The distributions, with bootstrap errors, are written in the
     format that the name of the file ends with, such as .parquet, or .qp.hdf5 for an ensemble of qp.
     """
     chosen = [*(bins_between(by, edges) if edges else ()), *bins]
@@ -88,7 +98,7 @@ def nz(
         raise click.UsageError("name the bins: expected --edges or --bin")
     manifest, found = stack(run, chosen, select, seed)
     write_table(ResultTable(as_columns(found, manifest.plan.grid), manifest.plan.model, manifest.plan.grid), output)
-    click.echo("\n".join(map(_line, found)))
+    click.echo(_json(found) if as_json else "\n".join(map(_line, found)))
     if plot is not None:
         _draw(found, manifest.plan.grid, plot)
 
@@ -101,9 +111,17 @@ def _line(found: NOfZ) -> str:
     return f"{text}; less the mean z_spec of {found.n_spec:,}: {difference}"
 
 
-def _draw(found: Sequence[NOfZ], grid: RedshiftGrid, path: Path) -> None:
-    from photoz import plots
+def _json(found: Sequence[NOfZ]) -> bytes:
+    bins = [{name: value for name, value in vars(one).items() if not name.startswith("density")} for one in found]
+    return to_json(bins, indent=2, inf_nan_mode="null")
 
+
+def _draw(found: Sequence[NOfZ], grid: RedshiftGrid, path: Path) -> None:
+    try:
+        from photoz import plots
+    except ModuleNotFoundError as error:
+        needs = f"{path} needs {error.name}: install it with pip install 'photoz[plots]'"
+        raise UnsupportedType(needs) from error
     names, densities = [one.name for one in found], np.array([one.density for one in found])
     figure = plots.tomographic(names, densities, np.array([one.density_error for one in found]), grid)
     path.write_bytes(plots.render(figure, _FORMATS[path.suffix.lower()]))

@@ -1,5 +1,6 @@
 """The command `photoz score`."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,13 +8,13 @@ from typing import Any
 
 import click
 
-from photoz.images import parse_bands
-from photoz.io.tables import parse_quantiles
+from photoz.command_line import Command
+from photoz.command_options import WORKERS, image_options, json_option, parsed_by, quantiles_option
 from photoz.model.bundle import ModelBundle
 from photoz_survey import cluster, local
 from photoz_survey.inputs import Chunk
 from photoz_survey.manifest import Settings
-from photoz_survey.options import parsed_by, stop_at_sigterm
+from photoz_survey.options import stop_at_sigterm
 from photoz_survey.progress import progress
 from photoz_survey.run import Run, make_plan
 from photoz_survey.sizing import measure
@@ -23,36 +24,39 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(filter(None, text.split(",")))
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=(
+        "photoz score examples/cutouts.npz --bundle models/photoz --pdf float16 -o scored",
+        "photoz score examples/cutouts.npz --bundle models/photoz --estimate 1000000",
+    ),
+)
 @click.argument("inputs", nargs=-1, required=True)
-@click.option("--bundle", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True, help="Model.")
+@click.option(
+    "--bundle", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True, help="The model bundle."
+)
 @click.option("-o", "--output", help="Folder for the results, path or URL.")
 @click.option("--estimate", type=click.IntRange(min=1), metavar="N", help="Only say what N rows like these would take.")
-@click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes; by default one for each core.")
+@click.option("--resume", is_flag=True, help="Continue a run that was stopped.")
+@click.option("--workers", type=click.IntRange(min=1), help=WORKERS)
 @click.option("--ray", metavar="ADDRESS", help='Score on this Ray cluster; "auto" is the one of this machine.')
 @click.option("--rows-per-part", type=click.IntRange(min=1), default=8192, show_default=True, help="Rows of each file.")
-@click.option("--pdf", type=click.Choice(["float16", "float32"]), help="Write the PDFs in this type.")
 @click.option(
-    "--quantiles",
-    default="",
-    callback=parsed_by(parse_quantiles),
-    help="Write these quantiles of the PDFs, such as 0.05,0.5,0.95.",
+    "--pdf",
+    type=click.Choice(["float16", "float32"]),
+    is_flag=False,
+    flag_value="float32",
+    help="Write the PDFs too, as float32 or in half of the bytes.",
 )
+@quantiles_option
 @click.option(
     "--columns",
     default="",
     callback=parsed_by(_names),
     help="Columns of the inputs to write too; ra, dec and z_spec always are.",
 )
-@click.option(
-    "--bands",
-    default="",
-    callback=parsed_by(parse_bands),
-    help="Bands of the images in order, if the files do not say.",
-)
-@click.option("--zero-point", type=float, help="AB magnitude of a pixel with the value 1, if the files do not say.")
-@click.option("--ebv", type=float, help="E(B-V) in mag for all cutouts, instead of the files' column.")
+@image_options
+@json_option
 def score(
     inputs: tuple[str, ...],
     bundle: Path,
@@ -61,15 +65,18 @@ def score(
     resume: bool,
     workers: int | None,
     ray: str | None,
+    as_json: bool,
     **settings: Any,
 ) -> None:
-    """Estimate the redshifts of all cutouts of INPUTS, without a service.
+    """Estimate the redshifts of whole surveys, without a service.
 
     INPUTS are files of cutouts, folders or patterns of them, or URLs such as s3://bucket/*.h5. The results are Parquet
     files: OUTPUT/done has a row for each cutout with estimates, OUTPUT/rejected the others and why. A run that was
     stopped, by whatever, goes on with --resume.
     """
     if estimate is not None:
+        if as_json:
+            raise click.UsageError("--json is for the summary of a run: leave out --estimate, or --json")
         loaded = ModelBundle.load(bundle)
         click.echo("\n".join(measure(make_plan(inputs, loaded, Settings(**settings)), loaded).lines(estimate)))
         return
@@ -83,7 +90,8 @@ def score(
     with progress(n_rows, "rows") as advance:
         for chunk in _score(run, bundle, missing, workers, ray):
             advance(chunk.n_rows)
-    click.echo("\n".join(run.finish().lines(run.bundle.card)))
+    summary, card = run.finish(), run.bundle.card
+    click.echo(json.dumps(summary.record(card), indent=2) if as_json else "\n".join(summary.lines(card)))
 
 
 def _inputs(run: Run) -> str:

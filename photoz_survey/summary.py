@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -40,12 +41,23 @@ class Summary:
         n = self.n_done
         said = [f"{n:,} rows with estimates, {self.n_rejected:,} rejected"]
         said += [f"  {name}: {count:,} ({count / n:.1%})" for name, count in self.flags.most_common()]
-        if card.reference and n:
+        if found := self.differences(card):
             said.append("largest difference from the distributions of the galaxies in the model card:")
-            for name, known in card.reference.histograms.items():
-                difference = np.abs(self.counts[name] / n - known.fractions).max()
-                said.append(f"  {name}: {difference:.3f}")
+            said += [f"  {name}: {difference:.3f}" for name, difference in found.items()]
         return said
+
+    def record(self, card: Card) -> dict[str, Any]:
+        """Describe the run for programs."""
+        counts = {"n_done": self.n_done, "n_rejected": self.n_rejected, "flags": dict(self.flags.most_common())}
+        return counts | {"differences": self.differences(card)}
+
+    def differences(self, card: Card) -> dict[str, float]:
+        """Return how far the distribution of each quantity is from that in the card, where both are known."""
+        known = card.reference.histograms if card.reference and self.n_done else {}
+        return {
+            name: float(np.abs(self.counts[name] / self.n_done - histogram.fractions).max())
+            for name, histogram in known.items()
+        }
 
 
 def summarise(folder: Folder, numbers: Iterable[int], card: Card) -> Summary:

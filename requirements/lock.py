@@ -14,14 +14,24 @@ SETS = {
             "--extra=s3",
             "--extra=sky",
         ),
-        *("--group=test", "--group=lint"),
+        *("--group=test", "--group=lint", "--group=docs"),
     ],
     # Serving and training use the versions that were tested.
     "service": ["pyproject.toml", "--extra=service", "--constraint=requirements/all.txt"],
     "bento": ["pyproject.toml", "--extra=bento", "--constraint=requirements/all.txt"],
     "training": ["pyproject.toml", "--extra=training", "--constraint=requirements/all.txt"],
+    # The site imports all that it documents, but no TensorFlow.
+    "docs": [
+        "pyproject.toml",
+        "--extra=service",
+        "--extra=rail",
+        "--extra=sky",
+        "--group=docs",
+        "--constraint=requirements/all.txt",
+    ],
     # Tools with their own environments.
     "audit": ["--group=audit"],
+    "dist": ["--group=dist"],
     "fuzz": ["--group=fuzz"],
 }
 

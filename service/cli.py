@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from photoz.command_line import Group
 from photoz.errors import PhotozError
 
 HINTS = """
@@ -46,7 +47,7 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @click.pass_context
 def main(context: click.Context) -> None:
     """Run the photometric-redshift service (by default: serve)."""
@@ -54,7 +55,7 @@ def main(context: click.Context) -> None:
         context.invoke(serve)
 
 
-@main.command()
+@main.command(examples=("python -m service serve --port 8080", "PHOTOZ_BUNDLE=models/mine python -m service serve"))
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=3000, show_default=True, help="Port to listen on.")
 @click.option("--hints", is_flag=True, help="Print how to use the service once it is ready.")
@@ -85,7 +86,7 @@ def keys() -> None:
     """Make API keys."""
 
 
-@keys.command()
+@keys.command(examples=("python -m service keys create alice",))
 @click.argument("name")
 @one_line_errors
 def create(name: str) -> None:
@@ -105,7 +106,7 @@ def store() -> None:
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
 
 
-@store.command()
+@store.command(examples=("python -m service store add models/photoz",))
 @click.argument("bundle", type=click.Path())
 @one_line_errors
 def add(bundle: str) -> None:
@@ -115,7 +116,7 @@ def add(bundle: str) -> None:
     print(add(bundle))
 
 
-@store.command()
+@store.command(examples=("python -m service store build models/photoz",))
 @click.argument("bundle", type=click.Path())
 @one_line_errors
 def build(bundle: str) -> None:
@@ -125,7 +126,7 @@ def build(bundle: str) -> None:
     print(build(bundle))
 
 
-@store.command("list")
+@store.command("list", examples=("python -m service store list",))
 @one_line_errors
 def list_() -> None:
     """Print the tags of all bundles."""

@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
-from photoz.errors import PhotozError, reason
+from photoz.command_line import Group
+from photoz.command_options import SELECT
+from photoz.errors import reason
 from photoz.grid import SDSS_GRID, RedshiftGrid
 from photoz.images import ImageSpec, parse_bands
 from photoz.io.conditions import parse_conditions
@@ -22,6 +24,7 @@ from training.options import (
     REPORT,
     REPORTS,
     RUNS,
+    SEED,
     SURVEY_HELP,
     parsed_by,
     say,
@@ -36,17 +39,7 @@ ONLY_F32 = "Compile the network in float32 only: quicker to make, slower to serv
 FIGURES = "Write the figures of the report as PNG, SVG and PDF files too."
 
 
-class _Commands(click.Group):
-    """Shows a `PhotozError` as one line; any other exception is a bug and keeps its traceback."""
-
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except PhotozError as error:
-            raise click.ClickException(str(error)) from error
-
-
-@click.group(cls=_Commands, context_settings={"show_default": True, "max_content_width": 110})
+@click.group(cls=Group, context_settings={"show_default": True, "max_content_width": 110})
 def main() -> None:
     """Simulate a sample, train a network on it, and evaluate it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # otherwise TensorFlow warns about missing GPUs
@@ -55,7 +48,7 @@ def main() -> None:
 main.add_command(sample)
 
 
-@main.command(short_help="Convert cutouts of any format, a folder, the published cube or a pickle to HDF5.")
+@main.command(examples=("python -m training convert examples/cutouts.npz mine.h5 --bands ugriz",))
 @click.argument("source", type=ANY_PATH)
 @click.argument("target", type=ANY_PATH)
 @click.option("--bands", default="", help="Bands in order, such as griz; of the file, or those to take from it.")
@@ -72,11 +65,11 @@ def convert(
     survey: str,
     report: Path | None,
 ) -> None:
-    """Convert cutouts, SOURCE, to HDF5, TARGET, a few at a time.
+    """Convert cutouts of any format to HDF5.
 
-    SOURCE is a FITS, .h5, .npz, .npy, Zarr or Parquet file, or a folder of them; what it does not say of its bands and
-    pixels is given by a survey, or by other options. The published cube of Pasquet et al. 2019 (.npz) needs this only
-    if it is compressed.
+    They are read a few at a time. SOURCE is a FITS, .h5, .npz, .npy, Zarr or Parquet file, or a folder of them; what it
+    does not say of its bands and pixels is given by a survey, or by other options. The published cube of Pasquet et al.
+    2019 (.npz) needs this only if it is compressed.
 
     A pickle (.pkl, .pickle) holds a dict of plain numpy arrays with `images` and `z_spec`, or that pair. It is read
     into memory, and nothing in it is executed. Name its bands when you train: --bands griz.
@@ -97,13 +90,18 @@ def convert(
     click.echo(f"{target}: {n} cutouts")
 
 
-@main.command(short_help="Train a network and write its model bundle.")
+@main.command(
+    examples=(
+        "python -m training train --data mine.h5 --bundle models/mine --epochs 8",
+        "python -m training train --data mine.h5 --bundle models/mine --epochs 8 --resume",
+    ),
+)
 @click.option("--data", type=EXISTING_FILE, default=DATA, help="Cutouts with z_spec: .h5, .npz, or the published cube.")
 @click.option(
     "--bundle", type=ANY_PATH, default=BUNDLE, help="The model bundle to write; its name is the model's name."
 )
 @click.option("--run", type=ANY_PATH, help="Folder of checkpoint, logs and report.  [default: runs/NAME]")
-@click.option("--resume", is_flag=True, help="Continue from the run's checkpoint, if there is one.")
+@click.option("--resume", is_flag=True, help="Continue a run that was stopped, from its checkpoint, if there is one.")
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
@@ -130,7 +128,7 @@ def convert(
 @click.option("--bands", help="Bands of the images in order, such as griz.  [default: from the file or the survey]")
 @click.option("--pixel-scale", type=float, help="Arcsec per pixel.  [default: from the file or the survey]")
 @click.option("--unit", help="Unit of the pixels.  [default: from the file, or nanomaggy]")
-@click.option("--seed", default=0)
+@SEED
 @click.option(
     "--seeds", type=POSITIVE, help="Networks to average, with seeds from --seed on.  [default: by recipe, or 1]"
 )
@@ -140,7 +138,7 @@ def convert(
 @click.option(
     "--select",
     callback=parsed_by(parse_conditions),
-    help="Galaxies to use, such as 'dered_petro_r<=17.8,z_spec<=0.4'; any column.  [default: by recipe, or all]",
+    help=f"{SELECT} 'dered_petro_r<=17.8,z_spec<=0.4'; any column.  [default: by recipe, or all]",
 )
 @click.option(
     "--split",
@@ -165,10 +163,10 @@ def train(
     only_f32: bool,
     **recipe: object,
 ) -> None:
-    """Train a network on cutouts, and write its model bundle with its scores on test galaxies.
+    """Train a network and write its model bundle.
 
-    A run that was killed continues with --resume. A file without a column `split` is split here: a fifth for testing, a
-    tenth of the rest for validation. docs/training.md is the guide.
+    The bundle has its scores on test galaxies. A run that was killed continues with --resume. A file without a column
+    `split` is split here: a fifth for testing, a tenth of the rest for validation. docs/training.md is the guide.
     """
     from training.pipeline import train_bundle
 
@@ -180,46 +178,48 @@ def train(
     click.echo(f"{made.path}: {made.card.name} {made.card.version}")
 
 
-@main.command(short_help="Score a bundle and catalogue methods on test galaxies.")
+@main.command(examples=("python -m training evaluate models/photoz data/sample.h5 -o reports/photoz",))
 @click.argument("bundle", type=ANY_PATH, default=BUNDLE)
 @click.argument("data", type=EXISTING_FILE, default=DATA)
-@click.option("--out", type=ANY_PATH, help="Folder of metrics.json, report.html, figures/.  [default: reports/NAME]")
+@click.option(
+    "-o", "--output", type=ANY_PATH, help="Folder of metrics.json, report.html, figures/.  [default: reports/NAME]"
+)
 @click.option(
     "--calibration/--no-calibration", default=True, help="Recalibrate the PDFs with the bundle's calibration."
 )
-@click.option(
-    "--select", default="", help="Galaxies to use, such as 'z_spec<=0.2,ebv<0.1'; any column.  [default: all]"
-)
+@click.option("--select", default="", help=f"{SELECT} 'z_spec<=0.2,ebv<0.1'; any column.  [default: all]")
 @click.option("--all", "all_test", is_flag=True, help="Score all galaxies: none of them has trained the model.")
 @click.option("--figures/--no-figures", default=True, help=FIGURES)
 def evaluate(
-    bundle: Path, data: Path, out: Path | None, calibration: bool, select: str, all_test: bool, figures: bool
+    bundle: Path, data: Path, output: Path | None, calibration: bool, select: str, all_test: bool, figures: bool
 ) -> None:
-    """Score BUNDLE and catalogue methods on the test galaxies of DATA.
+    """Score a bundle and catalogue methods on test galaxies.
 
-    The methods are trained on the other galaxies of DATA, and are left out if there are fewer than five.
+    Those are the test galaxies of DATA. The methods are trained on the other galaxies of DATA, and are left out if
+    there are fewer than five.
     """
     from photoz.model.bundle import ModelBundle
     from training.evaluation import table
     from training.pipeline import evaluate_bundle
 
     loaded = ModelBundle.load(bundle)
-    folder = out or REPORTS / loaded.card.name
+    folder = output or REPORTS / loaded.card.name
     chosen = {"select": select, "all_test": all_test}
     evaluation = evaluate_bundle(loaded, data, folder, recalibrate=calibration, figures=figures, **chosen)
     click.echo(table(evaluation.scores))
     click.echo(f"{folder}: metrics.json, report.html, figures ({len(evaluation.rows)} galaxies)")
 
 
-@main.command(short_help="Compile the network of a bundle for serving.")
+@main.command(examples=("python -m training export models/mine mine.h5",))
 @click.argument("bundle", type=ANY_PATH, default=BUNDLE)
 @click.argument("data", type=EXISTING_FILE, default=DATA)
 @click.option("--only-f32", is_flag=True, help=ONLY_F32)
 def export(bundle: Path, data: Path, only_f32: bool) -> None:
-    """Compile the network of BUNDLE for serving without TensorFlow, as `train` does at its end.
+    """Compile the network of a bundle for serving.
 
-    Training galaxies of DATA are used to quantise it. Copies whose predictions for the test galaxies differ from those
-    of the Keras model are left out. The bundle is replaced by one with the new copies, the fastest first.
+    The copies run without TensorFlow; `train` makes them at its end. Training galaxies of DATA are used to quantise it.
+    Copies whose predictions for the test galaxies differ from those of the Keras model are left out. The bundle is
+    replaced by one with the new copies, the fastest first.
     """
     from photoz.model.bundle import ModelBundle
     from training.pipeline import export_bundle
@@ -239,18 +239,22 @@ def _engine_line(engine: EngineRecord) -> str:
     )
 
 
-@main.command("learning-curve", short_help="Train on samples of growing size.")
+@main.command(
+    "learning-curve",
+    examples=("python -m training learning-curve --data data/sample.h5 --size 500 --size 1000",),
+)
 @click.option("--data", type=EXISTING_FILE, default=DATA, help="Cutouts with z_spec.")
 @click.option("--run", type=ANY_PATH, default=RUNS / "learning-curve", help="Folder of the runs and of the result.")
 @click.option("--architecture", type=click.Choice(list(BY_ARCHITECTURE)), default="compact", help="What to train.")
 @click.option("--size", "sizes", type=POSITIVE, multiple=True, help="Training galaxies; may be repeated.")
 @click.option("--batch-size", type=POSITIVE, help="Images per step.  [default: by recipe]")
 @click.option("--epochs", type=POSITIVE, help="Epochs for all galaxies.  [default: by recipe]")
-@click.option("--seed", default=0)
+@SEED
 def learning_curve(data: Path, run: Path, sizes: tuple[int, ...], **recipe: object) -> None:
-    """Train on samples of growing size, by default 500 to 8,000, and score each on the same test galaxies.
+    """Train on samples of growing size.
 
-    A curve that was killed is resumed. `evaluate` shows the one in runs/learning-curve.
+    By default they have 500 to 8,000 galaxies. Each network is scored on the same test galaxies. A curve that was
+    killed is resumed. `evaluate` shows the one in runs/learning-curve.
     """
     from training.learning_curve import RESULT, SIZES
     from training.learning_curve import learning_curve as run_curve

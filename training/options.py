@@ -14,8 +14,10 @@ POSITIVE = click.IntRange(min=1)
 SURVEY_HELP = f"{', '.join(NAMES)}, or a file that describes another one."
 
 REPORT = click.option(
-    "--report", type=ANY_PATH, help="Write what was read, left out and assumed to this file too, as text."
+    "--reading-report", "report", type=ANY_PATH, help="Write what was read, left out and assumed to this file too."
 )
+
+SEED = click.option("--seed", default=0, help="Seed of the random numbers.")
 
 
 def say(text: str, report: Path | None) -> None:

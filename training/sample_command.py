@@ -5,16 +5,24 @@ from typing import TYPE_CHECKING
 
 import click
 
+from photoz.command_line import Command
+from photoz.command_options import SELECT, WORKERS
 from photoz.images import SDSS_IMAGES, ImageSpec, parse_bands
 from photoz.io.conditions import parse_conditions
-from training.options import ANY_PATH, DATA, EXISTING_FILE, POSITIVE, REPORT, SURVEY_HELP, parsed_by, say
+from training.options import ANY_PATH, DATA, EXISTING_FILE, POSITIVE, REPORT, SEED, SURVEY_HELP, parsed_by, say
 from training.survey import read_survey
 
 if TYPE_CHECKING:
     from training.catalogue import Catalogue
 
 
-@click.command(short_help="Simulate cutouts of galaxies with known redshifts.")
+@click.command(
+    cls=Command,
+    examples=(
+        "python -m training sample data/sample.h5 --limit 100",
+        "python -m training sample mine.h5 --catalogue galaxies.csv --columns g=mag_g,r=mag_r,i=mag_i --bands gri",
+    ),
+)
 @click.argument("out", type=ANY_PATH, default=DATA)
 @click.option(
     "--catalogue",
@@ -35,7 +43,7 @@ if TYPE_CHECKING:
     "--select",
     default="",
     callback=parsed_by(parse_conditions),
-    help="Galaxies to draw, such as 'r<=17.8,z_spec<=0.4'; observed magnitudes, z_spec, ebv, ra, dec.",
+    help=f"{SELECT} 'r<=17.8,z_spec<=0.4'; observed magnitudes, z_spec, ebv, ra, dec.",
 )
 @click.option("--survey", default="sdss", help=SURVEY_HELP)
 @click.option("--bands", default="", help="Bands to draw, such as griz.  [default: all of the survey]")
@@ -43,8 +51,8 @@ if TYPE_CHECKING:
 @click.option("--limit", type=POSITIVE, help="Draw only the first galaxies.")
 @click.option("--renderer", type=click.Choice(["fft", "galsim"]), default="fft", help="GalSim takes ten times as long.")
 @click.option("--renders", type=POSITIVE, default=1, help="Cutouts of each galaxy that is not for testing.")
-@click.option("--workers", type=POSITIVE, help="Processes; by default one per core.")
-@click.option("--seed", default=0)
+@click.option("--workers", type=POSITIVE, help=WORKERS)
+@SEED
 @REPORT
 def sample(
     out: Path,
@@ -63,11 +71,11 @@ def sample(
     seed: int,
     report: Path | None,
 ) -> None:
-    """Simulate cutouts of galaxies with known fluxes and redshifts, and write them to OUT as HDF5.
+    """Simulate cutouts of galaxies with known redshifts.
 
-    By default the galaxies are the 9,986 of the SDSS table in the package kcorrect: real photometry and redshifts. They
-    are drawn with GalSim's profiles and with the pixels, seeing and noise of the survey; their fluxes are taken as they
-    are, also for the bands of another survey.
+    They are written to OUT as HDF5. By default the galaxies are the 9,986 of the SDSS table in the package kcorrect:
+    real photometry and redshifts. They are drawn with GalSim's profiles and with the pixels, seeing and noise of the
+    survey; their fluxes are taken as they are, also for the bands of another survey.
     """
     from training.sample import make_sample
 

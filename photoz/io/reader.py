@@ -1,4 +1,4 @@
-"""Open cutouts in any supported format: a file, a folder of files, or a pattern such as "cutouts/*.fits"."""
+"""Open cutouts in any supported format: a file, a folder of files, or a pattern such as ``"cutouts/*.fits"``."""
 
 import os
 from collections.abc import Iterator

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
 import numpy.typing as npt
-from astropy.io import fits
 
 from photoz.errors import reason
 from photoz.images import ImageSpec
@@ -82,6 +82,8 @@ class LegacySurveys:
 
     def _fetch(self, ra: float, dec: float) -> tuple[Pixels, Pixels]:
         """Return pixels and their inverse variance, (size, size, n_bands) each."""
+        from astropy.io import fits
+
         image, bands = self.image, "".join(self.image.bands)
         where = {"ra": f"{ra:.7f}", "dec": f"{dec:.7f}", "layer": self.layer, "bands": bands}
         question = urlencode(where | {"pixscale": image.pixel_scale, "size": image.size}) + "&invvar"
@@ -93,7 +95,7 @@ class LegacySurveys:
             except (OSError, IndexError) as error:
                 raise ArchiveError(f"the answer for {ra} {dec} cannot be read: {reason(error)}") from error
 
-    def _plane(self, hdu: fits.PrimaryHDU) -> Pixels:
+    def _plane(self, hdu: Any) -> Pixels:
         """Return the pixels of an answer, bands last; it may have other bands or a smaller size than was asked for."""
         bands, size = hdu.header.get("BANDS", ""), self.image.size
         shape = (len(self.image.bands), size, size)

@@ -106,7 +106,7 @@ def test_nothing_is_sent_if_the_file_cannot_be_written(photoz, one_part_fails, t
         "Error: z.parquet needs pyarrow: install it with pip install 'photoz[parquet]'\n",
     )
     for options, message in (
-        (("--quantiles", "0.5"), "--quantiles needs --output: PDFs are not printed"),
+        (("--quantiles", "0.5"), "--quantiles needs --output or --json"),
         (("--quantiles", "0.5", "--pdf", "-o", "z.csv"), "--quantiles are written in place of the PDFs"),
         (("--quantiles", "0.5", "-o", "z.qp.hdf5"), "--quantiles are written in place of the PDFs"),
         (("--quantiles", "0.5;0.9", "-o", "z.csv"), "expected numbers such as 0.05,0.5,0.95, got 0.5;0.9"),

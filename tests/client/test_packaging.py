@@ -1,34 +1,43 @@
 """The wheel holds the core, the client and the survey package, and what it always needs is light."""
 
-import shutil
+import os
+import re
+import runpy
 import subprocess
 import sys
 import tomllib
+import venv
 import zipfile
 from email.parser import HeaderParser
+from importlib.metadata import distribution
+from types import SimpleNamespace
 
 import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
+from photoz import __version__
 from tests.running import ROOT
 
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", "photoz", "photoz_survey", "clients/python")
 LIGHT = {"numpy", "pydantic", "httpx", "click", "h5py"}
 HEAVY = {"tensorflow", "keras", "bentoml", "scipy", "matplotlib", "astropy", "openvino", "pandas", "jinja2"}
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """Build the wheel from a copy of the sources, because building leaves files behind."""
-    folder = tmp_path_factory.mktemp("wheel")
-    for name in SOURCES:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
-        (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)
-        copy(ROOT / name, folder / "source" / name)
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, folder / "source"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (path,) = folder.glob("photoz-*.whl")
-    with zipfile.ZipFile(path) as archive:
+def dist():
+    return SimpleNamespace(**runpy.run_path(str(ROOT / "requirements" / "dist.py")))
+
+
+@pytest.fixture(scope="module")
+def built(dist, tmp_path_factory):
+    """Return the source distribution and the wheel."""
+    return dist.build(tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    with zipfile.ZipFile(built[1]) as archive:
         yield archive
 
 
@@ -37,14 +46,17 @@ def _read(wheel, suffix):
     return wheel.read(name).decode()
 
 
-def test_the_wheel_holds_our_packages_and_nothing_else(wheel):
-    held = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    packages = ("photoz", "photoz_survey")
-    files = (path for name in packages for path in (ROOT / name).rglob("*") if path.suffix in (".py", ".html"))
-    core = {path.relative_to(ROOT).as_posix() for path in files}
-    client_files = (ROOT / "clients" / "python" / "photoz_client").glob("*.py")
-    client = {f"photoz_client/{path.name}" for path in client_files}
-    assert held == core | client | {f"{name}/py.typed" for name in (*packages, "photoz_client")}
+def test_the_distributions_hold_our_packages_and_nothing_else(dist, built, tmp_path):
+    assert dist.differences(*built) == []
+    assert {"photoz/report.html", "photoz/py.typed", "photoz_client/py.typed"} <= set(dist.contents(built[1]))
+    changed = tmp_path / built[1].name
+    with zipfile.ZipFile(built[1]) as good, zipfile.ZipFile(changed, "w") as bad:
+        bad.writestr("tests/__init__.py", "")
+        for name in good.namelist():
+            if name != "photoz/py.typed":
+                bad.writestr(name, good.read(name))
+    found = [f"{changed.name} lacks photoz/py.typed", f"{changed.name} should not have tests/__init__.py"]
+    assert dist.differences(built[0], changed) == found
 
 
 def test_the_wheel_installs_the_command_and_light_dependencies(wheel):
@@ -57,8 +69,53 @@ def test_the_wheel_installs_the_command_and_light_dependencies(wheel):
 
 
 def test_importing_the_client_imports_only_light_packages():
-    code = "import sys, photoz_client, photoz_client.cli; print(*sys.modules)"
+    code = "import sys; from photoz_client import PhotozClient, _cli_commands; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert loaded >= LIGHT
     assert not loaded & HEAVY
+
+
+def required(*names):
+    """Return these distributions and all that they need here."""
+    found, todo = {}, [*names]
+    while todo:
+        name = canonicalize_name(todo.pop())
+        if name not in found:
+            found[name] = distribution(name)
+            needs = [Requirement(text) for text in found[name].requires or ()]
+            todo += [one.name for one in needs if one.marker is None or one.marker.evaluate({"extra": ""})]
+    return found.values()
+
+
+@pytest.fixture(scope="module")
+def installed(built, tmp_path_factory):
+    """An environment with the wheel and what it requires, linked from this one, and nothing else."""
+    folder = tmp_path_factory.mktemp("empty")
+    venv.create(folder, symlinks=True)
+    (packages,) = folder.glob("lib/python3.*/site-packages")
+    install = ["-m", "pip", "--python", folder, "install", "--quiet", "--no-deps", "--no-index", built[1]]
+    subprocess.run([sys.executable, *map(str, install)], check=True)
+    for one in required(*LIGHT):
+        for name in {path.parts[0] for path in one.files} - {"..", "__pycache__"}:
+            (packages / name).symlink_to(one.locate_file(name))
+    return folder / "bin" / "photoz"
+
+
+@pytest.mark.e2e
+def test_the_wheel_alone_talks_to_the_service(installed, service_url, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [installed, "predict", ROOT / "examples" / "cutouts.npz", "--url", service_url]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 9
+    refused = subprocess.run([installed, "score", "x"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (refused.returncode, refused.stderr.split()[-1]) == (1, "'photoz[survey]'")
+
+
+def test_the_newest_release_is_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    newest = re.search(r"^## \[(\d.*)\] - (.*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert newest.groups() == (__version__, citation["date-released"])
+    assert citation["version"] == __version__
+    assert f"ARG VERSION={__version__} " in (ROOT / "Dockerfile").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""docs/model-card.md says what the card of the shipped model says."""
+"""docs/model-card.md and the scores of README.md say what the card of the shipped model says."""
 
 import re
 import runpy
@@ -18,12 +18,23 @@ def shipped():
 
 
 @pytest.fixture(scope="module")
-def model_card():
-    return runpy.run_path(str(ROOT / "docs" / "make.py"))["model_card"]
+def make():
+    return runpy.run_path(str(ROOT / "docs" / "make.py"))
+
+
+@pytest.fixture(scope="module")
+def model_card(make):
+    return make["model_card"]
 
 
 def test_model_card_is_up_to_date(shipped, model_card):
     assert model_card(shipped) == MODEL_CARD
+
+
+def test_scores_of_the_readme_are_up_to_date(shipped, make):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme.count("± ") >= 12
+    assert make["with_scores"](readme, shipped) == readme
 
 
 @pytest.mark.parametrize("words", ["not yet shown on real pixels", "must not be compared", "## Limits", "## Licence"])

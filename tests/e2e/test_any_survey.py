@@ -55,7 +55,7 @@ def test_another_survey_is_trained_served_and_evaluated(start_service, tmp_path)
     assert card.image.shape == (23, 23, 4)
     assert (card.grid.z_max, card.grid.n_bins) == (0.6, 90)
     check_service(data, bundle, start_service, tmp_path)
-    output = run_training("evaluate", bundle, data, "--out", tmp_path, "--no-figures")
+    output = run_training("evaluate", bundle, data, "-o", tmp_path, "--no-figures")
     assert "gradient-boosted trees, aperture fluxes of the cutouts" in output
     assert (tmp_path / "report.html").is_file()
 

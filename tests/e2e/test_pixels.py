@@ -1,6 +1,6 @@
 """Unusual pixels are predicted correctly, flagged, or refused with a sentence that says what to do.
 
-The tables hold the cases of docs/http-api.md. The rates are those of new renders of galaxies that the shipped model
+The tables hold the cases of docs/estimates.md. The rates are those of new renders of galaxies that the shipped model
 was not trained on.
 """
 
@@ -110,7 +110,7 @@ REFUSED = {
     "text": (lambda images: images.astype("S8"), r"real numbers, got dtype \|S8"),
 }
 
-# The redshifts of the others hardly change; docs/http-api.md has the numbers.
+# The redshifts of the others hardly change; docs/estimates.md has the numbers.
 UNFLAGGED = ("clean", "5 pixels off", "sky off by 0.01", "a gradient of 0.01", "seeing 30 % worse", "a hot pixel")
 CAUGHT = [name for name in SPOILT if name not in UNFLAGGED]
 

@@ -1,26 +1,17 @@
-"""docs/http-api.md and docs/operations.md agree with the code, and their commands work."""
+"""docs/http-api.md, docs/estimates.md and docs/operations.md agree with the code."""
 
-import json
 import re
-import shutil
-import subprocess
-
-import numpy as np
-import pytest
-from astropy.io import fits
 
 from photoz.estimates import COLUMNS
 from photoz.flags import Flag
-from photoz.io.npz import npz_bytes
 from photoz.metrics import METRICS
 from photoz.protocol import contract
 from service.middleware.errors import STATUS
 from service.operations.settings import Settings
 from tests.running import ROOT
 
-DOCUMENT = (ROOT / "docs" / "http-api.md").read_text(encoding="utf-8")
+DOCUMENT = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("http-api.md", "estimates.md"))
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", DOCUMENT, re.DOTALL) for line in block.splitlines()]
 
 
 def test_flags_columns_metrics_and_options_are_documented():
@@ -45,27 +36,3 @@ def test_settings_are_documented_with_their_defaults():
     for name, default in defaults.items():
         text = ("off", "on")[default] if isinstance(default, bool) else str(default).removesuffix(".0")
         assert rows[f"PHOTOZ_{name.upper()}"] == f"`{text}`"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, images, card):
-    folder = tmp_path_factory.mktemp("docs")
-    z_spec = np.linspace(0.1, 0.9, len(images)) * card.grid.z_max
-    (folder / "cutouts.npz").write_bytes(npz_bytes({"images": images}))
-    fits.PrimaryHDU(np.moveaxis(images, -1, 1)).writeto(folder / "cutouts.fits")
-    (folder / "labelled.npz").write_bytes(npz_bytes({"images": images, "z_spec": z_spec}))
-    (folder / "cutouts.json").write_text(json.dumps({"images": images[:1].tolist()}))
-    return folder
-
-
-@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
-@pytest.mark.parametrize("command", COMMANDS)
-def test_commands_work(command, folder, service_url):
-    assert command.startswith("curl "), command
-    command = command.replace("http://127.0.0.1:3000", service_url).replace("curl", "curl -sS -w '\\n%{http_code}'", 1)
-    result = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, timeout=60)
-    assert result.stderr == ""
-    answer, status = result.stdout.rsplit("\n", 1)
-    assert status == ("422" if "[[[[1.0]]]]" in command else "200"), answer
-    if status == "422":
-        assert answer in DOCUMENT

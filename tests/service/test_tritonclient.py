@@ -1,6 +1,5 @@
 """Triton's own client against the service."""
 
-import re
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -9,8 +8,6 @@ from tritonclient.http import InferenceServerClient, InferInput, InferRequestedO
 from tritonclient.utils import InferenceServerException
 
 from photoz.estimates import COLUMNS
-from photoz.io.npz import npz_bytes
-from tests.running import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -96,14 +93,3 @@ def test_other_requests_of_triton_are_refused(triton, card, images):
     outputs = [InferRequestedOutput("pdf", class_count=3)]
     with pytest.raises(InferenceServerException, match="classification is not supported"):
         triton.infer(card.name, [tensor("images", images)], outputs=outputs)
-
-
-def test_example_in_the_documentation(service_url, card, images, tmp_path, monkeypatch, capsys, expected):
-    document = (ROOT / "docs" / "http-api.md").read_text(encoding="utf-8")
-    (example,) = [block for block in re.findall(r"```python\n(.*?)```", document, re.DOTALL) if "tritonclient" in block]
-    (tmp_path / "cutouts.npz").write_bytes(npz_bytes({"images": images}))
-    monkeypatch.chdir(tmp_path)
-    names = {}
-    exec(example.replace("127.0.0.1:3000", urlsplit(service_url).netloc).replace('"photoz"', f'"{card.name}"'), names)
-    np.testing.assert_array_equal(names["answer"].as_numpy("z_mean"), expected["z_mean"])
-    assert capsys.readouterr().out.startswith(f"({len(images)}, {card.grid.n_bins})")

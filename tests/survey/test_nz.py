@@ -1,23 +1,14 @@
 """`photoz nz`: stacked PDFs of tomographic bins, with bootstrap errors."""
 
-import os
-import re
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import qp
-from astropy.io import fits
 from pyarrow import parquet
 
 from photoz.errors import InvalidInput, InvalidPdfs
 from photoz.pdf import mean
 from photoz_survey import nz
 from photoz_survey.nz import TomographicBin, bins_between, stack
-from tests.running import ROOT
-from tests.toys import galaxies
 
 
 @pytest.fixture
@@ -99,19 +90,3 @@ def test_runs_without_pdfs_or_manifest_are_refused(score, write_cutouts, tmp_pat
         stack(str(tmp_path / "out"), [TomographicBin("all", "")])
     with pytest.raises(InvalidInput, match="holds no manifest.json: expected the results of photoz score"):
         nz.stack(str(tmp_path), [TomographicBin("all", "")])
-
-
-@pytest.mark.slow
-def test_the_commands_of_the_guide_run_as_they_are_written(card, bundle_path, tmp_path):
-    (tmp_path / "cutouts").mkdir()
-    (tmp_path / "models").symlink_to(bundle_path.parent)
-    for number, image in enumerate(galaxies(card.image, 30)):
-        hdu = fits.PrimaryHDU(np.moveaxis(image, -1, 0))
-        hdu.header["BANDS"] = ",".join(card.image.bands)
-        hdu.writeto(tmp_path / f"cutouts/{number}.fits")
-    commands = re.search("```sh\n(.*?)```", (ROOT / "docs/survey.md").read_text(encoding="utf-8"), re.DOTALL)[1]
-    commands = re.sub(" --edges.*?-o", ' --bin "all:z_mean>=0" -o', commands)  # of galaxies that are no real ones
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    subprocess.run(["bash", "-ec", commands], cwd=tmp_path, env={**os.environ, "PATH": path}, check=True)
-    assert parquet.read_table(tmp_path / "nz.parquet")["n"].to_pylist() == [30]
-    assert (tmp_path / "nz.png").stat().st_size > 1000

@@ -1,5 +1,6 @@
 """`photoz sky`: from positions to cutouts, against an archive on this machine."""
 
+import json
 import os
 import shlex
 import signal
@@ -25,6 +26,7 @@ from photoz.inference.predictor import Predictor
 from photoz.io.reader import open_cutouts
 from photoz_survey.sky import sdss
 from photoz_survey.sky.archive import ArchiveError, FileCache
+from photoz_survey.sky.command import sky as sky_command
 from photoz_survey.sky.fetch import NOT_FOUND, fetch
 from photoz_survey.sky.frames import SdssFrames
 from photoz_survey.sky.legacy import EXTINCTION, LAYERS, LegacySurveys
@@ -477,6 +479,17 @@ def test_a_list_becomes_a_table_of_redshifts_by_a_service(sky, archive, position
     np.testing.assert_allclose(table["pdf"] @ card.grid.centres, table["z_mean"], atol=1e-4)
 
 
+def test_examples_of_the_help_run(sky, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").symlink_to(ROOT / "models")
+    for example in sky_command.examples:
+        status, out, err = sky(*shlex.split(example)[2:])
+        assert (status, out) == (0, ""), err
+    (line,) = (tmp_path / "redshifts.csv").read_text().splitlines()[1:]
+    status, out, _ = sky("150.1", "2.2", "--score", "models/photoz", "--json")
+    assert json.loads(out)["z_mean"] == [float(line.split(",")[4])]
+
+
 def open_images(path):
     with open_cutouts(path) as cutouts:
         return cutouts.images[:]
@@ -500,7 +513,7 @@ def test_a_model_of_another_survey_is_refused_before_anything_is_fetched(sky, ar
             ("1", "-2", "--catalogue", "http://127.0.0.1:9"),
             "http://127.0.0.1:9 gave no positions: Failed to establish a",
         ),
-        (("150", "2", "--pdf"), "--result and --pdf need --score"),
+        (("150", "2", "--pdf"), "--result, --pdf and --json need --score"),
         (("150", "2", "--score", "x", "--size", "32"), "--size is that of the model"),
         (("150", "2", "--score", "x", "--result", "z.txt"), "z.txt should end in .csv"),
         (("400", "-2.5"), "expected 0 <= ra <= 360 and -90 <= dec <= 90 degrees, got 400 -2.5"),

@@ -75,7 +75,7 @@ def test_file_of_magnitudes_becomes_a_sample(tmp_path: Path, catalogue: Catalogu
     path, out = magnitudes_file(tmp_path, catalogue), tmp_path / "sample.h5"
     options = ("--columns", "z_spec=specz", "--select", "r>16,z_spec>0.05", "--limit", 5, "--workers", 1)
     report = tmp_path / "report.txt"
-    output = run_cli("sample", out, "--catalogue", path, "--report", report, *options)
+    output = run_cli("sample", out, "--catalogue", path, "--reading-report", report, *options)
     assert report.read_text() in output
     chosen = np.flatnonzero((catalogue.magnitudes[:40, 2] > 16) & (catalogue.z_spec[:40] > 0.05))
     assert "cat.csv: 40 rows read, 5 used" in output
@@ -136,7 +136,7 @@ def test_a_whole_sample_or_a_part_of_it_is_a_test(tmp_path: Path, catalogue: Cat
             "evaluate",
             "models/photoz",
             str(tmp_path / "s.h5"),
-            "--out",
+            "--output",
             str(tmp_path / "report"),
             "--no-figures",
         ]

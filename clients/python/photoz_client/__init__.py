@@ -7,60 +7,15 @@
     prediction.z_mean
 """
 
-from photoz import __version__
-from photoz.errors import PhotozError
-from photoz.flags import Flag
-from photoz.model.card import Card
-from photoz.protocol.contract import EvaluateResponse
-from photoz_client._async_client import AsyncPhotozClient
-from photoz_client._client import PhotozClient
-from photoz_client._errors import (
-    BadInput,
-    ConnectionFailed,
-    InvalidUrl,
-    MissingExtra,
-    NotAuthorised,
-    NotTried,
-    PhotozClientError,
-    RequestRefused,
-    ServiceBusy,
-    ServiceFailed,
-    ServiceUnavailable,
-    TimedOut,
-    TooLargeForService,
-    TooSlowForService,
-    TryAgainLater,
-    UnexpectedResponse,
-)
-from photoz_client._prediction import FailedRows, Prediction, PredictionIncomplete
-from photoz_client._retries import Retries
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "AsyncPhotozClient",
-    "BadInput",
-    "Card",
-    "ConnectionFailed",
-    "EvaluateResponse",
-    "FailedRows",
-    "Flag",
-    "InvalidUrl",
-    "MissingExtra",
-    "NotAuthorised",
-    "NotTried",
-    "PhotozClient",
-    "PhotozClientError",
-    "PhotozError",
-    "Prediction",
-    "PredictionIncomplete",
-    "RequestRefused",
-    "Retries",
-    "ServiceBusy",
-    "ServiceFailed",
-    "ServiceUnavailable",
-    "TimedOut",
-    "TooLargeForService",
-    "TooSlowForService",
-    "TryAgainLater",
-    "UnexpectedResponse",
-    "__version__",
-]
+if TYPE_CHECKING:
+    from photoz_client._api import *  # noqa: F403
+else:
+
+    def __getattr__(name: str) -> Any:
+        return getattr(import_module("photoz_client._api"), name)
+
+    def __dir__() -> list[str]:
+        return [*globals(), *import_module("photoz_client._api").__all__]

@@ -26,8 +26,8 @@ from photoz_client._paired_bootstrap import N_SIGMA, MetricPair
 from photoz_client._prediction import Prediction
 from photoz_client._requests import redact_url
 
-# Exit codes: those of `cmp` and `diff`, and the shell's for Ctrl-C.
-DIFFERS, NOT_COMPARED, INTERRUPTED = 1, 2, 130
+# Exit codes: those of `cmp` and `diff`.
+DIFFERS, NOT_COMPARED = 1, 2
 
 
 @contextmanager
@@ -38,8 +38,6 @@ def failures_exit_with_2() -> Iterator[None]:
     except (PhotozError, OSError) as error:
         click.echo(f"Error: could not compare: {' '.join(str(error).split())}", err=True)
         raise Exit(NOT_COMPARED) from None
-    except KeyboardInterrupt:
-        raise Exit(INTERRUPTED) from None
     except (click.ClickException, Exit):
         raise
     except Exception:  # a bug in this program, which Python would report with exit code 1

@@ -12,7 +12,7 @@ import numpy as np
 from photoz.errors import InvalidDataset
 from photoz.grid import IntArray, RedshiftGrid
 from photoz.io.cutouts import Cutouts
-from photoz.io.tables import PASSED_COLUMNS, ResultTable, result_table
+from photoz.io.tables import PASSED_COLUMNS, ResultTable, json_bytes, result_table
 from photoz.io.writer import find_format, write_table
 from photoz_client._prediction import Prediction
 
@@ -43,23 +43,21 @@ class _SelectedImages:
 
 
 @dataclass(frozen=True)
-class OutputFile:
-    """Where and how to write a prediction: its PDFs as they are, or quantiles of them, and columns of the cutouts."""
+class Results:
+    """How to write a prediction: its PDFs as they are, or quantiles of them, and columns of the cutouts."""
 
-    path: Path
     grid: RedshiftGrid
     quantiles: tuple[float, ...]
     cutouts: Cutouts
 
-    @property
-    def in_parts(self) -> bool:
-        """Whether the format can be written part by part."""
-        return find_format(self.path).in_parts
+    def print_json(self, prediction: Prediction, rows: IntArray) -> None:
+        """Print a prediction for some rows of the cutouts, as a .json file has it."""
+        click.echo(json_bytes(self._table(prediction, rows), prediction.model))
 
-    def write(self, prediction: Prediction, rows: IntArray) -> None:
+    def write(self, path: Path, prediction: Prediction, rows: IntArray) -> None:
         """Write a prediction for some rows of the cutouts."""
-        write_table(self._table(prediction, rows), self.path)
-        _report(len(prediction), self.path)
+        write_table(self._table(prediction, rows), path)
+        _report(len(prediction), path)
 
     def _table(self, prediction: Prediction, rows: IntArray) -> ResultTable:
         columns = self.cutouts.columns
@@ -67,18 +65,18 @@ class OutputFile:
         passed = {name: columns[name][rows] for name in found}
         return result_table(prediction, prediction.model, self.grid, self.quantiles, passed)
 
-    def write_parts(self, parts: Iterator[tuple[IntArray, Prediction]]) -> None:
+    def write_parts(self, path: Path, parts: Iterator[tuple[IntArray, Prediction]]) -> None:
         """Write the parts of a prediction as they arrive, even if an error ends them; no rows, no file."""
         n = 0
         try:
             first = next(parts)
-            with find_format(self.path).open(self.path) as write:
+            with find_format(path).open(path) as write:
                 for rows, part in chain([first], parts):
                     write(self._table(part, rows))
                     n += len(part)
         finally:
             if n:
-                _report(n, self.path)
+                _report(n, path)
 
 
 def _report(n: int, path: Path) -> None:

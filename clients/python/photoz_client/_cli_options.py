@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import click
 
-from photoz.images import parse_bands
+from photoz.command_options import image_options
 from photoz.io.cutouts import Cutouts
 from photoz.io.layout import conform
 from photoz.io.reader import is_pattern, open_cutouts
@@ -111,23 +111,11 @@ def _check_path(context: click.Context, parameter: click.Parameter, path: Path) 
     return path
 
 
-def _read_bands(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[str, ...]:
-    return parse_bands(text or "")
-
-
 def cutout_options(command: Command) -> Command:
     """Add the argument CUTOUTS and its options to a subcommand, which gets them as its first argument."""
 
     @click.argument("cutouts", type=click.Path(path_type=Path), callback=_check_path)
-    @click.option(
-        "--bands",
-        callback=_read_bands,
-        help="Bands of the images in order, such as u,g,r,i,z, if the file does not say.",
-    )
-    @click.option(
-        "--zero-point", type=float, help="AB magnitude of a pixel with the value 1, if the file does not say the unit."
-    )
-    @click.option("--ebv", type=float, help="E(B-V) in mag for all cutouts, instead of the file's column.")
+    @image_options
     @click.option("--split", help="Use only the rows whose column 'split' has this value, such as test.")
     @click.option(
         "--in-flight",

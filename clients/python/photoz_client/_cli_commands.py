@@ -1,0 +1,219 @@
+"""The commands of `photoz` that talk to a service."""
+
+from functools import partial
+from pathlib import Path
+from typing import Literal, get_args
+
+import click
+import numpy as np
+
+from photoz.command_line import Command
+from photoz.command_options import json_option, quantiles_option
+from photoz.grid import IntArray
+from photoz.io.text_table import text_table
+from photoz.io.writer import FORMATS, QP_SUFFIX, find_format
+from photoz.protocol.contract import Plot
+from photoz_client import _cli_text
+from photoz_client._cli_compare import DIFFERS, compare_services, failures_exit_with_2, report_json, report_text
+from photoz_client._cli_files import Results
+from photoz_client._cli_options import (
+    INPUT_FILE,
+    CutoutOptions,
+    cutout_options,
+    key_option,
+    make_client,
+    output_option,
+    url_option,
+)
+from photoz_client._comparison import TOLERANCE, Basis
+from photoz_client._core import IMAGE_TYPES
+from photoz_client._prediction import Prediction, PredictionIncomplete, check_format
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "photoz predict examples/cutouts.npz",
+        "photoz predict examples/cutouts.npz --pdf -o redshifts.npz",
+    ),
+)
+@cutout_options
+@url_option
+@key_option
+@click.option("--pdf", is_flag=True, help="Write the PDFs too.")
+@quantiles_option
+@json_option
+@output_option(
+    "-o",
+    "--output",
+    suffixes=tuple(FORMATS),
+    help=f"Write all columns to this file instead of printing a table. Its name ends in {', '.join(FORMATS)}.",
+)
+def predict(
+    options: CutoutOptions,
+    url: str,
+    key_file: Path | None,
+    pdf: bool,
+    quantiles: tuple[float, ...],
+    as_json: bool,
+    output: Path | None,
+) -> None:
+    """Estimate the redshifts of cutouts with a service.
+
+    CUTOUTS is a .npy, .npz, .h5 or .fits file, a .zarr folder, or a folder or a pattern of files. Prints a table with
+    the mean, the 68 % interval, the odds and the quality flags, or writes all columns, as JSON or to a file: CSV, JSON,
+    npz, JSON lines, Parquet, FITS, VOTable (.vot), HDF5 or an ensemble of qp (.qp.hdf5), which always holds the PDFs.
+    Quantiles are written in place of the PDFs. A .csv, .jsonl or .parquet file is written part by part. If some cutouts
+    fail, the others are still printed or written, and the exit code is 1.
+    """
+    is_qp = output is not None and output.name.lower().endswith(QP_SUFFIX)
+    _check_output(options.path, output, as_json, pdf or is_qp, quantiles)
+    with options.client(url, key_file) as client, options.open(card := client.model()) as cutouts:
+        results = Results(card.grid, quantiles, cutouts)
+        predict_options = options.predict_options(cutouts, pdf or is_qp or bool(quantiles))
+        if output is not None and find_format(output).in_parts:
+            results.write_parts(output, client.predict_parts(cutouts.images, **predict_options))
+            return
+        show = results.print_json if as_json else _print_table if output is None else partial(results.write, output)
+        try:
+            prediction = client.predict(cutouts.images, **predict_options)
+        except PredictionIncomplete as error:
+            if error.prediction is not None:
+                show(error.prediction, error.rows)
+            raise
+        show(prediction, np.arange(len(prediction)))
+
+
+def _check_output(cutouts: Path, output: Path | None, as_json: bool, pdf: bool, quantiles: tuple[float, ...]) -> None:
+    if output is not None and as_json:
+        raise click.UsageError("--json prints the estimates: leave out --output, or --json")
+    if output is None and not as_json and (pdf or quantiles):
+        name = "--pdf" if pdf else "--quantiles"
+        raise click.UsageError(f"{name} needs --output or --json: tables have no PDFs")
+    if quantiles and pdf:
+        raise click.UsageError("--quantiles are written in place of the PDFs: leave out --pdf, and use another format")
+    if output is not None:
+        if output.resolve() == cutouts.resolve():
+            raise click.UsageError(f"{output} holds the cutouts: choose another file for the estimates")
+        check_format(output)
+
+
+def _print_table(prediction: Prediction, rows: IntArray) -> None:
+    click.echo(text_table(prediction))
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "photoz evaluate examples/cutouts.npz",
+        "photoz evaluate examples/cutouts.npz --report report.html --plot pit --plot-file pit.png",
+    ),
+)
+@cutout_options
+@url_option
+@key_option
+@json_option
+@output_option("--report", suffixes=(".html",), help="Write a page with the metrics and all plots to this .html file.")
+@click.option("--plot", type=click.Choice(get_args(Plot)), help="Which plot to write; by default scatter.")
+@output_option(
+    "--plot-file", suffixes=tuple(f".{name}" for name in IMAGE_TYPES), help="Write a plot to this .png or .svg file."
+)
+def evaluate(
+    options: CutoutOptions,
+    url: str,
+    key_file: Path | None,
+    as_json: bool,
+    report: Path | None,
+    plot: Plot | None,
+    plot_file: Path | None,
+) -> None:
+    """Score the redshifts of cutouts against true ones.
+
+    CUTOUTS is a file, folder or pattern, as for predict, with a column z_spec. Prints the metrics with their bootstrap
+    errors.
+    """
+    if plot is not None and plot_file is None:
+        raise click.UsageError("--plot needs --plot-file")
+    with options.client(url, key_file) as client, options.open(client.model()) as cutouts:
+        z_spec, object_id = cutouts.column("z_spec"), cutouts.columns.get("object_id")
+        # The cutouts are sent once; everything below uses their PDFs.
+        pdfs = client.predict(cutouts.images, **options.predict_options(cutouts, pdf=True)).pdf
+        evaluation = client.evaluate(z_spec, pdfs=pdfs, object_id=object_id)
+        click.echo(evaluation.model_dump_json(indent=2) if as_json else _cli_text.evaluation_text(evaluation))
+        if report is not None:
+            magnitudes = cutouts.columns.get("magnitudes")
+            page = client.evaluate_report(z_spec, pdfs=pdfs, object_id=object_id, magnitudes=magnitudes)
+            report.write_text(page, encoding="utf-8")
+        if plot_file is not None:
+            format: Literal["png", "svg"] = "svg" if plot_file.suffix.lower() == ".svg" else "png"
+            plot_file.write_bytes(client.evaluate_plot(z_spec, pdfs=pdfs, plot=plot or "scatter", format=format))
+
+
+@click.command(
+    cls=Command,
+    examples=("photoz compare http://127.0.0.1:3000 http://127.0.0.1:3001 examples/cutouts.npz --by agreement",),
+)
+@click.argument("url_a")
+@click.argument("url_b")
+@cutout_options
+@key_option
+@click.option(
+    "--api-key-file-b", "key_file_b", type=INPUT_FILE, help="File that holds the API key of URL_B, if it differs."
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0.0),
+    default=TOLERANCE,
+    show_default=True,
+    help="Change that is accepted: a fraction of the metrics of URL_A, or of the galaxies.",
+)
+@click.option(
+    "--by",
+    type=click.Choice(get_args(Basis)),
+    help="Judge whether URL_B is worse (the default if there is z_spec) or whether the answers agree.",
+)
+@json_option
+@click.pass_context
+@failures_exit_with_2()
+def compare(
+    context: click.Context,
+    options: CutoutOptions,
+    url_a: str,
+    url_b: str,
+    key_file: Path | None,
+    key_file_b: Path | None,
+    tolerance: float,
+    by: Basis | None,
+    as_json: bool,
+) -> None:
+    """Compare the predictions of two services.
+
+    Use it before the service at URL_B replaces the one at URL_A. Sends CUTOUTS, as for predict, to both.
+    Prints how z_mean, PDFs and flags differ and, with a column z_spec, which metrics are worse. The exit code is 0 if
+    URL_B is no worse or agrees, 1 if it is worse or differs, and 2 if the two could not be compared.
+    """
+    with options.client(url_a, key_file) as client_a, options.client(url_b, key_file_b or key_file) as client_b:
+        report = compare_services(options, (url_a, url_b), (client_a, client_b), tolerance, by)
+    click.echo(report_json(report) if as_json else report_text(report))
+    context.exit(0 if report.verdict.passes else DIFFERS)
+
+
+@click.command(cls=Command, examples=("photoz model", "photoz model --json"))
+@url_option
+@key_option
+@json_option
+def model(url: str, key_file: Path | None, as_json: bool) -> None:
+    """Describe the model of the service."""
+    with make_client(url, key_file) as client:
+        card = client.model()
+    click.echo(card.model_dump_json(indent=2) if as_json else _cli_text.card_text(card))
+
+
+@click.command(cls=Command, examples=("photoz wait --timeout 10",))
+@url_option
+@key_option
+@click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait at most.")
+def wait(url: str, key_file: Path | None, timeout: float) -> None:
+    """Wait until the service is ready to predict."""
+    with make_client(url, key_file) as client:
+        client.wait_until_ready(timeout)

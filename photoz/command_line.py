@@ -1,0 +1,67 @@
+"""What the command lines of this project share: help that ends with examples, errors of one line, exit codes."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from photoz.errors import PhotozError
+
+FAILED = 1
+INTERRUPTED = 130  # by Ctrl-C, as in a shell: 128 + SIGINT
+
+
+class Command(click.Command):
+    """A command whose help ends with examples.
+
+    Parameters
+    ----------
+    examples : sequence of str
+        Command lines as a user types them.
+    *args, **kwargs
+        Those of `click.Command`.
+    """
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples, each on one line, so that it can be copied."""
+        with formatter.section("Examples"):
+            for example in self.examples:
+                formatter.write(f"{'':{formatter.current_indent}}{example}\n")
+
+
+class Group(click.Group):
+    """Commands with examples; what a user can mend ends them with one line on standard error.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        Those of `click.Group`.
+    """
+
+    command_class = Command
+    group_class = type
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.context_settings.setdefault("help_option_names", ["-h", "--help"])
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command and exit: with 0, 1 after a failure, 2 after wrong usage, or what the command says."""
+        try:
+            return super().main(*args, **kwargs)
+        except (PhotozError, OSError) as error:
+            click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+            sys.exit(FAILED)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; click itself would exit with 1 after Ctrl-C."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(INTERRUPTED)

@@ -1,0 +1,57 @@
+"""Options that several commands share, with the same name and the same words."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from photoz.images import parse_bands
+from photoz.io.tables import parse_quantiles
+
+Callback = Callable[[click.Context, click.Parameter, Any], Any]
+F = TypeVar("F", bound=Callable[..., Any])
+
+SELECT = "Use only the galaxies that meet these conditions, such as"
+WORKERS = "Processes.  [default: one for each core]"
+
+
+def parsed_by(parse: Callable[[Any], Any]) -> Callback:
+    """Return a callback by which an option's value is what a function makes of it; its `ValueError` is refused."""
+
+    def callback(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
+
+    return callback
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+quantiles_option = click.option(
+    "--quantiles",
+    default="",
+    callback=parsed_by(parse_quantiles),
+    help="Write these quantiles of the PDFs, such as 0.05,0.16,0.5,0.84,0.95.",
+)
+
+
+def image_options(command: F) -> F:
+    """Add `--bands`, `--zero-point` and `--ebv`, which say what files of cutouts do not."""
+    for option in (
+        click.option("--ebv", type=float, help="E(B-V) in mag for all cutouts, instead of the column of the files."),
+        click.option(
+            "--zero-point",
+            type=float,
+            help="AB magnitude of a pixel with the value 1, if the files do not say the unit.",
+        ),
+        click.option(
+            "--bands",
+            default="",
+            callback=parsed_by(parse_bands),
+            help="Bands of the images in order, such as ugriz or u,g,r,i,z, if the files do not say.",
+        ),
+    ):
+        command = option(command)
+    return command
