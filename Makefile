@@ -1,6 +1,7 @@
 # The entry points of the project. Each target installs what it needs into .venv.
 #
 #   make serve         the service on 127.0.0.1:3000 with the shipped model (PORT=...)
+#   make install       the packages of training, tests and lint into .venv
 #   make test          all tests
 #   make lint          style and types; make fix corrects what ruff can
 #   make train         the sample, the shipped model and its report, from nothing
@@ -31,11 +32,11 @@ export PYTHONPATH := .:clients/python
 # BentoML reports its use unless this is exactly "true".
 export BENTOML_DO_NOT_TRACK := true
 
-.PHONY: help serve test lint fix train docs docs-site audit sbom dist fuzz attack soak chaos bench bench-peers image image-training \
+.PHONY: help serve install test lint fix train docs docs-site audit sbom dist fuzz attack soak chaos bench bench-peers image image-training \
 	image-check image-sbom bento lock clean
 
 help:
-	@sed -n '3,21s/^# *//p' Makefile
+	@sed -n '3,22s/^# *//p' Makefile
 
 $(STAMPS):
 	$(PYTHON) -m venv $(VENV)
@@ -50,6 +51,8 @@ $(STAMPS)/%: requirements/%.txt pyproject.toml | $(STAMPS)
 
 serve: $(STAMPS)/service
 	@$(BIN)/python -m service serve --hints --port $(PORT)
+
+install: $(STAMPS)/all
 
 # Two test processes (pyproject.toml) on two cores, one thread each.
 test: $(STAMPS)/all

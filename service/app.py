@@ -30,7 +30,7 @@ from service.decoding import Decoder, assumed_header
 from service.evaluation import Evaluator
 from service.formats import negotiation
 from service.formats.npz import Arrays
-from service.inputs import EvaluateInput, FileInput, PredictInput
+from service.inputs import EvaluateInput, FileInput, PredictInput, SkyInput
 from service.listener import drop_new_connections, limit_unread_answers
 from service.middleware.admission import AdmissionControl, AdmissionMiddleware
 from service.middleware.errors import handles_errors
@@ -41,6 +41,7 @@ from service.operations.resources import end_if_frozen, keep_returning_memory, l
 from service.operations.settings import Settings
 from service.operations.tracing import span, tracing_options
 from service.request import Request
+from service.sky import Archive
 from service.startup import CANNOT_START, DRAIN_SIGNAL, worker_environment
 from service.validation import LabelledGalaxies, as_batch, as_labelled, converted_bytes, unpacked_limit
 
@@ -99,6 +100,7 @@ class Photoz:
             self.metrics.measure_estimates(predictor.summarise),
         )
         self._evaluator = Evaluator(bundle.card.grid, self.model_label, settings.evaluation_timeout)
+        self._archive = Archive(settings.sky)
         self._decoder = Decoder(bundle.card.image, self.max_bytes)
         self._add_gauges()
         keys = self.admission.keys
@@ -167,6 +169,11 @@ class Photoz:
         """Convert the bytes of a .npy, .npz, FITS or HDF5 file to a .npz file in the layout of the model."""
         return await self._labelled(self._cutouts, request)
 
+    @bentoml.api(input_spec=SkyInput, output_spec=contract.PredictResponse)
+    async def sky(self, request: Request) -> Response:
+        """Cut out a position on the sky of an archive, if the operator allows it: a .npz file as of `/cutouts`."""
+        return await self._labelled(self._sky, request)
+
     @bentoml.api(input_spec=EvaluateInput, output_spec=contract.EvaluateResponse)
     async def evaluate(self, request: Request) -> Response:
         """Compare redshifts with true ones: metrics, a plot, or a report."""
@@ -195,6 +202,13 @@ class Photoz:
         negotiation.check_file(request)
         with span("decode"):
             arrays = await self._decoder.read_file(request, None)
+        return await self._as_npz(request, arrays)
+
+    async def _sky(self, request: Request) -> Response:
+        content = await self._archive.cut_out(request, negotiation.decode_position(request))
+        return await self._as_npz(request, await self._decoder.read_in_child(request, content))
+
+    async def _as_npz(self, request: Request, arrays: Arrays) -> Response:
         size = self._reserve_work(request, arrays)
         await offload_if_large(size, as_batch, arrays, self.card, self.settings.max_rows)  # raises if it is none
         request.reservation.reserve_work(2 * arrays["images"].size * 4, "the answer to")

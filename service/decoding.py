@@ -59,7 +59,7 @@ class Decoder:
         `RequestTimeout`.
         """
         if format_of(request.body):
-            arrays = await self._read_in_child(request)
+            arrays = await self.read_in_child(request, request.body)
         else:
             work = negotiation.decoding_work(request)
             arrays = await offload_if_large(work, npz.decode, request, self._max_bytes)
@@ -69,21 +69,22 @@ class Decoder:
         """Return the arrays of a request of `/evaluate`, JSON or a file; raises as `read_file`, or `InvalidInput`."""
         negotiation.check_evaluation_type(request)
         if format_of(request.body):
-            return await self._read_in_child(request)
+            return await self.read_in_child(request, request.body)
         return await offload(negotiation.decode_evaluation, request, self._max_bytes)
 
-    async def _read_in_child(self, request: Request) -> dict[str, Array]:
+    async def read_in_child(self, request: Request, body: bytes) -> dict[str, Array]:
+        """Return the arrays of a FITS or HDF5 file; raises as `read_file`."""
         self._queued.check(request.client)
         with self._queued.count(request.client):
             async with self._lock:
-                return await self._read(request)
+                return await self._read(request, body)
 
-    async def _read(self, request: Request) -> dict[str, Array]:
-        content = np.frombuffer(request.body, np.uint8)
+    async def _read(self, request: Request, body: bytes) -> dict[str, Array]:
+        content = np.frombuffer(body, np.uint8)
         allowed = max(FACTOR * content.nbytes, LEAST_BYTES)
         request.reservation.reserve_work(allowed + content.nbytes, "a file and what it becomes,")  # and its copy there
         job = {
-            "format": format_of(request.body),
+            "format": format_of(body),
             "spec": asdict(self._spec),
             "allowed_bytes": allowed,
             "seconds": SECONDS + content.nbytes // BYTES_A_SECOND,

@@ -47,6 +47,12 @@ class PredictInput(RawInput):
     documented = contract.PredictRequest
 
 
+class SkyInput(RawInput):
+    """The JSON of `/sky`."""
+
+    documented = contract.SkyRequest
+
+
 class EvaluateInput(RawInput):
     """The JSON of `/evaluate`."""
 

@@ -36,6 +36,7 @@ ENDPOINTS: Mapping[str, tuple[Content, Content, type[BaseModel] | None]] = {
     "/predict": ({contract.JSON: contract.PredictRequest}, ESTIMATES, None),
     "/predict_file": (FILES, ESTIMATES, contract.PredictOptions),
     "/cutouts": (FILES, {contract.NPZ: None}, None),
+    "/sky": ({contract.JSON: contract.SkyRequest}, {contract.NPZ: None}, None),
     "/evaluate": (
         {contract.JSON: contract.EvaluateRequest} | FILES,
         EVALUATIONS,
@@ -45,6 +46,7 @@ ENDPOINTS: Mapping[str, tuple[Content, Content, type[BaseModel] | None]] = {
 MODELS = (
     contract.PredictRequest,
     contract.PredictResponse,
+    contract.SkyRequest,
     contract.EvaluateRequest,
     contract.EvaluateResponse,
     contract.ErrorResponse,

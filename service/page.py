@@ -10,7 +10,7 @@ from photoz.flags import FLAG_MEANINGS
 FOLDER = Path(__file__).with_name("ui")
 SAMPLE = Path(__file__).parents[1] / "examples" / "cutouts.npz"
 
-HOME, PATH, FLAGS = "/", "/ui", "/ui/flags.json"
+HOME, PATH, OPTIONS = "/", "/ui", "/ui/options.json"
 
 MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
@@ -20,7 +20,7 @@ FILES = {
     **{f"{PATH}/{path.name}": path for path in sorted(FOLDER.iterdir()) if path.suffix in MEDIA_TYPES},
 }
 
-WITHOUT_KEY = frozenset({HOME, FLAGS, *FILES})
+WITHOUT_KEY = frozenset({HOME, OPTIONS, *FILES})
 
 # Only what the service itself sends is run, shown or asked.
 HEADERS = {
@@ -43,6 +43,7 @@ async def home(request: Request) -> Response:
     return RedirectResponse(PATH.lstrip("/"))
 
 
-async def flags(request: Request) -> Response:
-    """Return bit, name and meaning of each flag."""
-    return JSONResponse([[flag, flag.name, meaning] for flag, meaning in FLAG_MEANINGS.items()], headers=HEADERS)
+def options(sky: bool) -> Response:
+    """Return bit, name and meaning of each flag, and whether positions on the sky can be looked up."""
+    flags = [[flag, flag.name, meaning] for flag, meaning in FLAG_MEANINGS.items()]
+    return JSONResponse({"flags": flags, "sky": sky}, headers=HEADERS)

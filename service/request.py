@@ -24,6 +24,7 @@ ROUTES = frozenset(
         PREDICT,
         "/predict_file",
         "/cutouts",
+        "/sky",
         EVALUATE,
         "/model",
         "/docs.json",

@@ -120,6 +120,10 @@ async def _openapi(request: StarletteRequest) -> Response:
     return Response(_openapi_document(), media_type=contract.JSON)
 
 
+async def _page_options(request: StarletteRequest) -> Response:
+    return page.options(_service().settings.sky is not None)
+
+
 async def _swagger(request: StarletteRequest) -> Response:
     return FileResponse(Path(__file__).with_name("swagger.html"))
 
@@ -144,7 +148,7 @@ def application() -> Starlette:
             Route("/v2/repository/index", _repository_index, methods=["POST"]),
             Route(page.HOME, page.home),
             *(Route(path, page.file) for path in page.FILES),
-            Route(page.FLAGS, page.flags),
+            Route(page.OPTIONS, _page_options),
             Route("/docs", _swagger),
             Route("/model", _model_card),
             Route("/metrics", _metrics),

@@ -12,6 +12,7 @@ from service.middleware.api_keys import read_keys
 from service.operations import logs
 from service.operations.settings import ALLOCATOR, ONE_THREAD, Settings
 from service.operations.tracing import tracing_options
+from service.sky import check_options
 from service.validation import unpacked_limit
 
 CANNOT_START = 3  # exit status of a worker that cannot start
@@ -44,6 +45,7 @@ def worker_environment() -> dict[str, str]:
     logs.configure(settings.log_format)
     if settings.api_keys_file:
         read_keys(settings.api_keys_file)
+    check_options(settings.sky)
     tracing_options()
     bundle = bundle_path(settings.bundle)
     engine = preflight(bundle, settings.engine, settings.threads)

@@ -75,6 +75,13 @@ class PredictOptions(_Message):
     ebv: float | None = Field(default=None, description="E(B-V) in mag (SFD) of all cutouts, if the file has none")
 
 
+class SkyRequest(_Message):
+    """A position on the sky in degrees, ICRS."""
+
+    ra: Annotated[float, Field(ge=0, le=360, allow_inf_nan=False)]
+    dec: Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)]
+
+
 class PredictResponse(_Message):
     """Estimates by column, one value a cutout."""
 

@@ -59,6 +59,12 @@ def decode_json(request: Request) -> tuple[npz.Arrays, contract.PredictOptions]:
     return json.as_arrays(message), contract.PredictOptions(pdf=message.pdf)
 
 
+def decode_position(request: Request) -> contract.SkyRequest:
+    """Decode a request of `/sky`; raises as `decode_json`."""
+    _check_type(request, JSON_TYPES, "/cutouts reads files")
+    return json.decode(request.body, contract.SkyRequest)
+
+
 def decoding_work(request: Request) -> int:
     """Return how long decoding a file takes, in bytes; what a .npz file unpacks into is not known before."""
     size = request.received_bytes

@@ -40,6 +40,14 @@ class Unauthorized(PhotozError):
     """A request without an API key where one is needed, or with a wrong one."""
 
 
+class NotOffered(PhotozError):
+    """What the operator of this service has not switched on."""
+
+
+class ArchiveFailed(PhotozError):
+    """An archive that has no cutout, or does not answer."""
+
+
 class TooManyRequests(PhotozError):
     """More requests at a time than the service takes: to be tried again."""
 
@@ -57,6 +65,8 @@ STATUS: tuple[tuple[type[PhotozError], HTTPStatus], ...] = (
     (TooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (InvalidInput, HTTPStatus.UNPROCESSABLE_ENTITY),
     (InvalidDataset, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (NotOffered, HTTPStatus.NOT_FOUND),
+    (ArchiveFailed, HTTPStatus.BAD_GATEWAY),
     (EvaluationTimeout, HTTPStatus.GATEWAY_TIMEOUT),
     (RequestTimeout, HTTPStatus.GATEWAY_TIMEOUT),
     (UploadTimeout, HTTPStatus.REQUEST_TIMEOUT),

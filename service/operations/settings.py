@@ -71,6 +71,9 @@ class Settings(BaseSettings):
         By default text on a terminal.
     api_keys_file : Path or None
         The API keys; without it, no key is needed.
+    sky : str or None
+        Options of the command `photoz sky`, such as "--source sdss": positions on the sky are then looked up in an
+        archive.
     drain_seconds : float
         Seconds between SIGTERM and the last new connection.
     max_memory_bytes : int
@@ -101,6 +104,7 @@ class Settings(BaseSettings):
     access_log: Switch = False
     log_format: Literal["json", "text"] = Field(default_factory=lambda: "text" if sys.stderr.isatty() else "json")
     api_keys_file: Path | None = None
+    sky: str | None = None
     drain_seconds: Annotated[NonNegativeFloat, Field(le=3600.0)] = 1.0
     max_memory_bytes: PositiveInt = Field(
         default_factory=lambda: min(max(available_memory() // 8, 64 * MIB), 1024 * MIB), le=1024 * 1024 * MIB

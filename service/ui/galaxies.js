@@ -16,7 +16,11 @@ export class Galaxies {
     const made = new Galaxies(), { images } = arrays;
     made.images = images;
     made.n = images.shape[0];
-    const column = async (name) => (arrays[name]?.readable && arrays[name].shape[0] === made.n ? Float64Array.from(await arrays[name].numbers()) : null);
+    const column = async (name) => {
+      if (!arrays[name]?.readable || arrays[name].shape[0] !== made.n) return null;
+      const values = Float64Array.from(await arrays[name].numbers());
+      return values.some(Number.isFinite) ? values : null; // none is known
+    };
     [made.ebv, made.zSpec, made.ra, made.dec] = await Promise.all(["ebv", "z_spec", "ra", "dec"].map(column));
     made.names = arrays.object_id?.shape[0] === made.n ? await arrays.object_id.strings() : Array.from({ length: made.n }, (_, row) => String(row));
     made.nBins = card.grid.n_bins;

@@ -53,8 +53,11 @@ export async function attempt(action) {
 // The model
 
 async function start() {
-  [Galaxies.flags, state.card] = await Promise.all([service.flags(), service.model()]);
-  const { card } = state, { image, inputs } = card;
+  const [options, card] = await Promise.all([service.options(), service.model()]);
+  Galaxies.flags = options.flags;
+  state.card = card;
+  $("sky").hidden = !options.sky;
+  const { image, inputs } = card;
   $("model-name").textContent = `${card.name} ${card.version}`;
   const unit = image.unit === "nanomaggy" ? "nanomaggies" : image.unit;
   $("wanted").textContent = `The model takes cutouts of ${image.size}x${image.size} pixels of ${image.pixel_scale} arcsec in the bands ${image.bands.join(", ")}, in ${unit}${inputs.ebv ? ", and E(B-V)" : ""}.`;
@@ -91,6 +94,11 @@ async function open(file) {
   await attempt(predict);
 }
 
+async function lookUp(ra, dec) {
+  say(`Looking at ${ra} ${dec} in the archive ...`);
+  await open(new File([await service.sky(ra, dec)], `${ra}_${dec}.npz`));
+}
+
 /** Predict what has no redshift yet; what has one is shown meanwhile. */
 async function predict() {
   const { galaxies, card } = state, begun = performance.now(), before = galaxies.done;
@@ -109,7 +117,7 @@ async function predict() {
   } finally {
     $("progress").hidden = true;
   }
-  say(`${galaxies.n.toLocaleString("en")} redshifts of ${state.file.name}.${state.assumed ? ` Assumed: ${state.assumed}.` : ""}`);
+  say(`${galaxies.n.toLocaleString("en")} redshift${galaxies.n === 1 ? "" : "s"} of ${state.file.name}.${state.assumed ? ` Assumed: ${state.assumed}.` : ""}`);
   for (const button of $("downloads").querySelectorAll("button")) button.disabled = false;
   if (galaxies.zSpec) await evaluateWith(state, choose);
 }
@@ -283,6 +291,10 @@ function wire() {
   $("sample").addEventListener("click", () =>
     attempt(async () => open(new File([await (await service.ask("ui/sample.npz")).blob()], "sample.npz"))),
   );
+  $("sky").addEventListener("submit", (event) => {
+    event.preventDefault();
+    attempt(() => lookUp(Number($("ra").value), Number($("dec").value)));
+  });
   for (const id of ["filter-name", "filter-flag", "filter-low", "filter-high"]) $(id).addEventListener("input", filter);
   for (const button of $("downloads").querySelectorAll("button")) button.addEventListener("click", () => attempt(() => download(button.dataset.format)));
   $("zoom-in").addEventListener("click", () => plot.scale(0.5));

@@ -40,8 +40,15 @@ export class Service {
     return (await this.ask("model")).json();
   }
 
-  async flags() {
-    return (await this.ask("ui/flags.json")).json();
+  /** The flags in words, and whether positions on the sky can be looked up. */
+  async options() {
+    return (await this.ask("ui/options.json")).json();
+  }
+
+  /** The cutout at a position on the sky, in degrees, as a .npz file. */
+  async sky(ra, dec) {
+    const headers = { "Content-Type": "application/json" };
+    return (await this.ask("sky", { method: "POST", headers, body: JSON.stringify({ ra, dec }) })).blob();
   }
 
   async metrics() {
