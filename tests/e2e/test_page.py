@@ -380,6 +380,8 @@ def proxy(target):
     state = {"status": None, "closes_at": None, "rows": []}
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
         def do_GET(self):
             self.pass_on("GET", None)
 
@@ -387,6 +389,7 @@ def proxy(target):
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.path.endswith("/infer"):
                 if state["closes_at"] is not None and len(state["rows"]) >= state["closes_at"]:
+                    self.close_connection = True
                     return self.connection.shutdown(socket.SHUT_RDWR)
                 if state["status"] is not None:
                     return self.refuse(state["status"])
