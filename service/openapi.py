@@ -82,6 +82,7 @@ def document(skeleton: Document, description: str) -> Document:
     paths = dict(skeleton["paths"])
     for path, (bodies, answers, options) in ENDPOINTS.items():
         paths[path] = {"post": paths[path]["post"] | _operation(bodies, answers, options)}
+    paths["/sky"]["post"]["responses"] |= _errors((HTTPStatus.NOT_FOUND, HTTPStatus.BAD_GATEWAY))
     ok = {"description": "The model card", "content": _content({contract.JSON: contract.ModelResponse})}
     paths["/model"] = {"get": {"tags": ["Service APIs"], "summary": "What the model is", "responses": {"200": ok}}}
     _, definitions = models_json_schema([(model, "serialization") for model in MODELS], ref_template=SCHEMAS)

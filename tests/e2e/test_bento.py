@@ -96,7 +96,7 @@ def test_the_bento_contains_the_service_and_nothing_else(home, bento):
     dockerfile = (folder / "env" / "docker" / "Dockerfile").read_text()
     assert "BENTOML_DO_NOT_TRACK=true" in dockerfile
     assert "apt-get" not in dockerfile
-    assert {path.name for path in (folder / "src").iterdir()} == {"photoz", "service", "bentofile.yaml"}
+    assert {path.name for path in (folder / "src").iterdir()} == {"photoz", "service", "examples", "bentofile.yaml"}
 
 
 def test_bentoml_build_takes_the_latest_model(home, newer, tmp_path):
