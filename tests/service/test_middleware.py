@@ -87,7 +87,7 @@ def test_key_is_checked_before_the_limits(wrap, admission, tmp_path):
     with ExitStack() as stack:
         for number in range(admission.settings.max_in_flight):
             stack.enter_context(admission.in_flight.count(str(number)))
-        check_error(get(wrap(PlainTextResponse(""))), 401, "an API key is needed")
+        check_error(get(wrap(PlainTextResponse("")), "/model"), 401, "an API key is needed")
         admission.keys = None
         check_error(get(wrap(PlainTextResponse(""))), 429, "128 requests are in flight already; try again later")
 
