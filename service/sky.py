@@ -26,12 +26,6 @@ SECONDS = 120
 MAX_QUEUED, MAX_OF_CLIENT = 8, 4
 
 
-def end_group(child: asyncio.subprocess.Process) -> None:
-    """End a child and its own children, if it still runs: it was too slow, or the client has gone."""
-    if child.returncode is None:
-        os.killpg(child.pid, signal.SIGKILL)
-
-
 def check_options(options: str | None) -> None:
     """Raise `InvalidInput` if the command cannot be run here."""
     missing = [name for name in PACKAGES if find_spec(name) is None] if options is not None else []
@@ -78,7 +72,9 @@ class Archive:
             except TimeoutError as error:
                 raise RequestTimeout(f"the archive took longer than {SECONDS} s") from error
             finally:
-                end_group(child)
+                if child.returncode is None:  # too slow, or the client has gone
+                    os.killpg(child.pid, signal.SIGKILL)  # with its own children
+                    await child.wait()
             if child.returncode:
                 lines = errors.decode(errors="replace").strip().splitlines() or ["no reason given"]
                 raise ArchiveFailed(lines[-1].removeprefix("Error: "))

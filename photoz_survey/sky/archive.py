@@ -24,6 +24,9 @@ TIMEOUT = (10.0, 60.0)  # seconds until a connection, and between two pieces of 
 # Bytes a second below which an answer is given up, after the second of these times.
 SLOWEST = 1000
 
+# Files are removed when so much of the cache's size has been added.
+CHECKED_AFTER = 0.01
+
 USER_AGENT = f"photoz/{__version__}"
 
 _PIECE = 2**18
@@ -80,6 +83,7 @@ class FileCache:
     timeout: tuple[float, float] = TIMEOUT
     _session: requests.Session | None = None
     _next: float = 0.0  # when the next request may be made
+    _added: int = 0  # bytes since files were last removed
 
     def open(self, url: str, name: str) -> BinaryIO:
         """Open the file at a URL, called `name` here, unpacked if the URL ends in .bz2.
@@ -95,7 +99,9 @@ class FileCache:
             if self.offline:
                 raise ArchiveError(f"{name} is not in {self.folder}, and nothing is downloaded offline")
             self._fetch(url, kept)
-            self._evict(kept)
+            if self._added > CHECKED_AFTER * self.max_bytes:  # each look is at all files
+                self._evict(kept)
+                self._added = 0
 
     def _fetch(self, url: str, kept: Path) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -106,7 +112,7 @@ class FileCache:
                 return
             file.truncate(0)  # what a killed process left
             try:
-                file.write(self._download(url))
+                self._added += file.write(self._download(url))
                 file.flush()
                 part.replace(kept)
             except BaseException:

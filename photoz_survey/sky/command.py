@@ -12,7 +12,7 @@ from photoz.command_line import Command
 from photoz.command_options import WORKERS, json_option
 from photoz.io.tables import ResultTable, json_bytes
 from photoz.io.text_table import text_table
-from photoz.io.writer import FORMATS, find_format, write_table
+from photoz.io.writer import FORMATS, QP_SUFFIX, find_format, write_table
 from photoz_client import Prediction
 from photoz_survey.options import stop_at_sigterm
 from photoz_survey.sky.legacy import LAYERS
@@ -117,7 +117,8 @@ def sky(
         )
         run.cut_out(run.open_targets(position, path, sql, archive["catalogue"]), sfd, source, output, workers)
         if model is not None:
-            prediction, table = scoring.predict_file(model, output, pdf=pdf)
+            is_qp = result is not None and result.name.lower().endswith(QP_SUFFIX)
+            prediction, table = scoring.predict_file(model, output, pdf=pdf or is_qp)
             _show(prediction, table, result, as_json)
 
 

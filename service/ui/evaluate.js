@@ -1,8 +1,9 @@
 // Redshifts compared with true ones.
 
-import { save, service } from "./main.js";
 import { npzBlob, openArrays } from "./npz.js";
+import { save } from "./save.js";
 import { Scatter } from "./scatter.js";
+import { service } from "./service.js";
 
 const PLOTS = [["pit", "PIT"], ["coverage", "coverage"], ["residuals", "residuals"]];
 const WORDS = {

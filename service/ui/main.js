@@ -5,7 +5,8 @@ import { Galaxies, words } from "./galaxies.js";
 import { showCard } from "./model.js";
 import { openArrays } from "./npz.js";
 import { PdfPlot } from "./pdf-plot.js";
-import { Service, ServiceError } from "./service.js";
+import { save } from "./save.js";
+import { ServiceError, service } from "./service.js";
 import { GalaxyTable } from "./table.js";
 import { draw, rgbBands } from "./thumbnails.js";
 
@@ -14,7 +15,6 @@ const $ = (id) => document.getElementById(id);
 const ACCEPT = { fits: "application/fits", votable: "application/x-votable+xml", hdf5: "application/x-hdf5", qp: "application/x-qp+hdf5" };
 const SUFFIX = { csv: "csv", fits: "fits", votable: "vot", hdf5: "h5", qp: "qp.hdf5" };
 
-export const service = new Service();
 const state = { card: null, file: null, galaxies: null, chosen: null, pinned: [] };
 let plot, table;
 
@@ -41,7 +41,7 @@ function clear() {
 }
 
 /** Run something that may fail; on failure the same can be tried again. */
-export async function attempt(action) {
+async function attempt(action) {
   clear();
   try {
     await action();
@@ -225,12 +225,6 @@ async function showGalaxy() {
 }
 
 // Downloads
-
-export function save(blob, name) {
-  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-}
 
 async function download(format) {
   const name = state.file.name.replace(/\.[^.]*$/, ""), pdf = $("with-pdfs").checked;

@@ -13,7 +13,7 @@ export class ServiceError extends Error {
   }
 }
 
-export class Service {
+class Service {
   key = ""; // in memory only
   onWait = () => {};
 
@@ -89,6 +89,8 @@ export class Service {
     return (await this.ask(`predict_file?pdf=${pdf}`, { method: "POST", headers: { ...BYTES, Accept: accept }, body: file })).blob();
   }
 }
+
+export const service = new Service();
 
 function words(text, answer) {
   try {

@@ -459,6 +459,7 @@ def test_redshifts_by_a_bundle(sky, archive, positions, sdss_bundle, tmp_path):
     assert out.splitlines()[0].split() == ["object_id", "z_mean", "z_lo68", "z_hi68", "odds", "flags"]
     assert [line.split()[0] for line in out.splitlines()[1:]] == ["0", "1", "2", "3"]
     assert sky("--list", positions, "--score", sdss_bundle.path, "--pdf", "--result", tmp_path / "z.fits")[0] == 0
+    assert sky("--list", positions, "--score", sdss_bundle.path, "--result", tmp_path / "z.qp.hdf5")[0] == 0
     table = Table.read(tmp_path / "z.fits")
     assert table["pdf"].shape == (4, sdss_bundle.card.grid.n_bins)
     np.testing.assert_allclose(table["z_spec"], 0.1)
