@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 SETS = {
     "all": [
@@ -35,9 +36,11 @@ SETS = {
     "fuzz": ["--group=fuzz"],
 }
 
+UV = str(Path(sys.executable).with_name("uv"))
+
 for name, sources in SETS.items():
     command = [
-        "uv", "pip", "compile", *sources, "--universal", "--generate-hashes", "--python-version=3.11",
+        UV, "pip", "compile", *sources, "--universal", "--generate-hashes", "--python-version=3.11",
         "--no-emit-index-url", "--no-emit-find-links", "--custom-compile-command=make lock", "--quiet",
         f"--output-file=requirements/{name}.txt", *sys.argv[1:],
     ]  # fmt: skip
