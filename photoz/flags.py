@@ -50,6 +50,11 @@ FLAG_MEANINGS: Mapping[Flag, str] = {
 }
 
 
+def flag_names(flags: int) -> str:
+    """Return the names of the flags that are set, joined by |; a dash for none. Unknown bits are ignored."""
+    return "|".join(str(flag.name) for flag in Flag(flags)) or "-"
+
+
 def flag_pdfs(pdfs: FloatArray, grid: RedshiftGrid, width: FloatArray) -> IntArray:
     """Return the flags, (n,) int32, of PDFs, (n, n_bins), whose 68 % intervals have these widths, (n,)."""
     return (

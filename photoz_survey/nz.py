@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from photoz.conditions import meets, parse_conditions
 from photoz.errors import InvalidInput, InvalidPdfs
 from photoz.grid import FloatArray, RedshiftGrid
-from photoz.io.conditions import meets, parse_conditions
 from photoz_survey.manifest import NAME, Manifest, read_manifest
 from photoz_survey.parts import DONE
 from photoz_survey.storage import Folder

@@ -8,11 +8,11 @@ import click
 import numpy as np
 from pydantic_core import to_json
 
-from photoz.command_line import Command
-from photoz.command_options import SELECT, json_option, parsed_by
+from photoz.cli.command import Command
+from photoz.cli.options import SELECT, json_option, parsed_by
+from photoz.conditions import parse_conditions
 from photoz.errors import InvalidInput, UnsupportedType
 from photoz.grid import RedshiftGrid
-from photoz.io.conditions import parse_conditions
 from photoz.io.tables import ResultTable
 from photoz.io.writer import find_format, write_table
 from photoz_survey.nz import NOfZ, TomographicBin, as_columns, bins_between, stack

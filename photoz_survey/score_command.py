@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from photoz.command_line import Command
-from photoz.command_options import WORKERS, image_options, json_option, parsed_by, quantiles_option
+from photoz.cli.command import Command
+from photoz.cli.options import WORKERS, image_options, json_option, parsed_by, quantiles_option
 from photoz.model.bundle import ModelBundle
 from photoz_survey import cluster, local
 from photoz_survey.inputs import Chunk

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from photoz.command_line import Group
+from photoz.cli.command import Group
 from photoz.errors import PhotozError
 
 HINTS = """

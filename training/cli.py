@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from photoz.command_line import Group
-from photoz.command_options import SELECT
+from photoz.cli.command import Group
+from photoz.cli.options import SELECT
+from photoz.cli.text import reading_report
+from photoz.conditions import parse_conditions
 from photoz.errors import reason
 from photoz.grid import SDSS_GRID, RedshiftGrid
 from photoz.images import ImageSpec, parse_bands
-from photoz.io.conditions import parse_conditions
-from photoz.io.reading_report import reading_report
 from photoz.model.card import EngineRecord
 from training.options import (
     ANY_PATH,

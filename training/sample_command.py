@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from photoz.command_line import Command
-from photoz.command_options import SELECT, WORKERS
+from photoz.cli.command import Command
+from photoz.cli.options import SELECT, WORKERS
+from photoz.conditions import parse_conditions
 from photoz.images import SDSS_IMAGES, ImageSpec, parse_bands
-from photoz.io.conditions import parse_conditions
 from training.options import ANY_PATH, DATA, EXISTING_FILE, POSITIVE, REPORT, SEED, SURVEY_HELP, parsed_by, say
 from training.survey import read_survey
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from photoz.conditions import find_selected
 from photoz.errors import InvalidDataset
 from photoz.grid import IntArray, RedshiftGrid
-from photoz.io.conditions import find_selected
 from photoz.io.cutouts import TEST, TRAIN, VALIDATION, Column, Cutouts
 
 SPLIT_SEED = 0

@@ -6,9 +6,8 @@ from html import escape
 import numpy as np
 
 from photoz.estimates import Estimates
-from photoz.flags import FLAG_MEANINGS
+from photoz.flags import FLAG_MEANINGS, flag_names
 from photoz.grid import FloatArray
-from photoz.io.text_table import flag_names
 from photoz.metrics import Score
 
 SHOWN = 10  # rows; of more, the first and the last five

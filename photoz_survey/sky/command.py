@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from photoz.command_line import Command
-from photoz.command_options import WORKERS, json_option
+from photoz.cli.command import Command
+from photoz.cli.options import WORKERS, json_option
+from photoz.cli.text import text_table
 from photoz.io.tables import ResultTable, json_bytes
-from photoz.io.text_table import text_table
 from photoz.io.writer import FORMATS, QP_SUFFIX, find_format, write_table
 from photoz_client import Prediction
 from photoz_survey.options import stop_at_sigterm

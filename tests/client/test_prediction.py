@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 
 from photoz import estimates
+from photoz.cli.text import text_table
 from photoz.errors import InvalidPdfs, UnsupportedType
 from photoz.estimates import COLUMNS, Estimates
-from photoz.flags import Flag
+from photoz.flags import Flag, flag_names
 from photoz.grid import RedshiftGrid
 from photoz.io.tables import COLUMN_INFO, PASSED_COLUMNS, csv_bytes
-from photoz.io.text_table import flag_names, text_table
 from photoz.io.writer import FORMATS
 from photoz_client import MissingExtra, Prediction
 from photoz_client._prediction import join

@@ -13,25 +13,40 @@ import photoz
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = {"photoz_client": "clients/python/photoz_client"}
-APPLICATIONS = {"service", "training", "photoz_client", "photoz_survey"}
 
-# What a package, with its subpackages, must not import.
+# What a package, or for a module of its own line this module, may import of the others, as drawn in CONTRIBUTING.md.
+ARROWS = {
+    "photoz": set(),
+    "photoz_client": {"photoz"},
+    "photoz_survey": {"photoz", "photoz_client"},
+    "training": {"photoz"},
+    "service": {"photoz"},
+    "service.sky": {"photoz", "photoz_survey"},
+    "benchmarks": {"photoz", "photoz_client", "photoz_survey", "training", "service"},
+}
+PACKAGES = {name for name in ARROWS if "." not in name}
+
+# What a subpackage must not import of its own package.
 FORBIDDEN = {
-    "photoz": APPLICATIONS,
-    **{name: APPLICATIONS - {name} for name in APPLICATIONS},
-    "photoz_survey": {"service", "training"},  # it asks services by the SDK
     "service.middleware": {"service.formats", "service.batcher", "photoz.inference"},
     "service.operations": {"service.formats", "service.batcher", "photoz.inference"},
 }
 
-DRAWING = {"plots", "report"}
-HEAVY = {"matplotlib", "jinja2", "PIL", "scipy", "pandas", "sklearn", "astropy", "tensorflow", "keras", "bentoml"}
+# Third-party packages that importing the core, or one part of it, imports.
+CORE = {"numpy", "pydantic", "pydantic_core", "typing_extensions", "h5py"}
+PARTS = {
+    "photoz.cli": {"click"},
+    "photoz.processes": {"pebble"},
+    "photoz.plots": {"matplotlib"},
+    "photoz.report": {"matplotlib", "jinja2"},
+}
+HEAVY = {"PIL", "scipy", "pandas", "sklearn", "astropy", "tensorflow", "keras", "openvino", "bentoml"}
 
 
 def read_sources():
     """Return the source code of our packages by module name."""
     sources = {}
-    for package in ("photoz", *sorted(APPLICATIONS)):
+    for package in sorted(PACKAGES):
         folder = ROOT / FOLDERS.get(package, package)
         for path in folder.rglob("*.py"):
             parts = (package, *path.relative_to(folder).with_suffix("").parts)
@@ -56,21 +71,30 @@ def is_within(module, package):
     return f"{module}.".startswith(f"{package}.")
 
 
+def forbidden(module):
+    """Return the packages that a module must not import."""
+    own = module.partition(".")[0]
+    allowed = ARROWS.get(module, ARROWS[own])
+    inner = {name for package, names in FORBIDDEN.items() if is_within(module, package) for name in names}
+    command_line = set() if own != "photoz" or is_within(module, "photoz.cli") else {"photoz.cli"}
+    return (PACKAGES - allowed - {own}) | inner | command_line
+
+
 def violations(sources):
     """Return what modules import against the rules, wherever in their code."""
     return sorted(
         f"{module} imports {name}"
         for module, source in sources.items()
         for name in all_imports(source)
-        for package, forbidden in FORBIDDEN.items()
-        if is_within(module, package) and any(is_within(name, other) for other in forbidden)
+        if any(is_within(name, other) for other in forbidden(module))
     )
 
 
 def imports_at_start(node):
-    """Yield what is imported when a module is: by every statement outside of functions."""
+    """Yield what is imported when a module is: by every statement outside of functions and `if TYPE_CHECKING`."""
     for child in ast.iter_child_nodes(node):
-        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        is_typing = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+        if not is_typing and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             yield from imported(child)
             yield from imports_at_start(child)
 
@@ -95,7 +119,7 @@ def cycle(graph):
 
 def test_packages_import_in_one_direction():
     sources = read_sources()
-    assert {"photoz", "service", "training", "photoz_client"} <= {module.partition(".")[0] for module in sources}
+    assert {module.partition(".")[0] for module in sources} == PACKAGES
     assert violations(sources) == []
 
 
@@ -105,6 +129,10 @@ def test_packages_import_in_one_direction():
         ("photoz.pdf", "import service", "service"),
         ("photoz.pdf", "def f():\n    from training.fit import fit", "training.fit.fit"),
         ("service.app", "from photoz_client import Client", "photoz_client.Client"),
+        ("service.app", "import photoz_survey.scoring", "photoz_survey.scoring"),
+        ("service.sky", "import photoz_client", "photoz_client"),
+        ("training.fit", "import benchmarks.speed", "benchmarks.speed"),
+        ("photoz.io.tables", "from photoz.cli.text import text_table", "photoz.cli.text.text_table"),
         ("photoz_client.cli", "import training.fit as fit", "training.fit"),
         ("service.middleware.body", "from service import batcher", "service.batcher"),
         ("service.middleware.body", "from photoz.inference.batch import Batch", "photoz.inference.batch.Batch"),
@@ -114,7 +142,9 @@ def test_packages_import_in_one_direction():
 def test_forbidden_import_is_found(module, source, name):
     allowed = {
         "service.app": "from service import batcher\nimport photoz.inference",
-        "photoz_clients": "import service",
+        "service.sky": "import photoz_survey.sky",
+        "photoz.cli.options": "import photoz.cli.command",
+        "benchmarks.speed": "import service, training, photoz_client",
     }
     assert violations({**allowed, module: source}) == [f"{module} imports {name}"]
 
@@ -145,11 +175,22 @@ def modules_after(*modules):
     return set(result.stdout.split())
 
 
-def test_core_imports_nothing_heavy():
+def test_core_imports_few_packages():
+    core = {name: source for name, source in read_sources().items() if is_within(name, "photoz")}
+    imported_by = {
+        name: {module.partition(".")[0] for module in imports_at_start(ast.parse(source))}
+        for name, source in core.items()
+    }
+    for name, packages in imported_by.items():
+        extra = {package for part, packages in PARTS.items() if is_within(name, part) for package in packages}
+        assert packages - sys.stdlib_module_names - {"photoz"} <= CORE | extra, name
+
+
+def test_core_loads_nothing_heavy():
     names = {module.name for module in pkgutil.walk_packages(photoz.__path__, "photoz.")}
-    drawing = {name for name in names if name.split(".")[1] in DRAWING}
-    core = names - drawing - {"photoz.inference.preflight_child"}
-    assert not modules_after(*sorted(core)) & (HEAVY | APPLICATIONS | {"openvino"})
+    plain = {name for name in names if not any(is_within(name, part) for part in PARTS)}
+    heavy = set().union(*PARTS.values()) | HEAVY | PACKAGES
+    assert not modules_after(*sorted(plain)) & (heavy - {"photoz"})
 
 
 def test_drawing_does_not_import_pyplot():

@@ -7,10 +7,10 @@ from typing import Literal, get_args
 import click
 import numpy as np
 
-from photoz.command_line import Command
-from photoz.command_options import json_option, quantiles_option
+from photoz.cli.command import Command
+from photoz.cli.options import json_option, quantiles_option
+from photoz.cli.text import text_table
 from photoz.grid import IntArray
-from photoz.io.text_table import text_table
 from photoz.io.writer import FORMATS, QP_SUFFIX, find_format
 from photoz.protocol.contract import Plot
 from photoz_client import _cli_text

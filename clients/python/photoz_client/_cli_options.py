@@ -9,11 +9,11 @@ from typing import Any, get_args
 
 import click
 
-from photoz.command_options import image_options
+from photoz.cli.options import image_options
+from photoz.cli.text import reading_report
 from photoz.io.cutouts import Cutouts
 from photoz.io.layout import conform
 from photoz.io.reader import is_pattern, open_cutouts
-from photoz.io.reading_report import reading_report
 from photoz.model.card import Card
 from photoz_client._auth import ENVIRONMENT_VARIABLE, read_api_key
 from photoz_client._cli_files import select_split

@@ -8,7 +8,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from photoz import __version__
-from photoz.command_line import Group
+from photoz.cli.command import Group
 from photoz.errors import UnsupportedType
 
 ENTRY_POINTS = "photoz.commands"  # the group of the commands that other packages have

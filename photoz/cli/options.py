@@ -1,4 +1,4 @@
-"""Options that several commands share, with the same name and the same words."""
+"""Options that several commands share."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ WORKERS = "Processes.  [default: one for each core]"
 
 
 def parsed_by(parse: Callable[[Any], Any]) -> Callback:
-    """Return a callback by which an option's value is what a function makes of it; its `ValueError` is refused."""
+    """Return a click callback that parses the value; `ValueError` becomes `click.BadParameter`."""
 
     def callback(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
         try:
@@ -38,7 +38,7 @@ quantiles_option = click.option(
 
 
 def image_options(command: F) -> F:
-    """Add `--bands`, `--zero-point` and `--ebv`, which say what files of cutouts do not."""
+    """Add `--bands`, `--zero-point` and `--ebv`, for what files of cutouts do not say."""
     for option in (
         click.option("--ebv", type=float, help="E(B-V) in mag for all cutouts, instead of the column of the files."),
         click.option(

@@ -1,7 +1,10 @@
-"""Estimates as text to read on a terminal."""
+"""Text for terminals: a table of estimates, and a report on the cutouts that were read."""
+
+from collections.abc import Sequence
+from pathlib import Path
 
 from photoz.estimates import Estimates
-from photoz.flags import Flag
+from photoz.flags import flag_names
 
 
 def text_table(estimates: Estimates) -> str:
@@ -17,6 +20,8 @@ def text_table(estimates: Estimates) -> str:
     return "\n".join([head, *lines])
 
 
-def flag_names(flags: int) -> str:
-    """Return the names of the flags that are set, joined by |; a dash for none."""
-    return "|".join(str(flag.name) for flag in Flag(flags)) or "-"
+def reading_report(source: Path, n: int, assumptions: Sequence[str], left_out: str = "", n_left_out: int = 0) -> str:
+    """Report how many of the n cutouts of a source are used, why others are left out, and what was assumed."""
+    cutouts = "1 cutout" if n == 1 else f"{n:,} cutouts"
+    used = f"{n - n_left_out:,} used, {n_left_out:,} left out: {left_out}" if n_left_out else "all used"
+    return "\n  ".join((f"{source}: {cutouts} read, {used}", *(f"assumed: {text}" for text in assumptions)))

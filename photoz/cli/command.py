@@ -1,4 +1,4 @@
-"""What the command lines of this project share: help that ends with examples, errors of one line, exit codes."""
+"""Base classes of the commands: help with examples, errors on one line, exit codes."""
 
 import sys
 from collections.abc import Sequence
@@ -28,14 +28,14 @@ class Command(click.Command):
         self.examples = examples
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples, each on one line, so that it can be copied."""
+        """Write each example on one line, so that it can be copied."""
         with formatter.section("Examples"):
             for example in self.examples:
                 formatter.write(f"{'':{formatter.current_indent}}{example}\n")
 
 
 class Group(click.Group):
-    """Commands with examples; what a user can mend ends them with one line on standard error.
+    """A group of commands with examples; a user's mistake ends them with one line on standard error.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class Group(click.Group):
         self.context_settings.setdefault("help_option_names", ["-h", "--help"])
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run a command and exit: with 0, 1 after a failure, 2 after wrong usage, or what the command says."""
+        """Run a command and exit with 0, 1 after a failure, 2 after wrong usage, or the command's own status."""
         try:
             return super().main(*args, **kwargs)
         except (PhotozError, OSError) as error:
@@ -59,7 +59,7 @@ class Group(click.Group):
             sys.exit(FAILED)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; click itself would exit with 1 after Ctrl-C."""
+        """Run a command; exit with 130 after Ctrl-C, where click would exit with 1."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
