@@ -11,7 +11,8 @@ from typing import Any
 from fsspec.implementations.local import LocalFileSystem
 
 from photoz.errors import InvalidDataset, PhotozError, reason
-from photoz.io.reader import PACKED, SUFFIXES, open_cutouts
+from photoz.io.formats import read_format
+from photoz.io.reader import open_cutouts
 from photoz_survey.manifest import InputFile
 from photoz_survey.storage import errors_named, find_filesystem, list_folder
 
@@ -87,8 +88,7 @@ def _matching(fs: Any, folder: str, parts: Sequence[str]) -> Iterator[str]:
 
 def _is_cutouts(name: str) -> bool:
     base = os.path.basename(name)
-    suffixes = [suffix for suffix in Path(base).suffixes if suffix not in PACKED]
-    return not base.startswith(".") and bool(suffixes) and suffixes[-1].lower() in SUFFIXES
+    return not base.startswith(".") and read_format(Path(base)) is not None
 
 
 def _describe(path: str) -> InputFile:

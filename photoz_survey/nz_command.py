@@ -13,8 +13,9 @@ from photoz.cli.options import SELECT, json_option, parsed_by
 from photoz.conditions import parse_conditions
 from photoz.errors import InvalidInput, UnsupportedType
 from photoz.grid import RedshiftGrid
+from photoz.io.formats import written_format
 from photoz.io.tables import ResultTable
-from photoz.io.writer import find_format, write_table
+from photoz.io.writer import write_table
 from photoz_survey.nz import NOfZ, TomographicBin, as_columns, bins_between, stack
 
 FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
@@ -40,7 +41,7 @@ def _bins(texts: tuple[str, ...]) -> tuple[TomographicBin, ...]:
 
 
 def _output(path: Path) -> Path:
-    find_format(path)
+    written_format(path)
     return path
 
 

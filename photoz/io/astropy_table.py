@@ -1,6 +1,5 @@
 """Tables of estimates as astropy tables, FITS files and VOTables, with the descriptions and UCDs of their columns."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -22,7 +21,7 @@ def to_astropy(table: ResultTable) -> "astropy_table.Table":
     return made
 
 
-def write_fits(table: ResultTable, target: Path | BinaryIO) -> None:
+def write_fits(table: ResultTable, target: BinaryIO) -> None:
     """Write a FITS binary table; TCOMM and TUCD hold descriptions and UCDs. Text is ASCII, other characters escaped."""
     from astropy.io import fits
 
@@ -38,7 +37,7 @@ def write_fits(table: ResultTable, target: Path | BinaryIO) -> None:
     hdu.writeto(target, overwrite=True)
 
 
-def write_votable(table: ResultTable, target: Path | BinaryIO) -> None:
+def write_votable(table: ResultTable, target: BinaryIO) -> None:
     """Write a VOTable, whose PARAM `model` names the model; the rows are binary: XML cannot hold every character."""
     from astropy.io.votable.tree import Param, VOTableFile
 
@@ -49,4 +48,4 @@ def write_votable(table: ResultTable, target: Path | BinaryIO) -> None:
     file = VOTableFile.from_table(made)
     found = file.get_first_table()
     found.params.append(Param(file, name="model", datatype="unicodeChar", arraysize="*", value=table.model))
-    file.to_xml(str(target) if isinstance(target, Path) else target, tabledata_format="binary2")
+    file.to_xml(target, tabledata_format="binary2")

@@ -17,13 +17,14 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from photoz.errors import InvalidDataset, UnsupportedType, reason
+from photoz.errors import InvalidDataset, reason
 from photoz.io.cutouts import Column, Cutouts, check_lengths
+from photoz.io.formats import FITS
 
 # Larger images are not cutouts. A packed image of many cutouts is unpacked into memory.
 MAX_CUTOUT_BYTES, MAX_PACKED_BYTES = 64 * 1024 * 1024, 2 * 1024**3
 
-PACKED = (".gz", ".bz2")
+COMPRESSED = (".gz", ".bz2")  # as a whole
 
 # Keywords of a zero point: the magnitude of a pixel with the value 1.
 ZERO_POINTS = ("MAGZERO", "MAGZPT", "MAGZP", "ZEROPNT", "PHOTZP")
@@ -40,7 +41,7 @@ def open_fits(path: Path, content: BinaryIO | None = None) -> Iterator[Cutouts]:
     unknown origin belong into a process with limits.
     """
     fits = load_astropy()
-    memmap = content is None and path.suffix.lower() not in PACKED
+    memmap = content is None and path.suffix.lower() not in COMPRESSED
     with content or path.open("rb") as stream:  # astropy leaves a damaged file open
         try:
             hdus = fits.open(stream, memmap=memmap, lazy_load_hdus=True)
@@ -51,14 +52,9 @@ def open_fits(path: Path, content: BinaryIO | None = None) -> Iterator[Cutouts]:
 
 
 def load_astropy() -> ModuleType:
-    """Import all that is needed of astropy; raises `UnsupportedType` if it is missing."""
-    try:
-        import astropy.wcs  # noqa: F401
-        from astropy.io import fits
-    except ImportError as error:
-        raise UnsupportedType("FITS files need astropy: install it with pip install 'photoz[astropy]'") from error
-    module: ModuleType = fits
-    return module
+    """Import `astropy.io.fits` and everything else that `open_fits` needs; raises `UnsupportedType` without astropy."""
+    FITS.load("astropy.wcs")
+    return FITS.load("astropy.io.fits")
 
 
 def _from_hdus(hdus: Any, path: Path, fits: ModuleType) -> Cutouts:
@@ -84,7 +80,7 @@ def _check_size(hdu: Any, path: Path) -> None:
         raise InvalidDataset(
             f"{hdu.name or 'an image'} in {path} has the shape {hdu.shape}, which is no set of cutouts"
         )
-    if path.suffix.lower() in PACKED or type(hdu).__name__ == "CompImageHDU":
+    if path.suffix.lower() in COMPRESSED or type(hdu).__name__ == "CompImageHDU":
         _check_unpacked(n * size, path)
 
 
@@ -237,7 +233,7 @@ def _described(
 
 def _of_tables(tables: Sequence[Any], path: Path) -> Cutouts:
     for hdu in tables:
-        if path.suffix.lower() in PACKED:
+        if path.suffix.lower() in COMPRESSED:
             _check_unpacked(int(hdu.header["NAXIS1"]) * int(hdu.header["NAXIS2"]) + int(hdu.header["PCOUNT"]), path)
         fields = hdu.columns.dtype.fields or {}
         found = [name for name, (dtype, *_) in fields.items() if len(dtype.shape) == 3]

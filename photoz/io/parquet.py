@@ -9,14 +9,14 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from photoz.errors import InvalidDataset, UnsupportedType, reason
+from photoz.errors import InvalidDataset, reason
 from photoz.io.cutouts import Column, Cutouts
+from photoz.io.formats import PARQUET
 from photoz.io.layout import from_attributes
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ MAX_GROUP_BYTES = 2 * 1024**3
 @contextmanager
 def open_parquet_cutouts(path: Path) -> Iterator[Cutouts]:
     """Open a Parquet file of cutouts; raises `InvalidDataset` if it is unusable, `UnsupportedType` without pyarrow."""
-    parquet = _parquet()
+    parquet = PARQUET.load("pyarrow.parquet")
     try:
         with parquet.ParquetFile(path, memory_map=True) as file:
             yield _from_file(file, path)
@@ -39,15 +39,6 @@ def open_parquet_cutouts(path: Path) -> Iterator[Cutouts]:
         raise
     except _arrow_errors() as error:
         raise InvalidDataset(f"{path} cannot be read as Parquet: {reason(error)}") from error
-
-
-def _parquet() -> ModuleType:
-    try:
-        from pyarrow import parquet
-    except ImportError as error:
-        raise UnsupportedType("Parquet files need pyarrow: install it with pip install 'photoz[parquet]'") from error
-    module: ModuleType = parquet
-    return module
 
 
 def _arrow_errors() -> tuple[type[Exception], ...]:

@@ -1,6 +1,5 @@
 """PDFs as an ensemble of qp (LSSTDESC), which RAIL and other codes for photometric redshifts read."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import h5py
@@ -37,7 +36,7 @@ def to_qp(table: ResultTable) -> "qp.Ensemble":
     return qp.hist.create_ensemble(bins=edges, pdfs=densities, ancil=ancil)
 
 
-def write_qp(table: ResultTable, target: Path | BinaryIO) -> None:
+def write_qp(table: ResultTable, target: BinaryIO) -> None:
     """Write the HDF5 file that qp writes of such an ensemble; its attribute `model` names the model.
 
     Raises `InvalidPdfs` as `to_qp`.

@@ -1,23 +1,22 @@
 """Open cutouts in any supported format: a file, a folder of files, or a pattern such as ``"cutouts/*.fits"``."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from glob import glob
 from pathlib import Path
 
 from photoz.errors import InvalidDataset, UnsupportedType
+from photoz.io import formats
 from photoz.io.cutouts import Cutouts
 from photoz.io.fits import open_fits
-from photoz.io.folder import join_files
+from photoz.io.folder import Opener, join_files
+from photoz.io.formats import READ_SUFFIXES, Format, read_format
 from photoz.io.hdf5 import open_hdf5
 from photoz.io.npz import map_npy, read_npz
 from photoz.io.parquet import open_parquet_cutouts
 from photoz.io.pasquet import is_pasquet, open_pasquet
 from photoz.io.zarr import open_zarr
-
-PACKED = (".gz", ".bz2", ".fz")
-SUFFIXES = (".h5", ".hdf5", ".npz", ".npy", ".fits", ".fit", ".zarr", ".parquet")
 
 
 @contextmanager
@@ -50,48 +49,42 @@ def is_pattern(path: Path) -> bool:
 
 
 def _several(path: Path) -> list[Path] | None:
-    """Return the files that a folder or a pattern stands for; None for a file."""
-    if path.is_dir() and _suffix(path) != ".zarr":
-        found = sorted(file for file in path.iterdir() if _suffix(file) in SUFFIXES and not file.name.startswith("."))
-        if not found:
-            raise InvalidDataset(f"the folder {path} holds no file of the formats {', '.join(SUFFIXES)}")
-        return found
+    """Return the files of a folder or a pattern; None for a single file."""
+    if path.is_dir() and read_format(path) is not formats.ZARR:
+        files = sorted(file for file in path.iterdir() if read_format(file) and not file.name.startswith("."))
+        if not files:
+            raise InvalidDataset(f"the folder {path} holds no file of the formats {', '.join(READ_SUFFIXES)}")
+        return files
     if not is_pattern(path):
         return None
-    found = sorted(Path(file) for file in glob(str(path)))
-    if not found:
+    files = sorted(Path(file) for file in glob(str(path)))
+    if not files:
         raise FileNotFoundError(f"no file fits the pattern {path}")
-    return found
+    return files
 
 
-def _suffix(path: Path) -> str:
-    name = path.with_suffix("") if path.suffix.lower() in PACKED else path
-    return name.suffix.lower()
+def _open_file(path: Path) -> AbstractContextManager[Cutouts]:
+    format = read_format(path)
+    if format is None:
+        raise UnsupportedType(
+            f"cannot read {path.suffix or 'a file without suffix'}: "
+            f"expected {', '.join(READ_SUFFIXES[:-1])} or {READ_SUFFIXES[-1]}"
+        )
+    return OPENERS[format](path)
 
 
-@contextmanager
-def _open_file(path: Path) -> Iterator[Cutouts]:
-    match _suffix(path):
-        case ".h5" | ".hdf5":
-            with open_hdf5(path) as cutouts:
-                yield cutouts
-        case ".npz":
-            if is_pasquet(path):
-                yield open_pasquet(path)
-            else:
-                with path.open("rb") as stream:
-                    yield read_npz(stream)
-        case ".npy":
-            yield Cutouts(map_npy(path), {})
-        case ".fits" | ".fit":
-            with open_fits(path) as cutouts:
-                yield cutouts
-        case ".zarr":
-            with open_zarr(path) as cutouts:
-                yield cutouts
-        case ".parquet":
-            with open_parquet_cutouts(path) as cutouts:
-                yield cutouts
-        case suffix:
-            expected = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
-            raise UnsupportedType(f"cannot read {suffix or 'a file without suffix'}: expected {expected}")
+def _open_npz(path: Path) -> AbstractContextManager[Cutouts]:
+    if is_pasquet(path):
+        return nullcontext(open_pasquet(path))
+    with path.open("rb") as stream:
+        return nullcontext(read_npz(stream))
+
+
+OPENERS: Mapping[Format, Opener] = {
+    formats.NPY: lambda path: nullcontext(Cutouts(map_npy(path), {})),
+    formats.NPZ: _open_npz,
+    formats.FITS: open_fits,
+    formats.HDF5: open_hdf5,
+    formats.ZARR: open_zarr,
+    formats.PARQUET: open_parquet_cutouts,
+}

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from photoz.errors import InvalidDataset, UnsupportedType, reason
+from photoz.errors import InvalidDataset, reason
 from photoz.io.cutouts import Column, Cutouts, check_lengths
+from photoz.io.formats import ZARR
 from photoz.io.layout import from_attributes
 
 # A chunk is unpacked as a whole.
@@ -29,7 +30,7 @@ METADATA = ("zarr.json", ".zarray", ".zattrs")
 @contextmanager
 def open_zarr(path: Path) -> Iterator[Cutouts]:
     """Open a Zarr folder of cutouts; raises `InvalidDataset` if it cannot be used, `UnsupportedType` without zarr."""
-    zarr = _zarr()
+    zarr = ZARR.load("zarr")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", zarr.errors.UnstableSpecificationWarning)  # of text of a fixed length
@@ -39,15 +40,6 @@ def open_zarr(path: Path) -> Iterator[Cutouts]:
     except Exception as error:  # of damaged metadata: ValueError, TypeError, KeyError, json errors, FileNotFoundError
         raise InvalidDataset(f"{path} is not a readable Zarr folder: {reason(error)}") from error
     yield cutouts
-
-
-def _zarr() -> ModuleType:
-    try:
-        import zarr
-    except ImportError as error:
-        raise UnsupportedType("Zarr folders need zarr: install it with pip install 'photoz[zarr]'") from error
-    module: ModuleType = zarr
-    return module
 
 
 def _from_node(node: Any, path: Path, zarr: ModuleType) -> Cutouts:

@@ -7,24 +7,25 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from photoz.io import formats
 from photoz.io.html_table import scores_html
 from photoz.metrics import Score
 from photoz.model.card import Card
 
 # Media types.
-NPY = "application/x-npy"
-NPZ = "application/x-npz"
-CSV = "text/csv"
-JSON = "application/json"
-JSON_LINES = "application/jsonl"
-FITS = "application/fits"
-VOTABLE = "application/x-votable+xml"
-HDF5 = "application/x-hdf5"
-PARQUET = "application/vnd.apache.parquet"
-QP = "application/x-qp+hdf5"
-HTML = "text/html"
-PNG = "image/png"
-SVG = "image/svg+xml"
+NPY = formats.NPY.media_type
+NPZ = formats.NPZ.media_type
+CSV = formats.CSV.media_type
+JSON = formats.JSON.media_type
+JSON_LINES = formats.JSON_LINES.media_type
+FITS = formats.FITS.media_type
+VOTABLE = formats.VOTABLE.media_type
+HDF5 = formats.HDF5.media_type
+PARQUET = formats.PARQUET.media_type
+QP = formats.QP.media_type
+HTML = formats.HTML.media_type
+PNG = formats.PNG.media_type
+SVG = formats.SVG.media_type
 
 # The response header with the name and version of the model.
 MODEL_HEADER = "x-photoz-model"

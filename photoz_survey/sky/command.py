@@ -11,8 +11,9 @@ import click
 from photoz.cli.command import Command
 from photoz.cli.options import WORKERS, json_option
 from photoz.cli.text import text_table
+from photoz.io.formats import QP, WRITTEN_SUFFIXES, written_format
 from photoz.io.tables import ResultTable, json_bytes
-from photoz.io.writer import FORMATS, QP_SUFFIX, find_format, write_table
+from photoz.io.writer import write_table
 from photoz_client import Prediction
 from photoz_survey.options import stop_at_sigterm
 from photoz_survey.sky.legacy import LAYERS
@@ -28,7 +29,7 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 
 def _check_result(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
     if path is not None:
-        find_format(path)
+        written_format(path)
     return path
 
 
@@ -50,7 +51,7 @@ def _check_result(context: click.Context, parameter: click.Parameter, path: Path
     "--result",
     type=FILE,
     callback=_check_result,
-    help=f"Write the estimates to this file instead of printing them. Its name ends in {', '.join(FORMATS)}.",
+    help=f"Write the estimates to this file instead of printing them. Its name ends in {', '.join(WRITTEN_SUFFIXES)}.",
 )
 @click.option("--pdf", is_flag=True, help="Write the PDFs too.")
 @json_option
@@ -117,7 +118,7 @@ def sky(
         )
         run.cut_out(run.open_targets(position, path, sql, archive["catalogue"]), sfd, source, output, workers)
         if model is not None:
-            is_qp = result is not None and result.name.lower().endswith(QP_SUFFIX)
+            is_qp = result is not None and written_format(result) is QP
             prediction, table = scoring.predict_file(model, output, pdf=pdf or is_qp)
             _show(prediction, table, result, as_json)
 

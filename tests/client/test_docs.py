@@ -1,7 +1,7 @@
 """docs/client.md has every error and every file format."""
 
 import photoz_client
-from photoz.io.writer import FORMATS
+from photoz.io.formats import WRITTEN_SUFFIXES
 from photoz_client import PhotozClientError
 from tests.running import ROOT
 
@@ -16,4 +16,4 @@ def test_every_error_is_documented():
 
 
 def test_every_file_format_is_documented():
-    assert [suffix for suffix in FORMATS if f"`{suffix}`" not in GUIDE] == []
+    assert [suffix for suffix in WRITTEN_SUFFIXES if f"`{suffix}`" not in GUIDE] == []

@@ -14,8 +14,8 @@ from photoz.errors import InvalidPdfs, UnsupportedType
 from photoz.estimates import COLUMNS, Estimates
 from photoz.flags import Flag, flag_names
 from photoz.grid import RedshiftGrid
+from photoz.io.formats import WRITTEN_SUFFIXES
 from photoz.io.tables import COLUMN_INFO, PASSED_COLUMNS, csv_bytes
-from photoz.io.writer import FORMATS
 from photoz_client import MissingExtra, Prediction
 from photoz_client._prediction import join
 
@@ -79,11 +79,11 @@ def test_to_qp_holds_the_pdfs_and_all_other_columns(prediction):
 
 
 def test_write_uses_the_format_of_the_name(prediction, tmp_path):
-    for suffix in sorted(FORMATS.keys() - {".qp.hdf5"}):
+    for suffix in sorted({*WRITTEN_SUFFIXES} - {".qp.hdf5"}):
         prediction.write(str(tmp_path / f"z{suffix}"))
     prediction.write(tmp_path / "q.csv", grid=GRID, quantiles=[0.16, 0.84])
     prediction.write(tmp_path / "q.csv", grid=GRID, quantiles=[0.05])  # replaces the file
-    assert [path.stat().st_size > 100 for path in tmp_path.iterdir()] == [True] * len(FORMATS)
+    assert [path.stat().st_size > 100 for path in tmp_path.iterdir()] == [True] * len(WRITTEN_SUFFIXES)
     assert (tmp_path / "z.csv").read_bytes() == csv_bytes(prediction)
     assert pd.read_csv(tmp_path / "q.csv").columns.tolist() == [*COLUMNS, "z_q05"]
     with pytest.raises(InvalidPdfs, match=r"pass grid=client\.model\(\)\.grid"):

@@ -17,8 +17,9 @@ from photoz.errors import InvalidPdfs, UnsupportedType
 from photoz.flags import Flag
 from photoz.grid import SDSS_GRID, RedshiftGrid
 from photoz.io import tables
+from photoz.io.formats import FITS, FORMATS, written_format
 from photoz.io.qp_ensemble import to_qp
-from photoz.io.writer import FORMATS, find_format, write_table
+from photoz.io.writer import open_table, write_table
 
 MODEL = "photoz 1, é"
 NAMES = np.array(["1237648720693755918", "é€ 😀x", 'b,"c"', "<d>&", "\x01", ""])
@@ -78,7 +79,7 @@ def test_unusable_quantiles_pdfs_and_names_are_refused(tmp_path):
         with pytest.raises(UnsupportedType, match=r"should end in \.csv, .*, \.qp\.hdf5"):
             write_table(tables.result_table(rows), tmp_path / name)
     assert list(tmp_path.iterdir()) == []
-    assert find_format(tmp_path / "z.v1.FITS") is FORMATS[".fits"]
+    assert written_format(tmp_path / "z.v1.FITS") is FITS
 
 
 def test_ucds_are_in_the_vocabulary_of_the_ivoa(table):
@@ -147,12 +148,12 @@ def test_json_reads_each_line(table, tmp_path):
     assert list(rows[0]) == list(table.values)
 
 
-@pytest.mark.parametrize("suffix", [suffix for suffix, found in FORMATS.items() if found.in_parts])
+@pytest.mark.parametrize("suffix", [format.suffixes[0] for format in FORMATS if format.in_parts])
 def test_parts_make_the_same_table(suffix, tmp_path):
     rows = dict(make_estimates().columns())
     whole, parts = tmp_path / f"whole{suffix}", tmp_path / f"parts{suffix}"
     write_table(tables.ResultTable(rows), whole)
-    with find_format(parts).open(parts) as write:
+    with open_table(parts) as write:
         for part in (slice(0, 3), slice(3, 5), slice(5, 6)):
             write(tables.ResultTable({name: values[part] for name, values in rows.items()}))
     if suffix == ".parquet":

@@ -11,7 +11,7 @@ from photoz.cli.command import Command
 from photoz.cli.options import json_option, quantiles_option
 from photoz.cli.text import text_table
 from photoz.grid import IntArray
-from photoz.io.writer import FORMATS, QP_SUFFIX, find_format
+from photoz.io.formats import QP, WRITTEN_SUFFIXES, written_format
 from photoz.protocol.contract import Plot
 from photoz_client import _cli_text
 from photoz_client._cli_compare import DIFFERS, compare_services, failures_exit_with_2, report_json, report_text
@@ -46,8 +46,8 @@ from photoz_client._prediction import Prediction, PredictionIncomplete, check_fo
 @output_option(
     "-o",
     "--output",
-    suffixes=tuple(FORMATS),
-    help=f"Write all columns to this file instead of printing a table. Its name ends in {', '.join(FORMATS)}.",
+    suffixes=WRITTEN_SUFFIXES,
+    help=f"Write all columns to this file instead of printing a table. Its name ends in {', '.join(WRITTEN_SUFFIXES)}.",
 )
 def predict(
     options: CutoutOptions,
@@ -66,12 +66,12 @@ def predict(
     Quantiles are written in place of the PDFs. A .csv, .jsonl or .parquet file is written part by part. If some cutouts
     fail, the others are still printed or written, and the exit code is 1.
     """
-    is_qp = output is not None and output.name.lower().endswith(QP_SUFFIX)
+    is_qp = output is not None and written_format(output) is QP
     _check_output(options.path, output, as_json, pdf or is_qp, quantiles)
     with options.client(url, key_file) as client, options.open(card := client.model()) as cutouts:
         results = Results(card.grid, quantiles, cutouts)
         predict_options = options.predict_options(cutouts, pdf or is_qp or bool(quantiles))
-        if output is not None and find_format(output).in_parts:
+        if output is not None and written_format(output).in_parts:
             results.write_parts(output, client.predict_parts(cutouts.images, **predict_options))
             return
         show = results.print_json if as_json else _print_table if output is None else partial(results.write, output)

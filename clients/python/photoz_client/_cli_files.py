@@ -13,7 +13,7 @@ from photoz.errors import InvalidDataset
 from photoz.grid import IntArray, RedshiftGrid
 from photoz.io.cutouts import Cutouts
 from photoz.io.tables import PASSED_COLUMNS, ResultTable, json_bytes, result_table
-from photoz.io.writer import find_format, write_table
+from photoz.io.writer import open_table, write_table
 from photoz_client._prediction import Prediction
 
 
@@ -70,7 +70,7 @@ class Results:
         n = 0
         try:
             first = next(parts)
-            with find_format(path).open(path) as write:
+            with open_table(path) as write:
                 for rows, part in chain([first], parts):
                     write(self._table(part, rows))
                     n += len(part)

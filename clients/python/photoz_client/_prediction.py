@@ -15,10 +15,11 @@ from photoz.estimates import Estimates
 from photoz.flags import Flag
 from photoz.grid import BoolArray, IntArray, RedshiftGrid
 from photoz.io.astropy_table import to_astropy
+from photoz.io.formats import written_format
 from photoz.io.html_table import estimates_html
 from photoz.io.qp_ensemble import to_qp
 from photoz.io.tables import check_pdfs, flat_columns, result_table
-from photoz.io.writer import find_format, write_table
+from photoz.io.writer import write_table
 from photoz_client._errors import MissingExtra, PhotozClientError
 
 if TYPE_CHECKING:
@@ -190,9 +191,9 @@ def _row_numbers(rows: npt.ArrayLike, n: int) -> IntArray:
 
 def check_format(path: Path) -> None:
     """Raise `UnsupportedType` if a file has no known format, `MissingExtra` if its package is not installed."""
-    found = find_format(path)
-    if found.package:
-        require(path.name, found.package, found.extra)
+    format = written_format(path)
+    if format.package:
+        require(path.name, format.package, format.extra)
 
 
 def require(what: str, package: str, extra: str) -> None:
