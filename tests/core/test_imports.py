@@ -107,7 +107,7 @@ def test_packages_import_in_one_direction():
         ("service.app", "from photoz_client import Client", "photoz_client.Client"),
         ("photoz_client.cli", "import training.fit as fit", "training.fit"),
         ("service.middleware.body", "from service import batcher", "service.batcher"),
-        ("service.middleware.body", "from photoz.inference.batch import Batch", "photoz.inference.batch.Batch"),
+        ("service.middleware.body", "from photoz.inference.predictor import Batch", "photoz.inference.predictor.Batch"),
         ("service.operations.metrics", "if True:\n    import service.formats.json_", "service.formats.json_"),
     ],
 )
