@@ -13,8 +13,7 @@ from rail.estimation.estimator import CatEstimator
 
 from photoz.errors import InvalidImages, InvalidInput
 from photoz.images import as_ebv_batch, as_image_batch
-from photoz.inference.batch import Batch
-from photoz.inference.predictor import Predictor
+from photoz.inference.predictor import Batch, Predictor
 from photoz.io.qp_ensemble import to_qp
 from photoz.io.tables import ResultTable
 from photoz.model.bundle import ModelBundle

@@ -2,18 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from photoz import pdf
-from photoz.errors import InvalidInput, PhotozError, reason
+from photoz.errors import InvalidInput, PhotozError
 from photoz.estimates import COLUMNS
-from photoz.images import as_ebv_batch, as_image_batch
-from photoz.inference.batch import Batch
-from photoz.inference.predictor import Predictor
+from photoz.grid import IntArray
+from photoz.inference.predictor import Batch, Predictor, concatenate
+from photoz.inference.reading import BATCH_ROWS, read_batches
 from photoz.io.cutouts import Cutouts
 from photoz.io.layout import conform
 from photoz.io.parquet_table import to_arrow
@@ -28,56 +28,21 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Array = npt.NDArray[Any]
-
-# Rows that are read and predicted at a time.
-BATCH = 256
+Columns = dict[str, Array]  # (m,) each
 
 OVERFLOW = "the pixel values overflow the network: mask such pixels with NaN"
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """Some rows of files: their pixels and columns, of which `file`, `row` and `object_id` say which they are."""
-
-    columns: dict[str, Array]  # (m,) each
-    ebv: Array  # (m,)
-    images: Array  # (m, size, size, n_bands)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def only(self, which: Array) -> "_Rows":
-        """Return the rows for which `which`, (m,) bool, is true."""
-        return _Rows(
-            {name: values[which] for name, values in self.columns.items()}, self.ebv[which], self.images[which]
-        )
-
-
-def _joined(parts: Sequence[_Rows]) -> _Rows:
-    if len(parts) == 1:
-        return parts[0]
-    columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
-    ebv, images = [part.ebv for part in parts], [part.images for part in parts]
-    return _Rows(columns, np.concatenate(ebv), np.concatenate(images))
-
-
-@dataclass(frozen=True)
 class Scored:
-    """What came of a chunk: tables of the rows with estimates, and the rows that were rejected, with the reason."""
+    """The result of a chunk: tables of the rows with estimates, and the rejected rows with the reason."""
 
     done: list["pa.Table"] = field(default_factory=list)
     rejected: list[dict[str, Any]] = field(default_factory=list)
 
     def reject(self, file: str, row: int | None, object_id: str, why: str) -> None:
-        """Note a row without an estimate; None stands for all rows of a file that cannot be read."""
+        """Add a row without an estimate; None stands for all rows of a file that cannot be read."""
         self.rejected.append({"file": file, "row": row, "object_id": object_id, "reason": why})
-
-    def reject_rows(self, rows: _Rows, reasons: Sequence[str]) -> None:
-        """Note rows without an estimate; those whose reason is empty have one."""
-        names = (rows.columns[name].tolist() for name in ("file", "row", "object_id"))
-        for file, row, object_id, why in zip(*names, reasons, strict=True):
-            if why:
-                self.reject(file, row, object_id, why)
 
 
 class Scorer:
@@ -97,20 +62,22 @@ class Scorer:
 
         Raises `InvalidInput` if a file has changed since the plan was made, `OSError` if it cannot be fetched.
         """
-        scored, waiting = Scored(), list[_Rows]()
+        scored, waiting, n = Scored(), list[tuple[Columns, Batch]](), 0
         for segment in chunk.segments:
-            for rows in self._read(segment, scored):
-                waiting.append(rows)
-                if sum(map(len, waiting)) >= BATCH:
-                    self._predict(_joined(waiting), scored)
-                    waiting = []
+            for columns, batch in self._read(segment, scored):
+                waiting.append((columns, batch))
+                n += len(batch)
+                if n >= BATCH_ROWS:
+                    self._predict(waiting, scored)
+                    waiting, n = [], 0
         if waiting:
-            self._predict(_joined(waiting), scored)
+            self._predict(waiting, scored)
         if not scored.done:
             scored.done.append(self._empty())
         return scored
 
-    def _read(self, segment: Segment, scored: Scored) -> Iterator[_Rows]:
+    def _read(self, segment: Segment, scored: Scored) -> Iterator[tuple[Columns, Batch]]:
+        """Yield the valid cutouts of a segment in batches, with their columns."""
         file = self._plan.inputs[segment.file]
         if file.error:
             scored.reject(file.path, None, "", file.error)
@@ -121,100 +88,62 @@ class Scorer:
             try:
                 cutouts = self._conformed(stack.enter_context(open_cutouts(path)))
             except PhotozError as error:
-                rows = [None] if segment.last is None else list(range(segment.first, segment.last))
-                for row in rows:
+                for row in [None] if segment.last is None else range(segment.first, segment.last):
                     scored.reject(file.path, row, "" if row is None else str(row), str(error))
                 return
-            last = len(cutouts) if segment.last is None else segment.last
-            for first in range(segment.first, last, BATCH):
-                yield from self._read_rows(cutouts, file.path, slice(first, min(first + BATCH, last)), scored)
+
+            def reject(row: int, why: str) -> None:
+                scored.reject(file.path, row, str(_names(cutouts, np.array([row]))[0]), why)
+
+            rows = np.arange(segment.first, len(cutouts) if segment.last is None else segment.last)
+            batches = read_batches(cutouts, self._card.image, self._card.inputs.ebv_default, rows, reject=reject)
+            for some, batch in batches:
+                yield self._columns(cutouts, some, file.path), batch
 
     def _conformed(self, opened: Cutouts) -> Cutouts:
         settings = self._plan.settings
         cutouts, _ = conform(opened, self._card.image, settings.bands, settings.zero_point)
         for name in settings.columns:
             cutouts.column(name)  # raises if it is missing
-        return cutouts
+        if settings.ebv is None:
+            return cutouts
+        return replace(cutouts, columns={**cutouts.columns, "ebv": np.full(len(cutouts), settings.ebv)})
 
-    def _read_rows(self, cutouts: Cutouts, file: str, rows: slice, scored: Scored) -> Iterator[_Rows]:
-        """Yield rows with their columns; those whose pixels cannot be read are rejected."""
-        try:
-            images = np.asarray(cutouts.images[rows])
-        except (PhotozError, OSError, ValueError, RuntimeError) as error:  # h5py raises any of them
-            if rows.stop - rows.start > 1:
-                for row in range(rows.start, rows.stop):
-                    yield from self._read_rows(cutouts, file, slice(row, row + 1), scored)
-            else:
-                scored.reject(file, rows.start, str(_names(cutouts, rows)[0]), f"it cannot be read: {reason(error)}")
-            return
-        n, found = rows.stop - rows.start, cutouts.columns
-        columns = {
-            "file": np.full(n, file),
-            "row": np.arange(rows.start, rows.stop),
-            "object_id": _names(cutouts, rows),
-        }
-        columns |= {
-            name: np.asarray(found.get(name, np.full(rows.stop, np.nan))[rows], float) for name in PASSED_COLUMNS
-        }
-        columns |= {name: found[name][rows] for name in self._plan.settings.columns}
-        ebv = np.full(n, np.nan if self._plan.settings.ebv is None else self._plan.settings.ebv)
-        if self._plan.settings.ebv is None and "ebv" in found:
-            ebv = found["ebv"][rows]
-        yield _Rows(columns, ebv, images)
+    def _columns(self, cutouts: Cutouts, rows: IntArray, file: str) -> Columns:
+        """Return the columns of rows (m,) that are written beside the estimates."""
+        unknown, given = np.full(len(rows), np.nan), cutouts.columns
+        columns: Columns = {"file": np.full(len(rows), file), "row": rows, "object_id": _names(cutouts, rows)}
+        columns |= {name: np.asarray(given[name][rows] if name in given else unknown, float) for name in PASSED_COLUMNS}
+        return columns | {name: given[name][rows] for name in self._plan.settings.columns}
 
-    def _predict(self, rows: _Rows, scored: Scored) -> None:
-        batch, rows = self._validated(rows, scored)
-        if batch is None:
-            return
-        found = self._predictor.summarise(batch, self._predictor.run_network(batch))
-        good = np.isfinite(found["pdf"][:, 0])
-        if not good.all():
-            scored.reject_rows(rows, np.where(good, "", OVERFLOW).tolist())
-            found, rows = {name: values[good] for name, values in found.items()}, rows.only(good)
-        scored.done.append(self._table(rows, found))
-
-    def _validated(self, rows: _Rows, scored: Scored) -> tuple[Batch | None, _Rows]:
-        """Return the rows that can be predicted; the others are rejected."""
-        try:
-            return self._batch(rows), rows
-        except InvalidInput:
-            reasons = [self._refusal(rows.only(np.arange(len(rows)) == row)) for row in range(len(rows))]
-            scored.reject_rows(rows, reasons)
-            rows = rows.only(np.array([not why for why in reasons]))
-            return self._batch(rows) if len(rows) else None, rows
-
-    def _batch(self, rows: _Rows) -> Batch:
-        ebv = as_ebv_batch(rows.ebv, len(rows), self._card.inputs.ebv_default)
-        return Batch(as_image_batch(rows.images, self._card.image), ebv)
-
-    def _refusal(self, row: _Rows) -> str:
-        """Return why a single row cannot be predicted; empty if it can be."""
-        try:
-            self._batch(row)
-        except InvalidInput as error:
-            return str(error).replace("cutout 0", "the cutout")
-        return ""
+    def _predict(self, read: Sequence[tuple[Columns, Batch]], scored: Scored) -> None:
+        columns = {name: np.concatenate([part[name] for part, _ in read]) for name in read[0][0]}
+        batch = concatenate([batch for _, batch in read])
+        columns |= self._predictor.summarise(batch, self._predictor.run_network(batch))
+        good = np.isfinite(columns["pdf"][:, 0])
+        for row in np.flatnonzero(~good):
+            file, number, name = (columns[key][row].item() for key in ("file", "row", "object_id"))
+            scored.reject(file, number, name, OVERFLOW)
+        scored.done.append(self._table({name: values[good] for name, values in columns.items()}))
 
     def _empty(self) -> "pa.Table":
         """Return a table without rows."""
-        nothing, text = np.empty(0), np.empty(0, np.str_)
-        names: dict[str, Array] = {"file": text, "row": np.empty(0, np.int64), "object_id": text}
-        names |= dict.fromkeys((*PASSED_COLUMNS, *self._plan.settings.columns), nothing)
-        found: dict[str, Array] = dict.fromkeys(COLUMNS, nothing)
-        found |= {"flags": np.empty(0, np.int32), "pdf": np.empty((0, self._card.grid.n_bins))}
-        return self._table(_Rows(names, nothing, nothing), found)
+        columns = dict[str, Array].fromkeys((*PASSED_COLUMNS, *self._plan.settings.columns, *COLUMNS), np.empty(0))
+        columns |= dict.fromkeys(("file", "object_id"), np.empty(0, np.str_))
+        columns |= {"row": np.empty(0, np.int64), "flags": np.empty(0, np.int32)}
+        return self._table(columns | {"pdf": np.empty((0, self._card.grid.n_bins))})
 
-    def _table(self, rows: _Rows, found: dict[str, Array]) -> "pa.Table":
+    def _table(self, found: Columns) -> "pa.Table":
         settings = self._plan.settings
-        pdfs = found.pop("pdf")
-        columns = rows.columns | {name: found[name] for name in COLUMNS if name != "object_id"}
-        columns |= {quantile_name(q): pdf.quantile(pdfs, self._card.grid, q) for q in settings.quantiles}
+        names = ("file", "row", "object_id", *PASSED_COLUMNS, *settings.columns, *COLUMNS)
+        columns = {name: found[name] for name in names}
+        columns |= {quantile_name(q): pdf.quantile(found["pdf"], self._card.grid, q) for q in settings.quantiles}
         if settings.pdf is not None:
-            columns["pdf"] = pdfs.astype(settings.pdf)
+            columns["pdf"] = found["pdf"].astype(settings.pdf)
         return to_arrow(ResultTable(columns, self._plan.model, self._card.grid))
 
 
-def _names(cutouts: Cutouts, rows: slice) -> Array:
+def _names(cutouts: Cutouts, rows: IntArray) -> Array:
     """Return the names of cutouts, their rows where the file has none."""
     names = cutouts.columns.get("object_id")
-    return (np.arange(rows.start, rows.stop) if names is None else names[rows]).astype(np.str_)
+    return (rows if names is None else names[rows]).astype(np.str_)

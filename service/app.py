@@ -20,8 +20,7 @@ from starlette.responses import Response
 
 from photoz import estimates
 from photoz.errors import PhotozError
-from photoz.inference.batch import Batch
-from photoz.inference.predictor import ALL_COLUMNS, Predictor, as_estimates, refuse_missing_pdfs
+from photoz.inference.predictor import ALL_COLUMNS, Batch, Predictor, as_estimates, refuse_missing_pdfs
 from photoz.model.bundle import ModelBundle
 from photoz.protocol import contract
 from service import bentoml_patches, routes

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from photoz.inference.batch import Batch, concatenate
 from photoz.inference.engines import MAX_BATCH
+from photoz.inference.predictor import Batch, concatenate
 from service.operations.resources import lower_priority
 
 # Parts of one large request that are queued: enough for both threads and one in reserve, so that small requests are

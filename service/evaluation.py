@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from photoz.estimates import Estimates
 from photoz.grid import RedshiftGrid
-from photoz.inference.batch import Batch
+from photoz.inference.predictor import Batch
 from photoz.protocol import contract
 from service.children import run_child
 from service.middleware.concurrency import ConcurrencyLimit

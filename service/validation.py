@@ -11,7 +11,7 @@ from photoz import pdf
 from photoz.errors import InvalidInput, InvalidRedshifts, TooLarge
 from photoz.grid import BoolArray, FloatArray
 from photoz.images import EbvBatch, as_ebv_batch, as_image_batch
-from photoz.inference.batch import Batch
+from photoz.inference.predictor import Batch
 from photoz.model.card import Card
 from photoz.protocol.contract import MAX_OBJECT_ID
 

@@ -9,8 +9,8 @@ from photoz import ood
 from photoz.calibration import Calibration
 from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec, as_ebv_batch, as_image_batch
-from photoz.inference.batch import Batch
 from photoz.inference.openvino import import_openvino
+from photoz.inference.predictor import Batch
 from photoz.model.bundle import OOD_NAME, ModelBundle
 from photoz.model.card import Architecture, CalibrationRecord, Card, EngineRecord, Inputs, OodRecord, TrainingRecord
 from photoz.ood import FeatureGroup, extract_features

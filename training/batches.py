@@ -7,7 +7,7 @@ import numpy as np
 
 from photoz.grid import FloatArray, IntArray
 from photoz.images import UNKNOWN_EBV, ImageSpec, as_ebv_batch, as_image_batch
-from photoz.inference.batch import Batch
+from photoz.inference.predictor import Batch
 from photoz.io.cutouts import Cutouts
 from training.defects import spoil
 

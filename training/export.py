@@ -22,9 +22,9 @@ import numpy as np
 
 from photoz.errors import InvalidBundle, InvalidDataset
 from photoz.grid import IntArray
-from photoz.inference.batch import Batch
 from photoz.inference.engines import MAX_BATCH
 from photoz.inference.openvino import runs
+from photoz.inference.predictor import Batch
 from photoz.io.cutouts import TEST, TRAIN, VALIDATION, Cutouts
 from photoz.model.card import EngineCheck, EngineRecord
 from training.batches import read_batch

@@ -12,10 +12,9 @@ from photoz import ood
 from photoz.calibration import Calibration
 from photoz.grid import FloatArray, IntArray, RedshiftGrid
 from photoz.images import ImageSpec
-from photoz.inference.batch import Batch
 from photoz.inference.engines import MAX_BATCH, Engine, KerasEngine, NetworkSignature
 from photoz.inference.openvino import PDF
-from photoz.inference.predictor import Predictor, load_feature_groups
+from photoz.inference.predictor import Batch, Predictor, load_feature_groups
 from photoz.io.cutouts import Cutouts
 from photoz.model.bundle import ModelBundle
 from photoz.ood import FEATURES, FeatureGroups

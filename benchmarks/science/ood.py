@@ -22,8 +22,7 @@ from benchmarks.harness.results import table
 from photoz.flags import Flag
 from photoz.grid import FloatArray
 from photoz.images import ZERO_POINT, ImageSpec, as_ebv_batch, as_image_batch
-from photoz.inference.batch import Batch
-from photoz.inference.predictor import Predictor
+from photoz.inference.predictor import Batch, Predictor
 from photoz.io.cutouts import TEST, Cutouts
 from photoz.io.reader import open_cutouts
 from photoz.model.bundle import ModelBundle

@@ -23,8 +23,7 @@ from photoz.estimates import Estimates
 from photoz.flags import Flag
 from photoz.grid import BoolArray, FloatArray
 from photoz.images import SDSS_IMAGES, as_ebv_batch, as_image_batch
-from photoz.inference.batch import Batch
-from photoz.inference.predictor import Predictor
+from photoz.inference.predictor import Batch, Predictor
 from photoz.io.cutouts import TEST, Cutouts
 from photoz.model.bundle import ModelBundle
 from training.baselines import colours_and_magnitude, local_linear_regression

@@ -23,9 +23,8 @@ import numpy as np
 from benchmarks.harness.cutouts import cutouts
 from benchmarks.harness.environment import CPUS, ENGINE_THREADS, ROOT, TENSORFLOW_THREADS
 from photoz.images import as_ebv_batch, as_image_batch
-from photoz.inference.batch import Batch
 from photoz.inference.engines import load_engine
-from photoz.inference.predictor import Predictor
+from photoz.inference.predictor import Batch, Predictor
 from photoz.model.bundle import ModelBundle
 
 WARM_UP = 0.5  # seconds with each batch before the clock runs

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from photoz.images import as_ebv_batch, as_image_batch
-from photoz.inference.batch import Batch
 from photoz.inference.predictor import Predictor
+from photoz.inference.reading import read_batches
 from photoz.io.cutouts import Cutouts
 from photoz.io.layout import conform
 from photoz.io.reader import open_cutouts
@@ -19,9 +18,6 @@ from photoz.io.tables import PASSED_COLUMNS, ResultTable, result_table
 from photoz.model.bundle import ModelBundle
 from photoz.model.card import Card
 from photoz_client import PhotozClient, Prediction
-
-# Cutouts that are predicted at a time.
-AT_ONCE = 256
 
 # Returns estimates of cutouts, with their PDFs if that is true.
 Predict = Callable[[Cutouts, bool], Prediction]
@@ -65,12 +61,9 @@ def _by_service(client: PhotozClient, cutouts: Cutouts, pdf: bool) -> Prediction
 
 def _by_bundle(bundle: ModelBundle, cutouts: Cutouts, pdf: bool) -> Prediction:
     card, predictor = bundle.card, Predictor.load(bundle, threads=len(os.sched_getaffinity(0)))
-    names, parts = cutouts.column("object_id").astype(np.str_), []
-    for start in range(0, len(cutouts), AT_ONCE):
-        rows = slice(start, min(start + AT_ONCE, len(cutouts)))
-        images = as_image_batch(cutouts.images[rows], card.image)
-        ebv = as_ebv_batch(cutouts.columns["ebv"][rows], len(images), card.inputs.ebv_default)
-        parts.append(dict(predictor.predict(Batch(images, ebv, names[rows])).columns()))
-        parts[-1] = {name: values for name, values in parts[-1].items() if pdf or name != "pdf"}
+    parts = []
+    for _, batch in read_batches(cutouts, card.image, card.inputs.ebv_default):
+        columns = predictor.predict(batch).columns()
+        parts.append({name: values for name, values in columns if pdf or name != "pdf"})
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return Prediction(**joined, model=f"{card.name} {card.version}")

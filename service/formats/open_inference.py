@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from photoz.errors import InvalidInput, TooLarge
 from photoz.estimates import COLUMNS
-from photoz.inference.batch import Batch
+from photoz.inference.predictor import Batch
 from photoz.model.card import Card
 from photoz.protocol import contract
 from photoz.protocol import open_inference as protocol

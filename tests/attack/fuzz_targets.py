@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.resilience.malformed_inputs import NPY_HEADERS
 from photoz.errors import PhotozError
-from photoz.inference.batch import Batch
+from photoz.inference.predictor import Batch
 from photoz.io.npz import read_npz
 from photoz.protocol import open_inference as protocol
 from photoz.protocol import tensors

@@ -135,7 +135,7 @@ def test_packages_import_in_one_direction():
         ("photoz.io.tables", "from photoz.cli.text import text_table", "photoz.cli.text.text_table"),
         ("photoz_client.cli", "import training.fit as fit", "training.fit"),
         ("service.middleware.body", "from service import batcher", "service.batcher"),
-        ("service.middleware.body", "from photoz.inference.batch import Batch", "photoz.inference.batch.Batch"),
+        ("service.middleware.body", "from photoz.inference.predictor import Batch", "photoz.inference.predictor.Batch"),
         ("service.operations.metrics", "if True:\n    import service.formats.json_", "service.formats.json_"),
     ],
 )

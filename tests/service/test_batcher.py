@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from photoz.images import EbvBatch, ImageBatch
-from photoz.inference.batch import Batch
+from photoz.inference.predictor import Batch
 from service.batcher import DynamicBatcher
 
 

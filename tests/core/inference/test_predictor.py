@@ -5,8 +5,7 @@ from photoz import calibration
 from photoz.calibration import Calibration
 from photoz.errors import InvalidBundle, InvalidImages
 from photoz.flags import Flag
-from photoz.inference.batch import concatenate
-from photoz.inference.predictor import Predictor
+from photoz.inference.predictor import Predictor, concatenate
 from tests.toys import GRIZ, galaxies, toy_batch, toy_calibration, toy_feature_groups, toy_network, toy_ood_record
 
 CUTOUTS = galaxies(GRIZ, 40)

@@ -1,0 +1,95 @@
+"""Read cutouts in validated batches, for the `Predictor` or for a network alone."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from photoz.errors import InvalidInput, PhotozError, reason
+from photoz.grid import IntArray
+from photoz.images import ImageSpec, as_ebv_batch, as_image_batch
+from photoz.inference.predictor import Batch
+from photoz.io.cutouts import Cutouts
+
+# Cutouts that are read into memory at a time; engines run the network on fewer.
+BATCH_ROWS = 256
+
+Reject = Callable[[int, str], object]
+
+
+def read_batch(cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv_default: float) -> Batch:
+    """Read and validate some cutouts, with their names if they have any.
+
+    Parameters
+    ----------
+    cutouts : Cutouts
+        In the layout of `spec`; see `photoz.io.layout.conform`.
+    rows : (m,) int
+        The rows to read, in any order.
+    spec : ImageSpec
+        The images that the model takes.
+    ebv_default : float
+        Replaces an unknown E(B-V), in magnitudes.
+
+    Raises
+    ------
+    InvalidImages, InvalidEbv
+        If a cutout has no finite pixel, or E(B-V) is out of range.
+    """
+    ebv, names = cutouts.columns.get("ebv"), cutouts.columns.get("object_id")
+    reddening = as_ebv_batch(None if ebv is None else ebv[rows], len(rows), ebv_default)
+    first, last = int(rows[0]), int(rows[-1])
+    is_slice = last - first == len(rows) - 1 and bool((np.diff(rows) == 1).all())  # much faster to read
+    images = np.asarray(cutouts.images[first : last + 1]) if is_slice else cutouts.read_images(rows)
+    return Batch(as_image_batch(images, spec), reddening, None if names is None else names[rows].astype(np.str_))
+
+
+def read_batches(
+    cutouts: Cutouts,
+    spec: ImageSpec,
+    ebv_default: float,
+    rows: IntArray | None = None,
+    *,
+    reject: Reject | None = None,
+) -> Iterator[tuple[IntArray, Batch]]:
+    """Read cutouts in batches of at most `BATCH_ROWS`, in order.
+
+    Parameters
+    ----------
+    cutouts, spec, ebv_default
+        As for `read_batch`.
+    rows : (n,) int, optional
+        The rows to read; by default all.
+    reject : callable, optional
+        Called with the row and the reason for each cutout that cannot be read or is invalid. By default the exception
+        is raised.
+
+    Yields
+    ------
+    (m,) int, Batch
+        The rows of a batch, and the batch.
+    """
+    rows = np.arange(len(cutouts)) if rows is None else rows
+    for start in range(0, len(rows), BATCH_ROWS):
+        some = rows[start : start + BATCH_ROWS]
+        if reject is None:
+            yield some, read_batch(cutouts, some, spec, ebv_default)
+        else:
+            yield from _read_valid(cutouts, some, spec, ebv_default, reject)
+
+
+def _read_valid(
+    cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv_default: float, reject: Reject
+) -> Iterator[tuple[IntArray, Batch]]:
+    """Halve a batch that cannot be read until the bad rows are alone."""
+    try:
+        batch = read_batch(cutouts, rows, spec, ebv_default)
+    except (PhotozError, OSError, ValueError, RuntimeError) as error:  # h5py raises any of them
+        if len(rows) > 1:
+            for half in np.array_split(rows, 2):
+                yield from _read_valid(cutouts, half, spec, ebv_default, reject)
+        elif isinstance(error, InvalidInput):
+            reject(int(rows[0]), str(error).replace("cutout 0", "the cutout"))
+        else:
+            reject(int(rows[0]), f"it cannot be read: {reason(error)}")
+    else:
+        yield rows, batch
