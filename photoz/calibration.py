@@ -36,11 +36,7 @@ def apply(pdfs: FloatArray, calibration: Calibration | None) -> FloatArray:
         return pdfs
     # Relative to the highest bin, so that a high power does not underflow to an empty PDF.
     powered = (pdfs / pdfs.max(axis=1, keepdims=True)) ** (1.0 / calibration.temperature)
-    mapped = -np.expm1(calibration.b * _log1m(pdf.cdf(powered) ** calibration.a))
+    below = np.minimum(pdf.cdf(powered) ** calibration.a, 1.0 - 1e-16)  # so that its logarithm is finite
+    mapped = -np.expm1(calibration.b * np.log1p(-below))
     mass = np.maximum(np.diff(mapped, axis=1), 0.0)
     return np.asarray(mass / mass.sum(axis=1, keepdims=True))
-
-
-def _log1m(x: FloatArray) -> FloatArray:
-    """Return log(1 - x) for x in [0, 1], finite at 1 too."""
-    return np.asarray(np.log1p(-np.minimum(x, 1.0 - 1e-16)))

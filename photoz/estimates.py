@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -121,7 +122,7 @@ def summaries(pdfs: FloatArray, grid: RedshiftGrid, wanted: Collection[str]) -> 
 
 _OF_PDF: Mapping[str, Callable[[FloatArray, RedshiftGrid], FloatArray]] = {
     "z_mean": pdf.mean,
-    "z_median": pdf.median,
+    "z_median": partial(pdf.quantile, q=0.5),
     "z_mode": pdf.mode,
     "z_std": pdf.std,
     "odds": pdf.odds,

@@ -34,7 +34,7 @@ class RedshiftGrid:
         """Bin centres, shape (n_bins,), float64."""
         return _read_only(0.5 * (self.edges[:-1] + self.edges[1:]))
 
-    @property
+    @cached_property
     def width(self) -> float:
         """Width of one bin."""
         return self.z_max / self.n_bins

@@ -21,10 +21,8 @@ ZERO_POINT = 22.5  # magnitude of 1 nanomaggy
 # The SFD map exceeds this only in the innermost Galactic plane, where no galaxy redshifts can be measured.
 EBV_MAX = 10.0
 
-# Stands for an unknown E(B-V) in the input of networks that were trained with unknown ones.
+# Input for an unknown E(B-V), of networks that were trained with unknown values too.
 UNKNOWN_EBV = -1.0
-
-LOW_SNR_LIMIT = 5.0
 
 BLOCK = 16  # cutouts that are converted from half precision at a time
 
@@ -45,7 +43,7 @@ class ImageSpec:
     bands: tuple[str, ...] = ("u", "g", "r", "i", "z")  # in the order of the last axis; a string is one-letter bands
     pixel_scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.396  # arcseconds per pixel
     unit: str = "nanomaggy"  # of the pixel values
-    # A_band / E(B-V) by band, for the E(B-V) of SFD; None where it is not known. By default those of SDSS's bands.
+    # A_band / E(B-V) by band, for the E(B-V) of SFD; None if unknown. By default those of SDSS's bands.
     extinction_coefficients: tuple[Annotated[float, Field(ge=0, le=20)] | None, ...] = Field(
         default_factory=lambda fields: tuple(SFD_COEFFICIENTS.get(band) for band in fields["bands"])
     )
@@ -67,17 +65,17 @@ class ImageSpec:
     def _one_each(cls, values: tuple[float | None, ...], info: ValidationInfo) -> tuple[float | None, ...]:
         bands = info.data.get("bands", ())
         if bands and len(values) != len(bands):
-            raise ValueError(f"expected an extinction coefficient, or none, for each of {','.join(bands)}")
+            raise ValueError(f"expected an extinction coefficient, or null, for each of {','.join(bands)}")
         return values
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, int, int]:
         """Shape of one cutout: (size, size, number of bands)."""
         return (self.size, self.size, len(self.bands))
 
     @property
     def extinction(self) -> FloatArray:
-        """A_band / E(B-V) per band, shape (n_bands,), float64; 0 where it is not known."""
+        """A_band / E(B-V) per band, shape (n_bands,), float64; 0 if unknown."""
         return np.array([coefficient or 0.0 for coefficient in self.extinction_coefficients])
 
 
@@ -85,7 +83,7 @@ SDSS_IMAGES = ImageSpec()
 
 
 def parse_bands(text: str) -> tuple[str, ...]:
-    """Parse names of bands, such as "griz" or "g,r,i,z"; an empty text names none."""
+    """Parse names of bands, such as "griz" or "g,r,i,z"; () for an empty text."""
     return tuple(text.split(",")) if "," in text else tuple(text)
 
 
@@ -111,7 +109,7 @@ class EbvBatch:
     """Validated reddening."""
 
     ebv: npt.NDArray[np.float32]  # (n,), E(B-V) in magnitudes, SFD scale
-    assumed: BoolArray  # (n,), where none was given and the value is the default of the model
+    assumed: BoolArray  # (n,), whether the value was unknown and is the default of the model
 
 
 def as_image_batch(images: npt.ArrayLike, spec: ImageSpec) -> ImageBatch:
@@ -120,8 +118,8 @@ def as_image_batch(images: npt.ArrayLike, spec: ImageSpec) -> ImageBatch:
     Parameters
     ----------
     images : (n, size, size, n_bands) array_like of real numbers
-        Or one cutout without the first axis. Any byte order and memory layout. Pixels that are NaN, infinite or under
-        the mask of a masked array count as masked.
+        Or one cutout without the first axis. Any byte order and memory layout. NaN, infinite and masked pixels (of a
+        masked array) are treated as masked.
     spec : ImageSpec
         What the model expects.
 
@@ -137,7 +135,16 @@ def as_image_batch(images: npt.ArrayLike, spec: ImageSpec) -> ImageBatch:
         raise InvalidImages(_shape_message(array.shape, spec))
     if not len(array):
         raise InvalidImages("expected at least one cutout, got none")
-    return _masked(_as_float32(array))
+    pixels = _as_float32(array)
+    if _is_complete(pixels):
+        nowhere: BoolArray = np.zeros(len(pixels), dtype=bool)
+        return ImageBatch(pixels, nowhere, nowhere)
+    finite = np.isfinite(pixels)
+    masked, empty = ~finite.all(axis=(1, 2, 3)), ~finite.any(axis=(1, 2, 3))
+    if empty.any():
+        raise InvalidImages(f"cutout {int(np.argmax(empty))} has no finite pixel; expected some signal in each cutout")
+    pixels = np.where(finite, pixels, np.float32(0.0))
+    return ImageBatch(pixels, np.asarray(masked), np.asarray(~pixels.any(axis=(1, 2)).all(axis=-1)))
 
 
 def _as_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -177,23 +184,11 @@ def _shape_message(shape: tuple[int, ...], spec: ImageSpec) -> str:
     return message
 
 
-def _masked(array: npt.NDArray[np.float32]) -> ImageBatch:
-    if _is_complete(array):
-        nowhere: BoolArray = np.zeros(len(array), dtype=bool)
-        return ImageBatch(array, nowhere, nowhere)
-    finite = np.isfinite(array)
-    masked, empty = ~finite.all(axis=(1, 2, 3)), ~finite.any(axis=(1, 2, 3))
-    if empty.any():
-        raise InvalidImages(f"cutout {int(np.argmax(empty))} has no finite pixel; expected some signal in each cutout")
-    array = np.where(finite, array, np.float32(0.0))
-    return ImageBatch(array, np.asarray(masked), np.asarray(~array.any(axis=(1, 2)).all(axis=-1)))
-
-
 def _is_complete(array: npt.NDArray[np.float32]) -> bool:
-    """Whether every band of every cutout has a finite sum other than 0, so that no pixel is masked and no band empty.
+    """Return whether the sum of each band is finite and not 0, so that no pixel is masked and no band is empty.
 
-    True of nearly all cutouts, and ten times faster than to look at each pixel. A sum that overflows, or cancels to 0
-    by chance, gives False and so only costs time.
+    This is true of nearly all cutouts, and ten times faster than checking each pixel. A sum that overflows, or cancels
+    to 0 by chance, gives False, which costs only time.
     """
     n, size, _, n_bands = array.shape
     ones = np.ones(size, np.float32)
@@ -204,7 +199,7 @@ def _is_complete(array: npt.NDArray[np.float32]) -> bool:
 
 
 def as_ebv_batch(ebv: npt.ArrayLike | None, n: int, assumed: float) -> EbvBatch:
-    """Validate reddening, and fill in the default of the model where none is given.
+    """Validate reddening, and replace unknown values by the default of the model.
 
     Parameters
     ----------
@@ -213,7 +208,7 @@ def as_ebv_batch(ebv: npt.ArrayLike | None, n: int, assumed: float) -> EbvBatch:
     n : int
         Number of cutouts.
     assumed : float
-        Used where the value is unknown.
+        Replaces unknown values.
 
     Raises
     ------
@@ -221,7 +216,7 @@ def as_ebv_batch(ebv: npt.ArrayLike | None, n: int, assumed: float) -> EbvBatch:
         If the length is wrong, or a value is negative, infinite or above 10 mag.
     """
     try:
-        with np.errstate(over="ignore"):  # infinite then, which is refused below
+        with np.errstate(over="ignore"):  # infinite values are refused below
             array = np.asarray(np.nan if ebv is None else ebv, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise InvalidEbv(f"expected ebv as numbers: {error}") from error

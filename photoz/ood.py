@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz.errors import InvalidBundle, PhotozError
-from photoz.grid import FloatArray, IntArray
+from photoz.grid import FloatArray
 from photoz.images import Border, central_box, measure_border
 from photoz.io.npz import read_arrays
 
@@ -193,17 +193,11 @@ def _concentration(images: npt.NDArray[np.float32], noise: FloatArray) -> FloatA
         sums = np.matmul(profiles[:, np.newaxis], lines)[:, :, 0].astype(np.float64)
         core, whole = np.maximum(np.einsum("nab,nb->an", sums, significance), _TINY)
         ratio = core / np.maximum(whole, core)
-    plateau = _plateau_pixels(images)
-    return np.where(plateau > PLATEAU_PIXELS, plateau, ratio)[:, np.newaxis]
-
-
-def _plateau_pixels(images: npt.NDArray[np.float32]) -> IntArray:
-    """Number of central pixels about as bright as the brightest, in the band with most of them; (n,)."""
-    # numpy is five times as fast along the last axis.
-    by_band = np.ascontiguousarray(central_box(images).transpose(0, 2, 1))
+    by_band = np.ascontiguousarray(central_box(images).transpose(0, 2, 1))  # numpy is faster along the last axis
     brightest = by_band.max(axis=-1)
     count = np.count_nonzero(by_band >= np.float32(1.0 - PLATEAU_DEPTH) * brightest[:, :, np.newaxis], axis=-1)
-    return np.asarray(np.where(brightest > 0.0, count, 0).max(axis=1))
+    plateau = np.where(brightest > 0.0, count, 0).max(axis=1)  # of the band with most such pixels
+    return np.asarray(np.where(plateau > PLATEAU_PIXELS, plateau, ratio)[:, np.newaxis])
 
 
 def score(feature_groups: FeatureGroups, features: Features) -> FloatArray:

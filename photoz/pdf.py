@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz.errors import InvalidPdfs
-from photoz.grid import BoolArray, FloatArray, IntArray, RedshiftGrid
+from photoz.grid import FloatArray, IntArray, RedshiftGrid
 
 # Half width, in units of 1 + z, of the window that `odds` sums: about twice the scatter of a good photo-z at these
 # redshifts, the "2 sigma" of Benitez 2000 (ApJ 536, 571, eq. 17).
@@ -20,9 +20,6 @@ BLOCK = 256
 
 # PDFs that are summarised or scored at a time: several times their memory is needed on the way.
 ROWS_AT_ONCE = 4096
-
-# A second peak counts if it rises above the valley between the two by this fraction of the highest peak.
-PEAK_PROMINENCE = 0.2
 
 
 def as_pdfs(pdfs: npt.ArrayLike, grid: RedshiftGrid) -> FloatArray:
@@ -78,11 +75,12 @@ def cdf(pdfs: FloatArray) -> FloatArray:
 
 
 def cdf_at(pdfs: FloatArray, grid: RedshiftGrid, z: npt.ArrayLike) -> FloatArray:
-    """Cumulative distribution of each PDF at a redshift of its own, z (n,): 0 below the grid, 1 above it."""
+    """Cumulative distribution of each PDF at redshifts of its own, z (n,) or (n, m): 0 below the grid, 1 above it."""
     cumulative = cdf(pdfs)
-    position = np.clip(np.asarray(z, dtype=np.float64), 0.0, grid.z_max) / grid.width
+    z = np.asarray(z, dtype=np.float64)
+    position = np.clip(z, 0.0, grid.z_max) / grid.width
     index = np.minimum(position.astype(int), grid.n_bins - 1)
-    rows = np.arange(len(pdfs))
+    rows = np.arange(len(pdfs)) if z.ndim == 1 else np.arange(len(pdfs))[:, np.newaxis]
     low, high = cumulative[rows, index], cumulative[rows, index + 1]
     return np.asarray(low + (position - index) * (high - low))
 
@@ -146,13 +144,10 @@ def shortest_interval(pdfs: FloatArray, grid: RedshiftGrid, mass: float) -> tupl
     z_lo, z_hi : (n,) float64
         Lower and upper ends.
     """
-    starts = range(0, max(len(pdfs), 1), BLOCK)
-    blocks = [_shortest_of_block(pdfs[start : start + BLOCK], grid, mass) for start in starts]
-    z_lo, z_hi = np.concatenate(blocks, axis=1)
-    return z_lo, z_hi
-
-
-def _shortest_of_block(pdfs: FloatArray, grid: RedshiftGrid, mass: float) -> tuple[FloatArray, FloatArray]:
+    if len(pdfs) > BLOCK:
+        blocks = [pdfs[start : start + BLOCK] for start in range(0, len(pdfs), BLOCK)]
+        z_lo, z_hi = np.concatenate([shortest_interval(block, grid, mass) for block in blocks], axis=1)
+        return z_lo, z_hi
     cumulative = cdf(pdfs)
     n_edges = cumulative.shape[1]
     z_lo, z_hi = np.zeros((len(pdfs), 2 * n_edges)), np.full((len(pdfs), 2 * n_edges), np.inf)
@@ -170,26 +165,19 @@ def odds(pdfs: FloatArray, grid: RedshiftGrid) -> FloatArray:
     """Probability within `ODDS_HALF_WIDTH` (1 + z_mode) of the mode (Benitez 2000)."""
     z = mode(pdfs, grid)
     reach = ODDS_HALF_WIDTH * (1.0 + z)
-    return cdf_at(pdfs, grid, z + reach) - cdf_at(pdfs, grid, z - reach)
+    below, above = cdf_at(pdfs, grid, np.stack([z - reach, z + reach], axis=1)).T
+    return np.asarray(above - below)
 
 
-def edge_mass(pdfs: FloatArray) -> FloatArray:
-    """Probability in the first and in the last bin together."""
-    return np.asarray(pdfs[:, 0] + pdfs[:, -1])
-
-
-def is_multimodal(pdfs: FloatArray) -> BoolArray:
-    """Whether each PDF has a second peak, `PEAK_PROMINENCE` of the highest one above the valley between them."""
-    return np.maximum(_rise_after_peak(pdfs), _rise_after_peak(pdfs[:, ::-1])) >= PEAK_PROMINENCE
-
-
-def _rise_after_peak(pdfs: FloatArray) -> FloatArray:
-    """Largest rise above the running minimum to the right of the highest bin, in units of its height; (n,)."""
-    peak = np.argmax(pdfs, axis=1)[:, None]
+def second_peak(pdfs: FloatArray) -> FloatArray:
+    """Height of a second peak above the valley between it and the highest one, in units of the highest; 0 if none."""
+    peak = np.argmax(pdfs, axis=1)[:, np.newaxis]
     height = np.take_along_axis(pdfs, peak, 1)
-    right = np.where(np.arange(pdfs.shape[1]) >= peak, pdfs, height)
-    valley = np.minimum.accumulate(right, axis=1)
-    return np.asarray((right - valley).max(axis=1) / height[:, 0])
+    bins = np.arange(pdfs.shape[1])
+    right = np.where(bins >= peak, pdfs, height)
+    left = np.where(bins <= peak, pdfs, height)[:, ::-1]
+    rises = [(side - np.minimum.accumulate(side, axis=1)).max(axis=1) for side in (right, left)]
+    return np.asarray(np.maximum(*rises) / height[:, 0])
 
 
 def stack(pdfs: FloatArray, grid: RedshiftGrid) -> FloatArray:

@@ -4,36 +4,36 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from photoz.io.tables import UNITS, ResultTable, column_info
+from photoz.io.tables import ResultTable, column_info
 
 if TYPE_CHECKING:
     from astropy import table as astropy_table
 
 
 def to_astropy(table: ResultTable) -> "astropy_table.Table":
-    """Return an astropy table whose columns have descriptions and UCDs (`column.meta["ucd"]`)."""
+    """Return an astropy table whose columns have descriptions, UCDs (`column.meta["ucd"]`) and units."""
     from astropy.table import Table as AstropyTable
 
-    made = AstropyTable(dict(table.columns()), meta={"model": table.model})
-    for name in made.colnames:
-        made[name].description, made[name].meta["ucd"] = column_info(name)
-        made[name].unit = UNITS.get(name)
-    return made
+    result = AstropyTable(dict(table.columns()), meta={"model": table.model})
+    for name in result.colnames:
+        column, info = result[name], column_info(name)
+        column.description, column.meta["ucd"], column.unit = info.description, info.ucd, info.unit or None
+    return result
 
 
 def write_fits(table: ResultTable, target: BinaryIO) -> None:
     """Write a FITS binary table; TCOMM and TUCD hold descriptions and UCDs. Text is ASCII, other characters escaped."""
     from astropy.io import fits
 
-    made = to_astropy(table)
-    made.meta["model"] = table.model.encode("ascii", "backslashreplace").decode()
-    for name in made.colnames:
-        if made[name].dtype.kind == "U":
-            made[name] = np.char.encode(made[name], "ascii", "backslashreplace")
-    hdu = fits.table_to_hdu(made)
+    result = to_astropy(table)
+    result.meta["model"] = table.model.encode("ascii", "backslashreplace").decode()
+    for name in _texts(result):
+        result[name] = np.char.encode(result[name], "ascii", "backslashreplace")
+    hdu = fits.table_to_hdu(result)
     hdu.name = "PHOTOZ"
-    for number, name in enumerate(made.colnames, start=1):
-        hdu.header[f"TCOMM{number}"], hdu.header[f"TUCD{number}"] = column_info(name)
+    for number, name in enumerate(result.colnames, start=1):
+        info = column_info(name)
+        hdu.header[f"TCOMM{number}"], hdu.header[f"TUCD{number}"] = info.description, info.ucd
     hdu.writeto(target, overwrite=True)
 
 
@@ -41,11 +41,14 @@ def write_votable(table: ResultTable, target: BinaryIO) -> None:
     """Write a VOTable, whose PARAM `model` names the model; the rows are binary: XML cannot hold every character."""
     from astropy.io.votable.tree import Param, VOTableFile
 
-    made = to_astropy(table)
-    for name in made.colnames:
-        if made[name].dtype.kind == "U":  # written with lengths: characters beyond 16 bits take two places
-            made[name] = made[name].astype(object)
-    file = VOTableFile.from_table(made)
-    found = file.get_first_table()
-    found.params.append(Param(file, name="model", datatype="unicodeChar", arraysize="*", value=table.model))
+    result = to_astropy(table)
+    for name in _texts(result):  # written with lengths: characters beyond 16 bits take two places
+        result[name] = result[name].astype(object)
+    file = VOTableFile.from_table(result)
+    model = Param(file, name="model", datatype="unicodeChar", arraysize="*", value=table.model)
+    file.get_first_table().params.append(model)
     file.to_xml(target, tabledata_format="binary2")
+
+
+def _texts(table: "astropy_table.Table") -> list[str]:
+    return [name for name in table.colnames if table[name].dtype.kind == "U"]

@@ -14,4 +14,5 @@ def write_hdf5(table: ResultTable, target: BinaryIO) -> None:
         file.attrs["model"] = table.model
         write_columns(file, dict(table.columns()))
         for name, dataset in file.items():
-            dataset.attrs["description"], dataset.attrs["ucd"] = column_info(name)
+            info = column_info(name)
+            dataset.attrs["description"], dataset.attrs["ucd"] = info.description, info.ucd

@@ -1,7 +1,7 @@
 """Read arrays from `.npy` and `.npz` files of unknown origin.
 
 Unlike numpy's readers, these do not trust the file: they never allocate more memory than there are bytes to read,
-unpack no member by a method without an output limit (bzip2, LZMA), and never unpickle.
+never decompress without an output limit (bzip2, LZMA), and never unpickle.
 """
 
 import io
@@ -19,19 +19,38 @@ from photoz.errors import InvalidDataset, MalformedInput, PhotozError, TooLarge
 from photoz.io.cutouts import Cutouts, check_lengths
 
 Array = npt.NDArray[Any]
+Header = tuple[tuple[int, ...], bool, np.dtype[Any]]  # shape, whether Fortran-ordered, dtype
 
 HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
-# The methods that numpy writes. Python unpacks no more than was asked for with these methods only.
+# The methods that numpy writes, and the only ones for which Python limits how much is unpacked at a time.
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 MAX_MEMBERS = 64
 MAX_HEADER_BYTES = 10_000  # of a .npy file
 
-# What a header consists of. numpy's parser takes nearly any expression, and prints warnings of some.
+# Tokens of a header of plain arrays. numpy's parser takes nearly any expression, and warns of some.
 HEADER_GRAMMAR = re.compile(r"(?:'[^'\\\n]*'|True|False|-?[0-9]+L?(?![0-9A-Za-z_])|[][{}(),: \n])*")
 
-READ_SIZE = 2**18  # bytes; they stay in the processor's cache until they are copied
+READ_SIZE = 2**18  # bytes; small enough to stay in the processor's cache until they are copied
+
+
+def read_header(stream: BinaryIO | IO[bytes]) -> Header:
+    """Read the header of a `.npy` stream; raises any exception of numpy's parser, or ValueError for Python objects."""
+    version = np.lib.format.read_magic(stream)
+    if version not in HEADER_READERS:
+        raise ValueError(f"expected version 1.0 or 2.0, got {'.'.join(map(str, version))}")
+    prefix = stream.read(2 if version == (1, 0) else 4)
+    length = int.from_bytes(prefix, "little")
+    header = stream.read(min(length, MAX_HEADER_BYTES))
+    if length > MAX_HEADER_BYTES or not HEADER_GRAMMAR.fullmatch(header.decode("latin-1")):
+        raise ValueError("its header has expressions or field names that are not supported")
+    shape, fortran, dtype = HEADER_READERS[version](io.BytesIO(prefix + header))
+    if dtype.hasobject or not dtype.itemsize:
+        raise ValueError(f"expected numbers or text, got dtype {dtype}; nothing is unpickled (allow_pickle=False)")
+    if min(shape, default=0) < 0:
+        raise ValueError(f"expected no negative length, got shape {shape}")
+    return shape, fortran, dtype
 
 
 def read_array(stream: BinaryIO | IO[bytes], n_bytes: int) -> Array:
@@ -43,38 +62,17 @@ def read_array(stream: BinaryIO | IO[bytes], n_bytes: int) -> Array:
         If it is not a complete `.npy` file of numbers or text. Python objects are refused, never unpickled.
     """
     try:
-        version = np.lib.format.read_magic(stream)
-        if version not in HEADER_READERS:
-            raise ValueError(f"expected version 1.0 or 2.0, got {'.'.join(map(str, version))}")
-        shape, fortran, dtype = HEADER_READERS[version](_checked_header(stream, version))
-        size = _size(shape, dtype)
+        shape, fortran, dtype = read_header(stream)
+        size = math.prod(shape) * dtype.itemsize
         if size != n_bytes - stream.tell():
             raise ValueError(f"expected {size:,} bytes for shape {shape}, got {n_bytes - stream.tell():,}")
-        return np.ndarray(shape, dtype, _bytes(stream, size), order="F" if fortran else "C")
+        return np.ndarray(shape, dtype, _read_bytes(stream, size), order="F" if fortran else "C")
     except Exception as error:  # a broken header raises any exception of its parser, such as tokenize.TokenError
         raise MalformedInput(f"not a readable .npy file of numbers: {error}") from error
 
 
-def _checked_header(stream: BinaryIO | IO[bytes], version: tuple[int, int]) -> BinaryIO:
-    """Return the header of a `.npy` stream, with its length, if it consists of what plain arrays need."""
-    prefix = stream.read(2 if version == (1, 0) else 4)
-    length = int.from_bytes(prefix, "little")
-    header = stream.read(min(length, MAX_HEADER_BYTES))
-    if length > MAX_HEADER_BYTES or not HEADER_GRAMMAR.fullmatch(header.decode("latin-1")):
-        raise ValueError("its header has expressions or field names that are not read here")
-    return io.BytesIO(prefix + header)
-
-
-def _size(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
-    if dtype.hasobject or not dtype.itemsize:
-        raise ValueError(f"expected numbers or text, got dtype {dtype}; nothing is unpickled (allow_pickle=False)")
-    if any(length < 0 for length in shape):
-        raise ValueError(f"expected no negative length, got shape {shape}")
-    return math.prod(shape) * dtype.itemsize
-
-
-def _bytes(stream: BinaryIO | IO[bytes], size: int) -> Array:
-    """Read bytes in parts, because `zipfile` holds twice of what is read at once."""
+def _read_bytes(stream: BinaryIO | IO[bytes], size: int) -> Array:
+    """Read bytes in parts, because `zipfile` takes twice the memory of each read."""
     content = np.empty(size, np.uint8)
     for start in range(0, size, READ_SIZE):
         part = stream.read(min(size - start, READ_SIZE))
@@ -82,6 +80,20 @@ def _bytes(stream: BinaryIO | IO[bytes], size: int) -> Array:
             raise ValueError(f"expected {size:,} bytes, got {start + len(part):,}")
         content[start : start + len(part)] = np.frombuffer(part, np.uint8)
     return content
+
+
+def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
+    """Read the array of a member of a `.npz` file.
+
+    Raises `MalformedInput` as `read_array`, and ValueError for a compression method without an output limit.
+    """
+    if member.compress_type not in METHODS:
+        raise ValueError(f"expected arrays stored or deflated, got zip method {member.compress_type}")
+    with archive.open(member) as stream:
+        try:
+            return read_array(stream, member.file_size)
+        except MalformedInput as error:
+            raise MalformedInput(f"{member.filename.removesuffix('.npy')[:40]} is {error}") from error
 
 
 def read_arrays(
@@ -96,7 +108,7 @@ def read_arrays(
     max_bytes : int, optional
         Limit on the unpacked size of all members together.
     reserve : callable
-        Called with the unpacked size before anything is unpacked; an exception that it raises is passed on.
+        Called with the unpacked size before anything is unpacked; its exceptions are passed on.
 
     Returns
     -------
@@ -113,45 +125,22 @@ def read_arrays(
     try:
         with zipfile.ZipFile(stream) as archive:
             members = archive.infolist()
-            reserve(_checked_size(members, max_bytes))
-            return {_name(member): _read_member(archive, member) for member in members}
+            names = [member.filename.removesuffix(".npy") for member in members]
+            if len(names) > MAX_MEMBERS:
+                raise ValueError(f"expected at most {MAX_MEMBERS} arrays, got {len(names):,}")
+            if len(set(names)) < len(names):
+                raise ValueError("expected each array once, got two of one name")
+            size = sum([member.file_size for member in members])
+            if max_bytes is not None and size > max_bytes:
+                raise TooLarge(f"expected a .npz file of at most {max_bytes:,} bytes unpacked, got {size:,}")
+            reserve(size)
+            return {name: read_member(archive, member) for name, member in zip(names, members, strict=True)}
     except MalformedInput as error:
         raise MalformedInput(f"not a readable .npz file: {error}") from error
     except PhotozError:
         raise
     except Exception as error:  # a broken archive raises zlib.error, NotImplementedError, struct.error and others
         raise MalformedInput(f"not a readable .npz file of plain arrays: {error}") from error
-
-
-def _name(member: zipfile.ZipInfo) -> str:
-    return member.filename.removesuffix(".npy")
-
-
-def _checked_size(members: list[zipfile.ZipInfo], max_bytes: int | None) -> int:
-    if len(members) > MAX_MEMBERS:
-        raise ValueError(f"expected at most {MAX_MEMBERS} arrays, got {len(members):,}")
-    if len(set(map(_name, members))) < len(members):
-        raise ValueError("expected each array once, got two of one name")
-    for member in members:
-        check_method(member)
-    size = sum(member.file_size for member in members)
-    if max_bytes is not None and size > max_bytes:
-        raise TooLarge(f"expected a .npz file of at most {max_bytes:,} bytes unpacked, got {size:,}")
-    return size
-
-
-def check_method(member: zipfile.ZipInfo) -> None:
-    """Raise `ValueError` if a member of an archive is packed by a method without an output limit."""
-    if member.compress_type not in METHODS:
-        raise ValueError(f"expected arrays stored or deflated, got zip method {member.compress_type}")
-
-
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
-    with archive.open(member) as stream:
-        try:
-            return read_array(stream, member.file_size)
-        except MalformedInput as error:
-            raise MalformedInput(f"{_name(member)[:40]} is {error}") from error
 
 
 def map_npy(path: Path) -> npt.NDArray[Any]:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from photoz.io.tables import UNITS, Array, ResultTable, column_info
+from photoz.io.tables import Array, ResultTable, column_info
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,16 +40,11 @@ def write_parquet(table: ResultTable, target: BinaryIO) -> None:
 
 
 def to_arrow(table: ResultTable) -> "pa.Table":
-    """Return an Arrow table; fields have the metadata `description` and `ucd`, the schema has `model`."""
+    """Return an Arrow table; fields have the metadata `description`, `ucd` and `unit`, the schema has `model`."""
     import pyarrow as pa
 
     columns = {name: _to_arrow(values) for name, values in table.columns()}
-    fields = []
-    for name, column in columns.items():
-        description, ucd = column_info(name)
-        fields.append(
-            pa.field(name, column.type, metadata={"description": description, "ucd": ucd, "unit": UNITS.get(name, "")})
-        )
+    fields = [pa.field(name, column.type, metadata=column_info(name)._asdict()) for name, column in columns.items()]
     return pa.table(list(columns.values()), schema=pa.schema(fields, metadata={"model": table.model}))
 
 

@@ -18,9 +18,7 @@ import numpy.typing as npt
 
 from photoz.errors import InvalidDataset
 from photoz.io.cutouts import Cutouts, ImageSource, check_lengths
-from photoz.io.npz import HEADER_READERS, check_method, read_array
-
-Header = tuple[tuple[int, ...], bool, np.dtype[Any]]  # shape, whether Fortran-ordered, dtype
+from photoz.io.npz import Header, read_header, read_member
 
 CUBE, LABELS = "cube.npy", "labels.npy"
 
@@ -149,7 +147,7 @@ def _stored(path: Path, member: zipfile.ZipInfo) -> ImageSource:
 
 def _header(stream: IO[bytes], path: Path) -> Header:
     try:
-        shape, fortran, dtype = HEADER_READERS[np.lib.format.read_magic(stream)](stream)
+        shape, fortran, dtype = read_header(stream)
     except Exception as error:  # a broken header raises any exception of its parser
         raise InvalidDataset(f"the cube in {path} has no readable header: {error}") from error
     if dtype.kind != "f" or len(shape) != 4:
@@ -160,11 +158,8 @@ def _header(stream: IO[bytes], path: Path) -> Header:
 def _columns(archive: zipfile.ZipFile, path: Path) -> dict[str, npt.NDArray[Any]]:
     if LABELS not in archive.namelist():
         raise InvalidDataset(f"expected an array 'labels' in addition to the cube in {path}")
-    member = archive.getinfo(LABELS)
     try:
-        check_method(member)
-        with archive.open(member) as stream:
-            labels = read_array(stream, member.file_size)
+        labels = read_member(archive, archive.getinfo(LABELS))
     except Exception as error:  # see _header
         raise InvalidDataset(f"the labels in {path} are not a readable array of plain values: {error}") from error
     if labels.dtype.names is None:

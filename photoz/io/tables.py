@@ -1,10 +1,10 @@
-"""Tables of estimates: what their columns mean, and their bytes as CSV, JSON and JSON lines."""
+"""Tables of estimates: the meaning of their columns, and their bytes as CSV, JSON and JSON lines."""
 
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy.typing as npt
 from pydantic_core import to_json
@@ -20,42 +20,49 @@ Array = npt.NDArray[Any]
 # Columns of the cutouts that are written beside the estimates.
 PASSED_COLUMNS = ("ra", "dec", "z_spec")
 
-# Those with a unit.
-UNITS = {"ra": "deg", "dec": "deg"}
 
-# Description and UCD (IVOA, UCD1+) of each column.
+class ColumnInfo(NamedTuple):
+    """Meaning of a column: description, UCD (IVOA, UCD1+) and unit."""
+
+    description: str = ""
+    ucd: str = ""
+    unit: str = ""
+
+
+_LOWER, _UPPER = "lower end of the shortest interval that holds", "upper end of the shortest interval that holds"
+
 COLUMN_INFO = {
-    "object_id": ("name of the galaxy", "meta.id;meta.main"),
-    "ra": ("right ascension of the galaxy", "pos.eq.ra"),
-    "dec": ("declination of the galaxy", "pos.eq.dec"),
-    "z_spec": ("true redshift", "src.redshift"),
-    "z_mean": ("mean of the PDF", "src.redshift.phot"),
-    "z_median": ("median of the PDF", "src.redshift.phot"),
-    "z_mode": ("mode of the PDF", "src.redshift.phot"),
-    "z_std": ("standard deviation of the PDF", "stat.error;src.redshift.phot"),
-    "z_lo68": ("lower end of the shortest interval that holds 68 % of the probability", "src.redshift.phot;stat.min"),
-    "z_hi68": ("upper end of the shortest interval that holds 68 % of the probability", "src.redshift.phot;stat.max"),
-    "z_lo95": ("lower end of the shortest interval that holds 95 % of the probability", "src.redshift.phot;stat.min"),
-    "z_hi95": ("upper end of the shortest interval that holds 95 % of the probability", "src.redshift.phot;stat.max"),
-    "odds": ("probability within 0.03 (1 + z_mode) of the mode", "stat.probability"),
-    "ood_score": ("how unlike the training images the cutout is", "meta.code.qual"),
-    "flags": ("bit mask: " + ", ".join(f"{flag.value} {flag.name}" for flag in Flag), "meta.code.qual"),
-    "pdf": ("probability per redshift bin", "stat.probability;src.redshift.phot"),
+    "object_id": ColumnInfo("name of the galaxy", "meta.id;meta.main"),
+    "ra": ColumnInfo("right ascension of the galaxy", "pos.eq.ra", "deg"),
+    "dec": ColumnInfo("declination of the galaxy", "pos.eq.dec", "deg"),
+    "z_spec": ColumnInfo("true redshift", "src.redshift"),
+    "z_mean": ColumnInfo("mean of the PDF", "src.redshift.phot"),
+    "z_median": ColumnInfo("median of the PDF", "src.redshift.phot"),
+    "z_mode": ColumnInfo("mode of the PDF", "src.redshift.phot"),
+    "z_std": ColumnInfo("standard deviation of the PDF", "stat.error;src.redshift.phot"),
+    "z_lo68": ColumnInfo(f"{_LOWER} 68 % of the probability", "src.redshift.phot;stat.min"),
+    "z_hi68": ColumnInfo(f"{_UPPER} 68 % of the probability", "src.redshift.phot;stat.max"),
+    "z_lo95": ColumnInfo(f"{_LOWER} 95 % of the probability", "src.redshift.phot;stat.min"),
+    "z_hi95": ColumnInfo(f"{_UPPER} 95 % of the probability", "src.redshift.phot;stat.max"),
+    "odds": ColumnInfo(f"probability within {pdf.ODDS_HALF_WIDTH:g} (1 + z_mode) of the mode", "stat.probability"),
+    "ood_score": ColumnInfo("how unlike the training images the cutout is", "meta.code.qual"),
+    "flags": ColumnInfo("bit mask: " + ", ".join(f"{flag.value} {flag.name}" for flag in Flag), "meta.code.qual"),
+    "pdf": ColumnInfo("probability per redshift bin", "stat.probability;src.redshift.phot"),
 }
 
 
-def column_info(name: str) -> tuple[str, str]:
-    """Return the description and the UCD of a column of estimates or quantiles; empty for any other."""
+def column_info(name: str) -> ColumnInfo:
+    """Return the meaning of a column of estimates or quantiles; empty for any other column."""
     if name in COLUMN_INFO:
         return COLUMN_INFO[name]
     if not name.startswith(_QUANTILE):
-        return "", ""
+        return ColumnInfo()
     percent = float(name.removeprefix(_QUANTILE).replace("_", "."))
-    return f"redshift below which {percent:g} % of the probability lies", "src.redshift.phot;stat.value"
+    return ColumnInfo(f"redshift below which {percent:g} % of the probability lies", "src.redshift.phot;stat.value")
 
 
 class Table(Protocol):
-    """What has columns with one row per galaxy, such as `Estimates`."""
+    """Anything that has columns with one row per galaxy, such as `Estimates`."""
 
     def columns(self) -> Iterator[tuple[str, Array]]:
         """Yield the name and the values, (n,) or (n, n_bins), of each column."""
@@ -64,7 +71,7 @@ class Table(Protocol):
 
 @dataclass(frozen=True)
 class ResultTable:
-    """Columns, (n, ...) each, the model that made them and, where it is known, the grid of the PDFs."""
+    """Columns, (n, ...) each, the model that computed them and, where it is known, the grid of the PDFs."""
 
     values: Mapping[str, Array]
     model: str = ""
@@ -95,7 +102,7 @@ def result_table(
     quantiles : sequence of float
         Probabilities in (0, 1): a column (n,) for the redshift below which each lies, in place of the PDFs.
     passed : mapping of str to (n,) ndarray, optional
-        Columns of the cutouts, which come after the names.
+        Columns of the cutouts, which follow `object_id`.
 
     Raises
     ------
@@ -132,7 +139,7 @@ def quantile_name(q: float) -> str:
 
 
 def parse_quantiles(text: str) -> tuple[float, ...]:
-    """Parse probabilities such as "0.05,0.5,0.95"; an empty text has none. Raises `ValueError`."""
+    """Parse probabilities such as "0.05,0.5,0.95"; none for an empty text. Raises `ValueError`."""
     try:
         quantiles = tuple(float(q) for q in text.split(",")) if text else ()
     except ValueError as error:

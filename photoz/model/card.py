@@ -3,6 +3,7 @@
 import hashlib
 import json
 from datetime import datetime
+from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -30,7 +31,7 @@ class Inputs(_Record):
     ebv: bool
     ebv_assumed: float | None = 0.0  # taken then; None if the network was trained with unknown E(B-V) too
 
-    @property
+    @cached_property
     def ebv_default(self) -> float:
         """What the network gets where E(B-V) is unknown."""
         return UNKNOWN_EBV if self.ebv_assumed is None else self.ebv_assumed
