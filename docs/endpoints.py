@@ -11,7 +11,7 @@ Schema = Mapping[str, Any]
 def openapi_document() -> dict[str, Any]:
     """Return the document that a service gives at /docs.json."""
     from service import openapi
-    from service.app import Photoz
+    from service.bento import Photoz
 
     return openapi.document(Photoz.openapi_spec.asdict(), inspect.getdoc(Photoz.inner) or "")
 

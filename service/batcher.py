@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from photoz.inference.engines import MAX_BATCH
 from photoz.inference.predictor import Batch, concatenate
-from service.operations.resources import lower_priority
+from service.resources import lower_priority
 
 # Parts of one large request that are queued: enough for both threads and one in reserve, so that small requests are
 # batched between its parts.
@@ -52,10 +52,10 @@ class DynamicBatcher:
     def __init__(self, run_network: RunNetwork, summarise: Summarise, max_batch: int = MAX_BATCH) -> None:
         self._run_network, self._summarise, self._max_batch = run_network, summarise, max_batch
         self._queue: deque[_Part] = deque()
-        self._condition = threading.Condition()
-        self._engine_busy = False
+        self._queued = threading.Semaphore(0)  # counts the parts in the queue
+        self._engine = threading.Lock()
         for number in range(2):
-            threading.Thread(target=self._worker, name=f"batcher-{number}", daemon=True).start()
+            threading.Thread(target=self._work, name=f"batcher-{number}", daemon=True).start()
 
     async def predict(self, batch: Batch, columns: frozenset[str]) -> Columns:
         """Estimate the redshifts of any number of galaxies.
@@ -78,12 +78,15 @@ class DynamicBatcher:
             What the model raised for these galaxies; never what it raised for those of another request.
         """
         if len(batch) <= self._max_batch:
-            return await self._submit(batch, columns)
+            part = _Part(batch, columns, asyncio.get_running_loop().create_future())
+            self._queue.append(part)
+            self._queued.release()
+            return await part.future
         semaphore = asyncio.Semaphore(MAX_QUEUED_PARTS)
 
         async def predict_part(start: int) -> Columns:
             async with semaphore:
-                return await self._submit(batch[start : start + self._max_batch], columns)
+                return await self.predict(batch[start : start + self._max_batch], columns)
 
         parts = await asyncio.gather(*map(predict_part, range(0, len(batch), self._max_batch)))
         return {name: np.concatenate([part[name] for part in parts]) for name in columns}
@@ -91,70 +94,48 @@ class DynamicBatcher:
     @property
     def queued_rows(self) -> int:
         """How many galaxies wait for the engine."""
-        with self._condition:
-            return sum(len(part.batch) for part in self._queue)
+        return sum(len(part.batch) for part in list(self._queue))
 
-    def _submit(self, batch: Batch, columns: frozenset[str]) -> "asyncio.Future[Columns]":
-        part = _Part(batch, columns, asyncio.get_running_loop().create_future())
-        with self._condition:
-            self._queue.append(part)
-            self._notify()
-        return part.future
-
-    def _worker(self) -> None:
+    def _work(self) -> None:
         lower_priority()
         while True:
-            self._run_batch(self._take_batch())  # in a function, so that nothing of it is held until the next
+            self._run_batch()  # in a function, so that nothing of it is held until the next
 
-    def _run_batch(self, parts: list[_Part]) -> None:
-        batch = concatenate([part.batch for part in parts])
-        output = _outcome(self._run_network, batch)
-        self._release_engine()
-        columns = frozenset().union(*(part.columns for part in parts))
-        _resolve(parts, self._split(parts, _outcome(self._summarise, batch, output, columns)))
-
-    def _take_batch(self) -> list[_Part]:
-        """Wait until the engine is free and anything is queued, and take as much of it as fits into one batch."""
-        with self._condition:
-            while True:
-                self._condition.wait_for(self._can_start)
-                if parts := self._take_queued():  # in a function, so that nothing of it is held while this waits
-                    self._engine_busy = True
-                    return parts
+    def _run_batch(self) -> None:
+        with self._engine:
+            parts = self._take_queued()
+            batch = concatenate([part.batch for part in parts])
+            output = _outcome(self._run_network, batch)
+        columns = frozenset().union(*[part.columns for part in parts])
+        outcome = _outcome(self._summarise, batch, output, columns)
+        outcomes = [outcome]
+        if len(parts) > 1:
+            failed = isinstance(outcome, BaseException)
+            outcomes = [self._run_alone(part) for part in parts] if failed else _split(parts, outcome)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: no caller is left
+            # In one call for all: each wake-up of the event loop costs as much as a small inference.
+            parts[0].future.get_loop().call_soon_threadsafe(_resolve, parts, outcomes)
 
     def _take_queued(self) -> list[_Part]:
+        """Wait until anything is queued, and take as much of it as fits into one batch."""
         parts, n = list[_Part](), 0
-        while self._queue and (not parts or n + len(self._queue[0].batch) <= self._max_batch):
+        while not parts or (self._queue and n + len(self._queue[0].batch) <= self._max_batch):
+            self._queued.acquire()
             part = self._queue.popleft()
             if not part.future.cancelled():  # else the client has gone
                 parts.append(part)
                 n += len(part.batch)
         return parts
 
-    def _release_engine(self) -> None:
-        with self._condition:
-            self._engine_busy = False
-            self._notify()
-
-    def _can_start(self) -> bool:
-        return bool(self._queue) and not self._engine_busy
-
-    def _notify(self) -> None:
-        if self._can_start():
-            self._condition.notify()
-
-    def _split(self, parts: list[_Part], columns: Outcome) -> list[Outcome]:
-        if len(parts) == 1:
-            return [columns]
-        if isinstance(columns, BaseException):
-            return [self._alone(part) for part in parts]
-        stops = itertools.accumulate(len(part.batch) for part in parts)
-        rows = [slice(stop - len(part.batch), stop) for part, stop in zip(parts, stops, strict=True)]
-        return [{name: columns[name][some] for name in part.columns} for part, some in zip(parts, rows, strict=True)]
-
-    def _alone(self, part: _Part) -> Outcome:
+    def _run_alone(self, part: _Part) -> Outcome:
         """Run one part by itself, so that an error of another one does not affect it."""
         return _outcome(self._summarise, part.batch, _outcome(self._run_network, part.batch), part.columns)
+
+
+def _split(parts: list[_Part], columns: Columns) -> list[Outcome]:
+    stops = itertools.accumulate(len(part.batch) for part in parts)
+    rows = [slice(stop - len(part.batch), stop) for part, stop in zip(parts, stops, strict=True)]
+    return [{name: columns[name][some] for name in part.columns} for part, some in zip(parts, rows, strict=True)]
 
 
 def _outcome(step: Callable[..., Any], *arguments: Any) -> Any:
@@ -169,16 +150,10 @@ def _outcome(step: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _resolve(parts: list[_Part], outcomes: list[Outcome]) -> None:
-    """Resolve all futures in one call: each wake-up of the event loop costs as much as a small inference."""
-
-    def resolve() -> None:
-        for part, outcome in zip(parts, outcomes, strict=True):
-            if part.future.cancelled():
-                continue
-            if isinstance(outcome, BaseException):
-                part.future.set_exception(outcome)
-            else:
-                part.future.set_result(outcome)
-
-    with contextlib.suppress(RuntimeError):  # the loop is closed: no caller is left
-        parts[0].future.get_loop().call_soon_threadsafe(resolve)
+    for part, outcome in zip(parts, outcomes, strict=True):
+        if part.future.cancelled():
+            continue
+        if isinstance(outcome, BaseException):
+            part.future.set_exception(outcome)
+        else:
+            part.future.set_result(outcome)

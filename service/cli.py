@@ -91,7 +91,7 @@ def keys() -> None:
 @one_line_errors
 def create(name: str) -> None:
     """Make the API key of NAME: the key goes to stderr, the line for PHOTOZ_API_KEYS_FILE to stdout."""
-    from service.middleware.api_keys import create_key
+    from service.api_keys import create_key
 
     key, line = create_key(name)
     print("The key, for its owner; it is shown only once:", key, sep="\n", file=sys.stderr)

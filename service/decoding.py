@@ -1,114 +1,67 @@
-"""Files that libraries parse, FITS and HDF5, as request bodies: decoded in a child process with limits.
+"""Request bodies to arrays: first the memory is reserved that this takes, then they are decoded."""
 
-These libraries trust their files: a header of 80 bytes makes astropy take all memory, and HDF5 is parsed in C. A child
-(`service.decoding_worker`) is started for each file, one at a time. It has the memory that its request has reserved,
-and processor time by its size, and it can write no file.
-"""
-
-import asyncio
-import logging
-from dataclasses import asdict
+import io
 
 import numpy as np
 
-from photoz.errors import InvalidDataset, MalformedInput, TooLarge, UnsupportedType
-from photoz.images import ImageSpec
-from photoz.protocol import contract
-from service.child import Array, split_arrays
-from service.children import ChildFailed, run_child
-from service.formats import negotiation, npz
-from service.middleware.concurrency import ConcurrencyLimit
-from service.middleware.errors import RequestTimeout
-from service.offload import offload, offload_if_large
+from photoz.errors import MalformedInput
+from photoz.io.npz import MAX_MEMBERS, read_array, read_arrays, unpacked_bytes
+from service import files
+from service.files import Arrays, FileReader
+from service.formats.json import estimate_memory
 from service.request import Request
+from service.steps import SMALL, run_step, span
 
-logger = logging.getLogger("bentoml.photoz")
-
-MAGICS = {b"SIMPLE  =": "fits", b"\x89HDF\r\n\x1a\n": "hdf5"}
-
-# Memory of a child beside the libraries: what the file becomes while it is read and converted.
-FACTOR, LEAST_BYTES = 4, 16 * 1024 * 1024
-
-# Processor time: of the imports and any file, and a second for so many bytes; packed FITS takes 0.7 for them. It ends
-# the loops of HDF5 on some damaged files.
-SECONDS, BYTES_A_SECOND = 6, 2 * 1024 * 1024
-WALL_SECONDS = 60
-
-# Files that are decoded or wait, in all and of one client.
-MAX_QUEUED, MAX_OF_CLIENT = 12, 8
-
-# What a child may report.
-ERRORS = {error.__name__: error for error in (InvalidDataset, MalformedInput, TooLarge, UnsupportedType)}
-
-MAX_ASSUMED = 1000  # characters of the header that says what was assumed
+NPY_MAGIC, ZIP_MAGIC, ZIP_ENTRY = b"\x93NUMPY", b"PK\x03\x04", b"PK\x01\x02"
 
 
-class Decoder:
-    """Reads bodies that are files, for a model that takes `spec`; `.npz` files unpack into at most `max_bytes`."""
+async def read_file(request: Request, reader: FileReader, max_bytes: int) -> Arrays:
+    """Return the arrays of a `.npy`, `.npz`, FITS or HDF5 file by name; `.npz` files unpack into at most `max_bytes`.
 
-    def __init__(self, spec: ImageSpec, max_bytes: int) -> None:
-        self._spec, self._max_bytes = spec, max_bytes
-        self._lock = asyncio.Lock()
-        self._queued = ConcurrencyLimit("files are decoded or wait", MAX_QUEUED, MAX_OF_CLIENT)
-
-    async def read_file(self, request: Request, ebv: float | None) -> dict[str, Array]:
-        """Return the arrays of a `.npy`, `.npz`, FITS or HDF5 file by name, with `ebv` where the file has none.
-
-        The images of the last two are brought into the layout of the model; what was assumed becomes `assumptions` of
-        the request. Raises `UnsupportedType`, `MalformedInput`, `InvalidDataset`, `TooLarge`, `TooManyRequests` or
-        `RequestTimeout`.
-        """
-        if format_of(request.body):
-            arrays = await self.read_in_child(request, request.body)
-        else:
-            work = negotiation.decoding_work(request)
-            arrays = await offload_if_large(work, npz.decode, request, self._max_bytes)
-        return arrays if ebv is None else {"ebv": np.array(ebv)} | arrays
-
-    async def read_evaluation(self, request: Request) -> dict[str, Array]:
-        """Return the arrays of a request of `/evaluate`, JSON or a file; raises as `read_file`, or `InvalidInput`."""
-        negotiation.check_evaluation_type(request)
-        if format_of(request.body):
-            return await self.read_in_child(request, request.body)
-        return await offload(negotiation.decode_evaluation, request, self._max_bytes)
-
-    async def read_in_child(self, request: Request, body: bytes) -> dict[str, Array]:
-        """Return the arrays of a FITS or HDF5 file; raises as `read_file`."""
-        self._queued.check(request.client)
-        with self._queued.count(request.client):
-            async with self._lock:
-                return await self._read(request, body)
-
-    async def _read(self, request: Request, body: bytes) -> dict[str, Array]:
-        content = np.frombuffer(body, np.uint8)
-        allowed = max(FACTOR * content.nbytes, LEAST_BYTES)
-        request.reservation.reserve_work(allowed + content.nbytes, "a file and what it becomes,")  # and its copy there
-        job = {
-            "format": format_of(body),
-            "spec": asdict(self._spec),
-            "allowed_bytes": allowed,
-            "seconds": SECONDS + content.nbytes // BYTES_A_SECOND,
-        }
-        try:
-            async with asyncio.timeout(WALL_SECONDS):
-                found, arrays = split_arrays(await run_child("service.decoding_worker", job, {"content": content}))
-        except TimeoutError as error:
-            raise RequestTimeout(f"reading the file took longer than {WALL_SECONDS} s: send fewer cutouts") from error
-        except ChildFailed as error:
-            logger.warning("a file of %d bytes could not be decoded: %s", content.nbytes, str(error).splitlines()[-1])
-            raise MalformedInput("the file cannot be read: its reader failed, or took too long") from error
-        if "error" in found:
-            raise ERRORS[found["error"]](found["message"])
-        request.assumptions = tuple(found["assumptions"])
-        return arrays
+    The images of the last two are brought into the layout of the model; what was assumed becomes `assumptions` of the
+    request. Raises `UnsupportedType`, `MalformedInput`, `InvalidDataset`, `TooLarge`, `TooManyRequests` or
+    `RequestTimeout`.
+    """
+    body = request.body
+    await reserve_decoding(request)
+    if body.startswith(ZIP_MAGIC):  # in a thread: what it unpacks into may be large
+        return await run_step("decode", SMALL + 1, read_arrays, io.BytesIO(body), max_bytes)
+    if body.startswith(NPY_MAGIC):
+        return {"images": read_array(io.BytesIO(body), len(body))}
+    if body.startswith(files.MAGICS):
+        with span("decode"):
+            return await reader.read(request)
+    raise MalformedInput(
+        f"expected a .npy, .npz, FITS or HDF5 file, got {len(body)} bytes that start with {body[:6]!r}"
+    )
 
 
-def format_of(body: bytes) -> str | None:
-    """Return the name of the format of a file, None if it is another."""
-    return next((name for magic, name in MAGICS.items() if body.startswith(magic)), None)
+async def reserve_decoding(request: Request, n_json: int = 0) -> None:
+    """Reserve the memory that a body takes while it is decoded; its first `n_json` bytes are JSON.
+
+    Raises `TooLarge`, `TooManyRequests`, or `MalformedInput` for a `.npz` file of too many arrays.
+    """
+    size = 0  # the arrays of other bodies are views of them
+    if n_json:
+        size = await run_step("reserve", n_json, estimate_memory, request.first_bytes(n_json))
+    elif request.body.startswith(ZIP_MAGIC):
+        # Each entry of the directory becomes an object of half a kB before zipfile counts them.
+        if request.body.count(ZIP_ENTRY) > MAX_MEMBERS:
+            raise MalformedInput(f"not a readable .npz file: expected at most {MAX_MEMBERS} arrays, got more")
+        size = unpacked_bytes(io.BytesIO(request.body))
+    elif request.body.startswith(files.MAGICS):  # a copy is sent to the child, and the arrays come back
+        size = 2 * request.received_bytes + files.allowed_bytes(request.received_bytes)
+    request.memory.reserve(request, size)
 
 
-def assumed_header(request: Request) -> dict[str, str]:
-    """Return the header that says what was assumed of a file, if anything was."""
-    text = "; ".join(request.assumptions).encode("ascii", "replace").decode("ascii")
-    return {contract.ASSUMED_HEADER: text[:MAX_ASSUMED]} if text else {}
+def reserve_conversion(request: Request, arrays: Arrays, answer_bytes: int = 0) -> None:
+    """Reserve the memory of the answer and of what arrays are converted to; raises as `reserve_decoding`.
+
+    These are float32 cutouts, and PDFs as float64, here and in a child.
+    """
+    images, pdfs, size = arrays.get("images"), arrays.get("pdfs"), answer_bytes
+    if images is not None and images.dtype != np.float32:
+        size += 4 * images.size
+    if pdfs is not None:
+        size += 4 * 8 * pdfs.size
+    request.memory.reserve(request, size)

@@ -12,15 +12,15 @@ from pydantic.json_schema import models_json_schema
 
 from photoz import __version__
 from photoz.protocol import contract
-from service import openapi_open_inference
-from service.formats.negotiation import OCTETS, PREDICTIONS
+from service import openapi_v2
+from service.formats.negotiation import FILE_TYPES, FORM, PREDICTIONS
 
 Document = dict[str, Any]
 Content = Mapping[str, type[BaseModel] | None]  # None: bytes
 
 SCHEMAS = "#/components/schemas/{model}"
 
-FILES: Content = {OCTETS: None, contract.NPY: None, contract.NPZ: None, contract.FITS: None, contract.HDF5: None}
+FILES: Content = dict.fromkeys(name for name in FILE_TYPES if name not in ("", FORM))
 ESTIMATES: Content = {
     media_type: contract.PredictResponse if media_type == contract.JSON else None for media_type in PREDICTIONS
 }
@@ -94,10 +94,9 @@ def document(skeleton: Document, description: str) -> Document:
             "description": description,
         },
         "paths": {
-            path: _with_middleware_errors(operations)
-            for path, operations in (paths | openapi_open_inference.paths()).items()
+            path: _with_middleware_errors(operations) for path, operations in (paths | openapi_v2.paths()).items()
         },
-        "components": {"schemas": definitions["$defs"] | openapi_open_inference.schemas()},
+        "components": {"schemas": definitions["$defs"] | openapi_v2.schemas()},
     }
 
 

@@ -5,6 +5,7 @@ import ipaddress
 import logging
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -20,12 +21,16 @@ from granian.log import LogLevels
 from granian.net import SocketSpec
 from granian.server import Server
 
-from service.connections import BUFFER_BYTES, max_connections
-from service.listener import ACCEPT_SECONDS
-from service.operations.settings import ROOT, Settings
+from service.settings import HEADER_BUFFER_BYTES, ROOT, Settings
 from service.startup import CANNOT_START, DRAIN_SIGNAL, bundle_path, worker_environment
 
 logger = logging.getLogger("bentoml.photoz")
+
+# Open files that are not connections, and the most connections, whatever the limit on files.
+SPARE_FILES, MAX_CONNECTIONS = 128, 8192
+
+# Seconds after which the kernel closes a connection whose client acknowledges nothing.
+UNACKNOWLEDGED_SECONDS = 30
 
 # Failed starts in a row, after which the next would fail too.
 MAX_FAILED_STARTS = 3
@@ -43,7 +48,7 @@ class PhotozServer(Server):
 
     def __init__(self, host: str, port: int, settings: Settings) -> None:
         super().__init__(
-            "service.app:application",
+            "service.bento:asgi",
             address=host,
             port=port,
             interface=Interfaces.ASGI,
@@ -55,7 +60,7 @@ class PhotozServer(Server):
             backpressure=max_connections(),
             http1_settings=HTTP1Settings(
                 header_read_timeout=round(1000 * settings.header_timeout),
-                max_buffer_size=BUFFER_BYTES,
+                max_buffer_size=HEADER_BUFFER_BYTES,
             ),
             log_level=LogLevels.error,
             log_dictconfig={"loggers": {"_granian": {"handlers": [], "propagate": True}}},  # to `logs.configure`
@@ -74,26 +79,26 @@ class PhotozServer(Server):
         for worker in self.wrks:
             with contextlib.suppress(ProcessLookupError):  # it has just died
                 os.kill(worker._id(), DRAIN_SIGNAL)
-        self._shutdown = threading.Timer(self._drain_seconds + ACCEPT_SECONDS, super().signal_handler_interrupt)
+        self._shutdown = threading.Timer(self._drain_seconds, super().signal_handler_interrupt)
         self._shutdown.daemon = True
         self._shutdown.start()
 
-    def _hold_connections(self) -> None:
-        """Listen in this process, so that connections wait while a dead worker is replaced, and share the socket.
+    def _init_shared_socket(self) -> None:
+        """Listen in this process and share the socket, so that connections wait while a dead worker is replaced.
 
-        By default each worker has its own, and connections are refused meanwhile.
+        By default each worker has its own socket, and connections are refused meanwhile.
         """
-        if self._shd is None:
-            self._ssp, self._shd = None, SocketSpec(self.bind_addr, self.bind_port, self.backlog).build()
-            self._sso = socket.socket(fileno=self._shd.get_fd())
-            self._sso.set_inheritable(True)
-            self._sso.listen(self.backlog)
+        self._ssp, self._shd = None, SocketSpec(self.bind_addr, self.bind_port, self.backlog).build()
+        self._sso = socket.socket(fileno=self._shd.get_fd())
+        self._sso.set_inheritable(True)
+        if sys.platform == "linux":  # connections inherit it
+            self._sso.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNACKNOWLEDGED_SECONDS)
+        self._sso.listen(self.backlog)
 
     def _respawn_workers(self, workers: list[int], *arguments: Any, **options: Any) -> None:
         """Restart dead workers, again and again unless they cannot start."""
         if self._shutdown is not None:
             return
-        self._hold_connections()
         for index in workers:
             process = self.wrks[index].inner
             status = process.exitcode
@@ -126,8 +131,15 @@ def serve(host: str, port: int, *, hints: bool = False) -> None:
     PhotozServer(host, port, settings).serve()
 
 
+def max_connections() -> int:
+    """Allow this process and its workers as many files as the system does; return how many may be connections."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return MAX_CONNECTIONS if hard == resource.RLIM_INFINITY else min(max(hard - SPARE_FILES, 1), MAX_CONNECTIONS)
+
+
 def _check_folders() -> None:
-    """Find a writable folder for temporary files, and for BentoML, which needs a home but nothing in it."""
+    """Make sure that temporary files and BentoML's home are writable."""
     try:
         with tempfile.TemporaryFile() as file:
             file.write(bytes(4096))

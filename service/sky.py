@@ -1,22 +1,19 @@
-"""Cutouts of a position on the sky, out of an archive, by the command `photoz sky`: where the operator allows it."""
+"""Cutouts of a position on the sky, out of an archive, by `photoz sky`: where the operator allows it."""
 
-import asyncio
-import os
 import shlex
-import signal
-import sys
-import tempfile
+from collections.abc import Sequence
 from importlib.util import find_spec
-from pathlib import Path
 
-from photoz.errors import InvalidInput
+from pebble import ProcessExpired
+
+from photoz.errors import InvalidInput, PhotozError
+from photoz.images import ImageSpec
 from photoz.protocol.contract import SkyRequest
-from service.middleware.concurrency import ConcurrencyLimit
-from service.middleware.errors import ArchiveFailed, NotOffered, RequestTimeout
-from service.operations.settings import ROOT
+from service.errors import ArchiveFailed, NotOffered, RequestTimeout
+from service.files import Arrays, conformed_arrays
+from service.jobs import JobQueue
 from service.request import Request
 
-COMMAND = (sys.executable, "-c", "from photoz_client.cli import main; main()", "sky")
 PACKAGES = ("astroquery", "photoz_client", "photoz_survey", "reproject")
 
 # A field has five frames of 4 MB.
@@ -27,55 +24,43 @@ MAX_QUEUED, MAX_OF_CLIENT = 8, 4
 
 
 def check_options(options: str | None) -> None:
-    """Raise `InvalidInput` if the command cannot be run here."""
+    """Raise `InvalidInput` if positions cannot be looked up here."""
     missing = [name for name in PACKAGES if find_spec(name) is None] if options is not None else []
     if missing:
         raise InvalidInput(f"PHOTOZ_SKY needs {', '.join(missing)}: install photoz[sky]")
 
 
 class Archive:
-    """The archive of the options of `photoz sky`; without options there is none."""
+    """The archive of the options of `photoz sky`, for a model that takes `spec`; without options there is none."""
 
-    def __init__(self, options: str | None) -> None:
+    def __init__(self, options: str | None, spec: ImageSpec) -> None:
         self._options = None if options is None else shlex.split(options)
-        self._lock = asyncio.Lock()
-        self._queued = ConcurrencyLimit("positions are looked up or wait", MAX_QUEUED, MAX_OF_CLIENT)
+        self._spec = spec
+        self._jobs = JobQueue("positions are looked up or wait", MAX_QUEUED, MAX_OF_CLIENT)
 
-    async def cut_out(self, request: Request, position: SkyRequest) -> bytes:
-        """Return an HDF5 file with the cutout at a position.
+    async def cut_out(self, request: Request, position: SkyRequest) -> Arrays:
+        """Return the arrays of the cutout at a position; what was assumed becomes `assumptions` of the request.
 
-        Raises `NotOffered`, `ArchiveFailed` with the reason of the command, `TooManyRequests` or `RequestTimeout`.
+        Raises `NotOffered`, `ArchiveFailed` with the reason, `TooManyRequests` or `RequestTimeout`.
         """
         if self._options is None:
             raise NotOffered("this service does not reach an archive: its operator may allow that, with PHOTOZ_SKY")
-        self._queued.check(request.client)
-        with self._queued.count(request.client):
-            async with self._lock:
-                return await self._run(position, self._options)
+        job = (position.ra, position.dec, self._options, self._spec)
+        try:
+            arrays, request.assumptions = await self._jobs.run(request.client, SECONDS, cut_out, *job)
+        except TimeoutError as error:
+            raise RequestTimeout(f"the archive took longer than {SECONDS} s") from error
+        except ProcessExpired as error:
+            raise ArchiveFailed(f"the process that asked the archive ended with {error.exitcode}") from error
+        return arrays
 
-    async def _run(self, position: SkyRequest, options: list[str]) -> bytes:
-        with tempfile.TemporaryDirectory() as folder:
-            output = Path(folder) / "cutouts.h5"
-            arguments = (f"{position.ra:.7f}", f"{position.dec:.7f}", "-o", str(output), "--workers", "1", *options)
-            child = await asyncio.create_subprocess_exec(
-                *COMMAND,
-                *arguments,
-                cwd=ROOT,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,
-            )
-            try:
-                async with asyncio.timeout(SECONDS):
-                    _, errors = await child.communicate()
-            except TimeoutError as error:
-                raise RequestTimeout(f"the archive took longer than {SECONDS} s") from error
-            finally:
-                if child.returncode is None:  # too slow, or the client has gone
-                    os.killpg(child.pid, signal.SIGKILL)  # with its own children
-                    await child.wait()
-            if child.returncode:
-                lines = errors.decode(errors="replace").strip().splitlines() or ["no reason given"]
-                raise ArchiveFailed(lines[-1].removeprefix("Error: "))
-            return output.read_bytes()
+
+def cut_out(ra: float, dec: float, options: Sequence[str], spec: ImageSpec) -> tuple[Arrays, tuple[str, ...]]:
+    """Return the arrays of the cutout at a position, and what was assumed; runs in a child."""
+    from photoz_survey.sky import open_position  # takes seconds: astropy, astroquery and reproject
+
+    try:
+        with open_position(ra, dec, options) as cutouts:
+            return conformed_arrays(cutouts, spec)
+    except PhotozError as error:
+        raise ArchiveFailed(str(error)) from None

@@ -8,11 +8,11 @@ from pathlib import Path
 from photoz.errors import InvalidInput
 from photoz.inference.preflight import preflight
 from photoz.model.bundle import ModelBundle
-from service.middleware.api_keys import read_keys
-from service.operations import logs
-from service.operations.settings import ALLOCATOR, ONE_THREAD, Settings
-from service.operations.tracing import tracing_options
+from service import logs
+from service.api_keys import read_keys
+from service.settings import ALLOCATOR, ONE_THREAD, Settings
 from service.sky import check_options
+from service.tracing import tracing_options
 from service.validation import unpacked_limit
 
 CANNOT_START = 3  # exit status of a worker that cannot start

@@ -20,7 +20,7 @@ from bentoml.exceptions import BentoMLException, NotFound
 from photoz.errors import InvalidBundle, InvalidInput
 from photoz.model.bundle import ModelBundle
 from photoz.model.card import Card
-from service.operations.settings import ROOT
+from service.settings import ROOT
 
 FOLDER = "bundle"
 ALIAS = "bundle"

@@ -58,12 +58,6 @@ def unpacked_limit(card: Card, max_rows: int) -> int:
     return max_rows * (8 * math.prod(card.image.shape) + 8 * card.grid.n_bins + 4096)
 
 
-def converted_bytes(arrays: Arrays) -> int:
-    """Return the bytes of what arrays are converted to: float32 cutouts, and PDFs, as float64 here and in a child."""
-    images, pdfs = (arrays.get(name, np.empty(0, np.float32)) for name in ("images", "pdfs"))
-    return 4 * images.size * (images.dtype != np.float32) + 4 * 8 * pdfs.size * ("pdfs" in arrays)
-
-
 def as_batch(arrays: Arrays, card: Card, max_rows: int) -> Batch:
     """Validate galaxies to predict.
 
@@ -187,18 +181,14 @@ def _object_id(arrays: Arrays, n: int) -> Names | None:
         longest = int(np.char.str_len(given).max(initial=1))
         refuse_long_names(longest)
         given = given.astype(np.dtype((given.dtype.type, longest)))
-    names = _as_text(given)
-    refuse_long_names(int(np.char.str_len(names).max(initial=0)))
-    return names
-
-
-def _as_text(given: npt.NDArray[Any]) -> Names:
-    if given.dtype.kind == "O":
+    elif given.dtype.kind == "O":
         refuse_nul(given)
     try:
         names = np.ascontiguousarray(given.astype(np.str_))
     except ValueError as error:  # UnicodeError is one
         raise InvalidInput(f"expected object_id as text, got other bytes: {error}") from error
+    if (longest := names.dtype.itemsize // 4) > MAX_OBJECT_ID:
+        refuse_long_names(longest)
     codes = names.view(np.uint32)
     if np.any((codes > MAX_CODE) | ((codes >= SURROGATES[0]) & (codes <= SURROGATES[1]))):
         raise InvalidInput("expected object_id as text, got code points that are not Unicode characters")

@@ -8,7 +8,7 @@ import io
 import math
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -96,9 +96,16 @@ def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
             raise MalformedInput(f"{member.filename.removesuffix('.npy')[:40]} is {error}") from error
 
 
-def read_arrays(
-    stream: BinaryIO, max_bytes: int | None = None, reserve: Callable[[int], None] = lambda size: None
-) -> dict[str, Array]:
+def unpacked_bytes(stream: BinaryIO) -> int:
+    """Return how many bytes a `.npz` stream unpacks into, as its directory says; 0 if that cannot be read."""
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            return sum([member.file_size for member in archive.infolist()])
+    except Exception:  # see read_arrays, which says what is wrong
+        return 0
+
+
+def read_arrays(stream: BinaryIO, max_bytes: int | None = None) -> dict[str, Array]:
     """Read every array of a `.npz` stream.
 
     Parameters
@@ -107,8 +114,6 @@ def read_arrays(
         The `.npz` file.
     max_bytes : int, optional
         Limit on the unpacked size of all members together.
-    reserve : callable
-        Called with the unpacked size before anything is unpacked; its exceptions are passed on.
 
     Returns
     -------
@@ -133,7 +138,6 @@ def read_arrays(
             size = sum([member.file_size for member in members])
             if max_bytes is not None and size > max_bytes:
                 raise TooLarge(f"expected a .npz file of at most {max_bytes:,} bytes unpacked, got {size:,}")
-            reserve(size)
             return {name: read_member(archive, member) for name, member in zip(names, members, strict=True)}
     except MalformedInput as error:
         raise MalformedInput(f"not a readable .npz file: {error}") from error

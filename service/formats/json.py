@@ -9,14 +9,26 @@ import numpy.typing as npt
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
-from photoz.errors import InvalidImages, InvalidInput, MalformedInput
-from service.offload import without_collector
+from photoz.errors import InvalidImages, InvalidInput, MalformedInput, TooLarge
+from service.limits import MAX_JSON_BYTES
+from service.steps import without_collector
 
 M = TypeVar("M", bound=BaseModel)
 
+# Bytes of memory for each list, object and element while it is decoded and validated, by measurement
+# (docs/decisions.md): honest cutouts become eight times as large, empty lists 67 times.
+BYTES_PER_TOKEN = {b"[": 192, b"{": 512, b",": 64}
+
+
+def estimate_memory(content: bytes) -> int:
+    """Return about how many bytes JSON, or a part of it, takes while it is decoded."""
+    return sum(size * content.count(token) for token, size in BYTES_PER_TOKEN.items())
+
 
 def decode(body: bytes, model: type[M]) -> M:
-    """Decode an object with the fields of `model`; raises `MalformedInput` or `InvalidInput`."""
+    """Decode an object with the fields of `model`; raises `TooLarge`, `MalformedInput` or `InvalidInput`."""
+    if len(body) > MAX_JSON_BYTES:
+        raise TooLarge(f"expected at most {MAX_JSON_BYTES:,} bytes of JSON, got {len(body):,}: send a file")
     with without_collector():
         return _decode(body, model)
 

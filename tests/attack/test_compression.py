@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from photoz.errors import TooLarge
-from service.formats.compression import COMPRESSORS, decompress
+from service.compression import COMPRESSORS, decompress
 from tests.attack.corpus import IMAGES, MB
 from tests.attack.refusals import assert_refused
 

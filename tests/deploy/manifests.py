@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 import yaml
 
-from service.operations.settings import Settings
+from service.settings import Settings
 from tests.running import ROOT
 
 KUBERNETES = ROOT / "deploy" / "kubernetes"

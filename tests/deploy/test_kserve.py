@@ -5,7 +5,7 @@ import json
 import kubernetes_validate
 import pytest
 
-from service.middleware.admission import PROBES
+from service.limits import PROBES
 from tests.deploy.manifests import CONFINED, KSERVE, longest_shutdown, memory_limit, render, settings_of
 from tests.running import ROOT
 

@@ -11,10 +11,10 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from service.middleware import api_keys
-from service.middleware.admission import PROBES
-from service.middleware.errors import Unauthorized
-from service.operations.settings import Settings
+from service import api_keys
+from service.limits import PROBES
+from service.errors import Unauthorized
+from service.settings import Settings
 from tests.deploy import manifests
 from tests.deploy.manifests import KUBERNETES, of_kind, render, settings_of
 from tests.running import ROOT

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from photoz.drift import OOD_SCORE, Z_MEAN, Z_WIDTH68
 from photoz.flags import Flag
-from service.operations.metrics import LABELS, METHODS
+from service.metrics import LABELS, METHODS
 from tests.running import ROOT
 
 pytestmark = pytest.mark.e2e

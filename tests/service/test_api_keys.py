@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from photoz.errors import InvalidInput
 from service import page
 from service.cli import main
-from service.middleware.admission import PROBES
-from service.middleware.api_keys import ApiKeys, read_keys
-from service.middleware.errors import Unauthorized
+from service.limits import PROBES
+from service.api_keys import ApiKeys, read_keys
+from service.errors import Unauthorized
 from tests.running import running_service
 from tests.service.helpers import check_error, wait_for
 from tests.service.raw_http import RawConnection, head
@@ -53,7 +53,7 @@ def all_paths(routes, prefix=""):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what BentoML imports
 def test_every_path_but_the_probes_and_the_page_needs_a_key(service_with_keys):
-    from service.app import Photoz
+    from service.bento import Photoz
 
     paths = set(all_paths(Photoz.to_asgi().routes))
     assert {"/predict", "/predict_file", "/evaluate", "/model", "/metrics", "/docs.json", "/", "/v2"} <= paths

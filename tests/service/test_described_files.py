@@ -22,7 +22,7 @@ from service.children import ChildFailed
 from service.decoding import Decoder
 from service.decoding_worker import decode
 from service.formats.negotiation import encode_predictions
-from service.middleware.errors import NotAcceptable
+from service.errors import NotAcceptable
 from tests.attack.fuzz_targets import make_request
 from tests.service.helpers import check_error
 

@@ -15,7 +15,7 @@ from photoz.protocol import contract
 from service import evaluation
 from service.children import ChildFailed
 from service.evaluation import Evaluator
-from service.middleware.errors import EvaluationTimeout, TooManyRequests
+from service.errors import EvaluationTimeout, TooManyRequests
 from service.validation import LabelledGalaxies
 from tests.service.helpers import check_error
 

@@ -6,8 +6,8 @@ from photoz.estimates import COLUMNS
 from photoz.flags import Flag
 from photoz.metrics import METRICS
 from photoz.protocol import contract
-from service.middleware.errors import STATUS
-from service.operations.settings import Settings
+from service.errors import STATUS
+from service.settings import Settings
 from tests.running import ROOT
 
 DOCUMENT = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("http-api.md", "estimates.md"))

@@ -6,9 +6,9 @@ import os
 import select
 import sys
 
-from service.operations import logs
-from service.operations.logs import JsonFormatter, TextFormatter
-from service.operations.settings import Settings
+from service import logs
+from service.logs import JsonFormatter, TextFormatter
+from service.settings import Settings
 from service.request import CURRENT_REQUEST, Request
 from tests.service.helpers import wait_for
 from tests.toys import galaxies
@@ -106,7 +106,7 @@ def test_start_warns_of_too_little_memory_and_of_no_keys(caplog, monkeypatch):
     monkeypatch.setattr(logs.logger, "propagate", True)
     caplog.set_level(logging.WARNING, logs.logger.name)
     for memory, n_keys in [(1e9, None), (1e9, 2), (1e8, 1), (1e9, 0)]:
-        monkeypatch.setattr("service.operations.logs.available_memory", lambda memory=memory: memory)
+        monkeypatch.setattr("service.logs.available_memory", lambda memory=memory: memory)
         logs.log_start("toy 1", settings, n_keys)
     too_little, no_keys = caplog.messages
     assert too_little.startswith("0.10 GB of memory are available, up to 0.75 GB needed: ")

@@ -22,7 +22,7 @@ import pytest
 
 from photoz.errors import TooLarge
 from photoz.io.npz import npz_bytes
-from service.offload import offload
+from service.steps import offload
 from tests.running import running_service
 from tests.service.helpers import check_error, metric, wait_for
 from tests.service.raw_http import RawConnection, head

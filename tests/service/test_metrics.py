@@ -7,7 +7,7 @@ import pytest
 
 from photoz import drift
 from photoz.flags import Flag
-from service.operations.metrics import LABELS, Distributions
+from service.metrics import LABELS, Distributions
 from service.request import OTHER, fold
 from tests.running import ROOT
 from tests.service.helpers import families, metric

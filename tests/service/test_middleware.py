@@ -10,14 +10,14 @@ import pytest
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from photoz.errors import PhotozError, TooLarge
-from service.middleware.admission import AdmissionControl, AdmissionMiddleware
-from service.middleware.api_keys import ApiKeys
+from service.limits import AdmissionControl, AdmissionMiddleware
+from service.api_keys import ApiKeys
 from service.middleware.body import ClientWaits, receive_body
-from service.middleware.errors import STATUS, TooManyRequests, error_middleware
+from service.errors import STATUS, TooManyRequests, error_middleware
 from service.middleware.json_memory import MAX_JSON_BYTES
-from service.middleware.memory_budget import MemoryBudget, Reservation
-from service.operations.metrics import Metrics
-from service.operations.settings import Settings
+from service.request import MemoryBudget, Reservation
+from service.metrics import Metrics
+from service.settings import Settings
 from service.request import Request, fold
 from tests.service.helpers import check_error
 from tests.toys import GRID_90, GRIZ, toy_card

@@ -13,7 +13,7 @@ from photoz.io import npz
 from photoz.protocol import contract
 from photoz.protocol.open_inference import HEADER_LENGTH, decode_response, encode_request
 from photoz.protocol.tensors import Tensor
-from service.formats.compression import COMPRESSORS
+from service.compression import COMPRESSORS
 from tests.service.helpers import check_error
 from tests.toys import galaxies
 

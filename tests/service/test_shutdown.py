@@ -112,7 +112,7 @@ def test_worker_that_cannot_restart_ends_the_service(running, tmp_path):
 # The second sleep is a function of C, and holds the interpreter's lock.
 FROZEN = """
 import asyncio, ctypes, time
-from service.operations.resources import end_if_frozen
+from service.resources import end_if_frozen
 
 loop = asyncio.new_event_loop()
 end_if_frozen(loop, 1.0)

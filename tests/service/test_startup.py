@@ -9,9 +9,9 @@ import pytest
 
 from photoz.errors import InvalidInput
 from service import server
-from service.operations import resources
-from service.operations.resources import available_memory
-from service.operations.settings import MIB, Settings
+from service import resources
+from service.resources import available_memory
+from service.settings import MIB, Settings
 from service.startup import worker_environment
 from tests.running import ROOT, run_serve, running_service
 from tests.service.helpers import wait_for
@@ -205,7 +205,7 @@ def test_worker_environment(toy, tmp_path, monkeypatch):
     variables = {"PHOTOZ_BUNDLE": os.path.relpath(toy), "MALLOC_ARENA_MAX": "7", "HOME": str(tmp_path), "CI": ""}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("service.operations.logs.configure", lambda log_format: None)
+    monkeypatch.setattr("service.logs.configure", lambda log_format: None)
     environment = worker_environment()
     assert environment["PHOTOZ_BUNDLE"] == str(toy)
     assert environment["PHOTOZ_ENGINE"] == "openvino-f32"  # what passed preflight, in place of auto

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from service.operations.tracing import tracing_options
+from service.tracing import tracing_options
 from tests.running import running_service
 from tests.service.helpers import wait_for
 from tests.toys import GRIZ, galaxies, npy_bytes

@@ -1,6 +1,6 @@
 """Bodies of the Open Inference Protocol: which tensors a model takes and gives, decode beside encode."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,21 +10,21 @@ from starlette.responses import Response
 
 from photoz.errors import InvalidInput, TooLarge
 from photoz.estimates import COLUMNS
-from photoz.inference.predictor import Batch
 from photoz.model.card import Card
 from photoz.protocol import contract
 from photoz.protocol import open_inference as protocol
 from photoz.protocol.open_inference import RequestedOutput
 from photoz.protocol.tensors import BYTES, NUMBERS, Tensor
-from service.formats.compression import COMPRESSORS, chosen_encoding, decompress
-from service.formats.negotiation import OCTETS, TEXT_BYTES
-from service.formats.npz import Arrays
-from service.middleware.json_memory import MAX_JSON_BYTES, estimate_json_memory, refuse_large_json
-from service.offload import SMALL, without_collector
+from service.compression import COMPRESSORS, chosen_encoding
+from service.formats.estimates import TEXT_BYTES
+from service.formats.negotiation import OCTETS
+from service.limits import MAX_JSON_BYTES
 from service.request import Request
-from service.validation import as_batch, converted_bytes, refuse_long_names, refuse_nul
+from service.steps import without_collector
+from service.validation import Arrays, refuse_long_names, refuse_nul
 
 Columns = Mapping[str, npt.NDArray[Any]]
+Names = npt.NDArray[np.str_]
 
 NAMES_OR_INTEGERS = (BYTES, "INT64", "INT32", "INT16", "INT8", "UINT64", "UINT32", "UINT16", "UINT8")
 
@@ -49,19 +49,19 @@ JSON_WORK = 20
 
 @dataclass(frozen=True)
 class InferRequest:
-    """A request that has passed validation.
+    """A decoded request.
 
     Parameters
     ----------
-    batch : Batch
-        n galaxies.
+    arrays : dict
+        Inputs by name.
     outputs : tuple of RequestedOutput
         What it asks for.
     id : str, or None
-        To be echoed.
+        To be repeated in the response.
     """
 
-    batch: Batch
+    arrays: Arrays
     outputs: tuple[RequestedOutput, ...]
     id: str | None
 
@@ -70,62 +70,36 @@ class InferRequest:
         """Names of the outputs that have to be computed."""
         return frozenset(output.name for output in self.outputs) - {"object_id"}
 
-
-def decoding_work(request: Request) -> int:
-    """Return how long decoding takes, in binary bytes; that of a compressed body cannot be known before."""
-    if request.content_encoding:
-        return SMALL + 1
-    header_length = _header_length(request)
-    return request.received_bytes + JSON_WORK * (request.received_bytes if header_length is None else header_length)
+    def pdf_bytes(self, card: Card) -> int:
+        """Return the bytes that the PDFs of the response take while it is encoded."""
+        each = sum(8 if output.binary else TEXT_BYTES for output in self.outputs if output.name == "pdf")
+        return len(self.arrays["images"]) * card.grid.n_bins * each
 
 
-def decode(request: Request, card: Card, max_rows: int, max_bytes: int) -> InferRequest:
-    """Decode and validate a request, which decompresses into at most `max_bytes`.
+def read_header_length(request: Request) -> int | None:
+    """Return how many of the first bytes of a body are JSON, None for all; raises `MalformedInput`."""
+    return protocol.read_header_length(request.headers.get(protocol.HEADER_LENGTH))
 
-    Raises `UnsupportedType`, `TooLarge`, `MalformedInput` or `InvalidInput`.
+
+def decode(chunks: Sequence[bytes | bytearray], header_length: int | None, max_rows: int) -> InferRequest:
+    """Decode a request of at most `max_rows` names.
+
+    Raises `TooLarge`, `MalformedInput` or `InvalidInput`.
     """
-    header_length = _header_length(request)
-    body = _decompressed(request, header_length, max_bytes) if request.content_encoding else _aligned(request)
     with without_collector():
+        body = _aligned(chunks, header_length or 0)
         message = protocol.decode_request(body, header_length, max_json=MAX_JSON_BYTES, max_texts=max_rows)
-    outputs = _requested_outputs(message)
-    arrays = _as_arrays(message, max_rows)
-    request.reservation.reserve_work(converted_bytes(arrays), "tensors that are converted to")
-    inference = InferRequest(as_batch(arrays, card, max_rows), outputs, message.request_id)
-    request.reservation.reserve_work(_answer_memory(inference, card), "an answer of")
-    return inference
+    return InferRequest(_as_arrays(message, max_rows), _requested_outputs(message), message.request_id)
 
 
-def _answer_memory(inference: InferRequest, card: Card) -> int:
-    """Return the bytes that the PDFs of an answer take while it is encoded."""
-    each = sum(8 if output.binary else TEXT_BYTES for output in inference.outputs if output.name == "pdf")
-    return len(inference.batch) * card.grid.n_bins * each
-
-
-def _header_length(request: Request) -> int | None:
-    found = request.headers.get(protocol.HEADER_LENGTH.encode())
-    return protocol.read_header_length(None if found is None else found.decode("latin-1"))
-
-
-def _aligned(request: Request) -> memoryview:
+def _aligned(chunks: Sequence[bytes | bytearray], header_length: int) -> memoryview:
     """Join the chunks so that numpy and the engine can use the tensor behind the JSON without a copy.
 
     numpy asks the system for large pages, and Python's bytes do not: many small ones take longer to get.
     """
-    gap = -(_header_length(request) or 0) % protocol.ALIGNMENT
-    chunks, request.chunks = [bytes(gap), *request.chunks], []
-    return memoryview(np.concatenate([np.frombuffer(chunk, np.uint8) for chunk in chunks]))[gap:]
-
-
-def _decompressed(request: Request, header_length: int | None, limit: int) -> memoryview:
-    def grow(size: int) -> None:
-        request.reservation.grow_to(size, "a body that unpacks into")
-
-    unpacked = decompress(request.body, request.content_encoding, limit, grow)
-    header = unpacked[:header_length]
-    refuse_large_json(len(header))
-    request.reservation.reserve(estimate_json_memory(bytes(header)), "JSON that decodes into")
-    return unpacked
+    gap = -header_length % protocol.ALIGNMENT
+    joined = np.concatenate([np.frombuffer(chunk, np.uint8) for chunk in (bytes(gap), *chunks)])
+    return memoryview(joined)[gap:]
 
 
 def _requested_outputs(message: protocol.Request) -> tuple[RequestedOutput, ...]:
@@ -160,17 +134,19 @@ def _names(tensor: Tensor, max_rows: int) -> npt.NDArray[np.str_]:
     return names.astype(np.str_)
 
 
-def encoding_work(inference: InferRequest, card: Card) -> int:
-    """Return how long encoding takes, in binary bytes."""
-    as_json = any(not output.binary for output in inference.outputs)
-    return len(inference.batch) * card.grid.n_bins * (4 * JSON_WORK if as_json else 4)
+def encoding_work(outputs: Sequence[RequestedOutput], n: int, card: Card) -> int:
+    """Return how long encoding the outputs of n galaxies takes, in binary bytes."""
+    as_json = any(not output.binary for output in outputs)
+    return n * card.grid.n_bins * (4 * JSON_WORK if as_json else 4)
 
 
-def encode(inference: InferRequest, columns: Columns, card: Card, accept_encoding: str) -> Response:
-    """Encode the outputs that a request asks for, out of the columns of its n galaxies, (n, ...) each."""
-    message = protocol.encode_response(
-        _tensors(inference, columns), model_name=card.name, model_version=card.version, request_id=inference.id
-    )
+def encode(request: InferRequest, names: Names, columns: Columns, card: Card, accept_encoding: str) -> Response:
+    """Encode the outputs that a request asks for, from the names (n,) and columns (n, ...) of its galaxies."""
+    tensors = [
+        (Tensor(name, OUTPUTS[name], names if name == "object_id" else columns[name]), binary)
+        for name, binary in request.outputs
+    ]
+    message = protocol.encode_response(tensors, model_name=card.name, model_version=card.version, request_id=request.id)
     content, headers, media_type = message.body, {}, contract.JSON
     if message.header_length is not None:
         headers[protocol.HEADER_LENGTH] = str(message.header_length)
@@ -179,12 +155,6 @@ def encode(inference: InferRequest, columns: Columns, card: Card, accept_encodin
         headers["content-encoding"] = encoding
         content = COMPRESSORS[encoding](content)
     return Response(content, media_type=media_type, headers=headers)
-
-
-def _tensors(inference: InferRequest, columns: Columns) -> Iterator[tuple[Tensor, bool]]:
-    for output in inference.outputs:
-        values = inference.batch.names if output.name == "object_id" else columns[output.name]
-        yield Tensor(output.name, OUTPUTS[output.name], values), output.binary
 
 
 def metadata(card: Card) -> dict[str, Any]:

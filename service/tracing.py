@@ -2,12 +2,9 @@
 
 import os
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
-from functools import cache
 from typing import Any
 
 from photoz.errors import InvalidInput
-from service.request import CURRENT_REQUEST
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 PROBES = "livez,healthz,readyz,v2/health,metrics"
@@ -21,7 +18,7 @@ def is_enabled(environment: Mapping[str, str] = os.environ) -> bool:
 def tracing_options(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """Return BentoML's option `tracing`; without a collector no request is even considered, which takes 0.25 ms.
 
-    Raises `InvalidInput` if the fraction of the requests that are traced is none.
+    Raises `InvalidInput` if the sampled fraction of the requests is not one.
     """
     if not is_enabled(environment):
         return {"excluded_urls": "."}
@@ -34,23 +31,3 @@ def tracing_options(environment: Mapping[str, str] = os.environ) -> dict[str, An
         raise InvalidInput(f"OTEL_TRACES_SAMPLER_ARG={given} cannot be used: expected a number from 0 to 1")
     # The exporter reads its endpoint from the environment; without `otlp` BentoML makes no exporter.
     return {"exporter_type": "otlp", "sample_rate": sampled, "otlp": {"protocol": "http"}, "excluded_urls": PROBES}
-
-
-def span(name: str) -> AbstractContextManager[Any]:
-    """Trace a part of the work on a request, if traces are wanted."""
-    tracer = _tracer()
-    if tracer is None:
-        return nullcontext()
-    request = CURRENT_REQUEST.get()
-    attributes = {"request_id": request.id, "rows": request.rows} if request else {}
-    started: AbstractContextManager[Any] = tracer.start_as_current_span(name, attributes=attributes)
-    return started
-
-
-@cache
-def _tracer() -> Any:
-    if not is_enabled():
-        return None
-    from bentoml._internal.configuration.containers import BentoMLContainer
-
-    return BentoMLContainer.tracer_provider.get().get_tracer("photoz")

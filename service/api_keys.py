@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from photoz.errors import InvalidInput, reason
-from service.middleware.errors import Unauthorized
+from service.errors import Unauthorized
 
 logger = logging.getLogger("bentoml.photoz")
 
@@ -44,13 +44,13 @@ class ApiKeys:
         """How many there are; with none, all requests are refused."""
         return len(self._digests)
 
-    def check(self, authorization: bytes) -> str:
+    def check(self, authorization: str) -> str:
         """Return the name of the key in an Authorization header; raises `Unauthorized` for none or a wrong one."""
         self._reload_if_changed()
-        scheme, _, key = authorization.partition(b" ")
-        if scheme.lower() != b"bearer" or not key.strip():
+        scheme, _, key = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not key.strip():
             raise Unauthorized("an API key is needed: expected the header Authorization: Bearer KEY")
-        digest = hashlib.sha256(key.strip()).digest()
+        digest = hashlib.sha256(key.strip().encode()).digest()
         # All are compared, each in constant time, so that the time reveals nothing.
         names = [name for name, known in self._digests.items() if hmac.compare_digest(known, digest)]
         if not names:

@@ -1,18 +1,19 @@
 """Settings of the service, read from environment variables `PHOTOZ_*`."""
 
+import ipaddress
 import os
 import sys
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, PositiveInt, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from photoz.errors import InvalidInput
-from service.operations.resources import available_cpus, available_memory
+from service.resources import available_cpus, available_memory
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 # For numpy in the worker and its children: one thread is enough for the arithmetic around the network, which has
 # threads of its own (PHOTOZ_THREADS).
@@ -29,6 +30,10 @@ ALLOCATOR = {
 
 MIB = 1024 * 1024
 
+# Bytes that granian reads from a connection at a time and holds at most, so that it bounds the head of a request. A
+# smaller buffer makes large uploads slower.
+HEADER_BUFFER_BYTES = 128 * 1024
+
 # Memory of one instance without request bodies, with the shipped network: half a GB after half an hour of load.
 BASE_MEMORY_BYTES = 550_000_000
 
@@ -42,6 +47,12 @@ def _switch(value: Any) -> Any:
     if isinstance(value, str) and value not in ("on", "off"):
         raise ValueError("expected on or off")
     return value == "on" if isinstance(value, str) else value
+
+
+def _networks(value: str) -> str:
+    for network in filter(None, map(str.strip, value.split(","))):
+        ipaddress.ip_network(network)  # raises a ValueError that says what is wrong
+    return value
 
 
 Switch = Annotated[bool, BeforeValidator(_switch)]
@@ -77,8 +88,8 @@ class Settings(BaseSettings):
     drain_seconds : float
         Seconds between SIGTERM and the last new connection.
     max_memory_bytes : int
-        Bytes that all requests may hold together: heads that are not complete, and what bodies become; by default an
-        eighth of the memory of this process, between 64 MiB and 1 GiB. Predicting takes up to as much again.
+        Bytes that all requests may hold together: bodies and what these become; by default an eighth of the memory of
+        this process, between 64 MiB and 1 GiB. Predicting takes up to as much again.
     max_body_bytes : int
         Bytes of one body, and of what it unpacks to; by default half of `max_memory_bytes`.
     max_in_flight : int
@@ -86,11 +97,13 @@ class Settings(BaseSettings):
     request_timeout : float
         Seconds from there to the start of the response.
     transfer_timeout : float
-        Seconds by which a client may fall behind 64 kB/s, in sending a body or in reading an answer.
+        Seconds in which a body has to arrive, and an answer has to be read.
     header_timeout : float
         Seconds that the head of a request may take, and that a connection may be idle.
     max_header_bytes : int
         Bytes of the head of a request.
+    trusted_proxies : str
+        Addresses or networks of proxies, separated by commas: their X-Forwarded-For names the client.
     """
 
     model_config = SettingsConfigDict(env_prefix="PHOTOZ_", env_ignore_empty=True, frozen=True)
@@ -112,9 +125,10 @@ class Settings(BaseSettings):
     max_body_bytes: PositiveInt = Field(default_factory=lambda fields: max(fields.get("max_memory_bytes", 2) // 2, 1))
     max_in_flight: PositiveInt = 128
     request_timeout: Seconds = 300.0
-    transfer_timeout: Seconds = 30.0
+    transfer_timeout: Seconds = 300.0
     header_timeout: Seconds = 10.0
-    max_header_bytes: Annotated[PositiveInt, Field(ge=1024, le=MIB)] = 32 * 1024
+    max_header_bytes: Annotated[PositiveInt, Field(ge=1024, le=HEADER_BUFFER_BYTES)] = 32 * 1024
+    trusted_proxies: Annotated[str, AfterValidator(_networks)] = ""
 
     @property
     def documented_memory_bytes(self) -> int:
@@ -123,9 +137,9 @@ class Settings(BaseSettings):
 
     @classmethod
     def misspelt_variables(cls) -> dict[str, str]:
-        """Return environment variables that are no setting but nearly one, and that one.
+        """Return misspelt `PHOTOZ_*` variables, each with the closest setting.
 
-        Others `PHOTOZ_*` are no mistake: Kubernetes sets some for a service of this name, and the client has its own.
+        Others are fine: Kubernetes sets some for a service of this name, and the client has its own.
         """
         known = [f"PHOTOZ_{name.upper()}" for name in cls.model_fields]
         near = {name: get_close_matches(name, known, 1, SIMILAR) for name in os.environ if name not in known}

@@ -7,8 +7,8 @@ from typing import Any
 from photoz.protocol import contract
 from photoz.protocol.open_inference import HEADER_LENGTH
 from photoz.protocol.tensors import BYTES, NUMBERS
+from service.formats.infer import INPUTS, OUTPUTS
 from service.formats.negotiation import OCTETS
-from service.formats.open_inference import INPUTS, OUTPUTS
 
 Document = dict[str, Any]
 

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from logging.handlers import QueueHandler, QueueListener
 from typing import Any
 
-from service.operations.resources import available_memory
-from service.operations.settings import MIB, Settings
 from service.request import CURRENT_REQUEST, Request
+from service.resources import available_memory
+from service.settings import MIB, Settings
 
 logger = logging.getLogger("bentoml.photoz")
 
@@ -126,14 +126,15 @@ def _clipped(text: str) -> str:
 
 def log_request(request: Request) -> None:
     """Log a request that has ended."""
+    seconds = time.perf_counter() - request.begin
     fields = {
         "method": _clipped(request.method),
         "path": _clipped(request.path),
         "status": request.status,
-        "seconds": round(request.seconds, 6),
+        "seconds": round(seconds, 6),
         "rows": request.rows,
         "received_bytes": request.received_bytes,
         **({"key": request.api_key} if request.api_key else {}),
     }
-    words = (fields["method"], fields["path"], request.status, 1e3 * request.seconds)
+    words = (fields["method"], fields["path"], request.status, 1e3 * seconds)
     logger.info("%s %r %d %.1f ms", *words, extra={FIELDS: fields})

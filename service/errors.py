@@ -1,13 +1,11 @@
 """Errors over HTTP: one shape, `{"error": "what is wrong and what is expected"}`, and one table of statuses."""
 
-import functools
-import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
 
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from photoz.errors import InvalidDataset, InvalidInput, MalformedInput, PhotozError, TooLarge, UnsupportedType
 
@@ -91,72 +89,23 @@ def error_response(error: PhotozError) -> Response:
     return JSONResponse({"error": str(error)}, status, HEADERS.get(status))
 
 
-def error_middleware(app: ASGIApp) -> ASGIApp:
-    """Give every error response of an application the one shape, those of BentoML and of its router included.
-
-    Error responses are held back until they are complete; all others pass through.
-    """
-
-    @functools.wraps(app)
-    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
-        held: list[Message] = []
-
-        async def reshape(message: Message) -> None:
-            if message["type"] == "http.response.start" and message["status"] >= HTTPStatus.BAD_REQUEST:
-                held.append(message)
-            elif not held:
-                await send(message)
-            else:
-                held.append(message)
-                if not message.get("more_body", False):
-                    await _send_reshaped(held, scope, receive, send)
-
-        await app(scope, receive, reshape)
-
-    return wrapped
-
-
-async def _send_reshaped(held: list[Message], scope: Scope, receive: Receive, send: Send) -> None:
-    start, *chunks = held
-    body = b"".join(chunk.get("body", b"") for chunk in chunks)
-    response = JSONResponse({"error": _message(start["status"], body, scope)}, start["status"])
-    dropped = (b"content-length", b"content-type")
-    response.raw_headers += [(name, value) for name, value in start["headers"] if name.lower() not in dropped]
-    await response(scope, receive, send)
-
-
-def _message(status: int, body: bytes, scope: Scope) -> str:
-    try:
-        content: Any = json.loads(body)
-    except ValueError:
-        content = None
-    if isinstance(content, list) and content:  # BentoML wraps its own errors in a list
-        content = content[0]
-    if isinstance(content, dict) and isinstance(content.get("error"), str):
-        return str(content["error"])
-    match status:
+def http_error(request: Request, error: Exception) -> Response:
+    """Return the response to an error of a router."""
+    assert isinstance(error, HTTPException)
+    match error.status_code:
         case HTTPStatus.NOT_FOUND:
-            return f"no such path: {scope['path']}; /docs.json lists the paths"
+            message = f"no such path: {request.url.path}; /docs.json lists the paths"
         case HTTPStatus.METHOD_NOT_ALLOWED:
-            return f"{scope['path']} does not support {scope['method']}"
+            message = f"{request.url.path} does not support {request.method}"
         case _:
-            return HTTPStatus(status).phrase
+            message = error.detail
+    return JSONResponse({"error": message}, error.status_code, error.headers)
 
 
-Handler = Callable[..., Awaitable[Response]]
+def internal_error(*_: object) -> Response:
+    """Return the response to an unexpected error, which the middleware logs."""
+    message = "internal error, not a fault of the request; the log has the details by x-request-id"
+    return JSONResponse({"error": message}, HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
-def handles_errors(handler: Handler) -> Handler:
-    """Turn the `PhotozError` that an endpoint raises into its response.
-
-    Other errors pass through: the middleware logs them and answers 500.
-    """
-
-    @functools.wraps(handler)
-    async def wrapped(*arguments: Any) -> Response:
-        try:
-            return await handler(*arguments)
-        except PhotozError as error:
-            return error_response(error)
-
-    return wrapped
+EXCEPTION_HANDLERS = {HTTPException: http_error, Exception: internal_error}

@@ -87,7 +87,7 @@ class Metrics:
         """Count a request that has ended."""
         method = request.method if request.method in METHODS else OTHER
         self._requests_of(request.route, method, str(request.status)).inc()
-        self._seconds_of(request.route).observe(request.seconds)
+        self._seconds_of(request.route).observe(time.perf_counter() - request.begin)
         if request.received_bytes:
             self._received_of(request.route).inc(request.received_bytes)
         if request.rows:

@@ -1,0 +1,240 @@
+"""The application as a BentoML service: its APIs, lifecycle and bento, and where BentoML has to be changed.
+
+`service.server` runs it with granian; `bentoml serve service.bento:Photoz` runs it with BentoML's own server. The
+changes were checked with bentoml 1.4.39 and prometheus_client 0.26; we know of no upstream issues for these.
+"""
+
+import gc
+import inspect
+import logging
+import multiprocessing
+import os
+import sys
+from asyncio import get_running_loop
+from typing import Any, ClassVar
+
+import bentoml
+from pydantic import BaseModel
+from starlette import requests
+from starlette.applications import Starlette
+from starlette.responses import Response
+
+from photoz.errors import PhotozError
+from photoz.protocol import contract
+from service import logs, openapi, tracing
+from service.app import APIS, application
+from service.errors import EXCEPTION_HANDLERS
+from service.limits import LimitsMiddleware
+from service.request import KEY, Request
+from service.resources import end_if_frozen, keep_returning_memory
+from service.settings import Settings
+from service.startup import CANNOT_START, DRAIN_SIGNAL, worker_environment
+from service.state import State, state_of
+
+logger = logging.getLogger("bentoml.photoz")
+
+# Garbage collector thresholds (see `gc.set_threshold`): new objects, and collections, before the next collection. A
+# hundred requests at a time are 20,000 objects, none of them garbage: a threshold of 5,000 took 8 % of the time.
+COLLECTOR_THRESHOLDS = (50_000, 20, 20)
+
+app = application()
+
+
+class RawInput(bentoml.IODescriptor):
+    """A BentoML input that is the request itself.
+
+    BentoML would decode the body by its Content-Type on the event loop, unknown types as JSON. The endpoints decode it
+    themselves, in threads; the schema is for the documentation only.
+    """
+
+    request: Any
+    documented: ClassVar[dict[str, Any] | type[BaseModel]] = {"type": "string", "format": "binary"}
+
+    @classmethod
+    async def from_http_request(cls, request: requests.Request, serde: Any) -> "RawInput":
+        """Return the request that the middleware has received."""
+        return cls.model_construct(request=request.scope[KEY])
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return the schema of the body for the documentation."""
+        documented = cls.documented
+        return dict(documented) if isinstance(documented, dict) else documented.model_json_schema(*args, **kwargs)
+
+    @classmethod
+    def mime_type(cls) -> str:
+        """Return the media type of the body for the documentation."""
+        return "application/octet-stream" if isinstance(cls.documented, dict) else contract.JSON
+
+
+class FileInput(RawInput):
+    """The bytes of a file."""
+
+
+class PredictInput(RawInput):
+    """The JSON of `/predict`."""
+
+    documented = contract.PredictRequest
+
+
+class SkyInput(RawInput):
+    """The JSON of `/sky`."""
+
+    documented = contract.SkyRequest
+
+
+class EvaluateInput(RawInput):
+    """The JSON of `/evaluate`."""
+
+    documented = contract.EvaluateRequest
+
+
+# Of the half millisecond that BentoML adds to a request, tracing takes half, even where no collector is set, and the
+# access log a fifth (docs/decisions.md). Its metrics have a label for every path that a client makes up.
+@bentoml.service(
+    workers=1,
+    threads=4,
+    tracing=tracing.tracing_options(),
+    logging={"access": {"enabled": False}},
+    metrics={"enabled": False},
+    # For `bentoml containerize`: nothing is compiled, and for a distribution that it does not know, BentoML leaves out
+    # its 0.7 GB of compilers.
+    image=bentoml.images.Image(base_image="python:3.11-slim", distro="slim", python_version="3.11"),
+)
+@bentoml.asgi_app(app, path="/")
+class Photoz:
+    """Photometric redshifts: galaxy cutouts in, redshift PDFs and their summaries out."""
+
+    def __init__(self) -> None:
+        settings = Settings.from_environment()
+        logs.configure(settings.log_format)
+        _use_in_process_metrics()
+        try:
+            self.state = app.state.photoz = State(settings)
+        except PhotozError as error:  # preflight passed: the bundle, or another file, has changed since
+            logger.error("%s", error)
+            logging.shutdown()  # writes the line
+            os._exit(CANNOT_START)
+        app.state.openapi = openapi.document(Photoz.openapi_spec.asdict(), inspect.getdoc(type(self)) or "")
+        # What was imported and loaded stays until the end. The garbage collector would scan all of it every few hundred
+        # requests, which blocks the event loop for 0.1 s; and with hundreds of connections it would scan theirs again
+        # and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*COLLECTOR_THRESHOLDS)
+        keep_returning_memory()
+
+    @bentoml.on_startup
+    async def install_handlers(self) -> None:
+        """Start to drain on the signal of the main process, which closes the connections after that.
+
+        The worker ends when that process does, since nothing else would stop it.
+        """
+        loop = get_running_loop()
+        if parent := multiprocessing.parent_process():  # not under `bentoml serve`
+            loop.add_reader(parent.sentinel, os._exit, 1)
+
+        def drain() -> None:
+            self.state.limits.start_draining()
+            end_if_frozen(loop)
+
+        loop.add_signal_handler(DRAIN_SIGNAL, drain)
+
+    @bentoml.on_deployment
+    @staticmethod
+    def check_before_deployment() -> None:
+        """Check bundle and settings before `bentoml serve` starts a worker; end with one line if they are unusable."""
+        _disable_usage_tracking()
+        try:
+            _use_bundle_of(Photoz.bento)
+            os.environ.update(worker_environment())
+        except PhotozError as error:
+            sys.exit(f"photoz: {error}")
+
+    @bentoml.api(input_spec=PredictInput, output_spec=contract.PredictResponse)
+    async def predict(self, request: Request) -> Response:
+        """Predict redshifts of cutouts in JSON."""
+        return await self.state.respond(APIS["predict"], request)
+
+    @bentoml.api(input_spec=FileInput, output_spec=contract.PredictResponse)
+    async def predict_file(self, request: Request) -> Response:
+        """Predict redshifts of cutouts in the bytes of a .npy, .npz, FITS or HDF5 file."""
+        return await self.state.respond(APIS["predict_file"], request)
+
+    @bentoml.api(input_spec=FileInput, output_spec=contract.PredictResponse)
+    async def cutouts(self, request: Request) -> Response:
+        """Convert the bytes of a .npy, .npz, FITS or HDF5 file to a .npz file in the layout of the model."""
+        return await self.state.respond(APIS["cutouts"], request)
+
+    @bentoml.api(input_spec=SkyInput, output_spec=contract.PredictResponse)
+    async def sky(self, request: Request) -> Response:
+        """Cut out a position on the sky of an archive, if the operator allows it: a .npz file as of `/cutouts`."""
+        return await self.state.respond(APIS["sky"], request)
+
+    @bentoml.api(input_spec=EvaluateInput, output_spec=contract.EvaluateResponse)
+    async def evaluate(self, request: Request) -> Response:
+        """Compare redshifts with true ones: metrics, a plot, or a report."""
+        return await self.state.respond(APIS["evaluate"], request)
+
+
+Photoz.add_asgi_middleware(LimitsMiddleware, limits=lambda: state_of(app).limits)
+
+
+def asgi() -> Starlette:
+    """Return the ASGI application that granian serves, in a worker with a process group of its own.
+
+    Ctrl-C signals the whole group in the foreground: only the main process decides when the worker ends.
+    """
+    os.setpgid(0, 0)
+    served = _without_unused_middleware(Photoz.to_asgi())
+    for kind, handler in EXCEPTION_HANDLERS.items():
+        served.add_exception_handler(kind, handler)
+    served.router.redirect_slashes = False  # the redirect would name the host that the client made up
+    return served
+
+
+def _use_bundle_of(bento: bentoml.Bento | None) -> None:
+    if bento is None or os.environ.get("PHOTOZ_BUNDLE", "").strip():
+        return
+    from service.store import of_bento
+
+    if bundle := of_bento(bento):
+        os.environ["PHOTOZ_BUNDLE"] = str(bundle)
+
+
+def _disable_usage_tracking() -> None:
+    """Keep BentoML from reporting its use, unless the operator asks for it.
+
+    `bentoml serve` reads the variable before this service is loaded, and caches it
+    (bentoml/_internal/utils/analytics/usage_stats.py).
+    """
+    from bentoml._internal.utils.analytics import usage_stats
+
+    os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
+    usage_stats.do_not_track.cache_clear()
+
+
+def _without_unused_middleware(app: Starlette) -> Starlette:
+    """Remove BentoML's timeout, whose timers are never cancelled, and its tracing where no collector is set.
+
+    Each request leaves a timer for the whole of `traffic.timeout`: at 2,000 requests a second, half a gigabyte that the
+    garbage collector scans again and again (bentoml/_internal/server/http/traffic.py). `LimitsMiddleware` has the
+    timeout that counts. The tracing looks at every request to find that it is excluded.
+    """
+    from bentoml._internal.server.http.traffic import TimeoutMiddleware
+    from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+
+    unused = [TimeoutMiddleware] if tracing.is_enabled() else [TimeoutMiddleware, OpenTelemetryMiddleware]
+    app.user_middleware = [middleware for middleware in app.user_middleware if middleware.cls not in unused]
+    return app
+
+
+def _use_in_process_metrics() -> None:
+    """Keep metrics in the memory of the process.
+
+    `bentoml serve` sets PROMETHEUS_MULTIPROC_DIR, which moves them into memory-mapped files: on a full disk these end
+    the process (prometheus_client/values.py).
+    """
+    from prometheus_client import values
+
+    values.ValueClass = values.MutexValue

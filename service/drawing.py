@@ -1,0 +1,61 @@
+"""Metrics, plots and reports of an evaluation; these run in a child process.
+
+Drawing holds the interpreter for seconds and matplotlib takes 100 MB: the process that predicts has to stay free of
+both.
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from photoz import metrics, pdf
+from photoz.grid import FloatArray, RedshiftGrid
+from photoz.metrics import Score
+from photoz.protocol.contract import EvaluateOptions
+
+Names = npt.NDArray[np.str_]
+
+
+def scores(pdfs: FloatArray, z_spec: FloatArray, grid: RedshiftGrid) -> dict[str, Score]:
+    """Return the metrics with bootstrap errors."""
+    return metrics.summarise(metrics.galaxy_scores(pdfs, z_spec, grid))
+
+
+def draw(
+    pdfs: FloatArray,
+    z_spec: FloatArray,
+    object_id: Names,
+    grid: RedshiftGrid,
+    options: EvaluateOptions,
+    format: Literal["png", "svg"],
+) -> bytes:
+    """Draw the plot of the options, by default the scatter."""
+    from photoz import plots
+
+    z_phot = pdf.mean(pdfs, grid)
+    match options.plot:
+        case "pdfs":
+            chosen = {"num_images": options.num_images, "seed": options.seed}
+            figure = plots.pdf_panels(pdfs, grid, z_spec, object_id=object_id, **chosen)
+        case "pit":
+            figure = plots.pit_histogram(metrics.pit(pdfs, z_spec, grid))
+        case "qq":
+            figure = plots.pit_qq(metrics.pit(pdfs, z_spec, grid))
+        case "coverage":
+            figure = plots.coverage(pdfs, grid, z_spec)
+        case "residuals":
+            figure = plots.residuals(z_spec, metrics.residuals(z_phot, z_spec), xlabel="true redshift")
+        case "stacked":
+            figure = plots.stacked(pdfs, grid, z_spec)
+        case _:
+            summary = metrics.summarise(metrics.galaxy_scores(pdfs, z_spec, grid), n_resamples=2)
+            figure = plots.scatter(z_spec, z_phot, scores=summary)
+    return plots.render(figure, format)
+
+
+def report(pdfs: FloatArray, z_spec: FloatArray, grid: RedshiftGrid, details: dict[str, Any]) -> str:
+    """Return the whole evaluation as one self-contained HTML page; `details` as of `photoz.report.make_report`."""
+    from photoz.report import render_html
+
+    return render_html(pdfs, z_spec, grid, **details)

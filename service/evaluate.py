@@ -1,0 +1,81 @@
+"""The endpoint of evaluations: decode, predict unless the PDFs are given, and draw."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from starlette.responses import Response
+
+from photoz import estimates
+from photoz.errors import MalformedInput
+from photoz.inference.predictor import ALL_COLUMNS, Batch, as_estimates
+from photoz.io.formats import HTML, JSON, SVG
+from photoz.protocol.contract import EvaluateOptions, EvaluateRequest, EvaluateResponse
+from service import drawing
+from service.decoding import ZIP_MAGIC, read_file, reserve_conversion, reserve_decoding
+from service.errors import EvaluationTimeout
+from service.files import MAGICS, Arrays
+from service.formats import json
+from service.formats.negotiation import FILE_TYPES, JSON_TYPES, check_type, evaluation_types, negotiate, query_options
+from service.request import Request
+from service.state import State
+from service.steps import SMALL, offload, run_step, span
+from service.validation import LabelledGalaxies, as_labelled
+
+
+async def evaluate(request: Request, state: State) -> Response:
+    """Compare redshifts with true ones: metrics, a plot, or a report."""
+    options = query_options(request, EvaluateOptions)
+    media_type = negotiate(request.accept, evaluation_types(options))
+    check_type(request, (*JSON_TYPES, *FILE_TYPES))
+    arrays = await _read(request, state)
+    reserve_conversion(request, arrays)
+    galaxies = await offload(as_labelled, arrays, state.card, state.settings.max_rows)
+    source, grid = galaxies.source, state.card.grid
+    if isinstance(source, Batch):
+        table = as_estimates(source, await state.predict_columns(request, source, ALL_COLUMNS))
+    else:
+        table = await offload(partial(estimates.from_pdfs, source, grid, include_pdf=True))
+    pdfs, z_spec = np.asarray(table.pdf), galaxies.z_spec
+
+    async def draw(function: Any, *arguments: Any) -> Any:
+        timeout = state.settings.evaluation_timeout
+        try:
+            return await state.evaluations.run(request.client, timeout, function, pdfs, z_spec, *arguments)
+        except TimeoutError as error:
+            raise EvaluationTimeout(f"this took longer than {timeout:g} s: try fewer galaxies") from error
+
+    with span("draw"):
+        match media_type:
+            case JSON.media_type:
+                scores = await draw(drawing.scores, grid)
+                content: Any = EvaluateResponse(
+                    model=state.model_label, n_galaxies=len(z_spec), scores=scores, dropped=list(galaxies.dropped)
+                ).model_dump_json()
+            case HTML.media_type:
+                details = {"object_id": galaxies.object_id, "flags": table.flags}
+                if galaxies.magnitudes is not None:
+                    details["magnitudes"] = galaxies.magnitudes
+                content = await draw(drawing.report, grid, details | _texts(galaxies, state.model_label))
+            case _:
+                format = "svg" if media_type == SVG.media_type else "png"
+                content = await draw(drawing.draw, galaxies.object_id, grid, options, format)
+    return Response(content, media_type=media_type)
+
+
+async def _read(request: Request, state: State) -> Arrays:
+    if request.body.startswith((ZIP_MAGIC, *MAGICS)):
+        return await read_file(request, state.files, state.max_bytes)
+    if request.media_type in FILE_TYPES[1:-1]:
+        raise MalformedInput("expected a file with z_spec and either images or pdfs (.npz), got other bytes")
+    await reserve_decoding(request, request.received_bytes)
+    return json.as_arrays(await run_step("decode", SMALL + 1, json.decode, request.body, EvaluateRequest))
+
+
+def _texts(galaxies: LabelledGalaxies, model_label: str) -> dict[str, str]:
+    """Return the title and the description of a report."""
+    origin = f"predicted by {model_label}" if isinstance(galaxies.source, Batch) else "with PDFs as they were sent"
+    description = f"{len(galaxies.z_spec):,} galaxies, {origin}."
+    if galaxies.dropped:
+        description += f" {len(galaxies.dropped):,} others were left out: their true redshift is not on the grid."
+    return {"title": "Evaluation of photometric redshifts", "description": description}

@@ -1,0 +1,116 @@
+"""Files that libraries parse, FITS and HDF5, as request bodies: read in a child process with limits.
+
+These libraries trust their files: a header of 80 bytes makes astropy take all memory, and HDF5 is parsed in C.
+"""
+
+import io
+import logging
+import resource
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from pebble import ProcessExpired
+
+from photoz.errors import InvalidDataset, MalformedInput, PhotozError, TooLarge, reason
+from photoz.images import ImageSpec
+from photoz.io.cutouts import Cutouts
+from photoz.io.fits import load_astropy, open_fits
+from photoz.io.hdf5 import open_hdf5
+from photoz.io.layout import conform
+from service.errors import RequestTimeout
+from service.jobs import JobQueue
+from service.request import Request
+
+logger = logging.getLogger("bentoml.photoz")
+
+# What files may hold beside the images.
+COLUMNS = ("ebv", "object_id", "z_spec", "magnitudes", "ra", "dec")
+
+Arrays = dict[str, npt.NDArray[Any]]
+Opener = Callable[[Path, BinaryIO], AbstractContextManager[Cutouts]]
+
+# First bytes of a file -> its name in errors, and its reader.
+READERS: dict[bytes, tuple[str, Opener]] = {
+    b"SIMPLE  =": ("the FITS file", open_fits),
+    b"\x89HDF\r\n\x1a\n": ("the HDF5 file", open_hdf5),
+}
+
+MAGICS = tuple(READERS)
+
+# Memory of a child beside the libraries: what the file becomes while it is read, converted and sent back.
+FACTOR, LEAST_BYTES = 5, 16 * 1024 * 1024
+
+# Processor time: of any file, and a second for this many bytes; packed FITS takes 0.7. It ends the loops of HDF5 on
+# some damaged files.
+SECONDS, BYTES_A_SECOND = 6, 2 * 1024 * 1024
+WALL_SECONDS = 60
+
+# Files that are read or wait, in all and of one client.
+MAX_QUEUED, MAX_OF_CLIENT = 12, 8
+
+
+class FileReader:
+    """Reads FITS and HDF5 files into the layout of a model that takes `spec`."""
+
+    def __init__(self, spec: ImageSpec) -> None:
+        self._spec = spec
+        self._jobs = JobQueue("files are decoded or wait", MAX_QUEUED, MAX_OF_CLIENT, prepare=load_astropy)
+
+    async def read(self, request: Request) -> Arrays:
+        """Return the arrays of the file in a body by name; what was assumed becomes `assumptions` of the request.
+
+        Raises `MalformedInput`, `InvalidDataset`, `UnsupportedType`, `TooLarge`, `TooManyRequests` or `RequestTimeout`.
+        """
+        body = request.body
+        seconds = SECONDS + len(body) // BYTES_A_SECOND
+        job = (body, self._spec, allowed_bytes(len(body)), seconds)
+        try:
+            arrays, request.assumptions = await self._jobs.run(request.client, WALL_SECONDS, read_file, *job)
+        except TimeoutError as error:
+            raise RequestTimeout(f"reading the file took longer than {WALL_SECONDS} s: send fewer cutouts") from error
+        except ProcessExpired as error:
+            logger.warning("a file of %d bytes could not be read: the child ended with %s", len(body), error.exitcode)
+            raise MalformedInput("the file cannot be read: its reader failed, or took too long") from error
+        return arrays
+
+
+def allowed_bytes(size: int) -> int:
+    """Return the memory that reading a file of `size` bytes may take in a child."""
+    return max(FACTOR * size, LEAST_BYTES)
+
+
+def read_file(content: bytes, spec: ImageSpec, allowed: int, seconds: int) -> tuple[Arrays, tuple[str, ...]]:
+    """Return the arrays of a file, the images in the layout of a model, and what was assumed; runs in a child."""
+    limit_resources(allowed, seconds)
+    name, open_file = next(reader for magic, reader in READERS.items() if content.startswith(magic))
+    try:
+        with open_file(Path(name), io.BytesIO(content)) as cutouts:
+            return conformed_arrays(cutouts, spec)
+    except PhotozError:
+        raise
+    except MemoryError:
+        raise TooLarge(f"reading the file takes more than {allowed:,} bytes: send it in parts") from None
+    except Exception as error:  # a library that fails on a damaged file raises anything
+        raise InvalidDataset(f"{name} cannot be read: {reason(error)}") from None
+
+
+def conformed_arrays(cutouts: Cutouts, spec: ImageSpec) -> tuple[Arrays, tuple[str, ...]]:
+    """Return images in the layout of a model and columns, by name, and what was assumed."""
+    conformed, assumptions = conform(cutouts, spec)
+    columns = {name: np.asarray(conformed.columns[name]) for name in COLUMNS if name in conformed.columns}
+    return {"images": np.asarray(conformed.images[:]), **columns}, tuple(assumptions)
+
+
+def limit_resources(allowed: int, seconds: int) -> None:
+    """Allow this process `allowed` bytes more and some seconds of processor time, and to write no file."""
+    for line in Path("/proc/self/status").read_text().splitlines() if sys.platform == "linux" else ():
+        if line.startswith("VmData:"):
+            limit = 1024 * int(line.split()[1]) + allowed
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))  # first SIGXCPU, which tells why
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))

@@ -1,1 +1,0 @@
-"""Running the service: settings, logs, metrics, traces and the resources of the process."""

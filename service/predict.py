@@ -1,0 +1,90 @@
+"""Endpoints that predict redshifts, or bring cutouts into the layout of the model: decode, predict, encode."""
+
+from dataclasses import replace
+
+import numpy as np
+from starlette.responses import Response
+
+from photoz.inference.predictor import ALL_COLUMNS, as_estimates
+from photoz.io.formats import QP
+from photoz.protocol.contract import PredictOptions, PredictRequest, SkyRequest
+from service.decoding import read_file, reserve_conversion, reserve_decoding
+from service.files import Arrays
+from service.formats import json
+from service.formats.estimates import BYTES_PER_NUMBER, encode_cutouts, encode_estimates
+from service.formats.negotiation import (
+    FILE_TYPES,
+    PREDICTIONS,
+    check_json,
+    check_no_query,
+    check_type,
+    negotiate,
+    query_options,
+)
+from service.request import Request
+from service.state import State
+from service.steps import SMALL, run_step
+from service.validation import as_batch
+
+
+async def predict(request: Request, state: State) -> Response:
+    """Predict redshifts of cutouts in JSON."""
+    media_type = negotiate(request.accept, PREDICTIONS)
+    check_json(request, "/predict_file reads files")
+    await reserve_decoding(request, request.received_bytes)
+    # Always in a thread: a pixel in JSON takes a thousand times the work of a binary one.
+    message = await run_step("decode", SMALL + 1, json.decode, request.body, PredictRequest)
+    options = PredictOptions(pdf=message.pdf)
+    return await _predict(request, state, json.as_arrays(message), options, media_type)
+
+
+async def predict_file(request: Request, state: State) -> Response:
+    """Predict redshifts of cutouts in the bytes of a .npy, .npz, FITS or HDF5 file."""
+    media_type = negotiate(request.accept, PREDICTIONS)
+    check_type(request, FILE_TYPES, "/predict reads JSON")
+    options = query_options(request, PredictOptions)
+    arrays = await read_file(request, state.files, state.max_bytes)
+    if options.ebv is not None:
+        arrays.setdefault("ebv", np.array(options.ebv))
+    return await _predict(request, state, arrays, options, media_type)
+
+
+async def _predict(
+    request: Request, state: State, arrays: Arrays, options: PredictOptions, media_type: str
+) -> Response:
+    with_pdfs = options.pdf or media_type == QP.media_type
+    images = arrays.get("images", np.empty(0))
+    answer_bytes = BYTES_PER_NUMBER[media_type] * len(images) * state.card.grid.n_bins if with_pdfs else 0
+    reserve_conversion(request, arrays, answer_bytes)
+    size = images.nbytes
+    batch = await run_step("validate", size, as_batch, arrays, state.card, state.settings.max_rows)
+    arrays.clear()  # if they were converted, they are not needed any more
+    estimates = as_estimates(batch, await state.predict_columns(request, batch, ALL_COLUMNS))
+    if not with_pdfs:
+        estimates = replace(estimates, pdf=None)
+    about = (media_type, state.model_label, state.card.grid)
+    return await run_step("encode", max(size, answer_bytes), encode_estimates, estimates, *about)
+
+
+async def cutouts(request: Request, state: State) -> Response:
+    """Convert the bytes of a .npy, .npz, FITS or HDF5 file to a .npz file in the layout of the model."""
+    check_type(request, FILE_TYPES)
+    check_no_query(request)
+    return await _as_npz(request, state, await read_file(request, state.files, state.max_bytes))
+
+
+async def sky(request: Request, state: State) -> Response:
+    """Cut out a position on the sky of an archive, if the operator allows it: a .npz file as of `/cutouts`."""
+    check_json(request, "/cutouts reads files")
+    await reserve_decoding(request, request.received_bytes)
+    position = json.decode(request.body, SkyRequest)
+    return await _as_npz(request, state, await state.archive.cut_out(request, position))
+
+
+async def _as_npz(request: Request, state: State, arrays: Arrays) -> Response:
+    images = arrays.get("images", np.empty(0))
+    reserve_conversion(request, arrays, 2 * 4 * images.size)
+    await run_step(
+        "validate", images.nbytes, as_batch, arrays, state.card, state.settings.max_rows
+    )  # raises if unusable
+    return await run_step("encode", images.nbytes, encode_cutouts, arrays)
