@@ -12,7 +12,7 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from photoz.protocol.contract import JSON, MODEL_HEADER
-from service import page, v2
+from service import openapi, page, v2
 from service.errors import EXCEPTION_HANDLERS
 from service.evaluate import evaluate
 from service.metrics import CONTENT_TYPE
@@ -56,7 +56,7 @@ async def page_options(request: requests.Request) -> Response:
 
 async def openapi_document(request: requests.Request) -> Response:
     """Return the OpenAPI document."""
-    return JSONResponse(request.app.state.openapi)
+    return JSONResponse(openapi.document())
 
 
 async def swagger(request: requests.Request) -> Response:

@@ -129,7 +129,9 @@ class DynamicBatcher:
 
     def _run_alone(self, part: _Part) -> Outcome:
         """Run one part by itself, so that an error of another one does not affect it."""
-        return _outcome(self._summarise, part.batch, _outcome(self._run_network, part.batch), part.columns)
+        output = _outcome(self._run_network, part.batch)
+        outcome: Outcome = _outcome(self._summarise, part.batch, output, part.columns)
+        return outcome
 
 
 def _split(parts: list[_Part], columns: Columns) -> list[Outcome]:

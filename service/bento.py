@@ -5,23 +5,21 @@ changes were checked with bentoml 1.4.39 and prometheus_client 0.26; we know of 
 """
 
 import gc
-import inspect
 import logging
 import multiprocessing
 import os
 import sys
 from asyncio import get_running_loop
-from typing import Any, ClassVar
+from typing import Any, Self
 
 import bentoml
-from pydantic import BaseModel
 from starlette import requests
 from starlette.applications import Starlette
 from starlette.responses import Response
 
 from photoz.errors import PhotozError
 from photoz.protocol import contract
-from service import logs, openapi, tracing
+from service import logs, tracing
 from service.app import APIS, application
 from service.errors import EXCEPTION_HANDLERS
 from service.limits import LimitsMiddleware
@@ -44,53 +42,25 @@ class RawInput(bentoml.IODescriptor):
     """A BentoML input that is the request itself.
 
     BentoML would decode the body by its Content-Type on the event loop, unknown types as JSON. The endpoints decode it
-    themselves, in threads; the schema is for the documentation only.
+    themselves, in threads; `service.openapi` describes it.
     """
 
     request: Any
-    documented: ClassVar[dict[str, Any] | type[BaseModel]] = {"type": "string", "format": "binary"}
 
     @classmethod
-    async def from_http_request(cls, request: requests.Request, serde: Any) -> "RawInput":
+    async def from_http_request(cls, request: requests.Request, serde: Any) -> Self:
         """Return the request that the middleware has received."""
-        return cls.model_construct(request=request.scope[KEY])
-
-    @classmethod
-    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return the schema of the body for the documentation."""
-        documented = cls.documented
-        return dict(documented) if isinstance(documented, dict) else documented.model_json_schema(*args, **kwargs)
+        raw_input: Self = cls.model_construct(request=request.scope[KEY])
+        return raw_input
 
     @classmethod
     def mime_type(cls) -> str:
-        """Return the media type of the body for the documentation."""
-        return "application/octet-stream" if isinstance(cls.documented, dict) else contract.JSON
+        """Return the media type of the body, for BentoML's own schema."""
+        return "application/octet-stream"
 
 
-class FileInput(RawInput):
-    """The bytes of a file."""
-
-
-class PredictInput(RawInput):
-    """The JSON of `/predict`."""
-
-    documented = contract.PredictRequest
-
-
-class SkyInput(RawInput):
-    """The JSON of `/sky`."""
-
-    documented = contract.SkyRequest
-
-
-class EvaluateInput(RawInput):
-    """The JSON of `/evaluate`."""
-
-    documented = contract.EvaluateRequest
-
-
-# Of the half millisecond that BentoML adds to a request, tracing takes half, even where no collector is set, and the
-# access log a fifth (docs/decisions.md). Its metrics have a label for every path that a client makes up.
+# BentoML adds half a millisecond to a request; tracing takes half of it, even where no collector is set, and the access
+# log a fifth (docs/decisions.md). Its metrics have a label for every path that a client makes up.
 @bentoml.service(
     workers=1,
     threads=4,
@@ -115,7 +85,6 @@ class Photoz:
             logger.error("%s", error)
             logging.shutdown()  # writes the line
             os._exit(CANNOT_START)
-        app.state.openapi = openapi.document(Photoz.openapi_spec.asdict(), inspect.getdoc(type(self)) or "")
         # What was imported and loaded stays until the end. The garbage collector would scan all of it every few hundred
         # requests, which blocks the event loop for 0.1 s; and with hundreds of connections it would scan theirs again
         # and again.
@@ -146,38 +115,40 @@ class Photoz:
         """Check bundle and settings before `bentoml serve` starts a worker; end with one line if they are unusable."""
         _disable_usage_tracking()
         try:
-            _use_bundle_of(Photoz.bento)
+            _use_bundle_of(bento_service.bento)
             os.environ.update(worker_environment())
         except PhotozError as error:
             sys.exit(f"photoz: {error}")
 
-    @bentoml.api(input_spec=PredictInput, output_spec=contract.PredictResponse)
+    @bentoml.api(input_spec=RawInput, output_spec=contract.PredictResponse)
     async def predict(self, request: Request) -> Response:
         """Predict redshifts of cutouts in JSON."""
         return await self.state.respond(APIS["predict"], request)
 
-    @bentoml.api(input_spec=FileInput, output_spec=contract.PredictResponse)
+    @bentoml.api(input_spec=RawInput, output_spec=contract.PredictResponse)
     async def predict_file(self, request: Request) -> Response:
         """Predict redshifts of cutouts in the bytes of a .npy, .npz, FITS or HDF5 file."""
         return await self.state.respond(APIS["predict_file"], request)
 
-    @bentoml.api(input_spec=FileInput, output_spec=contract.PredictResponse)
+    @bentoml.api(input_spec=RawInput, output_spec=contract.PredictResponse)
     async def cutouts(self, request: Request) -> Response:
         """Convert the bytes of a .npy, .npz, FITS or HDF5 file to a .npz file in the layout of the model."""
         return await self.state.respond(APIS["cutouts"], request)
 
-    @bentoml.api(input_spec=SkyInput, output_spec=contract.PredictResponse)
+    @bentoml.api(input_spec=RawInput, output_spec=contract.PredictResponse)
     async def sky(self, request: Request) -> Response:
         """Cut out a position on the sky of an archive, if the operator allows it: a .npz file as of `/cutouts`."""
         return await self.state.respond(APIS["sky"], request)
 
-    @bentoml.api(input_spec=EvaluateInput, output_spec=contract.EvaluateResponse)
+    @bentoml.api(input_spec=RawInput, output_spec=contract.EvaluateResponse)
     async def evaluate(self, request: Request) -> Response:
         """Compare redshifts with true ones: metrics, a plot, or a report."""
         return await self.state.respond(APIS["evaluate"], request)
 
 
-Photoz.add_asgi_middleware(LimitsMiddleware, limits=lambda: state_of(app).limits)
+bento_service: Any = Photoz  # the decorator has made it a BentoML service
+
+bento_service.add_asgi_middleware(LimitsMiddleware, limits=lambda: state_of(app).limits)
 
 
 def asgi() -> Starlette:
@@ -186,7 +157,7 @@ def asgi() -> Starlette:
     Ctrl-C signals the whole group in the foreground: only the main process decides when the worker ends.
     """
     os.setpgid(0, 0)
-    served = _without_unused_middleware(Photoz.to_asgi())
+    served = _without_unused_middleware(bento_service.to_asgi())
     for kind, handler in EXCEPTION_HANDLERS.items():
         served.add_exception_handler(kind, handler)
     served.router.redirect_slashes = False  # the redirect would name the host that the client made up
@@ -224,7 +195,7 @@ def _without_unused_middleware(app: Starlette) -> Starlette:
     from bentoml._internal.server.http.traffic import TimeoutMiddleware
     from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 
-    unused = [TimeoutMiddleware] if tracing.is_enabled() else [TimeoutMiddleware, OpenTelemetryMiddleware]
+    unused: list[Any] = [TimeoutMiddleware] if tracing.is_enabled() else [TimeoutMiddleware, OpenTelemetryMiddleware]
     app.user_middleware = [middleware for middleware in app.user_middleware if middleware.cls not in unused]
     return app
 

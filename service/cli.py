@@ -2,8 +2,8 @@
 
 import os
 import sys
+import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from functools import wraps
@@ -30,8 +30,6 @@ photoz is ready on {url}   (stop it with Ctrl-C)
   From the shell:     .venv/bin/photoz predict examples/cutouts.npz --url {url}
   In the browser:     {url}
 """
-
-HINTS_TIMEOUT = 120.0  # seconds that the hints wait for the service
 
 
 def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
@@ -64,20 +62,19 @@ def serve(host: str, port: int, hints: bool) -> None:
     """Serve a model bundle over HTTP."""
     from service.server import serve
 
-    serve(host, port, hints=hints)
+    if hints:
+        threading.Thread(target=_print_hints, args=(f"http://{host}:{port}",), daemon=True).start()
+    serve(host, port)
 
 
-@main.command(hidden=True)
-@click.argument("url")
-def hints(url: str) -> None:
+def _print_hints(url: str) -> None:
     """Wait for the service and print how to use it."""
-    deadline = time.monotonic() + HINTS_TIMEOUT
-    while time.monotonic() < deadline and os.getppid() != 1:
+    while True:
         try:
             with urllib.request.urlopen(f"{url}/readyz", timeout=1):
                 print(HINTS.format(url=url), flush=True)
                 return
-        except (urllib.error.URLError, OSError):
+        except OSError:
             time.sleep(0.2)
 
 

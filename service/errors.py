@@ -1,7 +1,8 @@
 """Errors over HTTP: one shape, `{"error": "what is wrong and what is expected"}`, and one table of statuses."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -108,4 +109,6 @@ def internal_error(*_: object) -> Response:
     return JSONResponse({"error": message}, HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
-EXCEPTION_HANDLERS = {HTTPException: http_error, Exception: internal_error}
+ExceptionHandler = Callable[[Request, Exception], Response]
+
+EXCEPTION_HANDLERS: Mapping[Any, ExceptionHandler] = {HTTPException: http_error, Exception: internal_error}

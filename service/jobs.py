@@ -29,7 +29,7 @@ class JobQueue:
     """
 
     def __init__(
-        self, what: str, in_all: int, of_client: int, *, max_tasks: int = 1, prepare: Callable[[], None] | None = None
+        self, what: str, in_all: int, of_client: int, *, max_tasks: int = 1, prepare: Callable[[], object] | None = None
     ) -> None:
         self._queued = ConcurrencyLimit(what, in_all, of_client)
         self._lock = asyncio.Lock()
@@ -54,7 +54,7 @@ class JobQueue:
                 return await asyncio.wrap_future(self._pool.schedule(function, arguments, timeout=timeout))
 
 
-def _start(prepare: Callable[[], None] | None) -> None:
+def _start(prepare: Callable[[], object] | None) -> None:
     os.nice(LOWER_BY)
     if prepare is not None:
         prepare()

@@ -8,6 +8,7 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -166,8 +167,9 @@ class LimitsMiddleware:
 
     def _start(self) -> ASGIApp:
         self._limits = self._find_limits()
-        proxies = self._limits.settings.trusted_proxies
-        return ProxyHeadersMiddleware(self._handle, trusted_hosts=proxies) if proxies else self._handle
+        proxies, handle = self._limits.settings.trusted_proxies, self._handle
+        # Starlette and uvicorn describe the same interface by other types.
+        return cast(ASGIApp, ProxyHeadersMiddleware(cast(Any, handle), trusted_hosts=proxies)) if proxies else handle
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         limits = self._limits

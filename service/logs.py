@@ -62,24 +62,25 @@ class DroppingHandler(QueueHandler):
     """Writes in a thread: when whoever reads the log does not, lines are dropped, and the service goes on."""
 
     def __init__(self, formatter: logging.Formatter) -> None:
-        super().__init__(queue.Queue(MAX_WAITING))
+        self._waiting = queue.Queue[logging.LogRecord](MAX_WAITING)
+        super().__init__(self._waiting)
         self.setFormatter(formatter)
         self.dropped = 0
         self._stream = logging.StreamHandler(sys.stderr)
-        self._listener = QueueListener(self.queue, self._stream)
+        self._listener = QueueListener(self._waiting, self._stream)
         self._listener.start()
 
     def enqueue(self, record: logging.LogRecord) -> None:
         """Queue a record, which has been formatted."""
         try:
-            self.queue.put_nowait(record)
+            self._waiting.put_nowait(record)
         except queue.Full:
             self.dropped += 1
 
     def flush(self) -> None:
         """Wait until all is written, a second at most."""
         end = time.monotonic() + 1.0
-        while self.queue.unfinished_tasks and time.monotonic() < end:
+        while self._waiting.unfinished_tasks and time.monotonic() < end:
             time.sleep(0.01)
 
 

@@ -42,7 +42,7 @@ class Metrics:
     """What one worker has done since it started, and what the card of its model says of the test galaxies."""
 
     def __init__(self, card: Card) -> None:
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
             "photoz_requests", "Requests that have ended", ["route", "method", "status"], registry=registry
@@ -174,7 +174,7 @@ class Distributions(Collector):
         reference = self._card.reference
         for quantity, found in (reference.histograms if reference else {}).items():
             for edge, fraction in zip(found.edges, found.fractions, strict=True):
-                fractions.add_metric([quantity, floatToGoString(edge)], fraction)
+                fractions.add_metric([quantity, floatToGoString(edge)], fraction)  # type: ignore[no-untyped-call]
         return fractions
 
     def _estimates(self) -> Metric:

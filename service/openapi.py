@@ -1,7 +1,4 @@
-"""The OpenAPI document: BentoML's, completed.
-
-BentoML's lacks query options, media types other than one for each endpoint, error statuses, `GET /model` and `/v2`.
-"""
+"""The OpenAPI document."""
 
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
@@ -11,127 +8,137 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from photoz import __version__
-from photoz.protocol import contract
-from service import openapi_v2
-from service.formats.negotiation import FILE_TYPES, FORM, PREDICTIONS
+from photoz.protocol import contract, messages
+from photoz.protocol.open_inference import HEADER_LENGTH
+from service.formats.negotiation import FILE_TYPES, FORM, OCTETS, PREDICTIONS
 
 Document = dict[str, Any]
-Content = Mapping[str, type[BaseModel] | None]  # None: bytes
+Schemas = Mapping[str, str | None]  # media type -> name of the schema, None for bytes
 
+DESCRIPTION = "Photometric redshifts: galaxy cutouts in, redshift PDFs and their summaries out."
 SCHEMAS = "#/components/schemas/{model}"
 
-FILES: Content = dict.fromkeys(name for name in FILE_TYPES if name not in ("", FORM))
-ESTIMATES: Content = {
-    media_type: contract.PredictResponse if media_type == contract.JSON else None for media_type in PREDICTIONS
-}
-EVALUATIONS: Content = {
-    contract.JSON: contract.EvaluateResponse,
-    contract.HTML: None,
-    contract.PNG: None,
-    contract.SVG: None,
-}
+FILES: Schemas = dict.fromkeys(name for name in FILE_TYPES if name not in ("", FORM))
+ESTIMATES: Schemas = dict.fromkeys(PREDICTIONS) | {contract.JSON: "PredictResponse"}
+CUTOUTS: Schemas = {contract.NPZ: None}
+EVALUATIONS: Schemas = {contract.JSON: "EvaluateResponse"} | dict.fromkeys((contract.HTML, contract.PNG, contract.SVG))
 
-# Path -> what goes in, what comes out, and the query options.
-ENDPOINTS: Mapping[str, tuple[Content, Content, type[BaseModel] | None]] = {
-    "/predict": ({contract.JSON: contract.PredictRequest}, ESTIMATES, None),
-    "/predict_file": (FILES, ESTIMATES, contract.PredictOptions),
-    "/cutouts": (FILES, {contract.NPZ: None}, None),
-    "/sky": ({contract.JSON: contract.SkyRequest}, {contract.NPZ: None}, None),
+# Path -> what it does, what goes in, what comes out, and the query options.
+APIS: Mapping[str, tuple[str, Schemas, Schemas, type[BaseModel] | None]] = {
+    "/predict": ("Predict redshifts of cutouts in JSON", {contract.JSON: "PredictRequest"}, ESTIMATES, None),
+    "/predict_file": ("Predict redshifts of cutouts in a file", FILES, ESTIMATES, contract.PredictOptions),
+    "/cutouts": ("Convert a file to a .npz file in the layout of the model", FILES, CUTOUTS, None),
+    "/sky": (
+        "Cut out a position on the sky of an archive, if the operator allows it",
+        {contract.JSON: "SkyRequest"},
+        CUTOUTS,
+        None,
+    ),
     "/evaluate": (
-        {contract.JSON: contract.EvaluateRequest} | FILES,
+        "Compare redshifts with true ones: metrics, a plot, or a report",
+        {contract.JSON: "EvaluateRequest", **FILES},
         EVALUATIONS,
         contract.EvaluateOptions,
     ),
 }
+
+# Method and path of operations without a body -> what they do, and the schema of the answer if it is JSON.
+OTHERS: Mapping[tuple[str, str], tuple[str, Schemas]] = {
+    ("get", "/livez"): ("Whether the service is alive", {}),
+    ("get", "/healthz"): ("Whether the service is alive", {}),
+    ("get", "/readyz"): ("Whether the service is ready", {}),
+    ("get", "/metrics"): ("Metrics in the text format of Prometheus", {}),
+    ("get", "/model"): ("What the model is", {contract.JSON: "Card"}),
+    ("get", "/v2"): ("What the server is", {}),
+    ("get", "/v2/health/live"): ("Whether the server is alive", {}),
+    ("get", "/v2/health/ready"): ("Whether the server is ready", {}),
+    ("post", "/v2/repository/index"): ("Which models there are", {}),
+    ("get", "/v2/models/{model_name}"): ("What the model takes and gives", {}),
+    ("get", "/v2/models/{model_name}/ready"): ("Whether the model is ready", {}),
+    ("get", "/v2/models/{model_name}/versions/{model_version}"): ("What the model takes and gives", {}),
+    ("get", "/v2/models/{model_name}/versions/{model_version}/ready"): ("Whether the model is ready", {}),
+}
+
+INFER_PATHS = ("/v2/models/{model_name}/infer", "/v2/models/{model_name}/versions/{model_version}/infer")
+
 MODELS = (
-    contract.PredictRequest,
-    contract.PredictResponse,
-    contract.SkyRequest,
-    contract.EvaluateRequest,
-    contract.EvaluateResponse,
-    contract.ErrorResponse,
-    contract.ModelResponse,
+    *(contract.PredictRequest, contract.PredictResponse, contract.SkyRequest, contract.EvaluateRequest),
+    *(contract.EvaluateResponse, contract.ErrorResponse, contract.ModelResponse),
 )
 
-ERRORS = (
-    HTTPStatus.BAD_REQUEST,
-    HTTPStatus.NOT_ACCEPTABLE,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    HTTPStatus.UNPROCESSABLE_ENTITY,
-)
-
-# Error statuses of the middleware, at any path.
-ANYWHERE = (
-    HTTPStatus.UNAUTHORIZED,
-    HTTPStatus.REQUEST_TIMEOUT,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    HTTPStatus.TOO_MANY_REQUESTS,
-    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-    HTTPStatus.INTERNAL_SERVER_ERROR,
-    HTTPStatus.SERVICE_UNAVAILABLE,
-    HTTPStatus.GATEWAY_TIMEOUT,
+# Error statuses: of the middleware, at any path; of bodies; of inference; of an archive.
+ANYWHERE, BODIES, INFERENCE, SKY = (
+    (401, 408, 413, 429, 431, 500, 503, 504),
+    (400, 406, 415, 422),
+    (400, 415),
+    (404, 502),
 )
 
 
-def document(skeleton: Document, description: str) -> Document:
-    """Complete BentoML's OpenAPI document, `skeleton`, which is not modified.
-
-    The result is OpenAPI 3.1, the version of pydantic's JSON schemas.
-    """
-    paths = dict(skeleton["paths"])
-    for path, (bodies, answers, options) in ENDPOINTS.items():
-        paths[path] = {"post": paths[path]["post"] | _operation(bodies, answers, options)}
-    paths["/sky"]["post"]["responses"] |= _errors((HTTPStatus.NOT_FOUND, HTTPStatus.BAD_GATEWAY))
-    ok = {"description": "The model card", "content": _content({contract.JSON: contract.ModelResponse})}
-    paths["/model"] = {"get": {"tags": ["Service APIs"], "summary": "What the model is", "responses": {"200": ok}}}
+def document() -> Document:
+    """Return the document: OpenAPI 3.1, the version of pydantic's JSON schemas."""
+    paths: Document = {}
+    for (method, path), (summary, answers) in OTHERS.items():
+        paths[path] = {method: _operation(path, summary, {}, answers)}
+    for path, (summary, bodies, answers, options) in APIS.items():
+        statuses = (*BODIES, *SKY) if path == "/sky" else BODIES
+        paths[path] = {"post": _operation(path, summary, bodies, answers, statuses, options)}
+    for path in INFER_PATHS:
+        request, response = ({contract.JSON: f"{name}Json", OCTETS: None} for name in ("Request", "Response"))
+        operation = _operation(
+            path, "Predict redshifts, with tensors as JSON or as bytes", request, response, INFERENCE
+        )
+        header = {"name": HEADER_LENGTH, "in": "header", "schema": {"type": "integer"}}
+        operation["parameters"].append(header | {"description": "bytes of the JSON, if tensors follow it"})
+        paths[path] = {"post": operation}
     _, definitions = models_json_schema([(model, "serialization") for model in MODELS], ref_template=SCHEMAS)
-    return skeleton | {
+    return {
         "openapi": "3.1.0",
-        "info": {
-            "title": skeleton["info"]["title"],
-            "version": __version__,
-            "description": description,
-        },
-        "paths": {
-            path: _with_middleware_errors(operations) for path, operations in (paths | openapi_v2.paths()).items()
-        },
-        "components": {"schemas": definitions["$defs"] | openapi_v2.schemas()},
+        "info": {"title": "Photoz", "version": __version__, "description": DESCRIPTION},
+        "servers": [{"url": "."}],
+        "paths": paths,
+        "components": {"schemas": definitions["$defs"] | _inference_schemas()},
     }
 
 
-def _operation(bodies: Content, answers: Content, options: type[BaseModel] | None) -> Document:
-    ok = {"description": "Chosen by the Accept header", "content": _content(answers)}
+def _inference_schemas() -> Document:
+    schemas: Document = {}
+    for adapter in (messages.REQUEST, messages.RESPONSE):
+        schema = adapter.json_schema(ref_template=SCHEMAS)
+        schemas |= schema.pop("$defs") | {schema["title"]: schema}
+    return schemas
+
+
+def _operation(
+    path: str,
+    summary: str,
+    bodies: Schemas,
+    answers: Schemas,
+    statuses: Iterable[int] = (),
+    options: type[BaseModel] | None = None,
+) -> Document:
+    in_path = [name for name in ("model_name", "model_version") if f"{{{name}}}" in path]
+    properties = options.model_json_schema()["properties"] if options else {}
+    operation = {
+        "tags": ["Open Inference Protocol v2" if path.startswith("/v2") else "Service"],
+        "summary": summary,
+        "parameters": [
+            *({"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in in_path),
+            *({"name": name, "in": "query", "schema": schema} for name, schema in properties.items()),
+        ],
+        "responses": {"200": {"description": "The answer", "content": _content(answers)}}
+        | _errors((*ANYWHERE, *statuses, *((404,) if in_path else ()))),
+    }
+    return operation | ({"requestBody": {"required": True, "content": _content(bodies)}} if bodies else {})
+
+
+def _errors(statuses: Iterable[int]) -> Document:
+    content = _content({contract.JSON: "ErrorResponse"})
+    return {str(status): {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+
+
+def _content(schemas: Schemas) -> Document:
     return {
-        "parameters": _parameters(options) if options else [],
-        "requestBody": {"required": True, "content": _content(bodies)},
-        "responses": {"200": ok} | _errors(ERRORS),
+        media_type: {"schema": {"$ref": SCHEMAS.format(model=name)} if name else {"type": "string", "format": "binary"}}
+        for media_type, name in schemas.items()
     }
-
-
-def _with_middleware_errors(operations: Document) -> Document:
-    """Add the error statuses of the middleware to the operations of a path."""
-    return {
-        method: operation | {"responses": _errors(ANYWHERE) | operation["responses"]}
-        for method, operation in operations.items()
-    }
-
-
-def _errors(statuses: Iterable[HTTPStatus]) -> Document:
-    error = {"content": _content({contract.JSON: contract.ErrorResponse})}
-    return {str(int(status)): {"description": status.phrase, **error} for status in statuses}
-
-
-def _content(content: Content) -> Document:
-    return {media_type: {"schema": _schema(model)} for media_type, model in content.items()}
-
-
-def _schema(model: type[BaseModel] | None) -> Document:
-    return {"$ref": SCHEMAS.format(model=model.__name__)} if model else {"type": "string", "format": "binary"}
-
-
-def _parameters(options: type[BaseModel]) -> list[Document]:
-    return [
-        {"name": name, "in": "query", "description": schema.pop("description", ""), "schema": schema}
-        for name, schema in options.model_json_schema()["properties"].items()
-    ]

@@ -94,27 +94,6 @@ class Request:
         ASGI scope of an HTTP request.
     memory : MemoryBudget
         Where it reserves memory.
-
-    Attributes
-    ----------
-    id : str
-        Chosen by the client or made up.
-    route : str
-        The path, folded into a bounded set.
-    headers : dict of str to str
-        By name in lower case; of repeated headers, the first.
-    client : str
-        Who sent it: the name of the API key, or the address.
-    content_length : int or None
-        Bytes of the body, if they are known before it arrives.
-    chunks : list of bytes-like
-        The body, as it arrived.
-    rows : int
-        Galaxies in it, once they are counted.
-    status : int
-        Status of the response; 0 before that starts.
-    assumptions : tuple of str
-        What was assumed of a file in the body, in words.
     """
 
     def __init__(self, scope: Scope, memory: MemoryBudget) -> None:
@@ -150,9 +129,11 @@ class Request:
     @property
     def body(self) -> bytes:
         """The body in one piece."""
-        if len(self.chunks) != 1 or isinstance(self.chunks[0], bytearray):
-            self.chunks = [b"".join(self.chunks)]  # replaced, so that it is not in memory twice
-        return self.chunks[0]
+        body = self.chunks[0] if len(self.chunks) == 1 else b""
+        if not body or isinstance(body, bytearray):
+            body = b"".join(self.chunks)
+            self.chunks = [body]  # replaced, so that it is not in memory twice
+        return body
 
     def first_bytes(self, n: int) -> bytes:
         """Return the first `n` bytes of the body, without joining all of it."""

@@ -8,7 +8,6 @@ import os
 import resource
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -18,8 +17,8 @@ from typing import Any
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
-from granian.net import SocketSpec
-from granian.server import Server
+from granian.net import SocketSpec  # type: ignore[attr-defined]
+from granian.server.mp import MPServer
 
 from service.settings import HEADER_BUFFER_BYTES, ROOT, Settings
 from service.startup import CANNOT_START, DRAIN_SIGNAL, bundle_path, worker_environment
@@ -43,7 +42,7 @@ NO_KEYS = (
 )
 
 
-class PhotozServer(Server):
+class PhotozServer(MPServer):
     """granian's main process: it starts the worker, restarts it when it dies, and shuts it down gracefully."""
 
     def __init__(self, host: str, port: int, settings: Settings) -> None:
@@ -78,7 +77,7 @@ class PhotozServer(Server):
             return
         for worker in self.wrks:
             with contextlib.suppress(ProcessLookupError):  # it has just died
-                os.kill(worker._id(), DRAIN_SIGNAL)
+                os.kill(worker.inner.pid, DRAIN_SIGNAL)
         self._shutdown = threading.Timer(self._drain_seconds, super().signal_handler_interrupt)
         self._shutdown.daemon = True
         self._shutdown.start()
@@ -88,12 +87,13 @@ class PhotozServer(Server):
 
         By default each worker has its own socket, and connections are refused meanwhile.
         """
-        self._ssp, self._shd = None, SocketSpec(self.bind_addr, self.bind_port, self.backlog).build()
-        self._sso = socket.socket(fileno=self._shd.get_fd())
-        self._sso.set_inheritable(True)
+        holder = SocketSpec(self.bind_addr, self.bind_port, self.backlog).build()
+        listener = socket.socket(fileno=holder.get_fd())
+        listener.set_inheritable(True)
         if sys.platform == "linux":  # connections inherit it
-            self._sso.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNACKNOWLEDGED_SECONDS)
-        self._sso.listen(self.backlog)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNACKNOWLEDGED_SECONDS)
+        listener.listen(self.backlog)
+        vars(self).update(_ssp=None, _shd=holder, _sso=listener)
 
     def _respawn_workers(self, workers: list[int], *arguments: Any, **options: Any) -> None:
         """Restart dead workers, again and again unless they cannot start."""
@@ -112,16 +112,11 @@ class PhotozServer(Server):
         self.respawned_wrks.clear()  # granian would give up at the second death within 5.5 s
 
 
-def serve(host: str, port: int, *, hints: bool = False) -> None:
-    """Serve until SIGTERM or SIGINT; with `hints`, print how to use the service once it is ready.
-
-    Raises `OSError` or `PhotozError` if it cannot start.
-    """
+def serve(host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT; raises `OSError` or `PhotozError` if the service cannot start."""
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
     _check_folders()
     _check_port(host, port)
-    if hints:
-        subprocess.Popen([sys.executable, "-m", "service", "hints", f"http://{host}:{port}"], cwd=ROOT)
     os.environ.update(worker_environment())
     settings = Settings.from_environment()
     if not settings.api_keys_file and not _is_loopback(host):

@@ -60,51 +60,7 @@ Seconds = Annotated[float, Field(ge=0.01, le=86_400.0, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
-    """Settings of one worker; a field `name` is the environment variable `PHOTOZ_NAME`.
-
-    Parameters
-    ----------
-    bundle : Path
-        The model bundle: a folder, or the tag of one in BentoML's model store.
-    engine : str
-        Engine that runs the network.
-    threads : int
-        Threads of the network; by default the CPUs that this process may use.
-    max_rows : int
-        Galaxies in one request.
-    calibration : bool
-        Whether PDFs are recalibrated as the bundle says ("on" or "off").
-    evaluation_timeout : float
-        Seconds that metrics, a plot or a report may take.
-    access_log : bool
-        Whether each request gets a line in the log ("on" or "off").
-    log_format : {"json", "text"}
-        By default text on a terminal.
-    api_keys_file : Path or None
-        The API keys; without it, no key is needed.
-    sky : str or None
-        Options of the command `photoz sky`, such as "--source sdss": positions on the sky are then looked up in an
-        archive.
-    drain_seconds : float
-        Seconds between SIGTERM and the last new connection.
-    max_memory_bytes : int
-        Bytes that all requests may hold together: bodies and what these become; by default an eighth of the memory of
-        this process, between 64 MiB and 1 GiB. Predicting takes up to as much again.
-    max_body_bytes : int
-        Bytes of one body, and of what it unpacks to; by default half of `max_memory_bytes`.
-    max_in_flight : int
-        Requests that have arrived and are not answered.
-    request_timeout : float
-        Seconds from there to the start of the response.
-    transfer_timeout : float
-        Seconds in which a body has to arrive, and an answer has to be read.
-    header_timeout : float
-        Seconds that the head of a request may take, and that a connection may be idle.
-    max_header_bytes : int
-        Bytes of the head of a request.
-    trusted_proxies : str
-        Addresses or networks of proxies, separated by commas: their X-Forwarded-For names the client.
-    """
+    """Settings of one worker; a field `name` is the environment variable `PHOTOZ_NAME` (docs/operations.md)."""
 
     model_config = SettingsConfigDict(env_prefix="PHOTOZ_", env_ignore_empty=True, frozen=True)
 
@@ -119,14 +75,15 @@ class Settings(BaseSettings):
     api_keys_file: Path | None = None
     sky: str | None = None
     drain_seconds: Annotated[NonNegativeFloat, Field(le=3600.0)] = 1.0
+    # An eighth of the memory of this process, between 64 MiB and 1 GiB. Predicting takes up to as much again.
     max_memory_bytes: PositiveInt = Field(
         default_factory=lambda: min(max(available_memory() // 8, 64 * MIB), 1024 * MIB), le=1024 * 1024 * MIB
     )
     max_body_bytes: PositiveInt = Field(default_factory=lambda fields: max(fields.get("max_memory_bytes", 2) // 2, 1))
     max_in_flight: PositiveInt = 128
-    request_timeout: Seconds = 300.0
-    transfer_timeout: Seconds = 300.0
-    header_timeout: Seconds = 10.0
+    transfer_timeout: Seconds = 300.0  # for a body to arrive
+    request_timeout: Seconds = 300.0  # from there to the end of the response
+    header_timeout: Seconds = 10.0  # for a head to arrive, and for an idle connection
     max_header_bytes: Annotated[PositiveInt, Field(ge=1024, le=HEADER_BUFFER_BYTES)] = 32 * 1024
     trusted_proxies: Annotated[str, AfterValidator(_networks)] = ""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.responses import Response
@@ -44,9 +45,16 @@ class State:
         self.max_bytes = min(unpacked_limit(bundle.card, settings.max_rows), settings.max_body_bytes)
         self.metrics = Metrics(bundle.card)
         self.limits = Limits(settings, self.metrics)
-        options = {"engine": settings.engine, "threads": settings.threads, "recalibrate": settings.calibration}
+        load = partial(
+            Predictor.load,
+            bundle,
+            engine=settings.engine,
+            threads=settings.threads,
+            recalibrate=settings.calibration,
+            warm_up=True,
+        )
         with ThreadPoolExecutor(1, initializer=lower_priority) as executor:  # the engine starts its threads from there
-            predictor = executor.submit(Predictor.load, bundle, **options, warm_up=True).result()
+            predictor = executor.submit(load).result()
         self.batcher = DynamicBatcher(
             self.metrics.measure_inference(predictor.run_network), self.metrics.measure_estimates(predictor.summarise)
         )
@@ -57,7 +65,7 @@ class State:
         self.files = FileReader(bundle.card.image)
         self._add_gauges()
         keys = self.limits.keys
-        logs.log_start(self.model_label, settings, keys and keys.n_keys)
+        logs.log_start(self.model_label, settings, None if keys is None else keys.n_keys)
 
     def _add_gauges(self) -> None:
         add, limits, settings = self.metrics.add_gauge, self.limits, self.settings

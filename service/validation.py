@@ -30,27 +30,13 @@ PDFS_PER_CUTOUT = 25
 
 @dataclass(frozen=True)
 class LabelledGalaxies:
-    """Galaxies to evaluate: those whose true redshift is on the grid.
+    """Galaxies to evaluate: those whose true redshift is on the grid."""
 
-    Parameters
-    ----------
-    z_spec : (n,) float64
-        True redshifts.
-    object_id : (n,) str
-        Their names, or their indices in the request.
-    dropped : tuple of str
-        Names of those that are not on the grid.
-    source : Batch, or (n, n_bins) float64
-        Cutouts to predict, or the PDFs of the request.
-    magnitudes : (n,) float64, or None
-        One magnitude each, if those were given.
-    """
-
-    z_spec: FloatArray
-    object_id: Names
-    dropped: tuple[str, ...]
-    source: Batch | FloatArray
-    magnitudes: FloatArray | None
+    z_spec: FloatArray  # (n,)
+    object_id: Names  # (n,); by default their indices in the request
+    dropped: tuple[str, ...]  # names of those that are not on the grid
+    source: Batch | FloatArray  # cutouts to predict, or the PDFs of the request, (n, n_bins)
+    magnitudes: FloatArray | None  # (n,)
 
 
 def unpacked_limit(card: Card, max_rows: int) -> int:
@@ -59,26 +45,9 @@ def unpacked_limit(card: Card, max_rows: int) -> int:
 
 
 def as_batch(arrays: Arrays, card: Card, max_rows: int) -> Batch:
-    """Validate galaxies to predict.
+    """Validate at most `max_rows` galaxies to predict: `images` and, optionally, `ebv` and `object_id`.
 
-    Parameters
-    ----------
-    arrays : dict
-        `images` and, optionally, `ebv` and `object_id`; others are ignored.
-    card : Card
-        What the model takes.
-    max_rows : int
-        Galaxies allowed.
-
-    Returns
-    -------
-    Batch
-        n galaxies.
-
-    Raises
-    ------
-    TooLarge, InvalidInput
-        By what is wrong.
+    Raises `TooLarge` or `InvalidInput`.
     """
     images = _with_first_axis(arrays, card)
     n = _count(images, max_rows)
@@ -87,26 +56,10 @@ def as_batch(arrays: Arrays, card: Card, max_rows: int) -> Batch:
 
 
 def as_labelled(arrays: Arrays, card: Card, max_rows: int) -> LabelledGalaxies:
-    """Validate galaxies to evaluate; those whose redshift is not on the grid are dropped before anything is predicted.
+    """Validate galaxies to evaluate: `z_spec`, `images` or `pdfs` and, optionally, `ebv`, `object_id` and `magnitudes`.
 
-    Parameters
-    ----------
-    arrays : dict
-        `z_spec`, one of `images` and `pdfs` and, optionally, `ebv`, `object_id` and `magnitudes`; others are ignored.
-    card : Card
-        What the model takes.
-    max_rows : int
-        Galaxies allowed as cutouts; 25 times as many as PDFs.
-
-    Returns
-    -------
-    LabelledGalaxies
-        At least one galaxy.
-
-    Raises
-    ------
-    TooLarge, InvalidInput
-        By what is wrong.
+    At most `max_rows` as cutouts, 25 times as many as PDFs. Those whose redshift is not on the grid are dropped before
+    anything is predicted. Raises `TooLarge` or `InvalidInput`.
     """
     rows = _cutouts_or_pdfs(arrays, card)
     n = _count(rows, PDFS_PER_CUTOUT * max_rows if "pdfs" in arrays else max_rows)

@@ -99,7 +99,7 @@ def _aligned(chunks: Sequence[bytes | bytearray], header_length: int) -> memoryv
     """
     gap = -header_length % protocol.ALIGNMENT
     joined = np.concatenate([np.frombuffer(chunk, np.uint8) for chunk in (bytes(gap), *chunks)])
-    return memoryview(joined)[gap:]
+    return joined.data[gap:]
 
 
 def _requested_outputs(message: protocol.Request) -> tuple[RequestedOutput, ...]:
