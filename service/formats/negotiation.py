@@ -13,9 +13,9 @@ from photoz.estimates import Estimates
 from photoz.grid import RedshiftGrid
 from photoz.io import tables
 from photoz.io.astropy_table import write_fits, write_votable
-from photoz.io.hdf5_table import write_hdf5
+from photoz.io.hdf5 import write_hdf5
 from photoz.io.npz import npz_bytes
-from photoz.io.parquet_table import write_parquet
+from photoz.io.parquet import write_parquet
 from photoz.io.qp_ensemble import write_qp
 from photoz.io.tables import ResultTable
 from photoz.protocol import contract
