@@ -24,7 +24,7 @@ Condition = tuple[str, str, float]  # column, operator, number
 
 
 def find_selected(column: Callable[[str], Column], n: int, select: str) -> BoolArray:
-    """Find which of n galaxies meet all conditions, as `meets` does; raises `InvalidDataset` if none does."""
+    """Return which of n galaxies meet all conditions, as `meets`; raises `InvalidDataset` if none does."""
     selected = meets(column, n, select)
     if not selected.any():
         raise InvalidDataset(f"none of {n} galaxies meets {select}")
@@ -37,7 +37,7 @@ def meets(column: Callable[[str], Column], n: int, select: str) -> BoolArray:
     Parameters
     ----------
     column : callable
-        Returns the column of a name, (n,); raises `InvalidDataset` for a name that it does not know.
+        Returns the column of a name, (n,); raises `InvalidDataset` for an unknown name.
     n : int
         Number of galaxies.
     select : str
@@ -46,7 +46,7 @@ def meets(column: Callable[[str], Column], n: int, select: str) -> BoolArray:
     Returns
     -------
     (n,) bool
-        Raises `InvalidDataset` for a column without one number for each galaxy.
+        Raises `InvalidDataset` for a column that is not one number per galaxy.
     """
     selected = np.ones(n, dtype=bool)
     for name, comparison, number in parse_conditions(select):
@@ -65,4 +65,4 @@ def parse_conditions(text: str) -> list[Condition]:
     matches = [CONDITION.fullmatch(part) for part in text.split(",") if part]
     if not all(matches):
         raise ValueError(f"expected conditions such as dered_petro_r<=17.8,z_spec<=0.4, got {text!r}")
-    return [(found[1], found[2], float(found[3])) for found in matches if found]
+    return [(match[1], match[2], float(match[3])) for match in matches if match]

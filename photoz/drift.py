@@ -1,7 +1,7 @@
-"""Drift of a deployed model: histograms of its estimates, in the service and on the galaxies of the model card.
+"""Drift of a deployed model: histograms of its estimates, in the service and in the model card.
 
-The service counts its estimates in the same bins as the model card counts those of galaxies that the model was not
-trained on (`ReferenceRecord`). Where the two differ, the galaxies, the images or the sky have changed.
+The service counts its estimates in the bins of the model card's histograms (`ReferenceRecord`), which are those of
+galaxies that the model was not trained on. If the two differ, the galaxies, the images or the sky have changed.
 """
 
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ Z_MEAN, Z_WIDTH68, OOD_SCORE = "z_mean", "z_width68", "ood_score"
 
 N_REDSHIFTS = 20  # bins of z_mean over the grid
 
-# Tenths of decades. Widths from a hundredth of the grid to half of it: that of a flat PDF is 0.68 of it. Scores from a
-# fifth to ten: few training galaxies exceed 1.
+# Tenths of decades. Widths from a hundredth to half of the grid: that of a flat PDF is 0.68 of it. Scores from a fifth
+# to ten: few training galaxies exceed 1.
 WIDTHS = np.arange(-20, -2)
 SCORES = np.arange(-7, 11)
 
@@ -39,11 +39,11 @@ def edges(grid: RedshiftGrid) -> dict[str, tuple[float, ...]]:
 
 
 def quantities(columns: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-    """Return the quantities that are counted, as far as the columns of an estimate, (n,) each, allow."""
-    found = {name: columns[name] for name in (Z_MEAN, OOD_SCORE) if name in columns}
+    """Return the quantities, (n,) each, that can be computed from some columns of estimates, (n,) each."""
+    values = {name: columns[name] for name in (Z_MEAN, OOD_SCORE) if name in columns}
     if "z_lo68" in columns and "z_hi68" in columns:
-        found[Z_WIDTH68] = columns["z_hi68"] - columns["z_lo68"]
-    return found
+        values[Z_WIDTH68] = columns["z_hi68"] - columns["z_lo68"]
+    return values
 
 
 def fractions(values: FloatArray, edges: npt.ArrayLike) -> FloatArray:

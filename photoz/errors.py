@@ -14,7 +14,7 @@
     ├── InvalidDataset          a file of cutouts that cannot be used
     └── InvalidBundle           a model bundle that cannot be used
 
-Messages are written for the caller: they say what was found and what was expected.
+Messages are for the caller: they say what was found and what was expected.
 """
 
 import os
@@ -65,7 +65,7 @@ class InvalidBundle(PhotozError):
 
 
 def reason(error: Exception) -> str:
-    """Return why a file cannot be read, without its name; names the user who lacks permission."""
+    """Return why a file cannot be read, without its name; for a lack of permission, with the user's number."""
     if isinstance(error, PermissionError) and hasattr(os, "geteuid"):
         return f"permission denied to user {os.geteuid()}"
     return getattr(error, "strerror", None) or str(error)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz import pdf
-from photoz.flags import flag_ood, flag_pdfs
+from photoz.flags import flag_pdfs
 from photoz.grid import FloatArray, IntArray, RedshiftGrid
 
 
@@ -68,12 +68,9 @@ def from_pdfs(
     grid: RedshiftGrid,
     *,
     object_id: npt.NDArray[np.str_] | None = None,
-    input_flags: IntArray | int = 0,
-    ood_score: FloatArray | None = None,
-    ood_threshold: float = np.inf,
     include_pdf: bool = False,
 ) -> Estimates:
-    """Summarise PDFs.
+    """Summarise PDFs without their images: `ood_score` is NaN, and only flags of PDFs are raised.
 
     Parameters
     ----------
@@ -83,41 +80,31 @@ def from_pdfs(
         The grid.
     object_id : (n,) str, optional
         Names of the galaxies.
-    input_flags : (n,) int, optional
-        From `photoz.flags.flag_inputs`; the flags of the PDFs are added.
-    ood_score : (n,) float, optional
-        From `photoz.ood.score`.
-    ood_threshold : float
-        A score above it raises OUT_OF_DISTRIBUTION.
     include_pdf : bool
         Keep the PDFs as a column.
     """
-    n = len(pdfs)
-    ood_score = np.full(n, np.nan) if ood_score is None else ood_score
-    columns = summaries(pdfs, grid, COLUMNS)
-    columns["flags"] = columns["flags"] | input_flags | flag_ood(ood_score, ood_threshold)
-    return Estimates(
-        object_id=np.arange(n).astype(str) if object_id is None else object_id,
-        ood_score=ood_score,
-        pdf=pdfs if include_pdf else None,
-        **columns,
-    )
+    names = np.arange(len(pdfs)).astype(str) if object_id is None else object_id
+    columns = summaries(pdfs, grid, COLUMNS) | {"ood_score": np.full(len(pdfs), np.nan)}
+    return Estimates(object_id=names, pdf=pdfs if include_pdf else None, **columns)
 
 
 def summaries(pdfs: FloatArray, grid: RedshiftGrid, wanted: Collection[str]) -> dict[str, npt.NDArray[Any]]:
-    """Compute the wanted columns, (n,) each, that follow from PDFs, (n, n_bins), alone; `flags` is of the PDFs only."""
+    """Compute those of the wanted columns, (n,) each, that follow from PDFs, (n, n_bins), alone.
+
+    Of the flags these are the ones of `photoz.flags.flag_pdfs`.
+    """
     if len(pdfs) > pdf.ROWS_AT_ONCE:
         blocks = range(0, len(pdfs), pdf.ROWS_AT_ONCE)
         parts = [summaries(pdfs[start : start + pdf.ROWS_AT_ONCE], grid, wanted) for start in blocks]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    found: dict[str, npt.NDArray[Any]] = {name: _OF_PDF[name](pdfs, grid) for name in wanted if name in _OF_PDF}
+    columns: dict[str, npt.NDArray[Any]] = {name: _OF_PDF[name](pdfs, grid) for name in wanted if name in _OF_PDF}
     for percent in (68, 95):
         names = (f"z_lo{percent}", f"z_hi{percent}")
         if not set(names).isdisjoint(wanted) or (percent == 68 and "flags" in wanted):
-            found |= zip(names, pdf.shortest_interval(pdfs, grid, percent / 100), strict=True)
+            columns |= zip(names, pdf.shortest_interval(pdfs, grid, percent / 100), strict=True)
     if "flags" in wanted:
-        found["flags"] = flag_pdfs(pdfs, grid, found["z_hi68"] - found["z_lo68"])
-    return {name: found[name] for name in wanted if name in found}
+        columns["flags"] = flag_pdfs(pdfs, grid, columns["z_hi68"] - columns["z_lo68"])
+    return {name: columns[name] for name in wanted if name in columns}
 
 
 _OF_PDF: Mapping[str, Callable[[FloatArray, RedshiftGrid], FloatArray]] = {

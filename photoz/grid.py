@@ -40,7 +40,7 @@ class RedshiftGrid:
         return self.z_max / self.n_bins
 
     def contains(self, z: npt.ArrayLike) -> BoolArray:
-        """Return whether redshifts of any shape lie on the grid; NaN does not."""
+        """Return whether redshifts, of any shape, lie on the grid; False for NaN."""
         z = np.asarray(z, dtype=np.float64)
         return np.asarray((z >= 0.0) & (z <= self.z_max))
 

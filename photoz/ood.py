@@ -11,14 +11,14 @@ Groups of features are compared with the training galaxies by the Mahalanobis di
 * **sharpness**: the largest excess of a pixel over what the PSF allows it of the light around it, in units of the noise
   of its band. It detects hot pixels and cosmic rays: no star or galaxy is narrower than the PSF;
 * **single_band**: the brightest block that is brighter in a band than in its two neighbours together. It detects
-  satellite trails, and all else that no source of light with a continuous spectrum leaves;
-* **dark_line**: the largest deficit of a row or column against both that it lies between. It detects dead columns;
+  satellite trails and anything else without a continuous spectrum;
+* **dark_line**: the largest deficit of a row or column against both of its neighbours. It detects dead columns;
 * **concentration**: the fraction of the light around the centre that falls into its core. It detects stars, which a
-  network that sums fluxes knows by their colours only. A core clipped to a plateau, as by saturation, counts as more
-  concentrated than any star: it changes the colours too little to be noticed otherwise.
+  network that sums fluxes recognises only by their colours. A core clipped to a plateau, as by saturation, counts as
+  more concentrated than any star: it changes the colours too little to be noticed otherwise.
 
-The distance of a group is divided by one that a few in a thousand training galaxies exceed; the score is the largest.
-So few training galaxies exceed 1; the exact threshold is in the model card.
+The distance of a group is divided by the distance that a few in a thousand training galaxies exceed, and the score is
+the largest. So few training galaxies exceed 1; the exact threshold is in the model card.
 """
 
 from collections.abc import Mapping
@@ -45,11 +45,11 @@ CORE, WHOLE = 1 / 32, 3 / 32
 PLATEAU_PIXELS = 4
 PLATEAU_DEPTH = 1e-3
 
-# Fraction of the light of its block of 2x2 pixels, or of a brighter one beside it, that a pixel may have. With a PSF of
-# 2.6 pixels FWHM, the sharpest that SDSS delivers, it has 0.48 at most.
+# Largest fraction of the light of its block of 2x2 pixels, or of a brighter block beside it, that the PSF allows a pixel.
+# With a PSF of 2.6 pixels FWHM, the sharpest of SDSS, a pixel has at most 0.48.
 SHARP_FRACTION = 0.55
 
-# Standardised values beyond about this count by their logarithm, because the tails of real features are heavy.
+# Standardised values are compressed to their logarithm beyond about this: the tails of real features are heavy.
 TAIL = 3.0
 
 # Distance of features that are not finite.
@@ -100,7 +100,7 @@ def extract_features(
     features : (n, n_features) float, or None
         Of the network, if it has any.
     border : Border, optional
-        Result of `photoz.images.measure_border`, if it is known already.
+        Result of `photoz.images.measure_border`; computed if not given.
 
     Returns
     -------
@@ -109,13 +109,13 @@ def extract_features(
     """
     border = border or measure_border(images)
     noise = np.asarray(border.noise, dtype=np.float64)
-    found = {
+    groups = {
         "noise": np.log(np.maximum(noise, _TINY)),
         "background": _over(border.median, noise),
         **_defects(images, noise),
         "concentration": _concentration(images, noise),
     }
-    return found if features is None else {FEATURES: np.asarray(features, dtype=np.float64), **found}
+    return groups if features is None else {FEATURES: np.asarray(features, dtype=np.float64), **groups}
 
 
 def _over(values: npt.NDArray[np.floating[Any]], noise: FloatArray) -> FloatArray:
@@ -156,15 +156,15 @@ def _largest_around(blocks: npt.NDArray[np.float32], step: int) -> npt.NDArray[n
     column = blocks.copy()
     np.maximum(column[:, 1:], blocks[:, :-1], out=column[:, 1:])
     np.maximum(column[:, :-1], blocks[:, 1:], out=column[:, :-1])
-    found = column.copy()
-    np.maximum(found[..., step:], column[..., :-step], out=found[..., step:])
-    np.maximum(found[..., :-step], column[..., step:], out=found[..., :-step])
-    return found
+    around = column.copy()
+    np.maximum(around[..., step:], column[..., :-step], out=around[..., step:])
+    np.maximum(around[..., :-step], column[..., step:], out=around[..., :-step])
+    return around
 
 
 @cache
 def _band_minus_its_neighbours(n_bands: int) -> npt.NDArray[np.float32]:
-    """Matrix that subtracts the bands before and after from each; of the first and the last twice the only one."""
+    """Matrix that subtracts from each band those before and after it; from the first and last twice their neighbour."""
     matrix = np.eye(n_bands, dtype=np.float32)
     for band in range(n_bands if n_bands > 1 else 0):
         for neighbour in (band - 1 if band else 1, band + 1 if band < n_bands - 1 else n_bands - 2):
@@ -183,7 +183,7 @@ def _largest_gap(profile: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _concentration(images: npt.NDArray[np.float32], noise: FloatArray) -> FloatArray:
-    """Ratio of core to total light over all bands, in units of their noise; of a plateau its pixels; (n, 1)."""
+    """Ratio of core to total light over all bands in units of their noise, or pixels of a plateau; (n, 1)."""
     n, size, _, n_bands = images.shape
     offset = (np.arange(size) - (size - 1) / 2.0) / size
     profiles = np.exp(-0.5 * (offset / np.array([[CORE], [WHOLE]])) ** 2).astype(np.float32)

@@ -16,7 +16,7 @@ from photoz.inference.predictor import Batch, Predictor, concatenate
 from photoz.inference.reading import BATCH_ROWS, read_batches
 from photoz.io.cutouts import Cutouts
 from photoz.io.layout import conform
-from photoz.io.parquet_table import to_arrow
+from photoz.io.parquet import to_arrow
 from photoz.io.reader import open_cutouts
 from photoz.io.tables import PASSED_COLUMNS, ResultTable, quantile_name
 from photoz.model.bundle import ModelBundle

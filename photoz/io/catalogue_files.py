@@ -30,17 +30,17 @@ SUFFIXES = ".csv, .ecsv, .fits, .parquet, .vot or .xml"
 
 NUMBER = re.compile(r"[-+.\deE]+")
 
-# What a number that is unknown looks like where a column is text.
+# Texts for an unknown value.
 UNKNOWN = ("", "nan", "none", "null")
 
 
 @dataclass(frozen=True)
 class NamedTable:
-    """The columns of a file with n rows, by the names that we use."""
+    """The columns of a file with n rows, by our names."""
 
     path: Path
-    columns: Mapping[str, Column]  # name in the file -> (n, ...)
-    names: Mapping[str, str]  # our name -> name in the file
+    columns: Mapping[str, Column]  # (n, ...) by name in the file
+    names: Mapping[str, str]  # name in the file by our name
 
     def __contains__(self, name: str) -> bool:
         return self.names[name] in self.columns
@@ -82,9 +82,9 @@ class NamedTable:
 
 
 def read_table(path: Path, names: Mapping[str, str]) -> NamedTable:
-    """Read a file; `names` are those of its columns by ours, of which `object_id` and `split` are text.
+    """Read a file; `names` gives the names of its columns by ours. `object_id` and `split` are text.
 
-    Raises `UnsupportedType` for another suffix, and `InvalidDataset` for a file that is empty or cannot be read.
+    Raises `UnsupportedType` for an unknown suffix, and `InvalidDataset` for a file that is empty or cannot be read.
     """
     suffix = Path(path.name.lower().removesuffix(".gz")).suffix
     try:
@@ -99,8 +99,8 @@ def read_table(path: Path, names: Mapping[str, str]) -> NamedTable:
     except PhotozError:
         raise
     except UnicodeDecodeError as error:
-        found = f"byte {error.object[error.start]:#x} at position {error.start}"
-        raise InvalidDataset(f"{path} is not UTF-8 text ({found}): expected UTF-8") from error
+        byte = f"byte {error.object[error.start]:#x} at position {error.start}"
+        raise InvalidDataset(f"{path} is not UTF-8 text ({byte}): expected UTF-8") from error
     except Exception as error:  # of a damaged file: OSError, ValueError, IndexError, EOFError, csv.Error
         raise InvalidDataset(f"{path} cannot be read as {suffix}: {' '.join(reason(error).split())}") from error
     if not columns or not len(next(iter(columns.values()))):
@@ -109,7 +109,7 @@ def read_table(path: Path, names: Mapping[str, str]) -> NamedTable:
 
 
 def _read_csv(path: Path, text: tuple[str, ...]) -> dict[str, Column]:
-    """Read a file of UTF-8 text, which may be compressed; `text` are columns that are not numbers."""
+    """Read a file of UTF-8 text, which may be compressed; `text` names the columns that stay text."""
     import pandas as pd
 
     header, n_lines = _check_csv(path)
@@ -127,7 +127,7 @@ def _read_csv(path: Path, text: tuple[str, ...]) -> dict[str, Column]:
 
 
 def _check_csv(path: Path) -> tuple[list[str], int]:
-    """Return the names in the header and the number of lines to its end; refuse rows with another number of fields."""
+    """Return the names in the header and the number of lines to its end; refuse rows with too few or many fields."""
     opened = gzip.open if path.suffix.lower() == ".gz" else open
     with opened(path, "rt", encoding="utf-8-sig", newline="") as stream:
         n_comments = 0
@@ -171,7 +171,7 @@ def _read_astropy(path: Path, format: str) -> dict[str, Column]:
 
 
 def _unmasked(column: Any) -> Column:
-    """Values of a column of astropy: NaN for numbers under its mask; integers become text, to keep all digits."""
+    """Return an astropy column with masked numbers as NaN; masked integers become text, to keep all digits."""
     if not np.ma.is_masked(column):
         return np.asarray(column)
     if column.dtype.kind == "f":

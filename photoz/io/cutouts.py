@@ -1,6 +1,6 @@
-"""Labelled cutouts: images, in memory or on disk, and columns of what is known about each."""
+"""Labelled cutouts: images, in memory or on disk, and columns with the properties of each galaxy."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -28,14 +28,42 @@ class ImageSource(Protocol):
 
 
 @dataclass(frozen=True)
+class LazyImages:
+    """Images in one or more pieces, such as files, which are read when they are sliced."""
+
+    read: Callable[[int, slice], npt.NDArray[Any]]  # reads rows (m, ...) of a piece, given its number
+    stops: npt.NDArray[np.intp]  # (n_pieces,) rows up to the end of each piece
+    cutout: tuple[int, ...]  # shape of one cutout
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of cutouts and shape of each."""
+        return (int(self.stops[-1]) if len(self.stops) else 0, *self.cutout)
+
+    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
+        rows = range(self.shape[0])[key]
+        if isinstance(rows, int):
+            return np.asarray(self[rows : rows + 1][0])
+        if not rows:
+            return np.empty((0, *self.cutout), np.float32)
+        low, high = min(rows), max(rows) + 1
+        first, last = np.searchsorted(self.stops, [low, high - 1], side="right")
+        parts = []
+        for number in range(first, last + 1):
+            start = int(self.stops[number - 1]) if number else 0
+            parts.append(self.read(number, slice(max(low - start, 0), high - start)))
+        return (np.concatenate(parts) if len(parts) > 1 else parts[0])[:: rows.step]
+
+
+@dataclass(frozen=True)
 class Cutouts:
     """A set of cutouts."""
 
     images: ImageSource  # (n, size, size, n_bands) array, memory map or dataset, not validated; bands may come first
     columns: Mapping[str, Column]  # (n, ...) each, in memory; names as in `COLUMNS`
     spec: ImageSpec | None = None  # None if the format has none
-    provenance: str = ""  # where they come from, in words
-    # What a file without a spec says of its images; `photoz.io.layout` makes use of it.
+    provenance: str = ""  # their source, for people
+    # What a file without a spec says about its images, for `photoz.io.layout`.
     bands: tuple[str, ...] = ()  # in the order of their axis
     unit: str = ""  # of the pixels
     zero_point: float | None = None  # magnitude of a pixel with the value 1

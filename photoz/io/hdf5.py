@@ -1,7 +1,7 @@
-"""Cutouts in HDF5, the native format.
+"""Cutouts in HDF5, the native format, and tables of estimates.
 
-The dataset `images` (n, size, size, n_bands) has one chunk per cutout, so that any row is one read; every other dataset
-is a column. Images stay on disk until they are sliced, so that a set larger than memory can be read.
+In a file of cutouts the dataset `images` (n, size, size, n_bands) has one chunk per cutout, so that any row is one
+read; every other dataset is a column. Images stay on disk until they are sliced: a set may be larger than memory.
 """
 
 import json
@@ -21,13 +21,14 @@ from photoz.errors import InvalidDataset, reason
 from photoz.images import SDSS_IMAGES, ImageSpec
 from photoz.io.cutouts import Column, Cutouts, check_lengths
 from photoz.io.layout import from_attributes
+from photoz.io.tables import ResultTable, column_info
 
 
 @contextmanager
 def open_hdf5(path: Path, content: BinaryIO | None = None) -> Iterator[Cutouts]:
     """Open an HDF5 file of cutouts, or its content in memory, which is then called `path`.
 
-    Raises `InvalidDataset` if it cannot be used. HDF5 is parsed in C: files of unknown origin belong into a process
+    Raises `InvalidDataset` if it cannot be used. HDF5 is parsed in C: open files of unknown origin in a process
     with limits.
     """
     try:
@@ -42,12 +43,12 @@ def open_hdf5(path: Path, content: BinaryIO | None = None) -> Iterator[Cutouts]:
 
 def _from_hdf5(file: h5py.File, path: Path) -> Cutouts:
     try:
-        found = {name: item for name in file if (item := _dataset(file, name, path)) is not None}
-        images = found.pop("images", None)
+        datasets = {name: item for name in file if (item := _dataset(file, name, path)) is not None}
+        images = datasets.pop("images", None)
         if images is None:
             raise InvalidDataset(f"{path} holds no dataset 'images'")
-        check_lengths(images.shape, found)
-        columns = {name: _text(item) if _is_text(item) else item[()] for name, item in found.items()}
+        check_lengths(images.shape, datasets)
+        columns = {name: _read_column(dataset) for name, dataset in datasets.items()}
         return from_attributes(images, columns, {"provenance": "", **file.attrs}, path)
     except InvalidDataset:
         raise
@@ -67,12 +68,10 @@ def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset | None:
     return item
 
 
-def _is_text(dataset: h5py.Dataset) -> bool:
-    return h5py.check_string_dtype(dataset.dtype) is not None
-
-
-def _text(dataset: h5py.Dataset) -> Column:
-    """Read text as numpy strings: Python objects could not be saved without pickle."""
+def _read_column(dataset: h5py.Dataset) -> Column:
+    """Read a column, text as numpy strings: Python objects could not be saved without pickle."""
+    if h5py.check_string_dtype(dataset.dtype) is None:
+        return np.asarray(dataset[()])
     return np.asarray(dataset.asstr()[()]).astype(np.str_)
 
 
@@ -82,7 +81,7 @@ def create_hdf5(
 ) -> Iterator[h5py.File]:
     """Create a file for n cutouts; the context yields it with an empty dataset `images`.
 
-    The file gets its name only when the block ends without an error. Use `write_columns` for the columns.
+    The file gets its name when the block ends without an error. Use `write_columns` for the columns.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,3 +106,16 @@ def write_columns(file: h5py.File, columns: Mapping[str, npt.ArrayLike]) -> None
             file.create_dataset(name, data=array.astype(object), dtype=h5py.string_dtype())
         else:
             file.create_dataset(name, data=array)
+
+
+def write_hdf5(table: ResultTable, target: BinaryIO) -> None:
+    """Write each column of a table of estimates, (n, ...), as a dataset with its description and UCD as attributes.
+
+    Text is UTF-8; the attribute `model` of the file names the model.
+    """
+    with h5py.File(target, "w") as file:
+        file.attrs["model"] = table.model
+        write_columns(file, dict(table.columns()))
+        for name, dataset in file.items():
+            info = column_info(name)
+            dataset.attrs["description"], dataset.attrs["ucd"] = info.description, info.ucd

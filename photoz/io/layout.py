@@ -1,7 +1,7 @@
-"""Bring cutouts into the layout that a model takes: its bands, last and in its order, its size and its unit.
+"""Convert cutouts to the layout that a model takes: bands last and in its order, size and unit.
 
-What a file does not say is assumed to be as the model has it, and reported; what it says otherwise is converted, or
-refused where that is not possible.
+Properties that a file does not give are assumed to be those of the model, and reported. Others are converted, or
+refused if that is not possible.
 """
 
 import json
@@ -18,7 +18,7 @@ from photoz.errors import InvalidDataset
 from photoz.images import ZERO_POINT, ImageSpec, parse_bands
 from photoz.io.cutouts import Column, Cutouts, ImageSource
 
-# Other names of columns, in lower case, as published data sets have them.
+# Other names of columns in published data sets, in lower case.
 ALIASES = {
     "object_id": ("objid", "obj_id", "specobjid", "id", "name"),
     "ebv": ("e_bv", "e(b-v)", "ebv_sfd"),
@@ -41,7 +41,7 @@ NANOMAGGIES = {
 }
 NANOMAGGY = "nanomaggy"
 
-SAME_SCALE = 0.02  # by which pixel scales may differ
+SAME_SCALE = 0.02  # largest relative difference of pixel scales
 
 Assumptions = tuple[str, ...]
 
@@ -49,14 +49,19 @@ Assumptions = tuple[str, ...]
 def described(
     cutouts: Cutouts, bands: tuple[str, ...] = (), size: int | None = None, pixel_scale: float | None = None
 ) -> ImageSpec:
-    """Return the layout of a file of its own survey: what it says of its images, or the arguments where they are given.
+    """Return the layout of the images in a file; arguments that are given replace what the file says.
 
-    Raises `InvalidDataset` if neither says the bands or the pixel scale.
+    Raises `InvalidDataset` if neither gives the bands or the pixel scale.
     """
     if (spec := cutouts.spec) is not None:
         known, names = dict(zip(spec.bands, spec.extinction_coefficients, strict=True)), bands or spec.bands
-        found = replace(spec, bands=names, extinction_coefficients=tuple(map(known.get, names)))
-        return replace(found, size=size or spec.size, pixel_scale=pixel_scale or spec.pixel_scale)
+        return replace(
+            spec,
+            bands=names,
+            extinction_coefficients=tuple(map(known.get, names)),
+            size=size or spec.size,
+            pixel_scale=pixel_scale or spec.pixel_scale,
+        )
     names, scale = bands or cutouts.bands, pixel_scale or cutouts.pixel_scale
     if not names:
         raise InvalidDataset("the file does not say which bands its images have: name them in their order")
@@ -71,15 +76,15 @@ def described(
 def from_attributes(
     images: ImageSource, columns: Mapping[str, Column], attributes: Mapping[str, Any], path: Path
 ) -> Cutouts:
-    """Return cutouts whose file says by names what they are: `image_spec`, or `bands`, `unit` and `pixel_scale`."""
+    """Return cutouts described by attributes of their file: `image_spec`, or `bands`, `unit` and `pixel_scale`."""
     described, bands, scale = (attributes.get(name) for name in ("image_spec", "bands", "pixel_scale"))
     try:
         return Cutouts(
             images,
             columns,
-            spec=None if described is None else read_spec(described),
+            spec=None if described is None else _read_spec(described),
             provenance=str(attributes.get("provenance", path.name)),
-            bands=parse_bands(bands) if isinstance(bands, str) else _texts(bands),
+            bands=_read_bands(bands),
             unit=str(attributes.get("unit", "")),
             pixel_scale=None if scale is None else float(scale),
         )
@@ -87,14 +92,14 @@ def from_attributes(
         raise InvalidDataset(f"{path} describes its images in a way that cannot be read: {error}") from error
 
 
-def _texts(values: Any) -> tuple[str, ...]:
-    return tuple(
-        value.decode() if isinstance(value, bytes) else str(value) for value in (() if values is None else values)
-    )
+def _read_bands(bands: Any) -> tuple[str, ...]:
+    if bands is None or isinstance(bands, str):
+        return parse_bands(bands or "")
+    return tuple(band.decode() if isinstance(band, bytes) else str(band) for band in bands)
 
 
-def read_spec(described: object) -> ImageSpec:
-    """Read what files have as `image_spec`, a mapping or its JSON; raises `TypeError` or `ValueError`."""
+def _read_spec(described: object) -> ImageSpec:
+    """Read the attribute `image_spec`, a mapping or its JSON; raises `TypeError` or `ValueError`."""
     fields = json.loads(described) if isinstance(described, str) else described
     if not isinstance(fields, Mapping):
         raise TypeError(f"expected a mapping, got {fields!r}")
@@ -127,25 +132,25 @@ class _Converted:
 def conform(
     cutouts: Cutouts, spec: ImageSpec, bands: tuple[str, ...] = (), zero_point: float | None = None
 ) -> tuple[Cutouts, Assumptions]:
-    """Bring cutouts into the layout of a model.
+    """Convert cutouts to the layout of a model.
 
     Parameters
     ----------
     cutouts : Cutouts
-        n cutouts as a file has them.
+        n cutouts as in their file.
     spec : ImageSpec
-        What the model takes.
+        Layout of the model.
     bands : tuple of str
-        The bands of the images in their order, instead of what the file says.
+        Bands of the images in their order, instead of those in the file.
     zero_point : float, optional
-        AB magnitude of a pixel with the value 1, instead of the unit that the file says.
+        AB magnitude of a pixel with the value 1, instead of the unit in the file.
 
     Returns
     -------
     cutouts : Cutouts
-        Images (n, size, size, n_bands), converted when they are sliced, and columns by their usual names.
+        Images (n, size, size, n_bands), converted when they are sliced, and columns with their standard names.
     assumptions : tuple of str
-        In words, what the file does not say and what was converted.
+        Human-readable: what was assumed and what was converted.
 
     Raises
     ------
@@ -153,77 +158,77 @@ def conform(
         If a band is missing, the axis of the bands is ambiguous, the cutouts are too small, or the pixels have another
         scale or an unknown unit.
     """
-    said: list[str] = []
-    columns = _renamed(cutouts.columns, spec, said)
-    given = cutouts.spec
-    found_bands = _band_names(bands or (given.bands if given else cutouts.bands), spec)
-    order = _order(found_bands, spec, said)
+    assumptions: list[str] = []
+    columns = _renamed(cutouts.columns, spec, assumptions)
+    source = cutouts.spec or cutouts
+    bands = _band_names(bands or source.bands, spec)
+    order = _order(bands, spec, assumptions)
     shape = cutouts.images.shape
-    bands_first = _bands_first(shape, len(found_bands or spec.bands))
+    bands_first = _bands_first(shape, len(bands or spec.bands))
     height, width = shape[2:4] if bands_first else shape[1:3]
     if min(height, width) < spec.size:
         raise InvalidDataset(f"expected cutouts of at least {spec.size}x{spec.size} pixels, got {height}x{width}")
     if (height, width) != (spec.size, spec.size):
-        said.append(f"the central {spec.size}x{spec.size} of {height}x{width} pixels are used")
-    factor = _factor(cutouts, spec, zero_point, said)
-    _check_scale(given.pixel_scale if given else cutouts.pixel_scale, spec, said)
+        assumptions.append(f"the central {spec.size}x{spec.size} of {height}x{width} pixels are used")
+    factor = _factor(cutouts, spec, zero_point, assumptions)
+    _check_scale(source.pixel_scale, spec, assumptions)
     images: Any = cutouts.images
     same = order == tuple(range(shape[1 if bands_first else 3])) and (height, width) == (spec.size, spec.size)
     if bands_first or not same or factor != 1.0:
         images = _Converted(images, bands_first, order, spec.size, factor)
-    return replace(cutouts, images=images, columns=columns, spec=spec), tuple(said)
+    return replace(cutouts, images=images, columns=columns, spec=spec), tuple(assumptions)
 
 
-def _renamed(columns: Mapping[str, Column], spec: ImageSpec, said: list[str]) -> dict[str, Column]:
-    found = dict(columns)
-    magnitudes = set(spec.bands) if len(set(spec.bands) & set(found)) > 1 else set()  # a column z may be one
+def _renamed(columns: Mapping[str, Column], spec: ImageSpec, assumptions: list[str]) -> dict[str, Column]:
+    renamed = dict(columns)
+    magnitudes = set(spec.bands) if len(set(spec.bands) & set(renamed)) > 1 else set()  # a column z may be one
     for name, aliases in ALIASES.items():
         candidates = {*aliases, name} - magnitudes
-        others = [column for column in found if column.lower() in candidates and column != name]
-        if name in found or not others:
+        others = [column for column in renamed if column.lower() in candidates and column != name]
+        if name in renamed or not others:
             continue
-        if name == "object_id":  # several names do no harm: the first of these counts
+        if name == "object_id":  # several names do no harm: the first in `ALIASES` is taken
             others = sorted(others, key=lambda column: (name, *aliases).index(column.lower()))[:1]
         if len(others) > 1:
             raise InvalidDataset(f"any of the columns {', '.join(others)} may be {name}: rename one of them to {name}")
-        found[name] = found.pop(others[0])
-        said.append(f"the column {others[0]} is {name}")
-    return found
+        renamed[name] = renamed.pop(others[0])
+        assumptions.append(f"the column {others[0]} is {name}")
+    return renamed
 
 
 def _band_names(names: tuple[str, ...], spec: ImageSpec) -> tuple[str, ...]:
-    """Return names without the survey before them, such as "SDSS_", where that makes them bands of a model.
+    """Remove survey prefixes such as "SDSS_" from names if that makes them the bands of a model.
 
     FITS keywords are often upper case: "G" is g if the model has no band G.
     """
     last = tuple(map(without_survey, names))
-    own = {band.lower(): band for band in spec.bands}
-    if len(own) == len(spec.bands) and not set(last) & set(spec.bands):
-        last = tuple(own.get(name.lower(), name) for name in last)
+    by_lower_case = {band.lower(): band for band in spec.bands}
+    if len(by_lower_case) == len(spec.bands) and not set(last) & set(spec.bands):
+        last = tuple(by_lower_case.get(name.lower(), name) for name in last)
     return last if set(spec.bands) <= set(last) else names
 
 
 def without_survey(band: str) -> str:
-    """Return the name of a band without that of the survey before it: "g" for "SDSS_g"."""
+    """Return the name of a band without a survey prefix: "g" for "SDSS_g"."""
     return re.split(r"[\s_.\-]", band)[-1]
 
 
-def _order(found: tuple[str, ...], spec: ImageSpec, said: list[str]) -> tuple[int, ...]:
+def _order(bands: tuple[str, ...], spec: ImageSpec, assumptions: list[str]) -> tuple[int, ...]:
     listed = ",".join(spec.bands)
-    if not found:
-        said.append(f"the bands are {listed} in this order")
+    if not bands:
+        assumptions.append(f"the bands are {listed} in this order")
         return tuple(range(len(spec.bands)))
-    if len(set(found)) < len(found):
-        raise InvalidDataset(f"expected each band once, got {','.join(found)}")
-    if missing := [band for band in spec.bands if band not in found]:
-        raise InvalidDataset(f"expected the bands {listed}, got {','.join(found)}; missing: {','.join(missing)}")
-    if found != spec.bands:
-        said.append(f"the bands {listed} are taken from {','.join(found)}")
-    return tuple(found.index(band) for band in spec.bands)
+    if len(set(bands)) < len(bands):
+        raise InvalidDataset(f"expected each band once, got {','.join(bands)}")
+    if missing := [band for band in spec.bands if band not in bands]:
+        raise InvalidDataset(f"expected the bands {listed}, got {','.join(bands)}; missing: {','.join(missing)}")
+    if bands != spec.bands:
+        assumptions.append(f"the bands {listed} are taken from {','.join(bands)}")
+    return tuple(bands.index(band) for band in spec.bands)
 
 
 def _bands_first(shape: tuple[int, ...], n_bands: int) -> bool:
-    """Return whether the bands come before the pixels, by the length of the axes."""
+    """Return whether the bands come before the pixels, judging by the lengths of the axes."""
     if len(shape) != 4:
         raise InvalidDataset(f"expected images of four axes, (n, size, size, n_bands), got shape {shape}")
     first, last = shape[1] == n_bands, shape[3] == n_bands
@@ -234,15 +239,15 @@ def _bands_first(shape: tuple[int, ...], n_bands: int) -> bool:
     return first
 
 
-def _factor(cutouts: Cutouts, spec: ImageSpec, zero_point: float | None, said: list[str]) -> float:
-    """Return what the pixels are multiplied by."""
-    unit = cutouts.spec.unit if cutouts.spec else cutouts.unit
+def _factor(cutouts: Cutouts, spec: ImageSpec, zero_point: float | None, assumptions: list[str]) -> float:
+    """Return the factor by which pixels are multiplied."""
+    unit = (cutouts.spec or cutouts).unit
     if zero_point is None and not unit:
         zero_point = cutouts.zero_point
     if zero_point is None and unit == spec.unit:
         return 1.0
     if zero_point is None and not unit:
-        said.append(f"pixels are in {spec.unit}")
+        assumptions.append(f"pixels are in {spec.unit}")
         return 1.0
     if spec.unit != NANOMAGGY:
         raise InvalidDataset(f"expected pixels in {spec.unit}, as the model was trained, got {unit or 'a zero point'}")
@@ -252,20 +257,20 @@ def _factor(cutouts: Cutouts, spec: ImageSpec, zero_point: float | None, said: l
         factor, text = NANOMAGGIES[unit.lower()], f"the unit {unit}"
     else:
         raise InvalidDataset(
-            f"pixels are in {unit}, which is not known here; expected any of {', '.join(NANOMAGGIES)}, or a zero point"
+            f"pixels are in {unit}, which is unknown; expected one of {', '.join(NANOMAGGIES)}, or a zero point"
         )
     if factor != 1.0:
-        said.append(f"pixels are multiplied by {factor:.6g}, for {text}")
+        assumptions.append(f"pixels are multiplied by {factor:.6g}, for {text}")
     return factor
 
 
-def same_scale(found: float, expected: float) -> bool:
-    """Whether pixels are so nearly as wide as expected that they can stand for these."""
-    return abs(found / expected - 1.0) <= SAME_SCALE
+def same_scale(scale: float, expected: float) -> bool:
+    """Return whether a pixel scale differs from the expected one by at most `SAME_SCALE`."""
+    return abs(scale / expected - 1.0) <= SAME_SCALE
 
 
-def _check_scale(found: float | None, spec: ImageSpec, said: list[str]) -> None:
-    if found is None:
-        said.append(f"pixels are {spec.pixel_scale:g} arcsec wide")
-    elif not same_scale(found, spec.pixel_scale):
-        raise InvalidDataset(f"expected pixels of {spec.pixel_scale:g} arcsec, got {found:.4g}: resample them")
+def _check_scale(scale: float | None, spec: ImageSpec, assumptions: list[str]) -> None:
+    if scale is None:
+        assumptions.append(f"pixels are {spec.pixel_scale:g} arcsec wide")
+    elif not same_scale(scale, spec.pixel_scale):
+        raise InvalidDataset(f"expected pixels of {spec.pixel_scale:g} arcsec, got {scale:.4g}: resample them")

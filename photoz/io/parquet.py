@@ -1,23 +1,26 @@
-"""Cutouts in Parquet: a column `images` of fixed-size lists; every other column of numbers or text is a column.
+"""Cutouts and tables of estimates in Parquet.
 
-The type says the shape of a cutout (nested lists, or Arrow's fixed-shape tensor), or the schema's metadata do:
-`image_spec`, as in our HDF5 files. They may also have `bands`, `unit` and `pixel_scale`.
+Cutouts have a column `images` of fixed-size lists; every other column of numbers or text is a column.
+
+The shape of a cutout comes from the type (nested lists, or Arrow's fixed-shape tensor) or from the schema's metadata:
+`image_spec`, as in our HDF5 files. The metadata may also have `bands`, `unit` and `pixel_scale`.
 """
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from photoz.errors import InvalidDataset, reason
-from photoz.io.cutouts import Column, Cutouts
+from photoz.io.cutouts import Column, Cutouts, LazyImages
 from photoz.io.formats import PARQUET
 from photoz.io.layout import from_attributes
+from photoz.io.tables import ResultTable, column_info
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,19 +52,20 @@ def _arrow_errors() -> tuple[type[Exception], ...]:
 
 def _from_file(file: Any, path: Path) -> Cutouts:
     schema = file.schema_arrow
-    found = [name for name in IMAGES if name in schema.names]
-    if not found:
+    name = next((name for name in IMAGES if name in schema.names), None)
+    if name is None:
         raise InvalidDataset(f"{path} has no column 'images'; it has {', '.join(schema.names) or 'none'}")
     attributes = {key.decode(): _value(value) for key, value in (schema.metadata or {}).items()}
-    shape, dtype = _shape(schema.field(found[0]).type, attributes, path)
+    shape, dtype = _shape(schema.field(name).type, attributes, path)
     rows = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
     if max(rows, default=0) * math.prod(shape) * dtype.itemsize > MAX_GROUP_BYTES:
         raise InvalidDataset(
             f"a row group of {path} has the images of {max(rows):,} cutouts, more than {MAX_GROUP_BYTES:,} bytes: "
             "write it with row_group_size=1000"
         )
-    columns = {name: _column(file, name) for name in schema.names if _is_plain(schema.field(name).type)}
-    return from_attributes(_Images(file, found[0], shape, dtype, rows, path), columns, attributes, path)
+    columns = {column: _column(file, column) for column in schema.names if _is_plain(schema.field(column).type)}
+    images = LazyImages(_RowGroups(file, name, shape, path).read, np.cumsum(rows, dtype=np.intp), shape)
+    return from_attributes(images, columns, attributes, path)
 
 
 def _value(text: bytes) -> Any:
@@ -95,14 +99,9 @@ def _shape(type_: "pa.DataType", attributes: dict[str, Any], path: Path) -> tupl
 def _is_plain(type_: "pa.DataType") -> bool:
     import pyarrow as pa
 
-    kinds = (
-        pa.types.is_integer,
-        pa.types.is_floating,
-        pa.types.is_boolean,
-        pa.types.is_string,
-        pa.types.is_large_string,
-    )
-    return any(kind(type_) for kind in kinds)
+    types = pa.types
+    is_number = types.is_integer(type_) or types.is_floating(type_) or types.is_boolean(type_)
+    return bool(is_number or types.is_string(type_) or types.is_large_string(type_))
 
 
 def _column(file: Any, name: str) -> Column:
@@ -113,36 +112,19 @@ def _column(file: Any, name: str) -> Column:
     return np.array(["" if value is None else value for value in values], dtype=np.str_)
 
 
-class _Images:
-    """Images on disk, of which one row group at a time is in memory."""
+class _RowGroups:
+    """Images on disk; one row group at a time is in memory."""
 
-    def __init__(
-        self, file: Any, name: str, cutout: tuple[int, ...], dtype: np.dtype[Any], rows: list[int], path: Path
-    ) -> None:
-        self.file, self.name, self.cutout, self.dtype, self.path = file, name, cutout, dtype, path
-        self.stops = np.cumsum(rows, dtype=np.intp)  # rows up to the end of each row group
+    def __init__(self, file: Any, name: str, cutout: tuple[int, ...], path: Path) -> None:
+        self.file, self.name, self.cutout, self.path = file, name, cutout, path
         self._group: tuple[int, npt.NDArray[Any]] | None = None
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (int(self.stops[-1]) if len(self.stops) else 0, *self.cutout)
-
-    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
-        if not isinstance(key, slice):
-            return np.asarray(self[int(key) : int(key) + 1][0])
-        start, stop, step = key.indices(self.shape[0])
-        parts = []
-        for number, end in enumerate(self.stops):
-            begin = int(self.stops[number - 1]) if number else 0
-            if start < end and begin < stop:
-                parts.append(self._read(number)[max(start - begin, 0) : stop - begin])
-        return np.concatenate(parts)[::step] if parts else np.empty((0, *self.cutout), self.dtype)
-
-    def _read(self, number: int) -> npt.NDArray[Any]:
+    def read(self, number: int, rows: slice) -> npt.NDArray[Any]:
+        """Read rows of a group."""
         if self._group is None or self._group[0] != number:
-            self._group = None  # so that no two are in memory
+            self._group = None  # frees the memory of the last group before the next is read
             self._group = (number, self._pixels(self.file.read_row_group(number, columns=[self.name]).column(0)))
-        return self._group[1]
+        return self._group[1][rows]
 
     def _pixels(self, column: "pa.ChunkedArray") -> npt.NDArray[Any]:
         parts = []
@@ -156,3 +138,48 @@ class _Images:
                 values = values.flatten()
             parts.append(values.to_numpy(zero_copy_only=False).reshape(n, *self.cutout))
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+
+@contextmanager
+def open_parquet(path: Path) -> Iterator[Callable[[ResultTable], None]]:
+    """Open a file for parts with the same columns; the context yields a function that writes one part."""
+    from pyarrow import parquet
+
+    writer: parquet.ParquetWriter | None = None
+
+    def write(table: ResultTable) -> None:
+        nonlocal writer
+        part = to_arrow(table)
+        if writer is None:
+            writer = parquet.ParquetWriter(path, part.schema)
+        writer.write_table(part)
+
+    try:
+        yield write
+    finally:
+        if writer is not None:
+            writer.close()  # writes the footer, without which nothing can be read
+
+
+def write_parquet(table: ResultTable, target: BinaryIO) -> None:
+    """Write a whole table."""
+    from pyarrow import parquet
+
+    parquet.write_table(to_arrow(table), target)
+
+
+def to_arrow(table: ResultTable) -> "pa.Table":
+    """Return an Arrow table; fields have the metadata `description`, `ucd` and `unit`, the schema has `model`."""
+    import pyarrow as pa
+
+    columns = {name: _to_arrow(values) for name, values in table.columns()}
+    fields = [pa.field(name, column.type, metadata=column_info(name)._asdict()) for name, column in columns.items()]
+    return pa.table(list(columns.values()), schema=pa.schema(fields, metadata={"model": table.model}))
+
+
+def _to_arrow(values: Column) -> "pa.Array":
+    import pyarrow as pa
+
+    if values.ndim == 1:
+        return pa.array(values)
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])

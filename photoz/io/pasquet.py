@@ -9,7 +9,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz.errors import InvalidDataset
-from photoz.io.cutouts import Cutouts, ImageSource, check_lengths
+from photoz.io.cutouts import Cutouts, ImageSource, LazyImages, check_lengths
 from photoz.io.npz import Header, read_header, read_member
 
 CUBE, LABELS = "cube.npy", "labels.npy"
@@ -42,51 +42,11 @@ def is_pasquet(path: Path) -> bool:
     return CUBE in names and "images.npy" not in names
 
 
-@dataclass(frozen=True)
-class _StoredImages:
-    """Images that follow one another in a file, and are read when they are sliced.
+def open_pasquet(path: Path) -> Cutouts:
+    """Open a file in this layout: `cube` (n, size, size, n_bands) and a structured array `labels` (n,).
 
-    If they were mapped into memory, all that was read would count as memory of this process.
-    """
-
-    path: Path
-    dtype: np.dtype[Any]
-    offset: int  # bytes before the first
-    shape: tuple[int, ...]
-
-    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
-        rows = range(self.shape[0])[key]
-        if isinstance(rows, int):
-            return np.asarray(self._read(rows, 1)[0])
-        low, high = (min(rows), max(rows)) if rows else (0, -1)
-        return self._read(low, high - low + 1)[:: rows.step]
-
-    def _read(self, start: int, n: int) -> npt.NDArray[Any]:
-        cutout = self.shape[1:]
-        size = math.prod(cutout)
-        pixels = np.fromfile(self.path, self.dtype, n * size, offset=self.offset + start * size * self.dtype.itemsize)
-        return pixels.reshape(n, *cutout)
-
-
-def read_pasquet(path: Path) -> tuple[ImageSource, dict[str, npt.NDArray[Any]]]:
-    """Open the images and read the labels.
-
-    Parameters
-    ----------
-    path : Path
-        An `.npz` file with `cube` (n, size, size, n_bands), not compressed, and a structured array `labels` (n,).
-
-    Returns
-    -------
-    images : (n, size, size, n_bands)
-        On disk, read when they are sliced.
-    columns : dict of str to (n,) ndarray
-        The fields of `labels`, renamed by `COLUMN_NAMES`.
-
-    Raises
-    ------
-    InvalidDataset
-        If the cube is compressed, the labels are not a structured array, or either holds Python objects.
+    Images are read when they are sliced; the fields of `labels` become columns, renamed by `COLUMN_NAMES`. Raises
+    `InvalidDataset` if the cube is compressed, the labels are not a structured array, or either holds Python objects.
     """
     with zipfile.ZipFile(path) as archive:
         member = archive.getinfo(CUBE)
@@ -96,13 +56,15 @@ def read_pasquet(path: Path) -> tuple[ImageSource, dict[str, npt.NDArray[Any]]]:
                 f"once run: python -m training convert {path} {path.with_suffix('.h5')}"
             )
         columns = _columns(archive, path)
-    return _stored(path, member), columns
+    images = _stored(path, member)
+    check_lengths(images.shape, columns)
+    return Cutouts(images, columns, provenance=f"{PROVENANCE} ({path.name})")
 
 
 def stream_pasquet(path: Path) -> tuple[tuple[int, ...], Mapping[str, npt.NDArray[Any]], Iterator[npt.NDArray[Any]]]:
     """Return shape, columns and an iterator over blocks of images, (m, size, size, n_bands), compressed or not.
 
-    Otherwise as `read_pasquet`.
+    Raises as `open_pasquet`, and `InvalidDataset` for a cube in Fortran order.
     """
     with zipfile.ZipFile(path) as archive:
         with archive.open(CUBE) as stream:
@@ -138,11 +100,21 @@ def _stored(path: Path, member: zipfile.ZipInfo) -> ImageSource:
         local = file.read(_LOCAL_HEADER_SIZE)
         file.seek(int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little"), 1)
         shape, fortran, dtype = _header(file, path)
-        images = _StoredImages(path, dtype, file.tell(), shape)
-        missing = images.offset + math.prod(shape) * dtype.itemsize - path.stat().st_size
-        if missing > 0 or min(shape) < 0:
-            raise InvalidDataset(f"{path} ends before its last cutout: {missing:,} bytes are missing")
-        return np.memmap(path, dtype, "r", images.offset, shape, "F") if fortran else images
+        offset = file.tell()
+    missing = offset + math.prod(shape) * dtype.itemsize - path.stat().st_size
+    if missing > 0:
+        raise InvalidDataset(f"{path} ends before its last cutout: {missing:,} bytes are missing")
+    if fortran:
+        return np.memmap(path, dtype, "r", offset, shape, "F")
+    # Not mapped into memory: everything that was read would count as memory of this process.
+    return LazyImages(partial(_read_rows, path, dtype, offset, shape[1:]), np.array(shape[:1]), shape[1:])
+
+
+def _read_rows(
+    path: Path, dtype: np.dtype[Any], offset: int, cutout: tuple[int, ...], _: int, rows: slice
+) -> npt.NDArray[Any]:
+    n, size = rows.stop - rows.start, math.prod(cutout)
+    return np.fromfile(path, dtype, n * size, offset=offset + rows.start * size * dtype.itemsize).reshape(n, *cutout)
 
 
 def _header(stream: IO[bytes], path: Path) -> Header:
@@ -174,10 +146,3 @@ def _column_name(field: str, fields: tuple[str, ...]) -> str:
     """Return the column name of a field, or its own name if another field has that name."""
     name = COLUMN_NAMES.get(field.lower(), field)
     return field if name in fields else name
-
-
-def open_pasquet(path: Path) -> Cutouts:
-    """Open a file in this layout; raises as `read_pasquet`."""
-    images, columns = read_pasquet(path)
-    check_lengths(images.shape, columns)
-    return Cutouts(images, columns, provenance=f"{PROVENANCE} ({path.name})")

@@ -11,9 +11,9 @@ import numpy as np
 from photoz.io import formats
 from photoz.io.astropy_table import write_fits, write_votable
 from photoz.io.formats import Format, written_format
-from photoz.io.hdf5_table import write_hdf5
+from photoz.io.hdf5 import write_hdf5
 from photoz.io.npz import npz_bytes
-from photoz.io.parquet_table import open_parquet, write_parquet
+from photoz.io.parquet import open_parquet, write_parquet
 from photoz.io.qp_ensemble import write_qp
 from photoz.io.tables import ResultTable, csv_bytes, json_bytes, json_lines_bytes
 

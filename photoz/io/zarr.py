@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz.errors import InvalidDataset, reason
-from photoz.io.cutouts import Column, Cutouts, check_lengths
+from photoz.io.cutouts import Column, Cutouts, LazyImages, check_lengths
 from photoz.io.formats import ZARR
 from photoz.io.layout import from_attributes
 
-# A chunk is unpacked as a whole.
+# A whole chunk is unpacked at once.
 MAX_CHUNK_BYTES = 512 * 1024 * 1024
 
-# Files of an array that are no chunks.
+# Files of an array other than its chunks.
 METADATA = ("zarr.json", ".zarray", ".zattrs")
 
 
@@ -52,7 +52,8 @@ def _from_node(node: Any, path: Path, zarr: ModuleType) -> Cutouts:
     _check_chunks(images, path)
     columns: Mapping[str, Column] = {name: _column(array, images.shape[0], path) for name, array in arrays.items()}
     check_lengths(images.shape, columns)
-    return from_attributes(_Images(images, path), columns, dict(node.attrs), path)
+    lazy = LazyImages(partial(_read, images, path), np.array(images.shape[:1]), tuple(images.shape[1:]))
+    return from_attributes(lazy, columns, dict(node.attrs), path)
 
 
 def _check_chunks(images: Any, path: Path) -> None:
@@ -64,8 +65,8 @@ def _check_chunks(images: Any, path: Path) -> None:
         )
     expected = math.prod(-(-length // side) for length, side in zip(images.shape, chunk, strict=True))
     files = (file for file in (path / images.path).rglob("*") if file.is_file() and file.name not in METADATA)
-    if (found := sum(1 for _ in files)) < expected:  # zarr would read the fill value
-        raise InvalidDataset(f"{path} has {found:,} of the {expected:,} chunks of its images")
+    if (n_files := sum(1 for _ in files)) < expected:  # zarr would read the fill value
+        raise InvalidDataset(f"{path} has {n_files:,} of the {expected:,} chunks of its images")
 
 
 def _column(array: Any, n: int, path: Path) -> Column:
@@ -76,19 +77,9 @@ def _column(array: Any, n: int, path: Path) -> Column:
     return values if values.dtype.kind in "biuf" else values.astype(np.str_)
 
 
-@dataclass(frozen=True)
-class _Images:
-    """Images on disk; a damaged chunk is noticed when it is read."""
-
-    array: Any
-    path: Path
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.array.shape)
-
-    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
-        try:
-            return np.asarray(self.array[key])
-        except Exception as error:  # of a codec: RuntimeError, ValueError, zlib.error
-            raise InvalidDataset(f"{self.path} cannot be read: {reason(error)}") from error
+def _read(images: Any, path: Path, _: int, rows: slice) -> npt.NDArray[Any]:
+    """Read images; a damaged chunk is noticed only now."""
+    try:
+        return np.asarray(images[rows])
+    except Exception as error:  # of a codec: RuntimeError, ValueError, zlib.error
+        raise InvalidDataset(f"{path} cannot be read: {reason(error)}") from error

@@ -120,10 +120,10 @@ def _read_card(folder: Path) -> Card:
 
 
 def _check_files(folder: Path, expected: dict[str, str]) -> None:
-    found = set(_file_names(folder))
-    if missing := sorted(set(expected) - found):
+    names = set(_file_names(folder))
+    if missing := sorted(set(expected) - names):
         raise InvalidBundle(f"{folder} lacks {', '.join(missing)}")
-    if extra := sorted(found - set(expected)):
+    if extra := sorted(names - set(expected)):
         raise InvalidBundle(f"{folder} holds files that its card does not list: {', '.join(extra)}")
     for name, sha256 in expected.items():
         if _sha256(folder / name) != sha256:

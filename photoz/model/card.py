@@ -17,7 +17,7 @@ from photoz.metrics import Score
 SCHEMA_VERSION: Literal[3] = 3
 
 
-# A name is part of addresses and headers.
+# Names are parts of addresses and headers.
 Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f/]{1,200}$")]
 
 
@@ -26,14 +26,14 @@ class _Record(BaseModel):
 
 
 class Inputs(_Record):
-    """Inputs of the network other than the images: whether it takes E(B-V), and what is done where none is given."""
+    """Inputs of the network other than the images: whether it takes E(B-V), and the default for unknown values."""
 
     ebv: bool
-    ebv_assumed: float | None = 0.0  # taken then; None if the network was trained with unknown E(B-V) too
+    ebv_assumed: float | None = 0.0  # the default; None if the network was trained with unknown E(B-V) too
 
     @cached_property
     def ebv_default(self) -> float:
-        """What the network gets where E(B-V) is unknown."""
+        """Input of the network for an unknown E(B-V)."""
         return UNKNOWN_EBV if self.ebv_assumed is None else self.ebv_assumed
 
 
@@ -70,7 +70,7 @@ class TestRecord(_Record):
 class EngineCheck(_Record):
     """Served estimates of a compiled network compared with those of Keras on the same galaxies."""
 
-    crps_ratio: float  # its metric over that of Keras
+    crps_ratio: float  # to that of Keras
     sigma_mad_ratio: float
     z_mean_agreement: float  # fraction of the galaxies whose z_mean differs by less than 0.002
     flag_changes: float  # fraction of the galaxies whose flag OUT_OF_DISTRIBUTION differs
@@ -84,12 +84,12 @@ class EngineRecord(_Record):
     path: str  # its main file, relative to the bundle; two engines may share it
     max_z_mean_difference: float  # from Keras, over the galaxies compared
     n_compared: int
-    precision: Literal["f32", "bf16"] = "f32"  # of what is not quantised
+    precision: Literal["f32", "bf16"] = "f32"  # of the layers that are not quantised
     check: EngineCheck | None = None
 
 
 class CalibrationRecord(_Record):
-    """Recalibration of the PDFs, and the metrics "before" and "after" of the galaxies that it was fitted to."""
+    """Recalibration of the PDFs, with metrics "before" and "after" on the galaxies that it was fitted to."""
 
     parameters: Calibration
     n_galaxies: int  # each predicted by a network that was not trained on it
@@ -114,7 +114,7 @@ class Histogram(_Record):
     def _check_lengths(self) -> "Histogram":
         increasing = all(low < high for low, high in pairwise(self.edges))
         if not self.edges or not increasing or len(self.edges) != len(self.fractions):
-            raise ValueError(f"expected increasing edges, a fraction for each, got {self.edges}, {self.fractions}")
+            raise ValueError(f"expected increasing edges with a fraction for each, got {self.edges}, {self.fractions}")
         return self
 
 
@@ -127,7 +127,7 @@ class ReferenceRecord(_Record):
 
 
 class Card(_Record):
-    """Everything to know about a model without loading it."""
+    """Description of a model, readable without loading it."""
 
     schema_version: Literal[3] = SCHEMA_VERSION
     name: Name

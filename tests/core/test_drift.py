@@ -40,5 +40,5 @@ def test_width_is_that_of_the_68_percent_interval():
     ("edges", "fractions"), [((), ()), ((0.1, 0.2), (0.5,)), ((0.2, 0.1), (0.5, 1.0)), ((0.1, 0.1), (0.5, 1.0))]
 )
 def test_inconsistent_histogram_is_refused(edges, fractions):
-    with pytest.raises(ValidationError, match="expected increasing edges, a fraction for each"):
+    with pytest.raises(ValidationError, match="expected increasing edges with a fraction for each"):
         Histogram(edges=edges, fractions=fractions)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from photoz import estimates, pdf
-from photoz.flags import Flag, flag_inputs, flag_range
+from photoz.flags import Flag, flag_inputs, flag_ood, flag_range
 from photoz.grid import SDSS_GRID
 from photoz.images import ImageSpec, as_ebv_batch, as_image_batch
 from photoz.io import tables
@@ -69,18 +69,10 @@ def test_two_peaks_are_flagged(gaussian_pdfs, second, flag):
     assert flags_of(two) == flag
 
 
-def test_input_flags_are_added_to_pdf_flags(gaussian_pdfs):
-    pdfs = gaussian_pdfs(np.array([0.2, 0.4]), 0.01)
-    table = estimates.from_pdfs(pdfs, SDSS_GRID, input_flags=np.array([0, int(Flag.LOW_SNR)]))
-    assert table.flags.tolist() == [0, Flag.LOW_SNR | Flag.EDGE_MASS]
-
-
 def test_score_above_the_threshold_is_flagged(gaussian_pdfs):
-    pdfs, scores = gaussian_pdfs(np.full(4, 0.2), 0.01), np.array([0.5, 1.0, 1.1, np.nan])
-    table = estimates.from_pdfs(pdfs, SDSS_GRID, ood_score=scores, ood_threshold=1.0)
-    assert table.flags.tolist() == [0, 0, Flag.OUT_OF_DISTRIBUTION, 0]
-    np.testing.assert_array_equal(table.ood_score, scores)
-    assert not estimates.from_pdfs(pdfs, SDSS_GRID).flags.any()
+    flags = flag_ood(np.array([0.5, 1.0, 1.1, np.nan]), 1.0)
+    assert flags.tolist() == [0, 0, Flag.OUT_OF_DISTRIBUTION, 0]
+    assert not estimates.from_pdfs(gaussian_pdfs(np.full(4, 0.2), 0.01), SDSS_GRID).flags.any()
 
 
 def bright(n, seed=3):

@@ -66,7 +66,7 @@ def test_options_replace_what_the_file_says():
 REFUSED = {
     "band missing": ({"bands": ("g", "r", "z")}, IMAGES, "expected the bands g,r,i, got g,r,z; missing: i"),
     "band twice": ({"bands": ("g", "g", "i")}, IMAGES, "each band once, got g,g,i"),
-    "unknown unit": ({"unit": "adu"}, IMAGES, "pixels are in adu, which is not known here"),
+    "unknown unit": ({"unit": "adu"}, IMAGES, "pixels are in adu, which is unknown"),
     "another scale": (
         {"pixel_scale": 0.396},
         IMAGES,

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -34,8 +35,9 @@ def make_estimates(dtype=np.float32):
     peaks = np.exp(-0.5 * ((z - mean) / rng.uniform(0.005, 0.05, (n, 2, 1))) ** 2)
     pdfs = pdf.as_pdfs(peaks.sum(axis=1), SDSS_GRID)
     score = np.where(np.arange(n) == 1, np.nan, rng.random(n))
-    rows = estimates.from_pdfs(pdfs, SDSS_GRID, object_id=NAMES, ood_score=score, ood_threshold=0.5)
-    return estimates.Estimates(**dict(rows.columns()), pdf=pdfs.astype(dtype))
+    rows = estimates.from_pdfs(pdfs, SDSS_GRID, object_id=NAMES)
+    flags = rows.flags | np.where(score > 0.5, Flag.OUT_OF_DISTRIBUTION, 0)
+    return replace(rows, ood_score=score, flags=flags.astype(np.int32), pdf=pdfs.astype(dtype))
 
 
 @pytest.fixture(params=["pdf", "quantiles"])

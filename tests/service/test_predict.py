@@ -79,7 +79,8 @@ def test_json_npz_and_csv_responses_have_the_same_columns(post_npz, card, images
 
 def test_unknown_ood_score_is_null_or_empty(card):
     n_bins = card.grid.n_bins
-    table = estimates.from_pdfs(np.full((2, n_bins), 1 / n_bins), card.grid, ood_score=np.array([0.5, np.nan]))
+    table = estimates.from_pdfs(np.full((2, n_bins), 1 / n_bins), card.grid)
+    table.ood_score[0] = 0.5
     assert json.loads(tables.json_bytes(table, "model"))["ood_score"] == [0.5, None]
     rows = csv.DictReader(io.StringIO(tables.csv_bytes(table).decode()))
     assert [row["ood_score"] for row in rows] == ["0.5", ""]
