@@ -20,11 +20,12 @@ from photoz.model.card import Card
 from photoz_client._cli_options import CutoutOptions
 from photoz_client._cli_text import grid_text, image_text
 from photoz_client._client import PhotozClient
-from photoz_client._comparison import Basis, Comparison, Verdict, compare, judge
 from photoz_client._errors import PhotozClientError, UnexpectedResponse
-from photoz_client._paired_bootstrap import N_SIGMA, MetricPair
 from photoz_client._prediction import Prediction
 from photoz_client._requests import redact_url
+from photoz_client.comparison import Comparison, Verdict, compare, judge
+from photoz_client.comparison.paired_bootstrap import N_SIGMA, MetricPair
+from photoz_client.comparison.verdict import Basis
 
 # Exit codes: those of `cmp` and `diff`.
 DIFFERS, NOT_COMPARED = 1, 2
