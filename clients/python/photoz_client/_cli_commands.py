@@ -25,7 +25,7 @@ from photoz_client._cli_options import (
     output_option,
     url_option,
 )
-from photoz_client._core import IMAGE_TYPES
+from photoz_client._operations import IMAGE_TYPES
 from photoz_client._prediction import Prediction, PredictionIncomplete, check_format
 from photoz_client.comparison.verdict import TOLERANCE, Basis
 

@@ -14,7 +14,7 @@ from photoz_client._auth import ApiKeyAuth
 from photoz_client._backends import Backend, Event
 from photoz_client._errors import ConnectionFailed, PhotozClientError, RequestRefused, TimedOut, UnexpectedResponse
 from photoz_client._inputs import WireDtype
-from photoz_client._requests import Request
+from photoz_client._requests import PreparedRequest
 from photoz_client._retries import Retries
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ class ServiceConnection:
         return name
 
     async def send_to_model(
-        self, build: Callable[[str], Request], parse: Callable[[httpx.Response], T], stop: Event | None = None
+        self, build: Callable[[str], PreparedRequest], parse: Callable[[httpx.Response], T], stop: Event | None = None
     ) -> T:
         """Send a request built from the model's name; after a 404, send it once more with the current name."""
         name = await self.model_name(stop)
@@ -71,9 +71,9 @@ class ServiceConnection:
         return await self.send(partial(build, await self.model_name(stop)), parse, stop)
 
     async def send(
-        self, build: Callable[[], Request], parse: Callable[[httpx.Response], T], stop: Event | None = None
+        self, build: Callable[[], PreparedRequest], parse: Callable[[httpx.Response], T], stop: Event | None = None
     ) -> T:
-        """Send a request and parse the answer; retry if that may help, unless `stop` is set. Raises the last error."""
+        """Send a request and parse the response; retry if it may help, unless `stop` is set; raise the last error."""
         request = await self.backend.offload(build)
         stop = stop or self.backend.event()
         attempt, waited = 0, 0.0
@@ -90,7 +90,7 @@ class ServiceConnection:
                     raise
                 waited += pause
 
-    async def send_once(self, request: Request, timeout: float | None = None) -> httpx.Response:
+    async def send_once(self, request: PreparedRequest, timeout: float | None = None) -> httpx.Response:
         """Return a response of status 200; raise a `PhotozClientError` in place of any other."""
         timeout = self._timeout if timeout is None else timeout
         with _httpx_errors_translated(self.redacted_url, timeout):
@@ -101,11 +101,11 @@ class ServiceConnection:
                 headers=request.headers,
                 content=request.content,
                 auth=self._auth or httpx.USE_CLIENT_DEFAULT,
-                # Waiting for a connection that another request still uses does not count: no limit for the pool.
+                # The time until another request frees a connection does not count, so the pool has no limit.
                 timeout=httpx.Timeout(timeout, pool=None),
             )
-        # The response has been read. Its stream refers back to it; this cycle would keep the body of every request in
-        # memory until the garbage collector runs, which few but large objects do not trigger.
+        # The response has been read. Its stream refers back to it, and this cycle would keep the body of every request
+        # in memory until the garbage collector runs, which a few large objects do not trigger.
         response.stream = httpx.ByteStream(b"")
         self._has_answered = True
         return _responses.check_response(response, request)
@@ -113,7 +113,7 @@ class ServiceConnection:
 
 @contextmanager
 def _httpx_errors_translated(base_url: str, timeout: float | None) -> Iterator[None]:
-    """Raise a `PhotozClientError` in place of any error of httpx: the only place where that is done."""
+    """Raise a `PhotozClientError` in place of any httpx error."""
     try:
         yield
     except httpx.ConnectTimeout as error:
@@ -121,19 +121,19 @@ def _httpx_errors_translated(base_url: str, timeout: float | None) -> Iterator[N
     except httpx.TimeoutException as error:
         message = f"the service at {base_url} gave no answer within {timeout:g} s, the client's timeout"
         raise TimedOut(message) from error
-    except httpx.LocalProtocolError:  # its message quotes the header, which may hold a key: it is not passed on
+    except httpx.LocalProtocolError:  # its message quotes the header, which may hold a key
         message = f"the request to {base_url} cannot be sent: check the headers of the given httpx client"
         raise ConnectionFailed(message) from None
     except httpx.TooManyRedirects as error:
         raise UnexpectedResponse(f"{base_url} redirects in a circle: is the URL right?") from error
     except httpx.ConnectError as error:
-        raise ConnectionFailed(f"no photoz service answers at {base_url}: {_reason(error)}; is it running?") from error
+        raise ConnectionFailed(f"no photoz service answers at {base_url}: {_cause(error)}; is it running?") from error
     except httpx.HTTPError as error:
-        raise ConnectionFailed(f"the connection to {base_url} broke: {_reason(error)}") from error
+        raise ConnectionFailed(f"the connection to {base_url} broke: {_cause(error)}") from error
 
 
-def _reason(error: BaseException) -> str:
-    """Return the operating system's message if it caused the error, else the error's own."""
+def _cause(error: BaseException) -> str:
+    """Return the message of the operating system's error behind an error, if any, else the error's own."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
