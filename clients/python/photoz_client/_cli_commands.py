@@ -1,8 +1,8 @@
 """The commands of `photoz` that talk to a service."""
 
-from functools import partial
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import click
 import numpy as np
@@ -10,12 +10,13 @@ import numpy as np
 from photoz.cli.command import Command
 from photoz.cli.options import json_option, quantiles_option
 from photoz.cli.text import text_table
-from photoz.grid import IntArray
+from photoz.io.cutouts import Cutouts
 from photoz.io.formats import QP, WRITTEN_SUFFIXES, written_format
+from photoz.io.tables import json_bytes, result_table
 from photoz.protocol.contract import Plot
 from photoz_client import _cli_text
 from photoz_client._cli_compare import DIFFERS, compare_services, failures_exit_with_2, report_json, report_text
-from photoz_client._cli_files import Results
+from photoz_client._cli_files import passed_columns, write_parts
 from photoz_client._cli_options import (
     INPUT_FILE,
     CutoutOptions,
@@ -25,8 +26,10 @@ from photoz_client._cli_options import (
     output_option,
     url_option,
 )
+from photoz_client._client import PhotozClient
 from photoz_client._operations import IMAGE_TYPES
-from photoz_client._prediction import Prediction, PredictionIncomplete, check_format
+from photoz_client._parts import Part
+from photoz_client._prediction import PredictionIncomplete, check_format
 from photoz_client.comparison.verdict import TOLERANCE, Basis
 
 
@@ -60,28 +63,45 @@ def predict(
 ) -> None:
     """Estimate the redshifts of cutouts with a service.
 
-    CUTOUTS is a .npy, .npz, .h5 or .fits file, a .zarr folder, or a folder or a pattern of files. Prints a table with
-    the mean, the 68 % interval, the odds and the quality flags, or writes all columns, as JSON or to a file: CSV, JSON,
-    npz, JSON lines, Parquet, FITS, VOTable (.vot), HDF5 or an ensemble of qp (.qp.hdf5), which always holds the PDFs.
-    Quantiles are written in place of the PDFs. A .csv, .jsonl or .parquet file is written part by part. If some cutouts
-    fail, the others are still printed or written, and the exit code is 1.
+    CUTOUTS is a .npy, .npz, .h5, .fits or .parquet file, a .zarr folder, or a folder or a pattern of files. Prints a
+    table with the mean, the 68 % interval, the odds and the quality flags, or all columns as JSON, or writes all
+    columns to a file: CSV, JSON, npz, JSON lines, Parquet, FITS, VOTable (.vot), HDF5 or a qp ensemble (.qp.hdf5),
+    which always holds the PDFs. Quantiles replace the PDFs. A .csv, .jsonl or .parquet file is written part by part. If
+    some cutouts fail, the others are still printed or written, and the exit code is 1.
     """
-    is_qp = output is not None and written_format(output) is QP
-    _check_output(options.path, output, as_json, pdf or is_qp, quantiles)
+    pdf = pdf or (output is not None and written_format(output) is QP)
+    _check_output(options.path, output, as_json, pdf, quantiles)
     with options.client(url, key_file) as client, options.open(card := client.model()) as cutouts:
-        results = Results(card.grid, quantiles, cutouts)
-        predict_options = options.predict_options(cutouts, pdf or is_qp or bool(quantiles))
-        if output is not None and written_format(output).in_parts:
-            results.write_parts(output, client.predict_parts(cutouts.images, **predict_options))
+        predict_options = options.predict_options(cutouts, pdf or bool(quantiles))
+        parts = (
+            client.predict_parts(cutouts.images, **predict_options)
+            if output is not None and written_format(output).in_parts
+            else _predict_at_once(client, cutouts, predict_options)
+        )
+        if output is None and not as_json:
+            for _, prediction in parts:
+                click.echo(text_table(prediction))
             return
-        show = results.print_json if as_json else _print_table if output is None else partial(results.write, output)
-        try:
-            prediction = client.predict(cutouts.images, **predict_options)
-        except PredictionIncomplete as error:
-            if error.prediction is not None:
-                show(error.prediction, error.rows)
-            raise
-        show(prediction, np.arange(len(prediction)))
+        tables = (
+            result_table(prediction, prediction.model, card.grid, quantiles, passed_columns(cutouts, rows))
+            for rows, prediction in parts
+        )
+        if output is not None:
+            write_parts(tables, output)
+            return
+        for table in tables:
+            click.echo(json_bytes(table, table.model))
+
+
+def _predict_at_once(client: PhotozClient, cutouts: Cutouts, options: Mapping[str, Any]) -> Iterator[Part]:
+    """Yield the predicted rows and their estimates as a single part, also if other rows fail."""
+    try:
+        prediction = client.predict(cutouts.images, **options)
+    except PredictionIncomplete as error:
+        if error.prediction is not None:
+            yield error.rows, error.prediction
+        raise
+    yield np.arange(len(prediction)), prediction
 
 
 def _check_output(cutouts: Path, output: Path | None, as_json: bool, pdf: bool, quantiles: tuple[float, ...]) -> None:
@@ -96,10 +116,6 @@ def _check_output(cutouts: Path, output: Path | None, as_json: bool, pdf: bool, 
         if output.resolve() == cutouts.resolve():
             raise click.UsageError(f"{output} holds the cutouts: choose another file for the estimates")
         check_format(output)
-
-
-def _print_table(prediction: Prediction, rows: IntArray) -> None:
-    click.echo(text_table(prediction))
 
 
 @click.command(

@@ -1,10 +1,8 @@
-"""`photoz compare`: send the same cutouts to two services and compare the answers."""
+"""`photoz compare`: send the same cutouts to two services and compare their predictions."""
 
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass as plain_dataclass
-from typing import Any
 
 import click
 import numpy as np
@@ -14,14 +12,11 @@ from pydantic.dataclasses import dataclass
 
 from photoz.errors import InvalidInput, PhotozError
 from photoz.grid import RedshiftGrid
-from photoz.io.cutouts import Cutouts
 from photoz.metrics import OUTLIER_CUT
-from photoz.model.card import Card
 from photoz_client._cli_options import CutoutOptions
 from photoz_client._cli_text import grid_text, image_text
 from photoz_client._client import PhotozClient
 from photoz_client._errors import PhotozClientError, UnexpectedResponse
-from photoz_client._prediction import Prediction
 from photoz_client._requests import redact_url
 from photoz_client.comparison import Comparison, Verdict, compare, judge
 from photoz_client.comparison.paired_bootstrap import N_SIGMA, MetricPair
@@ -71,65 +66,47 @@ class Report:
 def compare_services(
     options: CutoutOptions, urls: Sequence[str], clients: Sequence[PhotozClient], tolerance: float, by: Basis | None
 ) -> Report:
-    """Send the cutouts to services A and B and compare the answers; `tolerance` and `by` are those of `judge`.
+    """Send the cutouts to services A and B and compare the predictions; `tolerance` and `by` are those of `judge`.
 
-    Raises `PhotozError` or `OSError` if a service gives no answer, or if the answers cannot be compared.
+    Raises `PhotozError` or `OSError` if a service gives no answer, or if the predictions cannot be compared.
     """
-    a, b = (_Service(name, redact_url(url), client) for name, url, client in zip("AB", urls, clients, strict=True))
-    card_a, card_b = a.card(), b.card()
-    if card_a.image != card_b.image:
-        kinds = f"A: {image_text(card_a.image)}; B: {image_text(card_b.image)}"
-        raise InvalidInput(f"the services take different cutouts; {kinds}")
-    with options.open(card_a) as cutouts:
+    cards, sides = [], []
+    for name, url, client in zip("AB", map(redact_url, urls), clients, strict=True):
+        with _service_named(name, url):
+            card = client.model()
+        cards.append(card)
+        sides.append(Side(url, f"{card.name} {card.version}", card.digest, card.grid))
+    a, b = sides
+    image_a, image_b = (card.image for card in cards)
+    if image_a != image_b:
+        images = f"A: {image_text(image_a)}; B: {image_text(image_b)}"
+        raise InvalidInput(f"the services take different cutouts; {images}")
+    with options.open(cards[0]) as cutouts:
         z_spec = cutouts.column("z_spec") if by == "scores" else cutouts.columns.get("z_spec")
-        grid_a, grid_b = card_a.grid, card_b.grid
-        if by == "agreement" and z_spec is not None and not np.any(grid_a.contains(z_spec) & grid_b.contains(z_spec)):
+        if by == "agreement" and z_spec is not None and not np.any(a.grid.contains(z_spec) & b.grid.contains(z_spec)):
             z_spec = None  # scores are optional here
         predict_options = options.predict_options(cutouts, pdf=True)
-        prediction_a = a.predict(card_a, cutouts, predict_options)
-        prediction_b = b.predict(card_b, cutouts, predict_options)
-    comparison = compare(prediction_a, prediction_b, grid_a, grid_b, z_spec)
-    return Report(
-        verdict=judge(comparison, tolerance, by),
-        tolerance=tolerance,
-        a=Side(a.url, _model(card_a), card_a.digest, grid_a),
-        b=Side(b.url, _model(card_b), card_b.digest, grid_b),
-        cutouts=str(options.path) if options.split is None else f"{options.path}, split {options.split}",
-        comparison=comparison,
-    )
+        predictions = []
+        for name, side, client in zip("AB", sides, clients, strict=True):
+            with _service_named(name, side.url):
+                prediction = client.predict(cutouts.images, **predict_options)
+                if prediction.model != side.model:
+                    changed = f"from {side.model} to {prediction.model}"
+                    raise UnexpectedResponse(f"the model changed in the meantime, {changed}")
+            predictions.append(prediction)
+    comparison = compare(predictions[0], predictions[1], a.grid, b.grid, z_spec)
+    file = str(options.path) if options.split is None else f"{options.path}, split {options.split}"
+    return Report(judge(comparison, tolerance, by), tolerance, a, b, file, comparison)
 
 
-@plain_dataclass(frozen=True)
-class _Service:
-    """Service A or B; errors name it."""
-
-    name: str
-    url: str
-    client: PhotozClient
-
-    def card(self) -> Card:
-        with self._named_errors():
-            return self.client.model()
-
-    def predict(self, card: Card, cutouts: Cutouts, options: Mapping[str, Any]) -> Prediction:
-        """Predict with the model of the card, and no other."""
-        with self._named_errors():
-            prediction = self.client.predict(cutouts.images, **options)
-            if prediction.model != (expected := _model(card)):
-                raise UnexpectedResponse(f"the model changed in the meantime, from {expected} to {prediction.model}")
-        return prediction
-
-    @contextmanager
-    def _named_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except PhotozClientError as error:
-            where = "" if self.url in str(error) else f" at {self.url}"
-            raise PhotozClientError(f"{self.name}{where}: {error}") from error
-
-
-def _model(card: Card) -> str:
-    return f"{card.name} {card.version}"
+@contextmanager
+def _service_named(name: str, url: str) -> Iterator[None]:
+    """Put the service's name, A or B, and its URL before the messages of its errors."""
+    try:
+        yield
+    except PhotozClientError as error:
+        where = "" if url in str(error) else f" at {url}"
+        raise PhotozClientError(f"{name}{where}: {error}") from error
 
 
 def report_json(report: Report) -> str:

@@ -1,6 +1,6 @@
 """The files that the command `photoz` reads and writes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -10,19 +10,18 @@ import click
 import numpy as np
 
 from photoz.errors import InvalidDataset
-from photoz.grid import IntArray, RedshiftGrid
-from photoz.io.cutouts import Cutouts
-from photoz.io.tables import PASSED_COLUMNS, ResultTable, json_bytes, result_table
-from photoz.io.writer import open_table, write_table
-from photoz_client._prediction import Prediction
+from photoz.grid import IntArray
+from photoz.io.cutouts import Column, Cutouts
+from photoz.io.tables import PASSED_COLUMNS, ResultTable
+from photoz.io.writer import open_table
 
 
 def select_split(cutouts: Cutouts, split: str) -> Cutouts:
     """Return the cutouts of one split; images stay on disk."""
     rows = cutouts.rows(split)
     if not len(rows):
-        found = ", ".join(np.unique(cutouts.column("split").astype(str)).tolist())
-        raise InvalidDataset(f"no cutout belongs to the split {split!r}; the file has {found}")
+        splits = ", ".join(np.unique(cutouts.column("split").astype(str)).tolist())
+        raise InvalidDataset(f"no cutout belongs to the split {split!r}; the file has {splits}")
     columns = {name: values[rows] if values.ndim else values for name, values in cutouts.columns.items()}
     return replace(cutouts, images=_SelectedImages(cutouts, rows), columns=columns)
 
@@ -42,42 +41,21 @@ class _SelectedImages:
         return self.cutouts.read_images(self.rows[key])
 
 
-@dataclass(frozen=True)
-class Results:
-    """How to write a prediction: its PDFs as they are, or quantiles of them, and columns of the cutouts."""
-
-    grid: RedshiftGrid
-    quantiles: tuple[float, ...]
-    cutouts: Cutouts
-
-    def print_json(self, prediction: Prediction, rows: IntArray) -> None:
-        """Print a prediction for some rows of the cutouts, as a .json file has it."""
-        click.echo(json_bytes(self._table(prediction, rows), prediction.model))
-
-    def write(self, path: Path, prediction: Prediction, rows: IntArray) -> None:
-        """Write a prediction for some rows of the cutouts."""
-        write_table(self._table(prediction, rows), path)
-        _report(len(prediction), path)
-
-    def _table(self, prediction: Prediction, rows: IntArray) -> ResultTable:
-        columns = self.cutouts.columns
-        found = [name for name in PASSED_COLUMNS if name in columns and columns[name].ndim == 1]
-        passed = {name: columns[name][rows] for name in found}
-        return result_table(prediction, prediction.model, self.grid, self.quantiles, passed)
-
-    def write_parts(self, path: Path, parts: Iterator[tuple[IntArray, Prediction]]) -> None:
-        """Write the parts of a prediction as they arrive, even if an error ends them; no rows, no file."""
-        n = 0
-        try:
-            first = next(parts)
-            with open_table(path) as write:
-                for rows, part in chain([first], parts):
-                    write(self._table(part, rows))
-                    n += len(part)
-        finally:
-            if n:
-                _report(n, path)
+def passed_columns(cutouts: Cutouts, rows: IntArray) -> Mapping[str, Column]:
+    """Return the columns of some rows (m,) of the cutouts that are written beside the estimates, (m,) each."""
+    columns = cutouts.columns
+    return {name: columns[name][rows] for name in PASSED_COLUMNS if name in columns and columns[name].ndim == 1}
 
 
-def _report(n: int, path: Path) -> None:
-    click.echo(f"wrote {n} rows to {path}", err=True)
+def write_parts(tables: Iterator[ResultTable], path: Path) -> None:
+    """Write the parts of a table as they arrive, even if an error ends them; without any part there is no file."""
+    n = 0
+    try:
+        first = next(tables)
+        with open_table(path) as write:
+            for table in chain([first], tables):
+                write(table)
+                n += len(table.values["object_id"])
+    finally:
+        if n:
+            click.echo(f"wrote {n} {'row' if n == 1 else 'rows'} to {path}", err=True)
