@@ -43,7 +43,7 @@ from photoz_client.comparison.verdict import TOLERANCE, Basis
 @cutout_options
 @url_option
 @key_option
-@click.option("--pdf", is_flag=True, help="Write the PDFs too.")
+@click.option("--pdf", is_flag=True, help="Also write the PDFs.")
 @quantiles_option
 @json_option
 @output_option(
@@ -204,7 +204,7 @@ def compare(
 ) -> None:
     """Compare the predictions of two services.
 
-    Use it before the service at URL_B replaces the one at URL_A. Sends CUTOUTS, as for predict, to both.
+    Use it before the service at URL_B replaces the service at URL_A. Sends CUTOUTS, as for predict, to both.
     Prints how z_mean, PDFs and flags differ and, with a column z_spec, which metrics are worse. The exit code is 0 if
     URL_B is no worse or agrees, 1 if it is worse or differs, and 2 if the two could not be compared.
     """

@@ -22,13 +22,13 @@ from photoz_client.comparison import Comparison, Verdict, compare, judge
 from photoz_client.comparison.paired_bootstrap import N_SIGMA, MetricPair
 from photoz_client.comparison.verdict import Basis
 
-# Exit codes: those of `cmp` and `diff`.
+# Exit codes, as of `cmp` and `diff`.
 DIFFERS, NOT_COMPARED = 1, 2
 
 
 @contextmanager
 def failures_exit_with_2() -> Iterator[None]:
-    """Turn any failure into exit code 2, because exit code 1 is a result of the comparison."""
+    """Exit with code 2 after any failure, because exit code 1 is a result of the comparison."""
     try:
         yield
     except (PhotozError, OSError) as error:
@@ -36,14 +36,14 @@ def failures_exit_with_2() -> Iterator[None]:
         raise Exit(NOT_COMPARED) from None
     except (click.ClickException, Exit):
         raise
-    except Exception:  # a bug in this program, which Python would report with exit code 1
+    except Exception:  # a bug, for which Python's exit code would be 1
         traceback.print_exc()
         raise Exit(NOT_COMPARED) from None
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two services: its URL, the name and version of its model, the bundle's digest and the grid."""
+    """One of the two services: its URL, the name and version of its model, and the bundle's digest and grid."""
 
     url: str
     model: str

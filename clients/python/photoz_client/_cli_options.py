@@ -1,4 +1,4 @@
-"""Options that several subcommands of `photoz` share."""
+"""Options of several subcommands of `photoz`."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ from photoz_client._inputs import PredictInputs, WireDtype
 
 DEFAULT_URL = "http://127.0.0.1:3000"
 
-# Seconds. The service may take a minute for a report, and a user at a terminal can interrupt.
+# Seconds. A report may take the service a minute, and a user at a terminal can interrupt.
 TIMEOUT = 120.0
 
 Command = Callable[..., None]
@@ -43,7 +43,7 @@ key_option = click.option(
 
 
 def output_option(*names: str, suffixes: tuple[str, ...], help: str) -> Callable[[Command], Command]:
-    """Make an option for an output file; a path that cannot be written is refused before any work is done."""
+    """Make an option for an output file, which refuses a path that cannot be written before any work is done."""
 
     def check(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
         if path is not None and path.suffix.lower() not in suffixes:
@@ -78,7 +78,7 @@ class CutoutOptions:
 
     @contextmanager
     def open(self, card: Card) -> Iterator[Cutouts]:
-        """Open the cutouts in the layout that a model takes, and say how many are used and what had to be assumed."""
+        """Open the cutouts in the layout of a model, and report how many are used and what was assumed."""
         with open_cutouts(self.path) as opened:
             cutouts, assumptions = conform(opened, card.image, self.bands, self.zero_point)
             if card.inputs.ebv and self.ebv is None and "ebv" not in cutouts.columns:
@@ -112,7 +112,7 @@ def _check_path(context: click.Context, parameter: click.Parameter, path: Path) 
 
 
 def cutout_options(command: Command) -> Command:
-    """Add the argument CUTOUTS and its options to a subcommand, which gets them as its first argument."""
+    """Add the argument CUTOUTS and its options to a subcommand, whose first argument is `CutoutOptions`."""
 
     @click.argument("cutouts", type=click.Path(path_type=Path), callback=_check_path)
     @image_options
@@ -134,7 +134,7 @@ def cutout_options(command: Command) -> Command:
     @output_option(
         "--reading-report",
         suffixes=(".txt",),
-        help="Write what was read, left out and assumed to this .txt file too.",
+        help="Also write what was read, left out and assumed to this .txt file.",
     )
     @wraps(command)
     def run(cutouts: Path, **values: Any) -> None:

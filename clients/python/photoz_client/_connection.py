@@ -1,7 +1,8 @@
-"""Sending requests to one service, with retries, and translating the errors of httpx."""
+"""Send requests to one service, with retries, and translate the errors of httpx."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import TypeVar, get_args
@@ -20,37 +21,31 @@ from photoz_client._retries import Retries
 T = TypeVar("T")
 
 
+@dataclass(eq=False, repr=False)
 class ServiceConnection:
     """Sends requests to one photo-z service; for the arguments see `PhotozClient`."""
 
-    def __init__(
-        self,
-        base_url: str,
-        auth: ApiKeyAuth | None,
-        timeout: float | None,
-        retries: Retries,
-        in_flight: int,
-        wire_dtype: WireDtype,
-        backend: Backend,
-    ) -> None:
-        if in_flight < 1:
-            raise InvalidInput(f"expected in_flight of 1 or more, got {in_flight}")
-        if wire_dtype not in get_args(WireDtype):
-            raise InvalidInput(f"expected wire_dtype {' or '.join(get_args(WireDtype))}, got {wire_dtype!r}")
-        self._base_url = _requests.check_url(base_url)
-        self.redacted_url = _requests.redact_url(self._base_url)
-        self.in_flight = in_flight
-        self.wire_dtype = wire_dtype
-        self.backend = backend
-        self._auth = auth
-        self._timeout = timeout
-        self._retries = retries
+    base_url: str
+    auth: ApiKeyAuth | None
+    timeout: float | None
+    retries: Retries
+    in_flight: int
+    wire_dtype: WireDtype
+    backend: Backend
+
+    def __post_init__(self) -> None:
+        if self.in_flight < 1:
+            raise InvalidInput(f"expected in_flight of 1 or more, got {self.in_flight}")
+        if self.wire_dtype not in get_args(WireDtype):
+            raise InvalidInput(f"expected wire_dtype {' or '.join(get_args(WireDtype))}, got {self.wire_dtype!r}")
+        self.base_url = _requests.check_url(self.base_url)
+        self.redacted_url = _requests.redact_url(self.base_url)
         self._has_answered = False
         self._model_name: str | None = None
 
     async def model_name(self, stop: Event | None = None) -> str:
-        """Return the name of the service's model, which is requested only once."""
-        name = self._model_name  # another thread may reset it in the meantime
+        """Return the name of the service's model, requested only once."""
+        name = self._model_name  # a local copy, since another thread may reset the attribute
         if name is None:
             index = _requests.MODEL_INDEX
             name = self._model_name = await self.send(lambda: index, _responses.parse_model_name, stop)
@@ -82,7 +77,7 @@ class ServiceConnection:
             try:
                 return parse(await self.send_once(request))
             except PhotozClientError as error:
-                pause = self._retries.pause_after(error, attempt, waited, stranger=not self._has_answered)
+                pause = self.retries.pause_after(error, attempt, waited, never_answered=not self._has_answered)
                 if pause is None or stop.is_set():
                     raise
                 await self.backend.sleep(pause, stop)
@@ -92,15 +87,15 @@ class ServiceConnection:
 
     async def send_once(self, request: PreparedRequest, timeout: float | None = None) -> httpx.Response:
         """Return a response of status 200; raise a `PhotozClientError` in place of any other."""
-        timeout = self._timeout if timeout is None else timeout
+        timeout = self.timeout if timeout is None else timeout
         with _httpx_errors_translated(self.redacted_url, timeout):
             response = await self.backend.send(
                 request.method,
-                self._base_url + request.path,
+                self.base_url + request.path,
                 params=request.params,
                 headers=request.headers,
                 content=request.content,
-                auth=self._auth or httpx.USE_CLIENT_DEFAULT,
+                auth=self.auth or httpx.USE_CLIENT_DEFAULT,
                 # The time until another request frees a connection does not count, so the pool has no limit.
                 timeout=httpx.Timeout(timeout, pool=None),
             )

@@ -49,18 +49,18 @@ class Retries:
             raise InvalidInput(f"expected at least 1 attempt and no time below 0 s, got {self}")
 
     def pause_after(
-        self, error: PhotozClientError, attempt: int, waited: float, *, stranger: bool = False
+        self, error: PhotozClientError, attempt: int, waited: float, *, never_answered: bool = False
     ) -> float | None:
-        """Return the seconds to wait after an attempt, numbered from 1, failed; None if no other should follow.
+        """Return the seconds to wait after a failed attempt, numbered from 1; None if no other attempt should follow.
 
-        `waited` is the sum of the pauses so far, in seconds; a `stranger` is an address that has never answered.
+        `waited` is the sum of the pauses so far, in seconds; with `never_answered`, the address has not answered yet.
         """
         if attempt >= self._max_attempts(error):
             return None
         longest = min(self.longest_delay, self.base_delay * 2.0 ** min(attempt - 1, 60))
         retry_after = error.retry_after if isinstance(error, TryAgainLater) else None
         pause = (retry_after or 0.0) + random.uniform(0.0, longest)
-        if stranger and isinstance(error, ConnectionFailed):
+        if never_answered and isinstance(error, ConnectionFailed):
             # Shorten the last pause, so that the last attempt comes exactly when the budget ends.
             left = min(self.patience, FIRST_CONTACT_BUDGET) - waited
             return min(pause, left) if left > 0 else None

@@ -12,7 +12,7 @@ from photoz_client.comparison.differences import Comparison
 # Fraction of the galaxies, of the CRPS and of the metrics that may change for the worse.
 TOLERANCE = 0.02
 
-# Fewer galaxies cannot show that no metric is worse: chance alone moves sigma_mad by an eighth or more, and at most one
+# With fewer galaxies "no worse" would mean nothing: chance alone moves sigma_mad by an eighth or more, and at most one
 # galaxy is an outlier.
 MIN_SCORED = 100
 
