@@ -10,21 +10,12 @@ import contextlib
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Future, wait
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import httpx
 
 T = TypeVar("T")
-
-
-class Event(Protocol):
-    """What `threading.Event` and `asyncio.Event` have in common."""
-
-    def set(self) -> None: ...
-
-    def is_set(self) -> bool: ...
-
-    def wait(self, *args: Any, **options: Any) -> Any: ...
+Event = threading.Event | asyncio.Event
 
 
 class BlockingBackend:
@@ -58,9 +49,9 @@ class BlockingBackend:
         """Make an event."""
         return threading.Event()
 
-    async def sleep(self, seconds: float, wake: Event | None = None) -> None:
+    async def sleep(self, seconds: float, wake: Any = None) -> None:
         """Sleep for some time, or until the event is set."""
-        (wake or self.event()).wait(seconds)
+        (wake or threading.Event()).wait(seconds)
 
 
 def _run(coroutine: Coroutine[Any, Any, T], future: Future[T]) -> None:
@@ -123,9 +114,9 @@ class AsyncBackend:
     def event(self) -> Event:
         return asyncio.Event()
 
-    async def sleep(self, seconds: float, wake: Event | None = None) -> None:
+    async def sleep(self, seconds: float, wake: Any = None) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for((wake or self.event()).wait(), seconds)
+            await asyncio.wait_for((wake or asyncio.Event()).wait(), seconds)
 
 
 Backend = BlockingBackend | AsyncBackend

@@ -1,6 +1,7 @@
 """The commands of `photoz` that talk to a service."""
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -10,15 +11,15 @@ import numpy as np
 from photoz.cli.command import Command
 from photoz.cli.options import json_option, quantiles_option
 from photoz.cli.text import text_table
-from photoz.io.cutouts import Cutouts
+from photoz.grid import IntArray
+from photoz.io.cutouts import Column, Cutouts
 from photoz.io.formats import QP, WRITTEN_SUFFIXES, written_format
-from photoz.io.tables import json_bytes, result_table
+from photoz.io.tables import PASSED_COLUMNS, ResultTable, json_bytes, result_table
+from photoz.io.writer import open_table
 from photoz.protocol.contract import Plot
 from photoz_client import _cli_text
-from photoz_client._cli_compare import DIFFERS, compare_services, failures_exit_with_2, report_json, report_text
-from photoz_client._cli_files import passed_columns, write_parts
+from photoz_client._cli_compare import compare_command as compare
 from photoz_client._cli_options import (
-    INPUT_FILE,
     CutoutOptions,
     cutout_options,
     key_option,
@@ -30,7 +31,8 @@ from photoz_client._client import PhotozClient
 from photoz_client._operations import IMAGE_TYPES
 from photoz_client._parts import Part
 from photoz_client._prediction import PredictionIncomplete, check_format
-from photoz_client.comparison.verdict import TOLERANCE, Basis
+
+__all__ = ["compare", "evaluate", "model", "predict", "wait"]
 
 
 @click.command(
@@ -83,11 +85,11 @@ def predict(
                 click.echo(text_table(prediction))
             return
         tables = (
-            result_table(prediction, prediction.model, card.grid, quantiles, passed_columns(cutouts, rows))
+            result_table(prediction, prediction.model, card.grid, quantiles, _passed_columns(cutouts, rows))
             for rows, prediction in parts
         )
         if output is not None:
-            write_parts(tables, output)
+            _write_parts(tables, output)
             return
         for table in tables:
             click.echo(json_bytes(table, table.model))
@@ -102,6 +104,26 @@ def _predict_at_once(client: PhotozClient, cutouts: Cutouts, options: Mapping[st
             yield error.rows, error.prediction
         raise
     yield np.arange(len(prediction)), prediction
+
+
+def _passed_columns(cutouts: Cutouts, rows: IntArray) -> Mapping[str, Column]:
+    """Return the columns of some rows (m,) of the cutouts that are written beside the estimates, (m,) each."""
+    columns = cutouts.columns
+    return {name: columns[name][rows] for name in PASSED_COLUMNS if name in columns and columns[name].ndim == 1}
+
+
+def _write_parts(tables: Iterator[ResultTable], path: Path) -> None:
+    """Write the parts of a table as they arrive, even if an error ends them; without any part there is no file."""
+    n = 0
+    try:
+        first = next(tables)
+        with open_table(path) as write:
+            for table in chain([first], tables):
+                write(table)
+                n += len(table.values["object_id"])
+    finally:
+        if n:
+            click.echo(f"wrote {n} {'row' if n == 1 else 'rows'} to {path}", err=True)
 
 
 def _check_output(cutouts: Path, output: Path | None, as_json: bool, pdf: bool, quantiles: tuple[float, ...]) -> None:
@@ -163,55 +185,6 @@ def evaluate(
         if plot_file is not None:
             format: Literal["png", "svg"] = "svg" if plot_file.suffix.lower() == ".svg" else "png"
             plot_file.write_bytes(client.evaluate_plot(z_spec, pdfs=pdfs, plot=plot or "scatter", format=format))
-
-
-@click.command(
-    cls=Command,
-    examples=("photoz compare http://127.0.0.1:3000 http://127.0.0.1:3001 examples/cutouts.npz --by agreement",),
-)
-@click.argument("url_a")
-@click.argument("url_b")
-@cutout_options
-@key_option
-@click.option(
-    "--api-key-file-b", "key_file_b", type=INPUT_FILE, help="File that holds the API key of URL_B, if it differs."
-)
-@click.option(
-    "--tolerance",
-    type=click.FloatRange(min=0.0),
-    default=TOLERANCE,
-    show_default=True,
-    help="Change that is accepted: a fraction of the metrics of URL_A, or of the galaxies.",
-)
-@click.option(
-    "--by",
-    type=click.Choice(get_args(Basis)),
-    help="Judge whether URL_B is worse (the default if there is z_spec) or whether the answers agree.",
-)
-@json_option
-@click.pass_context
-@failures_exit_with_2()
-def compare(
-    context: click.Context,
-    options: CutoutOptions,
-    url_a: str,
-    url_b: str,
-    key_file: Path | None,
-    key_file_b: Path | None,
-    tolerance: float,
-    by: Basis | None,
-    as_json: bool,
-) -> None:
-    """Compare the predictions of two services.
-
-    Use it before the service at URL_B replaces the service at URL_A. Sends CUTOUTS, as for predict, to both.
-    Prints how z_mean, PDFs and flags differ and, with a column z_spec, which metrics are worse. The exit code is 0 if
-    URL_B is no worse or agrees, 1 if it is worse or differs, and 2 if the two could not be compared.
-    """
-    with options.client(url_a, key_file) as client_a, options.client(url_b, key_file_b or key_file) as client_b:
-        report = compare_services(options, (url_a, url_b), (client_a, client_b), tolerance, by)
-    click.echo(report_json(report) if as_json else report_text(report))
-    context.exit(0 if report.verdict.passes else DIFFERS)
 
 
 @click.command(cls=Command, examples=("photoz model", "photoz model --json"))

@@ -3,6 +3,8 @@
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import get_args
 
 import click
 import numpy as np
@@ -10,24 +12,26 @@ from click.exceptions import Exit
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
+from photoz.cli.command import Command
+from photoz.cli.options import json_option
 from photoz.errors import InvalidInput, PhotozError
 from photoz.grid import RedshiftGrid
 from photoz.metrics import OUTLIER_CUT
-from photoz_client._cli_options import CutoutOptions
+from photoz_client._cli_options import INPUT_FILE, CutoutOptions, cutout_options, key_option
 from photoz_client._cli_text import grid_text, image_text
 from photoz_client._client import PhotozClient
 from photoz_client._errors import PhotozClientError, UnexpectedResponse
 from photoz_client._requests import redact_url
 from photoz_client.comparison import Comparison, Verdict, compare, judge
 from photoz_client.comparison.paired_bootstrap import N_SIGMA, MetricPair
-from photoz_client.comparison.verdict import Basis
+from photoz_client.comparison.verdict import TOLERANCE, Basis
 
 # Exit codes, as of `cmp` and `diff`.
 DIFFERS, NOT_COMPARED = 1, 2
 
 
 @contextmanager
-def failures_exit_with_2() -> Iterator[None]:
+def _failures_exit_with_2() -> Iterator[None]:
     """Exit with code 2 after any failure, because exit code 1 is a result of the comparison."""
     try:
         yield
@@ -63,7 +67,57 @@ class Report:
     comparison: Comparison
 
 
-def compare_services(
+@click.command(
+    "compare",
+    cls=Command,
+    examples=("photoz compare http://127.0.0.1:3000 http://127.0.0.1:3001 examples/cutouts.npz --by agreement",),
+)
+@click.argument("url_a")
+@click.argument("url_b")
+@cutout_options
+@key_option
+@click.option(
+    "--api-key-file-b", "key_file_b", type=INPUT_FILE, help="File that holds the API key of URL_B, if it differs."
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0.0),
+    default=TOLERANCE,
+    show_default=True,
+    help="Change that is accepted: a fraction of the metrics of URL_A, or of the galaxies.",
+)
+@click.option(
+    "--by",
+    type=click.Choice(get_args(Basis)),
+    help="Judge whether URL_B is worse (the default if there is z_spec) or whether the answers agree.",
+)
+@json_option
+@click.pass_context
+@_failures_exit_with_2()
+def compare_command(
+    context: click.Context,
+    options: CutoutOptions,
+    url_a: str,
+    url_b: str,
+    key_file: Path | None,
+    key_file_b: Path | None,
+    tolerance: float,
+    by: Basis | None,
+    as_json: bool,
+) -> None:
+    """Compare the predictions of two services.
+
+    Use it before the service at URL_B replaces the service at URL_A. Sends CUTOUTS, as for predict, to both.
+    Prints how z_mean, PDFs and flags differ and, with a column z_spec, which metrics are worse. The exit code is 0 if
+    URL_B is no worse or agrees, 1 if it is worse or differs, and 2 if the two could not be compared.
+    """
+    with options.client(url_a, key_file) as client_a, options.client(url_b, key_file_b or key_file) as client_b:
+        report = _compare_services(options, (url_a, url_b), (client_a, client_b), tolerance, by)
+    click.echo(TypeAdapter(Report).dump_json(report, indent=2) if as_json else _report_text(report))
+    context.exit(0 if report.verdict.passes else DIFFERS)
+
+
+def _compare_services(
     options: CutoutOptions, urls: Sequence[str], clients: Sequence[PhotozClient], tolerance: float, by: Basis | None
 ) -> Report:
     """Send the cutouts to services A and B and compare the predictions; `tolerance` and `by` are those of `judge`.
@@ -109,12 +163,7 @@ def _service_named(name: str, url: str) -> Iterator[None]:
         raise PhotozClientError(f"{name}{where}: {error}") from error
 
 
-def report_json(report: Report) -> str:
-    """Return the whole report as JSON."""
-    return TypeAdapter(Report).dump_json(report, indent=2).decode()
-
-
-def report_text(report: Report) -> str:
+def _report_text(report: Report) -> str:
     """Format the two services, the differences and, in the last line, the verdict."""
     comparison, tolerance = report.comparison, report.tolerance
     lines = [*_side_lines(report.a, report.b), f"{comparison.n_galaxies:,} galaxies of {report.cutouts}", ""]

@@ -2,21 +2,23 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, get_args
 
 import click
+import numpy as np
 
 from photoz.cli.options import image_options
 from photoz.cli.text import reading_report
+from photoz.errors import InvalidDataset
+from photoz.grid import IntArray
 from photoz.io.cutouts import Cutouts
 from photoz.io.layout import conform
 from photoz.io.reader import is_pattern, open_cutouts
 from photoz.model.card import Card
 from photoz_client._auth import ENVIRONMENT_VARIABLE, read_api_key
-from photoz_client._cli_files import select_split
 from photoz_client._client import IN_FLIGHT, PhotozClient
 from photoz_client._inputs import PredictInputs, WireDtype
 
@@ -83,7 +85,7 @@ class CutoutOptions:
             cutouts, assumptions = conform(opened, card.image, self.bands, self.zero_point)
             if card.inputs.ebv and self.ebv is None and "ebv" not in cutouts.columns:
                 assumptions += ("E(B-V) is unknown",)
-            used = cutouts if self.split is None else select_split(cutouts, self.split)
+            used = cutouts if self.split is None else _select_split(cutouts, self.split)
             n_left_out = len(cutouts) - len(used)
             report = reading_report(self.path, len(cutouts), assumptions, f"not of the split {self.split}", n_left_out)
             click.echo(report, err=True)
@@ -103,6 +105,31 @@ class CutoutOptions:
             "pdf": pdf,
             "progress": PredictInputs.of(cutouts.images).needs_several_requests(),
         }
+
+
+def _select_split(cutouts: Cutouts, split: str) -> Cutouts:
+    """Return the cutouts of one split; images stay on disk."""
+    rows = cutouts.rows(split)
+    if not len(rows):
+        splits = ", ".join(np.unique(cutouts.column("split").astype(str)).tolist())
+        raise InvalidDataset(f"no cutout belongs to the split {split!r}; the file has {splits}")
+    columns = {name: values[rows] if values.ndim else values for name, values in cutouts.columns.items()}
+    return replace(cutouts, images=_SelectedImages(cutouts, rows), columns=columns)
+
+
+@dataclass(frozen=True)
+class _SelectedImages:
+    """Some rows of the images of a file, read when they are sliced."""
+
+    cutouts: Cutouts
+    rows: IntArray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.rows), *self.cutouts.images.shape[1:])
+
+    def __getitem__(self, key: slice) -> Any:
+        return self.cutouts.read_images(self.rows[key])
 
 
 def _check_path(context: click.Context, parameter: click.Parameter, path: Path) -> Path:

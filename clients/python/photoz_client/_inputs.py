@@ -119,7 +119,10 @@ def as_image_source(images: Images) -> ImageSource:
 
     Raises `InvalidImages` for another number of axes.
     """
-    source: Any = images if hasattr(images, "shape") else _as_array(images)
+    try:
+        source: Any = images if hasattr(images, "shape") else np.asarray(images)
+    except ValueError as error:  # ragged nested lists
+        raise InvalidImages(f"images do not form a regular array: {error}") from error
     if len(source.shape) == 3:
         source = source[:][np.newaxis]
     if len(source.shape) != 4:
@@ -133,7 +136,7 @@ def as_pixels(images: ArrayLike) -> NDArray[Any]:
 
     Raises `InvalidImages` if they are not real numbers.
     """
-    array = _as_array(_fill_masked(images))
+    array = np.asarray(_fill_masked(images))
     if array.dtype.kind not in "fiu":
         raise InvalidImages(f"expected images of real numbers, got dtype {array.dtype}")
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, that is, masked
@@ -193,13 +196,6 @@ def as_object_id(object_id: ArrayLike, n: int) -> NDArray[np.str_]:
     if longest > MAX_OBJECT_ID:
         raise InvalidInput(f"expected object_id of at most {MAX_OBJECT_ID} characters, got one of {longest:,}")
     return names
-
-
-def _as_array(images: ArrayLike) -> NDArray[Any]:
-    try:
-        return np.asarray(images)
-    except ValueError as error:  # ragged nested lists
-        raise InvalidImages(f"images do not form a regular array: {error}") from error
 
 
 def _fill_masked(values: ArrayLike) -> ArrayLike:
