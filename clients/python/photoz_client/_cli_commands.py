@@ -13,7 +13,7 @@ from photoz.cli.options import json_option, quantiles_option
 from photoz.cli.text import text_table
 from photoz.grid import IntArray
 from photoz.io.cutouts import Column, Cutouts
-from photoz.io.formats import QP, WRITTEN_SUFFIXES, written_format
+from photoz.io.formats import HTML, PNG, QP, SVG, WRITTEN_SUFFIXES, written_format
 from photoz.io.tables import PASSED_COLUMNS, ResultTable, json_bytes, result_table
 from photoz.io.writer import open_table
 from photoz.protocol.contract import Plot
@@ -28,7 +28,6 @@ from photoz_client._cli_options import (
     url_option,
 )
 from photoz_client._client import PhotozClient
-from photoz_client._operations import IMAGE_TYPES
 from photoz_client._parts import Part
 from photoz_client._prediction import PredictionIncomplete, check_format
 
@@ -151,11 +150,9 @@ def _check_output(cutouts: Path, output: Path | None, as_json: bool, pdf: bool, 
 @url_option
 @key_option
 @json_option
-@output_option("--report", suffixes=(".html",), help="Write a page with the metrics and all plots to this .html file.")
+@output_option("--report", suffixes=HTML.suffixes, help="Write the metrics and all plots to this .html page.")
 @click.option("--plot", type=click.Choice(get_args(Plot)), help="Which plot to write; by default scatter.")
-@output_option(
-    "--plot-file", suffixes=tuple(f".{name}" for name in IMAGE_TYPES), help="Write a plot to this .png or .svg file."
-)
+@output_option("--plot-file", suffixes=(*PNG.suffixes, *SVG.suffixes), help="Write a plot to this .png or .svg file.")
 def evaluate(
     options: CutoutOptions,
     url: str,
@@ -183,7 +180,7 @@ def evaluate(
             page = client.evaluate_report(z_spec, pdfs=pdfs, object_id=object_id, magnitudes=magnitudes)
             report.write_text(page, encoding="utf-8")
         if plot_file is not None:
-            format: Literal["png", "svg"] = "svg" if plot_file.suffix.lower() == ".svg" else "png"
+            format: Literal["png", "svg"] = "svg" if plot_file.suffix.lower() in SVG.suffixes else "png"
             plot_file.write_bytes(client.evaluate_plot(z_spec, pdfs=pdfs, plot=plot or "scatter", format=format))
 
 

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from photoz.errors import InvalidInput
 from photoz.io.cutouts import ImageSource
+from photoz.io.formats import HTML, JSON, PNG, SVG, Format
 from photoz.model.card import Card
-from photoz.protocol.contract import HTML, JSON, PNG, SVG, EvaluateResponse
+from photoz.protocol.contract import EvaluateResponse
 from photoz_client import _requests
 from photoz_client._connection import ServiceConnection
 from photoz_client._errors import ConnectionFailed, ServiceUnavailable, TimedOut
@@ -25,7 +26,7 @@ from photoz_client._responses import parse_json
 # Seconds between two checks whether the service is ready.
 POLL_INTERVAL = 0.2
 
-IMAGE_TYPES = {"png": PNG, "svg": SVG}
+PLOT_FORMATS = {"png": PNG, "svg": SVG}
 
 
 class Operations:
@@ -182,20 +183,20 @@ class Operations:
         num_images, seed : int
             How many panels the plot "pdfs" has, and the seed that selects their galaxies.
         """
-        if format not in IMAGE_TYPES:
-            raise InvalidInput(f"expected format {' or '.join(IMAGE_TYPES)}, got {format!r}")
+        if format not in PLOT_FORMATS:
+            raise InvalidInput(f"expected format {' or '.join(PLOT_FORMATS)}, got {format!r}")
         inputs = EvaluateInputs(z_spec, images, pdfs, ebv, object_id)
         params = {"plot": plot, "num_images": str(num_images), "seed": str(seed)}
-        return (await self._evaluate(inputs, IMAGE_TYPES[format], params)).content
+        return (await self._evaluate(inputs, PLOT_FORMATS[format], params)).content
 
     async def _evaluate(
-        self, inputs: EvaluateInputs, accept: str, params: Mapping[str, str] | None = None
+        self, inputs: EvaluateInputs, format: Format, params: Mapping[str, str] | None = None
     ) -> httpx.Response:
         images = inputs.images if inputs.pdfs is None else None
         if images is not None and PredictInputs.of(images).needs_several_requests():
             pdfs = (await self.predict(images, ebv=inputs.ebv, pdf=True)).pdf
             inputs = replace(inputs, images=None, pdfs=pdfs)
-        request = partial(_requests.evaluate_request, inputs, accept, params)
+        request = partial(_requests.evaluate_request, inputs, format, params)
         return await self._connection.send(request, lambda response: response)
 
     async def model(self) -> Card:

@@ -7,9 +7,9 @@ from urllib.parse import quote
 import httpx
 
 from photoz.estimates import COLUMNS
+from photoz.io.formats import JSON, NPZ, Format
 from photoz.io.npz import npz_bytes
 from photoz.protocol import open_inference
-from photoz.protocol.contract import JSON, NPZ
 from photoz.protocol.tensors import Tensor
 from photoz_client._errors import InvalidUrl
 from photoz_client._inputs import Arrays, EvaluateInputs
@@ -33,9 +33,9 @@ class PreparedRequest:
     first_row: int = 0  # number of the caller's row that comes first in this request
 
 
-MODEL_CARD = PreparedRequest("GET", "/model", {"Accept": JSON})
+MODEL_CARD = PreparedRequest("GET", "/model", {"Accept": JSON.media_type})
 READY = PreparedRequest("GET", "/readyz", {"Accept": ANY_TYPE})
-MODEL_INDEX = PreparedRequest("POST", "/v2/repository/index", {"Accept": JSON})
+MODEL_INDEX = PreparedRequest("POST", "/v2/repository/index", {"Accept": JSON.media_type})
 
 
 def predict_request(arrays: Arrays, model: str, pdf: bool = False, first_row: int = 0) -> PreparedRequest:
@@ -52,10 +52,10 @@ def predict_request(arrays: Arrays, model: str, pdf: bool = False, first_row: in
 
 
 def evaluate_request(
-    inputs: EvaluateInputs, accept: str = JSON, params: Mapping[str, str] | None = None
+    inputs: EvaluateInputs, format: Format = JSON, params: Mapping[str, str] | None = None
 ) -> PreparedRequest:
-    """Ask for scores, a report or a plot, depending on the media type; `params` selects the plot."""
-    headers = {"Accept": accept, "Content-Type": NPZ}
+    """Ask for scores, a report or a plot, depending on the format; `params` selects the plot."""
+    headers = {"Accept": format.media_type, "Content-Type": NPZ.media_type}
     return PreparedRequest("POST", "/evaluate", headers, npz_bytes(inputs.arrays()), params or {})
 
 
