@@ -19,7 +19,7 @@ from benchmarks.resilience.known_answers import TOLERANCE
 from benchmarks.resilience.load_clients import Answer
 from photoz.protocol.contract import MODEL_HEADER
 from photoz_client import PhotozClient, PhotozError, Prediction
-from photoz_client._run import MODEL_CHANGED
+from photoz_client._parts import MODEL_CHANGED
 
 FEW = 64  # cutouts in a call of `predict`; more go to `predict_parts`
 SDK = "sdk"  # the kind of its answers

@@ -21,7 +21,7 @@ from benchmarks.resilience.sdk_clients import SdkLog
 from photoz.protocol import open_inference
 from photoz.protocol.tensors import Tensor
 from photoz_client import ConnectionFailed
-from photoz_client._run import MODEL_CHANGED
+from photoz_client._parts import MODEL_CHANGED
 
 PATH = "/v2/models/photoz/infer"
 

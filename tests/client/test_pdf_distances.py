@@ -5,7 +5,7 @@ import pytest
 
 from photoz import metrics, pdf
 from photoz.grid import SDSS_GRID, RedshiftGrid
-from photoz_client._pdf_distances import own_crps, pdf_distances, quadratic_distances
+from photoz_client.comparison.pdf_distances import expected_crps, pdf_distances, quadratic_distances
 
 COARSE, FINE = RedshiftGrid(0.6, 12), RedshiftGrid(0.4, 20)
 
@@ -29,7 +29,7 @@ def test_distance_is_the_loss_in_crps_for_true_redshifts_drawn_from_a(calibrated
     others = gaussian_pdfs(pdf.mean(pdfs, SDSS_GRID) + 0.01, 0.025)
     crps_a, crps_b = (metrics.crps(of, z_spec, SDSS_GRID) for of in (pdfs, others))
     for drawn, expected in (
-        (crps_a, own_crps(pdfs, SDSS_GRID)),
+        (crps_a, expected_crps(pdfs, SDSS_GRID)),
         (crps_b - crps_a, quadratic_distances(pdfs, others, SDSS_GRID, SDSS_GRID)),
     ):
         assert abs(drawn.mean() - expected.mean()) < 3 * drawn.std() / np.sqrt(len(drawn))
@@ -47,4 +47,4 @@ def test_summary_of_several_blocks_is_that_of_the_whole(rng):
     found, whole = pdf_distances(pdfs_a, pdfs_b, COARSE, FINE), quadratic_distances(pdfs_a, pdfs_b, COARSE, FINE)
     assert found.largest == pytest.approx(whole.max())
     assert found.p95 == pytest.approx(np.percentile(whole, 95))
-    assert found.crps_loss == pytest.approx(whole.sum() / own_crps(pdfs_a, COARSE).sum())
+    assert found.crps_loss == pytest.approx(whole.sum() / expected_crps(pdfs_a, COARSE).sum())

@@ -49,31 +49,31 @@ def test_patience_limits_the_sum_of_the_pauses():
         (photoz_client.TooLargeForService(413, "x"), 1),
     ],
 )
-@pytest.mark.parametrize("stranger", [False, True])
-def test_only_temporary_failures_are_retried(error, stranger, attempts):
-    pauses = [RETRIES.pause_after(error, attempt, 0.0, stranger=stranger) for attempt in range(1, 12)]
+@pytest.mark.parametrize("never_answered", [False, True])
+def test_only_temporary_failures_are_retried(error, never_answered, attempts):
+    pauses = [RETRIES.pause_after(error, attempt, 0.0, never_answered=never_answered) for attempt in range(1, 12)]
     assert [pause is None for pause in pauses] == [attempt >= attempts for attempt in range(1, 12)]
-    assert Retries(attempts=1).pause_after(error, 1, 0.0, stranger=stranger) is None
+    assert Retries(attempts=1).pause_after(error, 1, 0.0, never_answered=never_answered) is None
 
 
-def _total_pause(retries, stranger):
+def _total_pause(retries, never_answered):
     """Sum of the pauses of one request that can never connect."""
     waited = 0.0
     for attempt in range(1, 100):
-        pause = retries.pause_after(ConnectionFailed("x"), attempt, waited, stranger=stranger)
+        pause = retries.pause_after(ConnectionFailed("x"), attempt, waited, never_answered=never_answered)
         if pause is None:
             return waited
         waited += pause
     raise AssertionError("it never ends")
 
 
-@pytest.mark.parametrize(("stranger", "soonest", "latest"), [(True, 3.0, 4.0), (False, 3.0, 120.0)])
-def test_defaults_outlast_an_outage_of_three_seconds(stranger, soonest, latest):
+@pytest.mark.parametrize(("never_answered", "soonest", "latest"), [(True, 3.0, 4.0), (False, 3.0, 120.0)])
+def test_defaults_outlast_an_outage_of_three_seconds(never_answered, soonest, latest):
     random.seed(1)  # without it, the 7 pauses are shorter than 3 s in total about once in 50,000 times
-    waited = [_total_pause(Retries(), stranger) for _ in range(1000)]
+    waited = [_total_pause(Retries(), never_answered) for _ in range(1000)]
     assert min(waited) >= soonest
     assert max(waited) <= latest
-    assert max(_total_pause(Retries(patience=1.0), stranger) for _ in range(100)) <= 1.0
+    assert max(_total_pause(Retries(patience=1.0), never_answered) for _ in range(100)) <= 1.0
 
 
 @pytest.mark.parametrize("option", ["attempts", "base_delay", "longest_delay", "patience"])

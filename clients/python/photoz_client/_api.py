@@ -1,12 +1,11 @@
-"""What `photoz_client` offers; it imports this when it is needed, so that the command `photoz` starts quickly."""
+"""The public names of `photoz_client`, imported at first use so that the command `photoz` starts quickly."""
 
 from photoz import __version__
 from photoz.errors import PhotozError
 from photoz.flags import Flag
 from photoz.model.card import Card
 from photoz.protocol.contract import EvaluateResponse
-from photoz_client._async_client import AsyncPhotozClient
-from photoz_client._client import PhotozClient
+from photoz_client._client import AsyncPhotozClient, PhotozClient
 from photoz_client._errors import (
     BadInput,
     ConnectionFailed,

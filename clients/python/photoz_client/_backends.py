@@ -8,45 +8,14 @@ client therefore also works inside a running event loop, such as that of a noteb
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Future, wait
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import httpx
 
 T = TypeVar("T")
-
-
-class Event(Protocol):
-    """What `threading.Event` and `asyncio.Event` have in common."""
-
-    def set(self) -> None: ...
-
-    def is_set(self) -> bool: ...
-
-    def wait(self, *args: Any, **options: Any) -> Any: ...
-
-
-class Backend(Protocol):
-    """Sends requests, sleeps and runs tasks concurrently."""
-
-    async def send(self, method: str, url: str, **options: Any) -> httpx.Response:
-        """Send a request, as `httpx.Client.request` does."""
-
-    async def offload(self, function: Callable[[], T]) -> T:
-        """Call a function that reads from disk or computes for a long time."""
-
-    def start_task(self, coroutine: Coroutine[Any, Any, T]) -> Awaitable[T]:
-        """Run a coroutine concurrently with the caller."""
-
-    async def abandon(self, task: Any) -> None:
-        """Stop a task, as far as possible."""
-
-    def event(self) -> Event:
-        """Make an event."""
-
-    async def sleep(self, seconds: float, wake: Event) -> None:
-        """Sleep for some time, or until the event is set."""
+Event = threading.Event | asyncio.Event
 
 
 class BlockingBackend:
@@ -56,22 +25,47 @@ class BlockingBackend:
         self._http = http
 
     async def send(self, method: str, url: str, **options: Any) -> httpx.Response:
+        """Send a request, as `httpx.Client.request` does."""
         return self._http.request(method, url, **options)
 
     async def offload(self, function: Callable[[], T]) -> T:
+        """Call a function that reads from disk or computes for a long time."""
         return function()
 
     def start_task(self, coroutine: Coroutine[Any, Any, T]) -> Awaitable[T]:
-        return _ThreadTask(coroutine)
+        """Run a coroutine concurrently with the caller.
+
+        The thread is a daemon, so that an interrupted program ends without waiting for responses.
+        """
+        future: Future[T] = Future()
+        threading.Thread(target=_run, args=(coroutine, future), name="photoz-client", daemon=True).start()
+        return _result(future)
 
     async def abandon(self, task: Any) -> None:
-        pass  # a thread cannot be stopped; it ends with its request
+        """Stop a task, as far as possible: a thread only ends with its request."""
+        task.close()
 
     def event(self) -> Event:
+        """Make an event."""
         return threading.Event()
 
-    async def sleep(self, seconds: float, wake: Event) -> None:
-        wake.wait(seconds)
+    async def sleep(self, seconds: float, wake: Any = None) -> None:
+        """Sleep for some time, or until the event is set."""
+        (wake or threading.Event()).wait(seconds)
+
+
+def _run(coroutine: Coroutine[Any, Any, T], future: Future[T]) -> None:
+    try:
+        future.set_result(run_blocking(coroutine))
+    except BaseException as error:  # raised again where the result is awaited
+        future.set_exception(error)
+
+
+async def _result(future: Future[T]) -> T:
+    # Ctrl-C does not end a wait that begins just after it, so no wait is long.
+    while not future.done():
+        wait([future], timeout=1.0)
+    return future.result()
 
 
 def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -98,29 +92,6 @@ def iterate_blocking(generator: AsyncGenerator[T, None]) -> Iterator[T]:
         run_blocking(generator.aclose())
 
 
-class _ThreadTask(Generic[T]):
-    """Runs a coroutine in a daemon thread, so that an interrupted program ends without waiting for answers."""
-
-    def __init__(self, coroutine: Coroutine[Any, Any, T]) -> None:
-        self._future: Future[T] = Future()
-        threading.Thread(target=self._run, args=(coroutine,), name="photoz-client", daemon=True).start()
-
-    def _run(self, coroutine: Coroutine[Any, Any, T]) -> None:
-        try:
-            self._future.set_result(run_blocking(coroutine))
-        except BaseException as error:  # raised again where the result is awaited
-            self._future.set_exception(error)
-
-    async def _result(self) -> T:
-        # Ctrl-C does not end a wait that begins just after it: only between two waits is it sure to be seen.
-        while not self._future.done():
-            wait([self._future], timeout=1.0)
-        return self._future.result()
-
-    def __await__(self) -> Generator[Any, Any, T]:
-        return self._result().__await__()
-
-
 class AsyncBackend:
     """Suspends the calling task; the `httpx.AsyncClient` belongs to the running event loop."""
 
@@ -143,6 +114,9 @@ class AsyncBackend:
     def event(self) -> Event:
         return asyncio.Event()
 
-    async def sleep(self, seconds: float, wake: Event) -> None:
+    async def sleep(self, seconds: float, wake: Any = None) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(wake.wait(), seconds)
+            await asyncio.wait_for((wake or asyncio.Event()).wait(), seconds)
+
+
+Backend = BlockingBackend | AsyncBackend

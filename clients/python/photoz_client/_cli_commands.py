@@ -1,8 +1,9 @@
 """The commands of `photoz` that talk to a service."""
 
-from functools import partial
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import click
 import numpy as np
@@ -11,13 +12,14 @@ from photoz.cli.command import Command
 from photoz.cli.options import json_option, quantiles_option
 from photoz.cli.text import text_table
 from photoz.grid import IntArray
-from photoz.io.formats import QP, WRITTEN_SUFFIXES, written_format
+from photoz.io.cutouts import Column, Cutouts
+from photoz.io.formats import HTML, PNG, QP, SVG, WRITTEN_SUFFIXES, written_format
+from photoz.io.tables import PASSED_COLUMNS, ResultTable, json_bytes, result_table
+from photoz.io.writer import open_table
 from photoz.protocol.contract import Plot
 from photoz_client import _cli_text
-from photoz_client._cli_compare import DIFFERS, compare_services, failures_exit_with_2, report_json, report_text
-from photoz_client._cli_files import Results
+from photoz_client._cli_compare import compare_command as compare
 from photoz_client._cli_options import (
-    INPUT_FILE,
     CutoutOptions,
     cutout_options,
     key_option,
@@ -25,9 +27,11 @@ from photoz_client._cli_options import (
     output_option,
     url_option,
 )
-from photoz_client._comparison import TOLERANCE, Basis
-from photoz_client._core import IMAGE_TYPES
-from photoz_client._prediction import Prediction, PredictionIncomplete, check_format
+from photoz_client._client import PhotozClient
+from photoz_client._parts import Part
+from photoz_client._prediction import PredictionIncomplete, check_format
+
+__all__ = ["compare", "evaluate", "model", "predict", "wait"]
 
 
 @click.command(
@@ -40,7 +44,7 @@ from photoz_client._prediction import Prediction, PredictionIncomplete, check_fo
 @cutout_options
 @url_option
 @key_option
-@click.option("--pdf", is_flag=True, help="Write the PDFs too.")
+@click.option("--pdf", is_flag=True, help="Also write the PDFs.")
 @quantiles_option
 @json_option
 @output_option(
@@ -60,28 +64,65 @@ def predict(
 ) -> None:
     """Estimate the redshifts of cutouts with a service.
 
-    CUTOUTS is a .npy, .npz, .h5 or .fits file, a .zarr folder, or a folder or a pattern of files. Prints a table with
-    the mean, the 68 % interval, the odds and the quality flags, or writes all columns, as JSON or to a file: CSV, JSON,
-    npz, JSON lines, Parquet, FITS, VOTable (.vot), HDF5 or an ensemble of qp (.qp.hdf5), which always holds the PDFs.
-    Quantiles are written in place of the PDFs. A .csv, .jsonl or .parquet file is written part by part. If some cutouts
-    fail, the others are still printed or written, and the exit code is 1.
+    CUTOUTS is a .npy, .npz, .h5, .fits or .parquet file, a .zarr folder, or a folder or a pattern of files. Prints a
+    table with the mean, the 68 % interval, the odds and the quality flags, or all columns as JSON, or writes all
+    columns to a file: CSV, JSON, npz, JSON lines, Parquet, FITS, VOTable (.vot), HDF5 or a qp ensemble (.qp.hdf5),
+    which always holds the PDFs. Quantiles replace the PDFs. A .csv, .jsonl or .parquet file is written part by part. If
+    some cutouts fail, the others are still printed or written, and the exit code is 1.
     """
-    is_qp = output is not None and written_format(output) is QP
-    _check_output(options.path, output, as_json, pdf or is_qp, quantiles)
+    pdf = pdf or (output is not None and written_format(output) is QP)
+    _check_output(options.path, output, as_json, pdf, quantiles)
     with options.client(url, key_file) as client, options.open(card := client.model()) as cutouts:
-        results = Results(card.grid, quantiles, cutouts)
-        predict_options = options.predict_options(cutouts, pdf or is_qp or bool(quantiles))
-        if output is not None and written_format(output).in_parts:
-            results.write_parts(output, client.predict_parts(cutouts.images, **predict_options))
+        predict_options = options.predict_options(cutouts, pdf or bool(quantiles))
+        parts = (
+            client.predict_parts(cutouts.images, **predict_options)
+            if output is not None and written_format(output).in_parts
+            else _predict_at_once(client, cutouts, predict_options)
+        )
+        if output is None and not as_json:
+            for _, prediction in parts:
+                click.echo(text_table(prediction))
             return
-        show = results.print_json if as_json else _print_table if output is None else partial(results.write, output)
-        try:
-            prediction = client.predict(cutouts.images, **predict_options)
-        except PredictionIncomplete as error:
-            if error.prediction is not None:
-                show(error.prediction, error.rows)
-            raise
-        show(prediction, np.arange(len(prediction)))
+        tables = (
+            result_table(prediction, prediction.model, card.grid, quantiles, _passed_columns(cutouts, rows))
+            for rows, prediction in parts
+        )
+        if output is not None:
+            _write_parts(tables, output)
+            return
+        for table in tables:
+            click.echo(json_bytes(table, table.model))
+
+
+def _predict_at_once(client: PhotozClient, cutouts: Cutouts, options: Mapping[str, Any]) -> Iterator[Part]:
+    """Yield the predicted rows and their estimates as a single part, also if other rows fail."""
+    try:
+        prediction = client.predict(cutouts.images, **options)
+    except PredictionIncomplete as error:
+        if error.prediction is not None:
+            yield error.rows, error.prediction
+        raise
+    yield np.arange(len(prediction)), prediction
+
+
+def _passed_columns(cutouts: Cutouts, rows: IntArray) -> Mapping[str, Column]:
+    """Return the columns of some rows (m,) of the cutouts that are written beside the estimates, (m,) each."""
+    columns = cutouts.columns
+    return {name: columns[name][rows] for name in PASSED_COLUMNS if name in columns and columns[name].ndim == 1}
+
+
+def _write_parts(tables: Iterator[ResultTable], path: Path) -> None:
+    """Write the parts of a table as they arrive, even if an error ends them; without any part there is no file."""
+    n = 0
+    try:
+        first = next(tables)
+        with open_table(path) as write:
+            for table in chain([first], tables):
+                write(table)
+                n += len(table.values["object_id"])
+    finally:
+        if n:
+            click.echo(f"wrote {n} {'row' if n == 1 else 'rows'} to {path}", err=True)
 
 
 def _check_output(cutouts: Path, output: Path | None, as_json: bool, pdf: bool, quantiles: tuple[float, ...]) -> None:
@@ -98,10 +139,6 @@ def _check_output(cutouts: Path, output: Path | None, as_json: bool, pdf: bool, 
         check_format(output)
 
 
-def _print_table(prediction: Prediction, rows: IntArray) -> None:
-    click.echo(text_table(prediction))
-
-
 @click.command(
     cls=Command,
     examples=(
@@ -113,11 +150,9 @@ def _print_table(prediction: Prediction, rows: IntArray) -> None:
 @url_option
 @key_option
 @json_option
-@output_option("--report", suffixes=(".html",), help="Write a page with the metrics and all plots to this .html file.")
+@output_option("--report", suffixes=HTML.suffixes, help="Write the metrics and all plots to this .html page.")
 @click.option("--plot", type=click.Choice(get_args(Plot)), help="Which plot to write; by default scatter.")
-@output_option(
-    "--plot-file", suffixes=tuple(f".{name}" for name in IMAGE_TYPES), help="Write a plot to this .png or .svg file."
-)
+@output_option("--plot-file", suffixes=(*PNG.suffixes, *SVG.suffixes), help="Write a plot to this .png or .svg file.")
 def evaluate(
     options: CutoutOptions,
     url: str,
@@ -145,57 +180,8 @@ def evaluate(
             page = client.evaluate_report(z_spec, pdfs=pdfs, object_id=object_id, magnitudes=magnitudes)
             report.write_text(page, encoding="utf-8")
         if plot_file is not None:
-            format: Literal["png", "svg"] = "svg" if plot_file.suffix.lower() == ".svg" else "png"
+            format: Literal["png", "svg"] = "svg" if plot_file.suffix.lower() in SVG.suffixes else "png"
             plot_file.write_bytes(client.evaluate_plot(z_spec, pdfs=pdfs, plot=plot or "scatter", format=format))
-
-
-@click.command(
-    cls=Command,
-    examples=("photoz compare http://127.0.0.1:3000 http://127.0.0.1:3001 examples/cutouts.npz --by agreement",),
-)
-@click.argument("url_a")
-@click.argument("url_b")
-@cutout_options
-@key_option
-@click.option(
-    "--api-key-file-b", "key_file_b", type=INPUT_FILE, help="File that holds the API key of URL_B, if it differs."
-)
-@click.option(
-    "--tolerance",
-    type=click.FloatRange(min=0.0),
-    default=TOLERANCE,
-    show_default=True,
-    help="Change that is accepted: a fraction of the metrics of URL_A, or of the galaxies.",
-)
-@click.option(
-    "--by",
-    type=click.Choice(get_args(Basis)),
-    help="Judge whether URL_B is worse (the default if there is z_spec) or whether the answers agree.",
-)
-@json_option
-@click.pass_context
-@failures_exit_with_2()
-def compare(
-    context: click.Context,
-    options: CutoutOptions,
-    url_a: str,
-    url_b: str,
-    key_file: Path | None,
-    key_file_b: Path | None,
-    tolerance: float,
-    by: Basis | None,
-    as_json: bool,
-) -> None:
-    """Compare the predictions of two services.
-
-    Use it before the service at URL_B replaces the one at URL_A. Sends CUTOUTS, as for predict, to both.
-    Prints how z_mean, PDFs and flags differ and, with a column z_spec, which metrics are worse. The exit code is 0 if
-    URL_B is no worse or agrees, 1 if it is worse or differs, and 2 if the two could not be compared.
-    """
-    with options.client(url_a, key_file) as client_a, options.client(url_b, key_file_b or key_file) as client_b:
-        report = compare_services(options, (url_a, url_b), (client_a, client_b), tolerance, by)
-    click.echo(report_json(report) if as_json else report_text(report))
-    context.exit(0 if report.verdict.passes else DIFFERS)
 
 
 @click.command(cls=Command, examples=("photoz model", "photoz model --json"))

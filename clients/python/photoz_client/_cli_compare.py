@@ -1,10 +1,10 @@
-"""`photoz compare`: send the same cutouts to two services and compare the answers."""
+"""`photoz compare`: send the same cutouts to two services and compare their predictions."""
 
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass as plain_dataclass
-from typing import Any
+from pathlib import Path
+from typing import get_args
 
 import click
 import numpy as np
@@ -12,27 +12,27 @@ from click.exceptions import Exit
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
+from photoz.cli.command import Command
+from photoz.cli.options import json_option
 from photoz.errors import InvalidInput, PhotozError
 from photoz.grid import RedshiftGrid
-from photoz.io.cutouts import Cutouts
 from photoz.metrics import OUTLIER_CUT
-from photoz.model.card import Card
-from photoz_client._cli_options import CutoutOptions
+from photoz_client._cli_options import INPUT_FILE, CutoutOptions, cutout_options, key_option
 from photoz_client._cli_text import grid_text, image_text
 from photoz_client._client import PhotozClient
-from photoz_client._comparison import Basis, Comparison, Verdict, compare, judge
 from photoz_client._errors import PhotozClientError, UnexpectedResponse
-from photoz_client._paired_bootstrap import N_SIGMA, MetricPair
-from photoz_client._prediction import Prediction
 from photoz_client._requests import redact_url
+from photoz_client.comparison import Comparison, Verdict, compare, judge
+from photoz_client.comparison.paired_bootstrap import N_SIGMA, MetricPair
+from photoz_client.comparison.verdict import TOLERANCE, Basis
 
-# Exit codes: those of `cmp` and `diff`.
+# Exit codes, as of `cmp` and `diff`.
 DIFFERS, NOT_COMPARED = 1, 2
 
 
 @contextmanager
-def failures_exit_with_2() -> Iterator[None]:
-    """Turn any failure into exit code 2, because exit code 1 is a result of the comparison."""
+def _failures_exit_with_2() -> Iterator[None]:
+    """Exit with code 2 after any failure, because exit code 1 is a result of the comparison."""
     try:
         yield
     except (PhotozError, OSError) as error:
@@ -40,14 +40,14 @@ def failures_exit_with_2() -> Iterator[None]:
         raise Exit(NOT_COMPARED) from None
     except (click.ClickException, Exit):
         raise
-    except Exception:  # a bug in this program, which Python would report with exit code 1
+    except Exception:  # a bug, for which Python's exit code would be 1
         traceback.print_exc()
         raise Exit(NOT_COMPARED) from None
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two services: its URL, the name and version of its model, the bundle's digest and the grid."""
+    """One of the two services: its URL, the name and version of its model, and the bundle's digest and grid."""
 
     url: str
     model: str
@@ -67,76 +67,103 @@ class Report:
     comparison: Comparison
 
 
-def compare_services(
+@click.command(
+    "compare",
+    cls=Command,
+    examples=("photoz compare http://127.0.0.1:3000 http://127.0.0.1:3001 examples/cutouts.npz --by agreement",),
+)
+@click.argument("url_a")
+@click.argument("url_b")
+@cutout_options
+@key_option
+@click.option(
+    "--api-key-file-b", "key_file_b", type=INPUT_FILE, help="File that holds the API key of URL_B, if it differs."
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0.0),
+    default=TOLERANCE,
+    show_default=True,
+    help="Change that is accepted: a fraction of the metrics of URL_A, or of the galaxies.",
+)
+@click.option(
+    "--by",
+    type=click.Choice(get_args(Basis)),
+    help="Judge whether URL_B is worse (the default if there is z_spec) or whether the answers agree.",
+)
+@json_option
+@click.pass_context
+@_failures_exit_with_2()
+def compare_command(
+    context: click.Context,
+    options: CutoutOptions,
+    url_a: str,
+    url_b: str,
+    key_file: Path | None,
+    key_file_b: Path | None,
+    tolerance: float,
+    by: Basis | None,
+    as_json: bool,
+) -> None:
+    """Compare the predictions of two services.
+
+    Use it before the service at URL_B replaces the service at URL_A. Sends CUTOUTS, as for predict, to both.
+    Prints how z_mean, PDFs and flags differ and, with a column z_spec, which metrics are worse. The exit code is 0 if
+    URL_B is no worse or agrees, 1 if it is worse or differs, and 2 if the two could not be compared.
+    """
+    with options.client(url_a, key_file) as client_a, options.client(url_b, key_file_b or key_file) as client_b:
+        report = _compare_services(options, (url_a, url_b), (client_a, client_b), tolerance, by)
+    click.echo(TypeAdapter(Report).dump_json(report, indent=2) if as_json else _report_text(report))
+    context.exit(0 if report.verdict.passes else DIFFERS)
+
+
+def _compare_services(
     options: CutoutOptions, urls: Sequence[str], clients: Sequence[PhotozClient], tolerance: float, by: Basis | None
 ) -> Report:
-    """Send the cutouts to services A and B and compare the answers; `tolerance` and `by` are those of `judge`.
+    """Send the cutouts to services A and B and compare the predictions; `tolerance` and `by` are those of `judge`.
 
-    Raises `PhotozError` or `OSError` if a service gives no answer, or if the answers cannot be compared.
+    Raises `PhotozError` or `OSError` if a service gives no answer, or if the predictions cannot be compared.
     """
-    a, b = (_Service(name, redact_url(url), client) for name, url, client in zip("AB", urls, clients, strict=True))
-    card_a, card_b = a.card(), b.card()
-    if card_a.image != card_b.image:
-        kinds = f"A: {image_text(card_a.image)}; B: {image_text(card_b.image)}"
-        raise InvalidInput(f"the services take different cutouts; {kinds}")
-    with options.open(card_a) as cutouts:
+    cards, sides = [], []
+    for name, url, client in zip("AB", map(redact_url, urls), clients, strict=True):
+        with _service_named(name, url):
+            card = client.model()
+        cards.append(card)
+        sides.append(Side(url, f"{card.name} {card.version}", card.digest, card.grid))
+    a, b = sides
+    image_a, image_b = (card.image for card in cards)
+    if image_a != image_b:
+        images = f"A: {image_text(image_a)}; B: {image_text(image_b)}"
+        raise InvalidInput(f"the services take different cutouts; {images}")
+    with options.open(cards[0]) as cutouts:
         z_spec = cutouts.column("z_spec") if by == "scores" else cutouts.columns.get("z_spec")
-        grid_a, grid_b = card_a.grid, card_b.grid
-        if by == "agreement" and z_spec is not None and not np.any(grid_a.contains(z_spec) & grid_b.contains(z_spec)):
+        if by == "agreement" and z_spec is not None and not np.any(a.grid.contains(z_spec) & b.grid.contains(z_spec)):
             z_spec = None  # scores are optional here
         predict_options = options.predict_options(cutouts, pdf=True)
-        prediction_a = a.predict(card_a, cutouts, predict_options)
-        prediction_b = b.predict(card_b, cutouts, predict_options)
-    comparison = compare(prediction_a, prediction_b, grid_a, grid_b, z_spec)
-    return Report(
-        verdict=judge(comparison, tolerance, by),
-        tolerance=tolerance,
-        a=Side(a.url, _model(card_a), card_a.digest, grid_a),
-        b=Side(b.url, _model(card_b), card_b.digest, grid_b),
-        cutouts=str(options.path) if options.split is None else f"{options.path}, split {options.split}",
-        comparison=comparison,
-    )
+        predictions = []
+        for name, side, client in zip("AB", sides, clients, strict=True):
+            with _service_named(name, side.url):
+                prediction = client.predict(cutouts.images, **predict_options)
+                if prediction.model != side.model:
+                    changed = f"from {side.model} to {prediction.model}"
+                    raise UnexpectedResponse(f"the model changed in the meantime, {changed}")
+            predictions.append(prediction)
+    comparison = compare(predictions[0], predictions[1], a.grid, b.grid, z_spec)
+    file = str(options.path) if options.split is None else f"{options.path}, split {options.split}"
+    return Report(judge(comparison, tolerance, by), tolerance, a, b, file, comparison)
 
 
-@plain_dataclass(frozen=True)
-class _Service:
-    """Service A or B; errors name it."""
-
-    name: str
-    url: str
-    client: PhotozClient
-
-    def card(self) -> Card:
-        with self._named_errors():
-            return self.client.model()
-
-    def predict(self, card: Card, cutouts: Cutouts, options: Mapping[str, Any]) -> Prediction:
-        """Predict with the model of the card, and no other."""
-        with self._named_errors():
-            prediction = self.client.predict(cutouts.images, **options)
-            if prediction.model != (expected := _model(card)):
-                raise UnexpectedResponse(f"the model changed in the meantime, from {expected} to {prediction.model}")
-        return prediction
-
-    @contextmanager
-    def _named_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except PhotozClientError as error:
-            where = "" if self.url in str(error) else f" at {self.url}"
-            raise PhotozClientError(f"{self.name}{where}: {error}") from error
+@contextmanager
+def _service_named(name: str, url: str) -> Iterator[None]:
+    """Put the service's name, A or B, and its URL before the messages of its errors."""
+    try:
+        yield
+    except PhotozClientError as error:
+        where = "" if url in str(error) else f" at {url}"
+        raise PhotozClientError(f"{name}{where}: {error}") from error
 
 
-def _model(card: Card) -> str:
-    return f"{card.name} {card.version}"
-
-
-def report_json(report: Report) -> str:
-    """Return the whole report as JSON."""
-    return TypeAdapter(Report).dump_json(report, indent=2).decode()
-
-
-def report_text(report: Report) -> str:
+def _report_text(report: Report) -> str:
     """Format the two services, the differences and, in the last line, the verdict."""
     comparison, tolerance = report.comparison, report.tolerance
     lines = [*_side_lines(report.a, report.b), f"{comparison.n_galaxies:,} galaxies of {report.cutouts}", ""]

@@ -1,28 +1,30 @@
-"""Options that several subcommands of `photoz` share."""
+"""Options of several subcommands of `photoz`."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, get_args
 
 import click
+import numpy as np
 
 from photoz.cli.options import image_options
 from photoz.cli.text import reading_report
+from photoz.errors import InvalidDataset
+from photoz.grid import IntArray
 from photoz.io.cutouts import Cutouts
 from photoz.io.layout import conform
 from photoz.io.reader import is_pattern, open_cutouts
 from photoz.model.card import Card
 from photoz_client._auth import ENVIRONMENT_VARIABLE, read_api_key
-from photoz_client._cli_files import select_split
 from photoz_client._client import IN_FLIGHT, PhotozClient
 from photoz_client._inputs import PredictInputs, WireDtype
 
 DEFAULT_URL = "http://127.0.0.1:3000"
 
-# Seconds. The service may take a minute for a report, and a user at a terminal can interrupt.
+# Seconds. A report may take the service a minute, and a user at a terminal can interrupt.
 TIMEOUT = 120.0
 
 Command = Callable[..., None]
@@ -43,7 +45,7 @@ key_option = click.option(
 
 
 def output_option(*names: str, suffixes: tuple[str, ...], help: str) -> Callable[[Command], Command]:
-    """Make an option for an output file; a path that cannot be written is refused before any work is done."""
+    """Make an option for an output file, which refuses a path that cannot be written before any work is done."""
 
     def check(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
         if path is not None and path.suffix.lower() not in suffixes:
@@ -78,12 +80,12 @@ class CutoutOptions:
 
     @contextmanager
     def open(self, card: Card) -> Iterator[Cutouts]:
-        """Open the cutouts in the layout that a model takes, and say how many are used and what had to be assumed."""
+        """Open the cutouts in the layout of a model, and report how many are used and what was assumed."""
         with open_cutouts(self.path) as opened:
             cutouts, assumptions = conform(opened, card.image, self.bands, self.zero_point)
             if card.inputs.ebv and self.ebv is None and "ebv" not in cutouts.columns:
                 assumptions += ("E(B-V) is unknown",)
-            used = cutouts if self.split is None else select_split(cutouts, self.split)
+            used = cutouts if self.split is None else _select_split(cutouts, self.split)
             n_left_out = len(cutouts) - len(used)
             report = reading_report(self.path, len(cutouts), assumptions, f"not of the split {self.split}", n_left_out)
             click.echo(report, err=True)
@@ -105,6 +107,31 @@ class CutoutOptions:
         }
 
 
+def _select_split(cutouts: Cutouts, split: str) -> Cutouts:
+    """Return the cutouts of one split; images stay on disk."""
+    rows = cutouts.rows(split)
+    if not len(rows):
+        splits = ", ".join(np.unique(cutouts.column("split").astype(str)).tolist())
+        raise InvalidDataset(f"no cutout belongs to the split {split!r}; the file has {splits}")
+    columns = {name: values[rows] if values.ndim else values for name, values in cutouts.columns.items()}
+    return replace(cutouts, images=_SelectedImages(cutouts, rows), columns=columns)
+
+
+@dataclass(frozen=True)
+class _SelectedImages:
+    """Some rows of the images of a file, read when they are sliced."""
+
+    cutouts: Cutouts
+    rows: IntArray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.rows), *self.cutouts.images.shape[1:])
+
+    def __getitem__(self, key: slice) -> Any:
+        return self.cutouts.read_images(self.rows[key])
+
+
 def _check_path(context: click.Context, parameter: click.Parameter, path: Path) -> Path:
     if not path.exists() and not is_pattern(path):
         raise click.BadParameter(f"{path} does not exist")
@@ -112,7 +139,7 @@ def _check_path(context: click.Context, parameter: click.Parameter, path: Path) 
 
 
 def cutout_options(command: Command) -> Command:
-    """Add the argument CUTOUTS and its options to a subcommand, which gets them as its first argument."""
+    """Add the argument CUTOUTS and its options to a subcommand, whose first argument is `CutoutOptions`."""
 
     @click.argument("cutouts", type=click.Path(path_type=Path), callback=_check_path)
     @image_options
@@ -134,7 +161,7 @@ def cutout_options(command: Command) -> Command:
     @output_option(
         "--reading-report",
         suffixes=(".txt",),
-        help="Write what was read, left out and assumed to this .txt file too.",
+        help="Also write what was read, left out and assumed to this .txt file.",
     )
     @wraps(command)
     def run(cutouts: Path, **values: Any) -> None:

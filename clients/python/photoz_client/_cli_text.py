@@ -1,4 +1,4 @@
-"""The texts that the command `photoz` prints."""
+"""Text that the command `photoz` prints."""
 
 from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
@@ -8,7 +8,7 @@ from photoz.protocol.contract import EvaluateResponse
 
 
 def evaluation_text(evaluation: EvaluateResponse) -> str:
-    """Format the metrics with their errors, and name the galaxies that were left out."""
+    """Format the metrics with their errors, and the names of the galaxies that were left out."""
     lines = [f"{evaluation.n_galaxies} galaxies, model {evaluation.model}", *_score_lines(evaluation.scores)]
     if dropped := evaluation.dropped:
         shown = ", ".join(dropped[:5]) + (", ..." if len(dropped) > 5 else "")

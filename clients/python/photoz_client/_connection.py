@@ -1,7 +1,8 @@
-"""Sending requests to one service, with retries, and translating the errors of httpx."""
+"""Send requests to one service, with retries, and translate the errors of httpx."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import TypeVar, get_args
@@ -14,50 +15,44 @@ from photoz_client._auth import ApiKeyAuth
 from photoz_client._backends import Backend, Event
 from photoz_client._errors import ConnectionFailed, PhotozClientError, RequestRefused, TimedOut, UnexpectedResponse
 from photoz_client._inputs import WireDtype
-from photoz_client._requests import Request
+from photoz_client._requests import PreparedRequest
 from photoz_client._retries import Retries
 
 T = TypeVar("T")
 
 
+@dataclass(eq=False, repr=False)
 class ServiceConnection:
     """Sends requests to one photo-z service; for the arguments see `PhotozClient`."""
 
-    def __init__(
-        self,
-        base_url: str,
-        auth: ApiKeyAuth | None,
-        timeout: float | None,
-        retries: Retries,
-        in_flight: int,
-        wire_dtype: WireDtype,
-        backend: Backend,
-    ) -> None:
-        if in_flight < 1:
-            raise InvalidInput(f"expected in_flight of 1 or more, got {in_flight}")
-        if wire_dtype not in get_args(WireDtype):
-            raise InvalidInput(f"expected wire_dtype {' or '.join(get_args(WireDtype))}, got {wire_dtype!r}")
-        self._base_url = _requests.check_url(base_url)
-        self.redacted_url = _requests.redact_url(self._base_url)
-        self.in_flight = in_flight
-        self.wire_dtype = wire_dtype
-        self.backend = backend
-        self._auth = auth
-        self._timeout = timeout
-        self._retries = retries
+    base_url: str
+    auth: ApiKeyAuth | None
+    timeout: float | None
+    retries: Retries
+    in_flight: int
+    wire_dtype: WireDtype
+    backend: Backend
+
+    def __post_init__(self) -> None:
+        if self.in_flight < 1:
+            raise InvalidInput(f"expected in_flight of 1 or more, got {self.in_flight}")
+        if self.wire_dtype not in get_args(WireDtype):
+            raise InvalidInput(f"expected wire_dtype {' or '.join(get_args(WireDtype))}, got {self.wire_dtype!r}")
+        self.base_url = _requests.check_url(self.base_url)
+        self.redacted_url = _requests.redact_url(self.base_url)
         self._has_answered = False
         self._model_name: str | None = None
 
     async def model_name(self, stop: Event | None = None) -> str:
-        """Return the name of the service's model, which is requested only once."""
-        name = self._model_name  # another thread may reset it in the meantime
+        """Return the name of the service's model, requested only once."""
+        name = self._model_name  # a local copy, since another thread may reset the attribute
         if name is None:
             index = _requests.MODEL_INDEX
             name = self._model_name = await self.send(lambda: index, _responses.parse_model_name, stop)
         return name
 
     async def send_to_model(
-        self, build: Callable[[str], Request], parse: Callable[[httpx.Response], T], stop: Event | None = None
+        self, build: Callable[[str], PreparedRequest], parse: Callable[[httpx.Response], T], stop: Event | None = None
     ) -> T:
         """Send a request built from the model's name; after a 404, send it once more with the current name."""
         name = await self.model_name(stop)
@@ -71,9 +66,9 @@ class ServiceConnection:
         return await self.send(partial(build, await self.model_name(stop)), parse, stop)
 
     async def send(
-        self, build: Callable[[], Request], parse: Callable[[httpx.Response], T], stop: Event | None = None
+        self, build: Callable[[], PreparedRequest], parse: Callable[[httpx.Response], T], stop: Event | None = None
     ) -> T:
-        """Send a request and parse the answer; retry if that may help, unless `stop` is set. Raises the last error."""
+        """Send a request and parse the response; retry if it may help, unless `stop` is set; raise the last error."""
         request = await self.backend.offload(build)
         stop = stop or self.backend.event()
         attempt, waited = 0, 0.0
@@ -82,7 +77,7 @@ class ServiceConnection:
             try:
                 return parse(await self.send_once(request))
             except PhotozClientError as error:
-                pause = self._retries.pause_after(error, attempt, waited, stranger=not self._has_answered)
+                pause = self.retries.pause_after(error, attempt, waited, never_answered=not self._has_answered)
                 if pause is None or stop.is_set():
                     raise
                 await self.backend.sleep(pause, stop)
@@ -90,22 +85,22 @@ class ServiceConnection:
                     raise
                 waited += pause
 
-    async def send_once(self, request: Request, timeout: float | None = None) -> httpx.Response:
+    async def send_once(self, request: PreparedRequest, timeout: float | None = None) -> httpx.Response:
         """Return a response of status 200; raise a `PhotozClientError` in place of any other."""
-        timeout = self._timeout if timeout is None else timeout
+        timeout = self.timeout if timeout is None else timeout
         with _httpx_errors_translated(self.redacted_url, timeout):
             response = await self.backend.send(
                 request.method,
-                self._base_url + request.path,
+                self.base_url + request.path,
                 params=request.params,
                 headers=request.headers,
                 content=request.content,
-                auth=self._auth or httpx.USE_CLIENT_DEFAULT,
-                # Waiting for a connection that another request still uses does not count: no limit for the pool.
+                auth=self.auth or httpx.USE_CLIENT_DEFAULT,
+                # The time until another request frees a connection does not count, so the pool has no limit.
                 timeout=httpx.Timeout(timeout, pool=None),
             )
-        # The response has been read. Its stream refers back to it; this cycle would keep the body of every request in
-        # memory until the garbage collector runs, which few but large objects do not trigger.
+        # The response has been read. Its stream refers back to it, and this cycle would keep the body of every request
+        # in memory until the garbage collector runs, which a few large objects do not trigger.
         response.stream = httpx.ByteStream(b"")
         self._has_answered = True
         return _responses.check_response(response, request)
@@ -113,7 +108,7 @@ class ServiceConnection:
 
 @contextmanager
 def _httpx_errors_translated(base_url: str, timeout: float | None) -> Iterator[None]:
-    """Raise a `PhotozClientError` in place of any error of httpx: the only place where that is done."""
+    """Raise a `PhotozClientError` in place of any httpx error."""
     try:
         yield
     except httpx.ConnectTimeout as error:
@@ -121,19 +116,19 @@ def _httpx_errors_translated(base_url: str, timeout: float | None) -> Iterator[N
     except httpx.TimeoutException as error:
         message = f"the service at {base_url} gave no answer within {timeout:g} s, the client's timeout"
         raise TimedOut(message) from error
-    except httpx.LocalProtocolError:  # its message quotes the header, which may hold a key: it is not passed on
+    except httpx.LocalProtocolError:  # its message quotes the header, which may hold a key
         message = f"the request to {base_url} cannot be sent: check the headers of the given httpx client"
         raise ConnectionFailed(message) from None
     except httpx.TooManyRedirects as error:
         raise UnexpectedResponse(f"{base_url} redirects in a circle: is the URL right?") from error
     except httpx.ConnectError as error:
-        raise ConnectionFailed(f"no photoz service answers at {base_url}: {_reason(error)}; is it running?") from error
+        raise ConnectionFailed(f"no photoz service answers at {base_url}: {_cause(error)}; is it running?") from error
     except httpx.HTTPError as error:
-        raise ConnectionFailed(f"the connection to {base_url} broke: {_reason(error)}") from error
+        raise ConnectionFailed(f"the connection to {base_url} broke: {_cause(error)}") from error
 
 
-def _reason(error: BaseException) -> str:
-    """Return the operating system's message if it caused the error, else the error's own."""
+def _cause(error: BaseException) -> str:
+    """Return the message of the operating system's error behind an error, if any, else the error's own."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:

@@ -6,7 +6,7 @@
     └── PhotozClientError
         ├── InvalidUrl              the base URL is not an http(s) URL
         ├── ConnectionFailed        no connection to the service, or it broke
-        ├── TimedOut                no answer in time, also 504
+        ├── TimedOut                no response in time, also 504
         ├── RequestRefused          any other 4xx; .status
         │   ├── BadInput            400, 422; also an InvalidInput of the core
         │   ├── NotAuthorised       401, 403: the API key is missing or not valid
@@ -16,13 +16,13 @@
         │   ├── ServiceBusy         429
         │   └── ServiceUnavailable  503, or 502 from a proxy: the service is starting or shutting down
         ├── ServiceFailed           any other 5xx: not the caller's fault
-        ├── UnexpectedResponse      the answer does not come from a photo-z service
+        ├── UnexpectedResponse      the response does not come from a photo-z service
         ├── PredictionIncomplete    some rows failed, others did not; .failed, .prediction (in `_prediction`)
-        ├── NotTried                why some rows in .failed were not sent
+        ├── NotTried                rows in .failed that were not sent
         └── MissingExtra            an optional package is not installed
 
-Input that the client itself finds to be wrong raises the core's own `InvalidInput`. One `except InvalidInput` therefore
-catches bad input whether the client or the service found it.
+Bad input that the client detects raises the core's `InvalidInput`, so that `except InvalidInput` catches bad input
+whether the client or the service detects it.
 """
 
 from photoz.errors import InvalidInput, PhotozError
@@ -41,11 +41,11 @@ class ConnectionFailed(PhotozClientError, ConnectionError):
 
 
 class TimedOut(PhotozClientError, TimeoutError):
-    """The answer did not arrive in time."""
+    """The response did not arrive in time."""
 
 
 class RequestRefused(PhotozClientError):
-    """The service refused the request: `status` is the HTTP status, 4xx, and `message` the service's error message."""
+    """The service refused the request. `status` is the HTTP status, 4xx; `message` is the service's error message."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(status, message)
@@ -57,7 +57,7 @@ class RequestRefused(PhotozClientError):
 
 
 class BadInput(RequestRefused, InvalidInput):
-    """The service cannot use the input; its message says what it found and what it expected."""
+    """The service cannot use the input; its message says what was found and what was expected."""
 
 
 class NotAuthorised(RequestRefused):
@@ -75,7 +75,7 @@ class TooLargeForService(RequestRefused):
 class TryAgainLater(PhotozClientError):
     """The service cannot take the request now; nothing is wrong with the request.
 
-    `retry_after` is the number of seconds after which the service asks to be called again; None if it did not say.
+    `retry_after` is the Retry-After of the response in seconds, or None.
     """
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
@@ -100,11 +100,11 @@ class ServiceFailed(PhotozClientError):
 
 
 class UnexpectedResponse(PhotozClientError):
-    """An answer that does not come from a photo-z service, or comes from an incompatible version."""
+    """The response does not come from a photo-z service, or comes from an incompatible version."""
 
 
 class NotTried(PhotozClientError):
-    """Rows that were not sent, because earlier rows failed in a way that these would have failed too."""
+    """Rows that were not sent, because earlier rows failed in a way that would affect these too."""
 
 
 class MissingExtra(PhotozClientError, ImportError):

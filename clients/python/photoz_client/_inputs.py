@@ -1,6 +1,6 @@
 """The caller's arrays: checked against each other, and read part by part as requests need them.
 
-Everything else about them is checked by the service.
+The service checks everything else about them.
 """
 
 import math
@@ -18,14 +18,14 @@ from photoz.images import as_ebv_batch
 from photoz.io.cutouts import ImageSource
 from photoz.protocol.contract import MAX_OBJECT_ID
 
-# One request carries at most this many cutouts, and at most this many bytes of pixels. Both are below the limits of the
-# service, and a slow model needs about two seconds for them.
+# The most cutouts, and the most bytes of pixels, in one request. Both are below the limits of the service, and a slow
+# model needs about two seconds for them.
 ROWS_PER_REQUEST = 256
 BYTES_PER_REQUEST = 32 * 2**20
 
 WireDtype = Literal["float32", "float16"]
 
-# Below this mean, numbers of half precision lose digits: the smallest with all of them is 6.1e-5.
+# Pixels with a lower mean lose digits in half precision, whose smallest normal number is 6.1e-5.
 LARGEST_HALF, FAINTEST_HALF = float(np.finfo(np.float16).max), 1e-3
 
 Arrays = dict[str, NDArray[Any]]
@@ -38,8 +38,8 @@ class PredictInputs:
 
     images: ImageSource  # (n, size, size, n_bands)
     ebv: NDArray[np.float32] | None = None  # E(B-V) in mag (SFD), () or (n,); NaN is unknown
-    object_id: NDArray[np.str_] | None = None  # (n,); None stands for the row numbers
-    # Readers of files do not allow several threads at once.
+    object_id: NDArray[np.str_] | None = None  # (n,); None: the row numbers
+    # Files can be read by one thread at a time only.
     _read_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @classmethod
@@ -58,16 +58,16 @@ class PredictInputs:
         return rows.astype(np.str_) if self.object_id is None else self.object_id[rows]
 
     def needs_several_requests(self) -> bool:
-        """Whether the cutouts do not fit into one request."""
+        """Return whether the cutouts do not fit into one request."""
         return len(self) > rows_per_request(self.images.shape)
 
     def parts(self) -> Iterator[range]:
-        """Yield the rows of each request, in order; zero rows make one request, which the service refuses."""
+        """Yield the rows of each request, in order; for no rows, one empty request, which the service refuses."""
         n_rows = rows_per_request(self.images.shape)
         return (range(start, min(start + n_rows, len(self))) for start in range(0, max(len(self), 1), n_rows))
 
     def read(self, rows: range) -> Arrays:
-        """Read m rows: `images` (m, size, size, n_bands) as they are sent and, if it is given, `ebv` (m,)."""
+        """Read m rows: `images` (m, size, size, n_bands), as they are sent, and `ebv` (m,), if it is known."""
         part = slice(rows.start, rows.stop)
         with self._read_lock:
             images = as_pixels(self.images[part])
@@ -89,11 +89,11 @@ class EvaluateInputs:
     magnitudes: ArrayLike | None = None
 
     def arrays(self) -> Arrays:
-        """Return what is given as arrays ready to be sent; raises `InvalidInput` if something does not fit."""
+        """Return the arguments as arrays ready to be sent; raises `InvalidInput` if one cannot be used."""
         z_spec = as_numbers(self.z_spec, "z_spec")
-        given = {"pdfs": self.pdfs, "magnitudes": self.magnitudes}
+        optional = {"pdfs": self.pdfs, "magnitudes": self.magnitudes}
         arrays: Arrays = {"z_spec": z_spec}
-        arrays |= {name: as_numbers(values, name) for name, values in given.items() if values is not None}
+        arrays |= {name: as_numbers(values, name) for name, values in optional.items() if values is not None}
         if self.images is not None:
             arrays["images"] = as_pixels(as_image_source(self.images)[:])
         if self.ebv is not None:
@@ -104,7 +104,7 @@ class EvaluateInputs:
 
 
 def has_finite_pixel(arrays: Arrays) -> BoolArray:
-    """Return for each cutout, (n,), whether any of its pixels is finite: the service refuses requests with others."""
+    """Return whether any pixel of each cutout is finite, (n,); the service refuses requests with other cutouts."""
     return np.asarray(np.isfinite(arrays["images"]).any(axis=(1, 2, 3)))
 
 
@@ -115,11 +115,14 @@ def rows_per_request(shape: tuple[int, ...]) -> int:
 
 
 def as_image_source(images: Images) -> ImageSource:
-    """Return images, (n, size, size, n_bands) or one cutout without the first axis, with four axes.
+    """Return images (n, size, size, n_bands) without reading them from disk; one cutout may lack the first axis.
 
-    Images on disk are not read. Raises `InvalidImages` for another number of axes.
+    Raises `InvalidImages` for another number of axes.
     """
-    source: Any = images if hasattr(images, "shape") else _as_array(images)
+    try:
+        source: Any = images if hasattr(images, "shape") else np.asarray(images)
+    except ValueError as error:  # ragged nested lists
+        raise InvalidImages(f"images do not form a regular array: {error}") from error
     if len(source.shape) == 3:
         source = source[:][np.newaxis]
     if len(source.shape) != 4:
@@ -129,21 +132,21 @@ def as_image_source(images: Images) -> ImageSource:
 
 
 def as_pixels(images: ArrayLike) -> NDArray[Any]:
-    """Return pixels, of any shape, as they are sent: masked ones as NaN, types wider than float32 as float32.
+    """Return pixels, of any shape, as they are sent: masked pixels as NaN, types wider than float32 as float32.
 
     Raises `InvalidImages` if they are not real numbers.
     """
-    array = _as_array(_fill_masked(images))
+    array = np.asarray(_fill_masked(images))
     if array.dtype.kind not in "fiu":
         raise InvalidImages(f"expected images of real numbers, got dtype {array.dtype}")
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and so counts as masked
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, that is, masked
         return array.astype(np.float32) if array.dtype.itemsize > 4 else array
 
 
 def as_float16(pixels: NDArray[Any]) -> NDArray[np.float16]:
     """Convert pixels (n, size, size, n_bands) to half precision, which changes each by 0.05 % at most.
 
-    Raises `InvalidImages` if they are too bright or too faint for it.
+    Raises `InvalidImages` if they are too bright or too faint.
     """
     with np.errstate(over="ignore"):  # refused below
         half = pixels.astype(np.float16)
@@ -163,7 +166,7 @@ def as_float16(pixels: NDArray[Any]) -> NDArray[np.float16]:
 def as_ebv(ebv: ArrayLike, n: int) -> NDArray[np.float32]:
     """Return E(B-V) in mag as one value, shape (), or one per galaxy, shape (n,); NaN where it is unknown.
 
-    Raises `InvalidEbv` if it cannot be used. The service sees only parts, so only the client can check the length.
+    Raises `InvalidEbv` if it cannot be used. Only the client can check the length, since the service sees only parts.
     """
     if np.isscalar(ebv) or getattr(ebv, "shape", None) == ():
         return as_ebv_batch(_fill_masked(ebv), 1, assumed=np.nan).ebv.reshape(())  # n may be a hundred million
@@ -171,7 +174,7 @@ def as_ebv(ebv: ArrayLike, n: int) -> NDArray[np.float32]:
 
 
 def as_numbers(values: ArrayLike, name: str) -> NDArray[np.float64]:
-    """Return numbers, of any shape, in full precision, masked ones as NaN; raises `InvalidInput` for other values."""
+    """Return numbers of any shape in full precision, NaN where masked; raises `InvalidInput` for other values."""
     try:
         return np.asarray(_fill_masked(values), dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -181,7 +184,7 @@ def as_numbers(values: ArrayLike, name: str) -> NDArray[np.float64]:
 def as_object_id(object_id: ArrayLike, n: int) -> NDArray[np.str_]:
     """Return the names of n galaxies as text, shape (n,).
 
-    Raises `InvalidInput` if there are more or fewer, or one is too long or not ASCII bytes.
+    Raises `InvalidInput` if their number is wrong, or a name is too long or consists of bytes that are not ASCII.
     """
     try:
         names = np.asarray(object_id).astype(np.str_)
@@ -193,13 +196,6 @@ def as_object_id(object_id: ArrayLike, n: int) -> NDArray[np.str_]:
     if longest > MAX_OBJECT_ID:
         raise InvalidInput(f"expected object_id of at most {MAX_OBJECT_ID} characters, got one of {longest:,}")
     return names
-
-
-def _as_array(images: ArrayLike) -> NDArray[Any]:
-    try:
-        return np.asarray(images)
-    except ValueError as error:  # ragged nested lists
-        raise InvalidImages(f"images do not form a regular array: {error}") from error
 
 
 def _fill_masked(values: ArrayLike) -> ArrayLike:

@@ -1,4 +1,4 @@
-"""The result of a prediction: the estimates as arrays, and the error that carries an incomplete result."""
+"""The result of a prediction: the estimates as arrays, and the error with an incomplete result."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -33,11 +33,11 @@ PANELS = 9  # of a plot
 
 @dataclass(frozen=True)
 class Prediction(Estimates):
-    """Estimates for n galaxies, one array per column, and the model that made them.
+    """Estimates for n galaxies, one array per column, and the model that predicted them.
 
-    Rows are chosen as in an array, and are a `Prediction` again: by number, `prediction[3]`; by a slice; by a mask,
-    `prediction[prediction.odds > 0.9]`; or by an array of numbers. Numbers that are not among the rows, and masks that
-    are not (n,), raise `IndexError`.
+    Indexing selects rows as in an array and returns a `Prediction`: by number, `prediction[3]`; by a slice; by a mask,
+    `prediction[prediction.odds > 0.9]`; or by an array of numbers. A number out of range, or a mask that is not (n,),
+    raises `IndexError`.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class Prediction(Estimates):
         return ((name, values) for name, values in super().columns() if name != "model")
 
     def has(self, flag: Flag) -> BoolArray:
-        """Return where a flag, or any of several joined with `|`, is set, shape (n,)."""
+        """Return where a flag, or any of several flags joined with `|`, is set, shape (n,)."""
         return np.asarray((self.flags & int(flag)) != 0)
 
     def to_table(self) -> "Table":
@@ -94,7 +94,7 @@ class Prediction(Estimates):
         return frame
 
     def to_qp(self, grid: RedshiftGrid) -> "qp.Ensemble":
-        """Return the PDFs as a qp ensemble, whose `ancil` holds all other columns.
+        """Return the PDFs as a qp ensemble with all other columns in `ancil`.
 
         Parameters
         ----------
@@ -114,14 +114,14 @@ class Prediction(Estimates):
     def plot(self, grid: RedshiftGrid, *, z_spec: npt.ArrayLike | None = None) -> "Figure":
         """Draw the PDFs of the first nine galaxies, with their 68 and 95 % intervals.
 
-        Choose others by their rows: `prediction[prediction.odds < 0.5].plot(grid)`.
+        Select other galaxies by indexing: `prediction[prediction.odds < 0.5].plot(grid)`.
 
         Parameters
         ----------
         grid : RedshiftGrid
             The model's grid: `client.model().grid`.
         z_spec : float or (n,) array_like of float, optional
-            True redshifts, which are marked; NaN where unknown.
+            True redshifts to mark; NaN where unknown.
 
         Returns
         -------
@@ -131,7 +131,7 @@ class Prediction(Estimates):
         Raises
         ------
         InvalidPdfs
-            If there are no PDFs, or they do not fit the grid, or there is no galaxy.
+            If there are no galaxies or no PDFs, or the PDFs do not fit the grid.
         InvalidRedshifts
             If `z_spec` is not (n,).
         MissingExtra
@@ -151,22 +151,22 @@ class Prediction(Estimates):
     def write(
         self, path: str | os.PathLike[str], *, grid: RedshiftGrid | None = None, quantiles: Sequence[float] = ()
     ) -> None:
-        """Write all columns to a file; one that exists is replaced.
+        """Write all columns to a file; an existing file is replaced.
 
         Parameters
         ----------
         path : path
-            Its name ends in .csv, .json, .npz, .jsonl (JSON lines), .parquet, .fits, .vot (VOTable), .hdf5, .h5 or
-            .qp.hdf5 (qp ensemble), which is the format.
+            Its suffix selects the format: .csv, .json, .npz, .jsonl (JSON lines), .parquet, .fits, .vot (VOTable),
+            .hdf5, .h5 or .qp.hdf5 (qp ensemble).
         grid : RedshiftGrid, optional
-            The model's grid, `client.model().grid`: for .qp.hdf5 and for quantiles.
+            The model's grid, `client.model().grid`; needed for .qp.hdf5 and for quantiles.
         quantiles : sequence of float
-            Probabilities in (0, 1). The file gets these quantiles of the PDFs, z_q05 for 0.05, in place of the PDFs.
+            Probabilities in (0, 1). These quantiles of the PDFs, such as z_q05 for 0.05, replace the PDFs in the file.
 
         Raises
         ------
         UnsupportedType
-            If the name ends in something else.
+            If the suffix is another one.
         InvalidPdfs
             If PDFs or the grid are needed and missing, or do not fit each other.
         MissingExtra
@@ -178,7 +178,7 @@ class Prediction(Estimates):
 
 
 def _row_numbers(rows: npt.ArrayLike, n: int) -> IntArray:
-    """Return which of n rows, (m,), a row number, several or a mask choose."""
+    """Return the numbers (m,) of the rows that a row number, several row numbers or a mask select from n rows."""
     chosen = np.asarray(rows)
     if chosen.dtype == bool:
         if chosen.shape != (n,):
@@ -190,14 +190,14 @@ def _row_numbers(rows: npt.ArrayLike, n: int) -> IntArray:
 
 
 def check_format(path: Path) -> None:
-    """Raise `UnsupportedType` if a file has no known format, `MissingExtra` if its package is not installed."""
+    """Raise `UnsupportedType` for an unknown suffix, `MissingExtra` if the format's package is not installed."""
     format = written_format(path)
     if format.package:
         require(path.name, format.package, format.extra)
 
 
 def require(what: str, package: str, extra: str) -> None:
-    """Raise `MissingExtra` if a package that something needs cannot be imported."""
+    """Raise `MissingExtra` if a package cannot be imported; `what` needs it."""
     try:
         import_module(package)
     except ImportError as error:
@@ -206,7 +206,7 @@ def require(what: str, package: str, extra: str) -> None:
 
 
 def join(predictions: Sequence[Prediction]) -> Prediction:
-    """Concatenate predictions, at least one, with the same columns; `model` names every model that answered."""
+    """Concatenate one or more predictions with the same columns; `model` names all their models."""
     first = predictions[0]
     if len(predictions) == 1:
         return first
@@ -216,21 +216,21 @@ def join(predictions: Sequence[Prediction]) -> Prediction:
 
 
 class FailedRows(NamedTuple):
-    """Rows without a prediction, and the reason."""
+    """Rows without a prediction, and the error."""
 
     rows: Sequence[int]  # row numbers, counted from 0
     error: Exception  # a `PhotozError`, or an `OSError` from reading a file
 
 
 class PredictionIncomplete(PhotozClientError):
-    """Some of n rows could not be predicted; the estimates of the others are kept.
+    """Some of n rows could not be predicted; this error holds the estimates of the others.
 
     Parameters
     ----------
     n : int
         Number of all rows.
     failed : tuple of FailedRows
-        Which rows failed, and why.
+        The rows that failed, with their errors.
     prediction : Prediction or None
         Estimates of the other rows, in order; None if they were already yielded part by part.
     """

@@ -7,7 +7,7 @@ from importlib import import_module
 
 import click
 
-# False shows nothing; True shows a bar in a notebook, or if standard error is a terminal; a function is called with the
+# False shows nothing. True shows a bar in a notebook, or if standard error is a terminal. A function is called with the
 # number of rows of each finished part, like the `update` of a tqdm bar.
 Progress = bool | Callable[[int], object]
 
@@ -27,13 +27,13 @@ def progress_bar(progress: Progress, n: int) -> Iterator[Callable[[int], object]
 
 
 def _in_notebook() -> bool:
-    """Whether this is the kernel of a notebook, which shows HTML."""
+    """Return whether this is the kernel of a notebook, which shows HTML."""
     get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
     return get_ipython is not None and hasattr(get_ipython(), "kernel")
 
 
 def _notebook_bar(n: int) -> Callable[[int], object]:
-    """Show a bar by means of IPython alone, which every kernel has; it stays readable in a saved notebook."""
+    """Show a bar with IPython alone, which every kernel has; a saved notebook shows its last state."""
     ipython = import_module("IPython.display")
     done = 0
 

@@ -1,4 +1,4 @@
-"""The answers of the service: pure functions from HTTP responses to results or errors."""
+"""The responses of the service: pure functions from HTTP responses to results or errors."""
 
 import json
 import time
@@ -11,15 +11,14 @@ import numpy.typing as npt
 from pydantic import BaseModel, ValidationError
 
 from photoz.errors import MalformedInput
-from photoz.model.card import Card
 from photoz.protocol import open_inference
-from photoz.protocol.contract import MODEL_HEADER, EvaluateResponse
+from photoz.protocol.contract import MODEL_HEADER
 from photoz_client import _errors
 from photoz_client._auth import ENVIRONMENT_VARIABLE
 from photoz_client._prediction import Prediction
-from photoz_client._requests import ANY_TYPE, ESTIMATES, Request, redact_url
+from photoz_client._requests import ANY_TYPE, ESTIMATES, PreparedRequest, redact_url
 
-# Statuses that mean the same from the service and from a proxy, which sends no message of the service.
+# Statuses with the same meaning from the service and from a proxy, whose responses lack the service's JSON.
 REFUSALS = {
     403: _errors.NotAuthorised,
     408: _errors.TooSlowForService,
@@ -27,22 +26,24 @@ REFUSALS = {
     431: _errors.RequestRefused,
 }
 
-Model = TypeVar("Model", bound=BaseModel)
+Message = TypeVar("Message", bound=BaseModel)
 
 
-def check_response(response: httpx.Response, request: Request) -> httpx.Response:
+def check_response(response: httpx.Response, request: PreparedRequest) -> httpx.Response:
     """Return a response of status 200 and the requested media type; raise the matching error for any other."""
     if response.status_code != 200:
         raise _error(response, request)
-    if request.accept != ANY_TYPE and (found := _media_type(response)) != request.accept:
+    accept = request.headers["Accept"]
+    media_type = str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
+    if accept not in (ANY_TYPE, media_type):
         raise _errors.UnexpectedResponse(
-            f"{_url(response)} answered with {found or 'no media type'}, not {request.accept}"
+            f"{_url(response)} answered with {media_type or 'no media type'}, not {accept}"
         )
     return response
 
 
 def parse_prediction(response: httpx.Response, object_id: npt.NDArray[np.str_]) -> Prediction:
-    """Read a prediction for the n cutouts that were sent, whose names (n,) are given; unknown columns are ignored."""
+    """Read the prediction for n cutouts with the names `object_id` (n,); unknown columns are ignored."""
     try:
         header_length = open_inference.read_header_length(response.headers.get(open_inference.HEADER_LENGTH))
         outputs = open_inference.decode_response(response.content, header_length).outputs
@@ -50,7 +51,7 @@ def parse_prediction(response: httpx.Response, object_id: npt.NDArray[np.str_]) 
         raise _errors.UnexpectedResponse(f"{_url(response)} gave an answer that cannot be read: {error}") from error
     if missing := [name for name in ESTIMATES if name not in outputs]:
         raise _errors.UnexpectedResponse(f"{_url(response)} answered without {', '.join(missing)}")
-    # The tensors are views of the response. Copies can be written to, and do not keep the response in memory.
+    # The tensors are views of the response. Copies are writable, and do not keep the response in memory.
     columns = {name: outputs[name].array.copy() for name in (*ESTIMATES, "pdf") if name in outputs}
     n = len(object_id)
     if lengths := {values.shape[:1] for values in columns.values()} - {(n,)}:
@@ -67,26 +68,17 @@ def parse_model_name(response: httpx.Response) -> str:
         raise _errors.UnexpectedResponse(f"{_url(response)} answered without the name of one model") from error
 
 
-def parse_scores(response: httpx.Response) -> EvaluateResponse:
-    """Read the scores of an evaluation."""
-    return _parse(response, EvaluateResponse)
-
-
-def parse_card(response: httpx.Response) -> Card:
-    """Read the model's card."""
-    return _parse(response, Card)
-
-
-def _parse(response: httpx.Response, model: type[Model]) -> Model:
+def parse_json(response: httpx.Response, message: type[Message]) -> Message:
+    """Read a message of the HTTP contract."""
     try:
-        return model.model_validate_json(response.content)
+        return message.model_validate_json(response.content)
     except ValidationError as error:
-        message = f"{_url(response)} gave an answer that this version of the client does not understand: {error}"
-        raise _errors.UnexpectedResponse(message) from error
+        text = f"{_url(response)} gave an answer that this version of the client does not understand: {error}"
+        raise _errors.UnexpectedResponse(text) from error
 
 
-def _error(response: httpx.Response, request: Request) -> _errors.PhotozClientError:
-    """Return the error for a status other than 200, which may come from a proxy, without the service's JSON."""
+def _error(response: httpx.Response, request: PreparedRequest) -> _errors.PhotozClientError:
+    """Return the error for a status other than 200; a proxy may have sent it, without the service's JSON."""
     status, message = response.status_code, _service_message(response)
     text = message or f"{status} {response.reason_phrase}"
     url = _url(response)
@@ -122,7 +114,7 @@ def _key_hint(response: httpx.Response) -> str:
 
 
 def _service_message(response: httpx.Response) -> str | None:
-    """Return the error message of the service; None if the answer is not its JSON."""
+    """Return the error message of the service; None if the response is not the service's JSON."""
     try:
         content = json.loads(response.content)
     except ValueError:
@@ -132,7 +124,7 @@ def _service_message(response: httpx.Response) -> str | None:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """Return Retry-After in seconds; a date is compared with the service's own clock if the answer shows it."""
+    """Return Retry-After in seconds; a date is relative to the response's Date header, else to the local clock."""
     value = response.headers.get("retry-after", "").strip()
     if value.isdecimal():
         return float(value)
@@ -146,10 +138,6 @@ def _timestamp(date: str) -> float | None:
         return parsedate_to_datetime(date).timestamp()
     except (ValueError, OverflowError):
         return None
-
-
-def _media_type(response: httpx.Response) -> str:
-    return str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
 
 
 def _url(response: httpx.Response) -> str:

@@ -1,4 +1,4 @@
-"""The command `photoz`. Its commands are imported when they are used, so that help and completion are quick."""
+"""The command `photoz`. Its subcommands are imported at first use, so that help and completion are quick."""
 
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
@@ -11,7 +11,7 @@ from photoz import __version__
 from photoz.cli.command import Group
 from photoz.errors import UnsupportedType
 
-ENTRY_POINTS = "photoz.commands"  # the group of the commands that other packages have
+ENTRY_POINTS = "photoz.commands"  # the group of the commands of other packages
 
 # The commands by task, with the first line of their help.
 COMMANDS = {
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 class _Commands(Group):
-    """The commands of the client, and those that other packages offer as entry points."""
+    """The client's own commands, and those of other packages, by entry points."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(HELP)
@@ -57,10 +57,12 @@ class _Commands(Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if entry := _entry_point(cmd_name):
             try:
-                found: click.Command = entry.load()
+                command: click.Command = entry.load()
             except ModuleNotFoundError as error:
-                return _unavailable(_needs(entry, error))
-            return found
+                if ctx.resilient_parsing:  # for completion, which prints no errors
+                    return None
+                raise _missing_package(entry, error) from error
+            return command
         from photoz_client import _cli_commands
 
         return getattr(_cli_commands, cmd_name) if cmd_name in HELP else None
@@ -70,7 +72,7 @@ class _Commands(Group):
             return super().invoke(ctx)
         except ModuleNotFoundError as error:
             if entry := _entry_point(str(ctx.invoked_subcommand)):
-                raise UnsupportedType(_needs(entry, error)) from error
+                raise _missing_package(entry, error) from error
             raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -87,19 +89,11 @@ def _entry_point(name: str) -> EntryPoint | None:
     return next(iter(entry_points(group=ENTRY_POINTS, name=name)), None)
 
 
-def _needs(entry: EntryPoint, error: ModuleNotFoundError) -> str:
+def _missing_package(entry: EntryPoint, error: ModuleNotFoundError) -> UnsupportedType:
     package = str(error.name).partition(".")[0]
-    return f"photoz {entry.name} needs {package}: install it with pip install 'photoz[{entry.extras[0]}]'"
-
-
-def _unavailable(needs: str) -> click.Command:
-    """Return a command that says which package it needs, also in place of its help."""
-
-    def refuse() -> None:
-        raise UnsupportedType(needs)
-
-    everything = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED, expose_value=False)
-    return click.Command(None, {"ignore_unknown_options": True}, refuse, [everything], add_help_option=False)
+    return UnsupportedType(
+        f"photoz {entry.name} needs {package}: install it with pip install 'photoz[{entry.extras[0]}]'"
+    )
 
 
 @click.group(cls=_Commands)

@@ -1,4 +1,4 @@
-"""One prediction of any number of galaxies: sent in parts, a few in flight at a time, collected in order."""
+"""Predict any number of galaxies in parts: a few requests in flight at a time, results in order."""
 
 import traceback
 from collections import deque
@@ -24,16 +24,16 @@ from photoz_client._inputs import PredictInputs, as_float16, has_finite_pixel
 from photoz_client._prediction import FailedRows, Prediction, PredictionIncomplete
 from photoz_client._progress import Progress, progress_bar
 
-# Failures that may be due to the rows that were sent, so that other rows are worth a try. Any other failure of the
-# service (no connection, no time, no key) will meet the next part as well.
+# Failures that the rows of the request may have caused, so that other rows may succeed. Any other failure of the
+# service (no connection, timeout, no key) would meet the next part as well.
 ROW_ERRORS = (BadInput, TooLargeForService, ServiceFailed)
 
-# When this many parts in a row have failed, the rows are not the reason: wrong bands, a broken model.
+# After this many consecutive failed parts, the rows are not the cause: wrong bands, a broken model.
 MAX_CONSECUTIVE_FAILURES = 3
 
 MODEL_CHANGED = "the service changed its model between two requests"
 
-# Row numbers and their estimates.
+# Row numbers, (m,), and their estimates.
 Part = tuple[IntArray, Prediction]
 
 
@@ -47,8 +47,8 @@ class _Outcome:
     empty: FailedRows | None = None
 
 
-class PredictionRun:
-    """Sends the parts of one prediction and collects the results; see `PhotozClient.predict`."""
+class PredictionParts:
+    """Sends the parts of one prediction and collects the results; see `Operations.predict`."""
 
     def __init__(self, connection: ServiceConnection, inputs: PredictInputs, pdf: bool, progress: Progress) -> None:
         self._connection = connection
@@ -57,7 +57,7 @@ class PredictionRun:
         self._progress = progress
         self._unsent: Iterator[range] = inputs.parts()
         self._in_flight: deque[Awaitable[_Outcome]] = deque()
-        # One request at a time is sent by the caller itself, without tasks or threads.
+        # Without concurrency the caller itself sends the requests, without tasks or threads.
         is_sequential = connection.in_flight == 1 or not inputs.needs_several_requests()
         self._max_tasks = 0 if is_sequential else connection.in_flight
         self._stop = connection.backend.event()
@@ -65,8 +65,8 @@ class PredictionRun:
         self._consecutive_failures = 0
         self._model: str | None = None
 
-    async def parts(self) -> AsyncGenerator[Part, None]:
-        """Yield the rows that were predicted, by number, and their estimates, in order.
+    async def stream(self) -> AsyncGenerator[Part, None]:
+        """Yield the numbers of the predicted rows and their estimates, in order.
 
         Raises, at the end, the first failure if all rows failed, or `PredictionIncomplete` if some did.
         """
@@ -91,24 +91,23 @@ class PredictionRun:
     def _failure(self) -> Exception:
         if self._model is None:
             return self._failed[0].error
-        unsent = next(self._unsent, None)
-        if unsent is not None:
+        if (unsent := next(self._unsent, None)) is not None:
             rows = range(unsent.start, len(self._inputs))
             self._failed.append(FailedRows(rows, NotTried("not tried because earlier rows failed")))
         return PredictionIncomplete(len(self._inputs), tuple(self._failed))
 
     def _start_tasks(self) -> None:
-        while len(self._in_flight) < self._max_tasks and (rows := self._take_rows()) is not None:
-            self._in_flight.append(self._connection.backend.start_task(self._predict_part(rows)))
+        while len(self._in_flight) < self._max_tasks and (part := self._take_part()) is not None:
+            self._in_flight.append(self._connection.backend.start_task(self._predict_part(part)))
 
-    def _take_rows(self) -> range | None:
+    def _take_part(self) -> range | None:
         return None if self._stop.is_set() else next(self._unsent, None)
 
     async def _next_outcome(self) -> _Outcome | None:
         if self._in_flight:
             return await self._in_flight.popleft()
-        rows = self._take_rows()
-        return None if rows is None else await self._predict_part(rows)
+        part = self._take_part()
+        return None if part is None else await self._predict_part(part)
 
     def _note_failures(self, outcome: _Outcome) -> None:
         self._failed += [rows for rows in (outcome.empty, outcome.failed) if rows is not None]
@@ -116,13 +115,13 @@ class PredictionRun:
             self._consecutive_failures = 0
             return
         self._consecutive_failures += 1
-        error = outcome.failed.error  # a file that cannot be read is no failure of the service
+        error = outcome.failed.error  # an unreadable file is not a failure of the service
         affects_all = isinstance(error, PhotozClientError) and not isinstance(error, ROW_ERRORS)
         if affects_all or self._consecutive_failures >= MAX_CONSECUTIVE_FAILURES:
             self._stop.set()
 
     def _check_model(self, outcome: _Outcome) -> _Outcome:
-        """Let a part fail if its model is not that of the first part: rows of two models are not comparable."""
+        """Fail a part if its model is not that of the first part: rows of two models are not comparable."""
         if outcome.part is None:
             return outcome
         rows, prediction = outcome.part
@@ -139,7 +138,7 @@ class PredictionRun:
         is_bad_input = outcome.failed is not None and isinstance(outcome.failed.error, BadInput)
         if not is_bad_input or not self._inputs.needs_several_requests():
             return outcome
-        # The service refuses a request because of a single cutout without a finite pixel: send the others again.
+        # The service refuses the whole request if one cutout has no finite pixel: send the others again.
         try:
             good = await self._connection.backend.offload(lambda: has_finite_pixel(self._inputs.read(part)))
         except OSError as error:
@@ -161,7 +160,7 @@ class PredictionRun:
         except (PhotozError, OSError) as error:
             return _Outcome(len(part), failed=_failed_rows(rows, error))
 
-    def _build(self, part: range, rows: IntArray, model: str) -> _requests.Request:
+    def _build(self, part: range, rows: IntArray, model: str) -> _requests.PreparedRequest:
         arrays = self._inputs.read(part)
         if len(rows) < len(part):
             arrays = {name: values[rows - part.start] for name, values in arrays.items()}
@@ -171,6 +170,6 @@ class PredictionRun:
 
 
 def _failed_rows(rows: IntArray, error: Exception) -> FailedRows:
-    """Keep an error without the request in its traceback: those of many failures would not fit into memory."""
+    """Remove the request from the error's traceback: the requests of many failures would not fit into memory."""
     traceback.clear_frames(error.__traceback__)
     return FailedRows(rows.tolist(), error)

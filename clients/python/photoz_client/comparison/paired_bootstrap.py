@@ -1,7 +1,7 @@
 """Paired bootstrap of the metrics of two models on the same galaxies.
 
-Galaxies that are hard for one model are mostly hard for the other, so the errors of the two models are correlated. Both
-are therefore scored on the same resamples, and the common part cancels in the error of the difference.
+Galaxies that are hard for one model are mostly hard for the other, so the errors of the two models are correlated.
+Scoring both on the same resamples cancels the common part in the error of the difference.
 """
 
 import numpy as np
@@ -28,7 +28,7 @@ class MetricPair:
     a: Score
     b: Score
     worsening: Score  # how much farther from the best value b is than a, and the error of that difference
-    unit: float  # what a tolerance is a fraction of: a's metric; for the bias a's sigma_mad; for probabilities 1
+    unit: float  # of the tolerance: a's metric; for the bias a's sigma_mad; for probabilities 1
 
     def threshold(self, tolerance: float) -> float:
         """Return the change that counts: more than `N_SIGMA` errors and more than the tolerated fraction of `unit`."""
@@ -46,7 +46,7 @@ class MetricPair:
 def metric_pairs(
     a: GalaxyScores, b: GalaxyScores, n_resamples: int = N_RESAMPLES, seed: int = 0
 ) -> dict[str, MetricPair]:
-    """Compute each metric, for which both models have the column, on the same n galaxies.
+    """Compute the metrics of two models on the same n galaxies, as far as both have the columns.
 
     Values and errors are those that `photoz.metrics.summarise` gives for each model alone. Both models are scored
     on the same resamples of the galaxies. Raises `InvalidInput` if the numbers of galaxies differ, or are 0.
@@ -80,5 +80,5 @@ def _pair(name: str, values: FloatArray, drawn: FloatArray, unit: float) -> Metr
 
 
 def _shortfall(name: str, values: FloatArray) -> FloatArray:
-    """Distance of values of a metric from the best, up to a constant: less is better."""
+    """Distance of a metric's values from its best value, up to a constant; lower is better."""
     return np.abs(values - BEST[name]) if name in BEST else values

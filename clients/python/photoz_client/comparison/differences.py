@@ -1,10 +1,7 @@
 """What changes for n galaxies when B, a new model or a new version of the service, replaces A.
 
-Notation: dz = (z_B - z_A) / (1 + z_A) of z_mean; F is the CDF of a galaxy's PDF. The two may have different grids.
+Notation: dz = (z_B - z_A) / (1 + z_A) of z_mean; F is the CDF of a galaxy's PDF. The grids of A and B may differ.
 """
-
-from collections.abc import Iterator
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,18 +12,9 @@ from photoz.errors import InvalidInput, InvalidPdfs, InvalidRedshifts
 from photoz.estimates import Estimates
 from photoz.flags import Flag
 from photoz.grid import FloatArray, IntArray, RedshiftGrid
-from photoz.metrics import OUTLIER_CUT, GalaxyScores, galaxy_scores, outlier_fraction, residuals, sigma_mad
-from photoz_client._paired_bootstrap import MetricPair, metric_pairs
-from photoz_client._pdf_distances import PdfDistances, blocks, pdf_distances
-
-# Fraction of the galaxies, of the CRPS and of the metrics that may change for the worse.
-TOLERANCE = 0.02
-
-# With fewer galaxies, chance moves sigma_mad by an eighth and more, and at most one of them is an outlier, so it would
-# mean nothing if no metric were worse.
-MIN_SCORED = 100
-
-Basis = Literal["scores", "agreement"]
+from photoz.metrics import GalaxyScores, galaxy_scores, outlier_fraction, residuals, sigma_mad
+from photoz_client.comparison.paired_bootstrap import MetricPair, metric_pairs
+from photoz_client.comparison.pdf_distances import PdfDistances, blocks, pdf_distances
 
 
 @dataclass(frozen=True)
@@ -61,20 +49,6 @@ class Comparison:
     scores: dict[str, MetricPair]  # by metric, of these galaxies; empty without z_spec
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Whether B may replace A, and what speaks against it."""
-
-    word: Literal["identical", "no worse", "worse", "agree", "differ"]
-    by: Basis
-    reasons: tuple[str, ...] = ()
-
-    @property
-    def passes(self) -> bool:
-        """Whether nothing speaks against B."""
-        return self.word not in ("worse", "differ")
-
-
 def compare(
     a: Estimates,
     b: Estimates,
@@ -87,11 +61,11 @@ def compare(
     Parameters
     ----------
     a, b : Estimates
-        Of the same n galaxies, at least one, with PDFs.
+        Estimates with PDFs for the same n galaxies, at least one.
     grid_a, grid_b : RedshiftGrid
         The grids of their PDFs; the second defaults to the first.
     z_spec : (n,) array_like of float, optional
-        True redshifts. Galaxies where it is NaN or not on both grids are not scored.
+        True redshifts. Galaxies whose z_spec is NaN or not on both grids are not scored.
 
     Returns
     -------
@@ -124,64 +98,6 @@ def compare(
 def _same(a: Estimates, b: Estimates) -> bool:
     pairs = zip(a.columns(), b.columns(), strict=True)
     return all(np.array_equal(x, y, equal_nan=name != "object_id") for (name, x), (_, y) in pairs)
-
-
-def judge(comparison: Comparison, tolerance: float = TOLERANCE, by: Basis | None = None) -> Verdict:
-    """Decide whether B may replace A.
-
-    Parameters
-    ----------
-    comparison : Comparison
-        What changes.
-    tolerance : float
-        By scores: how much worse a metric may be, as a fraction of `MetricPair.unit`. By agreement: the fraction of
-        galaxies whose z_mean may move by more than 0.05 (1 + z) or whose flags may change; the limit of `crps_loss`.
-    by : {"scores", "agreement"}, optional
-        By default scores if there are any. Agreement is for a new version of the service with the same model, where
-        different answers are a fault even if they are better.
-
-    Returns
-    -------
-    Verdict
-        With a reason for each metric that is worse, or each change that is too large.
-
-    Raises
-    ------
-    InvalidInput
-        If there are no scores to judge by, or scores of too few galaxies.
-    """
-    by = by or ("scores" if comparison.scores else "agreement")
-    if comparison.identical:
-        return Verdict("identical", by)
-    if by == "scores":
-        reasons = tuple(_worse(comparison, tolerance))
-        return Verdict("worse" if reasons else "no worse", by, reasons)
-    reasons = tuple(_different(comparison, tolerance))
-    return Verdict("differ" if reasons else "agree", by, reasons)
-
-
-def _worse(comparison: Comparison, tolerance: float) -> Iterator[str]:
-    if not comparison.scores:
-        raise InvalidInput("expected true redshifts, z_spec, to judge by scores, got none")
-    if comparison.n_scored < MIN_SCORED:
-        raise InvalidInput(
-            f"expected {MIN_SCORED} or more galaxies with true redshifts to judge by scores, "
-            f"got {comparison.n_scored}; judge by agreement, or use more galaxies"
-        )
-    for name, pair in comparison.scores.items():
-        if pair.is_worse(tolerance):
-            yield f"{name} by {pair.worsening.value:.5f} ± {pair.worsening.error:.5f}"
-
-
-def _different(comparison: Comparison, tolerance: float) -> Iterator[str]:
-    changes = {
-        f"{{}} of z_mean moved by more than {OUTLIER_CUT:g} (1 + z)": comparison.z_mean.moved,
-        "the PDFs differ by {} of the CRPS": comparison.pdfs.crps_loss,
-        "{} of the galaxies have other flags": comparison.flags_changed,
-    }
-    for text, part in changes.items():
-        if part > tolerance:
-            yield text.format(f"{100 * part:.1f} %")
 
 
 def shift(z_a: FloatArray, z_b: FloatArray) -> Shift:

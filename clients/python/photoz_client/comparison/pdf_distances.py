@@ -20,20 +20,20 @@ class PdfDistances:
     median: float
     p95: float
     largest: float
-    # By which fraction the mean CRPS of B's PDFs would exceed that of A's if A's were the truth: the mean distance over
-    # the mean of `own_crps`. It is 0.02 for PDFs that are all shifted by a fifth of their sigma.
+    # Fraction by which the mean CRPS of B's PDFs would exceed that of A's if A's were the truth: the mean distance over
+    # the mean of `expected_crps`. It is 0.02 if all PDFs are shifted by a fifth of their sigma.
     crps_loss: float
 
 
 def pdf_distances(pdfs_a: FloatArray, pdfs_b: FloatArray, grid_a: RedshiftGrid, grid_b: RedshiftGrid) -> PdfDistances:
     """Summarise the distances between PDFs, (n, n_bins) probability mass per bin of either grid."""
-    distances, own = np.zeros((2, len(pdfs_a)))
+    distances, crps_a = np.zeros((2, len(pdfs_a)))
     for rows in blocks(len(pdfs_a)):
         block_a, block_b = pdf.as_pdfs(pdfs_a[rows], grid_a), pdf.as_pdfs(pdfs_b[rows], grid_b)
         distances[rows] = quadratic_distances(block_a, block_b, grid_a, grid_b)
-        own[rows] = own_crps(block_a, grid_a)
+        crps_a[rows] = expected_crps(block_a, grid_a)
     median, p95, largest = np.quantile(distances, (0.5, 0.95, 1.0)).tolist()
-    return PdfDistances(median, p95, largest, float(distances.mean() / own.mean()))
+    return PdfDistances(median, p95, largest, float(distances.mean() / crps_a.mean()))
 
 
 def blocks(n: int) -> Iterator[slice]:
@@ -61,7 +61,7 @@ def quadratic_distances(
     Returns
     -------
     (n,) float64
-        In units of redshift; 0 for equal PDFs, and for two narrow PDFs the distance between them.
+        In units of redshift: 0 for equal PDFs; the distance between the two for narrow PDFs.
 
     References
     ----------
@@ -80,8 +80,8 @@ def _cdf_on(pdfs: FloatArray, grid: RedshiftGrid, z: FloatArray) -> FloatArray:
     return np.asarray(below[:, index] + (position - index) * (below[:, index + 1] - below[:, index]))
 
 
-def own_crps(pdfs: FloatArray, grid: RedshiftGrid) -> FloatArray:
-    """Mean CRPS of each PDF if it is the truth, int F (1 - F) dz; shape (n,), in units of redshift."""
+def expected_crps(pdfs: FloatArray, grid: RedshiftGrid) -> FloatArray:
+    """Expected CRPS of each PDF if it is the truth, int F (1 - F) dz; shape (n,), in units of redshift."""
     below = pdf.cdf(pdfs)
     low, high = below[:, :-1], below[:, 1:]
     return np.asarray(grid.width * ((low + high) / 2.0 - mean_square(low, high)).sum(axis=1))
