@@ -4,11 +4,9 @@ import csv
 import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -73,8 +71,7 @@ def fetch(targets: Targets, source: Source, output: Path, workers: int) -> Itera
             yield len(job.rows)
         else:
             todo.append(job)
-    make_pool = partial(ProcessPoolExecutor, workers, get_context("spawn"))
-    for job in run_in_processes(make_pool, partial(cut_job, source=source, parts=parts), todo, workers):
+    for job in run_in_processes(partial(cut_job, source=source, parts=parts), todo, workers):
         yield len(job.rows)
     _join(targets, source, output, [parts / job.name for job in jobs])
     shutil.rmtree(parts)
