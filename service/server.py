@@ -122,7 +122,8 @@ def serve(host: str, port: int) -> None:
     if not settings.api_keys_file and not _is_loopback(host):
         logger.warning(NO_KEYS, host)
     signal.signal(DRAIN_SIGNAL, signal.SIG_IGN)  # inherited by a worker until it has its own handler
-    multiprocessing.set_start_method("spawn")  # a fork would inherit the handlers and threads of this process
+    # A fork would inherit the handlers and threads of this process. `force`: the preflight has set the default.
+    multiprocessing.set_start_method("spawn", force=True)
     PhotozServer(host, port, settings).serve()
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from photoz.errors import InvalidBundle
 from photoz.grid import FloatArray
-from photoz.inference.openvino import PDF, compile_network, extent, import_openvino, named_outputs, reason, runs
+from photoz.inference.openvino import PDF, compile_network, extent, import_openvino, named_outputs, runs
 from photoz.model.bundle import ModelBundle
 from photoz.model.card import Card, EngineRecord
 from photoz.ood import FEATURES
@@ -86,7 +86,7 @@ class OpenVinoEngine:
     """A network compiled by OpenVINO from its .xml file; raises `InvalidBundle` if it has another signature."""
 
     def __init__(self, path: Path, precision: str, threads: int, signature: NetworkSignature) -> None:
-        compiled = _compile(path, precision, threads)
+        compiled = compile_network(path, precision, threads)
         inputs = {port.get_any_name(): extent(port) for port in compiled.inputs}
         outputs = named_outputs(compiled)
         signature.check(inputs, {name: extent(port) for name, port in outputs.items()})
@@ -180,13 +180,6 @@ def load_engine(
     for n in batch_sizes:
         engine.predict(np.ones((n, *bundle.card.image.shape), np.float32), np.zeros(n, np.float32))
     return engine
-
-
-def _compile(path: Path, precision: str, threads: int) -> Any:
-    try:
-        return compile_network(path, precision, threads)
-    except RuntimeError as error:
-        raise InvalidBundle(f"OpenVINO cannot read {path}: {reason(error)}") from error
 
 
 def _load_keras(path: Path) -> Any:

@@ -5,7 +5,14 @@ Both the export check of the training and the service compile networks here, so 
 
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
+
+from photoz.errors import InvalidBundle
+
+Shapes = Mapping[str, tuple[int | None, ...]]
 
 PDF = "pdf"
 
@@ -40,7 +47,7 @@ def compile_network(path: str | os.PathLike[str], precision: str, threads: int =
     `precision`, "f32" or "bf16", is that of what is not quantised. It is always set, because bfloat16 is OpenVINO's
     default on a CPU that has it, and then some networks end the process with a floating point exception. Threads are
     not tied to cores, as they are by default: those of all processes to the same ones. With 0 threads OpenVINO chooses.
-    Raises `RuntimeError` if OpenVINO cannot read or compile the network.
+    Raises `InvalidBundle` if OpenVINO cannot read or compile the network.
     """
     config = {
         "PERFORMANCE_HINT": "LATENCY",
@@ -48,7 +55,24 @@ def compile_network(path: str | os.PathLike[str], precision: str, threads: int =
         "INFERENCE_NUM_THREADS": threads,
         "ENABLE_CPU_PINNING": False,
     }
-    return import_openvino().Core().compile_model(path, "CPU", config)
+    try:
+        return import_openvino().Core().compile_model(path, "CPU", config)
+    except RuntimeError as error:
+        message = str(error).strip().splitlines()[-1]  # without the source locations before it
+        raise InvalidBundle(f"OpenVINO cannot read {path}: {message}") from error
+
+
+def run_once(path: str, precision: str, threads: int) -> tuple[Shapes, Shapes] | None:
+    """Compile a network, run it on ones, and return the shapes of its inputs and outputs by name.
+
+    Returns None if this processor does not compute in the precision. Raises as `compile_network`.
+    """
+    if not runs(precision):
+        return None
+    compiled = compile_network(path, precision, threads)
+    inputs = {port.get_any_name(): extent(port) for port in compiled.inputs}
+    compiled({name: np.ones([1 if n is None else n for n in shape], np.float32) for name, shape in inputs.items()})
+    return inputs, {name: extent(port) for name, port in named_outputs(compiled).items()}
 
 
 def named_outputs(compiled: Any) -> dict[str, Any]:
@@ -60,11 +84,6 @@ def named_outputs(compiled: Any) -> dict[str, Any]:
 def extent(port: Any) -> tuple[int | None, ...]:
     """Return the shape of an input or output; None is any length."""
     return tuple(None if length.is_dynamic else length.get_length() for length in port.get_partial_shape())
-
-
-def reason(error: RuntimeError) -> str:
-    """Return OpenVINO's message without the source locations before it."""
-    return str(error).strip().splitlines()[-1]
 
 
 def runs(precision: str) -> bool:

@@ -1,22 +1,23 @@
 """Preflight check of a bundle before the service starts. Its engine runs in a child process, which may crash."""
 
-import json
 import logging
 import os
 import signal
-import subprocess
-import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from photoz.errors import InvalidBundle
+from pebble import ProcessExpired, ProcessPool
+
+from photoz.errors import InvalidBundle, PhotozError
 from photoz.inference.engines import AUTO, KERAS, NetworkSignature, engine_records, needs_bfloat16
-from photoz.inference.predictor import load_feature_groups
+from photoz.inference.openvino import run_once
+from photoz.inference.predictor import Predictor, load_feature_groups
 from photoz.model.bundle import ModelBundle
-from photoz.model.card import EngineRecord
+from photoz.processes import process_pool
 
 logger = logging.getLogger(__name__)
-
-ROOT = Path(__file__).resolve().parents[2]  # where the child process finds this package
 
 
 def preflight(path: str | os.PathLike[str], engine: str = AUTO, threads: int = 1) -> str:
@@ -27,41 +28,52 @@ def preflight(path: str | os.PathLike[str], engine: str = AUTO, threads: int = 1
     """
     bundle = ModelBundle.load(path)
     load_feature_groups(bundle)
-    records = engine_records(bundle, engine)
-    while records:
-        child = _run("openvino", str(threads), *(_argument(bundle, record) for record in records))
-        index, _, rest = child.stdout.partition("\n")
-        if not child.returncode and not index:
-            raise needs_bfloat16(bundle, records)
-        if child.returncode >= 0:
-            _refuse_failure(child)
-            NetworkSignature.of(bundle.card).check(*json.loads(rest))
-            return records[int(index)].name
-        tried = int(index or 0)  # empty if OpenVINO itself crashed, before any was tried
-        crash = f"{records[tried].name} of {path} ended its process with {signal.Signals(-child.returncode).name}"
-        records = records[tried + 1 :]
-        if not records:
-            raise InvalidBundle(f"{crash}; try the engine {KERAS}")
-        logger.warning("%s; trying %s", crash, records[0].name)
-    _refuse_failure(_run("keras", str(bundle.path.resolve())))
+    pool = process_pool()
+    try:
+        return _first_that_runs(bundle, engine, threads, pool)
+    finally:
+        pool.stop()
+        threading.Thread(target=pool.join).start()  # takes 0.1 s
+
+
+def _first_that_runs(bundle: ModelBundle, preference: str, threads: int, pool: ProcessPool) -> str:
+    records, crash = engine_records(bundle, preference), None
+    for record in records:
+        if crash:
+            logger.warning("%s; trying %s", crash, record.name)
+        network = str(bundle.path.resolve() / record.path)
+        try:
+            shapes = _call(pool, f"{record.name} of {bundle.path}", run_once, network, record.precision, threads)
+        except _Crashed as error:
+            crash = error
+            continue
+        if shapes:
+            NetworkSignature.of(bundle.card).check(*shapes)
+            return record.name
+    if crash:
+        raise InvalidBundle(f"{crash}; try the engine {KERAS}")
+    if records:
+        raise needs_bfloat16(bundle, records)
+    _call(pool, f"{KERAS} of {bundle.path}", _run_keras, bundle.path)
     return KERAS
 
 
-def _argument(bundle: ModelBundle, record: EngineRecord) -> str:
-    return f"{record.precision}:{bundle.path.resolve() / record.path}"
+def _run_keras(bundle: Path) -> None:
+    Predictor.load(ModelBundle.load(bundle), engine=KERAS)
 
 
-def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "photoz.inference.preflight_child", *arguments],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
+class _Crashed(InvalidBundle):
+    """An engine ended its process."""
 
 
-def _refuse_failure(child: subprocess.CompletedProcess[str]) -> None:
-    if child.returncode:
-        said = child.stdout.strip() or child.stderr.strip() or f"the preflight ended with {child.returncode}"
-        raise InvalidBundle(said.splitlines()[-1])
+def _call(pool: ProcessPool, engine: str, function: Callable[..., Any], *arguments: object) -> Any:
+    try:
+        return pool.schedule(function, arguments).result()
+    except ProcessExpired as error:
+        code = error.exitcode
+        status = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+        raise _Crashed(f"{engine} ended its process with {status}") from error
+    except PhotozError:
+        raise
+    except Exception as error:  # OpenVINO, Keras and TensorFlow raise exceptions of any kind
+        raise InvalidBundle(f"{engine} does not run: {str(error).strip().splitlines()[-1]}") from error

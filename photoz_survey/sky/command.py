@@ -1,8 +1,10 @@
 """The command `photoz sky`."""
 
 import os
-from contextlib import nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stderr
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +13,13 @@ import click
 from photoz.cli.command import Command
 from photoz.cli.options import WORKERS, json_option
 from photoz.cli.text import text_table
+from photoz.errors import InvalidInput, PhotozError
 from photoz.io.formats import QP, WRITTEN_SUFFIXES, written_format
 from photoz.io.tables import ResultTable, json_bytes
 from photoz.io.writer import write_table
 from photoz_client import Prediction
 from photoz_survey.options import stop_at_sigterm
 from photoz_survey.sky.legacy import LAYERS
-
-SDSS = "sdss"
-
-# Stands for `sdss.MAIN_SAMPLE` in place of a query.
-MAIN_SAMPLE = "main-sample"
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -33,10 +31,9 @@ def _check_result(context: click.Context, parameter: click.Parameter, path: Path
     return path
 
 
-# Declinations may be negative, which are no options.
 @click.command(
     cls=Command,
-    context_settings={"ignore_unknown_options": True},
+    context_settings={"ignore_unknown_options": True},  # such as negative declinations
     examples=(
         "photoz sky 150.1 2.2 -o galaxy.h5",
         "photoz sky 150.1 2.2 --score models/photoz --result redshifts.csv",
@@ -44,7 +41,7 @@ def _check_result(context: click.Context, parameter: click.Parameter, path: Path
 )
 @click.argument("position", nargs=-1, type=float)
 @click.option("--list", "path", type=FILE, help="Positions: CSV, ECSV, FITS, Parquet or VOTable with ra and dec.")
-@click.option("--sql", help=f"Galaxies of a query to SDSS's catalogue; {MAIN_SAMPLE} is that of Pasquet et al. 2019.")
+@click.option("--sql", help="Galaxies of a query to SDSS's catalogue; main-sample is that of Pasquet et al. 2019.")
 @click.option("-o", "--output", type=FILE, default=Path("cutouts.h5"), show_default=True, help="Cutouts, HDF5.")
 @click.option("--score", "where", metavar="BUNDLE|URL", help="Estimate redshifts by a bundle or a service.")
 @click.option(
@@ -57,8 +54,8 @@ def _check_result(context: click.Context, parameter: click.Parameter, path: Path
 @json_option
 @click.option(
     "--source",
-    type=click.Choice([SDSS, *LAYERS]),
-    default=SDSS,
+    type=click.Choice(["sdss", *LAYERS]),
+    default="sdss",
     show_default=True,
     help="Frames of SDSS, or a layer of the Legacy Surveys.",
 )
@@ -80,7 +77,46 @@ def _check_result(context: click.Context, parameter: click.Parameter, path: Path
 @click.option(
     "--rate", type=click.FloatRange(min=0.01), default=10.0, show_default=True, help="Requests a second at most."
 )
-def sky(
+def sky(**options: Any) -> None:
+    """Cut galaxies out of the images of an archive.
+
+    They are at POSITION, RA and Dec in degrees (ICRS), in a list, or found by a query. The cutouts have the bands and
+    pixels of the archive: ugriz and 0.396 arcsec of SDSS, griz and 0.262 arcsec of the Legacy Surveys. photoz predict,
+    photoz score and the training read them; with --score, their redshifts are estimated at once. Run the same command
+    again to resume a run that was stopped.
+    """
+    stop_at_sigterm("run the same command again to resume")
+    _run(**options)
+
+
+def cut_out_position(ra: float, dec: float, output: Path, options: Sequence[str] = ()) -> None:
+    """Write the cutout at a position to an HDF5 file, in this process: `photoz sky RA DEC -o OUTPUT --workers 1`.
+
+    Parameters
+    ----------
+    ra, dec : float
+        Degrees, ICRS.
+    output : Path
+        The file to write.
+    options : sequence of str
+        Other options of `photoz sky`.
+
+    Raises
+    ------
+    PhotozError
+        With the reason that the command prints.
+    """
+    arguments = [f"{ra:.7f}", f"{dec:.7f}", "-o", str(output), "--workers", "1", *options]
+    try:
+        with sky.make_context("sky", arguments) as context, redirect_stderr(StringIO()):
+            _run(**context.params)
+    except click.ClickException as error:
+        raise InvalidInput(error.format_message()) from error
+    except OSError as error:
+        raise PhotozError(str(error)) from error
+
+
+def _run(
     position: tuple[float, ...],
     path: Path | None,
     sql: str | None,
@@ -94,32 +130,26 @@ def sky(
     workers: int | None,
     **archive: Any,
 ) -> None:
-    """Cut galaxies out of the images of an archive.
-
-    They are at POSITION, RA and Dec in degrees (ICRS), in a list, or found by a query. The cutouts have the bands and
-    pixels of the archive: ugriz and 0.396 arcsec of SDSS, griz and 0.262 arcsec of the Legacy Surveys. photoz predict,
-    photoz score and the training read them; with --score, their redshifts are estimated at once. A run that was stopped
-    goes on when it is started again.
-    """
     if [path is not None, sql is not None, bool(position)].count(True) != 1 or len(position) not in (0, 2):
         raise click.UsageError("expected one of: RA and Dec in degrees, --list FILE, --sql QUERY")
     if where is None and (result or pdf or as_json):
         raise click.UsageError("--result, --pdf and --json need --score")
     if where is not None and size:
         raise click.UsageError("--size is that of the model: leave it out")
-    from photoz_survey.sky import run, scoring  # takes seconds: astropy, astroquery and reproject
+    # These take seconds to import: astropy, astroquery and reproject.
+    from photoz_survey.sky.cut_out import cut_out, open_source, open_targets
+    from photoz_survey.sky.redshifts import open_model, predict_file
 
-    stop_at_sigterm("the same command goes on")
     workers = workers or len(os.sched_getaffinity(0))
-    with nullcontext() if where is None else scoring.open_model(where) as model:
-        source = run.open_source(workers=workers, **archive)
+    with nullcontext() if where is None else open_model(where) as model:
+        source = open_source(workers=workers, **archive)
         source = source.for_images(
             replace(source.image, size=size or source.image.size) if model is None else model.card.image
         )
-        run.cut_out(run.open_targets(position, path, sql, archive["catalogue"]), sfd, source, output, workers)
+        cut_out(open_targets(position, path, sql, archive["catalogue"]), sfd, source, output, workers)
         if model is not None:
             is_qp = result is not None and written_format(result) is QP
-            prediction, table = scoring.predict_file(model, output, pdf=pdf or is_qp)
+            prediction, table = predict_file(model, output, pdf=pdf or is_qp)
             _show(prediction, table, result, as_json)
 
 

@@ -37,9 +37,12 @@ RADIUS = 5.0 * u.arcsec
 # Positions in a query.
 AT_ONCE = 500
 
+# What stands for the query of `MAIN_SAMPLE_SQL`.
+MAIN_SAMPLE = "main-sample"
+
 # The Main Galaxy Sample as Pasquet et al. 2019 (A&A 621, A26) selected it.
 _COLUMNS = ", ".join(f"p.{name}" for name in (*FIELD_COLUMNS, *EXTINCTION, *FWHM, *MAGNITUDES))
-MAIN_SAMPLE = f"""
+MAIN_SAMPLE_SQL = f"""
 SELECT p.objID AS object_id, p.ra, p.dec, s.z AS z_spec, p.petroMag_r - p.extinction_r AS dered_petro_r, {_COLUMNS}
 FROM SpecObj AS s JOIN PhotoObj AS p ON s.bestObjID = p.objID
 WHERE s.class = 'GALAXY' AND s.zWarning = 0 AND s.z > 0 AND s.z <= 0.4 AND (s.legacy_target1 & 64) != 0
@@ -48,10 +51,13 @@ WHERE s.class = 'GALAXY' AND s.zWarning = 0 AND s.z > 0 AND s.z <= 0.4 AND (s.le
 
 
 def query(sql: str, catalogue: str) -> Targets:
-    """Return the galaxies of a query in SQL to the catalogue at a URL; its columns are named as those of a list.
+    """Return the galaxies of a query in SQL, or of `MAIN_SAMPLE`, to the catalogue at a URL.
+
+    The columns of the answer are named as those of a list.
 
     Raises `ArchiveError` if the catalogue does not answer, `InvalidDataset` if the answer has no positions.
     """
+    sql = MAIN_SAMPLE_SQL if sql == MAIN_SAMPLE else sql
     found = _ask(catalogue, partial(SDSS.query_sql, sql, data_release=RELEASE, cache=False, timeout=600))
     if not found:
         raise InvalidDataset("the query found no galaxies")

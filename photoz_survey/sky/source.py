@@ -1,4 +1,4 @@
-"""What an archive of images has to offer, so that `photoz_survey.sky.fetch` can make cutouts of it."""
+"""What an archive of images has to offer, so that `photoz_survey.sky.cutout_file` can make cutouts of it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

@@ -36,6 +36,7 @@ FORBIDDEN = {
 CORE = {"numpy", "pydantic", "pydantic_core", "typing_extensions", "h5py"}
 PARTS = {
     "photoz.cli": {"click"},
+    "photoz.inference.preflight": {"pebble"},
     "photoz.processes": {"pebble"},
     "photoz.plots": {"matplotlib"},
     "photoz.report": {"matplotlib", "jinja2"},

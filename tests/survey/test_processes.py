@@ -2,15 +2,11 @@
 
 import os
 import signal
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 
 import pytest
 
 from photoz_survey.processes import WorkerDied, run_in_processes
-
-POOL = partial(ProcessPoolExecutor, 2, get_context("spawn"))
 
 
 def end_at_some(item, folder, times):
@@ -23,9 +19,9 @@ def end_at_some(item, folder, times):
 
 def test_all_items_are_done_although_processes_are_killed(tmp_path):
     function = partial(end_at_some, folder=tmp_path, times=1)
-    assert sorted(run_in_processes(POOL, function, range(4), 2)) == [0, 1, 2, 3]
+    assert sorted(run_in_processes(function, range(4), 2)) == [0, 1, 2, 3]
 
 
 def test_a_process_that_always_dies_is_an_error(tmp_path):
     with pytest.raises(WorkerDied, match="processes were killed again and again"):
-        list(run_in_processes(POOL, partial(end_at_some, folder=tmp_path, times=99), [3], 2))
+        list(run_in_processes(partial(end_at_some, folder=tmp_path, times=99), [3], 2))

@@ -20,14 +20,15 @@ from astropy.io import fits
 from astropy.table import Table
 
 from photoz import __version__
-from photoz.errors import InvalidDataset, InvalidInput
+from photoz.errors import InvalidDataset, InvalidInput, PhotozError
 from photoz.images import SDSS_IMAGES, ImageSpec
 from photoz.inference.predictor import Predictor
 from photoz.io.reader import open_cutouts
 from photoz_survey.sky import sdss
 from photoz_survey.sky.archive import ArchiveError, FileCache
+from photoz_survey.sky.command import cut_out_position
 from photoz_survey.sky.command import sky as sky_command
-from photoz_survey.sky.fetch import NOT_FOUND, fetch
+from photoz_survey.sky.cutout_file import NOT_FOUND, write_cutouts
 from photoz_survey.sky.frames import SdssFrames
 from photoz_survey.sky.legacy import EXTINCTION, LAYERS, LegacySurveys
 from photoz_survey.sky.reddening import from_extinction, from_maps
@@ -176,7 +177,7 @@ def test_what_is_left_of_another_list_is_not_used(archive, tmp_path):
 
     def start(galaxy):
         targets = Targets.of(*archive.galaxies[galaxy][:2])
-        return fetch(source.locate(targets), source, tmp_path / "cutouts.h5", workers=1)
+        return write_cutouts(source.locate(targets), source, tmp_path / "cutouts.h5", workers=1)
 
     stopped = start(0)
     next(stopped)
@@ -322,7 +323,7 @@ def test_galaxies_of_a_query(sky, archive, tmp_path, sql, sent):
     archive.sql = f"#Table1\n{','.join(columns)}\n{','.join(map(str, row))}\n".encode()
     status, _, err = sky("--sql", sql)
     assert status == 0, err
-    assert [query.split() for query in archive.queries] == [(sent or sdss.MAIN_SAMPLE).split()]
+    assert [query.split() for query in archive.queries] == [(sent or sdss.MAIN_SAMPLE_SQL).split()]
     with open_cutouts(tmp_path / "cutouts.h5") as cutouts:
         assert cutouts.column("object_id").tolist() == ["1237663784734621888"]
         assert cutouts.column("z_spec").tolist() == [0.12]
@@ -524,3 +525,17 @@ def test_commands_that_are_refused(photoz, arguments, message):
     status, _, err = photoz("sky", *arguments)
     assert status in (1, 2)
     assert message in err
+
+
+def test_a_position_is_cut_out_by_a_function_as_by_the_command(sky, archive, tmp_path):
+    ra, dec, _ = archive.galaxies[0]
+    options = ("--archive", f"{archive.url}/sas", "--catalogue", archive.url, "--cache", str(tmp_path / "frames"))
+    cut_out_position(ra, dec, tmp_path / "one.h5", options)
+    assert sky(f"{ra:.7f}", f"{dec:.7f}")[0] == 0
+    assert content(tmp_path / "one.h5") == content(tmp_path / "cutouts.h5")
+    with pytest.raises(InvalidDataset, match="no cutout of 1 positions; the first: "):
+        cut_out_position(10.0, 10.0, tmp_path / "none.h5", options)
+    with pytest.raises(InvalidInput, match="Invalid value for '--size'"):
+        cut_out_position(ra, dec, tmp_path / "none.h5", ["--size", "1"])
+    with pytest.raises(PhotozError, match="Not a directory"):
+        cut_out_position(ra, dec, tmp_path / "one.h5" / "none.h5", options)

@@ -24,7 +24,7 @@ Predict = Callable[[Cutouts, bool], Prediction]
 
 
 @dataclass(frozen=True)
-class Model:
+class ScoringModel:
     """A model, wherever it runs."""
 
     card: Card
@@ -32,17 +32,17 @@ class Model:
 
 
 @contextmanager
-def open_model(where: str) -> Iterator[Model]:
+def open_model(where: str) -> Iterator[ScoringModel]:
     """Open a bundle, by the path of its folder, or the model of a service, by its URL."""
     if where.startswith(("http://", "https://")):
         with PhotozClient(where) as client:
-            yield Model(client.model(), partial(_by_service, client))
+            yield ScoringModel(client.model(), partial(_by_service, client))
     else:
         bundle = ModelBundle.load(where)
-        yield Model(bundle.card, partial(_by_bundle, bundle))
+        yield ScoringModel(bundle.card, partial(_by_bundle, bundle))
 
 
-def predict_file(model: Model, path: Path, *, pdf: bool) -> tuple[Prediction, ResultTable]:
+def predict_file(model: ScoringModel, path: Path, *, pdf: bool) -> tuple[Prediction, ResultTable]:
     """Predict the cutouts of a file: the estimates, and a table of them with the positions and redshifts of the file.
 
     Raises what a service or the model raise for cutouts that cannot be predicted.

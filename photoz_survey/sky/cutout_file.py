@@ -1,14 +1,12 @@
-"""Make a file of cutouts of positions: in processes, the galaxies that share images together."""
+"""Write a file of cutouts: jobs cut the galaxies that share images, in processes, and their parts are joined."""
 
 import csv
 import hashlib
 import shutil
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -58,12 +56,12 @@ def cut_job(job: Job, source: Source, parts: Path) -> None:
     scratch.replace(parts / job.name)
 
 
-def fetch(targets: Targets, source: Source, output: Path, workers: int) -> Iterator[int]:
+def write_cutouts(targets: Targets, source: Source, output: Path, workers: int) -> Iterator[int]:
     """Cut galaxies, which the source has located, and write them to an HDF5 file in their order.
 
-    What is done of a run that was stopped is in a folder beside the file, and is not done again. Galaxies without
-    cutouts are listed, with the reason, in a file that ends in ".failed.csv". Yields numbers of galaxies that are done.
-    Raises `InvalidDataset` if no galaxy has a cutout.
+    The parts of a run that was stopped are in a folder beside the file, and are not cut again. Galaxies without cutouts
+    are listed, with the reason, in a file that ends in ".failed.csv". A single job needs no
+    other process. Yields how many galaxies each job had. Raises `InvalidDataset` if no galaxy has a cutout.
     """
     parts = output.with_name(f"{output.name}.parts")
     parts.mkdir(parents=True, exist_ok=True)
@@ -73,11 +71,18 @@ def fetch(targets: Targets, source: Source, output: Path, workers: int) -> Itera
             yield len(job.rows)
         else:
             todo.append(job)
-    make_pool = partial(ProcessPoolExecutor, workers, get_context("spawn"))
-    for job in run_in_processes(make_pool, partial(cut_job, source=source, parts=parts), todo, workers):
+    for job in _cut_jobs(partial(cut_job, source=source, parts=parts), todo, workers):
         yield len(job.rows)
     _join(targets, source, output, [parts / job.name for job in jobs])
     shutil.rmtree(parts)
+
+
+def _cut_jobs(cut: Callable[[Job], None], jobs: Sequence[Job], workers: int) -> Iterator[Job]:
+    if len(jobs) == 1:  # such as a single position
+        cut(jobs[0])
+        yield jobs[0]
+    else:
+        yield from run_in_processes(cut, jobs, workers)
 
 
 def failed_path(output: Path) -> Path:
