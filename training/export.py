@@ -1,6 +1,6 @@
 """Export of a network to OpenVINO: fast copies, each checked against Keras before it is written.
 
-The copies are tried in this order, each in a process of its own (`training.subprocess_engine`), and each has to agree
+The copies are tried in this order, each in a child process (`training.child_engine`), and each has to agree
 with Keras on the test galaxies (`training.export_check`):
 
 * **int8**: all layers that NNCF can quantise, or if the check rejects that only the convolutions, more carefully;
@@ -28,12 +28,12 @@ from photoz.inference.predictor import Batch
 from photoz.io.cutouts import TEST, TRAIN, VALIDATION, Cutouts
 from photoz.model.card import EngineCheck, EngineRecord
 from training.batches import read_batch
+from training.child_engine import ChildEngine, EngineRejected
 from training.export_check import Difference, compare
 from training.openvino_conversion import save, to_openvino
 from training.predict import Model, network_signature
 from training.quantise import Scope, quantise
 from training.splits import usable_rows
-from training.subprocess_engine import EngineRejected, SubprocessEngine
 
 F32_PATH = "openvino/model.xml"
 INT8_PATH = "openvino/int8.xml"
@@ -72,7 +72,7 @@ class _Engine:
     path: str
     precision: Precision
     difference: Difference
-    process: SubprocessEngine
+    process: ChildEngine
 
 
 class _Checker:
@@ -89,7 +89,7 @@ class _Checker:
     def accept(self, name: str, path: str, precision: Precision) -> _Engine:
         """Load a copy in a process and compare its predictions; raises `EngineRejected`."""
         signature = network_signature(self._model.network)
-        engine = self._processes.enter_context(SubprocessEngine(self.folder / path, precision, signature))
+        engine = self._processes.enter_context(ChildEngine(self.folder / path, precision, signature))
         found = self._model.predict(self.cutouts, self.rows, engine)
         difference = compare(found, self._keras, self.cutouts.column("z_spec")[self.rows], self._model.grid)
         if objections := difference.objections():

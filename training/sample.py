@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from photoz.grid import FloatArray
 from photoz.images import ImageSpec
 from photoz.io.cutouts import TEST
 from photoz.io.hdf5 import create_hdf5, write_columns
+from photoz.processes import process_pool
 from training.catalogue import Catalogue
 from training.galaxies import USUAL, WIDE, Variety, draw_galaxies, draw_neighbours
 from training.render import add_noise, render, render_with_galsim
@@ -20,6 +20,9 @@ from training.survey import Survey, sdss
 
 # Galaxies per task. Each task has its own random stream, so that a sample does not depend on the number of processes.
 CHUNK = 64
+
+Task = tuple[FloatArray, Variety, ImageSpec, Survey, np.random.SeedSequence, str]
+Drawn = tuple[FloatArray, dict[str, FloatArray]]  # cutouts and their columns
 
 RENDERERS = {"fft": render, "galsim": render_with_galsim}
 
@@ -59,8 +62,8 @@ def make_sample(
     catalogue = catalogue.take(np.concatenate([np.arange(len(catalogue)), again]))
     shapes: list[dict[str, FloatArray]] = []
     with create_hdf5(path, len(catalogue), spec, provenance) as file:
-        with ProcessPoolExecutor(workers or os.cpu_count()) as pool, tqdm(total=len(catalogue), unit="galaxy") as bar:
-            for stamps, columns in pool.map(_draw, tasks):
+        with tqdm(total=len(catalogue), unit="galaxy") as bar:
+            for stamps, columns in _draw_all(tasks, workers or os.cpu_count() or 1):
                 file["images"][bar.n : bar.n + len(stamps)] = stamps
                 shapes.append(columns)
                 bar.update(len(stamps))
@@ -72,9 +75,17 @@ def _chunks(fluxes: FloatArray) -> Iterator[FloatArray]:
     return (fluxes[start : start + CHUNK] for start in range(0, len(fluxes), CHUNK))
 
 
-def _draw(
-    task: tuple[FloatArray, Variety, ImageSpec, Survey, np.random.SeedSequence, str],
-) -> tuple[FloatArray, dict[str, FloatArray]]:
+def _draw_all(tasks: list[Task], workers: int) -> Iterator[Drawn]:
+    """Draw in child processes, or in this process if one is enough."""
+    workers = min(workers, len(tasks))
+    if workers == 1:
+        yield from map(_draw, tasks)
+    else:
+        with process_pool(workers) as pool:
+            yield from pool.map(_draw, tasks).result()
+
+
+def _draw(task: Task) -> Drawn:
     fluxes, variety, spec, survey, stream, renderer = task
     rng = np.random.default_rng(stream)
     galaxies = draw_galaxies(fluxes, spec, rng, variety, survey)
