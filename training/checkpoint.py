@@ -20,13 +20,13 @@ import keras
 import numpy as np
 
 from photoz.errors import InvalidDataset
-from training.settings import Settings
+from training.recipes import TrainingSettings
 
 
 class CheckpointCallback(keras.callbacks.Callback):
     """Saves history, checkpoint and best weights after each epoch, and stops early."""
 
-    def __init__(self, run: Path, settings: Settings, *, resume: bool) -> None:
+    def __init__(self, run: Path, settings: TrainingSettings, *, resume: bool) -> None:
         super().__init__()
         self.run, self.settings = run, settings
         self.history: list[dict[str, float]] = []

@@ -15,6 +15,7 @@ from photoz.errors import reason
 from photoz.grid import SDSS_GRID, RedshiftGrid
 from photoz.images import ImageSpec, parse_bands
 from photoz.model.card import EngineRecord
+from training.imaging_surveys import read_survey
 from training.options import (
     ANY_PATH,
     BUNDLE,
@@ -29,10 +30,9 @@ from training.options import (
     parsed_by,
     say,
 )
+from training.recipes import BY_ARCHITECTURE, PRECISIONS, PRESETS, TrainingSettings, settings_for
 from training.sample_command import sample
-from training.settings import BY_ARCHITECTURE, PRECISIONS, PRESETS, Settings, settings_for
 from training.splits import parse_shares
-from training.survey import read_survey
 
 ONLY_F32 = "Compile the network in float32 only: quicker to make, slower to serve."
 
@@ -263,7 +263,7 @@ def learning_curve(data: Path, run: Path, sizes: tuple[int, ...], **recipe: obje
     click.echo(f"{run / RESULT}: {len(points)} networks")
 
 
-def _settings(recipe: dict[str, object]) -> Settings:
+def _settings(recipe: dict[str, object]) -> TrainingSettings:
     try:
         return settings_for(**{name: value for name, value in recipe.items() if value is not None})
     except ValueError as error:

@@ -13,8 +13,8 @@ from photoz.io.hdf5 import create_hdf5, write_columns
 from photoz.io.layout import Assumptions, conform, described
 from photoz.io.pasquet import PROVENANCE, is_pasquet, stream_pasquet
 from photoz.io.reader import open_cutouts
+from training.imaging_surveys import Survey
 from training.pickles import Array, read_pickle
-from training.survey import Survey
 
 # Kinds of numpy types that HDF5 supports: booleans, numbers, bytes and text.
 KINDS = "biufSU"

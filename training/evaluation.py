@@ -20,8 +20,8 @@ from photoz.model.card import Card
 from photoz.report import Report, make_report
 from training.baselines import baseline_scores, check_columns
 from training.pixel_statistics import median_ebv
-from training.predict import Model
 from training.splits import usable_rows
+from training.trained_model import TrainedModel
 
 MODEL = "this model"
 NOT_RECALIBRATED = "this model, not recalibrated"
@@ -46,7 +46,7 @@ class Evaluation:
     ood_scores: FloatArray  # (n,) NaN for a model without feature groups
 
 
-def evaluate(model: Model, cutouts: Cutouts) -> Evaluation:
+def evaluate(model: TrainedModel, cutouts: Cutouts) -> Evaluation:
     """Score a model and the catalogue methods on the test galaxies with z_spec on the grid, with bootstrap errors.
 
     A model with a calibration is scored without it too. Raises `InvalidDataset` if there are no such galaxies, or if a

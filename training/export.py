@@ -31,9 +31,9 @@ from training.batches import read_batch
 from training.child_engine import ChildEngine, EngineRejected
 from training.export_check import Difference, compare
 from training.openvino_conversion import save, to_openvino
-from training.predict import Model, network_signature
 from training.quantise import Scope, quantise
 from training.splits import usable_rows
+from training.trained_model import TrainedModel, network_signature
 
 F32_PATH = "openvino/model.xml"
 INT8_PATH = "openvino/int8.xml"
@@ -46,7 +46,9 @@ SECONDS = 0.3  # per engine and round
 Precision = Literal["f32", "bf16"]
 
 
-def export_engines(model: Model, cutouts: Cutouts, folder: Path, *, only_f32: bool = False) -> tuple[EngineRecord, ...]:
+def export_engines(
+    model: TrainedModel, cutouts: Cutouts, folder: Path, *, only_f32: bool = False
+) -> tuple[EngineRecord, ...]:
     """Write compiled copies of a network to `openvino/` in a folder and describe them, the fastest first.
 
     Training galaxies are used to quantise; the comparison with Keras uses the test galaxies, or without them the
@@ -78,7 +80,7 @@ class _Engine:
 class _Checker:
     """Compares copies with Keras's predictions for the same galaxies."""
 
-    def __init__(self, model: Model, cutouts: Cutouts, folder: Path, processes: ExitStack) -> None:
+    def __init__(self, model: TrainedModel, cutouts: Cutouts, folder: Path, processes: ExitStack) -> None:
         self.cutouts, self.folder, self._model, self._processes = cutouts, folder, model, processes
         self.rows = _compared_rows(cutouts, model)
         self._keras = model.predict(cutouts, self.rows)
@@ -97,7 +99,7 @@ class _Checker:
         return _Engine(name, path, precision, difference, engine)
 
 
-def _compared_rows(cutouts: Cutouts, model: Model) -> IntArray:
+def _compared_rows(cutouts: Cutouts, model: TrainedModel) -> IntArray:
     try:
         return usable_rows(cutouts, model.grid, TEST)
     except InvalidDataset:

@@ -8,7 +8,7 @@ from photoz import pdf
 from photoz.flags import Flag
 from photoz.grid import FloatArray, RedshiftGrid
 from photoz.metrics import galaxy_scores, residuals, sigma_mad
-from training.predict import Predictions
+from training.trained_model import Predictions
 
 # One-sided: a copy that happens to do better is accepted.
 MAX_RATIO = 1.01

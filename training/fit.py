@@ -18,7 +18,7 @@ from training.batches import Augmentation, Batches
 from training.checkpoint import CheckpointCallback
 from training.objectives import objective
 from training.pixel_statistics import pixel_statistics
-from training.settings import SCHEDULES, Settings
+from training.recipes import SCHEDULES, TrainingSettings
 from training.splits import usable_rows
 
 WARM_UP = 1 / 12  # of all steps
@@ -40,7 +40,7 @@ def fit(
     cutouts: Cutouts,
     spec: ImageSpec,
     grid: RedshiftGrid,
-    settings: Settings,
+    settings: TrainingSettings,
     run: Path,
     *,
     resume: bool,
@@ -99,7 +99,7 @@ def _run(
 
 
 @contextmanager
-def _dtype_policy(settings: Settings) -> Iterator[None]:
+def _dtype_policy(settings: TrainingSettings) -> Iterator[None]:
     """Let Keras build layers with the precision of the settings."""
     usual = keras.config.dtype_policy()
     keras.config.set_dtype_policy(settings.precision)
@@ -109,12 +109,12 @@ def _dtype_policy(settings: Settings) -> Iterator[None]:
         keras.config.set_dtype_policy(usual)
 
 
-def _averaging(settings: Settings) -> list[keras.callbacks.Callback]:
+def _averaging(settings: TrainingSettings) -> list[keras.callbacks.Callback]:
     """Validate with the averaged weights, if weights are averaged."""
     return [keras.callbacks.SwapEMAWeights()] if settings.ema_momentum else []
 
 
-def _optimizer(settings: Settings, steps: int) -> keras.optimizers.Optimizer:
+def _optimizer(settings: TrainingSettings, steps: int) -> keras.optimizers.Optimizer:
     return keras.optimizers.AdamW(
         _schedule(settings, steps),
         weight_decay=settings.weight_decay,
@@ -124,7 +124,7 @@ def _optimizer(settings: Settings, steps: int) -> keras.optimizers.Optimizer:
     )
 
 
-def _schedule(settings: Settings, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
+def _schedule(settings: TrainingSettings, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
     rate = settings.learning_rate
     match settings.schedule:
         case "cosine":
@@ -136,7 +136,7 @@ def _schedule(settings: Settings, steps: int) -> float | keras.optimizers.schedu
     raise ValueError(f"expected one of {', '.join(SCHEDULES)}, got {settings.schedule!r}")
 
 
-def _warm_up_and_cosine(settings: Settings, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
+def _warm_up_and_cosine(settings: TrainingSettings, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
     warm_up = round(WARM_UP * settings.epochs * steps)
     return keras.optimizers.schedules.CosineDecay(
         0.0 if warm_up else settings.learning_rate,

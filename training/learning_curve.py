@@ -17,9 +17,9 @@ from training.cross_fitting import merge_validation
 from training.ensemble import fit_ensemble
 from training.evaluation import galaxies_digest
 from training.fit import Fitted
-from training.predict import predict_pdfs
-from training.settings import Settings
+from training.recipes import TrainingSettings
 from training.splits import UNUSED, group_by_galaxy, usable_rows, with_labels, with_split
+from training.trained_model import predict_pdfs
 
 SIZES = (500, 1000, 2000, 4000, 8000)
 
@@ -36,7 +36,7 @@ class Point:
 
 
 def learning_curve(
-    data: Path, grid: RedshiftGrid, settings: Settings, folder: Path, sizes: Sequence[int] = SIZES
+    data: Path, grid: RedshiftGrid, settings: TrainingSettings, folder: Path, sizes: Sequence[int] = SIZES
 ) -> list[Point]:
     """Train on samples of growing size and score each network on the same test galaxies.
 
@@ -60,7 +60,7 @@ def learning_curve(
     return points
 
 
-def scaled(settings: Settings, n_train: int, n_all: int) -> Settings:
+def scaled(settings: TrainingSettings, n_train: int, n_all: int) -> TrainingSettings:
     """Return the recipe for a sample of n_train out of n_all galaxies."""
     factor = math.sqrt(n_all / n_train)
     return replace(settings, epochs=math.ceil(factor * settings.epochs))
@@ -83,7 +83,7 @@ def _point(n_train: int, fitted: Fitted, cutouts: Cutouts, spec: ImageSpec, grid
     return Point(n_train, len(fitted.history), scores)
 
 
-def _write(path: Path, points: list[Point], cutouts: Cutouts, grid: RedshiftGrid, settings: Settings) -> None:
+def _write(path: Path, points: list[Point], cutouts: Cutouts, grid: RedshiftGrid, settings: TrainingSettings) -> None:
     content = {
         "settings": asdict(settings),
         "data": cutouts.provenance,

@@ -15,8 +15,8 @@ from photoz.io.hdf5 import create_hdf5, write_columns
 from photoz.processes import process_pool
 from training.catalogue import Catalogue
 from training.galaxies import USUAL, WIDE, Variety, draw_galaxies, draw_neighbours
+from training.imaging_surveys import Survey, sdss
 from training.render import add_noise, render, render_with_galsim
-from training.survey import Survey, sdss
 
 # Galaxies per task. Each task has its own random stream, so that a sample does not depend on the number of processes.
 CHUNK = 64

@@ -29,9 +29,9 @@ from training import objectives
 from training.architectures import compact
 from training.cross_fitting import assign_folds, merge_validation
 from training.ensemble import fit_ensemble
-from training.predict import predict_pdfs
-from training.settings import settings_for
+from training.recipes import settings_for
 from training.splits import UNUSED, group_by_galaxy, without
+from training.trained_model import predict_pdfs
 
 DATA, RUNS = Path("data/sample.h5"), Path("runs/ablations")
 N_FOLDS = 5

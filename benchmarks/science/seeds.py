@@ -24,9 +24,9 @@ from photoz.metrics import Score, galaxy_scores, summarise
 from photoz.model.bundle import ModelBundle
 from training.cross_fitting import merge_validation
 from training.ensemble import fit_ensemble
-from training.predict import predict_pdfs
-from training.settings import Settings
+from training.recipes import TrainingSettings
 from training.splits import usable_rows
+from training.trained_model import predict_pdfs
 
 BUNDLE, DATA, RUNS = Path("models/photoz"), Path("data/sample.h5"), Path("runs/seeds")
 MORE = 2
@@ -39,7 +39,7 @@ APERTURE = "local linear regression, aperture fluxes of the cutouts"
 def main(arguments: Sequence[str]) -> None:
     """Train what is not yet trained and print the table."""
     bundle = ModelBundle.load(BUNDLE)
-    settings = Settings(**bundle.card.training.hyper_parameters)
+    settings = TrainingSettings(**bundle.card.training.hyper_parameters)
     with open_cutouts(DATA) as cutouts:
         shipped = keras.models.load_model(bundle.keras_path, compile=False, safe_mode=True)
         found = {settings.seed: _score(shipped, bundle, cutouts)}

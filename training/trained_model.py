@@ -42,7 +42,7 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class Model:
+class TrainedModel:
     """A Keras network and everything else that its predictions depend on; the parts are those of the `Predictor`."""
 
     network: keras.Model  # takes `images` and possibly `ebv`; a layer "features" is used for the `ood_score`
@@ -55,7 +55,7 @@ class Model:
     z_range: tuple[float, float] = (0.0, math.inf)
 
     @classmethod
-    def load(cls, bundle: ModelBundle, *, recalibrate: bool = True) -> "Model":
+    def load(cls, bundle: ModelBundle, *, recalibrate: bool = True) -> "TrainedModel":
         """Load the Keras model of a bundle; raises `InvalidBundle` if its card describes another network."""
         card = bundle.card
         network = keras.models.load_model(bundle.keras_path, compile=False, safe_mode=True)
