@@ -37,7 +37,7 @@ class Augmentation:
         return images, np.where(dropped, np.float32(UNKNOWN_EBV), ebv)
 
 
-class Batches(keras.utils.PyDataset):
+class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has no types
     """Batches of rows (n,) of cutouts as (inputs by name, targets), which are rows of `targets` (n, ...).
 
     With `augmentation`, each epoch has a random order, random turns and flips, and what the augmentation asks for. They

@@ -2,15 +2,16 @@
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from types import TracebackType
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from pebble import ProcessExpired
+from pebble import ProcessExpired, ProcessPool
 
 from photoz.errors import InvalidBundle
 from photoz.inference.engines import Images, NetworkOutput, NetworkSignature, OpenVinoEngine
@@ -26,26 +27,11 @@ class EngineRejected(Exception):
     """A compiled network does not run on this processor, or its predictions differ from Keras's."""
 
 
+@dataclass(frozen=True)
 class ChildEngine:
-    """An engine in a child process; use it as a context manager.
+    """An engine in the only process of a pool; made by `child_engine`."""
 
-    Parameters
-    ----------
-    path, precision, signature
-        As for `photoz.inference.engines.OpenVinoEngine`, which uses all threads.
-    """
-
-    def __init__(self, path: Path, precision: str, signature: NetworkSignature) -> None:
-        self._pool = process_pool(initializer=_set_engine, initargs=(path, precision, signature))
-
-    def __enter__(self) -> "ChildEngine":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._pool.close()
-        self._pool.join()
+    _pool: ProcessPool
 
     def predict(self, images: Images, ebv: npt.NDArray[np.float32]) -> NetworkOutput:
         """See `photoz.inference.engines.Engine.predict`; raises `EngineRejected` if the engine does not run."""
@@ -63,6 +49,13 @@ class ChildEngine:
             raise EngineRejected(f"its process ended with {status}") from error
         except InvalidBundle as error:
             raise EngineRejected(str(error)) from error
+
+
+@contextmanager
+def child_engine(path: Path, precision: str, signature: NetworkSignature) -> Iterator[ChildEngine]:
+    """Load an engine in a child process, with the arguments of `OpenVinoEngine`; it uses all threads."""
+    with process_pool(initializer=_set_engine, initargs=(path, precision, signature)) as pool:
+        yield ChildEngine(pool)
 
 
 def _set_engine(path: Path, precision: str, signature: NetworkSignature) -> None:

@@ -18,7 +18,7 @@ from training.ensemble import fit_ensemble
 from training.feature_groups import learn_feature_groups
 from training.fit import Fitted
 from training.recipes import TrainingSettings
-from training.splits import group_by_galaxy, usable_rows, with_labels, without
+from training.splits import group_by_galaxy, numbers, usable_rows, with_labels, without
 from training.trained_model import TrainedModel
 
 FOLD_SEED = 0
@@ -106,4 +106,4 @@ def _learn_model(fitted: Fitted, cutouts: Cutouts, spec: ImageSpec, grid: Redshi
 
 def _predict(model: TrainedModel, cutouts: Cutouts, rows: IntArray) -> HeldOut:
     found = model.predict(cutouts, rows)
-    return HeldOut(cutouts.column("z_spec")[rows], found.raw_pdfs, found.ood_scores)
+    return HeldOut(numbers(cutouts, "z_spec", rows), found.raw_pdfs, found.ood_scores)

@@ -28,11 +28,11 @@ from photoz.inference.predictor import Batch
 from photoz.io.cutouts import TEST, TRAIN, VALIDATION, Cutouts
 from photoz.model.card import EngineCheck, EngineRecord
 from training.batches import read_batch
-from training.child_engine import ChildEngine, EngineRejected
+from training.child_engine import ChildEngine, EngineRejected, child_engine
 from training.export_check import Difference, compare
 from training.openvino_conversion import save, to_openvino
 from training.quantise import Scope, quantise
-from training.splits import usable_rows
+from training.splits import numbers, usable_rows
 from training.trained_model import TrainedModel, network_signature
 
 F32_PATH = "openvino/model.xml"
@@ -91,9 +91,9 @@ class _Checker:
     def accept(self, name: str, path: str, precision: Precision) -> _Engine:
         """Load a copy in a process and compare its predictions; raises `EngineRejected`."""
         signature = network_signature(self._model.network)
-        engine = self._processes.enter_context(ChildEngine(self.folder / path, precision, signature))
+        engine = self._processes.enter_context(child_engine(self.folder / path, precision, signature))
         found = self._model.predict(self.cutouts, self.rows, engine)
-        difference = compare(found, self._keras, self.cutouts.column("z_spec")[self.rows], self._model.grid)
+        difference = compare(found, self._keras, numbers(self.cutouts, "z_spec", self.rows), self._model.grid)
         if objections := difference.objections():
             raise EngineRejected("; ".join(objections))
         return _Engine(name, path, precision, difference, engine)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from photoz.grid import IntArray, RedshiftGrid
 from photoz.images import UNKNOWN_EBV, ImageSpec
@@ -19,7 +18,7 @@ from training.checkpoint import CheckpointCallback
 from training.objectives import objective
 from training.pixel_statistics import pixel_statistics
 from training.recipes import SCHEDULES, TrainingSettings
-from training.splits import usable_rows
+from training.splits import numbers, usable_rows
 
 WARM_UP = 1 / 12  # of all steps
 
@@ -62,9 +61,16 @@ def fit(
     target = objective(settings.objective, grid)
 
     def batches(rows: IntArray, **options: Any) -> Batches:
-        targets = target.encode(cutouts.column("z_spec")[rows].astype(np.float64))
-        common = {"batch_size": settings.batch_size, "ebv_default": ebv_default}
-        return Batches(cutouts, rows, spec, targets, **common, with_ebv=architectures.takes_ebv(model), **options)
+        return Batches(
+            cutouts,
+            rows,
+            spec,
+            target.encode(numbers(cutouts, "z_spec", rows)),
+            batch_size=settings.batch_size,
+            with_ebv=architectures.takes_ebv(model),
+            ebv_default=ebv_default,
+            **options,
+        )
 
     augmentation = Augmentation(settings.seed, statistics.noise, settings.defects, settings.unknown_ebv)
     model.compile(optimizer=_optimizer(settings, -(-len(train) // settings.batch_size)), loss=target.loss)
@@ -73,7 +79,7 @@ def fit(
     _run(model, training, None if validation is None else batches(validation), checkpoint)
     best = architectures.build(settings.architecture, spec, grid, statistics)
     best.set_weights(checkpoint.best_weights)
-    z_spec = cutouts.column("z_spec")[train]
+    z_spec = numbers(cutouts, "z_spec", train)
     z_range = (float(z_spec.min()), float(z_spec.max()))
     n_validation = 0 if validation is None else len(validation)
     return Fitted(best, checkpoint.history, ebv_default, z_range, len(train), n_validation)

@@ -66,4 +66,6 @@ def settings_for(architecture: str | None = None, preset: str | None = None, **c
     """Return the recipe of a preset or, without one, of an architecture ("compact" by default), with changes."""
     if preset is None:
         return replace(BY_ARCHITECTURE[architecture or "compact"], **changes)
-    return replace(PRESETS[preset], **({"architecture": architecture} if architecture else {}), **changes)
+    if architecture is not None:
+        changes["architecture"] = architecture
+    return replace(PRESETS[preset], **changes)

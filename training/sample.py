@@ -10,7 +10,7 @@ from tqdm import tqdm
 from photoz.errors import InvalidDataset
 from photoz.grid import FloatArray
 from photoz.images import ImageSpec
-from photoz.io.cutouts import TEST
+from photoz.io.cutouts import TEST, Column
 from photoz.io.hdf5 import create_hdf5, write_columns
 from photoz.processes import process_pool
 from training.catalogue import Catalogue
@@ -22,7 +22,7 @@ from training.render import add_noise, render, render_with_galsim
 CHUNK = 64
 
 Task = tuple[FloatArray, Variety, ImageSpec, Survey, np.random.SeedSequence, str]
-Drawn = tuple[FloatArray, dict[str, FloatArray]]  # cutouts and their columns
+Drawn = tuple[FloatArray, dict[str, Column]]  # cutouts and their columns
 
 RENDERERS = {"fft": render, "galsim": render_with_galsim}
 
@@ -60,7 +60,7 @@ def make_sample(
     provenance = f"{catalogue.provenance}, as seen by {survey.title}"
     provenance += f"; {renders} renders of those not tested on" if renders > 1 else ""
     catalogue = catalogue.take(np.concatenate([np.arange(len(catalogue)), again]))
-    shapes: list[dict[str, FloatArray]] = []
+    shapes: list[dict[str, Column]] = []
     with create_hdf5(path, len(catalogue), spec, provenance) as file:
         with tqdm(total=len(catalogue), unit="galaxy") as bar:
             for stamps, columns in _draw_all(tasks, workers or os.cpu_count() or 1):
@@ -92,7 +92,7 @@ def _draw(task: Task) -> Drawn:
     rows, neighbours = draw_neighbours(fluxes, spec, rng, variety, survey)
     stamps = RENDERERS[renderer](galaxies, spec)
     np.add.at(stamps, rows, RENDERERS[renderer](neighbours, spec))
-    columns = {**galaxies.columns(), "n_neighbours": np.bincount(rows, minlength=len(galaxies))}
+    columns: dict[str, Column] = {**galaxies.columns(), "n_neighbours": np.bincount(rows, minlength=len(galaxies))}
     return add_noise(stamps, galaxies, spec, rng, survey), columns
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import keras
 import numpy as np
@@ -50,7 +50,7 @@ class TrainedModel:
     grid: RedshiftGrid
     ebv_default: float  # replaces an unknown E(B-V)
     calibration: Calibration | None = None
-    feature_groups: FeatureGroups | None = None
+    feature_groups: FeatureGroups = field(default_factory=dict)  # without any, `ood_score` is NaN
     ood_threshold: float = math.inf
     z_range: tuple[float, float] = (0.0, math.inf)
 
@@ -66,7 +66,7 @@ class TrainedModel:
             card.grid,
             card.inputs.ebv_default,
             calibration=bundle.calibration if recalibrate else None,
-            feature_groups=load_feature_groups(bundle),
+            feature_groups=load_feature_groups(bundle) or {},
             ood_threshold=card.ood.threshold if card.ood else math.inf,
             z_range=card.training.z_range,
         )
@@ -80,7 +80,7 @@ class TrainedModel:
             engine or keras_engine(self.network),
             self.grid,
             calibration=self.calibration,
-            feature_groups=self.feature_groups,
+            feature_groups=self.feature_groups or None,
             ood_threshold=self.ood_threshold,
             z_range=self.z_range,
         )

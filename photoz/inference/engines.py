@@ -191,7 +191,7 @@ def _compile(path: Path, precision: str, threads: int) -> Any:
 
 def _load_keras(path: Path) -> Any:
     try:
-        import keras  # type: ignore[import-untyped]  # only here: a compiled engine needs no TensorFlow
+        import keras  # only here: a compiled engine needs no TensorFlow
     except ImportError as error:
         raise InvalidBundle(f"{path} needs Keras and TensorFlow, which are not installed") from error
     try:

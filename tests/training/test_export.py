@@ -19,7 +19,7 @@ from photoz.io.reader import open_cutouts
 from photoz.model.bundle import ModelBundle
 from training import architectures, export
 from training.catalogue import read_kcorrect
-from training.child_engine import ChildEngine, EngineRejected
+from training.child_engine import EngineRejected, child_engine
 from training.export import export_engines
 from training.export_check import compare
 from training.openvino_conversion import save, to_openvino
@@ -73,7 +73,7 @@ def test_train_writes_engines_that_agree_with_keras(exported: Path, small_file: 
         expected = pdf.mean(model.predict(cutouts, rows).pdfs, GRID_40)
         for engine in engines.values():
             path, precision = bundle.path / engine.path, engine.precision
-            with ChildEngine(path, precision, network_signature(model.network)) as compiled:
+            with child_engine(path, precision, network_signature(model.network)) as compiled:
                 z_mean = pdf.mean(model.predict(cutouts, rows, compiled).pdfs, GRID_40)
             difference = np.abs(z_mean - expected).max()
             assert engine.max_z_mean_difference == pytest.approx(difference, rel=0.05, abs=1e-6)
@@ -178,7 +178,7 @@ def test_scope_convolutions_quantises_only_convolutions(untrained: TrainedModel)
 def test_crash_of_an_engine_does_not_end_this_process(untrained: TrainedModel, tmp_path: Path, name: str) -> None:
     save(to_openvino(untrained.network), tmp_path / "model.xml")
     images, ebv = np.ones((2, *SMALL.shape), np.float32), np.zeros(2, np.float32)
-    with ChildEngine(tmp_path / "model.xml", "f32", network_signature(untrained.network)) as engine:
+    with child_engine(tmp_path / "model.xml", "f32", network_signature(untrained.network)) as engine:
         assert engine.predict(images, ebv).pdfs.shape == (2, GRID_40.n_bins)
         with pytest.raises(EngineRejected, match=f"its process ended with {name}"):
             engine._run(signal.raise_signal, signal.Signals[name])
@@ -186,8 +186,8 @@ def test_crash_of_an_engine_does_not_end_this_process(untrained: TrainedModel, t
 
 def test_unreadable_engine_is_rejected(untrained: TrainedModel, tmp_path: Path) -> None:
     (tmp_path / "model.xml").write_text("<net>")
-    engine = ChildEngine(tmp_path / "model.xml", "f32", network_signature(untrained.network))
-    with engine, pytest.raises(EngineRejected, match="OpenVINO cannot read"):
+    loaded = child_engine(tmp_path / "model.xml", "f32", network_signature(untrained.network))
+    with loaded as engine, pytest.raises(EngineRejected, match="OpenVINO cannot read"):
         engine.predict(np.ones((1, *SMALL.shape), np.float32), np.zeros(1, np.float32))
 
 
