@@ -8,13 +8,13 @@ from tqdm import tqdm
 
 from photoz.errors import InvalidDataset
 from photoz.images import SDSS_IMAGES, ImageSpec
-from photoz.io.cutouts import Cutouts
+from photoz.io.cutouts import Column, Cutouts
 from photoz.io.hdf5 import create_hdf5, write_columns
 from photoz.io.layout import Assumptions, conform, described
 from photoz.io.pasquet import PROVENANCE, is_pasquet, stream_pasquet
 from photoz.io.reader import open_cutouts
 from training.imaging_surveys import Survey
-from training.pickles import Array, read_pickle
+from training.pickles import read_pickle
 
 # Kinds of numpy types that HDF5 supports: booleans, numbers, bytes and text.
 KINDS = "biufSU"
@@ -109,9 +109,12 @@ def convert_pickle(source: Path, target: Path) -> int:
     return len(images)
 
 
-def _spec_without_names(images: Array) -> ImageSpec:
+def _spec_without_names(images: Column) -> ImageSpec:
     """Return a spec whose bands are numbered."""
+    _, height, width, n_bands = images.shape
     try:
-        return ImageSpec(size=images.shape[1], bands=tuple(map(str, range(images.shape[3]))))
-    except ValueError as error:
-        raise InvalidDataset(f"expected cutouts of 8 to 1024 pixels a side with bands, got {images.shape}") from error
+        if height == width:
+            return ImageSpec(size=width, bands=tuple(map(str, range(n_bands))))
+    except ValueError:
+        pass
+    raise InvalidDataset(f"expected square cutouts of 8 to 1024 pixels a side with bands, got {images.shape}")
