@@ -25,9 +25,9 @@ from photoz.grid import IntArray
 from photoz.inference.engines import MAX_BATCH
 from photoz.inference.openvino import runs
 from photoz.inference.predictor import Batch
+from photoz.inference.reading import read_batch
 from photoz.io.cutouts import TEST, TRAIN, VALIDATION, Cutouts
 from photoz.model.card import EngineCheck, EngineRecord
-from training.batches import read_batch
 from training.child_engine import ChildEngine, EngineRejected, child_engine
 from training.export_check import Difference, compare
 from training.openvino_conversion import save, to_openvino

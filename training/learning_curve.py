@@ -19,7 +19,7 @@ from training.evaluation import galaxies_digest
 from training.fit import Fitted
 from training.recipes import TrainingSettings
 from training.splits import UNUSED, group_by_galaxy, numbers, usable_rows, with_labels, with_split
-from training.trained_model import predict_pdfs
+from training.trained_model import TrainedModel
 
 SIZES = (500, 1000, 2000, 4000, 8000)
 
@@ -77,7 +77,7 @@ def subset(cutouts: Cutouts, train: IntArray, n_train: int) -> Cutouts:
 
 def _point(n_train: int, fitted: Fitted, cutouts: Cutouts, spec: ImageSpec, grid: RedshiftGrid) -> Point:
     rows = usable_rows(cutouts, grid, TEST)
-    pdfs = predict_pdfs(fitted.network, cutouts, rows, spec, fitted.ebv_default)
+    pdfs = TrainedModel(fitted.network, spec, grid, fitted.ebv_default).predict(cutouts, rows).pdfs
     scores = summarise(galaxy_scores(pdfs, numbers(cutouts, "z_spec", rows), grid))
     print(f"{n_train} galaxies: sigma_mad {scores['sigma_mad']}, crps {scores['crps']}")
     return Point(n_train, len(fitted.history), scores)

@@ -26,7 +26,7 @@ from training.cross_fitting import merge_validation
 from training.ensemble import fit_ensemble
 from training.recipes import TrainingSettings
 from training.splits import usable_rows
-from training.trained_model import predict_pdfs
+from training.trained_model import TrainedModel
 
 BUNDLE, DATA, RUNS = Path("models/photoz"), Path("data/sample.h5"), Path("runs/seeds")
 MORE = 2
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
 def _score(model: keras.Model, bundle: ModelBundle, cutouts: Cutouts) -> dict[str, Score]:
     card = bundle.card
     rows = usable_rows(cutouts, card.grid, TEST)
-    raw = predict_pdfs(model, cutouts, rows, card.image, card.inputs.ebv_default)
+    raw = TrainedModel(model, card.image, card.grid, card.inputs.ebv_default).predict(cutouts, rows).raw_pdfs
     pdfs = calibration.apply(raw, bundle.calibration)
     return summarise(galaxy_scores(pdfs, cutouts.column("z_spec")[rows], card.grid))
 

@@ -13,9 +13,9 @@ import pytest
 from photoz.errors import InvalidDataset
 from photoz.grid import SDSS_GRID
 from photoz.images import SDSS_IMAGES, ImageSpec
+from photoz.inference.reading import read_batch
 from photoz.io.reader import open_cutouts
 from photoz.model.bundle import ModelBundle
-from training.batches import read_batch
 from training.catalogue import read_kcorrect
 from training.convert import convert_cube
 from training.ensemble import fit_ensemble

@@ -114,7 +114,7 @@ def test_suffix_decides_what_is_converted(tmp_path: Path, suffix: str) -> None:
     source = write(tmp_path, COLUMNS).rename(tmp_path / f"mine{suffix}")
     done = CliRunner().invoke(main, ["convert", str(source), str(tmp_path / "mine.h5")])
     assert (done.exit_code, done.stdout) == (0, f"{tmp_path / 'mine.h5'}: {N} cutouts\n")
-    assert done.stderr == f"{source}: {N} cutouts read, all used\n"
+    assert done.stderr.endswith(f"\n{source}: {N} cutouts read, all used\n")  # after the progress bar
 
 
 @pytest.mark.parametrize("content", [b"cos\nsystem\n.", (np.ones((2, 4, 4, 5)), [0.1, 0.2])])

@@ -16,7 +16,7 @@ from photoz.images import ImageSpec
 from photoz.io.cutouts import Cutouts
 from photoz.model.bundle import ModelBundle
 from training.feature_groups import fit_feature_groups
-from training.trained_model import TrainedModel, predict_pdfs
+from training.trained_model import TrainedModel
 
 SPEC = ImageSpec(size=8, bands=("g", "r"))
 GRID = RedshiftGrid(0.5, 40)
@@ -63,7 +63,6 @@ def test_one_pass_gives_raw_and_recalibrated_pdfs_and_scores(network: keras.Mode
     np.testing.assert_allclose(found.pdfs, calibration.apply(found.raw_pdfs, bend), rtol=1e-12)
     np.testing.assert_allclose(found.ood_scores, ood.score(groups, features), rtol=1e-12)
     assert np.array_equal(found.flags & Flag.OUT_OF_DISTRIBUTION != 0, found.ood_scores > 0.9)
-    np.testing.assert_array_equal(predict_pdfs(network, cutouts, rows, SPEC, 0.03), found.raw_pdfs)
 
 
 def test_bundle_whose_card_describes_another_network_is_refused(bundle_path: Path, tmp_path: Path) -> None:
