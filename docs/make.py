@@ -126,7 +126,7 @@ def main() -> None:
     from photoz import metrics, pdf, plots
     from photoz.io.cutouts import TEST
     from photoz.io.reader import open_cutouts
-    from training.predict import Model
+    from training.trained_model import TrainedModel
 
     bundle = ModelBundle.load(ROOT / "models" / "photoz")
     grid = bundle.card.grid
@@ -135,7 +135,7 @@ def main() -> None:
     write_pdfs(bundle)
     with open_cutouts(ROOT / "data" / "sample.h5") as cutouts:
         rows = cutouts.rows(TEST)
-        pdfs, z_spec = Model.load(bundle).predict(cutouts, rows).pdfs, cutouts.column("z_spec")[rows]
+        pdfs, z_spec = TrainedModel.load(bundle).predict(cutouts, rows).pdfs, cutouts.column("z_spec")[rows]
         if FOLDER.is_dir():
             write_real_galaxy(bundle, cutouts)
             write_contact_sheet()

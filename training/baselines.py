@@ -20,7 +20,7 @@ from photoz.metrics import Score, galaxy_scores, summarise
 from training.galaxies import Galaxies
 from training.photometry import asinh_magnitudes, deredden, gaussian_aperture, measure
 from training.pixel_statistics import REFERENCE_SIGMA, sky_noise
-from training.splits import group_by_galaxy
+from training.splits import group_by_galaxy, numbers
 
 NEIGHBOURS = 100  # Beck et al. 2016 (MNRAS 460, 1371), sec. 2.2
 CLIP = 3.0  # neighbours beyond this many sigma are left out of a second fit, ibid.
@@ -75,7 +75,7 @@ def baseline_scores(
         Name of the method -> metric -> Score on the test galaxies, trained on the first cutout of each other galaxy;
         empty if there are fewer than five of these.
     """
-    z_spec = cutouts.column("z_spec")
+    z_spec = np.asarray(cutouts.column("z_spec"), dtype=np.float64)
     usable = grid.contains(z_spec)
     known, _ = group_by_galaxy(cutouts, np.flatnonzero(usable & np.isin(cutouts.column("split"), (TRAIN, VALIDATION))))
     test = np.flatnonzero(usable & (cutouts.column("split") == TEST))
@@ -93,10 +93,11 @@ def baseline_scores(
 
 def _photometries(cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv: FloatArray) -> dict[str, FloatArray]:
     """Dereddened magnitudes (m, n_bands) of some galaxies, by their source."""
-    found = {}
-    magnitudes = cutouts.columns.get("magnitudes")
-    if magnitudes is not None and np.isfinite(magnitudes[rows]).all():  # nearest neighbours need all of them
-        found["catalogue photometry"] = magnitudes[rows] - spec.extinction * ebv[rows, None]
+    found: dict[str, FloatArray] = {}
+    if "magnitudes" in cutouts.columns:
+        magnitudes = numbers(cutouts, "magnitudes", rows)
+        if np.isfinite(magnitudes).all():  # nearest neighbours need all of them
+            found["catalogue photometry"] = magnitudes - spec.extinction * ebv[rows, None]
     found["aperture fluxes of the cutouts"] = aperture_magnitudes(cutouts, rows, spec, ebv)
     if all(name in cutouts.columns for name in SHAPE_COLUMNS):
         found["true-profile fluxes of the cutouts"] = profile_magnitudes(cutouts, rows, spec, ebv)
@@ -118,7 +119,7 @@ def _fit_profiles(cutouts: Cutouts, rows: IntArray, spec: ImageSpec) -> tuple[Fl
     """Fluxes under the true profiles and their noise from the sky, each (m, n_bands)."""
     from training.render import render  # needs GalSim, as did the cutouts
 
-    shapes = {name: cutouts.columns[name][rows] for name in SHAPE_COLUMNS}
+    shapes = {name: numbers(cutouts, name, rows) for name in SHAPE_COLUMNS}
     profiles = render(Galaxies(fluxes=np.ones((len(rows), len(spec.bands))), **shapes), spec).astype(np.float64)
     square = (profiles**2).sum(axis=(1, 2))
     images = as_image_batch(cutouts.read_images(rows), spec).images
@@ -143,7 +144,10 @@ def _sum_apertures(
 
 
 def _chunks(rows: IntArray, what: str) -> Iterable[IntArray]:
-    return tqdm(np.array_split(rows, -(-len(rows) // CHUNK)), desc=what, unit="chunk", leave=False)
+    chunks: Iterable[IntArray] = tqdm(
+        np.array_split(rows, -(-len(rows) // CHUNK)), desc=what, unit="chunk", leave=False
+    )
+    return chunks
 
 
 def colours_and_magnitude(magnitudes: FloatArray) -> FloatArray:

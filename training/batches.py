@@ -6,17 +6,10 @@ import keras
 import numpy as np
 
 from photoz.grid import FloatArray, IntArray
-from photoz.images import UNKNOWN_EBV, ImageSpec, as_ebv_batch, as_image_batch
-from photoz.inference.predictor import Batch
+from photoz.images import UNKNOWN_EBV, ImageSpec
+from photoz.inference.reading import read_batch
 from photoz.io.cutouts import Cutouts
 from training.defects import spoil
-
-
-def read_batch(cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv_default: float) -> Batch:
-    """Read and check the cutouts of rows (n,); `ebv_default` replaces an unknown E(B-V)."""
-    ebv = cutouts.columns.get("ebv")
-    reddening = as_ebv_batch(None if ebv is None else ebv[rows], len(rows), ebv_default)
-    return Batch(as_image_batch(cutouts.read_images(rows), spec), reddening)
 
 
 @dataclass(frozen=True)
@@ -37,7 +30,7 @@ class Augmentation:
         return images, np.where(dropped, np.float32(UNKNOWN_EBV), ebv)
 
 
-class Batches(keras.utils.PyDataset):
+class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has no types
     """Batches of rows (n,) of cutouts as (inputs by name, targets), which are rows of `targets` (n, ...).
 
     With `augmentation`, each epoch has a random order, random turns and flips, and what the augmentation asks for. They

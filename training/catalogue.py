@@ -105,7 +105,7 @@ class Catalogue:
 
         Raises `InvalidDataset` if there are none, or if a column is not a band or one of z_spec, ebv, ra and dec.
         """
-        columns = dict(zip(bands, self.magnitudes.T, strict=True))
+        columns: dict[str, FloatArray] = dict(zip(bands, self.magnitudes.T, strict=True))
         columns |= {"z_spec": self.z_spec, "ebv": self.ebv, "ra": self.ra, "dec": self.dec}
 
         def column(name: str) -> FloatArray:

@@ -20,13 +20,13 @@ import keras
 import numpy as np
 
 from photoz.errors import InvalidDataset
-from training.settings import Settings
+from training.recipes import TrainingSettings
 
 
-class CheckpointCallback(keras.callbacks.Callback):
+class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no types
     """Saves history, checkpoint and best weights after each epoch, and stops early."""
 
-    def __init__(self, run: Path, settings: Settings, *, resume: bool) -> None:
+    def __init__(self, run: Path, settings: TrainingSettings, *, resume: bool) -> None:
         super().__init__()
         self.run, self.settings = run, settings
         self.history: list[dict[str, float]] = []
@@ -79,7 +79,7 @@ class CheckpointCallback(keras.callbacks.Callback):
         """Return the moving average of the weights, with which the validation loss was computed."""
         current = self.model.get_weights()
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
-        averaged = self.model.get_weights()
+        averaged: list[np.ndarray] = self.model.get_weights()
         self.model.set_weights(current)
         return averaged
 

@@ -15,6 +15,7 @@ from photoz.errors import reason
 from photoz.grid import SDSS_GRID, RedshiftGrid
 from photoz.images import ImageSpec, parse_bands
 from photoz.model.card import EngineRecord
+from training.imaging_surveys import read_survey
 from training.options import (
     ANY_PATH,
     BUNDLE,
@@ -29,10 +30,9 @@ from training.options import (
     parsed_by,
     say,
 )
+from training.recipes import BY_ARCHITECTURE, PRECISIONS, PRESETS, TrainingSettings, settings_for
 from training.sample_command import sample
-from training.settings import BY_ARCHITECTURE, PRECISIONS, PRESETS, Settings, settings_for
 from training.splits import parse_shares
-from training.survey import read_survey
 
 ONLY_F32 = "Compile the network in float32 only: quicker to make, slower to serve."
 
@@ -161,7 +161,7 @@ def train(
     unit: str | None,
     figures: bool,
     only_f32: bool,
-    **recipe: object,
+    **recipe: Any,
 ) -> None:
     """Train a network and write its model bundle.
 
@@ -204,8 +204,9 @@ def evaluate(
 
     loaded = ModelBundle.load(bundle)
     folder = output or REPORTS / loaded.card.name
-    chosen = {"select": select, "all_test": all_test}
-    evaluation = evaluate_bundle(loaded, data, folder, recalibrate=calibration, figures=figures, **chosen)
+    evaluation = evaluate_bundle(
+        loaded, data, folder, recalibrate=calibration, figures=figures, select=select, all_test=all_test
+    )
     click.echo(table(evaluation.scores))
     click.echo(f"{folder}: metrics.json, report.html, figures ({len(evaluation.rows)} galaxies)")
 
@@ -232,6 +233,7 @@ def export(bundle: Path, data: Path, only_f32: bool) -> None:
 
 def _engine_line(engine: EngineRecord) -> str:
     check = engine.check
+    assert check is not None  # every export measures it
     return (
         f"{engine.name}: {check.images_per_second:.0f} images/s; CRPS {check.crps_ratio:.4f} and sigma_MAD "
         f"{check.sigma_mad_ratio:.4f} of Keras's, z_mean within {engine.max_z_mean_difference:.1g}, "
@@ -250,7 +252,7 @@ def _engine_line(engine: EngineRecord) -> str:
 @click.option("--batch-size", type=POSITIVE, help="Images per step.  [default: by recipe]")
 @click.option("--epochs", type=POSITIVE, help="Epochs for all galaxies.  [default: by recipe]")
 @SEED
-def learning_curve(data: Path, run: Path, sizes: tuple[int, ...], **recipe: object) -> None:
+def learning_curve(data: Path, run: Path, sizes: tuple[int, ...], **recipe: Any) -> None:
     """Train on samples of growing size.
 
     By default they have 500 to 8,000 galaxies. Each network is scored on the same test galaxies. A curve that was
@@ -263,7 +265,7 @@ def learning_curve(data: Path, run: Path, sizes: tuple[int, ...], **recipe: obje
     click.echo(f"{run / RESULT}: {len(points)} networks")
 
 
-def _settings(recipe: dict[str, object]) -> Settings:
+def _settings(recipe: dict[str, Any]) -> TrainingSettings:
     try:
         return settings_for(**{name: value for name, value in recipe.items() if value is not None})
     except ValueError as error:
@@ -287,7 +289,7 @@ def _spec(data: Path, survey: str | None, bands: str | None, given: dict[str, An
     try:
         if spec is None or survey or bands:
             names = parse_bands(bands or "") or (spec.bands if spec else ())
-            own = {"pixel_scale": spec.pixel_scale, "unit": spec.unit} if spec else {}
+            own: dict[str, Any] = {"pixel_scale": spec.pixel_scale, "unit": spec.unit} if spec else {}
             if survey and spec and not same_scale(spec.pixel_scale, known.pixel_scale) and "pixel_scale" not in given:
                 raise click.UsageError(
                     f"{data} has pixels of {spec.pixel_scale:g} arcsec, {known.title} of {known.pixel_scale:g}: say by "

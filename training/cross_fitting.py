@@ -15,11 +15,11 @@ from photoz.grid import FloatArray, IntArray, RedshiftGrid
 from photoz.images import ImageSpec
 from photoz.io.cutouts import TRAIN, VALIDATION, Cutouts
 from training.ensemble import fit_ensemble
+from training.feature_groups import learn_feature_groups
 from training.fit import Fitted
-from training.ood import learn_feature_groups
-from training.predict import Model
-from training.settings import Settings
-from training.splits import group_by_galaxy, usable_rows, with_labels, without
+from training.recipes import TrainingSettings
+from training.splits import group_by_galaxy, numbers, usable_rows, with_labels, without
+from training.trained_model import TrainedModel
 
 FOLD_SEED = 0
 
@@ -34,13 +34,13 @@ class HeldOut:
 
 
 def fit_and_predict_held_out(
-    cutouts: Cutouts, spec: ImageSpec, grid: RedshiftGrid, settings: Settings, run: Path, *, resume: bool
-) -> tuple[Fitted, Model, HeldOut]:
+    cutouts: Cutouts, spec: ImageSpec, grid: RedshiftGrid, settings: TrainingSettings, run: Path, *, resume: bool
+) -> tuple[Fitted, TrainedModel, HeldOut]:
     """Train the network, and predict galaxies that it or a network like it was not trained on.
 
-    Returns the network, the same as a `Model` with the feature groups of its training galaxies, and the predictions for
-    the validation galaxies. With `settings.folds`, the validation galaxies are training galaxies too, the networks of
-    the folds are trained in `run/fold-0` and so on, and the predictions are for all but the test galaxies.
+    Returns the network, the same as a `TrainedModel` with the feature groups of its training galaxies, and predictions
+    for the validation galaxies. With `settings.folds`, the validation galaxies are training galaxies too, one more
+    network is trained for each fold in `run/fold-0` and so on, and the predictions are for all but the test galaxies.
     """
     if not settings.folds:
         # First: without galaxies of both, fitting would be in vain.
@@ -97,13 +97,13 @@ def assign_folds(cutouts: Cutouts, grid: RedshiftGrid, n_folds: int) -> tuple[In
     return train, fold_of_galaxy[galaxy]
 
 
-def _learn_model(fitted: Fitted, cutouts: Cutouts, spec: ImageSpec, grid: RedshiftGrid) -> Model:
+def _learn_model(fitted: Fitted, cutouts: Cutouts, spec: ImageSpec, grid: RedshiftGrid) -> TrainedModel:
     """Add to a network the feature groups of its training galaxies."""
-    model = Model(fitted.network, spec, grid, fitted.ebv_default, z_range=fitted.z_range)
+    model = TrainedModel(fitted.network, spec, grid, fitted.ebv_default, z_range=fitted.z_range)
     groups = learn_feature_groups(model, cutouts, usable_rows(cutouts, grid, TRAIN))
     return replace(model, feature_groups=groups)
 
 
-def _predict(model: Model, cutouts: Cutouts, rows: IntArray) -> HeldOut:
+def _predict(model: TrainedModel, cutouts: Cutouts, rows: IntArray) -> HeldOut:
     found = model.predict(cutouts, rows)
-    return HeldOut(cutouts.column("z_spec")[rows], found.raw_pdfs, found.ood_scores)
+    return HeldOut(numbers(cutouts, "z_spec", rows), found.raw_pdfs, found.ood_scores)

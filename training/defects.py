@@ -55,7 +55,7 @@ def _random_sky(image: Image, noise: FloatArray, rng: np.random.Generator) -> No
 
 
 def _random_hits(image: Image, noise: FloatArray, rng: np.random.Generator) -> None:
-    band, size = rng.integers(len(noise)), len(image)
+    band, size = _random_band(noise, rng), len(image)
     angle, length = rng.uniform(0.0, 2.0 * np.pi), rng.choice([0.0, 0.0, rng.uniform(1.0, size / 6)])
     steps = np.linspace(0.0, length, int(2 * length) + 1)
     row, column = (size - 1) / 2.0 + rng.normal(0.0, size / 8, 2)
@@ -65,11 +65,11 @@ def _random_hits(image: Image, noise: FloatArray, rng: np.random.Generator) -> N
 
 def _random_column(image: Image, noise: FloatArray, rng: np.random.Generator) -> None:
     size = len(image)
-    kill_column(image, rng.integers(len(noise)), int(np.clip(rng.normal(size / 2, size / 8), 0, size - 1)))
+    kill_column(image, _random_band(noise, rng), int(np.clip(rng.normal(size / 2, size / 8), 0, size - 1)))
 
 
 def _random_trail(image: Image, noise: FloatArray, rng: np.random.Generator) -> None:
-    band = rng.integers(len(noise))
+    band = _random_band(noise, rng)
     brightness = _log_uniform(rng, 2.0, 100.0) * noise[band]
     draw_trail(image, band, rng.uniform(0.0, np.pi), rng.normal(0.0, len(image) / 4), brightness)
 
@@ -96,6 +96,10 @@ def spoil(images: np.ndarray, noise: FloatArray, fraction: float, rng: np.random
     """
     for row in np.flatnonzero(rng.uniform(size=len(images)) < fraction):
         _RANDOM[rng.integers(len(_RANDOM))](images[row], noise, rng)
+
+
+def _random_band(noise: FloatArray, rng: np.random.Generator) -> int:
+    return int(rng.integers(len(noise)))
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:

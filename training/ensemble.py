@@ -11,11 +11,11 @@ from photoz.images import ImageSpec
 from photoz.io.cutouts import Cutouts
 from photoz.ood import FEATURES
 from training.fit import Fitted, fit
-from training.settings import Settings
+from training.recipes import TrainingSettings
 
 
 def fit_ensemble(
-    cutouts: Cutouts, spec: ImageSpec, grid: RedshiftGrid, settings: Settings, run: Path, *, resume: bool
+    cutouts: Cutouts, spec: ImageSpec, grid: RedshiftGrid, settings: TrainingSettings, run: Path, *, resume: bool
 ) -> Fitted:
     """Train `settings.seeds` networks one after the other; the parameters are those of `training.fit.fit`.
 

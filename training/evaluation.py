@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import properscoring
@@ -20,13 +20,13 @@ from photoz.model.card import Card
 from photoz.report import Report, make_report
 from training.baselines import baseline_scores, check_columns
 from training.pixel_statistics import median_ebv
-from training.predict import Model
-from training.splits import usable_rows
+from training.splits import numbers, usable_rows
+from training.trained_model import TrainedModel
 
 MODEL = "this model"
 NOT_RECALIBRATED = "this model, not recalibrated"
 
-FORMATS = ("png", "svg", "pdf")
+FORMATS: tuple[Literal["png", "svg", "pdf"], ...] = ("png", "svg", "pdf")
 
 TABLE_METRICS = ("sigma_mad", "outlier_fraction", "bias", "crps", "pit_ks", "coverage_68", "coverage_95")
 
@@ -46,7 +46,7 @@ class Evaluation:
     ood_scores: FloatArray  # (n,) NaN for a model without feature groups
 
 
-def evaluate(model: Model, cutouts: Cutouts) -> Evaluation:
+def evaluate(model: TrainedModel, cutouts: Cutouts) -> Evaluation:
     """Score a model and the catalogue methods on the test galaxies with z_spec on the grid, with bootstrap errors.
 
     A model with a calibration is scored without it too. Raises `InvalidDataset` if there are no such galaxies, or if a
@@ -55,7 +55,7 @@ def evaluate(model: Model, cutouts: Cutouts) -> Evaluation:
     spec, grid = model.spec, model.grid
     check_columns(cutouts, spec)
     rows = usable_rows(cutouts, grid, TEST)
-    z_spec = cutouts.column("z_spec")[rows]
+    z_spec = numbers(cutouts, "z_spec", rows)
     found = model.predict(cutouts, rows)
     scores = {MODEL: summarise(galaxy_scores(found.pdfs, z_spec, grid))}
     if model.calibration:
@@ -73,7 +73,7 @@ def _reddening(cutouts: Cutouts) -> FloatArray:
 
 def galaxies_digest(cutouts: Cutouts, rows: IntArray) -> str:
     """Identify a set of galaxies by the sha256 of their redshifts in order."""
-    return hashlib.sha256(np.asarray(cutouts.column("z_spec")[rows], dtype="<f8").tobytes()).hexdigest()
+    return hashlib.sha256(numbers(cutouts, "z_spec", rows).astype("<f8").tobytes()).hexdigest()
 
 
 def write_report(
@@ -139,7 +139,7 @@ def _report(
     names = cutouts.columns.get("object_id")
     return make_report(
         evaluation.pdfs,
-        cutouts.column("z_spec")[rows],
+        numbers(cutouts, "z_spec", rows),
         card.grid,
         title=f"{card.name} {card.version}",
         description=f"{len(rows)} test galaxies; {cutouts.provenance or 'no provenance given'}.",
@@ -160,7 +160,7 @@ def _photometry(cutouts: Cutouts, rows: IntArray, card: Card) -> dict[str, Any]:
     if "magnitudes" not in cutouts.columns:
         return {}
     extinction = card.image.extinction
-    magnitudes = cutouts.columns["magnitudes"][rows] - extinction * _reddening(cutouts)[rows, np.newaxis]
+    magnitudes = numbers(cutouts, "magnitudes", rows) - extinction * _reddening(cutouts)[rows, np.newaxis]
     prefix = "dereddened " if extinction.all() else ""
     found = {"magnitudes": magnitudes[:, len(bands) // 2], "magnitude_label": f"{prefix}{bands[len(bands) // 2]} [mag]"}
     if len(bands) > 1:

@@ -1,6 +1,6 @@
 """Export of a network to OpenVINO: fast copies, each checked against Keras before it is written.
 
-The copies are tried in this order, each in a process of its own (`training.subprocess_engine`), and each has to agree
+The copies are tried in this order, each in a child process (`training.child_engine`), and each has to agree
 with Keras on the test galaxies (`training.export_check`):
 
 * **int8**: all layers that NNCF can quantise, or if the check rejects that only the convolutions, more carefully;
@@ -25,15 +25,15 @@ from photoz.grid import IntArray
 from photoz.inference.engines import MAX_BATCH
 from photoz.inference.openvino import runs
 from photoz.inference.predictor import Batch
+from photoz.inference.reading import read_batch
 from photoz.io.cutouts import TEST, TRAIN, VALIDATION, Cutouts
 from photoz.model.card import EngineCheck, EngineRecord
-from training.batches import read_batch
+from training.child_engine import ChildEngine, EngineRejected, child_engine
 from training.export_check import Difference, compare
 from training.openvino_conversion import save, to_openvino
-from training.predict import Model, network_signature
 from training.quantise import Scope, quantise
-from training.splits import usable_rows
-from training.subprocess_engine import EngineRejected, SubprocessEngine
+from training.splits import numbers, usable_rows
+from training.trained_model import TrainedModel, network_signature
 
 F32_PATH = "openvino/model.xml"
 INT8_PATH = "openvino/int8.xml"
@@ -46,7 +46,9 @@ SECONDS = 0.3  # per engine and round
 Precision = Literal["f32", "bf16"]
 
 
-def export_engines(model: Model, cutouts: Cutouts, folder: Path, *, only_f32: bool = False) -> tuple[EngineRecord, ...]:
+def export_engines(
+    model: TrainedModel, cutouts: Cutouts, folder: Path, *, only_f32: bool = False
+) -> tuple[EngineRecord, ...]:
     """Write compiled copies of a network to `openvino/` in a folder and describe them, the fastest first.
 
     Training galaxies are used to quantise; the comparison with Keras uses the test galaxies, or without them the
@@ -72,13 +74,13 @@ class _Engine:
     path: str
     precision: Precision
     difference: Difference
-    process: SubprocessEngine
+    process: ChildEngine
 
 
 class _Checker:
     """Compares copies with Keras's predictions for the same galaxies."""
 
-    def __init__(self, model: Model, cutouts: Cutouts, folder: Path, processes: ExitStack) -> None:
+    def __init__(self, model: TrainedModel, cutouts: Cutouts, folder: Path, processes: ExitStack) -> None:
         self.cutouts, self.folder, self._model, self._processes = cutouts, folder, model, processes
         self.rows = _compared_rows(cutouts, model)
         self._keras = model.predict(cutouts, self.rows)
@@ -89,15 +91,15 @@ class _Checker:
     def accept(self, name: str, path: str, precision: Precision) -> _Engine:
         """Load a copy in a process and compare its predictions; raises `EngineRejected`."""
         signature = network_signature(self._model.network)
-        engine = self._processes.enter_context(SubprocessEngine(self.folder / path, precision, signature))
+        engine = self._processes.enter_context(child_engine(self.folder / path, precision, signature))
         found = self._model.predict(self.cutouts, self.rows, engine)
-        difference = compare(found, self._keras, self.cutouts.column("z_spec")[self.rows], self._model.grid)
+        difference = compare(found, self._keras, numbers(self.cutouts, "z_spec", self.rows), self._model.grid)
         if objections := difference.objections():
             raise EngineRejected("; ".join(objections))
         return _Engine(name, path, precision, difference, engine)
 
 
-def _compared_rows(cutouts: Cutouts, model: Model) -> IntArray:
+def _compared_rows(cutouts: Cutouts, model: TrainedModel) -> IntArray:
     try:
         return usable_rows(cutouts, model.grid, TEST)
     except InvalidDataset:

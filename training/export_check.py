@@ -7,8 +7,8 @@ import numpy as np
 from photoz import pdf
 from photoz.flags import Flag
 from photoz.grid import FloatArray, RedshiftGrid
-from photoz.metrics import galaxy_scores, residuals, sigma_mad
-from training.predict import Predictions
+from photoz.metrics import METRICS, GalaxyScores, galaxy_scores
+from training.trained_model import Predictions
 
 # One-sided: a copy that happens to do better is accepted.
 MAX_RATIO = 1.01
@@ -56,23 +56,21 @@ def compare(compiled: Predictions, keras: Predictions, z_spec: FloatArray, grid:
 
     Where a PDF is NaN, all differences are NaN.
     """
-    ours, theirs = pdf.mean(compiled.pdfs, grid), pdf.mean(keras.pdfs, grid)
-    difference = np.abs(ours - theirs)
+    difference = np.abs(pdf.mean(compiled.pdfs, grid) - pdf.mean(keras.pdfs, grid))
+    scores = [galaxy_scores(predictions.pdfs, z_spec, grid) for predictions in (compiled, keras)]
     return Difference(
         n_compared=len(z_spec),
         all_finite=bool(np.isfinite(compiled.pdfs).all()),
-        crps_ratio=_ratio(_crps(compiled, z_spec, grid), _crps(keras, z_spec, grid)),
-        sigma_mad_ratio=_ratio(sigma_mad(residuals(ours, z_spec)), sigma_mad(residuals(theirs, z_spec))),
+        crps_ratio=_ratio("crps", *scores),
+        sigma_mad_ratio=_ratio("sigma_mad", *scores),
         max_z_mean_difference=float(difference.max()),
         z_mean_agreement=float(np.mean(difference < NEAR)),
         flag_changes=float(np.mean((compiled.flags ^ keras.flags) & Flag.OUT_OF_DISTRIBUTION != 0)),
     )
 
 
-def _crps(predictions: Predictions, z_spec: FloatArray, grid: RedshiftGrid) -> float:
-    return float(galaxy_scores(predictions.pdfs, z_spec, grid).crps.mean())  # a few at a time
-
-
-def _ratio(ours: float, theirs: float) -> float:
-    """Return their ratio, and 1 for equal numbers, which may both be 0: sigma_MAD of a single galaxy is."""
+def _ratio(metric: str, compiled: GalaxyScores, keras: GalaxyScores) -> float:
+    """Return the ratio of a metric, and 1 for equal numbers, which may both be 0: sigma_MAD of a single galaxy is."""
+    _, compute = METRICS[metric]
+    ours, theirs = compute(compiled), compute(keras)
     return 1.0 if ours == theirs else float(np.divide(ours, theirs))

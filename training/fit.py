@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from photoz.grid import IntArray, RedshiftGrid
 from photoz.images import UNKNOWN_EBV, ImageSpec
@@ -18,8 +17,8 @@ from training.batches import Augmentation, Batches
 from training.checkpoint import CheckpointCallback
 from training.objectives import objective
 from training.pixel_statistics import pixel_statistics
-from training.settings import SCHEDULES, Settings
-from training.splits import usable_rows
+from training.recipes import SCHEDULES, TrainingSettings
+from training.splits import numbers, usable_rows
 
 WARM_UP = 1 / 12  # of all steps
 
@@ -40,7 +39,7 @@ def fit(
     cutouts: Cutouts,
     spec: ImageSpec,
     grid: RedshiftGrid,
-    settings: Settings,
+    settings: TrainingSettings,
     run: Path,
     *,
     resume: bool,
@@ -62,9 +61,16 @@ def fit(
     target = objective(settings.objective, grid)
 
     def batches(rows: IntArray, **options: Any) -> Batches:
-        targets = target.encode(cutouts.column("z_spec")[rows].astype(np.float64))
-        common = {"batch_size": settings.batch_size, "ebv_default": ebv_default}
-        return Batches(cutouts, rows, spec, targets, **common, with_ebv=architectures.takes_ebv(model), **options)
+        return Batches(
+            cutouts,
+            rows,
+            spec,
+            target.encode(numbers(cutouts, "z_spec", rows)),
+            batch_size=settings.batch_size,
+            with_ebv=architectures.takes_ebv(model),
+            ebv_default=ebv_default,
+            **options,
+        )
 
     augmentation = Augmentation(settings.seed, statistics.noise, settings.defects, settings.unknown_ebv)
     model.compile(optimizer=_optimizer(settings, -(-len(train) // settings.batch_size)), loss=target.loss)
@@ -73,7 +79,7 @@ def fit(
     _run(model, training, None if validation is None else batches(validation), checkpoint)
     best = architectures.build(settings.architecture, spec, grid, statistics)
     best.set_weights(checkpoint.best_weights)
-    z_spec = cutouts.column("z_spec")[train]
+    z_spec = numbers(cutouts, "z_spec", train)
     z_range = (float(z_spec.min()), float(z_spec.max()))
     n_validation = 0 if validation is None else len(validation)
     return Fitted(best, checkpoint.history, ebv_default, z_range, len(train), n_validation)
@@ -99,7 +105,7 @@ def _run(
 
 
 @contextmanager
-def _dtype_policy(settings: Settings) -> Iterator[None]:
+def _dtype_policy(settings: TrainingSettings) -> Iterator[None]:
     """Let Keras build layers with the precision of the settings."""
     usual = keras.config.dtype_policy()
     keras.config.set_dtype_policy(settings.precision)
@@ -109,12 +115,12 @@ def _dtype_policy(settings: Settings) -> Iterator[None]:
         keras.config.set_dtype_policy(usual)
 
 
-def _averaging(settings: Settings) -> list[keras.callbacks.Callback]:
+def _averaging(settings: TrainingSettings) -> list[keras.callbacks.Callback]:
     """Validate with the averaged weights, if weights are averaged."""
     return [keras.callbacks.SwapEMAWeights()] if settings.ema_momentum else []
 
 
-def _optimizer(settings: Settings, steps: int) -> keras.optimizers.Optimizer:
+def _optimizer(settings: TrainingSettings, steps: int) -> keras.optimizers.Optimizer:
     return keras.optimizers.AdamW(
         _schedule(settings, steps),
         weight_decay=settings.weight_decay,
@@ -124,7 +130,7 @@ def _optimizer(settings: Settings, steps: int) -> keras.optimizers.Optimizer:
     )
 
 
-def _schedule(settings: Settings, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
+def _schedule(settings: TrainingSettings, steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
     rate = settings.learning_rate
     match settings.schedule:
         case "cosine":
@@ -136,7 +142,7 @@ def _schedule(settings: Settings, steps: int) -> float | keras.optimizers.schedu
     raise ValueError(f"expected one of {', '.join(SCHEDULES)}, got {settings.schedule!r}")
 
 
-def _warm_up_and_cosine(settings: Settings, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
+def _warm_up_and_cosine(settings: TrainingSettings, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
     warm_up = round(WARM_UP * settings.epochs * steps)
     return keras.optimizers.schedules.CosineDecay(
         0.0 if warm_up else settings.learning_rate,

@@ -10,7 +10,7 @@ import numpy as np
 
 from photoz.grid import FloatArray, IntArray
 from photoz.images import SDSS_IMAGES, ZERO_POINT, ImageSpec
-from training.survey import Survey, sdss
+from training.imaging_surveys import Survey, sdss
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from training.cross_fitting import merge_validation
 from training.ensemble import fit_ensemble
 from training.evaluation import galaxies_digest
 from training.fit import Fitted
-from training.predict import predict_pdfs
-from training.settings import Settings
-from training.splits import UNUSED, group_by_galaxy, usable_rows, with_labels, with_split
+from training.recipes import TrainingSettings
+from training.splits import UNUSED, group_by_galaxy, numbers, usable_rows, with_labels, with_split
+from training.trained_model import TrainedModel
 
 SIZES = (500, 1000, 2000, 4000, 8000)
 
@@ -36,7 +36,7 @@ class Point:
 
 
 def learning_curve(
-    data: Path, grid: RedshiftGrid, settings: Settings, folder: Path, sizes: Sequence[int] = SIZES
+    data: Path, grid: RedshiftGrid, settings: TrainingSettings, folder: Path, sizes: Sequence[int] = SIZES
 ) -> list[Point]:
     """Train on samples of growing size and score each network on the same test galaxies.
 
@@ -60,7 +60,7 @@ def learning_curve(
     return points
 
 
-def scaled(settings: Settings, n_train: int, n_all: int) -> Settings:
+def scaled(settings: TrainingSettings, n_train: int, n_all: int) -> TrainingSettings:
     """Return the recipe for a sample of n_train out of n_all galaxies."""
     factor = math.sqrt(n_all / n_train)
     return replace(settings, epochs=math.ceil(factor * settings.epochs))
@@ -77,13 +77,13 @@ def subset(cutouts: Cutouts, train: IntArray, n_train: int) -> Cutouts:
 
 def _point(n_train: int, fitted: Fitted, cutouts: Cutouts, spec: ImageSpec, grid: RedshiftGrid) -> Point:
     rows = usable_rows(cutouts, grid, TEST)
-    pdfs = predict_pdfs(fitted.network, cutouts, rows, spec, fitted.ebv_default)
-    scores = summarise(galaxy_scores(pdfs, cutouts.column("z_spec")[rows], grid))
+    pdfs = TrainedModel(fitted.network, spec, grid, fitted.ebv_default).predict(cutouts, rows).pdfs
+    scores = summarise(galaxy_scores(pdfs, numbers(cutouts, "z_spec", rows), grid))
     print(f"{n_train} galaxies: sigma_mad {scores['sigma_mad']}, crps {scores['crps']}")
     return Point(n_train, len(fitted.history), scores)
 
 
-def _write(path: Path, points: list[Point], cutouts: Cutouts, grid: RedshiftGrid, settings: Settings) -> None:
+def _write(path: Path, points: list[Point], cutouts: Cutouts, grid: RedshiftGrid, settings: TrainingSettings) -> None:
     content = {
         "settings": asdict(settings),
         "data": cutouts.provenance,

@@ -8,7 +8,7 @@ import keras
 
 from photoz.inference.openvino import import_converter, import_openvino
 from photoz.model.bundle import KERAS_NAME
-from training.predict import network_outputs
+from training.trained_model import network_outputs
 
 
 def to_openvino(network: keras.Model) -> Any:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from training.survey import NAMES
+from training.imaging_surveys import NAMES
 
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 ANY_PATH = click.Path(path_type=Path)

@@ -10,12 +10,12 @@ def gaussian_aperture(size: int, sigma: float) -> FloatArray:
     """Weight of a round Gaussian aperture at the centre of a cutout; `size` and `sigma` in pixels; (size, size)."""
     offset = np.arange(size) - (size - 1) / 2.0
     profile = np.exp(-0.5 * (offset / sigma) ** 2)
-    return np.outer(profile, profile)
+    return np.asarray(np.outer(profile, profile))
 
 
 def measure(images: FloatArray, weight: FloatArray) -> FloatArray:
     """Sum the pixels of (n, size, size, n_bands) images under a (size, size) weight; shape (n, n_bands)."""
-    return np.einsum("nyxb,yx->nb", images, weight, optimize=True)
+    return np.asarray(np.einsum("nyxb,yx->nb", images, weight, optimize=True))
 
 
 def asinh_magnitudes(fluxes: FloatArray, softening: FloatArray) -> FloatArray:

@@ -18,18 +18,18 @@ from photoz.model.bundle import KERAS_NAME, OOD_NAME, ModelBundle
 from photoz.model.card import Architecture, Card, Inputs, TestRecord, TrainingRecord
 from training import architectures, provenance
 from training.baselines import check_columns
-from training.calibrate import calibrate
+from training.calibration_fit import fit_calibration
 from training.cost import forward_gflop
 from training.cross_fitting import fit_and_predict_held_out
 from training.evaluation import Evaluation, evaluate, table, write_report
 from training.export import export_engines
+from training.feature_groups import choose_threshold
 from training.fit import Fitted
-from training.ood import choose_threshold
-from training.predict import Model
+from training.imaging_surveys import extinction_caveats
+from training.recipes import TrainingSettings
 from training.reference import reference_record
-from training.settings import Settings
 from training.splits import with_labels, with_split
-from training.survey import extinction_caveats
+from training.trained_model import TrainedModel
 
 REPORT_FOLDER = "report"
 
@@ -38,7 +38,7 @@ def train_bundle(
     data: Path,
     spec: ImageSpec,
     grid: RedshiftGrid,
-    settings: Settings,
+    settings: TrainingSettings,
     run: Path,
     path: Path,
     *,
@@ -57,7 +57,7 @@ def train_bundle(
         for caveat in extinction_caveats(spec):
             print(caveat)
         fitted, model, held_out = fit_and_predict_held_out(cutouts, spec, grid, settings, run, resume=resume)
-        calibration = calibrate(held_out.pdfs, held_out.z_spec, grid)
+        calibration = fit_calibration(held_out.pdfs, held_out.z_spec, grid)
         ood_record = choose_threshold(model.feature_groups, held_out.ood_scores)
         model = replace(model, calibration=calibration.parameters, ood_threshold=ood_record.threshold)
         evaluation = evaluate(model, cutouts)
@@ -80,7 +80,7 @@ def train_bundle(
     return bundle
 
 
-def _write_bundle(path: Path, model: Model, cutouts: Cutouts, only_f32: bool, **records: Any) -> ModelBundle:
+def _write_bundle(path: Path, model: TrainedModel, cutouts: Cutouts, only_f32: bool, **records: Any) -> ModelBundle:
     """Write a model and its engines as a bundle; `records` are the other fields of its card."""
     created = datetime.now(UTC).replace(microsecond=0)
     with tempfile.TemporaryDirectory() as scratch:
@@ -100,12 +100,12 @@ def _write_bundle(path: Path, model: Model, cutouts: Cutouts, only_f32: bool, **
         return ModelBundle.write(path, card, scratch)
 
 
-def _inputs(model: Model) -> Inputs:
+def _inputs(model: TrainedModel) -> Inputs:
     assumed = None if model.ebv_default == UNKNOWN_EBV else model.ebv_default
     return Inputs(ebv=architectures.takes_ebv(model.network), ebv_assumed=assumed)
 
 
-def _training_record(data: Path, source: str, settings: Settings, fitted: Fitted) -> TrainingRecord:
+def _training_record(data: Path, source: str, settings: TrainingSettings, fitted: Fitted) -> TrainingRecord:
     return TrainingRecord(
         data=source,
         data_sha256=provenance.file_sha256(data),
@@ -136,7 +136,7 @@ def evaluate_bundle(
             with_labels(opened, np.full(len(opened), TEST)) if all_test else _split_as_trained(opened, bundle.card)
         )
         cutouts = with_split(labelled, select)
-        evaluation = evaluate(Model.load(bundle, recalibrate=recalibrate), cutouts)
+        evaluation = evaluate(TrainedModel.load(bundle, recalibrate=recalibrate), cutouts)
         write_report(evaluation, cutouts, bundle.card, folder, figures=figures)
     return evaluation
 
@@ -150,7 +150,7 @@ def export_bundle(bundle: ModelBundle, data: Path, *, only_f32: bool = False) ->
     with open_cutouts(data) as opened, tempfile.TemporaryDirectory() as scratch:
         shutil.copytree(bundle.path, scratch, ignore=shutil.ignore_patterns("openvino"), dirs_exist_ok=True)
         cutouts = _split_as_trained(opened, card)
-        engines = export_engines(Model.load(bundle), cutouts, Path(scratch), only_f32=only_f32)
+        engines = export_engines(TrainedModel.load(bundle), cutouts, Path(scratch), only_f32=only_f32)
         return ModelBundle.write(bundle.path, card.model_copy(update={"engines": engines}), scratch)
 
 

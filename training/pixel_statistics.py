@@ -6,8 +6,8 @@ import numpy as np
 
 from photoz.grid import FloatArray, IntArray
 from photoz.images import ImageSpec
+from photoz.inference.reading import read_batch
 from photoz.io.cutouts import Cutouts
-from training.batches import read_batch
 from training.photometry import asinh_magnitudes, deredden, gaussian_aperture, measure
 
 # Enough to scale inputs to about zero and one.

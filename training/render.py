@@ -15,7 +15,7 @@ from scipy.fft import next_fast_len
 from photoz.grid import FloatArray
 from photoz.images import ImageSpec
 from training.galaxies import Galaxies
-from training.survey import Survey, sdss
+from training.imaging_surveys import Survey, sdss
 
 # SDSS truncates its de Vaucouleurs model at this number of half-light radii, see
 # https://www.sdss4.org/dr17/algorithms/magnitudes/#mag_model.

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +10,19 @@ from tqdm import tqdm
 from photoz.errors import InvalidDataset
 from photoz.grid import FloatArray
 from photoz.images import ImageSpec
-from photoz.io.cutouts import TEST
+from photoz.io.cutouts import TEST, Column
 from photoz.io.hdf5 import create_hdf5, write_columns
+from photoz.processes import process_pool
 from training.catalogue import Catalogue
 from training.galaxies import USUAL, WIDE, Variety, draw_galaxies, draw_neighbours
+from training.imaging_surveys import Survey, sdss
 from training.render import add_noise, render, render_with_galsim
-from training.survey import Survey, sdss
 
 # Galaxies per task. Each task has its own random stream, so that a sample does not depend on the number of processes.
 CHUNK = 64
+
+Task = tuple[FloatArray, Variety, ImageSpec, Survey, np.random.SeedSequence, str]
+Drawn = tuple[FloatArray, dict[str, Column]]  # cutouts and their columns
 
 RENDERERS = {"fft": render, "galsim": render_with_galsim}
 
@@ -57,10 +60,10 @@ def make_sample(
     provenance = f"{catalogue.provenance}, as seen by {survey.title}"
     provenance += f"; {renders} renders of those not tested on" if renders > 1 else ""
     catalogue = catalogue.take(np.concatenate([np.arange(len(catalogue)), again]))
-    shapes: list[dict[str, FloatArray]] = []
+    shapes: list[dict[str, Column]] = []
     with create_hdf5(path, len(catalogue), spec, provenance) as file:
-        with ProcessPoolExecutor(workers or os.cpu_count()) as pool, tqdm(total=len(catalogue), unit="galaxy") as bar:
-            for stamps, columns in pool.map(_draw, tasks):
+        with tqdm(total=len(catalogue), unit="galaxy") as bar:
+            for stamps, columns in _draw_all(tasks, workers or os.cpu_count() or 1):
                 file["images"][bar.n : bar.n + len(stamps)] = stamps
                 shapes.append(columns)
                 bar.update(len(stamps))
@@ -72,16 +75,24 @@ def _chunks(fluxes: FloatArray) -> Iterator[FloatArray]:
     return (fluxes[start : start + CHUNK] for start in range(0, len(fluxes), CHUNK))
 
 
-def _draw(
-    task: tuple[FloatArray, Variety, ImageSpec, Survey, np.random.SeedSequence, str],
-) -> tuple[FloatArray, dict[str, FloatArray]]:
+def _draw_all(tasks: list[Task], workers: int) -> Iterator[Drawn]:
+    """Draw in child processes, or in this process if one is enough."""
+    workers = min(workers, len(tasks))
+    if workers == 1:
+        yield from map(_draw, tasks)
+    else:
+        with process_pool(workers) as pool:
+            yield from pool.map(_draw, tasks).result()
+
+
+def _draw(task: Task) -> Drawn:
     fluxes, variety, spec, survey, stream, renderer = task
     rng = np.random.default_rng(stream)
     galaxies = draw_galaxies(fluxes, spec, rng, variety, survey)
     rows, neighbours = draw_neighbours(fluxes, spec, rng, variety, survey)
     stamps = RENDERERS[renderer](galaxies, spec)
     np.add.at(stamps, rows, RENDERERS[renderer](neighbours, spec))
-    columns = {**galaxies.columns(), "n_neighbours": np.bincount(rows, minlength=len(galaxies))}
+    columns: dict[str, Column] = {**galaxies.columns(), "n_neighbours": np.bincount(rows, minlength=len(galaxies))}
     return add_noise(stamps, galaxies, spec, rng, survey), columns
 
 

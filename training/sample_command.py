@@ -9,8 +9,8 @@ from photoz.cli.command import Command
 from photoz.cli.options import SELECT, WORKERS
 from photoz.conditions import parse_conditions
 from photoz.images import SDSS_IMAGES, ImageSpec, parse_bands
+from training.imaging_surveys import read_survey
 from training.options import ANY_PATH, DATA, EXISTING_FILE, POSITIVE, REPORT, SEED, SURVEY_HELP, parsed_by, say
-from training.survey import read_survey
 
 if TYPE_CHECKING:
     from training.catalogue import Catalogue

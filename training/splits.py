@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from photoz.conditions import find_selected
 from photoz.errors import InvalidDataset
-from photoz.grid import IntArray, RedshiftGrid
+from photoz.grid import FloatArray, IntArray, RedshiftGrid
 from photoz.io.cutouts import TEST, TRAIN, VALIDATION, Column, Cutouts
 
 SPLIT_SEED = 0
@@ -69,7 +69,7 @@ def with_split(cutouts: Cutouts, select: str = "", shares: str = "") -> Cutouts:
     return with_labels(cutouts, labels)
 
 
-def with_labels(cutouts: Cutouts, labels: npt.NDArray[np.str_]) -> Cutouts:
+def with_labels(cutouts: Cutouts, labels: Column) -> Cutouts:
     """Return cutouts with another column `split`, (n,) str."""
     return replace(cutouts, columns={**cutouts.columns, "split": labels})
 
@@ -120,6 +120,11 @@ def group_by_galaxy(cutouts: Cutouts, rows: IntArray) -> tuple[IntArray, IntArra
     names = cutouts.columns.get("object_id")
     _, first, galaxy = np.unique(rows if names is None else names[rows], return_index=True, return_inverse=True)
     return rows[first], galaxy
+
+
+def numbers(cutouts: Cutouts, name: str, rows: IntArray) -> FloatArray:
+    """Return a column of numbers of rows (n,) as float64, (n, ...); raises `InvalidDataset` if it is missing."""
+    return np.asarray(cutouts.column(name)[rows], dtype=np.float64)
 
 
 def usable_rows(cutouts: Cutouts, grid: RedshiftGrid, split: str) -> IntArray:

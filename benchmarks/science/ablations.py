@@ -29,9 +29,9 @@ from training import objectives
 from training.architectures import compact
 from training.cross_fitting import assign_folds, merge_validation
 from training.ensemble import fit_ensemble
-from training.predict import predict_pdfs
-from training.settings import settings_for
+from training.recipes import settings_for
 from training.splits import UNUSED, group_by_galaxy, without
+from training.trained_model import TrainedModel
 
 DATA, RUNS = Path("data/sample.h5"), Path("runs/ablations")
 N_FOLDS = 5
@@ -97,7 +97,8 @@ def _predict(name: str, cutouts: Cutouts, rows: IntArray) -> FloatArray:
         for target, attribute, value in variant.patches:
             stack.enter_context(patch.object(target, attribute, value))
         fitted = fit_ensemble(trained_on, SDSS_IMAGES, SDSS_GRID, settings, run, resume=True)
-    return predict_pdfs(fitted.network, cutouts, rows, SDSS_IMAGES, fitted.ebv_default)
+    model = TrainedModel(fitted.network, SDSS_IMAGES, SDSS_GRID, fitted.ebv_default)
+    return model.predict(cutouts, rows).raw_pdfs
 
 
 def _first_renders(cutouts: Cutouts) -> Cutouts:

@@ -28,8 +28,8 @@ from photoz.io.reader import open_cutouts
 from photoz.model.bundle import ModelBundle
 from training.defects import add_hits, draw_trail, kill_column, leave_sky_in
 from training.galaxies import Galaxies
+from training.imaging_surveys import sdss
 from training.render import add_noise, render
-from training.survey import sdss
 
 BATCH = 256
 POINT = 0.01  # arcsec, half-light radius of a star

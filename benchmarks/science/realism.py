@@ -32,9 +32,9 @@ from photoz.images import SDSS_IMAGES, measure_border
 from photoz.io.reader import open_cutouts
 from training.catalogue import read_kcorrect
 from training.galaxies import USUAL, Galaxies, draw_galaxies
+from training.imaging_surveys import sdss
 from training.render import PSF_AMPLITUDE_RATIO, PSF_SIGMA_RATIO, add_noise, render, render_with_galsim
 from training.sample import make_sample
-from training.survey import sdss
 
 FOLDER = ROOT.parent / "shared" / "data" / "sdss"
 TOLERANCE = 0.01  # of a value: less beyond the files' range gets no remark

@@ -49,9 +49,9 @@ from training.catalogue import Catalogue, read_kcorrect
 from training.galaxies import Galaxies, draw_galaxies, draw_neighbours
 from training.photometry import gaussian_aperture, measure
 from training.pixel_statistics import REFERENCE_SIGMA, sky_noise
-from training.predict import Model
 from training.render import add_noise, render
 from training.splits import usable_rows
+from training.trained_model import TrainedModel
 
 SHAPE = (1489, 2048)  # of a frame
 RUN, RERUN, CAMCOL = 94, 301, 3
@@ -206,7 +206,7 @@ def predict(bundle: ModelBundle, data: Path) -> GalaxyScores:
     """Score a model on the test galaxies of a file."""
     with open_cutouts(data) as cutouts:
         rows = usable_rows(cutouts, bundle.card.grid, TEST)
-        pdfs = Model.load(bundle).predict(cutouts, rows).pdfs
+        pdfs = TrainedModel.load(bundle).predict(cutouts, rows).pdfs
         return galaxy_scores(pdfs, cutouts.column("z_spec")[rows], bundle.card.grid)
 
 

@@ -24,9 +24,9 @@ from photoz.metrics import Score, galaxy_scores, summarise
 from photoz.model.bundle import ModelBundle
 from training.cross_fitting import merge_validation
 from training.ensemble import fit_ensemble
-from training.predict import predict_pdfs
-from training.settings import Settings
+from training.recipes import TrainingSettings
 from training.splits import usable_rows
+from training.trained_model import TrainedModel
 
 BUNDLE, DATA, RUNS = Path("models/photoz"), Path("data/sample.h5"), Path("runs/seeds")
 MORE = 2
@@ -39,7 +39,7 @@ APERTURE = "local linear regression, aperture fluxes of the cutouts"
 def main(arguments: Sequence[str]) -> None:
     """Train what is not yet trained and print the table."""
     bundle = ModelBundle.load(BUNDLE)
-    settings = Settings(**bundle.card.training.hyper_parameters)
+    settings = TrainingSettings(**bundle.card.training.hyper_parameters)
     with open_cutouts(DATA) as cutouts:
         shipped = keras.models.load_model(bundle.keras_path, compile=False, safe_mode=True)
         found = {settings.seed: _score(shipped, bundle, cutouts)}
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
 def _score(model: keras.Model, bundle: ModelBundle, cutouts: Cutouts) -> dict[str, Score]:
     card = bundle.card
     rows = usable_rows(cutouts, card.grid, TEST)
-    raw = predict_pdfs(model, cutouts, rows, card.image, card.inputs.ebv_default)
+    raw = TrainedModel(model, card.image, card.grid, card.inputs.ebv_default).predict(cutouts, rows).raw_pdfs
     pdfs = calibration.apply(raw, bundle.calibration)
     return summarise(galaxy_scores(pdfs, cutouts.column("z_spec")[rows], card.grid))
 

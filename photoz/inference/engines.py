@@ -184,7 +184,7 @@ def load_engine(
 
 def _load_keras(path: Path) -> Any:
     try:
-        import keras  # type: ignore[import-untyped]  # only here: a compiled engine needs no TensorFlow
+        import keras  # only here: a compiled engine needs no TensorFlow
     except ImportError as error:
         raise InvalidBundle(f"{path} needs Keras and TensorFlow, which are not installed") from error
     try:

@@ -13,8 +13,8 @@ from photoz.model.bundle import ModelBundle
 from photoz_client import PhotozClient
 from tests.running import ROOT
 from training.catalogue import read_kcorrect
+from training.imaging_surveys import read_survey
 from training.sample import make_sample
-from training.survey import read_survey
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 

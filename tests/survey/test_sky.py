@@ -37,7 +37,7 @@ from photoz_survey.sky.targets import Targets, read_targets
 from tests.running import ROOT
 from tests.survey.loopback_archive import FWHM, draw, frame_bytes, frame_path, frame_wcs, running_archive
 from tests.toys import toy_batch, write_toy_bundle
-from training.survey import read_survey
+from training.imaging_surveys import read_survey
 
 RA, DEC = 150.1, 2.2
 SHAPE = (420, 500)

@@ -14,7 +14,7 @@ from photoz.io.cutouts import TEST, TRAIN, VALIDATION, Cutouts
 from photoz.io.reader import open_cutouts
 from photoz.model.bundle import ModelBundle
 from training.cross_fitting import assign_folds, fit_and_predict_held_out
-from training.settings import Settings
+from training.recipes import TrainingSettings
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_cross_fitted_bundle_is_calibrated_on_all_training_galaxies(
 def test_validation_galaxies_are_held_out_without_folds(sample_file: Path, tmp_path: Path) -> None:
     with open_cutouts(sample_file) as cutouts:
         fitted, _, held_out = fit_and_predict_held_out(
-            cutouts, SDSS_IMAGES, SDSS_GRID, Settings(epochs=1), tmp_path, resume=False
+            cutouts, SDSS_IMAGES, SDSS_GRID, TrainingSettings(epochs=1), tmp_path, resume=False
         )
         rows = cutouts.rows(VALIDATION)
         np.testing.assert_array_equal(held_out.z_spec, cutouts.column("z_spec")[rows])

@@ -1,6 +1,5 @@
 """Compiled copies of a network: what is written, what the card says, what is rejected."""
 
-import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,15 +19,15 @@ from photoz.io.reader import open_cutouts
 from photoz.model.bundle import ModelBundle
 from training import architectures, export
 from training.catalogue import read_kcorrect
+from training.child_engine import EngineRejected, child_engine
 from training.export import export_engines
 from training.export_check import compare
 from training.openvino_conversion import save, to_openvino
 from training.pipeline import export_bundle
 from training.pixel_statistics import PixelStatistics
-from training.predict import Model, Predictions, network_signature
 from training.quantise import Scope, quantise
 from training.sample import make_sample
-from training.subprocess_engine import EngineRejected, SubprocessEngine
+from training.trained_model import Predictions, TrainedModel, network_signature
 
 SMALL = ImageSpec(size=17, bands="griz")
 GRID_40 = RedshiftGrid(0.5, 40)
@@ -68,13 +67,13 @@ def test_train_writes_engines_that_agree_with_keras(exported: Path, small_file: 
     rates = [engine.check.images_per_second for engine in bundle.card.engines if engine.check]
     assert len(rates) == len(engines)
     assert rates == sorted(rates, reverse=True)
-    model = Model.load(bundle)
+    model = TrainedModel.load(bundle)
     with open_cutouts(small_file) as cutouts:
         rows = cutouts.rows(TEST)
         expected = pdf.mean(model.predict(cutouts, rows).pdfs, GRID_40)
         for engine in engines.values():
             path, precision = bundle.path / engine.path, engine.precision
-            with SubprocessEngine(path, precision, network_signature(model.network)) as compiled:
+            with child_engine(path, precision, network_signature(model.network)) as compiled:
                 z_mean = pdf.mean(model.predict(cutouts, rows, compiled).pdfs, GRID_40)
             difference = np.abs(z_mean - expected).max()
             assert engine.max_z_mean_difference == pytest.approx(difference, rel=0.05, abs=1e-6)
@@ -102,14 +101,14 @@ def test_export_replaces_engines_and_nothing_else(
 
 
 @pytest.fixture(scope="module")
-def untrained() -> Model:
+def untrained() -> TrainedModel:
     keras.utils.set_random_seed(0)
     statistics = PixelStatistics(*(np.ones(n, np.float32) for n in (4, 4, 4, 3, 3)))
-    return Model(architectures.build("compact", SMALL, GRID_40, statistics), SMALL, GRID_40, 0.03)
+    return TrainedModel(architectures.build("compact", SMALL, GRID_40, statistics), SMALL, GRID_40, 0.03)
 
 
 def test_validation_galaxies_are_compared_if_there_are_no_test_galaxies(
-    untrained: Model, small_file: Path, tmp_path: Path
+    untrained: TrainedModel, small_file: Path, tmp_path: Path
 ) -> None:
     with open_cutouts(small_file) as opened:
         split = np.array(opened.column("split"))
@@ -126,7 +125,7 @@ def shifted(network: keras.Model) -> keras.Model:
 
 
 def test_rejected_fast_copy_is_left_out_with_its_files(
-    untrained: Model,
+    untrained: TrainedModel,
     small_file: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -155,7 +154,7 @@ def test_bundle_is_unchanged_if_float32_copy_is_rejected(
     assert {path: path.read_bytes() for path in exported.rglob("*") if path.is_file()} == before
 
 
-def test_scope_convolutions_quantises_only_convolutions(untrained: Model) -> None:
+def test_scope_convolutions_quantises_only_convolutions(untrained: TrainedModel) -> None:
     network = to_openvino(untrained.network)
     rng = np.random.default_rng(0)
     samples = [
@@ -175,20 +174,20 @@ def test_scope_convolutions_quantises_only_convolutions(untrained: Model) -> Non
     assert {operation.get_type_name() for operation in network.get_ordered_ops()} == before  # unchanged
 
 
-def test_crash_of_an_engine_does_not_end_this_process(untrained: Model, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["SIGFPE", "SIGILL", "SIGSEGV"])
+def test_crash_of_an_engine_does_not_end_this_process(untrained: TrainedModel, tmp_path: Path, name: str) -> None:
     save(to_openvino(untrained.network), tmp_path / "model.xml")
     images, ebv = np.ones((2, *SMALL.shape), np.float32), np.zeros(2, np.float32)
-    with SubprocessEngine(tmp_path / "model.xml", "f32", network_signature(untrained.network)) as engine:
+    with child_engine(tmp_path / "model.xml", "f32", network_signature(untrained.network)) as engine:
         assert engine.predict(images, ebv).pdfs.shape == (2, GRID_40.n_bins)
-        os.kill(engine._process.pid, signal.SIGFPE)
-        with pytest.raises(EngineRejected, match="its process ended with SIGFPE"):
-            engine.predict(images, ebv)
+        with pytest.raises(EngineRejected, match=f"its process ended with {name}"):
+            engine._run(signal.raise_signal, signal.Signals[name])
 
 
-def test_unreadable_engine_is_rejected(untrained: Model, tmp_path: Path) -> None:
+def test_unreadable_engine_is_rejected(untrained: TrainedModel, tmp_path: Path) -> None:
     (tmp_path / "model.xml").write_text("<net>")
-    engine = SubprocessEngine(tmp_path / "model.xml", "f32", network_signature(untrained.network))
-    with engine, pytest.raises(EngineRejected, match="OpenVINO cannot read"):
+    loaded = child_engine(tmp_path / "model.xml", "f32", network_signature(untrained.network))
+    with loaded as engine, pytest.raises(EngineRejected, match="OpenVINO cannot read"):
         engine.predict(np.ones((1, *SMALL.shape), np.float32), np.zeros(1, np.float32))
 
 

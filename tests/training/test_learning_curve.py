@@ -9,7 +9,7 @@ from photoz.io.cutouts import TEST, TRAIN, VALIDATION, Cutouts
 from photoz.io.reader import open_cutouts
 from training.evaluation import galaxies_digest
 from training.learning_curve import scaled, subset
-from training.settings import Settings
+from training.recipes import TrainingSettings
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_subset_leaves_other_splits_and_the_cutouts_unchanged(cutouts: Cutouts) 
 
 
 def test_small_samples_get_more_epochs() -> None:
-    settings = Settings(epochs=50)
+    settings = TrainingSettings(epochs=50)
     assert scaled(settings, 7200, 7200) == settings
     assert scaled(settings, 1800, 7200).epochs == 100
 

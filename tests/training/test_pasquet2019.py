@@ -13,16 +13,16 @@ import pytest
 from photoz.errors import InvalidDataset
 from photoz.grid import SDSS_GRID
 from photoz.images import SDSS_IMAGES, ImageSpec
+from photoz.inference.reading import read_batch
 from photoz.io.reader import open_cutouts
 from photoz.model.bundle import ModelBundle
-from training.batches import read_batch
 from training.catalogue import read_kcorrect
 from training.convert import convert_cube
 from training.ensemble import fit_ensemble
 from training.fit import fit
 from training.pipeline import evaluate_bundle
+from training.recipes import PRESETS, TrainingSettings, settings_for
 from training.sample import make_sample
-from training.settings import PRESETS, Settings, settings_for
 from training.splits import with_split
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,7 @@ def train(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_preset_is_the_configuration_of_the_paper() -> None:
-    assert settings_for(preset="pasquet2019") == Settings(
+    assert settings_for(preset="pasquet2019") == TrainingSettings(
         architecture="pasquet",
         objective="one-hot",
         batch_size=128,
@@ -178,7 +178,7 @@ def test_ensemble_averages_the_pdfs_of_its_members(trained: Path, small_cube: Pa
     np.testing.assert_allclose(features, np.concatenate(expected, axis=1), rtol=1e-4, atol=1e-4)
 
 
-def _member(cutouts, preset: Settings, folder: Path, seed: int) -> keras.Model:  # noqa: ANN001
+def _member(cutouts, preset: TrainingSettings, folder: Path, seed: int) -> keras.Model:  # noqa: ANN001
     """Read a finished member of the ensemble from its run."""
     one = settings_for(preset="pasquet2019", epochs=1, batch_size=8, seeds=1, seed=seed)
     return fit(cutouts, SMALL, SDSS_GRID, one, folder / "run" / f"seed-{seed}", resume=True).network

@@ -21,7 +21,7 @@ from benchmarks.science.sdss_files import (
     read_image,
 )
 from photoz.io.reader import open_cutouts
-from training.survey import sdss
+from training.imaging_surveys import sdss
 
 SIGMA, WIDE, AMPLITUDE = 1.5, 3.0, 0.2  # of the PSF in the files
 MIDDLE_ROW = 0.7445  # of a field, in units of 1,000 pixels

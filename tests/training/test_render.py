@@ -8,8 +8,8 @@ from sklearn.neighbors import NearestNeighbors
 from photoz.images import SDSS_IMAGES, ImageSpec
 from training.catalogue import Catalogue
 from training.galaxies import Galaxies, draw_galaxies, draw_neighbours
+from training.imaging_surveys import sdss
 from training.render import add_noise, render, render_with_galsim
-from training.survey import sdss
 
 N = 12
 

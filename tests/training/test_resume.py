@@ -23,7 +23,7 @@ from photoz.model.bundle import ModelBundle
 from training.checkpoint import CheckpointCallback
 from training.cli import main
 from training.fit import fit
-from training.settings import Settings
+from training.recipes import TrainingSettings
 
 ROOT = Path(__file__).parents[2]
 EPOCHS = 4
@@ -75,7 +75,7 @@ def test_killed_run_is_resumed_and_writes_its_bundle(sample_file: Path, tmp_path
 
 @pytest.fixture
 def finished_run(sample_file: Path, tmp_path: Path) -> Path:
-    settings = Settings(epochs=1, batch_size=64)
+    settings = TrainingSettings(epochs=1, batch_size=64)
     with open_cutouts(sample_file) as cutouts:
         fit(cutouts, SDSS_IMAGES, SDSS_GRID, settings, tmp_path / "run", resume=False)
     return tmp_path / "run"
@@ -84,25 +84,27 @@ def finished_run(sample_file: Path, tmp_path: Path) -> Path:
 def test_kill_between_the_renames_of_a_checkpoint_loses_nothing(finished_run: Path) -> None:
     (finished_run / "checkpoint").rename(finished_run / "checkpoint.old")
     shutil.copytree(finished_run / "checkpoint.old", finished_run / "checkpoint.new")
-    CheckpointCallback(finished_run, Settings(epochs=1, batch_size=64), resume=True)
+    CheckpointCallback(finished_run, TrainingSettings(epochs=1, batch_size=64), resume=True)
     assert json.loads((finished_run / "checkpoint" / "history.json").read_text())[0]["epoch"] == 1
 
 
 def test_finished_run_is_not_trained_again(sample_file: Path, finished_run: Path) -> None:
     stamp = (finished_run / "history.csv").stat().st_mtime_ns
     with open_cutouts(sample_file) as cutouts:
-        fitted = fit(cutouts, SDSS_IMAGES, SDSS_GRID, Settings(epochs=1, batch_size=64), finished_run, resume=True)
+        fitted = fit(
+            cutouts, SDSS_IMAGES, SDSS_GRID, TrainingSettings(epochs=1, batch_size=64), finished_run, resume=True
+        )
     assert (finished_run / "history.csv").stat().st_mtime_ns == stamp
     assert np.isfinite(fitted.network.get_weights()[0]).all()
 
 
 def test_run_is_not_resumed_with_other_settings(finished_run: Path) -> None:
     with pytest.raises(InvalidDataset, match="started with other settings"):
-        CheckpointCallback(finished_run, Settings(epochs=9), resume=True)
+        CheckpointCallback(finished_run, TrainingSettings(epochs=9), resume=True)
 
 
 def test_bfloat16_training_gives_a_float32_network(sample_file: Path, tmp_path: Path) -> None:
-    settings = Settings("inception", epochs=1, precision="mixed_bfloat16")
+    settings = TrainingSettings("inception", epochs=1, precision="mixed_bfloat16")
     small = ImageSpec(size=16)
     with open_cutouts(sample_file) as whole:
         cutouts = replace(whole, images=whole.images[:, 24:40, 24:40])

@@ -128,7 +128,7 @@ def _allowed(size: int) -> np.ndarray:
 def _apertures(size: int) -> np.ndarray:
     """Round Gaussians of unit norm, (n_apertures, n_pixels) float32."""
     weights = np.stack([gaussian_aperture(size, sigma * size).ravel() for sigma in APERTURES])
-    return (weights / np.linalg.norm(weights, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(weights / np.linalg.norm(weights, axis=1, keepdims=True), dtype=np.float32)
 
 
 def _magnitudes_and_colours(

@@ -17,7 +17,7 @@ PRIOR_WIDTH = 0.05
 STEP = 0.1  # initial step of the search, in the logarithms
 
 
-def calibrate(pdfs: FloatArray, z_spec: FloatArray, grid: RedshiftGrid) -> CalibrationRecord:
+def fit_calibration(pdfs: FloatArray, z_spec: FloatArray, grid: RedshiftGrid) -> CalibrationRecord:
     """Fit the recalibration that maximises the likelihood of the true redshifts.
 
     The likelihood is a proper score like the CRPS, and far more sensitive to the widths of the PDFs. Parameters that do

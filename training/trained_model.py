@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import keras
 import numpy as np
@@ -12,13 +12,13 @@ from photoz import ood
 from photoz.calibration import Calibration
 from photoz.grid import FloatArray, IntArray, RedshiftGrid
 from photoz.images import ImageSpec
-from photoz.inference.engines import MAX_BATCH, Engine, KerasEngine, NetworkSignature
+from photoz.inference.engines import Engine, KerasEngine, NetworkSignature
 from photoz.inference.openvino import PDF
 from photoz.inference.predictor import Batch, Predictor, load_feature_groups
+from photoz.inference.reading import BATCH_ROWS, read_batches
 from photoz.io.cutouts import Cutouts
 from photoz.model.bundle import ModelBundle
 from photoz.ood import FEATURES, FeatureGroups
-from training.batches import read_batch
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class Model:
+class TrainedModel:
     """A Keras network and everything else that its predictions depend on; the parts are those of the `Predictor`."""
 
     network: keras.Model  # takes `images` and possibly `ebv`; a layer "features" is used for the `ood_score`
@@ -50,12 +50,12 @@ class Model:
     grid: RedshiftGrid
     ebv_default: float  # replaces an unknown E(B-V)
     calibration: Calibration | None = None
-    feature_groups: FeatureGroups | None = None
+    feature_groups: FeatureGroups = field(default_factory=dict)  # without any, `ood_score` is NaN
     ood_threshold: float = math.inf
     z_range: tuple[float, float] = (0.0, math.inf)
 
     @classmethod
-    def load(cls, bundle: ModelBundle, *, recalibrate: bool = True) -> "Model":
+    def load(cls, bundle: ModelBundle, *, recalibrate: bool = True) -> "TrainedModel":
         """Load the Keras model of a bundle; raises `InvalidBundle` if its card describes another network."""
         card = bundle.card
         network = keras.models.load_model(bundle.keras_path, compile=False, safe_mode=True)
@@ -66,7 +66,7 @@ class Model:
             card.grid,
             card.inputs.ebv_default,
             calibration=bundle.calibration if recalibrate else None,
-            feature_groups=load_feature_groups(bundle),
+            feature_groups=load_feature_groups(bundle) or {},
             ood_threshold=card.ood.threshold if card.ood else math.inf,
             z_range=card.training.z_range,
         )
@@ -80,20 +80,20 @@ class Model:
             engine or keras_engine(self.network),
             self.grid,
             calibration=self.calibration,
-            feature_groups=self.feature_groups,
+            feature_groups=self.feature_groups or None,
             ood_threshold=self.ood_threshold,
             z_range=self.z_range,
         )
         n, n_bins = len(rows), self.grid.n_bins  # not joined from parts, which would be in memory twice
-        found = Predictions(np.empty((n, n_bins)), np.empty((n, n_bins)), np.empty(n), np.empty(n, np.int32))
+        predictions = Predictions(np.empty((n, n_bins)), np.empty((n, n_bins)), np.empty(n), np.empty(n, np.int32))
         stop = 0
         for batch in _read_batches(cutouts, rows, self.spec, self.ebv_default):
             output = predictor.run_network(batch)
             columns = predictor.summarise(batch, output, frozenset({"ood_score", "flags"}))
-            some = slice(stop, stop := stop + len(batch))
-            found.raw_pdfs[some], found.pdfs[some] = output.pdfs, columns["pdf"]
-            found.ood_scores[some], found.flags[some] = columns["ood_score"], columns["flags"]
-        return found
+            part = slice(stop, stop := stop + len(batch))
+            predictions.raw_pdfs[part], predictions.pdfs[part] = output.pdfs, columns["pdf"]
+            predictions.ood_scores[part], predictions.flags[part] = columns["ood_score"], columns["flags"]
+        return predictions
 
     def features(self, cutouts: Cutouts, rows: IntArray) -> dict[str, FloatArray]:
         """Extract the features of rows (n,) for the `ood_score`: (n, p) float64 for each feature group, by name."""
@@ -104,15 +104,6 @@ class Model:
             features = engine.predict(images.images, batch.ebv.ebv).features
             parts.append(ood.extract_features(images.images, features, images.border))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def predict_pdfs(
-    network: keras.Model, cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv_default: float
-) -> FloatArray:
-    """Predict the PDFs of rows (n,) with a network, not recalibrated: (n, n_bins) float64, rows sum to 1."""
-    engine = keras_engine(network)
-    batches = _read_batches(cutouts, rows, spec, ebv_default)
-    return np.concatenate([engine.predict(batch.images.images, batch.ebv.ebv).pdfs for batch in batches])
 
 
 def network_outputs(network: keras.Model) -> dict[str, keras.KerasTensor]:
@@ -135,5 +126,6 @@ def keras_engine(network: keras.Model) -> KerasEngine:
 
 
 def _read_batches(cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv_default: float) -> Iterator[Batch]:
-    for start in tqdm(range(0, len(rows), MAX_BATCH), desc="predict", unit="batch", leave=False):
-        yield read_batch(cutouts, rows[start : start + MAX_BATCH], spec, ebv_default)
+    batches = read_batches(cutouts, spec, ebv_default, rows)
+    for _, batch in tqdm(batches, desc="predict", unit="batch", total=-(-len(rows) // BATCH_ROWS), leave=False):
+        yield batch

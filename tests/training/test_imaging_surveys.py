@@ -8,7 +8,7 @@ import pytest
 from photoz.errors import InvalidInput
 from photoz.images import SDSS_IMAGES, ImageSpec
 from training.galaxies import draw_galaxies
-from training.survey import NAMES, extinction_caveats, read_survey, sdss
+from training.imaging_surveys import NAMES, extinction_caveats, read_survey, sdss
 
 OTHER = 'title = "Mine"\npixel_scale = 0.5\n[bands.J]\nextinction = 0.7\nfwhm = 1.0\ndepth = 22.0\n[bands.F606W]\n'
 

@@ -15,8 +15,8 @@ from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
 from photoz.io.cutouts import Cutouts
 from photoz.model.bundle import ModelBundle
-from training.ood import fit_feature_groups
-from training.predict import Model, predict_pdfs
+from training.feature_groups import fit_feature_groups
+from training.trained_model import TrainedModel
 
 SPEC = ImageSpec(size=8, bands=("g", "r"))
 GRID = RedshiftGrid(0.5, 40)
@@ -44,7 +44,7 @@ def cutouts() -> Cutouts:
 
 
 def test_flags_are_those_of_the_rows(network: keras.Model, cutouts: Cutouts) -> None:
-    found = Model(network, SPEC, GRID, 0.03).predict(cutouts, ROWS)
+    found = TrainedModel(network, SPEC, GRID, 0.03).predict(cutouts, ROWS)
     of_inputs = found.flags & (Flag.EBV_ASSUMED | Flag.MASKED_PIXELS | Flag.BAND_MISSING | Flag.LOW_SNR)
     assert of_inputs[[0, 1, -2, -1]].tolist() == [Flag.MASKED_PIXELS, 0, Flag.BAND_MISSING, Flag.EBV_ASSUMED]
     assert np.count_nonzero(of_inputs) == 4  # row 150 occurs twice
@@ -52,18 +52,17 @@ def test_flags_are_those_of_the_rows(network: keras.Model, cutouts: Cutouts) -> 
 
 
 def test_one_pass_gives_raw_and_recalibrated_pdfs_and_scores(network: keras.Model, cutouts: Cutouts) -> None:
-    bare = Model(network, SPEC, GRID, 0.03)
+    bare = TrainedModel(network, SPEC, GRID, 0.03)
     rows = np.setdiff1d(ROWS, [290])
     features = bare.features(cutouts, rows)
     groups = fit_feature_groups(features)
     bend = Calibration(temperature=0.8, a=1.1, b=0.9)
-    found = Model(network, SPEC, GRID, 0.03, bend, groups, ood_threshold=0.9).predict(cutouts, rows)
+    found = TrainedModel(network, SPEC, GRID, 0.03, bend, groups, ood_threshold=0.9).predict(cutouts, rows)
     expected = network.predict_on_batch({"images": cutouts.images[rows].astype(np.float32)}).astype(np.float64)
     np.testing.assert_allclose(found.raw_pdfs, expected / expected.sum(axis=1, keepdims=True), rtol=1e-5)
     np.testing.assert_allclose(found.pdfs, calibration.apply(found.raw_pdfs, bend), rtol=1e-12)
     np.testing.assert_allclose(found.ood_scores, ood.score(groups, features), rtol=1e-12)
     assert np.array_equal(found.flags & Flag.OUT_OF_DISTRIBUTION != 0, found.ood_scores > 0.9)
-    np.testing.assert_array_equal(predict_pdfs(network, cutouts, rows, SPEC, 0.03), found.raw_pdfs)
 
 
 def test_bundle_whose_card_describes_another_network_is_refused(bundle_path: Path, tmp_path: Path) -> None:
@@ -71,4 +70,4 @@ def test_bundle_whose_card_describes_another_network_is_refused(bundle_path: Pat
     card = shipped.card.model_copy(update={"grid": RedshiftGrid(0.4, 90), "engines": ()})
     other = ModelBundle.write(tmp_path / "other", card, shipped.path)
     with pytest.raises(InvalidBundle, match=r"'pdf': \(180,\).*its card says.*90"):
-        Model.load(other)
+        TrainedModel.load(other)

@@ -9,7 +9,7 @@ SCHEDULES = ("cosine", "constant", "halfway-fifth")
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingSettings:
     """Hyper-parameters of a training run: with the data, they determine its result."""
 
     architecture: str = "compact"  # or "inception", "pasquet"
@@ -41,18 +41,18 @@ class Settings:
 
 
 # The document's epochs, batches and rate for its network, one-hot, no early stop; with our schedule.
-DOCUMENT = Settings("inception", "one-hot", batch_size=32, epochs=20, learning_rate=1e-3, patience=20)
+DOCUMENT = TrainingSettings("inception", "one-hot", batch_size=32, epochs=20, learning_rate=1e-3, patience=20)
 
 # Adam as in the document: a constant rate and nothing else.
 PLAIN_ADAM: dict[str, Any] = {"schedule": "constant", "weight_decay": 0.0, "clip_norm": 0.0, "ema_momentum": 0.0}
 
 # Pasquet et al. 2019. docs/training.md gives the source of each number.
 PASQUET = replace(
-    Settings("pasquet", "one-hot", batch_size=128, epochs=39, learning_rate=1e-4, patience=39),
+    TrainingSettings("pasquet", "one-hot", batch_size=128, epochs=39, learning_rate=1e-4, patience=39),
     **{**PLAIN_ADAM, "schedule": "halfway-fifth"},
 )
 
-COMPACT = Settings(defects=0.3, unknown_ebv=0.1)
+COMPACT = TrainingSettings(defects=0.3, unknown_ebv=0.1)
 
 BY_ARCHITECTURE = {"compact": COMPACT, "inception": DOCUMENT, "pasquet": PASQUET}
 
@@ -62,8 +62,10 @@ PRESETS = {
 }
 
 
-def settings_for(architecture: str | None = None, preset: str | None = None, **changes: Any) -> Settings:
+def settings_for(architecture: str | None = None, preset: str | None = None, **changes: Any) -> TrainingSettings:
     """Return the recipe of a preset or, without one, of an architecture ("compact" by default), with changes."""
     if preset is None:
         return replace(BY_ARCHITECTURE[architecture or "compact"], **changes)
-    return replace(PRESETS[preset], **({"architecture": architecture} if architecture else {}), **changes)
+    if architecture is not None:
+        changes["architecture"] = architecture
+    return replace(PRESETS[preset], **changes)

@@ -7,7 +7,7 @@ from scipy.special import ndtr
 from photoz.calibration import Calibration, apply
 from photoz.grid import SDSS_GRID, FloatArray
 from photoz.metrics import crps, galaxy_scores, pit, summarise, uniform_ks
-from training.calibrate import calibrate
+from training.calibration_fit import fit_calibration
 
 N = 4000
 WIDTH = 0.014
@@ -27,7 +27,7 @@ def toy(width: float, shift: float) -> tuple[FloatArray, FloatArray]:
 )
 def test_calibration_corrects_wrong_pdfs(width: float, shift: float) -> None:
     pdfs, z_spec = toy(width, shift)
-    record = calibrate(pdfs[: N // 2], z_spec[: N // 2], SDSS_GRID)
+    record = fit_calibration(pdfs[: N // 2], z_spec[: N // 2], SDSS_GRID)
     raw, others = pdfs[N // 2 :], z_spec[N // 2 :]
     corrected = apply(raw, record.parameters)
     assert uniform_ks(pit(raw, others, SDSS_GRID)) > 0.08
@@ -39,13 +39,13 @@ def test_calibration_corrects_wrong_pdfs(width: float, shift: float) -> None:
 
 def test_calibration_hardly_changes_correct_pdfs() -> None:
     pdfs, z_spec = toy(1.0, 0.0)
-    found = calibrate(pdfs[:500], z_spec[:500], SDSS_GRID).parameters
+    found = fit_calibration(pdfs[:500], z_spec[:500], SDSS_GRID).parameters
     np.testing.assert_allclose([found.temperature, found.a, found.b], 1.0, atol=0.06)
 
 
 def test_record_has_scores_before_and_after() -> None:
     pdfs, z_spec = toy(0.6, 0.0)
-    record = calibrate(pdfs[:400], z_spec[:400], SDSS_GRID)
+    record = fit_calibration(pdfs[:400], z_spec[:400], SDSS_GRID)
     assert record.n_galaxies == 400
     assert record.parameters != Calibration()
     assert record.scores["after"]["pit_ks"].value < record.scores["before"]["pit_ks"].value

@@ -6,8 +6,8 @@ from photoz.grid import FloatArray, IntArray
 from photoz.io.cutouts import Cutouts
 from photoz.model.card import OodRecord
 from photoz.ood import FEATURES, FeatureGroup, FeatureGroups, Features, compress
-from training.predict import Model
 from training.splits import group_by_galaxy
+from training.trained_model import TrainedModel
 
 # Fraction of ordinary cutouts that may be flagged: below the promised one in a hundred, to allow for chance. With half
 # of it, a twentieth of the cutouts with r and i swapped were not flagged.
@@ -23,7 +23,7 @@ MAX_GALAXIES = 20_000
 MIN_VARIANCE = 1e-3
 
 
-def learn_feature_groups(model: Model, cutouts: Cutouts, rows: IntArray) -> dict[str, FeatureGroup]:
+def learn_feature_groups(model: TrainedModel, cutouts: Cutouts, rows: IntArray) -> dict[str, FeatureGroup]:
     """Fit the feature groups of a model to the first cutout of each galaxy of its training rows (n,)."""
     first, _ = group_by_galaxy(cutouts, rows)
     some = np.sort(np.random.default_rng(0).permutation(first)[:MAX_GALAXIES])

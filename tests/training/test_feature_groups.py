@@ -3,7 +3,7 @@ import pytest
 
 from photoz.model.card import OodRecord
 from photoz.ood import FEATURES, FeatureGroups, Features, score
-from training.ood import FALSE_ALARMS, choose_threshold, fit_feature_groups
+from training.feature_groups import FALSE_ALARMS, choose_threshold, fit_feature_groups
 
 
 def draw_features(n: int, seed: int, shift: float = 0.0) -> dict[str, np.ndarray]:
