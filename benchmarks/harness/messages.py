@@ -114,6 +114,7 @@ def _grpc_pdfs(reply: Reply, n: int) -> Pdfs:
 FORMS = {
     "v2": _open_inference("pdf"),
     "v2-full": _open_inference("pdf", "z_mean", "flags"),
+    "ready": Form(lambda path, images, ebv: request("GET", "/readyz"), lambda reply, n: np.empty((n, 0))),
     "raw": Form(_raw_request, lambda reply, n: np.frombuffer(reply.body, "<f4").reshape(n, -1)),
     "grpc": Form(_grpc_message, _grpc_pdfs, GrpcConnection.connect),  # the path is the name of the model
 }

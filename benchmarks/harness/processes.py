@@ -40,6 +40,7 @@ class Recipe:
     path: str
     form: str = "v2"  # one of `messages.FORMS`
     environment: Mapping[str, str] = field(default_factory=dict)  # added to that of this process
+    checkout: Path = ROOT  # whose code it runs
 
 
 @dataclass(frozen=True)
@@ -105,12 +106,12 @@ class Server:
 def running(recipe: Recipe) -> Iterator[Server]:
     """Start a server, wait for its first answer, and stop all its processes in the end."""
     with tempfile.TemporaryDirectory() as home, (Path(home) / "log").open("w+") as log:
-        paths = os.pathsep.join([str(ROOT), str(ROOT / "clients" / "python")])
+        paths = os.pathsep.join([str(recipe.checkout), str(recipe.checkout / "clients" / "python")])
         environment = {**os.environ, "BENTOML_HOME": home, "PYTHONPATH": paths, **recipe.environment}
         command = [part.format(port=recipe.port) for part in recipe.command]
         started = time.perf_counter()
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            command, cwd=recipe.checkout, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
         try:
             _wait_for_answer(process, recipe, started + START_TIMEOUT)
