@@ -55,7 +55,7 @@ FLAG_MEANINGS: Mapping[Flag, str] = {
 
 
 def flag_names(flags: int) -> str:
-    """Return the names of the flags that are set, joined by |; a dash for none. Unknown bits are ignored."""
+    """Return the names of the flags that are set, joined by ``|``; a dash for none. Unknown bits are ignored."""
     return "|".join(str(flag.name) for flag in Flag(flags)) or "-"
 
 
