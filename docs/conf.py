@@ -1,4 +1,4 @@
-"""Sphinx configuration of `make docs-site`: the documents of the repository, from its root, as pages of a site."""
+"""Sphinx configuration of `make docs-site`: the Markdown files of the repository, from its root, as a site."""
 
 import sys
 from pathlib import Path
@@ -17,13 +17,13 @@ from photoz import __version__  # noqa: E402
 project, version, copyright = "photoz", __version__, "the authors of photoz, Apache-2.0"
 extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc"]
 
-# The source is the root, so that the links between the documents are the same on a forge and in the site.
+# The source is the root, so that links between pages work on a forge and on the site.
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/**.md", "docs/**.rst", "deploy/**.md", "benchmarks/README.md"]
 exclude_patterns = [".*", "build", "data", "dist", "models", "runs", "reports", "requirements", "tests"]
 
 nitpicky = True
-# Other projects, whose inventories are not to be had offline; and private base classes.
+# References to other projects, whose inventories are not available offline, and to private base classes.
 nitpick_ignore_regex = [("py:.*", r"(?!photoz).*|.*\._.*")]
 highlight_language = "none"
 default_role = "py:obj"
@@ -31,7 +31,7 @@ myst_heading_anchors = 4
 
 autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # the docstrings say more: shapes, units
+autodoc_typehints = "none"  # docstrings have the types, with shapes and units
 numpydoc_show_class_members = False
 toc_object_entries_show_parents = "hide"
 
@@ -41,7 +41,7 @@ html_title = f"photoz {version}"
 html_copy_source = False
 html_static_path, html_css_files = ["static"], ["site.css"]
 html_sidebars = {"**": ["contents.html"]}
-html_math_renderer = "mathml"  # MathJax would be loaded from another host
+html_math_renderer = "mathml"  # pages would load MathJax from another host
 html_theme_options: dict[str, Any] = {
     "logo": {"text": "photoz"},
     "navbar_center": [],
@@ -57,7 +57,7 @@ def add_endpoints(app: Any, page: str, source: list[str]) -> None:
 
 
 def write_front_page(app: Any, error: Exception | None) -> None:
-    """Lead from the root of the site to its first page."""
+    """Redirect the root of the site to its first page."""
     if error is None and app.builder.format == "html":
         page = f'<!doctype html><title>photoz</title><meta http-equiv="refresh" content="0; url={root_doc}.html">\n'
         Path(app.outdir, "index.html").write_text(page, encoding="utf-8")
@@ -70,7 +70,7 @@ def write_math(writer: Any, node: nodes.Element) -> None:
 
 
 def setup(app: Any) -> None:
-    """Register the above."""
+    """Register the functions above."""
     app.connect("source-read", add_endpoints)
     app.connect("build-finished", write_front_page)
     app.add_html_math_renderer("mathml", (write_math, None), (write_math, None))

@@ -9,7 +9,7 @@ Schema = Mapping[str, Any]
 
 
 def openapi_document() -> dict[str, Any]:
-    """Return the document that a service gives at /docs.json."""
+    """Return the document that a service has at /docs.json."""
     from service import openapi
     from service.bento import Photoz
 
@@ -24,7 +24,7 @@ def markdown(document: Mapping[str, Any]) -> str:
         for method, operation in methods.items()
     ]
     everywhere = set.intersection(*(set(operation["responses"]) for _, operation in operations)) - {"200"}
-    lines = [f"Every endpoint may answer {_statuses(everywhere)}, with an `error` in JSON.", ""]
+    lines = [f"Every endpoint may respond with {_statuses(everywhere)}, and an `error` in JSON.", ""]
     for tag in dict.fromkeys(operation["tags"][0] for _, operation in operations):
         lines += [f"## {tag}", ""]
         for name, operation in operations:
@@ -40,15 +40,16 @@ def _operation(operation: Mapping[str, Any], everywhere: set[str]) -> Iterator[s
     yield from (operation.get("summary") or operation["description"], "")
     if parameters := operation.get("parameters"):
         yield from ("| parameter | in | type | |", "| --- | --- | --- | --- |")
-        for found in parameters:
-            cells = (f"`{found['name']}`", found["in"], _type(found["schema"]), found.get("description", ""))
+        for parameter in parameters:
+            name, description = f"`{parameter['name']}`", parameter.get("description", "")
+            cells = (name, parameter["in"], _type(parameter["schema"]), description)
             yield f"| {' | '.join(cells)} |"
         yield ""
     if body := operation.get("requestBody"):
-        yield f"- Takes {_content(body)}"
-    yield f"- Answers {_content(operation['responses']['200'])}"
+        yield f"- Request: {_content(body)}"
+    yield f"- Response: {_content(operation['responses']['200'])}"
     if others := set(operation["responses"]) - everywhere - {"200"}:
-        yield f"- Or {_statuses(others)}"
+        yield f"- Errors: {_statuses(others)}"
     yield ""
 
 
@@ -65,9 +66,9 @@ def _statuses(statuses: set[str]) -> str:
 
 
 def _content(message: Mapping[str, Any]) -> str:
-    types = [(media_type, found.get("schema", {})) for media_type, found in message.get("content", {}).items()]
+    types = [(name, media_type.get("schema", {})) for name, media_type in message.get("content", {}).items()]
     named = (f"`{name}` ({_type(schema)})" if "$ref" in schema else f"`{name}`" for name, schema in types)
-    return ", ".join(named) or "nothing but the status"
+    return ", ".join(named) or "only the status"
 
 
 def _type(schema: Schema) -> str:

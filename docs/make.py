@@ -1,7 +1,7 @@
-"""`make docs`: write the parts of the documents that describe the shipped model, from its card and its test galaxies.
+"""`make docs`: write the parts of the docs that describe the shipped model, from its card and its test galaxies.
 
-The scores are written between the marks in README.md, the model card to docs/model-card.md, the figures to
-docs/scatter.png, docs/pdfs.png and, where the frames of `benchmarks.science real_field` are, docs/real-galaxy.png and
+It writes scores between the marks in README.md, the model card to docs/model-card.md, and figures to docs/scatter.png,
+docs/pdfs.png and, if the frames of `benchmarks.science real_field` are there, docs/real-galaxy.png and
 docs/sky-cutouts.png.
 """
 
@@ -34,15 +34,15 @@ MARKS = re.compile(r"(<!-- scores -->\n).*(<!-- /scores -->)", re.DOTALL)
 def score_table(scores: Mapping[str, Mapping[str, Score]], metrics: Sequence[str] = METRICS) -> str:
     """Format scores as a Markdown table, one line per method."""
     lines = ["| | " + " | ".join(metrics) + " |", "| --- |" + " --- |" * len(metrics)]
-    for method, found in scores.items():
+    for method, values in scores.items():
         name = f"**{method}**" if method == "this model" else method
-        cells = [str(found[metric]) if metric in found else "" for metric in metrics]
+        cells = [str(values[metric]) if metric in values else "" for metric in metrics]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def with_scores(text: str, card: Card) -> str:
-    """Return the README with some scores of a card between its marks."""
+    """Return the README with scores of a card between its marks."""
     if card.test is None:
         raise ValueError(f"{card.name} was not tested: its card has no scores")
     table = score_table({method: card.test.scores[method] for method in README_METHODS}, METRICS[:4])
@@ -64,7 +64,7 @@ def model_card(card: Card) -> str:
 
 
 def write_pdfs(bundle: ModelBundle) -> None:
-    """Draw the PDFs of the galaxies of examples/cutouts.npz."""
+    """Draw the PDFs of the galaxies in examples/cutouts.npz."""
     from benchmarks.science.real_field import predict
     from photoz import plots
 
@@ -75,7 +75,7 @@ def write_pdfs(bundle: ModelBundle) -> None:
 
 
 def write_real_galaxy(bundle: ModelBundle, sample: Cutouts) -> None:
-    """Draw the PDF of the one galaxy in the real frames, beside the catalogue method on the same pixels."""
+    """Draw the PDF of the galaxy in the real frames, and the catalogue method's estimate from the same pixels."""
     from matplotlib.figure import Figure
 
     from benchmarks.science.real_field import FOLDER, GALAXY, GALAXY_EBV, catalogue_method, predict, read_sources
@@ -83,12 +83,12 @@ def write_real_galaxy(bundle: ModelBundle, sample: Cutouts) -> None:
 
     sources = read_sources(FOLDER)
     cutouts, ebv = sources.cutouts[[sources.nearest(*GALAXY)]], np.array([GALAXY_EBV])
-    found, (z, error) = predict(bundle, cutouts, ebv), catalogue_method(cutouts, ebv, sample)
+    estimates, (z, error) = predict(bundle, cutouts, ebv), catalogue_method(cutouts, ebv, sample)
     grid = bundle.card.grid
     figure = Figure(figsize=(6.0, 3.2), layout="constrained")
     axes = figure.subplots()
-    label = f"this model: {found.z_mean[0]:.3f} ± {found.z_std[0]:.3f}"
-    axes.plot(grid.centres, found.pdf[0] / grid.width, color="C0", label=label)
+    label = f"this model: {estimates.z_mean[0]:.3f} ± {estimates.z_std[0]:.3f}"
+    axes.plot(grid.centres, estimates.pdf[0] / grid.width, color="C0", label=label)
     label = f"catalogue method: {z[0]:.3f} ± {error[0]:.3f}"
     axes.axvspan(z[0] - error[0], z[0] + error[0], color="C1", alpha=0.3, label=label)
     axes.set(xlabel="redshift", ylabel="probability density", xlim=(0.1, 0.3), ylim=(0.0, None))
@@ -97,7 +97,7 @@ def write_real_galaxy(bundle: ModelBundle, sample: Cutouts) -> None:
 
 
 def write_contact_sheet() -> None:
-    """Draw what `photoz sky` cuts around isolated, not saturated sources of the real frames, in i, r and g."""
+    """Draw `photoz sky` cutouts of isolated, unsaturated sources in the real frames, in i, r and g."""
     from astropy.visualization import make_lupton_rgb
     from PIL import Image
 
@@ -121,7 +121,7 @@ def write_contact_sheet() -> None:
 
 
 def main() -> None:
-    """Write them all."""
+    """Write scores, model card and figures."""
     from benchmarks.science.real_field import FOLDER
     from photoz import metrics, pdf, plots
     from photoz.io.cutouts import TEST

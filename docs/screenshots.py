@@ -1,4 +1,4 @@
-"""Pictures of the page, docs/page-*.png: `python docs/screenshots.py`. Needs chromium and playwright."""
+"""Screenshots of the page, docs/page-*.png: `python docs/screenshots.py`. Needs chromium and playwright."""
 
 import io
 import shutil
@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parent
 
 
 def take(browser: Browser, url: str, width: int, scheme: str) -> None:
-    """Open the sample, choose a galaxy, keep another in the plot, and write the picture."""
+    """Open the sample, select a galaxy and write a screenshot."""
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page.goto(url)
     page.click("#sample")
@@ -27,7 +27,7 @@ def take(browser: Browser, url: str, width: int, scheme: str) -> None:
 
 
 def main() -> None:
-    """Write them all."""
+    """Write a screenshot for each width and colour scheme."""
     with running(service(SHIPPED)) as server, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for width in (1440, 390):

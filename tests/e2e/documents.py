@@ -1,4 +1,4 @@
-"""The code blocks of the documents, and a folder with the files that they name."""
+"""The code blocks of the docs, and a folder with the files that they name."""
 
 import json
 import pickle
@@ -29,7 +29,7 @@ NOT_TESTED = re.compile("# Not tested: (.+)\n")
 
 @dataclass(frozen=True)
 class Block:
-    """A block of code in a document."""
+    """A block of code on a page."""
 
     page: str
     line: int
@@ -41,7 +41,7 @@ class Block:
 
     @property
     def reason(self) -> str:
-        """Why it is not run; empty for a block that is."""
+        """Why the block does not run; empty if it runs."""
         mark = NOT_TESTED.match(self.text)
         return mark[1] if mark else ""
 
@@ -49,12 +49,12 @@ class Block:
 def read_blocks(path: Path) -> list[Block]:
     """Return the blocks of Python and shell commands of a page."""
     text, page = path.read_text(encoding="utf-8"), str(path.relative_to(ROOT))
-    found = re.finditer(r"^```(python|sh)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return [Block(page, text.count("\n", 0, block.start()) + 2, block[1], block[2]) for block in found]
+    blocks = re.finditer(r"^```(python|sh)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [Block(page, text.count("\n", 0, block.start()) + 2, block[1], block[2]) for block in blocks]
 
 
 def write_files(folder: Path, bundle: Path) -> None:
-    """Write what the documents take for granted: a bundle, cutouts of rendered galaxies, catalogues, a key."""
+    """Write the files that the docs use: a bundle, cutouts of rendered galaxies, catalogues, a key."""
     for name, target in {".venv": sys.prefix, "examples": ROOT / "examples", "training": ROOT / "training"}.items():
         (folder / name).symlink_to(target)
     for name in ("photoz", "mine"):

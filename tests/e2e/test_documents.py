@@ -1,8 +1,8 @@
-"""The code in the documents runs as it is written, apart from the address of the service.
+"""The code in the docs runs as it is written, except for the address of the service.
 
-All blocks of a page run in order, in one folder that has the files which the documents name. A block that cannot run
-here begins with the line `# Not tested: REASON`, and is listed with the skipped tests. Of what takes minutes, only the
-target of `make` and the arguments of `training train` are checked; `pip` is not run.
+All blocks of a page run in order, in one folder with the files that the docs name. A block that cannot run here begins
+with the line `# Not tested: REASON`, and is listed with the skipped tests. `make` and `training train` would take
+minutes: only their target and arguments are checked. `pip` does not run.
 """
 
 import os
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 ADDRESS = re.compile(r"127\.0\.0\.1:300[01]")
 BLOCKS = {str(path.relative_to(ROOT)): read_blocks(path) for path in PAGES if "tutorials" not in path.parts}
-RUN = {page: found for page, blocks in BLOCKS.items() if (found := [block for block in blocks if not block.reason])}
+RUN = {page: run for page, blocks in BLOCKS.items() if (run := [block for block in blocks if not block.reason])}
 NOT_RUN = [block for blocks in BLOCKS.values() for block in blocks if block.reason]
 
 PRELUDE = """
