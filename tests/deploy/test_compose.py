@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.deploy.manifests import longest_shutdown, read_settings
+from tests.deploy.nginx import read_defaults
 from tests.running import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -81,11 +82,6 @@ def listens(address):  # such as prometheus:9090
     return (container.get("ports") or container["expose"])[0].split(":")[-1] == port
 
 
-def read_env_file(path):
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return dict(line.split("=") for line in lines if not line.startswith("#"))
-
-
 @pytest.mark.parametrize("name", SERVICES)
 def test_container_is_confined_and_restarted(name):
     container, health = service(name), service(name)["healthcheck"]
@@ -140,7 +136,7 @@ def test_memory_and_grace_period_fit_the_settings():
 
 def test_nginx_has_the_limits_of_the_service():
     settings = read_settings({"PHOTOZ_MAX_MEMORY_BYTES": str(memory_bytes(service("photoz")) // 8)})
-    defaults = read_env_file(DEPLOY / "nginx" / "defaults.env")
+    defaults = read_defaults()
     limits = {name: value for name, value in defaults.items() if name.startswith("PHOTOZ_")}
     assert limits == {name: f"{getattr(settings, name.removeprefix('PHOTOZ_').lower()):.0f}" for name in limits}
     assert listens(defaults["NGINX_UPSTREAM"])
