@@ -110,6 +110,12 @@ def test_errors_of_nginx_have_the_one_shape(bare, connection, content, status, m
     assert metric(bare.url, "photoz_requests_total") == before + 1  # the metrics themselves
 
 
+def test_body_above_the_limit_is_refused_while_it_is_sent(nginx):
+    answers = [httpx.post(f"{nginx.url}/predict_file", content=bytes(9 * MIB)) for _ in range(5)]
+    for answer in answers:
+        check_error(answer, 413, TOO_LONG)
+
+
 def test_reload_loses_nothing(nginx, connection):
     connection.send(POST[:-100])
     before = nginx.workers

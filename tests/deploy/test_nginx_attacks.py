@@ -1,9 +1,11 @@
 """What slow and silent clients cost a service behind deploy/nginx/photoz.conf."""
 
-from contextlib import ExitStack
+import socket
+from contextlib import ExitStack, suppress
 
 import httpx
 import numpy as np
+import pytest
 
 from photoz.io.npz import npz_bytes
 from tests.deploy.nginx import MIB, needs_nginx, running_nginx
@@ -13,6 +15,7 @@ from tests.toys import GRIZ, galaxies, npy_bytes
 
 pytestmark = needs_nginx
 
+CHUNKED = head("/predict_file", "Transfer-Encoding: chunked")
 CUTOUT = npy_bytes(galaxies(GRIZ, 1))
 EVALUATION = npz_bytes({"pdfs": np.ones((200, 300)), "z_spec": np.linspace(0.01, 0.5, 200)})
 
@@ -74,9 +77,38 @@ def test_answers_that_are_not_read_do_not_hold_the_service(bare, nginx):
         assert np.shape(connection.read_response().json()["pdf"]) == (700, 300)
 
 
-def test_work_for_a_client_that_has_gone_is_ended(bare, nginx):
+@pytest.mark.parametrize("begin", [b"", CHUNKED + b"0\r\n"], ids=["requests", "trailers"])
+def test_endless_input_of_one_connection(bare, nginx, begin):
+    """Pipelined requests whose answers are not read, and trailers without an end."""
+    (worker,) = bare.workers
+    memory = worker.memory_info().rss
+    again = b"X-Trailer: " + 9000 * b"a" + b"\r\n" if begin else 1000 * head("/", method="GET")
+    with RawConnection(nginx.url, receive_buffer=4096) as connection, suppress(OSError):  # it does not take more
+        connection.set_timeout(1.0)
+        connection.send(begin)
+        for _ in range(20 * MIB // len(again)):
+            connection.send(again)
+    assert worker.memory_info().rss < memory + 8 * MIB
+    assert httpx.post(f"{nginx.url}/predict_file", content=CUTOUT).status_code == 200
+
+
+def test_idle_connections_make_room(nginx):
+    with ExitStack() as stack:
+        for _ in range(4500):  # more than nginx has
+            stack.enter_context(socket.create_connection(("127.0.0.1", httpx.URL(nginx.url).port), 20.0))
+        assert httpx.post(f"{nginx.url}/predict_file", content=CUTOUT).status_code == 200
+
+
+@pytest.mark.parametrize("resets", [False, True])
+@pytest.mark.parametrize("behind", [b"", head("/model", method="GET")], ids=["nothing", "a request"])
+def test_work_for_a_client_that_has_gone_is_ended(bare, nginx, behind, resets):
+    ended = {"route": "/evaluate", "status": "499"}
+    before = metric(bare.url, "photoz_requests_total", **ended)
     with RawConnection(nginx.url) as connection:
         length = f"Content-Length: {len(EVALUATION)}"
-        connection.send(head("/evaluate?plot=pdfs&num_images=36", length, "Accept: image/svg+xml") + EVALUATION)
+        target = "/evaluate?plot=pdfs&num_images=36"  # several seconds
+        connection.send(head(target, length, "Accept: image/svg+xml") + EVALUATION + behind)
         wait_for(lambda: metric(bare.url, "photoz_requests_in_flight") == 1)
-    wait_for(lambda: metric(bare.url, "photoz_requests_total", route="/evaluate", status="499") == 1)
+        if resets:
+            connection.reset_at_exit()
+    wait_for(lambda: metric(bare.url, "photoz_requests_total", **ended) == before + 1)
