@@ -10,11 +10,13 @@ import pytest
 import yaml
 
 from tests.deploy.manifests import longest_shutdown, read_settings
+from tests.deploy.nginx import read_defaults
 from tests.running import ROOT
 
 DEPLOY = ROOT / "deploy"
 FILES = BASE, WITH_KEYS, WITH_PASSWORD = "compose.yaml", "compose.keys.yaml", "compose.password.yaml"
-SERVICES = ("photoz", "prometheus", "grafana")
+PUBLISHED = {"nginx": "PHOTOZ", "prometheus": "PROMETHEUS", "grafana": "GRAFANA"}  # and the prefixes of their variables
+SERVICES = ("photoz", *PUBLISHED)
 DASHBOARD = json.loads((DEPLOY / "grafana" / "photoz.json").read_text(encoding="utf-8"))
 
 VARIABLE = re.compile(r"\$\{(\w+):([-?])([^}]*)\}")
@@ -74,9 +76,10 @@ def split_config(path):
     return config, target, job.pop("authorization", {}).get("credentials_file")
 
 
-def is_published(address):  # such as prometheus:9090
+def listens(address):  # such as prometheus:9090
     name, port = address.split(":")
-    return service(name)["ports"][0].endswith(f":{port}")
+    container = service(name)
+    return (container.get("ports") or container["expose"])[0].split(":")[-1] == port
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -96,19 +99,20 @@ def test_container_is_confined_and_restarted(name):
 
 def test_ports_are_published_on_the_loopback_address():
     assert set(read()["services"]) == set(SERVICES)
+    assert "ports" not in service("photoz")  # clients connect to nginx
     for variables in ({}, {"PHOTOZ_PORT": "1", "PROMETHEUS_PORT": "2", "GRAFANA_PORT": "3"}):
-        published = [service(name, **variables)["ports"][0] for name in SERVICES]
+        published = [service(name, **variables)["ports"][0] for name in PUBLISHED]
         assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in published)
-        assert len({port.split(":")[1] for port in published}) == len(SERVICES)
-    for name in SERVICES:  # an address variable publishes one of them elsewhere
-        published = [service(other, **{f"{name.upper()}_ADDRESS": "192.0.2.1"})["ports"][0] for other in SERVICES]
-        assert [port.startswith("192.0.2.1:") for port in published] == [other == name for other in SERVICES]
+        assert len({port.split(":")[1] for port in published}) == len(PUBLISHED)
+    for name, prefix in PUBLISHED.items():  # an address variable publishes one of them elsewhere
+        published = [service(other, **{f"{prefix}_ADDRESS": "192.0.2.1"})["ports"][0] for other in PUBLISHED]
+        assert [port.startswith("192.0.2.1:") for port in published] == [other == name for other in PUBLISHED]
 
 
 def test_images_are_built_or_pinned():
     assert (DEPLOY / service("photoz")["build"]["context"] / "Dockerfile").resolve() == ROOT / "Dockerfile"
-    for name in ("prometheus", "grafana"):
-        assert re.fullmatch(r"docker\.io/[\w/]+:v?\d+\.\d+\.\d+", service(name)["image"])
+    for name in PUBLISHED:
+        assert re.fullmatch(r"docker\.io/[\w/-]+:v?\d+\.\d+\.\d+", service(name)["image"])
         assert service(name, **{f"{name.upper()}_IMAGE": "other"})["image"] == "other"
 
 
@@ -127,6 +131,28 @@ def test_memory_and_grace_period_fit_the_settings():
     settings = read_settings({"PHOTOZ_MAX_MEMORY_BYTES": str(memory // 8)})  # the default in such a container
     assert settings.documented_memory_bytes < memory / 2  # the other half is a reserve
     assert seconds(service("photoz")["stop_grace_period"]) > longest_shutdown(settings)
+    assert seconds(service("nginx")["stop_grace_period"]) > longest_shutdown(settings)
+
+
+def test_nginx_has_the_limits_of_the_service():
+    settings = read_settings({"PHOTOZ_MAX_MEMORY_BYTES": str(memory_bytes(service("photoz")) // 8)})
+    defaults = read_defaults()
+    limits = {name: value for name, value in defaults.items() if name.startswith("PHOTOZ_")}
+    assert limits == {name: f"{getattr(settings, name.removeprefix('PHOTOZ_').lower()):.0f}" for name in limits}
+    assert listens(defaults["NGINX_UPSTREAM"])
+    assert listens(f"nginx:{defaults['NGINX_LISTEN'].split(':')[1]}")
+    template = (DEPLOY / "nginx" / "photoz.conf").read_text(encoding="utf-8")
+    assert set(re.findall(r"\$\{(\w+)\}", template)) == defaults.keys()
+    assert f"at most {settings.max_header_bytes:,} bytes" in template
+
+
+def test_nginx_and_the_service_read_the_same_settings():
+    own, shared = service("nginx")["env_file"]
+    assert host_path("nginx", "/etc/nginx/templates/photoz.conf").is_file()
+    assert (DEPLOY / own["path"]).is_file()
+    assert [shared] == service("photoz")["env_file"]  # the last file takes precedence
+    assert "nginx:/var/cache/nginx" in service("nginx")["volumes"]
+    assert "PHOTOZ_TRUSTED_PROXIES" in service("photoz")["environment"]
 
 
 @pytest.mark.parametrize(("file", "options"), [(BASE, []), (WITH_KEYS, ["--syntax-only"])])  # it has no key here
@@ -134,7 +160,7 @@ def test_prometheus_is_configured_as_without_containers(file, options):
     path = prometheus_config(file)
     config, target, _ = split_config(path)
     assert config == split_config(DEPLOY / "prometheus" / "prometheus.yaml")[0]
-    assert is_published(target)
+    assert listens(target)
     if shutil.which("promtool"):
         subprocess.run(["promtool", "check", "config", *options, path], timeout=60, check=True)
 
@@ -156,7 +182,7 @@ def test_grafana_loads_the_dashboard_and_its_data_source():
     (variable,) = [one for one in DASHBOARD["templating"]["list"] if one["type"] == "datasource"]
     assert (source["type"], source["isDefault"]) == (variable["query"], True)
     assert set(re.findall(r'"uid": "([^"]*)"', json.dumps(DASHBOARD["panels"]))) == {"${" + variable["name"] + "}"}
-    assert is_published(source["url"].removeprefix("http://"))
+    assert listens(source["url"].removeprefix("http://"))
     config, _, _ = split_config(prometheus_config(BASE))
     assert source["jsonData"]["timeInterval"] == config["global"]["scrape_interval"]
     (provider,) = yaml.safe_load((provisioning / "dashboards" / "photoz.yaml").read_text())["providers"]

@@ -23,7 +23,7 @@ OLDEST, NEWEST = "1.28", kubernetes_validate.latest_version()
 OLDEST_OF = {"model-image": "1.33"}  # image volumes
 CUSTOM_RESOURCES = {"ScaledObject", "PodMonitor"}  # not in the schemas of Kubernetes
 SETTINGS = {f"PHOTOZ_{name.upper()}" for name in Settings.model_fields}
-OTHER_VARIABLES = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_SAMPLER_ARG"}
+OTHER_VARIABLES = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_SAMPLER_ARG", "PHOTOZ_TRUSTED_PROXIES"}
 MANY = ("monitoring", "keda", "traces", "model-pvc", "ingress-tls")
 COMPONENTS = {path.parent.name: (path.parent.name,) for path in KUBERNETES.glob("components/*/kustomization.yaml")}
 OVERLAYS = {path.parent.name: path.parent for path in KUBERNETES.glob("overlays/*/kustomization.yaml")}
@@ -160,6 +160,8 @@ def test_access_from_outside_needs_keys(rendered, container):
         settings = settings_of(container)
         assert int(annotations["proxy-body-size"].removesuffix("m")) * 1024**2 > settings.max_body_bytes
         assert int(annotations["proxy-read-timeout"]) > settings.request_timeout
+        assert {annotations[name] for name in ("proxy-request-buffering", "proxy-buffering")} == {"on"}
+        assert "PHOTOZ_TRUSTED_PROXIES" in [variable["name"] for variable in container["env"]]
     assert {service["spec"]["type"] for service in of_kind(rendered, "Service")} == {"ClusterIP"}
     for monitor in of_kind(rendered, "PodMonitor"):  # Prometheus has a key exactly if keys are needed
         (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
