@@ -93,11 +93,12 @@ def error_response(error: PhotozError) -> Response:
 def http_error(request: Request, error: Exception) -> Response:
     """Return the response to an error of a router."""
     assert isinstance(error, HTTPException)
+    path = request.scope["path"]
     match error.status_code:
         case HTTPStatus.NOT_FOUND:
-            message = f"no such path: {request.url.path}; /docs.json lists the paths"
+            message = f"no such path: {path}; /docs.json lists the paths"
         case HTTPStatus.METHOD_NOT_ALLOWED:
-            message = f"{request.url.path} does not support {request.method}"
+            message = f"{path} does not support {request.method}"
         case _:
             message = error.detail
     return JSONResponse({"error": message}, error.status_code, error.headers)

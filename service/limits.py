@@ -183,10 +183,11 @@ class LimitsMiddleware:
                 if limits.draining:  # the client's next request finds another instance
                     message["headers"].append((b"connection", b"close"))
             body = message.get("body", b"")
+            last = max(len(body) - 1, 0) // PART_BYTES * PART_BYTES
             try:
-                for start in range(0, len(body) - PART_BYTES, PART_BYTES):
+                for start in range(0, last, PART_BYTES):
                     await send({**message, "body": body[start : start + PART_BYTES], "more_body": True})
-                await send({**message, "body": body[-PART_BYTES:]} if len(body) > PART_BYTES else message)
+                await send({**message, "body": body[last:]} if last else message)
             except (RuntimeError, OSError) as error:  # the connection has ended
                 raise ClientDisconnect from error
 

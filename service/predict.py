@@ -54,7 +54,8 @@ async def _predict(
 ) -> Response:
     with_pdfs = options.pdf or media_type == QP.media_type
     images = arrays.get("images", np.empty(0))
-    answer_bytes = BYTES_PER_NUMBER[media_type] * len(images) * state.card.grid.n_bins if with_pdfs else 0
+    n_rows = len(images) if images.ndim else 1
+    answer_bytes = BYTES_PER_NUMBER[media_type] * n_rows * state.card.grid.n_bins if with_pdfs else 0
     reserve_conversion(request, arrays, answer_bytes)
     size = images.nbytes
     batch = await run_step("validate", size, as_batch, arrays, state.card, state.settings.max_rows)

@@ -73,7 +73,8 @@ class InferRequest:
     def pdf_bytes(self, card: Card) -> int:
         """Return the bytes that the PDFs of the response take while it is encoded."""
         each = sum(8 if output.binary else TEXT_BYTES for output in self.outputs if output.name == "pdf")
-        return len(self.arrays["images"]) * card.grid.n_bins * each
+        images = self.arrays["images"]
+        return (len(images) if images.ndim else 1) * card.grid.n_bins * each
 
 
 def read_header_length(request: Request) -> int | None:
