@@ -10,7 +10,7 @@ from docutils.utils.math.latex2mathml import tex2mathml
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "clients" / "python"), str(ROOT / "docs")]
 
-from endpoints import markdown, openapi_document  # noqa: E402
+from endpoints import markdown  # noqa: E402
 
 from photoz import __version__  # noqa: E402
 
@@ -53,7 +53,9 @@ html_theme_options: dict[str, Any] = {
 def add_endpoints(app: Any, page: str, source: list[str]) -> None:
     """Append the endpoints of the service to their page."""
     if page == "docs/endpoints":
-        source[0] += markdown(openapi_document())
+        from service import openapi
+
+        source[0] += markdown(openapi.document())
 
 
 def write_front_page(app: Any, error: Exception | None) -> None:

@@ -1,19 +1,10 @@
 """The OpenAPI document of the service as Markdown, for the site."""
 
-import inspect
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
 Schema = Mapping[str, Any]
-
-
-def openapi_document() -> dict[str, Any]:
-    """Return the document that a service has at /docs.json."""
-    from service import openapi
-    from service.bento import Photoz
-
-    return openapi.document(Photoz.openapi_spec.asdict(), inspect.getdoc(Photoz.inner) or "")
 
 
 def markdown(document: Mapping[str, Any]) -> str:
