@@ -9,7 +9,6 @@ from tests.running import running_service
 LIMITS = {
     "PHOTOZ_MAX_BODY_BYTES": 8 * MIB,
     "PHOTOZ_HEADER_TIMEOUT": 2,
-    "PHOTOZ_TRANSFER_TIMEOUT": 3,
     "PHOTOZ_REQUEST_TIMEOUT": 20,
 }
 
@@ -21,12 +20,12 @@ def bare(make_toy_bundle, tmp_path_factory):
     limits = LIMITS | {"PHOTOZ_MAX_MEMORY_BYTES": 64 * MIB, "PHOTOZ_BUNDLE": bundle}
     with running_service(tmp_path_factory.mktemp("service"), **limits) as running:
         yield running
-    assert "Traceback" not in running.log.read_text()
+        assert "Traceback" not in running.log.read_text()
 
 
 @pytest.fixture(scope="session")
 def nginx(bare, tmp_path_factory):
-    with running_nginx(tmp_path_factory.mktemp("nginx"), bare.port, **LIMITS) as nginx:
+    with running_nginx(tmp_path_factory.mktemp("nginx"), bare.port, NGINX_IDLE_TIMEOUT=3, **LIMITS) as nginx:
         yield nginx
     log = nginx.log.read_text()
     assert "[alert]" not in log

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from service import api_keys
-from service.limits import PROBES
 from service.errors import Unauthorized
+from service.limits import PROBES
 from service.settings import Settings
 from tests.deploy import manifests
 from tests.deploy.manifests import KUBERNETES, of_kind, render, settings_of
@@ -23,7 +23,7 @@ OLDEST, NEWEST = "1.28", kubernetes_validate.latest_version()
 OLDEST_OF = {"model-image": "1.33"}  # image volumes
 CUSTOM_RESOURCES = {"ScaledObject", "PodMonitor"}  # not in the schemas of Kubernetes
 SETTINGS = {f"PHOTOZ_{name.upper()}" for name in Settings.model_fields}
-OTHER_VARIABLES = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_SAMPLER_ARG", "PHOTOZ_TRUSTED_PROXIES"}
+OTHER_VARIABLES = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_SAMPLER_ARG"}
 MANY = ("monitoring", "keda", "traces", "model-pvc", "ingress-tls")
 COMPONENTS = {path.parent.name: (path.parent.name,) for path in KUBERNETES.glob("components/*/kustomization.yaml")}
 OVERLAYS = {path.parent.name: path.parent for path in KUBERNETES.glob("overlays/*/kustomization.yaml")}
@@ -201,9 +201,9 @@ def test_changed_secret_is_read_again(tmp_path, monkeypatch):
     (tmp_path / "keys.txt").symlink_to("..data/keys.txt")
     monkeypatch.setattr(api_keys, "CHECK_INTERVAL", 0.0)
     keys = api_keys.ApiKeys(tmp_path / "keys.txt")
-    assert keys.check(b"Bearer old") == "alice"
+    assert keys.check("Bearer old") == "alice"
     (tmp_path / "..next").symlink_to("new")
     (tmp_path / "..next").rename(tmp_path / "..data")
-    assert keys.check(b"Bearer new") == "alice"
+    assert keys.check("Bearer new") == "alice"
     with pytest.raises(Unauthorized):
-        keys.check(b"Bearer old")
+        keys.check("Bearer old")
