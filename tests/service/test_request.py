@@ -38,17 +38,17 @@ def receive(*chunks, path="/predict_file", ends=True, memory=100 * MIB, **header
 
 def test_chunks_of_a_body_take_no_more_memory_than_their_bytes():
     request = receive(*[b"x"] * 20_000, bytes(9000))
-    assert len(request.chunks) == 6
+    assert len(request.chunks) == 5
     assert request.body == b"x" * 20_000 + bytes(9000)
     assert request.body is request.body
     assert request.received_bytes == request.held_bytes == 29_000
 
 
 def test_memory_of_a_declared_body_is_reserved_before_it_arrives():
+    budget = MemoryBudget(100)
+    budget.reserve(Request(make_scope(), budget), 70)
+    request = Request(make_scope(path="/predict_file", content_length="40"), budget)
     with pytest.raises(TooManyRequests):
-        budget = MemoryBudget(100)
-        budget.reserve(Request(make_scope(), budget), 70)
-        request = Request(make_scope(path="/predict_file", content_length="40"), budget)
         asyncio.run(receive_body(request, None, Settings(max_memory_bytes=100, max_body_bytes=100)))
 
 
