@@ -209,13 +209,20 @@ class LimitsMiddleware:
     async def _admit(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request, receive its body, and let the application respond; or respond with what is wrong."""
         limits = self._limits
+
+        async def receive_part() -> Message:
+            message = await receive()
+            request.has_arrived = not message.get("more_body", False)
+            return message
+
         try:
             limits.check_head(request)
             if request.path in UNLIMITED:
                 await self._app(scope, receive, send)
                 return
             limits.in_flight.check(request.client)
-            await receive_body(request, receive, limits.settings)
+            await receive_body(request, receive_part, limits.settings)
+            request.has_arrived = True
             with limits.in_flight.enter(request.client):
                 await self._run(scope, receive, send)
         except PhotozError as error:
@@ -223,7 +230,7 @@ class LimitsMiddleware:
                 raise ClientDisconnect from error
             request.memory.release(request)
             if not isinstance(error, UploadTimeout):
-                await drain_body(request, receive, limits.settings.max_body_bytes)
+                await drain_body(request, receive_part, limits.settings.max_body_bytes)
             await error_response(error)(scope, receive, send)
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -292,13 +299,10 @@ async def receive_body(request: Request, receive: Receive, settings: Settings) -
 
 async def drain_body(request: Request, receive: Receive, max_bytes: int) -> None:
     """Read and drop the rest of the body of a refused request, unless the client waits for permission to send it."""
-    length, n_bytes = request.content_length, request.received_bytes
-    if "expect" in request.headers or n_bytes == length or (length or 0) > max_bytes:
+    if "expect" in request.headers or (request.content_length or 0) > max_bytes:
         return
+    n_bytes = 0
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(DRAIN_SECONDS):
-            while n_bytes < max_bytes:
-                message = await receive()
-                n_bytes += len(message.get("body", b""))
-                if n_bytes == length or not message.get("more_body", False):
-                    return
+            while n_bytes < max_bytes and not request.has_arrived:
+                n_bytes += len((await receive()).get("body", b""))

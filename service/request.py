@@ -113,6 +113,7 @@ class Request:
         # None if the body comes in chunks.
         chunked = "transfer-encoding" in self.headers
         self.content_length = None if chunked else int(self.headers.get("content-length", "0"))
+        self.has_arrived = self.content_length == 0  # or the connection has ended
         self.chunks: list[bytes | bytearray] = []
         self.received_bytes = self.held_bytes = self.rows = self.status = 0
         self.assumptions: tuple[str, ...] = ()

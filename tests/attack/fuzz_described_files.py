@@ -15,12 +15,12 @@ import time
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest import mock
 
 from benchmarks.resilience.malformed_inputs import mutate_bytes
 from photoz.errors import PhotozError
 from photoz.io.fits import load_astropy
-from service.decoding import SECONDS
-from service.decoding_worker import decode, limit_resources
+from service import files
 from tests.attack.corpus import SPEC, fits_files, hdf5_files
 from tests.attack.mutations import mutate_fits_cards
 
@@ -45,14 +45,17 @@ def run_child(seed: int, format: str, last: mmap.mmap) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # astropy's warnings
     random, seeds = Random(seed), SEEDS[format]()
     slowest = 0.0
-    limit_resources(ALLOWED_BYTES, HARD_SECONDS)
+    files.limit_resources(ALLOWED_BYTES, HARD_SECONDS)
     for _ in range(OF_CHILD):
         data = mutated(random, seeds, format)
+        if not data.startswith(files.MAGICS):  # not given to a child
+            continue
         write(last, data, "")
         begin = time.process_time()
-        resource.setrlimit(resource.RLIMIT_CPU, (int(begin) + 1 + SECONDS, HARD_SECONDS + 1))
+        resource.setrlimit(resource.RLIMIT_CPU, (int(begin) + 1 + files.SECONDS, HARD_SECONDS + 1))
         try:
-            decode(data, format, SPEC)
+            with mock.patch.object(files, "limit_resources"):  # set above, for all inputs
+                files.read_file(data, SPEC, ALLOWED_BYTES, files.SECONDS)
         except (PhotozError, MemoryError):
             pass
         except Exception as error:

@@ -6,9 +6,13 @@ A target checks the result of decoding. A `PhotozError` refuses the input; any o
 import contextlib
 import io
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from types import SimpleNamespace
+from typing import Any, TypeVar
+from unittest import mock
 
 import numpy as np
+from starlette.types import Message
 
 from benchmarks.resilience.malformed_inputs import NPY_HEADERS
 from photoz.errors import PhotozError
@@ -16,37 +20,44 @@ from photoz.inference.predictor import Batch
 from photoz.io.npz import read_npz
 from photoz.protocol import open_inference as protocol
 from photoz.protocol import tensors
-from service.formats import negotiation, npz, open_inference
-from service.compression import COMPRESSORS, WINDOW_BITS, decompress
-from service.request import Request
+from photoz.protocol.contract import PredictRequest
+from service import evaluate as evaluation
+from service.compression import COMPRESSORS, WINDOW_BITS, decompressed
+from service.decoding import read_file
+from service.formats import infer as infer_format
+from service.formats import json
 from service.validation import LabelledGalaxies, as_batch, as_labelled
 from tests.attack import corpus
 from tests.attack.corpus import CARD, GRID, IMAGES, MAX_BYTES, MAX_ROWS, SPEC, make_npz, npy_bytes, npy_with_header
+from tests.service.requests import make_request
+
+T = TypeVar("T")
+
+# What the endpoints take from `service.state.State`; no target reads FITS or HDF5, which a child does.
+STATE: Any = SimpleNamespace(files=None, max_bytes=MAX_BYTES)
 
 
 def infer(body: bytes, header_length: int | None = None) -> Batch:
     """Decode a request of `/v2/models/{name}/infer` and check the result."""
     check_round_trip(protocol.decode_request(body, header_length, max_texts=MAX_ROWS))
-    request = make_request(body, {} if header_length is None else {protocol.HEADER_LENGTH: str(header_length)})
-    return checked(open_inference.decode(request, CARD, MAX_ROWS, MAX_BYTES).batch)
+    return checked(as_batch(infer_format.decode([body], header_length, MAX_ROWS).arrays, CARD, MAX_ROWS))
 
 
 def predict_json(body: bytes) -> Batch:
     """Decode a request of `/predict` and check the result."""
-    arrays, _ = negotiation.decode_json(make_request(body))
-    return checked(as_batch(arrays, CARD, MAX_ROWS))
+    return checked(as_batch(json.as_arrays(json.decode(body, PredictRequest)), CARD, MAX_ROWS))
 
 
 def predict_file(body: bytes) -> Batch:
     """Decode a request of `/predict_file` and check the result."""
-    arrays = npz.decode(make_request(body), MAX_BYTES)
+    arrays = run_inline(read_file(make_request(body), STATE.files, STATE.max_bytes))
     assert all(isinstance(array, np.ndarray) for array in arrays.values())
     return checked(as_batch(arrays, CARD, MAX_ROWS))
 
 
 def evaluate(body: bytes) -> LabelledGalaxies:
     """Decode a request of `/evaluate` and check the result."""
-    galaxies = as_labelled(negotiation.decode_evaluation(make_request(body), MAX_BYTES), CARD, MAX_ROWS)
+    galaxies = as_labelled(run_inline(evaluation._read(make_request(body), STATE)), CARD, MAX_ROWS)
     n = len(galaxies.z_spec)
     assert 0 < n == len(galaxies.object_id) == len(galaxies.source)
     assert galaxies.magnitudes is None or galaxies.magnitudes.shape == (n,)
@@ -59,9 +70,18 @@ def evaluate(body: bytes) -> LabelledGalaxies:
     return galaxies
 
 
-def make_request(body: bytes, headers: Mapping[str, str] | None = None) -> Request:
-    encoded = {name.encode(): value.encode() for name, value in (headers or {}).items()}
-    return Request("id", "POST", "/", "/", encoded, {}, chunks=[body], received_bytes=len(body))
+def run_inline(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine without an event loop; the steps that it would run in a thread run in this one."""
+
+    async def call(function: Callable[..., T], *arguments: object) -> T:
+        return function(*arguments)
+
+    with mock.patch("service.steps.offload", call):
+        try:
+            coroutine.send(None)
+        except StopIteration as done:
+            return done.value
+    raise AssertionError("expected a coroutine that waits for nothing")
 
 
 def checked(batch: Batch) -> Batch:
@@ -127,8 +147,14 @@ def fuzz_json(data: bytes) -> None:
 
 
 def fuzz_compression(data: bytes) -> None:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": data, "more_body": False}
+
     def unpack(encoding: str) -> None:
-        assert len(decompress(data, encoding, MAX_BYTES)) <= MAX_BYTES
+        receive_part, n_bytes, more = decompressed(receive, encoding), 0, True
+        while more and n_bytes <= MAX_BYTES:
+            message = run_inline(receive_part())
+            n_bytes, more = n_bytes + len(message["body"]), message["more_body"]
 
     for encoding in WINDOW_BITS:
         run_all((unpack,), encoding)

@@ -3,7 +3,7 @@
 import pytest
 
 from photoz.errors import InvalidInput, TooLarge
-from service.middleware.json_memory import estimate_json_memory
+from service.formats.json import estimate_memory
 from tests.attack.corpus import MB
 from tests.attack.fuzz_targets import evaluate, predict_json
 from tests.attack.refusals import assert_refused
@@ -29,7 +29,7 @@ EXPENSIVE = {
 
 @pytest.mark.parametrize("body", EXPENSIVE.values(), ids=EXPENSIVE)
 def test_json_takes_at_most_twice_the_reserved_memory(body):
-    reserved = len(body) + estimate_json_memory(body)
+    reserved = len(body) + estimate_memory(body)
     assert_refused(predict_json, body, "expected|should|permitted", (InvalidInput, TooLarge), max_memory=2 * reserved)
 
 

@@ -8,7 +8,7 @@ import pytest
 from photoz.errors import TooLarge
 from photoz.protocol.open_inference import decode_request, encode_request
 from photoz.protocol.tensors import Tensor
-from service.middleware.json_memory import estimate_json_memory
+from service.formats.json import estimate_memory
 from tests.attack.corpus import IMAGES, MB
 from tests.attack.fuzz_targets import infer
 from tests.attack.refusals import assert_refused, peak_memory
@@ -56,7 +56,7 @@ def test_limits_are_checked_before_decoding():
 @pytest.mark.parametrize("unit", [b"0,", b"1e1,", b"[],", b"[[0]],", b'{"":0},'])
 def test_json_takes_at_most_twice_the_reserved_memory(unit):
     body = one_tensor().replace(b"[1]}", b"[" + (unit * (MB // len(unit)))[:-1] + b"]}")
-    assert_refused(infer, body, None, max_memory=2 * (len(body) + estimate_json_memory(body)))
+    assert_refused(infer, body, None, max_memory=2 * (len(body) + estimate_memory(body)))
 
 
 def test_binary_tensors_take_no_memory_beyond_their_own():

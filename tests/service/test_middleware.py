@@ -1,4 +1,4 @@
-"""The middleware without a server: timeouts, errors, request ids and the memory budget."""
+"""The middleware without a server: timeouts, errors, request ids, clients and the limits on them."""
 
 import asyncio
 import os
@@ -7,58 +7,89 @@ from contextlib import ExitStack
 
 import httpx
 import pytest
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse, StreamingResponse
+from starlette.routing import Route
 
-from photoz.errors import PhotozError, TooLarge
-from service.limits import AdmissionControl, AdmissionMiddleware
+from photoz.errors import PhotozError
 from service.api_keys import ApiKeys
-from service.middleware.body import ClientWaits, receive_body
-from service.errors import STATUS, TooManyRequests, error_middleware
-from service.middleware.json_memory import MAX_JSON_BYTES
-from service.request import MemoryBudget, Reservation
+from service.app import application
+from service.errors import EXCEPTION_HANDLERS, STATUS
+from service.limits import CLIENT_CLOSED_REQUEST, ConcurrencyLimit, Limits, LimitsMiddleware
 from service.metrics import Metrics
+from service.request import KEY
 from service.settings import Settings
-from service.request import Request, fold
 from tests.service.helpers import check_error
+from tests.service.requests import make_scope
 from tests.toys import GRID_90, GRIZ, toy_card
 
-ADDRESS = "127.0.0.1"
+ADDRESS, OTHER_ADDRESS = "127.0.0.1", "192.0.2.1"
 
 
 def get(app, path="/", address=ADDRESS, **headers):
     async def request():
         transport = httpx.ASGITransport(app, client=(address, 123))
         async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-            return await client.get(path, headers=headers)
+            return await client.get(path, headers={name.replace("_", "-"): value for name, value in headers.items()})
 
     return asyncio.run(request())
 
 
-@pytest.fixture
-def admission(monkeypatch):
-    monkeypatch.delenv("PHOTOZ_API_KEYS_FILE", raising=False)
-    return AdmissionControl(Settings(request_timeout=0.1), Metrics(toy_card(GRIZ, GRID_90, False)))
+def post(app, *chunks, ends=True, **headers):
+    """Post a body in these chunks; return the response and how many chunks were received.
+
+    After the chunks comes the end of the body, or of the connection; after that, nothing comes.
+    """
+    last = {"type": "http.request", "body": b""} if ends else {"type": "http.disconnect"}
+    left = [*({"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks), last]
+    sent = []
+
+    async def receive():
+        return left.pop(0) if left else await asyncio.Event().wait()
+
+    async def send(message):
+        sent.append(message)
+
+    async def run():
+        async with asyncio.timeout(5.0):
+            await app(make_scope(path="/predict_file", **headers), receive, send)
+
+    asyncio.run(run())
+    start, *parts = sent
+    content = b"".join(part.get("body", b"") for part in parts)
+    return httpx.Response(start["status"], headers=start["headers"], content=content), len(chunks) + 1 - len(left)
+
+
+def make_limits(**settings):
+    return Limits(
+        Settings(request_timeout=0.1, api_keys_file=None, **settings), Metrics(toy_card(GRIZ, GRID_90, False))
+    )
 
 
 @pytest.fixture
-def wrap(admission):
-    return lambda app: AdmissionMiddleware(app, admission=lambda: admission)
+def limits():
+    return make_limits()
 
 
-@pytest.mark.parametrize(
-    ("response", "message"),
-    [
-        (Response(b'{"error": "ours"}', 400), "ours"),
-        (Response(b'[{"error": "of BentoML"}]', 400), "of BentoML"),
-        (StreamingResponse(iter([b"in ", b"parts"]), 503), "Service Unavailable"),
-        (Response(b"", 404, {"allow": "GET"}), "no such path: /x; /docs.json lists the paths"),
-        (Response(b"", 405), "/x does not support GET"),
-    ],
-)
-def test_all_errors_have_one_shape(response, message):
-    found = get(error_middleware(response), "/x")
-    check_error(found, response.status_code, message)
-    assert found.headers.get("allow") == response.headers.get("allow")
+@pytest.fixture
+def wrap(limits):
+    return lambda app: LimitsMiddleware(app, limits=lambda: limits)
+
+
+def recorded(limits, status):
+    return f'status="{status}"}} 1.0' in limits.metrics.exposition().decode()
+
+
+def test_all_errors_have_one_shape():
+    def fail(request):
+        raise HTTPException(503, "busy")
+
+    check_error(get(application(), "/x"), 404, "no such path: /x; /docs.json lists the paths")
+    refused = get(application(), "/predict")
+    check_error(refused, 405, "/predict does not support GET")
+    assert refused.headers["allow"] == "POST"
+    check_error(get(Starlette(routes=[Route("/", fail)], exception_handlers=EXCEPTION_HANDLERS)), 503, "busy")
 
 
 def test_each_error_of_a_request_has_a_status():
@@ -67,54 +98,119 @@ def test_each_error_of_a_request_has_a_status():
     assert {kind.__name__ for kind in ours if not issubclass(kind, known)} == {"InvalidBundle"}
 
 
-def test_request_timeout(wrap, admission):
-    async def sleep(scope, receive, send):
-        await asyncio.sleep(10)
+async def never_respond(scope, receive, send):
+    await asyncio.Event().wait()
 
+
+def test_request_timeout(wrap, limits):
+    check_error(get(wrap(never_respond)), 504, "this took longer than 0.1 s: send fewer galaxies at a time")
+    assert not limits.in_flight.total
+
+
+def test_response_that_is_not_sent_in_time_is_broken_off(wrap, limits):
     async def parts():
-        for _ in range(4):
-            await asyncio.sleep(0.05)
-            yield b"x"
+        yield b"x"
+        await asyncio.Event().wait()
 
-    check_error(get(wrap(sleep)), 504, "this took longer than 0.1 s: send fewer galaxies at a time")
-    assert get(wrap(StreamingResponse(parts()))).text == "xxxx"  # a response that has started has no timeout
-    assert not admission.in_flight
+    assert post(wrap(StreamingResponse(parts())))[0].text == "x"
+    assert recorded(limits, CLIENT_CLOSED_REQUEST)
 
 
-def test_key_is_checked_before_the_limits(wrap, admission, tmp_path):
+@pytest.mark.parametrize("headers", [{"content_length": "6"}, {"transfer_encoding": "chunked"}])
+def test_refusal_of_a_request_whose_body_has_arrived_waits_for_nothing(wrap, headers):
+    response, _ = post(wrap(never_respond), b"abc", b"def", **headers)
+    check_error(response, 504, "this took longer than 0.1 s")
+
+
+BODY = [b"a" * 1000] * 10
+
+
+@pytest.mark.parametrize(
+    ("headers", "received"),
+    [
+        ({"content_length": "10000"}, 10),
+        ({"transfer_encoding": "chunked"}, 11),
+        ({"content_length": "10000", "expect": "100-continue"}, 0),
+        ({"content_length": "999999999999"}, 0),
+    ],
+    ids=["declared", "chunked", "not sent yet", "over the limit"],
+)
+def test_body_of_a_refused_request_is_drained(wrap, limits, tmp_path, headers, received):
     (tmp_path / "keys").write_text("")
-    admission.keys = ApiKeys(tmp_path / "keys")
+    limits.keys = ApiKeys(tmp_path / "keys")
+    response, n_chunks = post(wrap(PlainTextResponse("")), *BODY, **headers)
+    check_error(response, 401, "an API key is needed")
+    assert received <= n_chunks <= received + 1  # the last chunk may or may not say that it is the last
+    assert (received == 0) == (n_chunks == 0)
+
+
+def test_drain_ends_with_the_connection(wrap, limits):
+    limits.in_flight = ConcurrencyLimit("requests are in flight", 0, 0)
+    response, n_chunks = post(wrap(PlainTextResponse("")), *BODY, ends=False, content_length="20000")
+    check_error(response, 429, "0 requests are in flight already")
+    assert n_chunks == 11
+
+
+def test_key_is_checked_before_the_limits(wrap, limits, tmp_path):
+    (tmp_path / "keys").write_text("")
+    limits.keys = ApiKeys(tmp_path / "keys")
     with ExitStack() as stack:
-        for number in range(admission.settings.max_in_flight):
-            stack.enter_context(admission.in_flight.count(str(number)))
+        for number in range(limits.settings.max_in_flight):
+            stack.enter_context(limits.in_flight.enter(str(number)))
         check_error(get(wrap(PlainTextResponse("")), "/model"), 401, "an API key is needed")
-        admission.keys = None
+        limits.keys = None
         check_error(get(wrap(PlainTextResponse(""))), 429, "128 requests are in flight already; try again later")
 
 
-def test_one_client_cannot_take_all_places(wrap, admission):
+def fill_share_of(limits, client):
+    """Put as many requests of one client in flight as it may have, until the context is left."""
+    stack = ExitStack()
+    for _ in range(96):
+        stack.enter_context(limits.in_flight.enter(client))
+    return stack
+
+
+def test_one_client_cannot_take_all_places(wrap, limits):
     app = wrap(PlainTextResponse(""))
-    with ExitStack() as stack:
-        for _ in range(96):
-            stack.enter_context(admission.in_flight.count(ADDRESS))
+    with fill_share_of(limits, ADDRESS):
         check_error(get(app), 429, "96 of your requests are in flight already; try again later")
-        assert get(app, address="192.0.2.1").status_code == 200
+        assert get(app, address=OTHER_ADDRESS).status_code == 200
+    assert get(app).status_code == 200
+
+
+@pytest.mark.parametrize("trusted", ["127.0.0.1", "10.0.0.0/8, 127.0.0.0/8", "10.0.0.1,127.0.0.1"])
+def test_forwarded_address_of_a_trusted_proxy_is_the_client(trusted):
+    limits = make_limits(trusted_proxies=trusted)
+    app = LimitsMiddleware(PlainTextResponse(""), limits=lambda: limits)
+    with fill_share_of(limits, OTHER_ADDRESS):
+        assert get(app).status_code == get(app, x_forwarded_for="192.0.2.7").status_code == 200
+        assert get(app, x_forwarded_for=f"{OTHER_ADDRESS}, 192.0.2.7").status_code == 200  # the first one is made up
+        for forwarded in (OTHER_ADDRESS, f"192.0.2.7, {OTHER_ADDRESS}", f"{OTHER_ADDRESS}, 127.0.0.1"):
+            check_error(get(app, x_forwarded_for=forwarded), 429, "96 of your requests are in flight already")
+
+
+@pytest.mark.parametrize("trusted", ["", "10.0.0.0/8,192.0.2.0/24"])
+def test_forwarded_address_is_ignored_from_others(trusted):
+    limits = make_limits(trusted_proxies=trusted)
+    app = LimitsMiddleware(PlainTextResponse(""), limits=lambda: limits)
+    with fill_share_of(limits, ADDRESS):
+        check_error(get(app, x_forwarded_for="192.0.2.7"), 429, "96 of your requests are in flight already")
 
 
 @pytest.mark.parametrize("error", [TimeoutError("of something else"), ValueError("secret")])
-def test_unexpected_error_is_500_without_its_details(wrap, admission, error):
+def test_unexpected_error_is_500_without_its_details(wrap, limits, error):
     async def fail(scope, receive, send):
         raise error
 
-    response = get(wrap(fail), **{"x-request-id": "mine"})
+    response = get(wrap(fail), x_request_id="mine")
     check_error(response, 500, "internal error, not a fault of the request; the log has the details by x-request-id")
     assert response.headers["x-request-id"] == "mine"
-    assert not admission.in_flight
+    assert not limits.in_flight.total
 
 
 def test_request_id_of_the_client_is_used_if_it_is_harmless(wrap):
     def request_id(given):
-        return get(wrap(PlainTextResponse("")), **{"x-request-id": given}).headers["x-request-id"]
+        return get(wrap(PlainTextResponse("")), x_request_id=given).headers["x-request-id"]
 
     assert request_id(b"run-7.galaxy:42") == "run-7.galaxy:42"
     for harmful in (b"", b"a b", b"a\r\nb", b'a"b', b"a" * 129, b"\xff"):
@@ -122,137 +218,28 @@ def test_request_id_of_the_client_is_used_if_it_is_harmless(wrap):
     assert request_id(b"") != request_id(b"")
 
 
+def test_application_gets_the_request_and_its_memory_is_released(wrap, limits):
+    seen = []
+
+    async def respond(scope, receive, send):
+        seen.append((scope[KEY].body, limits.memory.used_bytes, limits.in_flight.total))
+        await PlainTextResponse("")(scope, receive, send)
+
+    post(wrap(respond), b"abc", b"def", content_length="6")
+    assert seen == [(b"abcdef", 6, 1)]
+    assert (limits.memory.used_bytes, limits.in_flight.total) == (0, 0)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what BentoML imports
 def test_unused_middleware_of_bentoml_is_removed(monkeypatch):
     from bentoml._internal.server.http.traffic import TimeoutMiddleware
     from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 
-    from service.app import Photoz, application
+    from service.bento import Photoz, asgi
 
     monkeypatch.setattr(os, "setpgid", lambda *_: None)  # this process keeps its group
-    unchanged, changed = ({one.cls for one in app.user_middleware} for app in (Photoz.to_asgi(), application()))
+    unchanged, changed = ({one.cls for one in app.user_middleware} for app in (Photoz.to_asgi(), asgi()))
     assert unchanged - changed == {TimeoutMiddleware, OpenTelemetryMiddleware}
-    assert AdmissionMiddleware in changed
+    assert LimitsMiddleware in changed
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector")
-    assert OpenTelemetryMiddleware in {one.cls for one in application().user_middleware}
-
-
-def test_chunks_of_a_body_take_no_more_memory_than_their_bytes():
-    request = Request("id", "POST", "/", "/", {}, {})
-    for _ in range(20_000):
-        request.add_chunk(b"x")
-    assert len(request.chunks) == 5
-    request.add_chunk(bytes(9000))
-    assert request.body == b"x" * 20_000 + bytes(9000)
-    assert request.body is request.body
-
-
-def test_memory_budget():
-    shortages = []
-    budget = MemoryBudget(total_bytes=100, request_bytes=60, on_shortage=lambda: shortages.append(1))
-    first, second, third = Reservation(budget), Reservation(budget), Reservation(budget, "another client")
-    first.reserve(60, "a body of")
-    with pytest.raises(TooLarge, match="a body of at most 60 bytes"):
-        first.reserve(1, "a body of")
-    with pytest.raises(TooManyRequests):
-        second.reserve(26, "a body of")  # the last quarter is kept
-    assert shortages == [1]
-    second.grow_to(25, "a body of")
-    second.grow_to(20, "a body of")  # it has as much
-    third.reserve(15, "a body of")  # for those that need no more than that
-    assert budget.used_bytes == 100
-    third.release()
-    first.release()
-    with pytest.raises(TooLarge, match="a file of at most 60 bytes, got 61"):
-        second.reserve_unpacked(61, "a file of")
-    second.reserve_unpacked(60, "a file of")  # as much as a body, while the body stays
-    second.reserve_work(15, "cutouts of")  # no other request holds memory
-    assert budget.used_bytes == 100
-    with pytest.raises(TooLarge, match="the body and a file of at most 100 bytes"):
-        second.reserve_unpacked(1, "a file of")
-    second.release()
-    assert budget.used_bytes == 0
-
-
-def receive_chunks(*chunks, path="/v2/models/toy/infer", **headers):
-    """Receive a body in these chunks; return its request."""
-    messages = iter([{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks])
-
-    async def receive():
-        return next(messages, {"type": "http.request", "body": b"", "more_body": False})
-
-    encoded = {name.replace("_", "-").encode(): value for name, value in headers.items()}
-    request = Request("id", "POST", path, fold(path), {b"transfer-encoding": b"chunked"} | encoded, {})
-
-    async def run():
-        await receive_body(request, receive, max_bytes=2**40, wait=ClientWaits().start(60.0))
-
-    asyncio.run(run())
-    return request
-
-
-INFER = "/v2/models/toy/infer"
-
-
-@pytest.mark.parametrize(
-    ("path", "header", "chunks", "reserved"),
-    [
-        ("/predict_file", b"", [b"\x93NUMPY", b"{{{{"], 10),
-        ("/evaluate", b"", [b"P", b"K\x03\x04", b"{{{{"], 8),
-        ("/evaluate", b"", [b"\n" * 70, b"[]"], 72 + 192),
-        ("/predict", b"0", [b" " * 64, b'{"a": [1, 2]}'], 77 + 512 + 192 + 64),
-        (INFER, b"", [b' {"a":', b" [1, 2]}"], 14 + 512 + 192 + 64),
-        (INFER, b"4", [b"{}", b"  [[[[[[[["], 12 + 512),
-        (INFER, b"-4", [b"{}"], 2 + 512),
-    ],
-)
-def test_body_reserves_memory_for_the_json_in_it(path, header, chunks, reserved):
-    request = receive_chunks(*chunks, path=path, inference_header_content_length=header)
-    assert request.body == b"".join(chunks)
-    assert (request.received_bytes, request.reservation.held_bytes) == (len(request.body), reserved)
-
-
-def test_json_is_limited_whatever_the_memory():
-    with pytest.raises(TooLarge, match="at most 16,777,216 bytes of JSON"):
-        receive_chunks(b"[" + bytes(MAX_JSON_BYTES - 1), b" ")
-    receive_chunks(b"[" + bytes(MAX_JSON_BYTES - 1))
-    receive_chunks(b"{}" + bytes(MAX_JSON_BYTES), inference_header_content_length=b"2")
-
-
-def test_a_client_may_be_ended_while_its_time_is_up():
-    async def stall():
-        async with ClientWaits().start(0.01) as wait:
-            try:
-                await asyncio.sleep(5.0)
-            finally:  # others need its memory, and it sends once more
-                wait.end()
-                wait.advance(1)
-
-    with pytest.raises(TimeoutError):
-        asyncio.run(stall())
-
-
-def test_heads_leave_the_memory_of_small_requests():
-    budget = MemoryBudget(total_bytes=100, request_bytes=60)
-    budget.heads_bytes = 40
-    large, other, small = Reservation(budget), Reservation(budget), Reservation(budget, "another client")
-    other.reserve(1, "a body of")
-    large.reserve(34, "a body of")
-    with pytest.raises(TooManyRequests):
-        large.reserve(1, "a body of")
-    small.reserve(25, "a body of")
-
-
-def test_small_requests_of_one_client_leave_memory_to_others():
-    budget = MemoryBudget(total_bytes=80, request_bytes=40)
-    of_one = [Reservation(budget, "one") for _ in range(4)]
-    for small in of_one[:3]:
-        small.reserve(20, "a body of")
-    of_one[3].reserve(10, "a body of")
-    with pytest.raises(TooManyRequests):
-        of_one[3].reserve(1, "a body of")
-    other = Reservation(budget, "other")
-    other.reserve(10, "a body of")
-    of_one[0].release()
-    of_one[3].reserve(10, "a body of")
-    assert budget.used_bytes == 70
+    assert OpenTelemetryMiddleware in {one.cls for one in asgi().user_middleware}
