@@ -17,8 +17,8 @@ from photoz import pdf
 from photoz.errors import InvalidRedshifts
 from photoz.grid import FloatArray, IntArray, RedshiftGrid
 
-# |dz| beyond which a redshift is an outlier: the SDSS convention of Pasquet et al. 2019, sec. 4.1. It is fixed, because
-# a cut in units of sigma_mad would favour a bad model.
+# |dz| beyond which a redshift is an outlier: the SDSS convention of Pasquet et al. 2019, sec. 4.1. A cut in units of
+# sigma_mad would favour a bad model.
 OUTLIER_CUT = 0.05
 
 N_RESAMPLES = 500
@@ -78,7 +78,7 @@ def crps(pdfs: FloatArray, z_spec: npt.ArrayLike, grid: RedshiftGrid) -> FloatAr
 
 
 def _split_bin_correction(below: FloatArray, z_spec: FloatArray, grid: RedshiftGrid) -> FloatArray:
-    """Integral over the bin that holds z_spec, less the integral of (1 - F)^2 across it; in bin widths."""
+    """Integral over the bin that holds z_spec, minus that of (1 - F)^2 across the bin; in bin widths."""
     index = grid.bin_index(z_spec)
     rows = np.arange(len(below))
     part = (z_spec - grid.edges[index]) / grid.width
@@ -88,7 +88,7 @@ def _split_bin_correction(below: FloatArray, z_spec: FloatArray, grid: RedshiftG
 
 
 def mean_square(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Mean of the square of a linear function that goes from a to b."""
+    """Mean of the square of a linear function from a to b."""
     return (a * a + a * b + b * b) / 3.0
 
 
@@ -174,7 +174,7 @@ def _mean_of(name: str) -> Callable[[GalaxyScores], float]:
     return lambda galaxies: float(np.mean(getattr(galaxies, name)))
 
 
-# Name -> (the column of `GalaxyScores` that it needs, the function that computes it).
+# By name: the column of `GalaxyScores` that a metric needs, and the function that computes it.
 METRICS: Mapping[str, tuple[str, Callable[[GalaxyScores], float]]] = {
     "bias": ("dz", lambda galaxies: bias(galaxies.dz)),
     "sigma_mad": ("dz", lambda galaxies: sigma_mad(galaxies.dz)),
@@ -193,8 +193,8 @@ def summarise(galaxies: GalaxyScores, n_resamples: int = N_RESAMPLES, seed: int 
     Returns
     -------
     dict of str to Score
-        Those of `METRICS` whose column is not None. The error of `pit_ks` is an upper bound, since resampling repeats
-        values and so adds steps to their distribution.
+        The metrics whose column is not None. The error of `pit_ks` is an upper bound: resampling repeats values, which
+        adds steps to their distribution.
     """
     if not len(galaxies):
         raise InvalidRedshifts("expected at least one galaxy to score, got none")
