@@ -153,13 +153,10 @@ class GalaxyScores:
 def galaxy_scores(pdfs: FloatArray, z_spec: npt.ArrayLike, grid: RedshiftGrid) -> GalaxyScores:
     """Score each galaxy; the point estimate is the mean of its PDF."""
     z_spec = _on_grid(z_spec, len(pdfs), grid)
-    starts = range(0, max(len(pdfs), 1), pdf.ROWS_AT_ONCE)
-    blocks = [slice(start, start + pdf.ROWS_AT_ONCE) for start in starts]
-    parts = [vars(_scores_of_block(pdfs[block], z_spec[block], grid)) for block in blocks]
-    return GalaxyScores(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
-
-
-def _scores_of_block(pdfs: FloatArray, z_spec: FloatArray, grid: RedshiftGrid) -> GalaxyScores:
+    if len(pdfs) > pdf.ROWS_AT_ONCE:
+        blocks = [slice(start, start + pdf.ROWS_AT_ONCE) for start in range(0, len(pdfs), pdf.ROWS_AT_ONCE)]
+        parts = [vars(galaxy_scores(pdfs[block], z_spec[block], grid)) for block in blocks]
+        return GalaxyScores(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
     return GalaxyScores(
         dz=residuals(pdf.mean(pdfs, grid), z_spec),
         crps=crps(pdfs, z_spec, grid),
@@ -221,18 +218,9 @@ class Bin:
 def summarise_by(
     galaxies: GalaxyScores, values: FloatArray, edges: npt.ArrayLike, n_min: int = 20, n_resamples: int = 200
 ) -> list[Bin]:
-    """Summarise the galaxies in bins of a quantity such as redshift or magnitude.
+    """Summarise n galaxies in m bins of a quantity (n,), such as redshift, between increasing edges (m + 1,).
 
-    Parameters
-    ----------
-    galaxies : GalaxyScores
-        n galaxies.
-    values : (n,) float
-        The quantity.
-    edges : (m + 1,) array_like of float
-        Increasing bin edges.
-    n_min : int
-        Bins with fewer galaxies are left out.
+    Bins with fewer than `n_min` galaxies are left out.
     """
     edges = np.asarray(edges, dtype=np.float64)
     bins = []

@@ -16,8 +16,8 @@ from photoz.inference.predictor import Batch
 from photoz.io.npz import read_npz
 from photoz.protocol import open_inference as protocol
 from photoz.protocol import tensors
-from service.formats import negotiation, npz, open_inference
 from service.compression import COMPRESSORS, WINDOW_BITS, decompress
+from service.formats import negotiation, npz, open_inference
 from service.request import Request
 from service.validation import LabelledGalaxies, as_batch, as_labelled
 from tests.attack import corpus

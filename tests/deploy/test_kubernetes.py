@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from service import api_keys
-from service.limits import PROBES
 from service.errors import Unauthorized
+from service.limits import PROBES
 from service.settings import Settings
 from tests.deploy import manifests
 from tests.deploy.manifests import KUBERNETES, of_kind, render, settings_of

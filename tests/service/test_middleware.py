@@ -7,18 +7,17 @@ from contextlib import ExitStack
 
 import httpx
 import pytest
+from service.middleware.body import ClientWaits, receive_body
+from service.middleware.json_memory import MAX_JSON_BYTES
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from photoz.errors import PhotozError, TooLarge
-from service.limits import AdmissionControl, AdmissionMiddleware
 from service.api_keys import ApiKeys
-from service.middleware.body import ClientWaits, receive_body
 from service.errors import STATUS, TooManyRequests, error_middleware
-from service.middleware.json_memory import MAX_JSON_BYTES
-from service.request import MemoryBudget, Reservation
+from service.limits import AdmissionControl, AdmissionMiddleware
 from service.metrics import Metrics
+from service.request import MemoryBudget, Request, Reservation, fold
 from service.settings import Settings
-from service.request import Request, fold
 from tests.service.helpers import check_error
 from tests.toys import GRID_90, GRIZ, toy_card
 
