@@ -8,10 +8,9 @@ import numpy.typing as npt
 
 from photoz.errors import InvalidInput
 from photoz.flags import Flag
-from photoz.grid import BoolArray, IntArray
 from photoz.metrics import OUTLIER_CUT, GalaxyScores, Score, summarise
 
-N_MIN = 10  # galaxies; metrics of fewer are not computed
+N_MIN = 10  # galaxies; fewer get no metrics
 
 N_RESAMPLES = 200
 
@@ -30,20 +29,15 @@ def summarise_flags(galaxies: GalaxyScores, flags: npt.ArrayLike) -> list[FlagSc
 
     `flags` is (n,) int, bit masks of `Flag`; raises `InvalidInput` if it is not.
     """
-    masks = _as_flags(flags, len(galaxies))
-    chosen = {"none": masks == 0, **{str(flag.name): (masks & int(flag)) != 0 for flag in Flag}, "any": masks != 0}
-    return [_score(name, galaxies, inside) for name, inside in chosen.items()]
-
-
-def _as_flags(flags: npt.ArrayLike, n: int) -> IntArray:
     masks = np.asarray(flags)
+    n = len(galaxies)
     if masks.shape != (n,) or masks.dtype.kind not in "iu":
         raise InvalidInput(f"expected {n} whole-number flags, one for each galaxy, got {masks.dtype} of {masks.shape}")
-    return masks
+    groups = {"none": masks == 0, **{str(flag.name): (masks & int(flag)) != 0 for flag in Flag}, "any": masks != 0}
+    return [_score(name, galaxies.take(inside)) for name, inside in groups.items()]
 
 
-def _score(name: str, galaxies: GalaxyScores, inside: BoolArray) -> FlagScores:
-    n = int(inside.sum())
-    n_outliers = int((np.abs(galaxies.dz[inside]) > OUTLIER_CUT).sum())
-    scores = summarise(galaxies.take(inside), N_RESAMPLES) if n >= N_MIN else {}
-    return FlagScores(name, n, n_outliers, scores)
+def _score(name: str, galaxies: GalaxyScores) -> FlagScores:
+    n_outliers = int((np.abs(galaxies.dz) > OUTLIER_CUT).sum())
+    scores = summarise(galaxies, N_RESAMPLES) if len(galaxies) >= N_MIN else {}
+    return FlagScores(name, len(galaxies), n_outliers, scores)

@@ -17,8 +17,8 @@ from photoz import pdf
 from photoz.errors import InvalidRedshifts
 from photoz.grid import FloatArray, IntArray, RedshiftGrid
 
-# |dz| beyond which a redshift is an outlier: the SDSS convention of Pasquet et al. 2019, sec. 4.1. It is fixed, because
-# a cut in units of sigma_mad would favour a bad model.
+# |dz| beyond which a redshift is an outlier: the SDSS convention of Pasquet et al. 2019, sec. 4.1. A cut in units of
+# sigma_mad would favour a bad model.
 OUTLIER_CUT = 0.05
 
 N_RESAMPLES = 500
@@ -78,7 +78,7 @@ def crps(pdfs: FloatArray, z_spec: npt.ArrayLike, grid: RedshiftGrid) -> FloatAr
 
 
 def _split_bin_correction(below: FloatArray, z_spec: FloatArray, grid: RedshiftGrid) -> FloatArray:
-    """Integral over the bin that holds z_spec, less the integral of (1 - F)^2 across it; in bin widths."""
+    """Integral over the bin that holds z_spec, minus that of (1 - F)^2 across the bin; in bin widths."""
     index = grid.bin_index(z_spec)
     rows = np.arange(len(below))
     part = (z_spec - grid.edges[index]) / grid.width
@@ -88,7 +88,7 @@ def _split_bin_correction(below: FloatArray, z_spec: FloatArray, grid: RedshiftG
 
 
 def mean_square(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Mean of the square of a linear function that goes from a to b."""
+    """Mean of the square of a linear function from a to b."""
     return (a * a + a * b + b * b) / 3.0
 
 
@@ -153,13 +153,10 @@ class GalaxyScores:
 def galaxy_scores(pdfs: FloatArray, z_spec: npt.ArrayLike, grid: RedshiftGrid) -> GalaxyScores:
     """Score each galaxy; the point estimate is the mean of its PDF."""
     z_spec = _on_grid(z_spec, len(pdfs), grid)
-    starts = range(0, max(len(pdfs), 1), pdf.ROWS_AT_ONCE)
-    blocks = [slice(start, start + pdf.ROWS_AT_ONCE) for start in starts]
-    parts = [vars(_scores_of_block(pdfs[block], z_spec[block], grid)) for block in blocks]
-    return GalaxyScores(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
-
-
-def _scores_of_block(pdfs: FloatArray, z_spec: FloatArray, grid: RedshiftGrid) -> GalaxyScores:
+    if len(pdfs) > pdf.ROWS_AT_ONCE:
+        blocks = [slice(start, start + pdf.ROWS_AT_ONCE) for start in range(0, len(pdfs), pdf.ROWS_AT_ONCE)]
+        parts = [vars(galaxy_scores(pdfs[block], z_spec[block], grid)) for block in blocks]
+        return GalaxyScores(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
     return GalaxyScores(
         dz=residuals(pdf.mean(pdfs, grid), z_spec),
         crps=crps(pdfs, z_spec, grid),
@@ -174,7 +171,7 @@ def _mean_of(name: str) -> Callable[[GalaxyScores], float]:
     return lambda galaxies: float(np.mean(getattr(galaxies, name)))
 
 
-# Name -> (the column of `GalaxyScores` that it needs, the function that computes it).
+# By name: the column of `GalaxyScores` that a metric needs, and the function that computes it.
 METRICS: Mapping[str, tuple[str, Callable[[GalaxyScores], float]]] = {
     "bias": ("dz", lambda galaxies: bias(galaxies.dz)),
     "sigma_mad": ("dz", lambda galaxies: sigma_mad(galaxies.dz)),
@@ -193,8 +190,8 @@ def summarise(galaxies: GalaxyScores, n_resamples: int = N_RESAMPLES, seed: int 
     Returns
     -------
     dict of str to Score
-        Those of `METRICS` whose column is not None. The error of `pit_ks` is an upper bound, since resampling repeats
-        values and so adds steps to their distribution.
+        The metrics whose column is not None. The error of `pit_ks` is an upper bound: resampling repeats values, which
+        adds steps to their distribution.
     """
     if not len(galaxies):
         raise InvalidRedshifts("expected at least one galaxy to score, got none")
@@ -221,18 +218,9 @@ class Bin:
 def summarise_by(
     galaxies: GalaxyScores, values: FloatArray, edges: npt.ArrayLike, n_min: int = 20, n_resamples: int = 200
 ) -> list[Bin]:
-    """Summarise the galaxies in bins of a quantity such as redshift or magnitude.
+    """Summarise n galaxies in m bins of a quantity (n,), such as redshift, between increasing edges (m + 1,).
 
-    Parameters
-    ----------
-    galaxies : GalaxyScores
-        n galaxies.
-    values : (n,) float
-        The quantity.
-    edges : (m + 1,) array_like of float
-        Increasing bin edges.
-    n_min : int
-        Bins with fewer galaxies are left out.
+    Bins with fewer than `n_min` galaxies are left out.
     """
     edges = np.asarray(edges, dtype=np.float64)
     bins = []

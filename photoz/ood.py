@@ -45,7 +45,7 @@ CORE, WHOLE = 1 / 32, 3 / 32
 PLATEAU_PIXELS = 4
 PLATEAU_DEPTH = 1e-3
 
-# Largest fraction of the light of its block of 2x2 pixels, or of a brighter block beside it, that the PSF allows a pixel.
+# Largest fraction that a pixel may have of the light of its block of 2x2 pixels, or of a brighter block beside it.
 # With a PSF of 2.6 pixels FWHM, the sharpest of SDSS, a pixel has at most 0.48.
 SHARP_FRACTION = 0.55
 

@@ -15,10 +15,10 @@ from photoz.grid import FloatArray, IntArray, RedshiftGrid
 # redshifts, the "2 sigma" of Benitez 2000 (ApJ 536, 571, eq. 17).
 ODDS_HALF_WIDTH = 0.03
 
-# Galaxies per block where each needs several times the memory of its PDF; a block fits the processor's cache.
+# Galaxies per block for functions that need several times the memory of the PDFs; a block fits the processor's cache.
 BLOCK = 256
 
-# PDFs that are summarised or scored at a time: several times their memory is needed on the way.
+# PDFs that are summarised or scored at a time, which takes several times their memory.
 ROWS_AT_ONCE = 4096
 
 

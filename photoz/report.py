@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -19,19 +19,20 @@ from photoz import __version__, metrics, pdf, plots
 from photoz.errors import InvalidInput
 from photoz.flag_scores import FlagScores, summarise_flags
 from photoz.flags import FLAG_MEANINGS
-from photoz.grid import FloatArray, RedshiftGrid
+from photoz.grid import BoolArray, FloatArray, RedshiftGrid
+from photoz.io.formats import PNG, SVG
 from photoz.metrics import Bin, GalaxyScores, Score
 
 Scores = Mapping[str, Score]
 
-OWN = "this model"  # names of its variants, such as "this model, not recalibrated", begin with this as well
+OWN = "this model"  # also the start of the names of its variants, such as "this model, not recalibrated"
 
-# Plots of many points are PNG in the page, all others SVG.
+# Plots of many points are PNG, all others SVG.
 PIXELS = ("scatter", "by_redshift", "by_magnitude", "by_colour")
 
 
 class BinTable(NamedTuple):
-    """Metrics in bins of a quantity, whose bounds have so many decimals."""
+    """Metrics in bins of a quantity; `decimals` is for the bounds of the bins."""
 
     quantity: str
     decimals: int
@@ -39,12 +40,17 @@ class BinTable(NamedTuple):
 
 
 class Quantity(NamedTuple):
-    """A quantity for the residual plots: name of the plot, label, (n,) values and their decimals."""
+    """A quantity for the residual plots: name of the plot, label, values (n,), NaN if unknown, and their decimals."""
 
     name: str
     label: str
     values: FloatArray
     decimals: int
+
+    @property
+    def known(self) -> BoolArray:
+        """Return which galaxies have a value, (n,)."""
+        return np.isfinite(self.values)
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,9 @@ class Report:
 
     def html(self) -> str:
         """Return one HTML page that needs no other file; the same report gives the same page."""
-        return _template().render(
+        source = resources.files("photoz").joinpath("report.html").read_text(encoding="utf-8")
+        environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        return environment.from_string(source).render(
             vars(self) | {"figures": {name: _uri(name, figure) for name, figure in self.figures.items()}},
             version=__version__,
             flag_meanings=FLAG_MEANINGS,
@@ -129,34 +137,35 @@ def make_report(
         If magnitudes, colours, flags or names are not n values.
     """
     pdfs, z_spec = pdf.as_pdfs(pdfs, grid), np.asarray(z_spec, dtype=np.float64)
-    names = None if object_id is None else _one_each(np.asarray(object_id).astype(str), len(pdfs), "object_id")
+    names = None if object_id is None else np.asarray(object_id).astype(str)
+    unknown = np.full(len(pdfs), np.nan)
+    magnitudes = unknown if magnitudes is None else np.asarray(magnitudes, dtype=np.float64)
+    colours = unknown if colours is None else np.asarray(colours, dtype=np.float64)
+    for name, values in {"object_id": names, "magnitudes": magnitudes, "colours": colours}.items():
+        if values is not None and values.shape != (len(pdfs),):
+            raise InvalidInput(f"expected {len(pdfs)} {name}, one for each galaxy, got shape {values.shape}")
     quantities = [
         Quantity("by_redshift", "true redshift", z_spec, 3),
-        Quantity("by_magnitude", magnitude_label, _values(magnitudes, len(pdfs), "magnitudes"), 2),
-        Quantity("by_colour", colour_label, _values(colours, len(pdfs), "colours"), 2),
+        Quantity("by_magnitude", magnitude_label, magnitudes, 2),
+        Quantity("by_colour", colour_label, colours, 2),
     ]
     galaxies = metrics.galaxy_scores(pdfs, z_spec, grid)
     methods = {OWN: metrics.summarise(galaxies, seed=seed), **(baselines or {})}
     figures = _figures(pdfs, z_spec, grid, methods[OWN])
     figures["panels"] = plots.pdf_panels(pdfs, grid, z_spec, seed=seed, object_id=names)
-    known = [quantity for quantity in quantities if np.isfinite(quantity.values).any()]
-    figures |= {quantity.name: _residuals(quantity, galaxies) for quantity in known}
+    tables = []
+    for quantity in quantities:
+        if quantity.known.any():
+            values, scores = quantity.values[quantity.known], galaxies.take(quantity.known)
+            figures[quantity.name] = plots.residuals(values, scores.dz, xlabel=quantity.label)
+            tables.append(BinTable(quantity.label, quantity.decimals, _summarise_by(values, scores)))
     if learning_curve:
-        figures["learning_curve"] = _learning_curve(learning_curve, methods)
-    tables = [_table(quantity, galaxies) for quantity in known]
+        others = {method: scores for method, scores in methods.items() if not method.startswith(OWN)}
+        figures["learning_curve"] = plots.learning_curve(
+            list(learning_curve), list(learning_curve.values()), baselines=others
+        )
     by_flag = [] if flags is None else summarise_flags(galaxies, flags)
     return Report(title, description, grid, len(pdfs), methods, figures, tables, by_flag, learning_curve or {})
-
-
-def _one_each(values: npt.NDArray[Any], n: int, name: str) -> npt.NDArray[Any]:
-    if values.shape != (n,):
-        raise InvalidInput(f"expected {n} {name}, one for each galaxy, got shape {values.shape}")
-    return values
-
-
-def _values(given: npt.ArrayLike | None, n: int, name: str) -> FloatArray:
-    values = np.full(n, np.nan) if given is None else np.asarray(given, dtype=np.float64)
-    return _one_each(values, n, name)
 
 
 def _figures(pdfs: FloatArray, z_spec: FloatArray, grid: RedshiftGrid, scores: Scores) -> dict[str, Figure]:
@@ -170,35 +179,17 @@ def _figures(pdfs: FloatArray, z_spec: FloatArray, grid: RedshiftGrid, scores: S
     }
 
 
-def _residuals(quantity: Quantity, galaxies: GalaxyScores) -> Figure:
-    known = np.isfinite(quantity.values)
-    return plots.residuals(quantity.values[known], galaxies.dz[known], xlabel=quantity.label)
-
-
-def _learning_curve(by_size: Mapping[int, Scores], methods: Mapping[str, Scores]) -> Figure:
-    others = {method: found for method, found in methods.items() if not method.startswith(OWN)}
-    return plots.learning_curve(list(by_size), list(by_size.values()), baselines=others)
-
-
-def _table(quantity: Quantity, galaxies: GalaxyScores) -> BinTable:
+def _summarise_by(values: FloatArray, galaxies: GalaxyScores) -> list[Bin]:
     """Summarise in about eight bins with round bounds."""
-    known = np.isfinite(quantity.values)
-    values = quantity.values[known]
     edges = MaxNLocator(8, steps=[1, 2, 2.5, 5, 10]).tick_values(*plots.shown_range(values))
-    return BinTable(quantity.label, quantity.decimals, metrics.summarise_by(galaxies.take(known), values, edges))
+    return metrics.summarise_by(galaxies, values, edges)
 
 
 def _uri(name: str, figure: Figure) -> str:
     """Return a figure as a data URI."""
-    if name in PIXELS:
-        mime, content = "image/png", plots.render(figure, "png")
-    else:
-        mime, content = "image/svg+xml", plots.render(figure, "svg")
-    return f"data:{mime};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def _template() -> Template:
-    source = resources.files("photoz").joinpath("report.html").read_text(encoding="utf-8")
-    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
-        source
+    media_type, content = (
+        (PNG.media_type, plots.render(figure, "png"))
+        if name in PIXELS
+        else (SVG.media_type, plots.render(figure, "svg"))
     )
+    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"

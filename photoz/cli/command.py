@@ -13,15 +13,7 @@ INTERRUPTED = 130  # by Ctrl-C, as in a shell: 128 + SIGINT
 
 
 class Command(click.Command):
-    """A command whose help ends with examples.
-
-    Parameters
-    ----------
-    examples : sequence of str
-        Command lines as a user types them.
-    *args, **kwargs
-        Those of `click.Command`.
-    """
+    """A command whose help ends with examples: command lines as a user types them."""
 
     def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -35,13 +27,7 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group of commands with examples; a user's mistake ends them with one line on standard error.
-
-    Parameters
-    ----------
-    *args, **kwargs
-        Those of `click.Group`.
-    """
+    """A group of commands with examples; a user's mistake ends them with one line on standard error."""
 
     command_class = Command
     group_class = type

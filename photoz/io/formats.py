@@ -10,37 +10,17 @@ from photoz.errors import UnsupportedType
 
 @dataclass(frozen=True)
 class Format:
-    """A file format.
-
-    Parameters
-    ----------
-    name : str
-        As users know it.
-    suffixes : tuple of str
-        Ends of the names of its files.
-    media_type : str
-        In HTTP; empty if the service neither reads nor writes it.
-    read : bool
-        Whether `photoz.io.reader` reads cutouts from it.
-    received : bool
-        Whether the service reads cutouts from it.
-    written : bool
-        Whether `photoz.io.writer` and the service write estimates in it.
-    in_parts : bool
-        Whether a file can be written part by part.
-    package, extra : str
-        Package that reads and writes it, and the extra of this project that installs the package; empty if none.
-    """
+    """A file format."""
 
     name: str
-    suffixes: tuple[str, ...]
-    media_type: str = ""
-    read: bool = False
-    received: bool = False
-    written: bool = False
-    in_parts: bool = False
-    package: str = ""
-    extra: str = ""
+    suffixes: tuple[str, ...]  # of its files
+    media_type: str = ""  # in HTTP; "" if the service neither reads nor writes it
+    read: bool = False  # whether `photoz.io.reader` reads cutouts from it
+    received: bool = False  # whether the service reads cutouts from it
+    written: bool = False  # whether `photoz.io.writer` and the service write estimates in it
+    in_parts: bool = False  # whether a file can be written part by part
+    package: str = ""  # that reads and writes it
+    extra: str = ""  # of this project, which installs the package
 
     def load(self, module: str) -> ModuleType:
         """Import a module of the format's package; raises `UnsupportedType` if the package is not installed."""

@@ -1,4 +1,4 @@
-"""Estimates and metrics as HTML to read in a notebook: colours of the page, styles inline, no scripts."""
+"""Estimates and metrics as HTML for notebooks: colours of the page, styles inline, no scripts."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -10,9 +10,9 @@ from photoz.flags import FLAG_MEANINGS, flag_names
 from photoz.grid import FloatArray
 from photoz.metrics import Score
 
-SHOWN = 10  # rows; of more, the first and the last five
+SHOWN = 10  # rows; of a longer table the first and the last five
 
-# Size of the drawing of a PDF in pixels; bins are joined until there are at most so many.
+# Size of the drawing of a PDF in pixels, and its largest number of bins: more are joined.
 WIDTH, HEIGHT, MAX_BINS = 160, 24, 200
 
 _LEFT, _RIGHT = "text-align:left", "text-align:right;font-variant-numeric:tabular-nums"
@@ -47,7 +47,7 @@ def _estimate_cells(estimates: Estimates, i: int) -> list[str]:
 
 
 def _flag_notes(estimates: Estimates) -> str:
-    """Say how many galaxies have each flag that is set, and what it means."""
+    """Return the meaning of each flag that is set, and how many galaxies have it."""
     counts = {flag: int(((estimates.flags & int(flag)) != 0).sum()) for flag in FLAG_MEANINGS}
     notes = [f"{flag.name} ({counts[flag]:,}): {escape(FLAG_MEANINGS[flag])}" for flag in FLAG_MEANINGS if counts[flag]]
     return f'<p style="font-size:0.9em">{"<br>".join(notes)}</p>' if notes else ""
@@ -66,7 +66,7 @@ def _drawing(masses: FloatArray) -> str:
 
 
 def _table(caption: str, heads: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of cells that are HTML already; `heads` are the titles and styles of the columns."""
+    """Return a table; cells are HTML, `heads` the titles and styles of the columns."""
     styles = [_NAME if title == "object_id" else style for title, style in heads]
     lines = [
         "<tr>" + "".join(f'<td style="{style}">{cell}</td>' for style, cell in zip(styles, row, strict=True)) + "</tr>"

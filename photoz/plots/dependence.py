@@ -50,7 +50,7 @@ def residuals(values: npt.ArrayLike, dz: FloatArray, *, xlabel: str) -> Figure:
 def shown_range(values: FloatArray) -> tuple[float, float]:
     """Range of an axis for finite values, (n,): the central 99 %, a quarter wider on either side, within the values.
 
-    With the full range a few extreme colours would leave no space for the other galaxies.
+    Over the full range, a few extreme colours would squeeze all other galaxies together.
     """
     low, high = np.percentile(values, (0.5, 99.5))
     margin = 0.25 * (high - low)
@@ -58,7 +58,7 @@ def shown_range(values: FloatArray) -> tuple[float, float]:
 
 
 def _equal_bins(values: FloatArray) -> list[IntArray]:
-    """Indices of the galaxies in each of some equal bins, without the bins of fewer than `BIN_MIN`."""
+    """Indices of the galaxies in each of several equal bins, without the bins of fewer than `BIN_MIN`."""
     n_bins = int(np.clip(len(values) // 60, 4, 12))
     low, high = shown_range(values)
     which = np.searchsorted(np.linspace(low, high, n_bins + 1)[1:-1], values, side="right")
@@ -107,5 +107,5 @@ def wilson_interval(fractions: FloatArray, n: IntArray) -> tuple[FloatArray, Flo
     """68 % interval of fractions among n, (m,) each: where |observed - true| < sqrt(true (1 - true) / n)."""
     middle = (fractions + 0.5 / n) / (1.0 + 1.0 / n)
     half = np.sqrt(fractions * (1.0 - fractions) / n + 0.25 / n**2) / (1.0 + 1.0 / n)
-    # Otherwise rounding makes an error bar negative where all or none are outliers.
+    # Without these limits rounding makes an error bar negative where all or none are outliers.
     return np.minimum(middle - half, fractions), np.maximum(middle + half, fractions)

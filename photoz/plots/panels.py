@@ -43,7 +43,7 @@ def pdf_panels(
     """
     z_spec, z_mean = np.asarray(z_spec, dtype=np.float64), pdf.mean(pdfs, grid)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(pdfs))[:num_images])
-    figure, panels = _make_panels(None if object_id is None else np.asarray(object_id).astype(str)[chosen], len(chosen))
+    figure, panels = _make_panels(len(chosen), None if object_id is None else np.asarray(object_id).astype(str)[chosen])
     for axes, galaxy in zip(panels, chosen, strict=True):
         _draw_pdf(axes, pdfs[galaxy], grid, z_mean[galaxy], z_spec[galaxy])
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=SMALL)
@@ -53,7 +53,7 @@ def pdf_panels(
 def interval_panels(
     pdfs: FloatArray, grid: RedshiftGrid, *, z_spec: npt.ArrayLike | None = None, object_id: npt.ArrayLike | None = None
 ) -> Figure:
-    """PDFs of galaxies as densities, in which the shortest intervals with 68 and 95 % of the probability are shaded.
+    """PDFs of galaxies as densities, with the shortest intervals of 68 and 95 % of the probability shaded.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def interval_panels(
         Titles of the panels.
     """
     true = np.full(len(pdfs), np.nan) if z_spec is None else np.asarray(z_spec, dtype=np.float64)
-    figure, panels = _make_panels(None if object_id is None else np.asarray(object_id).astype(str), len(pdfs))
+    figure, panels = _make_panels(len(pdfs), None if object_id is None else np.asarray(object_id).astype(str))
     intervals = [np.transpose(pdf.shortest_interval(pdfs, grid, mass)) for mass in (0.95, 0.68)]
     for i, axes in enumerate(panels):
         _draw_intervals(axes, pdfs[i], grid, [ends[i] for ends in intervals])
@@ -80,8 +80,8 @@ def interval_panels(
     return figure
 
 
-def _make_panels(titles: npt.NDArray[np.str_] | None, n: int) -> tuple[Figure, list[Axes]]:
-    """Return a figure with n panels, each with its title."""
+def _make_panels(n: int, titles: npt.NDArray[np.str_] | None) -> tuple[Figure, list[Axes]]:
+    """Return a figure with n panels and, if given, their titles."""
     columns = math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
     size = (max(COLUMN, 2.37 * columns), 0.35 + 1.75 * rows)
@@ -125,7 +125,7 @@ def _draw_intervals(axes: Axes, masses: FloatArray, grid: RedshiftGrid, interval
 
 
 def _emptier_side(masses: FloatArray, grid: RedshiftGrid, lines: tuple[float, float]) -> Literal["left", "right"]:
-    """Side where a text three tenths of a panel wide hides less of the PDF and of the two lines."""
+    """Return the side on which a text, 0.3 panels wide, hides less of the PDF and of the two lines."""
 
     def hidden(distance_to_centres: FloatArray, distance_to_lines: FloatArray) -> float:
         reach = 0.3 * grid.z_max

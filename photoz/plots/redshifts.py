@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 
 from photoz import metrics, pdf
 from photoz.grid import FloatArray, RedshiftGrid
 from photoz.metrics import OUTLIER_CUT, Score
 from photoz.plots.style import (
-    COLUMN,
     FONT,
     GREEN,
     GREY,
@@ -19,8 +19,8 @@ from photoz.plots.style import (
     SMALL,
     Figure,
     draw_points,
-    label_axes,
     note,
+    single_panel,
     three_decimals,
 )
 
@@ -41,9 +41,7 @@ def scatter(z_spec: npt.ArrayLike, z_phot: npt.ArrayLike, *, scores: Mapping[str
     z_spec, z_phot = np.asarray(z_spec, dtype=np.float64), np.asarray(z_phot, dtype=np.float64)
     top = float(max(z_spec.max(), z_phot.max()))
     height = 2.85 if len(z_spec) > MANY_POINTS else 3.4  # the colour bar of a density needs some of the width
-    figure = Figure(figsize=(COLUMN, height), layout="constrained")
-    axes = figure.subplots()
-    label_axes(axes, "true redshift $z_\\mathrm{spec}$", "predicted redshift $z_\\mathrm{phot}$")
+    figure, axes = single_panel("true redshift $z_\\mathrm{spec}$", "predicted redshift $z_\\mathrm{phot}$", height)
     is_density = draw_points(axes, z_spec, z_phot, (0.0, top, 0.0, top), "viridis", floor=1.0)
     if is_density:
         bar = figure.colorbar(axes.collections[0], ax=axes, fraction=0.05, pad=0.02, format="%d")
@@ -71,32 +69,30 @@ def stacked(pdfs: FloatArray, grid: RedshiftGrid, z_spec: npt.ArrayLike) -> Figu
     edges = grid.edges[::step]
     counts = np.histogram(np.asarray(z_spec, dtype=np.float64), edges)[0]
     width = step * grid.width
-    figure = Figure(figsize=(COLUMN, 2.85), layout="constrained")
-    axes = figure.subplots()
-    label_axes(axes, "redshift", "galaxies per unit redshift")
+    figure, axes = single_panel("redshift", "galaxies per unit redshift")
     axes.stairs(counts / width, edges, color=GREEN, linewidth=1.0, label="true redshifts (Poisson errors)")
     centres = 0.5 * (edges[:-1] + edges[1:])
     axes.errorbar(centres, counts / width, np.sqrt(counts) / width, fmt="none", ecolor=GREEN, elinewidth=0.8)
     axes.plot(grid.centres, pdf.stack(pdfs, grid), "--", color=RED, linewidth=1.2, label="sum of the PDFs")
-    axes.set_xlim(0.0, grid.z_max)
-    axes.set_ylim(bottom=0.0)
-    axes.legend(loc="upper right", fontsize=SMALL, frameon=False)
+    _finish(axes, grid)
     return figure
 
 
 def tomographic(names: Sequence[str], densities: FloatArray, errors: FloatArray, grid: RedshiftGrid) -> Figure:
     """Redshift distributions of m bins, and the errors of each, (m, n_bins) per unit redshift."""
-    figure = Figure(figsize=(COLUMN, 2.85), layout="constrained")
-    axes = figure.subplots()
-    label_axes(axes, "redshift", "probability per unit redshift")
+    figure, axes = single_panel("redshift", "probability per unit redshift")
     colours = colormaps["viridis"](np.linspace(0.0, 0.85, len(names)))
     for name, density, error, colour in zip(names, densities, errors, colours, strict=True):
         axes.plot(grid.centres, density, color=colour, linewidth=1.2, label=name)
         axes.fill_between(grid.centres, density - error, density + error, color=colour, alpha=0.3, linewidth=0)
+    _finish(axes, grid)
+    return figure
+
+
+def _finish(axes: Axes, grid: RedshiftGrid) -> None:
     axes.set_xlim(0.0, grid.z_max)
     axes.set_ylim(bottom=0.0)
     axes.legend(loc="upper right", fontsize=SMALL, frameon=False)
-    return figure
 
 
 def _coarsening(n_bins: int, n_galaxies: int) -> int:

@@ -1,7 +1,7 @@
 """Style of the plots: sizes, colours and labels; and their rendering to PNG, SVG or PDF.
 
-Sizes are those of a journal's column. Colours are those of Okabe and Ito (2008), which colour-blind readers can
-distinguish; lines differ by style as well as by colour.
+Sizes fit a journal's column. Colours are from Okabe and Ito (2008), which colour-blind readers can distinguish; lines
+differ by style as well as by colour.
 """
 
 import io
@@ -18,7 +18,7 @@ COLUMN = 3.5  # inches: the width of one column
 FONT, SMALL = 8.0, 7.0  # points
 BLUE, RED, GREEN, GREY = "#0072B2", "#D32F1F", "#009E73", "#7A7A7A"
 
-MANY_POINTS = 500  # of more, dots overlap, and a density is drawn instead
+MANY_POINTS = 500  # more dots would overlap: a density is drawn instead
 
 # Files contain nothing that changes from run to run, such as a date.
 METADATA: Mapping[str, dict[str, None]] = {
@@ -54,6 +54,14 @@ def draw_points(
         return False
     axes.hexbin(x, y, gridsize=70, extent=extent, bins="log", mincnt=1, vmin=floor, cmap=colours, linewidths=0.1)
     return True
+
+
+def single_panel(xlabel: str, ylabel: str, height: float = 2.85) -> tuple[Figure, Axes]:
+    """Return a figure one column wide, with its labelled axes; the height is in inches."""
+    figure = Figure(figsize=(COLUMN, height), layout="constrained")
+    axes = figure.subplots()
+    label_axes(axes, xlabel, ylabel)
+    return figure, axes
 
 
 def label_axes(axes: Axes, xlabel: str, ylabel: str) -> None:

@@ -42,11 +42,11 @@ def learning_curve(
     figure = Figure(figsize=(COLUMN, 3.4 + 0.13 * len(lines)), layout="constrained")
     panels = figure.subplots(len(SHOWN), 1, sharex=True)
     for axes, (name, label) in zip(panels, SHOWN.items(), strict=True):
-        for number, (method, found) in enumerate(lines.items()):
-            if name in found:
+        for number, (method, baseline) in enumerate(lines.items()):
+            if name in baseline:
                 colour, dashes = LINES[number % len(LINES)]
-                axes.axhline(found[name].value, color=colour, linestyle=dashes, linewidth=0.9, label=method)
-        _draw_curve(axes, n_train, [found[name] for found in scores])
+                axes.axhline(baseline[name].value, color=colour, linestyle=dashes, linewidth=0.9, label=method)
+        _draw_curve(axes, n_train, [model[name] for model in scores])
         label_axes(axes, "", label)
     panels[-1].set_xlabel("training galaxies", fontsize=FONT)
     figure.align_ylabels(list(panels))

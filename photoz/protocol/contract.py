@@ -30,12 +30,12 @@ SVG = formats.SVG.media_type
 # The response header with the name and version of the model.
 MODEL_HEADER = "x-photoz-model"
 
-# The response header that says in words what was assumed of a file, or converted.
+# The response header that says in words what was assumed about a file, or converted.
 ASSUMED_HEADER = "x-photoz-assumed"
 
 T = TypeVar("T")
 
-# Validation stops at the first wrong element: each error takes half a kB, a hundred times the element in the request.
+# Validation stops at the first wrong element: an error takes half a kB, a hundred times the element in the request.
 Values = Annotated[list[T], Field(fail_fast=True)]
 
 Pixels = Annotated[
@@ -45,8 +45,7 @@ Ebv = Annotated[
     float | Values[float | None] | None, Field(description="E(B-V) in mag (SFD): one for all cutouts or one for each")
 ]
 
-# In a numpy array each name takes as much memory as the longest.
-MAX_OBJECT_ID = 256  # characters
+MAX_OBJECT_ID = 256  # characters; in a numpy array each name takes as much memory as the longest
 
 
 def _as_name(given: Any) -> Any:
@@ -84,7 +83,7 @@ class SkyRequest(_Message):
 
 
 class PredictResponse(_Message):
-    """Estimates by column, one value a cutout."""
+    """Estimates by column, one value per cutout."""
 
     model: str
     object_id: list[str]
@@ -111,7 +110,7 @@ class EvaluateRequest(_Message):
     ebv: Ebv = None
     object_id: Names | None = None
     magnitudes: Values[float | None] | None = Field(
-        default=None, description="one magnitude a galaxy: the report then shows residuals by it"
+        default=None, description="one magnitude per galaxy, for residuals by magnitude in the report"
     )
 
 

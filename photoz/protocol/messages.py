@@ -20,7 +20,7 @@ Shape = Annotated[list[Annotated[int, Field(ge=0, lt=MAX_LENGTH)]], Field(max_le
 Tensors = Annotated[list[T], Field(max_length=MAX_TENSORS, fail_fast=True)]
 
 
-# Typed dictionaries, because pydantic's models take three times as long. Keys of other extensions are ignored.
+# Typed dictionaries: pydantic's models take three times as long. Keys of other extensions are ignored.
 
 
 class TensorParameters(TypedDict, total=False):
@@ -86,7 +86,7 @@ REQUEST, RESPONSE = TypeAdapter(RequestJson), TypeAdapter(ResponseJson)
 def parse(message: TypeAdapter[T], content: bytes) -> T:
     """Decode and validate JSON; raises `MalformedInput` with the first problem."""
     try:
-        # Not validate_json, which would hold the JSON twice: as its own tree and as Python objects.
+        # validate_json would hold the JSON twice: as its own tree and as Python objects.
         return message.validate_python(from_json(content), strict=True)
     except ValidationError as error:
         raise MalformedInput(_first_problem(error)) from error
@@ -100,5 +100,5 @@ def _first_problem(error: ValidationError) -> str:
     message = f"{place}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
     if problem["type"] == "missing":
         return message
-    found = reprlib.repr(problem["input"])  # which stops after a few elements: the value may be most of the request
-    return f"{message}, got {found if len(found) <= 80 else found[:77] + '...'}"
+    value = reprlib.repr(problem["input"])  # stops after a few elements: the value may be most of the request
+    return f"{message}, got {value if len(value) <= 80 else value[:77] + '...'}"

@@ -23,13 +23,13 @@ T = TypeVar("T")
 # The HTTP header with the length of the JSON, if bytes follow it.
 HEADER_LENGTH = "inference-header-content-length"
 
-# The first tensor begins at a multiple of this many bytes, by spaces after the JSON: numpy is slow with numbers that
-# are not aligned.
+# Spaces after the JSON make the first tensor begin at a multiple of this many bytes: numpy is slow with unaligned
+# numbers.
 ALIGNMENT = 8
 
 
 class RequestedOutput(NamedTuple):
-    """An output that a request asks for, and whether as bytes after the JSON."""
+    """An output that a request asks for, and whether it is returned as bytes after the JSON."""
 
     name: str
     binary: bool
@@ -40,8 +40,8 @@ class Request(NamedTuple):
 
     inputs: dict[str, Tensor]
     outputs: tuple[RequestedOutput, ...] | None  # None for all
-    binary: bool  # whether all are to be bytes, if there are no `outputs`
-    request_id: str | None  # to be repeated in the response
+    binary: bool  # whether all outputs are returned as bytes, if `outputs` is None
+    request_id: str | None  # repeated in the response
 
 
 class Response(NamedTuple):
@@ -56,7 +56,7 @@ class Response(NamedTuple):
 class Message(NamedTuple):
     """An encoded message."""
 
-    parts: list[bytes | memoryview]  # the JSON, then binary tensors: views of the arrays, not copies, where possible
+    parts: list[bytes | memoryview]  # the JSON, then binary tensors: views of the arrays if possible, not copies
     header_length: int | None  # value of the header `HEADER_LENGTH`; None if there is only JSON
 
     @property
@@ -77,13 +77,13 @@ def encode_request(
     Parameters
     ----------
     inputs : iterable of Tensor
-        The largest first, where it is aligned.
+        Put the largest first: the first is aligned.
     outputs : iterable of str, optional
         Names of the outputs; all by default.
     binary : bool
         Whether tensors are bytes or JSON, in both directions.
     request_id : str, optional
-        To be repeated in the response.
+        Repeated in the response.
     """
     content: Content = {} if request_id is None else {"id": request_id}
     if outputs is not None:
@@ -103,12 +103,12 @@ def decode_request(
     Parameters
     ----------
     body : bytes-like
-        All of it; arrays are read-only views of it where possible.
+        The whole body; arrays are read-only views of it if possible.
     header_length : int, optional
         Value of the header `HEADER_LENGTH`; without it, everything is JSON.
     max_json : int, optional
-        Limit on the bytes of JSON. While it is decoded, each takes up to 40 bytes and a hundred times as long as a byte
-        of a binary tensor.
+        Limit on the bytes of JSON. Decoding one takes up to 40 bytes of memory, and 100 times as long as a byte of a
+        binary tensor.
     max_texts : int, optional
         Limit on the elements of a tensor of text.
 
@@ -135,7 +135,7 @@ def encode_response(
     model_version: str,
     request_id: str | None = None,
 ) -> Message:
-    """Encode a response of tensors, each with whether it is to be bytes."""
+    """Encode a response; each tensor comes with whether it is encoded as bytes."""
     content: Content = {"model_name": model_name, "model_version": model_version}
     if request_id is not None:
         content["id"] = request_id
@@ -190,12 +190,12 @@ def _split(message: TypeAdapter[T], body: bytes | memoryview, header_length: int
 
 
 def _decode_tensors(entries: Sequence[TensorJson], data: memoryview, max_texts: int | None = None) -> dict[str, Tensor]:
-    """Decode all tensors; the binary ones must use the bytes after the JSON completely."""
-    found: dict[str, Tensor] = {}
+    """Decode all tensors; the binary ones must use up the bytes after the JSON."""
+    decoded: dict[str, Tensor] = {}
     start = 0
     for entry in entries:
         name, datatype, shape = entry["name"], entry["datatype"], tuple(entry["shape"])
-        _refuse_repeated(name, found)
+        _refuse_repeated(name, decoded)
         if datatype == BYTES and max_texts is not None and math.prod(shape) > max_texts:
             raise TooLarge(f"{name}: expected at most {max_texts:,} texts, got shape {shape}")
         size = (entry.get("parameters") or {}).get("binary_data_size")
@@ -204,15 +204,15 @@ def _decode_tensors(entries: Sequence[TensorJson], data: memoryview, max_texts: 
                 f"{name}: expected either data, or binary_data_size in parameters and bytes after the JSON"
             )
         if size is None:
-            found[name] = tensors.from_list(entry["data"], name, datatype, shape)
+            decoded[name] = tensors.from_list(entry["data"], name, datatype, shape)
         elif start + size > len(data):
             raise MalformedInput(f"{name}: expected {size:,} bytes after the JSON, got {len(data) - start:,}")
         else:
-            found[name] = tensors.from_bytes(data[start : start + size], name, datatype, shape)
+            decoded[name] = tensors.from_bytes(data[start : start + size], name, datatype, shape)
             start += size
     if start != len(data):
         raise MalformedInput(f"expected {start:,} bytes after the JSON, as binary_data_size says, got {len(data):,}")
-    return found
+    return decoded
 
 
 def _refuse_repeated(name: str, seen: Iterable[str]) -> None:

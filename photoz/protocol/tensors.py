@@ -1,13 +1,12 @@
 """Tensors of the Open Inference Protocol v2, as bytes and as JSON.
 
-As bytes, numbers are little-endian and row-major; text (UTF-8), whose datatype is `BYTES`, has the length of each
-element in four bytes before it (Triton's docs/protocol/extension_binary_data.md). NaN, which JSON does not have, is
-null.
+As bytes, numbers are little-endian and row-major. Text has the datatype `BYTES`: each element is its length in four
+bytes, then UTF-8 (Triton's docs/protocol/extension_binary_data.md). In JSON, NaN is null.
 """
 
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -35,10 +34,13 @@ NUMBERS: Mapping[str, np.dtype[Any]] = {
 }
 _NAMES = {dtype: name for name, dtype in NUMBERS.items()}
 
-# Types of JSON elements. In Python a bool is an int, but no datatype accepts one.
-_REAL: frozenset[type] = frozenset({float, int, type(None)})
-_WHOLE: frozenset[type] = frozenset({int})
-_TEXT: frozenset[type] = frozenset({str})
+# JSON elements by kind of dtype: types, and words for them. In Python a bool is an int, but no datatype accepts one.
+_ELEMENTS: Mapping[str, tuple[set[type], str]] = {
+    "f": ({float, int, type(None)}, "numbers or null"),
+    "i": ({int}, "whole numbers"),
+    "u": ({int}, "whole numbers"),
+    "O": ({str}, "text"),
+}
 
 
 class Tensor(NamedTuple):
@@ -60,7 +62,7 @@ class Tensor(NamedTuple):
 
 
 def to_bytes(tensor: Tensor) -> bytes | memoryview:
-    """Encode a tensor as bytes: a view of its array, not a copy, if that has the right dtype and layout."""
+    """Encode a tensor as bytes: a view of its array, not a copy, if dtype and layout are right."""
     if tensor.datatype == BYTES:
         texts = (str(text).encode() for text in tensor.array.flat)
         return b"".join(chain.from_iterable((struct.pack("<I", len(text)), text) for text in texts))
@@ -69,7 +71,7 @@ def to_bytes(tensor: Tensor) -> bytes | memoryview:
 
 
 def from_bytes(data: memoryview, name: str, datatype: str, shape: Shape) -> Tensor:
-    """Decode a tensor from its bytes: numbers as a read-only view of them, if they are aligned.
+    """Decode a tensor from its bytes. Numbers are a read-only view of these if they are aligned.
 
     Raises `MalformedInput` if datatype, shape and bytes do not agree.
     """
@@ -122,46 +124,32 @@ def _read_texts(data: memoryview, name: str, n: int) -> Array:
 def _flattened(data: Any, name: str, shape: Shape) -> list[Any]:
     if not isinstance(data, list):
         raise MalformedInput(f"{name}: expected data as a list, got a {type(data).__name__}")
-    flat, found = data, [len(data)]
+    flat, nesting = data, [len(data)]
     while set(map(type, flat)) == {list}:
         lengths = set(map(len, flat))
         if len(lengths) > 1:
             raise MalformedInput(f"{name}: data do not form a regular array")
-        found += lengths
+        nesting += lengths
         flat = list(chain.from_iterable(flat))
-    if tuple(found) not in (shape, (math.prod(shape),)):
-        raise MalformedInput(f"{name}: expected data of shape {shape}, nested or flat, got {tuple(found)}")
+    if tuple(nesting) not in (shape, (math.prod(shape),)):
+        raise MalformedInput(f"{name}: expected data of shape {shape}, nested or flat, got {tuple(nesting)}")
     return flat
 
 
 def _array(flat: list[Any], name: str, datatype: str) -> Array:
-    kinds = set(map(type, flat))
-    if datatype == BYTES:
-        _check_kinds(kinds, _TEXT, name, "text")
-        return np.array(flat, dtype=object)
-    dtype = NUMBERS[datatype]
-    if dtype.kind != "f":
-        _check_kinds(kinds, _WHOLE, name, "whole numbers")
-        _check_range(flat, name, datatype)
-        return np.array(flat, dtype=dtype)
-    _check_kinds(kinds, _REAL, name, "numbers or null")
+    dtype: np.dtype[Any] = np.dtype(object) if datatype == BYTES else NUMBERS[datatype]
+    types, words = _ELEMENTS[dtype.kind]
+    if others := set(map(type, flat)) - types:
+        raise MalformedInput(f"{name}: expected {words} as data, got a {min(kind.__name__ for kind in others)}")
+    if flat and dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        if not (limits.min <= min(flat) and max(flat) <= limits.max):
+            raise MalformedInput(f"{name}: expected {datatype}, {limits.min} to {limits.max}, got a number beyond")
     try:
         with np.errstate(over="ignore"):  # a number beyond the datatype becomes infinite
             return np.array(flat, dtype=dtype)
     except OverflowError as error:  # a whole number beyond float64
         raise MalformedInput(f"{name}: expected {datatype}: {error}") from error
-
-
-def _check_kinds(kinds: set[type], expected: frozenset[type], name: str, words: str) -> None:
-    if not kinds <= expected:
-        other = min(kind.__name__ for kind in kinds - expected)
-        raise MalformedInput(f"{name}: expected {words} as data, got a {other}")
-
-
-def _check_range(flat: Sequence[int], name: str, datatype: str) -> None:
-    limits = np.iinfo(NUMBERS[datatype])
-    if flat and not (limits.min <= min(flat) and max(flat) <= limits.max):
-        raise MalformedInput(f"{name}: expected {datatype}, {limits.min} to {limits.max}, got a number beyond")
 
 
 def _shaped(array: Array, name: str, shape: Shape) -> Array:

@@ -9,10 +9,10 @@ from click.testing import CliRunner
 
 from photoz.errors import InvalidInput
 from service import page
-from service.cli import main
-from service.limits import PROBES
 from service.api_keys import ApiKeys, read_keys
+from service.cli import main
 from service.errors import Unauthorized
+from service.limits import PROBES
 from tests.running import running_service
 from tests.service.helpers import check_error, wait_for
 from tests.service.raw_http import RawConnection, head

@@ -13,16 +13,16 @@ from astropy.io import fits
 from astropy.io.votable import parse
 from astropy.table import Table
 from pyarrow import parquet
+from service.children import ChildFailed
+from service.decoding_worker import decode
 
 from photoz import estimates
 from photoz.errors import MalformedInput, UnsupportedType
 from photoz.estimates import COLUMNS
 from photoz.protocol import contract
-from service.children import ChildFailed
 from service.decoding import Decoder
-from service.decoding_worker import decode
-from service.formats.negotiation import encode_predictions
 from service.errors import NotAcceptable
+from service.formats.negotiation import encode_predictions
 from tests.attack.fuzz_targets import make_request
 from tests.service.helpers import check_error
 

@@ -7,14 +7,14 @@ from xml.etree import ElementTree
 import numpy as np
 import psutil
 import pytest
+from service.children import ChildFailed
+from service.evaluation import Evaluator
 
 from photoz import metrics, pdf
 from photoz.estimates import from_pdfs
 from photoz.grid import RedshiftGrid
 from photoz.protocol import contract
 from service import evaluation
-from service.children import ChildFailed
-from service.evaluation import Evaluator
 from service.errors import EvaluationTimeout, TooManyRequests
 from service.validation import LabelledGalaxies
 from tests.service.helpers import check_error

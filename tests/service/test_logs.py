@@ -8,8 +8,8 @@ import sys
 
 from service import logs
 from service.logs import JsonFormatter, TextFormatter
-from service.settings import Settings
 from service.request import CURRENT_REQUEST, Request
+from service.settings import Settings
 from tests.service.helpers import wait_for
 from tests.toys import galaxies
 

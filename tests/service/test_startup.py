@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from photoz.errors import InvalidInput
-from service import server
-from service import resources
+from service import resources, server
 from service.resources import available_memory
 from service.settings import MIB, Settings
 from service.startup import worker_environment
