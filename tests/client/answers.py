@@ -1,6 +1,6 @@
 """Answers of the service, for tests with a server or a transport of their own."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
@@ -14,6 +14,7 @@ from photoz.protocol import open_inference
 from photoz.protocol.contract import MODEL_HEADER
 from photoz.protocol.open_inference import HEADER_LENGTH
 from photoz.protocol.tensors import Tensor
+from photoz_client import PhotozClient, Retries
 
 INDEX_PATH = "/v2/repository/index"
 INFER_PATH = "/v2/models/photoz/infer"
@@ -59,8 +60,9 @@ def prediction_columns(columns: Mapping[str, npt.NDArray[Any]], model: str = "ph
 
 def card_answer(card, **changes) -> httpx.Response:
     """Answer with a card, by default for the cutouts of `numbered_cutouts`."""
-    own = card.model_copy(update={"name": "photoz", "version": "1", "image": ImageSpec(size=8, bands="gr"), **changes})
-    return httpx.Response(200, content=own.model_dump_json(), headers={"content-type": "application/json"})
+    changes = {"name": "photoz", "version": "1", "image": ImageSpec(size=8, bands="gr")} | changes
+    content = card.model_copy(update=changes).model_dump_json()
+    return httpx.Response(200, content=content, headers={"content-type": "application/json"})
 
 
 def model_index(model: str = "photoz") -> httpx.Response:
@@ -70,6 +72,17 @@ def model_index(model: str = "photoz") -> httpx.Response:
 def error(status: int, message: str = "the reason", **headers: str) -> httpx.Response:
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     return httpx.Response(status, json={"error": message}, headers=names)
+
+
+def mock_client(handler: Callable[[httpx.Request], httpx.Response], **options: Any) -> PhotozClient:
+    """Return a client whose requests a function answers, without retries."""
+    http = httpx.Client(transport=httpx.MockTransport(handler))
+    return PhotozClient("http://service", http=http, retries=Retries(attempts=1), **options)
+
+
+def mock_client_of_model(handler: Callable[[httpx.Request], httpx.Response], **options: Any) -> PhotozClient:
+    """Return a mock client that knows the model's name; a function answers its other requests."""
+    return mock_client(lambda request: model_index() if request.url.path == INDEX_PATH else handler(request), **options)
 
 
 def raising(failure: type[Exception]):

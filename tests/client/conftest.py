@@ -6,7 +6,9 @@ from scipy.special import ndtr
 from photoz import pdf
 from photoz.grid import SDSS_GRID
 from photoz_client import _inputs
+from tests.client.answers import card_answer, error, first_row, numbered_cutouts, prediction
 from tests.client.both_clients import ROWS, asynchronous, blocking
+from tests.client.misbehaving_server import serve
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +25,20 @@ def small_requests(monkeypatch):
 @pytest.fixture(params=[blocking, asynchronous], ids=["blocking", "async"])
 def predict(request):
     return request.param
+
+
+@pytest.fixture
+def one_part_fails(card, tmp_path, small_requests):
+    """Arguments for `photoz predict`: a file of 12 cutouts, and a service that fails for rows 4 to 7."""
+    np.save(tmp_path / "cutouts.npy", numbered_cutouts(12))
+
+    def answer(request):
+        if request.url.path == "/model":
+            return card_answer(card, grid=SDSS_GRID)
+        return error(500) if first_row(request) == ROWS else prediction(request)
+
+    with serve(answer) as server:
+        yield tmp_path / "cutouts.npy", "--url", server.url
 
 
 @pytest.fixture(scope="session")

@@ -38,23 +38,25 @@ def test_the_api_key_argument_overrides_the_environment(predict, monkeypatch):
         assert server.authorizations == [None] * 4 + ["Bearer of-the-environment"] * 2 + [SIGNED] * 2
 
 
-def _own_auth(request):
-    request.headers["Authorization"] = "Bearer own"
+def _users_auth(request):
+    request.headers["Authorization"] = "Bearer user"
     return request
 
 
-@pytest.mark.parametrize("own", [{"headers": {"authorization": "Bearer own"}}, {"auth": _own_auth}])
+@pytest.mark.parametrize("credentials", [{"headers": {"authorization": "Bearer user"}}, {"auth": _users_auth}])
 @pytest.mark.parametrize(
     ("api_key", "environment", "signed"),
-    [(None, None, "Bearer own"), (None, "environment", "Bearer own"), (KEY, "environment", SIGNED)],
+    [(None, None, "Bearer user"), (None, "environment", "Bearer user"), (KEY, "environment", SIGNED)],
 )
-def test_credentials_of_a_given_client_override_the_environment_only(own, api_key, environment, signed, monkeypatch):
+def test_credentials_of_a_given_client_override_the_environment_only(
+    credentials, api_key, environment, signed, monkeypatch
+):
     if environment:
         monkeypatch.setenv("PHOTOZ_API_KEY", environment)
-    with serve(lambda request: httpx.Response(200)) as server, httpx.Client(**own) as http:
+    with serve(lambda request: httpx.Response(200)) as server, httpx.Client(**credentials) as http:
         PhotozClient(server.url, api_key=api_key, http=http).wait_until_ready(1.0)
         http.get(server.url)
-        assert server.authorizations == [signed, "Bearer own"]  # the given client does not keep the key
+        assert server.authorizations == [signed, "Bearer user"]  # the given client does not keep the key
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,7 @@ def test_the_key_appears_in_no_error_traceback_or_log(caplog, capfd):
 
 
 def _all_texts(error):
-    """All texts of an error, including the local variables of our functions, which some error reports show."""
+    """All texts of an error, including the local variables of our functions, shown by some error reports."""
     ours = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if "photoz_client" in frame.f_code.co_filename]
     return [str(error), repr(error), *traceback.format_exception(error), *(repr(frame.f_locals) for frame in ours)]
 

@@ -11,13 +11,10 @@ from astropy.io import fits
 from photoz import __version__
 from photoz.protocol.contract import PredictResponse
 from photoz_client import Card, PhotozClient
-from tests.client.answers import card_answer, error, first_row, numbered_cutouts, prediction
-from tests.client.both_clients import ROWS
-from tests.client.misbehaving_server import serve
 
 
 @pytest.fixture
-def at(photoz, service_url, folder, monkeypatch):
+def run(photoz, service_url, folder, monkeypatch):
     """Run the command against the real service, in a folder with cutouts."""
     monkeypatch.setenv("PHOTOZ_URL", service_url)
     monkeypatch.chdir(folder)
@@ -32,18 +29,18 @@ def npy(tmp_path):
 
 
 @pytest.mark.e2e
-def test_predict_writes_what_the_sdk_returns(at, columns, service_url):
+def test_predict_writes_what_the_sdk_returns(run, columns, service_url):
     with PhotozClient(service_url) as client:
         expected = client.predict(columns["images"], ebv=columns["ebv"], object_id=columns["object_id"], pdf=True)
-        at("predict", "cutouts.npz", "--ebv", 0.5, "-o", "ebv.npz")
+        run("predict", "cutouts.npz", "--ebv", 0.5, "-o", "ebv.npz")
         with np.load("ebv.npz") as arrays:
             assert arrays["z_mean"].tolist() == client.predict(columns["images"], ebv=0.5).z_mean.tolist()
     with PhotozClient(service_url, wire_dtype="float16") as client:
-        at("predict", "cutouts.npz", "--ebv", 0.5, "--wire-dtype", "float16", "-o", "half.npz")
+        run("predict", "cutouts.npz", "--ebv", 0.5, "--wire-dtype", "float16", "-o", "half.npz")
         with np.load("half.npz") as arrays:
             assert arrays["z_mean"].tolist() == client.predict(columns["images"], ebv=0.5).z_mean.tolist()
     for suffix in ("csv", "npz", "json"):
-        status, out, err = at("predict", "cutouts.npz", "--pdf", "-o", f"out.{suffix}")
+        status, out, err = run("predict", "cutouts.npz", "--pdf", "-o", f"out.{suffix}")
         assert (status, out) == (0, "")
         assert "6 rows" in err
     rows = list(csv.DictReader(Path("out.csv").read_text().splitlines()))
@@ -59,15 +56,15 @@ def test_predict_writes_what_the_sdk_returns(at, columns, service_url):
 
 
 @pytest.mark.e2e
-def test_predict_prints_one_line_per_galaxy_of_the_split(at):
+def test_predict_prints_one_line_per_galaxy_of_the_split(run):
     for file in ("cutouts.h5", "cutouts.npz"):
-        status, out, err = at("predict", file, "--split", "test")
+        status, out, err = run("predict", file, "--split", "test")
         assert status == 0
         assert f"{file}: 6 cutouts read, 3 used, 3 left out: not of the split test\n" in err
         words = [line.split() for line in out.splitlines()]
         assert words[0] == ["object_id", "z_mean", "z_lo68", "z_hi68", "odds", "flags"]
         assert [name for name, *_ in words[1:]] == ["galaxy-1", "galaxy-3", "galaxy-5"]
-    status, _, err = at("predict", "cutouts.h5", "--split", "tset")
+    status, _, err = run("predict", "cutouts.h5", "--split", "tset")
     assert (status, err.splitlines()[-1]) == (
         1,
         "Error: no cutout belongs to the split 'tset'; the file has test, train",
@@ -75,26 +72,26 @@ def test_predict_prints_one_line_per_galaxy_of_the_split(at):
 
 
 @pytest.mark.e2e
-def test_unusable_files_print_one_line(at, npy, columns):
+def test_unusable_files_print_one_line(run, npy, columns):
     np.save("images.npy", columns["images"])
     for arguments, message in (
         (["predict", "images.npy", "--split", "test"], "expected a column 'split'"),
         (["evaluate", "images.npy"], "expected a column 'z_spec'"),
         (["predict", npy], "expected 5 bands as the second or the last axis of images, got shape (1, 8, 8, 2)"),
     ):
-        status, out, err = at(*arguments)
+        status, out, err = run(*arguments)
         assert (status, out) == (1, "")
         assert err.splitlines()[-1].startswith(f"Error: {message}")
 
 
 @pytest.mark.e2e
-def test_bands_and_zero_point_of_a_fits_file(at, columns, service_url):
+def test_bands_and_zero_point_of_a_fits_file(run, columns, service_url):
     with PhotozClient(service_url) as client:
         expected = client.predict(columns["images"], ebv=0.1).z_mean
     bands_first = np.moveaxis(columns["images"], -1, 1)[:, ::-1] * np.float32(100)
     fits.PrimaryHDU(np.ascontiguousarray(bands_first)).writeto("images.fits")
     options = ("--bands", "zirgu", "--zero-point", 27.5, "--ebv", 0.1, "-o", "z.npz", "--reading-report", "read.txt")
-    status, _, err = at("predict", "images.fits", *options)
+    status, _, err = run("predict", "images.fits", *options)
     assert status == 0
     report = Path("read.txt").read_text()
     assert report.splitlines()[:3] == [
@@ -108,39 +105,25 @@ def test_bands_and_zero_point_of_a_fits_file(at, columns, service_url):
 
 
 @pytest.mark.e2e
-def test_evaluate_prints_metrics_and_writes_report_and_plot(at):
-    status, out, _ = at("evaluate", "cutouts.h5", "--report", "r.html", "--plot", "pit", "--plot-file", "p.SVG")
+def test_evaluate_prints_metrics_and_writes_report_and_plot(run):
+    status, out, _ = run("evaluate", "cutouts.h5", "--report", "r.html", "--plot", "pit", "--plot-file", "p.SVG")
     assert status == 0
     assert out.startswith("6 galaxies, model ")
     (line,) = (line for line in out.splitlines() if line.split()[0] == "sigma_mad")
     assert line.split()[2] == "±"
     assert "</html>" in Path("r.html").read_text(encoding="utf-8")
     assert "<svg" in Path("p.SVG").read_text()
-    assert at("evaluate", "cutouts.h5", "--plot-file", "scatter.png")[0] == 0
+    assert run("evaluate", "cutouts.h5", "--plot-file", "scatter.png")[0] == 0
     assert Path("scatter.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.e2e
-def test_wait_and_model_print_nothing_and_the_card(at):
-    status, out, _ = at("model")
+def test_wait_and_model_print_nothing_and_the_card(run):
+    status, out, _ = run("model")
     assert status == 0
     assert "p(z) in" in out
-    assert Card.model_validate_json(at("model", "--json")[1]).is_sealed()
-    assert at("wait") == (0, "", "")
-
-
-@pytest.fixture
-def one_part_fails(tmp_path, small_requests, card):
-    """A file of 12 cutouts, and a service that fails on rows 4 to 7."""
-    np.save(tmp_path / "cutouts.npy", numbered_cutouts(12))
-
-    def answer(request):
-        if request.url.path == "/model":
-            return card_answer(card)
-        return error(500) if first_row(request) == ROWS else prediction(request)
-
-    with serve(answer) as server:
-        yield tmp_path / "cutouts.npy", "--url", server.url
+    assert Card.model_validate_json(run("model", "--json")[1]).is_sealed()
+    assert run("wait") == (0, "", "")
 
 
 PREDICTED = [str(row) for row in (0, 1, 2, 3, 8, 9, 10, 11)]

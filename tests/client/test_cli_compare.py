@@ -56,11 +56,11 @@ ASSUMED = (
 
 
 def failure(ran):
-    """Return the only line on standard error, but for the report of the reading."""
+    """Return the only line on standard error, except for the reading report."""
     status, out, err = ran
     assert (status, out) == (2, "")
-    said = (" cutouts read, ", "  assumed: ")
-    err = "".join(line for line in err.splitlines(True) if not any(words in line for words in said))
+    report = (" cutouts read, ", "  assumed: ")
+    err = "".join(line for line in err.splitlines(True) if not any(words in line for words in report))
     assert err.startswith("Error: could not compare: ")
     assert err.count("\n") == 1
     return err.removeprefix("Error: could not compare: ").rstrip("\n")
@@ -94,17 +94,17 @@ def test_json_holds_the_scores_that_each_service_computes(compare, service_url, 
     z_spec = np.linspace(0.02, 0.38, 240)
     z_spec[7] = np.nan
     status, out, _ = compare(service_url, uncalibrated_url, cutouts(z_spec=z_spec), "--json")
-    found = json.loads(out)
-    assert found.keys() == {"verdict", "tolerance", "a", "b", "cutouts", "comparison"}
-    assert (status == 0) is (found["verdict"]["word"] == "no worse")
-    assert (found["a"]["url"], found["b"]["url"]) == (service_url, uncalibrated_url)
-    assert (found["comparison"]["n_galaxies"], found["comparison"]["n_scored"]) == (240, 239)
+    report = json.loads(out)
+    assert report.keys() == {"verdict", "tolerance", "a", "b", "cutouts", "comparison"}
+    assert (status == 0) is (report["verdict"]["word"] == "no worse")
+    assert (report["a"]["url"], report["b"]["url"]) == (service_url, uncalibrated_url)
+    assert (report["comparison"]["n_galaxies"], report["comparison"]["n_scored"]) == (240, 239)
     for url, side in ((service_url, "a"), (uncalibrated_url, "b")):
         with PhotozClient(url) as client:
             pdfs = client.predict(columns["images"], ebv=columns["ebv"], pdf=True).pdf
             alone = client.evaluate(z_spec, pdfs=pdfs).scores
-        assert found["comparison"]["scores"].keys() == alone.keys()
-        for name, pair in found["comparison"]["scores"].items():
+        assert report["comparison"]["scores"].keys() == alone.keys()
+        for name, pair in report["comparison"]["scores"].items():
             assert pair[side]["value"] == pytest.approx(alone[name].value, rel=1e-9, abs=1e-12)
             assert pair[side]["error"] == pytest.approx(alone[name].error, rel=1e-9, abs=1e-12)
 
@@ -133,8 +133,8 @@ def test_the_failing_service_is_named(compare, service_url, cutouts, tmp_path, c
     assert failure(compare(service_url, NOWHERE, cutouts())) == f"B: {message}"
     assert failure(compare(NOWHERE, service_url, cutouts())) == f"A: {message}"
     np.save(tmp_path / "cutouts.npy", np.ones((2, *card.image.shape[:2], len(card.image.bands) + 1)))
-    found = failure(compare(service_url, service_url, tmp_path / "cutouts.npy"))
-    assert found.startswith("expected 5 bands as the second or the last axis of images, got shape (2, 64, 64, 6)")
+    message = failure(compare(service_url, service_url, tmp_path / "cutouts.npy"))
+    assert message.startswith("expected 5 bands as the second or the last axis of images, got shape (2, 64, 64, 6)")
 
 
 def test_failures_before_the_first_request_have_exit_code_2(compare, cutouts, tmp_path):
@@ -164,20 +164,20 @@ def rows(tmp_path, small_requests):
 
 def test_failed_rows_and_changed_models_are_refused(compare, behaving, rows):
     with behaving() as a, behaving(lambda request: prediction(request) if first_row(request) else error(500)) as b:
-        found = failure(compare(a.url, b.url, rows))
-    assert found.startswith(f"B: 4 of 12 cutouts have no prediction; cutouts 0 to 3: the service at {b.url}/")
+        message = failure(compare(a.url, b.url, rows))
+    assert message.startswith(f"B: 4 of 12 cutouts have no prediction; cutouts 0 to 3: the service at {b.url}/")
     with behaving() as a, behaving(lambda request: prediction(request, "photoz 2")) as b:
-        found = failure(compare(a.url, b.url, rows))
-    assert found == f"B at {b.url}: the model changed in the meantime, from photoz 1 to photoz 2"
+        message = failure(compare(a.url, b.url, rows))
+    assert message == f"B at {b.url}: the model changed in the meantime, from photoz 1 to photoz 2"
 
 
 def test_services_for_different_cutouts_are_refused_before_any_is_sent(compare, behaving, rows, card):
     other = ImageSpec(card.image.size, ("g", "r"))
     with behaving() as a, behaving(image=other) as b:
-        found = failure(compare(a.url, b.url, rows))
+        message = failure(compare(a.url, b.url, rows))
         assert [request.url.path for request in a.requests] == ["/model"]
-    assert found.startswith("the services take different cutouts; A: ")
-    assert f"{len(other.bands)} cutouts, bands g,r, " in found
+    assert message.startswith("the services take different cutouts; A: ")
+    assert f"{len(other.bands)} cutouts, bands g,r, " in message
 
 
 def test_models_on_different_grids_are_compared_by_their_cdfs(compare, behaving, rows):
@@ -188,12 +188,12 @@ def test_models_on_different_grids_are_compared_by_their_cdfs(compare, behaving,
 
     with behaving(grid=RedshiftGrid(0.4, 180)) as a, behaving(on_half, grid=half) as b:
         status, out, _ = compare(a.url, b.url, rows, "--by", "agreement", "--tolerance", 100)
-        found = json.loads(compare(a.url, b.url, rows, "--by", "agreement", "--json")[1])
+        report = json.loads(compare(a.url, b.url, rows, "--by", "agreement", "--json")[1])
     assert status == 0
     assert "their grids differ, A: 180 bins, 0 <= z <= 0.4; B: 90 bins, 0 <= z <= 0.4" in out
     # Over a bin of B its CDF rises evenly, that of A in one half: they differ by up to 1/2, squared on average 1/12.
-    assert found["comparison"]["pdfs"]["median"] == pytest.approx(half.width / 12)
-    assert found["comparison"]["n_scored"] == 12
+    assert report["comparison"]["pdfs"]["median"] == pytest.approx(half.width / 12)
+    assert report["comparison"]["n_scored"] == 12
 
 
 @pytest.mark.parametrize(("fault", "status"), [(KeyboardInterrupt, 130), (ZeroDivisionError, 2), (BrokenPipeError, 2)])

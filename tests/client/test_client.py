@@ -5,21 +5,17 @@ from photoz_client import PhotozClient, TimedOut, UnexpectedResponse
 from tests.client import answers
 
 
-def _wait(handler, timeout):
-    PhotozClient("http://service/", http=httpx.Client(transport=httpx.MockTransport(handler))).wait_until_ready(timeout)
-
-
 def test_wait_until_ready_returns_when_the_service_becomes_ready():
     responses = iter([answers.error(503), httpx.Response(502, html="<html>"), httpx.Response(200, text="\n")])
-    _wait(lambda request: next(responses), 30)
+    answers.mock_client(lambda request: next(responses)).wait_until_ready(30)
     assert next(responses, None) is None
 
 
 def test_wait_until_ready_says_why_the_service_is_not_ready():
     with pytest.raises(TimedOut, match="not ready after 0.1 s: .*the model is loading"):
-        _wait(lambda request: answers.error(503, "the model is loading"), 0.1)
+        answers.mock_client(lambda request: answers.error(503, "the model is loading")).wait_until_ready(0.1)
     with pytest.raises(UnexpectedResponse):  # at once, because no photo-z service answers like this
-        _wait(lambda request: httpx.Response(404, html="<h1>hello</h1>"), 3600)
+        answers.mock_client(lambda request: httpx.Response(404, html="<h1>hello</h1>")).wait_until_ready(3600)
 
 
 def test_close_leaves_a_given_http_client_open():

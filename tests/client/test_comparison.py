@@ -62,8 +62,8 @@ def test_each_kind_of_disagreement_has_its_reason(calibrated):
     z_mean, flags = a.z_mean.copy(), a.flags.copy()
     z_mean[:3] += 0.2
     flags[:7] ^= Flag.OUT_OF_DISTRIBUTION
-    found = judge(compare(a, replace(a, z_mean=z_mean, flags=flags), SDSS_GRID))
-    assert found.reasons == (
+    result = judge(compare(a, replace(a, z_mean=z_mean, flags=flags), SDSS_GRID))
+    assert result.reasons == (
         "3.0 % of z_mean moved by more than 0.05 (1 + z)",
         "7.0 % of the galaxies have other flags",
     )
@@ -73,12 +73,12 @@ def test_galaxies_are_scored_where_their_redshift_is_on_both_grids(gaussian_pdfs
     z_spec = np.array([0.1, 0.2, 0.3, 0.5, np.nan, -0.1])
     wide = RedshiftGrid(0.6, 90)
     pdfs_a, pdfs_b = gaussian_pdfs(np.full(6, 0.2), 0.05), gaussian_pdfs(np.full(6, 0.2), 0.05, wide)
-    found = compare(table(pdfs_a), table(pdfs_b, wide), SDSS_GRID, wide, z_spec)
-    assert (found.n_galaxies, found.n_scored, found.identical) == (6, 3, False)
-    assert found.pdfs.largest < 1e-5
+    result = compare(table(pdfs_a), table(pdfs_b, wide), SDSS_GRID, wide, z_spec)
+    assert (result.n_galaxies, result.n_scored, result.identical) == (6, 3, False)
+    assert result.pdfs.largest < 1e-5
     expected = metrics.crps(pdfs_a[:3], z_spec[:3], SDSS_GRID).mean()
-    assert found.scores["crps"].a.value == pytest.approx(expected, rel=1e-12)
-    assert found.scores["crps"].worsening.value == pytest.approx(0.0, abs=1e-4)
+    assert result.scores["crps"].a.value == pytest.approx(expected, rel=1e-12)
+    assert result.scores["crps"].worsening.value == pytest.approx(0.0, abs=1e-4)
 
 
 def test_unusable_input_is_refused(calibrated, wider):

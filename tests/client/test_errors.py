@@ -8,30 +8,17 @@ import pytest
 
 import photoz_client
 from photoz.errors import InvalidInput, PhotozError
-from photoz_client import BadInput, PhotozClient, PhotozClientError, Retries, ServiceBusy, UnexpectedResponse
+from photoz_client import BadInput, PhotozClient, PhotozClientError, ServiceBusy, UnexpectedResponse
 from tests.client import answers
-from tests.client.answers import HEADER_LENGTH, INDEX_PATH, INFER_PATH, OCTETS
+from tests.client.answers import HEADER_LENGTH, INDEX_PATH, INFER_PATH, OCTETS, mock_client, mock_client_of_model
 
 IMAGES = np.ones((1, 8, 8, 2), np.float32)
-ONCE = Retries(attempts=1)
-
-
-def _client(handler):
-    http = httpx.Client(transport=httpx.MockTransport(handler))
-    return PhotozClient("http://service", http=http, retries=ONCE)
-
-
-def _client_with_index(handler):
-    """Answer the request for the model's name, and leave the others to the handler."""
-
-    def handle(request):
-        return answers.model_index() if request.url.path == INDEX_PATH else handler(request)
-
-    return _client(handle)
 
 
 # Which of the two requests of a prediction fails.
-both_requests = pytest.mark.parametrize(("client", "path"), [(_client, INDEX_PATH), (_client_with_index, INFER_PATH)])
+both_requests = pytest.mark.parametrize(
+    ("client", "path"), [(mock_client, INDEX_PATH), (mock_client_of_model, INFER_PATH)]
+)
 
 
 @pytest.mark.parametrize(
@@ -90,11 +77,11 @@ GOOD = answers.prediction_columns({"z_mean": np.zeros(1), "flags": np.zeros(1, n
 )
 def test_an_invalid_prediction_is_refused(response, message):
     with pytest.raises(UnexpectedResponse, match=f"http://service{INFER_PATH} .*{message}"):
-        _client_with_index(lambda request: response).predict(IMAGES)
+        mock_client_of_model(lambda request: response).predict(IMAGES)
 
 
 def test_a_prediction_with_too_few_rows_is_refused():
-    client = _client_with_index(lambda request: answers.prediction(request, n=3))
+    client = mock_client_of_model(lambda request: answers.prediction(request, n=3))
     with pytest.raises(UnexpectedResponse, match=r"answered 4 cutouts with columns of \(3,\) rows"):
         client.predict(answers.numbered_cutouts(4))
 
@@ -102,14 +89,14 @@ def test_a_prediction_with_too_few_rows_is_refused():
 @pytest.mark.parametrize("models", [[], [{}], ["photoz"], {}, {"name": "photoz"}, 7, [{"name": "a"}, {"name": "b"}]])
 def test_a_model_index_without_exactly_one_name_is_refused(models):
     with pytest.raises(UnexpectedResponse, match=f"http://service{INDEX_PATH} answered without the name of one model"):
-        _client(lambda request: httpx.Response(200, json=models)).predict(IMAGES)
+        mock_client(lambda request: httpx.Response(200, json=models)).predict(IMAGES)
 
 
 def test_answers_of_another_media_type_or_contract_are_refused():
-    client = _client(lambda request: httpx.Response(200, html="<h1>Sign in</h1>"))
+    client = mock_client(lambda request: httpx.Response(200, html="<h1>Sign in</h1>"))
     with pytest.raises(UnexpectedResponse, match="http://service/evaluate answered with text/html, not image/png"):
         client.evaluate_plot([0.1], images=IMAGES)
-    client = _client(lambda request: httpx.Response(200, json={"scores": "good"}))
+    client = mock_client(lambda request: httpx.Response(200, json={"scores": "good"}))
     with pytest.raises(UnexpectedResponse, match="does not understand"):
         client.model()
     with pytest.raises(UnexpectedResponse, match="does not understand"):
@@ -129,7 +116,7 @@ def test_answers_of_another_media_type_or_contract_are_refused():
 def test_retry_after_is_read_as_seconds_or_date(header, seconds):
     response = answers.error(429, Retry_After=header, Date="Wed, 21 Oct 2026 07:28:00 GMT")
     with pytest.raises(ServiceBusy) as caught:
-        _client(lambda request: response).predict(IMAGES)
+        mock_client(lambda request: response).predict(IMAGES)
     assert caught.value.retry_after == seconds
 
 

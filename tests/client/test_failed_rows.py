@@ -62,7 +62,7 @@ def test_the_message_says_where_the_service_counts_from(predict):
 
 
 class _DamagedFile:
-    """A file of which one part can be read only so many times."""
+    """A file with a part that can be read only a few times."""
 
     shape = (5 * ROWS, 8, 8, 2)
 

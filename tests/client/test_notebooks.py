@@ -89,8 +89,8 @@ def test_rows_that_do_not_exist_are_refused(make_prediction, rows, message):
 def test_repr_is_one_short_line(make_prediction):
     prediction = make_prediction(4)
     assert repr(prediction) == "<Prediction of 4 galaxies by photoz 1, PDFs of 180 bins, 3 flagged>"
-    one = dataclasses.replace(prediction[2], pdf=None, model="")
-    assert repr(one) == "<Prediction of 1 galaxy by an unnamed model, without PDFs, 0 flagged>"
+    unnamed = dataclasses.replace(prediction[2], pdf=None, model="")
+    assert repr(unnamed) == "<Prediction of 1 galaxy by an unnamed model, without PDFs, 0 flagged>"
     evaluation = EvaluateResponse(model="photoz 1", n_galaxies=1986, scores=SCORES, dropped=["a"])
     assert repr(evaluation) == (
         "<EvaluateResponse of 1,986 galaxies by photoz 1, 1 left out: bias 0.0012 ± 0.0004, sigma_mad 0.0141 ± 0.0003>"

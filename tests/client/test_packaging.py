@@ -55,8 +55,8 @@ def test_the_distributions_hold_our_packages_and_nothing_else(dist, built, tmp_p
         for name in good.namelist():
             if name != "photoz/py.typed":
                 bad.writestr(name, good.read(name))
-    found = [f"{changed.name} lacks photoz/py.typed", f"{changed.name} should not have tests/__init__.py"]
-    assert dist.differences(built[0], changed) == found
+    expected = [f"{changed.name} lacks photoz/py.typed", f"{changed.name} should not have tests/__init__.py"]
+    assert dist.differences(built[0], changed) == expected
 
 
 def test_the_wheel_installs_the_command_and_light_dependencies(wheel):
@@ -77,15 +77,15 @@ def test_importing_the_client_imports_only_light_packages():
 
 
 def required(*names):
-    """Return these distributions and all that they need here."""
-    found, todo = {}, [*names]
+    """Return these distributions and everything that they require here."""
+    distributions, todo = {}, [*names]
     while todo:
         name = canonicalize_name(todo.pop())
-        if name not in found:
-            found[name] = distribution(name)
-            needs = [Requirement(text) for text in found[name].requires or ()]
-            todo += [one.name for one in needs if one.marker is None or one.marker.evaluate({"extra": ""})]
-    return found.values()
+        if name not in distributions:
+            distributions[name] = distribution(name)
+            needs = [Requirement(text) for text in distributions[name].requires or ()]
+            todo += [need.name for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
+    return distributions.values()
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +96,9 @@ def installed(built, tmp_path_factory):
     (packages,) = folder.glob("lib/python3.*/site-packages")
     install = ["-m", "pip", "--python", folder, "install", "--quiet", "--no-deps", "--no-index", built[1]]
     subprocess.run([sys.executable, *map(str, install)], check=True)
-    for one in required(*LIGHT):
-        for name in {path.parts[0] for path in one.files} - {"..", "__pycache__"}:
-            (packages / name).symlink_to(one.locate_file(name))
+    for package in required(*LIGHT):
+        for name in {path.parts[0] for path in package.files} - {"..", "__pycache__"}:
+            (packages / name).symlink_to(package.locate_file(name))
     return folder / "bin" / "photoz"
 
 

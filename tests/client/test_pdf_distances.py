@@ -44,7 +44,7 @@ def test_a_shift_by_a_fifth_of_sigma_loses_two_percent_of_the_crps(gaussian_pdfs
 
 def test_summary_of_several_blocks_is_that_of_the_whole(rng):
     pdfs_a, pdfs_b = rng.dirichlet(np.ones(12), 600), rng.dirichlet(np.ones(20), 600)
-    found, whole = pdf_distances(pdfs_a, pdfs_b, COARSE, FINE), quadratic_distances(pdfs_a, pdfs_b, COARSE, FINE)
-    assert found.largest == pytest.approx(whole.max())
-    assert found.p95 == pytest.approx(np.percentile(whole, 95))
-    assert found.crps_loss == pytest.approx(whole.sum() / expected_crps(pdfs_a, COARSE).sum())
+    summary, whole = pdf_distances(pdfs_a, pdfs_b, COARSE, FINE), quadratic_distances(pdfs_a, pdfs_b, COARSE, FINE)
+    assert summary.largest == pytest.approx(whole.max())
+    assert summary.p95 == pytest.approx(np.percentile(whole, 95))
+    assert summary.crps_loss == pytest.approx(whole.sum() / expected_crps(pdfs_a, COARSE).sum())

@@ -1,35 +1,31 @@
 """Pixels in half precision: half of the bytes, and an error where they do not fit."""
 
-import httpx
 import numpy as np
 import pytest
 
 from photoz.errors import InvalidImages, InvalidInput
 from photoz.protocol import open_inference
-from photoz_client import PhotozClient, Retries
-from tests.client import answers
-from tests.client.answers import HEADER_LENGTH, INDEX_PATH
+from photoz_client import PhotozClient, ServiceFailed
+from tests.client.answers import HEADER_LENGTH, error, mock_client_of_model
 
 IMAGES = np.random.default_rng(0).normal(0.1, 0.05, (3, 8, 8, 2)).astype(np.float32)
 
 
 def sent(images, **options):
     """Return the tensor of pixels that a client sends."""
-    found = []
+    tensors = []
 
     def handle(request):
-        if request.url.path == INDEX_PATH:
-            return answers.model_index()
+        header_length = int(request.headers[HEADER_LENGTH])
         message = open_inference.decode_request(
-            memoryview(request.content), int(request.headers[HEADER_LENGTH]), max_json=10_000, max_texts=10
+            memoryview(request.content), header_length, max_json=10_000, max_texts=10
         )
-        found.append(message.inputs["images"])
-        return answers.error(500)
+        tensors.append(message.inputs["images"])
+        return error(500)
 
-    http = httpx.Client(transport=httpx.MockTransport(handle))
-    with pytest.raises(Exception, match="the reason"):
-        PhotozClient("http://service", http=http, retries=Retries(attempts=1), **options).predict(images)
-    return found[0]
+    with pytest.raises(ServiceFailed, match="the reason"):
+        mock_client_of_model(handle, **options).predict(images)
+    return tensors[0]
 
 
 def test_pixels_are_halved_only_if_asked_for():
@@ -61,12 +57,7 @@ def test_masked_and_infinite_pixels_stay():
     ],
 )
 def test_pixels_that_do_not_fit_are_refused(factor, words):
-    def handle(request):
-        assert request.url.path == INDEX_PATH
-        return answers.model_index()
-
-    http = httpx.Client(transport=httpx.MockTransport(handle))
-    client = PhotozClient("http://service", http=http, wire_dtype="float16")
+    client = mock_client_of_model(lambda request: pytest.fail("sent"), wire_dtype="float16")
     with pytest.raises(InvalidImages, match=words):
         client.predict(factor * IMAGES)
 
