@@ -1,7 +1,7 @@
-"""Score chunks on a Ray cluster: what moves between its nodes are the model and numbers of chunks, never pixels.
+"""Score chunks on a Ray cluster: only the model and the numbers of chunks are sent to its nodes, never pixels.
 
-Each actor reads the rows of a chunk and writes their part itself, with the same function as on one machine. A chunk
-whose node is lost is scored again on another: its part has the same name and the same content.
+Each actor reads the rows of a chunk and writes their part itself, with the same function as on one machine. If a node
+is lost, its chunk is scored again on another node: the part has the same name and content.
 """
 
 import logging
@@ -31,7 +31,7 @@ class ClusterFailed(PhotozError):
 def score_chunks(
     plan: Plan, bundle: Path, folder: Folder, chunks: Sequence[Chunk], address: str, workers: int | None = None
 ) -> Iterator[Chunk]:
-    """Score chunks on the cluster at `address`, "auto" for the one that runs on this machine, and write their parts.
+    """Score chunks on the cluster at `address`, "auto" for the one of this machine, and write their parts.
 
     Yields each chunk when its part is written. The pool of actors, one for each core and at most `workers`, grows and
     shrinks with the cluster. Raises `InvalidInput` if there is no cluster, `ClusterFailed` for an error on a node.
@@ -49,18 +49,18 @@ def score_chunks(
         compute=ActorPoolStrategy(min_size=1, max_size=workers),
         num_cpus=1,
     )
-    known = {chunk.number: chunk for chunk in chunks}
+    by_number = {chunk.number: chunk for chunk in chunks}
     try:
         for row in scored.iter_rows():
             if row["error"]:
                 raise ClusterFailed(row["error"])
-            yield known[row["item"]]
+            yield by_number[row["item"]]
     finally:
         ray.shutdown()
 
 
 def _connect(address: str) -> Any:
-    """Connect to a cluster, and return the package ray."""
+    """Connect to a cluster, and return the module `ray`."""
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}  # read on import
     try:
         import ray
@@ -71,16 +71,16 @@ def _connect(address: str) -> Any:
     try:
         ray.init(address, logging_level=logging.ERROR, log_to_driver=False, runtime_env={"env_vars": ONE_THREAD})
     except (ConnectionError, ray.exceptions.RayError, RuntimeError) as error:
-        what = f"no Ray cluster at {address}: {str(error).splitlines()[0]}"
-        raise InvalidInput(f"{what}; one that wants a token needs RAY_AUTH_MODE=token here too") from error
-    signal.signal(signal.SIGTERM, on_sigterm)  # Ray has set its own
+        failure = f"no Ray cluster at {address}: {str(error).splitlines()[0]}"
+        raise InvalidInput(f"{failure}; for a cluster with a token, set RAY_AUTH_MODE=token here too") from error
+    signal.signal(signal.SIGTERM, on_sigterm)  # Ray has set its own handler
     DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     return ray
 
 
 class _Actor:
-    """A process on a node, with the model loaded."""
+    """A process on a node that has loaded the model."""
 
     def __init__(self, plan: str, files: Any, url: str, chunks: Sequence[Chunk]) -> None:
         import ray
@@ -91,7 +91,7 @@ class _Actor:
         self._folder, self._chunks = Folder(url), {chunk.number: chunk for chunk in chunks}
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Score a chunk and write its part; returns the message of an error, since Ray would wrap an exception."""
+        """Score a chunk and write its part. Returns the message of an error, since Ray would wrap an exception."""
         chunk = self._chunks[row["item"]]
         try:
             write_part(self._folder, chunk, self._scorer.score(chunk))
@@ -101,7 +101,7 @@ class _Actor:
 
 
 def _read_bundle(bundle: Path) -> Files:
-    """Read all files of a bundle, which the nodes may not see."""
+    """Read all files of a bundle, to send them to the nodes."""
     return {str(path.relative_to(bundle)): path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
 
 

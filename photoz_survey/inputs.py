@@ -1,4 +1,4 @@
-"""The files of cutouts of a run, and the chunks of rows that they are scored in."""
+"""Find the input files of a run, and divide their rows into chunks."""
 
 import os
 from collections import Counter
@@ -19,9 +19,9 @@ from photoz_survey.storage import errors_named, find_filesystem, list_folder
 
 @dataclass(frozen=True)
 class Segment:
-    """Rows of a file, from the first up to, but not with, the last; up to the end if that is None."""
+    """Rows `[first, last)` of a file; None means to the end."""
 
-    file: int  # number of the input
+    file: int  # index of the input
     first: int = 0
     last: int | None = None
 
@@ -35,20 +35,20 @@ class Chunk:
 
     @property
     def n_rows(self) -> int:
-        """Number of rows, as far as it is known."""
-        return sum(one.last - one.first for one in self.segments if one.last is not None)
+        """Number of rows; those of files of unknown length are not counted."""
+        return sum(segment.last - segment.first for segment in self.segments if segment.last is not None)
 
 
 def find_inputs(paths: Iterable[str]) -> list[InputFile]:
-    """Describe files: those named, those of folders, and those that patterns stand for; the same each time.
+    """Find the files that paths, folders and patterns stand for, always in the same order, and describe them.
 
-    Files on this machine are opened, so that their rows are known. Raises `InvalidDataset` if there is none, or one
-    twice.
+    Local files are opened to count their rows. Raises `InvalidDataset` if a path stands for no file, or a file is
+    given twice.
     """
-    found = [path for one in paths for path in _files(one)]
-    if twice := [path for path, n in Counter(found).items() if n > 1]:
-        raise InvalidDataset(f"{twice[0]} is given more than once")
-    return [_describe(path) for path in found]
+    files = [file for path in paths for file in _files(path)]
+    if repeated := [file for file, n in Counter(files).items() if n > 1]:
+        raise InvalidDataset(f"{repeated[0]} is given more than once")
+    return [_describe(file) for file in files]
 
 
 def _files(path: str) -> list[str]:
@@ -58,26 +58,26 @@ def _files(path: str) -> list[str]:
         parts = root.split("/")
         first = next((n for n, part in enumerate(parts) if any(letter in part for letter in "*?[")), None)
         if first is not None:
-            found = sorted(_matching(fs, "/".join(parts[:first]) or fs.root_marker, parts[first:]))
+            files = sorted(_matching(fs, "/".join(parts[:first]) or fs.root_marker, parts[first:]))
         elif fs.isdir(root) and not root.endswith(".zarr"):
-            found = sorted(name for name in fs.ls(root, detail=False) if _is_cutouts(name))
+            files = sorted(name for name in fs.ls(root, detail=False) if _is_cutouts(name))
         else:
-            found = [root]
-        if not found or (len(found) == 1 and not fs.exists(found[0])):
+            files = [root]
+        if not files or (len(files) == 1 and not fs.exists(files[0])):
             raise InvalidDataset(f"no file of cutouts at {path}")
-    return [name if isinstance(fs, LocalFileSystem) else fs.unstrip_protocol(name) for name in found]
+    return [name if isinstance(fs, LocalFileSystem) else fs.unstrip_protocol(name) for name in files]
 
 
 def _matching(fs: Any, folder: str, parts: Sequence[str]) -> Iterator[str]:
-    """Yield what fits the parts of a pattern in a folder; `**` stands for any folders.
+    """Yield the files in a folder that match the parts of a pattern; `**` matches any folders.
 
-    Raises where a folder cannot be listed. `fs.glob` would pass over it, and its files would be missing in the run.
+    Raises an error if a folder cannot be listed: `fs.glob` would skip it, and the run would miss its files.
     """
     first, *rest = parts
     if first == "**":
         yield from _matching(fs, folder, rest or ["*"])
-    for one in list_folder(fs, folder):
-        name, is_folder = one["name"].rstrip("/"), one["type"] == "directory"
+    for entry in list_folder(fs, folder):
+        name, is_folder = entry["name"].rstrip("/"), entry["type"] == "directory"
         if name == folder or not fnmatchcase(os.path.basename(name), first):
             continue
         if is_folder and (rest or first == "**"):
@@ -92,7 +92,7 @@ def _is_cutouts(name: str) -> bool:
 
 
 def _describe(path: str) -> InputFile:
-    """Describe a file; what is wrong with it becomes its `error`."""
+    """Describe a file; why it cannot be read becomes its `error`."""
     fs, root = find_filesystem(path)
     described = _identify(fs, root, path)
     if not isinstance(fs, LocalFileSystem):
@@ -105,7 +105,7 @@ def _describe(path: str) -> InputFile:
 
 
 def has_changed(file: InputFile) -> bool:
-    """Whether a file is another than when it was described; it is not opened."""
+    """Whether a file has changed since it was described, by its size and date or ETag."""
     fs, root = find_filesystem(file.path)
     fs.invalidate_cache(root)
     now = _identify(fs, root, file.path)
@@ -122,18 +122,18 @@ def _identify(fs: Any, root: str, path: str) -> InputFile:
 
 
 def chunks(inputs: Sequence[InputFile], rows_per_part: int) -> list[Chunk]:
-    """Divide the rows of files into chunks of at most so many, in their order.
+    """Divide the rows of files, in order, into chunks of at most `rows_per_part` rows.
 
-    Small files share a chunk, those that cannot be read too, so that they are reported; a file of unknown length is a
-    chunk of its own.
+    Small files share a chunk, as do files that cannot be read, which are reported with it. A file of unknown length is
+    a chunk of its own.
     """
     return [Chunk(number, segments) for number, segments in enumerate(_groups(inputs, rows_per_part))]
 
 
 def _groups(inputs: Sequence[InputFile], rows_per_part: int) -> Iterator[tuple[Segment, ...]]:
     small, n = list[Segment](), 0
-    for file, found in enumerate(inputs):
-        n_rows = 0 if found.error else found.n_rows
+    for file, described in enumerate(inputs):
+        n_rows = 0 if described.error else described.n_rows
         is_small = n_rows is not None and n_rows <= rows_per_part
         if small and (not is_small or n + (n_rows or 0) > rows_per_part):
             yield tuple(small)

@@ -1,4 +1,4 @@
-"""The manifest of a run: what is scored, with which model and how, and what came of it."""
+"""The manifest of a run: its inputs, model and options, and the rows of each part."""
 
 from importlib.metadata import version
 from typing import Annotated, Literal
@@ -19,40 +19,40 @@ class _Record(BaseModel):
 
 
 class InputFile(_Record):
-    """A file of cutouts, and what shows that it has not changed."""
+    """A file of cutouts, with its size and date to notice changes."""
 
     path: str  # or URL
     size: int  # bytes
-    modified: str  # when, or the ETag of an object store
-    n_rows: int | None = None  # None where it is known only when the file is scored
-    error: str = ""  # why it cannot be read
+    modified: str  # date, or the ETag of an object store
+    n_rows: int | None = None  # None if it is only known when the file is scored
+    error: str = ""  # why the file cannot be read
 
 
-class Settings(_Record):
-    """How cutouts are read and scored, and what is written."""
+class ScoreOptions(_Record):
+    """Options of `photoz score`: how cutouts are read, and what is written."""
 
-    bands: tuple[str, ...] = ()  # of the images in their order, instead of what the files say
-    zero_point: float | None = None  # AB magnitude of a pixel with the value 1, instead of what the files say
-    ebv: float | None = None  # E(B-V) in mag of all cutouts, instead of the files' column
+    bands: tuple[str, ...] = ()  # of the images in order; overrides the files
+    zero_point: float | None = None  # AB magnitude of a pixel with the value 1; overrides the files
+    ebv: float | None = None  # E(B-V) in mag of all cutouts; overrides the files
     columns: tuple[str, ...] = ()  # of the files, written beside the estimates, ra, dec and z_spec
-    pdf: Literal["float16", "float32"] | None = None  # type of the PDFs that are written
-    quantiles: tuple[float, ...] = ()  # of the PDFs
+    pdf: Literal["float16", "float32"] | None = None  # type of the PDFs; None leaves them out
+    quantiles: tuple[float, ...] = ()  # of the PDFs, to write
     rows_per_part: Annotated[int, Field(ge=1)] = 8192
 
 
 class Plan(_Record):
-    """All that the results follow from; a run is resumed with the same only."""
+    """Everything that determines the results; only a run with the same plan can be resumed."""
 
     model: str  # name and version
     digest: str  # of the bundle
     engine: str
     grid: RedshiftGrid
-    settings: Settings
+    settings: ScoreOptions
     inputs: tuple[InputFile, ...]
 
 
 class Part(_Record):
-    """What came of one part of the plan."""
+    """The rows of one part."""
 
     number: int
     n_done: int
@@ -61,7 +61,7 @@ class Part(_Record):
 
 
 class Manifest(_Record):
-    """What is written to `manifest.json`: at the start without parts, and again at the end."""
+    """Content of `manifest.json`, written at the start of a run without parts, and again at its end."""
 
     schema_version: Literal[1] = 1
     plan: Plan
@@ -76,7 +76,7 @@ def versions() -> dict[str, str]:
 
 
 def read_manifest(content: bytes, where: str) -> Manifest:
-    """Read a manifest; raises `InvalidInput` if it is none."""
+    """Read a manifest; raises `InvalidInput` if it is not valid."""
     try:
         return Manifest.model_validate_json(content)
     except ValidationError as error:
@@ -90,15 +90,14 @@ def check_same(old: Plan, new: Plan) -> None:
         before, now = getattr(old, name), getattr(new, name)
         if before != now:
             raise InvalidInput(f"the {name} has changed: the run was begun with {before}, got {now}")
-    for name in Settings.model_fields:
+    for name in ScoreOptions.model_fields:
         before, now = getattr(old.settings, name), getattr(new.settings, name)
         if before != now:
             raise InvalidInput(f"the run was begun with {name} = {before}, got {now}")
-    known, found = {one.path: one for one in old.inputs}, {one.path: one for one in new.inputs}
-    if gone := sorted(known.keys() - found.keys()):
-        raise InvalidInput(f"{len(gone)} inputs are missing, such as {gone[0]}")
-    if more := sorted(found.keys() - known.keys()):
-        raise InvalidInput(f"{len(more)} inputs were not there when the run was begun, such as {more[0]}")
-    for path, before in known.items():
-        if found[path] != before:
-            raise InvalidInput(f"{path} has changed since the run was begun")
+    before, now = {file.path: file for file in old.inputs}, {file.path: file for file in new.inputs}
+    if missing := sorted(before.keys() - now.keys()):
+        raise InvalidInput(f"{len(missing)} inputs are missing, such as {missing[0]}")
+    if added := sorted(now.keys() - before.keys()):
+        raise InvalidInput(f"{len(added)} inputs were not there when the run was begun, such as {added[0]}")
+    if changed := [path for path, file in before.items() if now[path] != file]:
+        raise InvalidInput(f"{changed[0]} has changed since the run was begun")

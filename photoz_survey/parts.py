@@ -1,19 +1,20 @@
-"""Write and read the parts of a run: `done/part-N.parquet`, and `rejected/part-N.parquet` where rows were rejected."""
+"""Write and read the parts of a run: `done/part-N.parquet`, and `rejected/part-N.parquet` if rows were rejected."""
 
 import hashlib
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+import pyarrow as pa
+from pyarrow import parquet
 
 from photoz_survey.inputs import Chunk
 from photoz_survey.manifest import Part
 from photoz_survey.scoring import Scored
 from photoz_survey.storage import Folder
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 DONE, REJECTED = "done", "rejected"
+
+REJECTED_SCHEMA = pa.schema({"file": pa.string(), "row": pa.int64(), "object_id": pa.string(), "reason": pa.string()})
 
 
 def part_name(number: int) -> str:
@@ -22,19 +23,15 @@ def part_name(number: int) -> str:
 
 
 def write_part(folder: Folder, chunk: Chunk, scored: Scored) -> None:
-    """Write what came of a chunk; the file in `done` is written last, also without rows: it says that all is there."""
-    import pyarrow as pa
-
+    """Write the result of a chunk; the file in `done`, which may have no rows, is written last to mark it complete."""
     name = part_name(chunk.number)
     if scored.rejected:
-        folder.write(f"{REJECTED}/{name}", to_parquet([pa.Table.from_pylist(scored.rejected, _rejected_schema())]))
+        folder.write(f"{REJECTED}/{name}", to_parquet([pa.Table.from_pylist(scored.rejected, REJECTED_SCHEMA)]))
     folder.write(f"{DONE}/{name}", to_parquet(scored.done))
 
 
-def read_part(folder: Folder, number: int, columns: Sequence[str]) -> tuple[Part, "pa.Table"]:
+def read_part(folder: Folder, number: int, columns: Sequence[str]) -> tuple[Part, pa.Table]:
     """Read some columns of a part, and describe it."""
-    from pyarrow import parquet
-
     content = folder.read(f"{DONE}/{part_name(number)}")
     table = parquet.read_table(io.BytesIO(content), columns=list(columns))
     try:
@@ -45,23 +42,8 @@ def read_part(folder: Folder, number: int, columns: Sequence[str]) -> tuple[Part
     return Part(number=number, n_done=len(table), n_rejected=n_rejected, sha256=sha256), table
 
 
-def missing(folder: Folder, chunks: Sequence[Chunk]) -> list[Chunk]:
-    """Return the chunks whose part is not complete."""
-    there = set(folder.names(DONE))
-    return [chunk for chunk in chunks if part_name(chunk.number) not in there]
-
-
-def _rejected_schema() -> "pa.Schema":
-    import pyarrow as pa
-
-    return pa.schema({"file": pa.string(), "row": pa.int64(), "object_id": pa.string(), "reason": pa.string()})
-
-
-def to_parquet(tables: Sequence["pa.Table"]) -> bytes:
+def to_parquet(tables: Sequence[pa.Table]) -> bytes:
     """Return the content of a file with the rows of tables."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
     table, buffer = pa.concat_tables(tables), io.BytesIO()
     text = [field.name for field in table.schema if field.type == pa.string()]  # numbers hardly repeat
     parquet.write_table(table, buffer, compression="zstd", use_dictionary=text)

@@ -1,4 +1,4 @@
-"""A stage for pipelines of RAIL (LSSTDESC): redshift PDFs of cutouts. It needs the package pz-rail-base."""
+"""A stage for RAIL pipelines (LSSTDESC): redshift PDFs of cutouts. It needs the package pz-rail-base."""
 
 import math
 from collections.abc import Mapping
@@ -28,37 +28,37 @@ class PhotozEstimator(CatEstimator):  # type: ignore[misc]  # RAIL has no types
     The input `model` is the folder of a bundle; nothing is unpickled. The input `input` is a table with these columns:
 
     - `image`, (n, size * size * n_bands): cutouts (n, size, size, n_bands) with the size, bands and unit of the model
-      card, each flattened, as by ``cutouts.reshape(n, -1)``. Pixels that are not finite count as masked.
+      card, each flattened, as by ``cutouts.reshape(n, -1)``. NaN and infinite pixels are treated as masked.
     - `ebv`, (n,), optional: E(B-V) in magnitudes (SFD); NaN means unknown.
-    - The columns that `id_col` and `redshift_col` name, (n,), optional. Text has a fixed length.
+    - The columns that `id_col` and `redshift_col` name, (n,), optional. Text must have a fixed length.
 
     The output is a qp ensemble, `hist`, with a PDF for each row on the grid of the model; `zmin`, `zmax` and `nzbins`
-    only serve RAIL's own point estimates. `ancil` has the columns of `photoz.estimates.Estimates`, where `object_id` is
-    the number of the row if the table has no names, and those that RAIL adds. With `calc_summary_stats` RAIL replaces
+    only affect RAIL's own point estimates. `ancil` has the columns of `photoz.estimates.Estimates` and those that RAIL
+    adds; `object_id` is the number of the row if the table has no names. With `calc_summary_stats` RAIL replaces
     z_mean, z_median and z_std by its own, as (n, 1) arrays; its z_q84 is the 85 % quantile.
 
-    A row without a PDF stops the stage, as it stops `Predictor.predict`: a cutout without a finite pixel, pixels that
-    overflow the network, or an E(B-V) outside of 0 to 10 mag raise `photoz.errors.InvalidInput`, which says where.
+    A row without a PDF stops the stage: a cutout without a finite pixel, pixels that overflow the network, or an E(B-V)
+    outside of 0 to 10 mag raise `photoz.errors.InvalidInput`, which names the rows.
     """
 
     name = "PhotozEstimator"
     config_options = CatEstimator.config_options | {"chunk_size": SharedParams.copy_param("chunk_size")}
-    config_options["chunk_size"].set_default(256)  # a cutout is a thousand times larger than a row of a catalogue
+    config_options["chunk_size"].set_default(256)  # a cutout is 1,000 times larger than a catalogue row
 
     @classmethod
     def default_distribution_type(cls) -> DistributionType:
-        """Return that the PDFs are posteriors, for RAIL's column `distribution_type`."""
+        """Return the value of RAIL's column `distribution_type`: the PDFs are posteriors."""
         return DistributionType.posterior
 
     @classmethod
     def generate_command(cls, *arguments: Any, **options: Any) -> str:
-        """Return the command of a pipeline; ceci runs the package of a stage, which has no `__main__` here."""
+        """Return the command of a pipeline; ceci would run this package, which has no `__main__`."""
         module = cls.get_module()
         command = str(super().generate_command(*arguments, **options))
         return command.replace(f"-m {module.split('.')[0]} {cls.name} ", f"-m ceci {module}.{cls.name} ", 1)
 
     def open_model(self, tag: str = "model", **kwargs: Any) -> ModelBundle:
-        """Load the bundle in the folder `kwargs[tag]`, or raise `InvalidBundle`; RAIL's own method unpickles a file."""
+        """Load the bundle in the folder `kwargs[tag]`, or raise `InvalidBundle`; RAIL's own method would unpickle."""
         model = kwargs[tag]
         self.model = ModelBundle.load(model.path if isinstance(model, DataHandle) else model)
         self._predictor = Predictor.load(self.model)
@@ -90,7 +90,7 @@ def _batch(data: Table, card: Card, n: int) -> Batch:
 
 def _names(data: Table, column: str, rows: range) -> npt.NDArray[Any]:
     names = np.asarray(data[column]) if column in data else np.asarray(rows)
-    if names.dtype.kind in "OU":  # RAIL cannot write them, and the first chunk would set their length
+    if names.dtype.kind in "OU":  # RAIL cannot write these, and the first chunk would set the length of all
         raise InvalidInput(
             f"expected the column `{column}` as numbers or as text of a fixed length (numpy dtype S), got {names.dtype}"
         )

@@ -13,11 +13,10 @@ from photoz.cli.options import WORKERS, image_options, json_option, parsed_by, q
 from photoz.model.bundle import ModelBundle
 from photoz_survey import cluster, local
 from photoz_survey.inputs import Chunk
-from photoz_survey.manifest import Settings
-from photoz_survey.options import stop_at_sigterm
-from photoz_survey.progress import progress
+from photoz_survey.manifest import ScoreOptions
 from photoz_survey.run import Run, make_plan
 from photoz_survey.sizing import measure
+from photoz_survey.terminal import progress, stop_at_sigterm
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -36,7 +35,7 @@ def _names(text: str) -> tuple[str, ...]:
     "--bundle", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True, help="The model bundle."
 )
 @click.option("-o", "--output", help="Folder for the results, path or URL.")
-@click.option("--estimate", type=click.IntRange(min=1), metavar="N", help="Only say what N rows like these would take.")
+@click.option("--estimate", type=click.IntRange(min=1), metavar="N", help="Only estimate the cost of N such rows.")
 @click.option("--resume", is_flag=True, help="Continue a run that was stopped.")
 @click.option("--workers", type=click.IntRange(min=1), help=WORKERS)
 @click.option("--ray", metavar="ADDRESS", help='Score on this Ray cluster; "auto" is the one of this machine.')
@@ -46,14 +45,14 @@ def _names(text: str) -> tuple[str, ...]:
     type=click.Choice(["float16", "float32"]),
     is_flag=False,
     flag_value="float32",
-    help="Write the PDFs too, as float32 or in half of the bytes.",
+    help="Write the PDFs too, as float32, or as float16 in half of the bytes.",
 )
 @quantiles_option
 @click.option(
     "--columns",
     default="",
     callback=parsed_by(_names),
-    help="Columns of the inputs to write too; ra, dec and z_spec always are.",
+    help="More columns of the inputs to write; ra, dec and z_spec always are.",
 )
 @image_options
 @json_option
@@ -66,24 +65,24 @@ def score(
     workers: int | None,
     ray: str | None,
     as_json: bool,
-    **settings: Any,
+    **options: Any,
 ) -> None:
     """Estimate the redshifts of whole surveys, without a service.
 
-    INPUTS are files of cutouts, folders or patterns of them, or URLs such as s3://bucket/*.h5. The results are Parquet
-    files: OUTPUT/done has a row for each cutout with estimates, OUTPUT/rejected the others and why. A run that was
-    stopped, by whatever, goes on with --resume.
+    INPUTS are files of cutouts, folders, patterns, or URLs such as s3://bucket/*.h5. The results are Parquet files:
+    OUTPUT/done has a row for each cutout with estimates, OUTPUT/rejected the other cutouts with the reason. Continue a
+    run that was stopped with --resume.
     """
     if estimate is not None:
         if as_json:
-            raise click.UsageError("--json is for the summary of a run: leave out --estimate, or --json")
+            raise click.UsageError("--json is for the summary of a run: leave out --estimate or --json")
         loaded = ModelBundle.load(bundle)
-        click.echo("\n".join(measure(make_plan(inputs, loaded, Settings(**settings)), loaded).lines(estimate)))
+        click.echo("\n".join(measure(make_plan(inputs, loaded, ScoreOptions(**options)), loaded).lines(estimate)))
         return
     if output is None:
         raise click.UsageError("Missing option '-o' / '--output'.")
-    stop_at_sigterm("--resume goes on")
-    run = Run.begin(inputs, bundle, Settings(**settings), output, resume=resume)
+    stop_at_sigterm("continue with --resume")
+    run = Run.begin(inputs, bundle, ScoreOptions(**options), output, resume=resume)
     missing = run.missing()
     n_rows, parts = sum(chunk.n_rows for chunk in missing), f"{len(missing):,} of {len(run.chunks):,} parts"
     click.echo(f"{_inputs(run)}; {parts} are not scored yet", err=True)
@@ -95,10 +94,11 @@ def score(
 
 
 def _inputs(run: Run) -> str:
-    """Say how much there is to score; the rows of files at URLs are not known yet."""
-    n_files, n_unknown = len(run.plan.inputs), sum(one.n_rows is None and not one.error for one in run.plan.inputs)
-    files = f"{n_files:,} file{'s' * (n_files != 1)}"
-    rows = f"{run.n_rows:,} rows of {files}" if n_unknown < n_files else files
+    """Describe the inputs; the rows of files at URLs are not known yet."""
+    files = run.plan.inputs
+    n_files, n_unknown = len(files), sum(file.n_rows is None and not file.error for file in files)
+    text = f"{n_files:,} file{'s' * (n_files != 1)}"
+    rows = f"{run.n_rows:,} rows of {text}" if n_unknown < n_files else text
     return f"{rows}, {n_unknown:,} of unknown length" if n_unknown else rows
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from photoz import pdf
 from photoz.errors import InvalidInput, PhotozError
@@ -24,9 +25,6 @@ from photoz_survey.inputs import Chunk, Segment, has_changed
 from photoz_survey.manifest import Plan
 from photoz_survey.storage import local_copy
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 Array = npt.NDArray[Any]
 Columns = dict[str, Array]  # (m,) each
 
@@ -37,7 +35,7 @@ OVERFLOW = "the pixel values overflow the network: mask such pixels with NaN"
 class Scored:
     """The result of a chunk: tables of the rows with estimates, and the rejected rows with the reason."""
 
-    done: list["pa.Table"] = field(default_factory=list)
+    done: list[pa.Table] = field(default_factory=list)
     rejected: list[dict[str, Any]] = field(default_factory=list)
 
     def reject(self, file: str, row: int | None, object_id: str, why: str) -> None:
@@ -46,7 +44,7 @@ class Scored:
 
 
 class Scorer:
-    """Scores chunks of the files of a plan with a model, whose network runs on one thread.
+    """Scores chunks by a model, whose network runs on one thread.
 
     Raises `InvalidInput` if the bundle is not that of the plan.
     """
@@ -58,7 +56,7 @@ class Scorer:
         self._predictor = Predictor.load(bundle, engine=plan.engine)
 
     def score(self, chunk: Chunk) -> Scored:
-        """Score the rows of a chunk; each of them is in the result once.
+        """Score a chunk; each of its rows is in the result once.
 
         Raises `InvalidInput` if a file has changed since the plan was made, `OSError` if it cannot be fetched.
         """
@@ -110,7 +108,7 @@ class Scorer:
         return replace(cutouts, columns={**cutouts.columns, "ebv": np.full(len(cutouts), settings.ebv)})
 
     def _columns(self, cutouts: Cutouts, rows: IntArray, file: str) -> Columns:
-        """Return the columns of rows (m,) that are written beside the estimates."""
+        """Return the columns of rows, (m,), that are written beside the estimates."""
         unknown, given = np.full(len(rows), np.nan), cutouts.columns
         columns: Columns = {"file": np.full(len(rows), file), "row": rows, "object_id": _names(cutouts, rows)}
         columns |= {name: np.asarray(given[name][rows] if name in given else unknown, float) for name in PASSED_COLUMNS}
@@ -126,14 +124,14 @@ class Scorer:
             scored.reject(file, number, name, OVERFLOW)
         scored.done.append(self._table({name: values[good] for name, values in columns.items()}))
 
-    def _empty(self) -> "pa.Table":
+    def _empty(self) -> pa.Table:
         """Return a table without rows."""
         columns = dict[str, Array].fromkeys((*PASSED_COLUMNS, *self._plan.settings.columns, *COLUMNS), np.empty(0))
         columns |= dict.fromkeys(("file", "object_id"), np.empty(0, np.str_))
         columns |= {"row": np.empty(0, np.int64), "flags": np.empty(0, np.int32)}
         return self._table(columns | {"pdf": np.empty((0, self._card.grid.n_bins))})
 
-    def _table(self, found: Columns) -> "pa.Table":
+    def _table(self, found: Columns) -> pa.Table:
         settings = self._plan.settings
         names = ("file", "row", "object_id", *PASSED_COLUMNS, *settings.columns, *COLUMNS)
         columns = {name: found[name] for name in names}
@@ -144,6 +142,6 @@ class Scorer:
 
 
 def _names(cutouts: Cutouts, rows: IntArray) -> Array:
-    """Return the names of cutouts, their rows where the file has none."""
+    """Return the names of cutouts: their rows if the file has none."""
     names = cutouts.columns.get("object_id")
     return (rows if names is None else names[rows]).astype(np.str_)

@@ -1,4 +1,4 @@
-"""What a run takes, from the rate and the sizes of a few rows on this machine."""
+"""Estimate the time and the bytes of a run from a few rows on this machine."""
 
 import time
 from dataclasses import dataclass
@@ -11,26 +11,26 @@ from photoz_survey.manifest import Plan
 from photoz_survey.parts import to_parquet
 from photoz_survey.scoring import Scorer
 
-# Rows that are scored to measure, of one file.
+# Rows of the first file that are scored.
 MEASURED_ROWS = 2048
 
-# Requests of an object store for each part whose input is one object: what it is, twice, and the object; the part;
-# and the part and its rejected rows again at the end.
+# Requests to an object store for each part whose input is one object: two for its metadata and one for its content; one
+# to write the part; two to read the part and its rejected rows at the end.
 REQUESTS_PER_PART = 6
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What was measured on one thread of one core."""
+    """Measured on one thread of one core."""
 
     n_rows: int
     rows_per_s: float
-    read_bytes: float  # of the input, for each row
-    written_bytes: float  # of the part, for each row
+    read_bytes: float  # per row of the input
+    written_bytes: float  # per row of the part
     rows_per_part: int
 
     def lines(self, n_rows: int) -> list[str]:
-        """Describe in words what so many rows take."""
+        """Describe the cost of scoring `n_rows` rows."""
         hours, parts = n_rows / self.rows_per_s / 3600, ceil(n_rows / self.rows_per_part)
         return [
             f"on one core: {self.rows_per_s:,.0f} rows/s, of {self.n_rows:,} rows",
@@ -49,17 +49,17 @@ def measure(plan: Plan, bundle: ModelBundle) -> Rates:
 
     A file at a URL is scored whole. Raises `InvalidDataset` if no file can be read, or no row has estimates.
     """
-    found = next((number for number, one in enumerate(plan.inputs) if not one.error), None)
-    if found is None:
+    number = next((number for number, file in enumerate(plan.inputs) if not file.error), None)
+    if number is None:
         raise InvalidDataset(f"no input can be read: {plan.inputs[0].error}")
-    file = plan.inputs[found]
+    file = plan.inputs[number]
     last = None if file.n_rows is None else min(file.n_rows, MEASURED_ROWS)
-    chunk, scorer = Chunk(0, (Segment(found, 0, last),)), Scorer(plan, bundle)
+    chunk, scorer = Chunk(0, (Segment(number, 0, last),)), Scorer(plan, bundle)
     scorer.score(chunk)
-    began = time.perf_counter()
+    start = time.perf_counter()
     scored = scorer.score(chunk)
     content = to_parquet(scored.done)
-    seconds, n_done = time.perf_counter() - began, sum(map(len, scored.done))
+    seconds, n_done = time.perf_counter() - start, sum(map(len, scored.done))
     if not n_done:
         raise InvalidDataset(f"no row of {file.path} has estimates: {scored.rejected[0]['reason']}")
     n = n_done + len(scored.rejected)

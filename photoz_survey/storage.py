@@ -1,4 +1,4 @@
-"""Files in a folder, on this machine or at an fsspec URL such as s3://bucket/folder; each appears as a whole."""
+"""Read and write whole files in a local folder, or at an fsspec URL such as s3://bucket/folder."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from photoz.errors import PhotozError
 
 @contextmanager
 def errors_named(url: str) -> Iterator[None]:
-    """Raise what goes wrong at a URL as `OSError` that names it; clients of servers raise exceptions of any kind."""
+    """Raise any exception as an `OSError` that names the URL: the clients of servers raise exceptions of any kind."""
     try:
         yield
     except Exception as error:
@@ -29,36 +29,36 @@ def errors_named(url: str) -> Iterator[None]:
 
 def find_filesystem(url: str) -> tuple[Any, str]:
     """Return the file system of a path or URL, and the path in it."""
-    # By default s3fs fetches an object of more than 50 MB in ten ranges at once. If one is cut off, it does not try
-    # again and does not release the connection: after ten such errors it waits forever for another one.
+    # By default s3fs fetches an object of more than 50 MB in ten ranges at once. If a range is cut off, s3fs does not
+    # retry and does not release the connection: after ten such errors it waits forever for another connection.
     conf.setdefault("s3", {}).setdefault("max_concurrency", 1)
-    with errors_named(url):  # also where nothing that is installed knows the URL
+    with errors_named(url):  # the protocol may be unknown
         fs, path = url_to_fs(url)
     return fs, path
 
 
 def list_folder(fs: Any, path: str) -> list[dict[str, Any]]:
-    """Describe what is in a folder now, not when its file system last listed it."""
+    """List a folder as it is now; file systems cache their listings."""
     fs.invalidate_cache(path)
-    found: list[dict[str, Any]] = fs.ls(path, detail=True)
-    return found
+    entries: list[dict[str, Any]] = fs.ls(path, detail=True)
+    return entries
 
 
 class Folder:
-    """A folder that is written to, path or URL."""
+    """A folder for results, at a path or URL."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self._fs, self._root = find_filesystem(url)
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file, or replace it; it appears when it is complete."""
+        """Write or replace a file; it appears when it is complete."""
         path = f"{self._root}/{name}"
         if isinstance(self._fs, LocalFileSystem):
             _write_local(Path(path), content)
             return
         with errors_named(f"{self.url}/{name}"):
-            self._fs.pipe_file(path, content)  # objects are complete or not there, and need no folder
+            self._fs.pipe_file(path, content)  # an object appears when it is complete, and needs no folder
 
     def read(self, name: str) -> bytes:
         """Read a file; raises `FileNotFoundError`."""
@@ -67,18 +67,18 @@ class Folder:
         return content
 
     def remove_incomplete(self, folder: str) -> None:
-        """Remove what writing has left behind in a folder, where it was killed."""
+        """Remove files from a folder that a killed process did not write to the end."""
         for path in Path(self._root, folder).glob(".*") if isinstance(self._fs, LocalFileSystem) else ():
             shutil.rmtree(path, ignore_errors=True)
 
     def names(self, folder: str) -> list[str]:
-        """Return the names of the files of a folder in this one, sorted; none if there is no such folder."""
+        """Return the names of the files in a subfolder, sorted; none if it does not exist."""
         try:
             with errors_named(f"{self.url}/{folder}"):
-                found = list_folder(self._fs, f"{self._root}/{folder}")
+                entries = list_folder(self._fs, f"{self._root}/{folder}")
         except FileNotFoundError:
             return []
-        names = (os.path.basename(one["name"]) for one in found)
+        names = (os.path.basename(entry["name"]) for entry in entries)
         return sorted(name for name in names if name and not name.startswith("."))
 
 
@@ -95,7 +95,7 @@ def _write_local(path: Path, content: bytes) -> None:
 
 @contextmanager
 def local_copy(path: str) -> Iterator[Path]:
-    """Yield the path of a file on this machine: the file itself, or a copy for as long as the context lasts."""
+    """Yield the path of a local file, or of a temporary copy of a file at a URL."""
     fs, root = find_filesystem(path)
     if isinstance(fs, LocalFileSystem):
         yield Path(root)

@@ -1,4 +1,4 @@
-"""What came of a run: rows, flags, and how far the estimates have drifted from those that the model card knows."""
+"""Summary of a run: rows, flags, and the drift of the estimates from the distributions in the model card."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ COLUMNS = ("z_mean", "z_lo68", "z_hi68", "ood_score", "flags")
 
 @dataclass
 class Summary:
-    """Counts over all rows that were scored."""
+    """Counts over all rows of a run."""
 
     parts: list[Part] = field(default_factory=list)
     flags: Counter[str] = field(default_factory=Counter)
@@ -33,35 +33,35 @@ class Summary:
 
     @property
     def n_rejected(self) -> int:
-        """Number of rows, or unreadable files, without."""
+        """Number of rows without estimates, and of unreadable files."""
         return sum(part.n_rejected for part in self.parts)
 
     def lines(self, card: Card) -> list[str]:
         """Describe the run in words."""
         n = self.n_done
-        said = [f"{n:,} rows with estimates, {self.n_rejected:,} rejected"]
-        said += [f"  {name}: {count:,} ({count / n:.1%})" for name, count in self.flags.most_common()]
-        if found := self.differences(card):
-            said.append("largest difference from the distributions of the galaxies in the model card:")
-            said += [f"  {name}: {difference:.3f}" for name, difference in found.items()]
-        return said
+        lines = [f"{n:,} rows with estimates, {self.n_rejected:,} rejected"]
+        lines += [f"  {name}: {count:,} ({count / n:.1%})" for name, count in self.flags.most_common()]
+        if differences := self.differences(card):
+            lines.append("largest difference from the distributions of the galaxies in the model card:")
+            lines += [f"  {name}: {difference:.3f}" for name, difference in differences.items()]
+        return lines
 
     def record(self, card: Card) -> dict[str, Any]:
-        """Describe the run for programs."""
+        """Return the numbers of `lines` for JSON."""
         counts = {"n_done": self.n_done, "n_rejected": self.n_rejected, "flags": dict(self.flags.most_common())}
         return counts | {"differences": self.differences(card)}
 
     def differences(self, card: Card) -> dict[str, float]:
-        """Return how far the distribution of each quantity is from that in the card, where both are known."""
-        known = card.reference.histograms if card.reference and self.n_done else {}
+        """Return the largest difference from the cumulative distribution in the card, for each quantity."""
+        histograms = card.reference.histograms if card.reference and self.n_done else {}
         return {
             name: float(np.abs(self.counts[name] / self.n_done - histogram.fractions).max())
-            for name, histogram in known.items()
+            for name, histogram in histograms.items()
         }
 
 
 def summarise(folder: Folder, numbers: Iterable[int], card: Card) -> Summary:
-    """Read all parts again, one at a time, and count."""
+    """Read all parts, one at a time, and count."""
     summary = Summary()
     for number in numbers:
         part, table = read_part(folder, number, COLUMNS)
@@ -70,9 +70,9 @@ def summarise(folder: Folder, numbers: Iterable[int], card: Card) -> Summary:
         for flag in Flag:
             if count := int(np.count_nonzero(columns["flags"] & flag.value)):
                 summary.flags[str(flag.name)] += count
-        found = drift.quantities(columns)
-        for name, known in (card.reference.histograms if card.reference else {}).items():
-            values = found[name][~np.isnan(found[name])]
-            below = np.searchsorted(np.sort(values), np.asarray(known.edges), side="right").astype(float)
+        quantities = drift.quantities(columns)
+        for name, histogram in (card.reference.histograms if card.reference else {}).items():
+            values = quantities[name][~np.isnan(quantities[name])]
+            below = np.searchsorted(np.sort(values), np.asarray(histogram.edges), side="right").astype(float)
             summary.counts[name] = summary.counts.get(name, 0.0) + below
     return summary

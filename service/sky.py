@@ -1,16 +1,13 @@
 """Cutouts of a position on the sky, out of an archive, by `photoz sky`: where the operator allows it."""
 
 import shlex
-import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
-from pathlib import Path
 
 from pebble import ProcessExpired
 
 from photoz.errors import InvalidInput, PhotozError
 from photoz.images import ImageSpec
-from photoz.io.reader import open_cutouts
 from photoz.protocol.contract import SkyRequest
 from service.errors import ArchiveFailed, NotOffered, RequestTimeout
 from service.files import Arrays, conformed_arrays
@@ -60,13 +57,10 @@ class Archive:
 
 def cut_out(ra: float, dec: float, options: Sequence[str], spec: ImageSpec) -> tuple[Arrays, tuple[str, ...]]:
     """Return the arrays of the cutout at a position, and what was assumed; runs in a child."""
-    from photoz_survey.sky.command import cut_out_position
+    from photoz_survey.sky.position import cut_out_position  # takes seconds: astropy, astroquery and reproject
 
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "cutouts.h5"
-        try:
-            cut_out_position(ra, dec, output, options)
-        except PhotozError as error:
-            raise ArchiveFailed(str(error)) from None
-        with open_cutouts(output) as cutouts:
-            return conformed_arrays(cutouts, spec)
+    try:
+        cutouts = cut_out_position(ra, dec, options)
+    except PhotozError as error:
+        raise ArchiveFailed(str(error)) from None
+    return conformed_arrays(cutouts, spec)

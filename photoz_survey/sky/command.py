@@ -1,10 +1,7 @@
 """The command `photoz sky`."""
 
 import os
-from collections.abc import Sequence
-from contextlib import nullcontext, redirect_stderr
-from dataclasses import replace
-from io import StringIO
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +10,12 @@ import click
 from photoz.cli.command import Command
 from photoz.cli.options import WORKERS, json_option
 from photoz.cli.text import text_table
-from photoz.errors import InvalidInput, PhotozError
 from photoz.io.formats import QP, WRITTEN_SUFFIXES, written_format
 from photoz.io.tables import ResultTable, json_bytes
 from photoz.io.writer import write_table
 from photoz_client import Prediction
-from photoz_survey.options import stop_at_sigterm
 from photoz_survey.sky.legacy import LAYERS
+from photoz_survey.terminal import stop_at_sigterm
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -77,46 +73,7 @@ def _check_result(context: click.Context, parameter: click.Parameter, path: Path
 @click.option(
     "--rate", type=click.FloatRange(min=0.01), default=10.0, show_default=True, help="Requests a second at most."
 )
-def sky(**options: Any) -> None:
-    """Cut galaxies out of the images of an archive.
-
-    They are at POSITION, RA and Dec in degrees (ICRS), in a list, or found by a query. The cutouts have the bands and
-    pixels of the archive: ugriz and 0.396 arcsec of SDSS, griz and 0.262 arcsec of the Legacy Surveys. photoz predict,
-    photoz score and the training read them; with --score, their redshifts are estimated at once. Run the same command
-    again to resume a run that was stopped.
-    """
-    stop_at_sigterm("run the same command again to resume")
-    _run(**options)
-
-
-def cut_out_position(ra: float, dec: float, output: Path, options: Sequence[str] = ()) -> None:
-    """Write the cutout at a position to an HDF5 file, in this process: `photoz sky RA DEC -o OUTPUT --workers 1`.
-
-    Parameters
-    ----------
-    ra, dec : float
-        Degrees, ICRS.
-    output : Path
-        The file to write.
-    options : sequence of str
-        Other options of `photoz sky`.
-
-    Raises
-    ------
-    PhotozError
-        With the reason that the command prints.
-    """
-    arguments = [f"{ra:.7f}", f"{dec:.7f}", "-o", str(output), "--workers", "1", *options]
-    try:
-        with sky.make_context("sky", arguments) as context, redirect_stderr(StringIO()):
-            _run(**context.params)
-    except click.ClickException as error:
-        raise InvalidInput(error.format_message()) from error
-    except OSError as error:
-        raise PhotozError(str(error)) from error
-
-
-def _run(
+def sky(
     position: tuple[float, ...],
     path: Path | None,
     sql: str | None,
@@ -125,27 +82,33 @@ def _run(
     result: Path | None,
     pdf: bool,
     as_json: bool,
-    size: int | None,
     sfd: Path | None,
     workers: int | None,
     **archive: Any,
 ) -> None:
+    """Cut galaxies out of the images of an archive.
+
+    They are at POSITION, RA and Dec in degrees (ICRS), in a list, or found by a query. The cutouts have the bands and
+    pixels of the archive: ugriz and 0.396 arcsec of SDSS, griz and 0.262 arcsec of the Legacy Surveys. photoz predict,
+    photoz score and the training read them; with --score, their redshifts are estimated at once. Run the same command
+    again to continue a run that was stopped.
+    """
     if [path is not None, sql is not None, bool(position)].count(True) != 1 or len(position) not in (0, 2):
         raise click.UsageError("expected one of: RA and Dec in degrees, --list FILE, --sql QUERY")
     if where is None and (result or pdf or as_json):
         raise click.UsageError("--result, --pdf and --json need --score")
-    if where is not None and size:
+    if where is not None and archive["size"]:
         raise click.UsageError("--size is that of the model: leave it out")
     # These take seconds to import: astropy, astroquery and reproject.
     from photoz_survey.sky.cut_out import cut_out, open_source, open_targets
     from photoz_survey.sky.redshifts import open_model, predict_file
 
+    stop_at_sigterm("run the same command again to continue")
     workers = workers or len(os.sched_getaffinity(0))
     with nullcontext() if where is None else open_model(where) as model:
         source = open_source(workers=workers, **archive)
-        source = source.for_images(
-            replace(source.image, size=size or source.image.size) if model is None else model.card.image
-        )
+        if model is not None:
+            source = source.for_images(model.card.image)
         cut_out(open_targets(position, path, sql, archive["catalogue"]), sfd, source, output, workers)
         if model is not None:
             is_qp = result is not None and written_format(result) is QP

@@ -1,13 +1,13 @@
 """Cut galaxies out of the images of an archive: the steps of `photoz sky`."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import numpy as np
 from astroquery.sdss import conf
 
-from photoz_survey.progress import progress
 from photoz_survey.sky import sdss
 from photoz_survey.sky.archive import FileCache
 from photoz_survey.sky.cutout_file import failed_path, write_cutouts
@@ -16,24 +16,33 @@ from photoz_survey.sky.legacy import ADDRESS, LAYERS, LegacySurveys
 from photoz_survey.sky.reddening import from_maps
 from photoz_survey.sky.source import Source
 from photoz_survey.sky.targets import Targets, read_targets
+from photoz_survey.terminal import progress
+
+# The options of the command that `open_source` takes.
+SOURCE_OPTIONS = ("source", "archive", "catalogue", "size", "cache", "cache_gb", "offline", "rate")
 
 
 def open_source(
     source: str,
     archive: str | None,
     catalogue: str | None,
+    size: int | None,
     cache: Path,
     cache_gb: float,
     offline: bool,
     rate: float,
     workers: int,
 ) -> SdssFrames | LegacySurveys:
-    """Return the archive of a name, with its cache."""
+    """Return the archive that the options of the command describe, for cutouts of `size` pixels."""
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # it would warn about each request that is repeated
     files = FileCache(cache, round(cache_gb * 1e9), offline=offline, interval=workers / rate)
+    opened: SdssFrames | LegacySurveys
     if source in LAYERS:
-        return LegacySurveys.of(archive or ADDRESS, source, files)
-    return SdssFrames(archive or conf.sas_baseurl, None if offline else catalogue or conf.skyserver_baseurl, files)
+        opened = LegacySurveys.of(archive or ADDRESS, source, files)
+    else:
+        asked = None if offline else catalogue or conf.skyserver_baseurl
+        opened = SdssFrames(archive or conf.sas_baseurl, asked, files)
+    return replace(opened, image=replace(opened.image, size=size or opened.image.size))
 
 
 def open_targets(position: tuple[float, ...], path: Path | None, sql: str | None, catalogue: str | None) -> Targets:
@@ -45,11 +54,14 @@ def open_targets(position: tuple[float, ...], path: Path | None, sql: str | None
     return Targets.of(*position)
 
 
+def locate(targets: Targets, sfd: Path | None, source: Source) -> Targets:
+    """Find galaxies in an archive, and E(B-V) in the maps of a folder, if there is one, where it is not given."""
+    return source.locate(targets if sfd is None else targets.with_ebv(from_maps(targets, sfd)))
+
+
 def cut_out(targets: Targets, sfd: Path | None, source: Source, output: Path, workers: int) -> None:
-    """Write the cutouts of galaxies to a file, and say which have none."""
-    if sfd is not None:
-        targets = targets.with_ebv(from_maps(targets, sfd))
-    targets = source.locate(targets)
+    """Write the cutouts of galaxies to a file, and report those without a cutout."""
+    targets = locate(targets, sfd, source)
     if unknown := int(np.isnan(targets.ebv).sum()):
         click.echo(f"E(B-V) of {unknown:,} of {len(targets):,} galaxies is unknown", err=True)
     with progress(len(targets), "galaxies") as advance:

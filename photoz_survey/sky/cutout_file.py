@@ -110,7 +110,7 @@ def _join(targets: Targets, source: Source, output: Path, parts: Sequence[Path])
         raise InvalidDataset(f"no cutout of {len(targets)} positions; the first: {reasons[0]}")
     place = np.cumsum(good) - 1
     whole = output.with_name(f"{output.name}.parts") / output.name  # what a kill leaves goes with the parts
-    with create_hdf5(whole, int(good.sum()), source.image, _provenance(source)) as file:
+    with create_hdf5(whole, int(good.sum()), source.image, provenance(source)) as file:
         images = file["images"]
         for part in parts:
             with part.open("rb") as stream:
@@ -123,7 +123,8 @@ def _join(targets: Targets, source: Source, output: Path, parts: Sequence[Path])
     whole.replace(output)
 
 
-def _provenance(source: Source) -> str:
+def provenance(source: Source) -> str:
+    """Say where cutouts come from, and which software cut them."""
     software = [f"{name} {version(name)}" for name in ("astropy", "reproject")]
     return f"{source.title}, cut by {', '.join([f'photoz {__version__}', *software])}"
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from photoz_survey.local import score_chunks
-from photoz_survey.manifest import Settings
+from photoz_survey.manifest import ScoreOptions
 from photoz_survey.run import Run
 from tests.toys import GRIZ, galaxies, toy_feature_groups, toy_ood_record, write_toy_bundle
 
@@ -41,7 +41,7 @@ def score(bundle, tmp_path):
 
     def score(*paths, output=None, resume=False, **settings):
         output = output or tmp_path / "out"
-        run = Run.begin(map(str, paths), bundle.path, Settings(**settings), str(output), resume=resume)
+        run = Run.begin(map(str, paths), bundle.path, ScoreOptions(**settings), str(output), resume=resume)
         list(score_chunks(run.plan, bundle.path, run.folder, run.missing(), workers=1))
         return run.finish()
 

@@ -21,7 +21,7 @@ import pytest
 from photoz.errors import InvalidInput
 from photoz_survey.inputs import find_inputs, has_changed
 from photoz_survey.local import score_chunks
-from photoz_survey.manifest import Settings
+from photoz_survey.manifest import ScoreOptions
 from photoz_survey.run import Run
 from photoz_survey.storage import local_copy
 from tests.running import ROOT
@@ -137,7 +137,7 @@ def cutouts(tmp_path_factory):
 def expected(cutouts, bundle, tmp_path_factory):
     """The rows of a run from files to files; each file is a part, as on S3: the last bit depends on the batch."""
     out = tmp_path_factory.mktemp("out")
-    settings = Settings(pdf="float32", rows_per_part=N_ROWS)
+    settings = ScoreOptions(pdf="float32", rows_per_part=N_ROWS)
     run = Run.begin([str(cutouts)], bundle.path, settings, str(out), resume=False)
     list(score_chunks(run.plan, bundle.path, run.folder, run.missing(), workers=1))
     return named_rows(out)
@@ -236,7 +236,7 @@ def test_a_run_that_was_stopped_is_resumed(s3, proxy, bundle, expected, tmp_path
 
 
 def test_an_object_that_was_replaced_is_noticed(s3, bundle):
-    begin = ["s3://survey/in"], bundle.path, Settings(), "s3://survey/out"
+    begin = ["s3://survey/in"], bundle.path, ScoreOptions(), "s3://survey/out"
     run = Run.begin(*begin, resume=False)
     assert not any(map(has_changed, run.plan.inputs))
     body = s3.get_object(Bucket="survey", Key="in/04.h5")["Body"].read()

@@ -20,17 +20,17 @@ from astropy.io import fits
 from astropy.table import Table
 
 from photoz import __version__
-from photoz.errors import InvalidDataset, InvalidInput, PhotozError
+from photoz.errors import InvalidDataset, InvalidInput
 from photoz.images import SDSS_IMAGES, ImageSpec
 from photoz.inference.predictor import Predictor
 from photoz.io.reader import open_cutouts
 from photoz_survey.sky import sdss
 from photoz_survey.sky.archive import ArchiveError, FileCache
-from photoz_survey.sky.command import cut_out_position
 from photoz_survey.sky.command import sky as sky_command
 from photoz_survey.sky.cutout_file import NOT_FOUND, write_cutouts
 from photoz_survey.sky.frames import SdssFrames
 from photoz_survey.sky.legacy import EXTINCTION, LAYERS, LegacySurveys
+from photoz_survey.sky.position import cut_out_position
 from photoz_survey.sky.reddening import from_extinction, from_maps
 from photoz_survey.sky.source import fitting
 from photoz_survey.sky.targets import Targets, read_targets
@@ -530,12 +530,16 @@ def test_commands_that_are_refused(photoz, arguments, message):
 def test_a_position_is_cut_out_by_a_function_as_by_the_command(sky, archive, tmp_path):
     ra, dec, _ = archive.galaxies[0]
     options = ("--archive", f"{archive.url}/sas", "--catalogue", archive.url, "--cache", str(tmp_path / "frames"))
-    cut_out_position(ra, dec, tmp_path / "one.h5", options)
-    assert sky(f"{ra:.7f}", f"{dec:.7f}")[0] == 0
-    assert content(tmp_path / "one.h5") == content(tmp_path / "cutouts.h5")
-    with pytest.raises(InvalidDataset, match="no cutout of 1 positions; the first: "):
-        cut_out_position(10.0, 10.0, tmp_path / "none.h5", options)
+    found = cut_out_position(ra, dec, options)
+    assert sky(ra, dec)[0] == 0
+    with open_cutouts(tmp_path / "cutouts.h5") as cutouts:
+        np.testing.assert_array_equal(found.images, cutouts.images[:])
+        assert (found.spec, found.provenance) == (cutouts.spec, cutouts.provenance)
+        np.testing.assert_equal(dict(found.columns), dict(cutouts.columns))
+    with pytest.raises(InvalidDataset, match="no cutout of 1 positions; the first: no object of the catalogue"):
+        cut_out_position(10.0, 10.0, options)
     with pytest.raises(InvalidInput, match="Invalid value for '--size'"):
-        cut_out_position(ra, dec, tmp_path / "none.h5", ["--size", "1"])
-    with pytest.raises(PhotozError, match="Not a directory"):
-        cut_out_position(ra, dec, tmp_path / "one.h5" / "none.h5", options)
+        cut_out_position(ra, dec, ["--size", "1"])
+    (tmp_path / "file").touch()
+    with pytest.raises(ArchiveError, match="Not a directory"):
+        cut_out_position(ra, dec, [*options, "--cache", str(tmp_path / "file" / "cache")])
