@@ -3,7 +3,7 @@
 Each takes dereddened colours and a magnitude, from the catalogue or measured on the cutouts, and returns Gaussian PDFs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from scipy.stats import norm
@@ -110,9 +110,25 @@ def profile_magnitudes(cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv: F
     The best fit of a known profile is the sum of the pixels weighted by it. Neighbours are not subtracted. The finite
     `ebv` (n,) is that of all cutouts.
     """
-    measured = [_fit_profiles(cutouts, chunk, spec) for chunk in _chunks(rows, "fit profiles")]
+    measured = (_fit_profiles(cutouts, chunk, spec) for chunk in _chunks(rows, "fit profiles"))
+    return _magnitudes(measured, ebv[rows], spec)
+
+
+def aperture_magnitudes(cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv: FloatArray) -> FloatArray:
+    """Dereddened asinh magnitudes (m, n_bands) of rows (m,) under a Gaussian with sigma an eighth of the side."""
+    measured = (_sum_apertures(cutouts, chunk, spec) for chunk in _chunks(rows, "sum apertures"))
+    return _magnitudes(measured, ebv[rows], spec)
+
+
+def _chunks(rows: IntArray, title: str) -> Iterator[IntArray]:
+    chunks = np.array_split(rows, -(-len(rows) // CHUNK))
+    yield from tqdm(chunks, desc=title, unit="chunk", leave=False)
+
+
+def _magnitudes(measured: Iterable[tuple[FloatArray, FloatArray]], ebv: FloatArray, spec: ImageSpec) -> FloatArray:
+    """Dereddened asinh magnitudes (m, n_bands) of fluxes and noise that were measured in chunks."""
     fluxes, noise = (np.concatenate(part) for part in zip(*measured, strict=True))
-    return asinh_magnitudes(deredden(fluxes, ebv[rows], spec), np.median(noise, axis=0))
+    return asinh_magnitudes(deredden(fluxes, ebv, spec), np.median(noise, axis=0))
 
 
 def _fit_profiles(cutouts: Cutouts, rows: IntArray, spec: ImageSpec) -> tuple[FloatArray, FloatArray]:
@@ -126,28 +142,11 @@ def _fit_profiles(cutouts: Cutouts, rows: IntArray, spec: ImageSpec) -> tuple[Fl
     return (profiles * images).sum(axis=(1, 2)) / square, shapes["sky_sigma"] / np.sqrt(square)
 
 
-def aperture_magnitudes(cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv: FloatArray) -> FloatArray:
-    """Dereddened asinh magnitudes (m, n_bands) of rows (m,) under a Gaussian with sigma an eighth of the side."""
+def _sum_apertures(cutouts: Cutouts, rows: IntArray, spec: ImageSpec) -> tuple[FloatArray, FloatArray]:
+    """Fluxes (m, n_bands) under a Gaussian, and their noise from the sky, (1, n_bands)."""
     weight = gaussian_aperture(spec.size, REFERENCE_SIGMA * spec.size)
-    measured = [_sum_apertures(cutouts, chunk, spec, weight) for chunk in _chunks(rows, "sum apertures")]
-    fluxes = np.concatenate([fluxes for fluxes, _ in measured])
-    noise = np.median([noise for _, noise in measured], axis=0) * np.sqrt((weight**2).sum())
-    return asinh_magnitudes(deredden(fluxes, ebv[rows], spec), noise)
-
-
-def _sum_apertures(
-    cutouts: Cutouts, rows: IntArray, spec: ImageSpec, weight: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Fluxes (m, n_bands) under a weight, and the noise of a pixel (n_bands,)."""
     images = as_image_batch(cutouts.read_images(rows), spec).images
-    return measure(images, weight), sky_noise(images)
-
-
-def _chunks(rows: IntArray, what: str) -> Iterable[IntArray]:
-    chunks: Iterable[IntArray] = tqdm(
-        np.array_split(rows, -(-len(rows) // CHUNK)), desc=what, unit="chunk", leave=False
-    )
-    return chunks
+    return measure(images, weight), sky_noise(images)[np.newaxis] * np.sqrt((weight**2).sum())
 
 
 def colours_and_magnitude(magnitudes: FloatArray) -> FloatArray:

@@ -15,28 +15,12 @@ from photoz.errors import reason
 from photoz.grid import SDSS_GRID, RedshiftGrid
 from photoz.images import ImageSpec, parse_bands
 from photoz.model.card import EngineRecord
+from training import options
 from training.imaging_surveys import read_survey
-from training.options import (
-    ANY_PATH,
-    BUNDLE,
-    DATA,
-    EXISTING_FILE,
-    POSITIVE,
-    REPORT,
-    REPORTS,
-    RUNS,
-    SEED,
-    SURVEY_HELP,
-    parsed_by,
-    say,
-)
+from training.options import ANY_PATH, BUNDLE, DATA, EXISTING_FILE, POSITIVE, REPORTS, RUNS, SURVEY_HELP, checked_by
 from training.recipes import BY_ARCHITECTURE, PRECISIONS, PRESETS, TrainingSettings, settings_for
 from training.sample_command import sample
 from training.splits import parse_shares
-
-ONLY_F32 = "Compile the network in float32 only: quicker to make, slower to serve."
-
-FIGURES = "Write the figures of the report as PNG, SVG and PDF files too."
 
 
 @click.group(cls=Group, context_settings={"show_default": True, "max_content_width": 110})
@@ -51,11 +35,13 @@ main.add_command(sample)
 @main.command(examples=("python -m training convert examples/cutouts.npz mine.h5 --bands ugriz",))
 @click.argument("source", type=ANY_PATH)
 @click.argument("target", type=ANY_PATH)
-@click.option("--bands", default="", help="Bands in order, such as griz; of the file, or those to take from it.")
-@click.option("--size", type=int, help="Side of the cutouts: the central pixels of larger ones.")
-@click.option("--pixel-scale", type=float, help="Arcsec per pixel, if neither the file nor the survey says it.")
+@click.option(
+    "--bands", default="", help="Bands in order, such as griz: those of the file, or those to select from it."
+)
+@click.option("--size", type=int, help="Side of the cutouts in pixels; larger ones are cropped to their centre.")
+@click.option("--pixel-scale", type=float, help="Arcsec per pixel, if neither the file nor the survey gives it.")
 @click.option("--survey", default="", help=SURVEY_HELP)
-@REPORT
+@options.report_option
 def convert(
     source: Path,
     target: Path,
@@ -67,9 +53,9 @@ def convert(
 ) -> None:
     """Convert cutouts of any format to HDF5.
 
-    They are read a few at a time. SOURCE is a FITS, .h5, .npz, .npy, Zarr or Parquet file, or a folder of them; what it
-    does not say of its bands and pixels is given by a survey, or by other options. The published cube of Pasquet et al.
-    2019 (.npz) needs this only if it is compressed.
+    SOURCE is a FITS, .h5, .npz, .npy, Zarr or Parquet file, or a folder of them, and is read in blocks. Name a survey,
+    or use the other options, for what it does not say about its bands and pixels. The published cube of Pasquet et al.
+    2019 (.npz) needs conversion only if it is compressed.
 
     A pickle (.pkl, .pickle) holds a dict of plain numpy arrays with `images` and `z_spec`, or that pair. It is read
     into memory, and nothing in it is executed. Name its bands when you train: --bands griz.
@@ -86,7 +72,7 @@ def convert(
         n, assumptions = convert_cutouts(
             source, target, parse_bands(bands), size, pixel_scale, read_survey(survey) if survey else None
         )
-    say(reading_report(source, n, assumptions), report)
+    options.print_report(reading_report(source, n, assumptions), report)
     click.echo(f"{target}: {n} cutouts")
 
 
@@ -101,11 +87,11 @@ def convert(
     "--bundle", type=ANY_PATH, default=BUNDLE, help="The model bundle to write; its name is the model's name."
 )
 @click.option("--run", type=ANY_PATH, help="Folder of checkpoint, logs and report.  [default: runs/NAME]")
-@click.option("--resume", is_flag=True, help="Continue a run that was stopped, from its checkpoint, if there is one.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted run from its checkpoint, if there is one.")
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
-    help="A complete recipe: the document's, or that of Pasquet et al. 2019 with its selection, split and six seeds.",
+    help="A complete recipe: the document's, or Pasquet et al. 2019 with their selection, split and six seeds.",
 )
 @click.option(
     "--architecture", type=click.Choice(list(BY_ARCHITECTURE)), help="The network.  [default: by preset, or compact]"
@@ -118,36 +104,38 @@ def convert(
 @click.option(
     "--precision", type=click.Choice(PRECISIONS), help="mixed_bfloat16 is faster; not for compact.  [default: float32]"
 )
-@click.option("--batch-size", type=POSITIVE, help="Images per step.  [default: by recipe]")
-@click.option("--epochs", type=POSITIVE, help="At most this number of epochs.  [default: by recipe]")
+@options.batch_size_option
+@click.option("--epochs", type=POSITIVE, help="Maximum number of epochs.  [default: by recipe]")
 @click.option("--learning-rate", type=float, help="Highest learning rate.  [default: by recipe]")
-@click.option("--patience", type=POSITIVE, help="Epochs without progress before it stops.  [default: by recipe]")
+@click.option("--patience", type=POSITIVE, help="Epochs without progress before training stops.  [default: by recipe]")
 @click.option("--z-max", default=SDSS_GRID.z_max, help="Upper end of the redshift grid.")
 @click.option("--n-bins", default=SDSS_GRID.n_bins, help="Bins of the redshift grid.")
-@click.option("--survey", help=f"Of the images: {SURVEY_HELP}  [default: as the file says, or sdss]")
+@click.option("--survey", help=f"Survey of the images: {SURVEY_HELP}  [default: from the file, or sdss]")
 @click.option("--bands", help="Bands of the images in order, such as griz.  [default: from the file or the survey]")
 @click.option("--pixel-scale", type=float, help="Arcsec per pixel.  [default: from the file or the survey]")
 @click.option("--unit", help="Unit of the pixels.  [default: from the file, or nanomaggy]")
-@SEED
+@options.seed_option
 @click.option(
-    "--seeds", type=POSITIVE, help="Networks to average, with seeds from --seed on.  [default: by recipe, or 1]"
+    "--seeds",
+    type=POSITIVE,
+    help="Number of networks to average, with seeds from --seed on.  [default: by recipe, or 1]",
 )
 @click.option(
     "--folds", type=click.IntRange(min=2), help="Train on validation galaxies too, and calibrate by cross-fitting."
 )
 @click.option(
     "--select",
-    callback=parsed_by(parse_conditions),
+    callback=checked_by(parse_conditions),
     help=f"{SELECT} 'dered_petro_r<=17.8,z_spec<=0.4'; any column.  [default: by recipe, or all]",
 )
 @click.option(
     "--split",
     "shares",
-    callback=parsed_by(parse_shares),
+    callback=checked_by(parse_shares),
     help="Shares for training, validation and testing, such as 0.7,0.1,0.2.  [default: by recipe, or from the file]",
 )
-@click.option("--figures/--no-figures", default=True, help=FIGURES)
-@click.option("--only-f32", is_flag=True, help=ONLY_F32)
+@options.figures_option
+@options.only_f32_option
 def train(
     data: Path,
     bundle: Path,
@@ -165,8 +153,8 @@ def train(
 ) -> None:
     """Train a network and write its model bundle.
 
-    The bundle has its scores on test galaxies. A run that was killed continues with --resume. A file without a column
-    `split` is split here: a fifth for testing, a tenth of the rest for validation. docs/training.md is the guide.
+    The bundle records the scores on the test galaxies. Use --resume to continue an interrupted run. Without a column
+    `split`, a fifth of the galaxies are for testing and a tenth of the rest for validation. See docs/training.md.
     """
     from training.pipeline import train_bundle
 
@@ -174,13 +162,13 @@ def train(
     spec = _spec(data, survey, bands, {"pixel_scale": pixel_scale, "unit": unit})
     grid = RedshiftGrid(z_max, n_bins)
     run = run or RUNS / bundle.name
-    made = train_bundle(data, spec, grid, settings, run, bundle, resume=resume, figures=figures, only_f32=only_f32)
-    click.echo(f"{made.path}: {made.card.name} {made.card.version}")
+    written = train_bundle(data, spec, grid, settings, run, bundle, resume=resume, figures=figures, only_f32=only_f32)
+    click.echo(f"{written.path}: {written.card.name} {written.card.version}")
 
 
 @main.command(examples=("python -m training evaluate models/photoz data/sample.h5 -o reports/photoz",))
-@click.argument("bundle", type=ANY_PATH, default=BUNDLE)
-@click.argument("data", type=EXISTING_FILE, default=DATA)
+@options.bundle_argument
+@options.data_argument
 @click.option(
     "-o", "--output", type=ANY_PATH, help="Folder of metrics.json, report.html, figures/.  [default: reports/NAME]"
 )
@@ -188,15 +176,14 @@ def train(
     "--calibration/--no-calibration", default=True, help="Recalibrate the PDFs with the bundle's calibration."
 )
 @click.option("--select", default="", help=f"{SELECT} 'z_spec<=0.2,ebv<0.1'; any column.  [default: all]")
-@click.option("--all", "all_test", is_flag=True, help="Score all galaxies: none of them has trained the model.")
-@click.option("--figures/--no-figures", default=True, help=FIGURES)
+@click.option("--all", "all_test", is_flag=True, help="Score all galaxies, if the model was trained on none of them.")
+@options.figures_option
 def evaluate(
     bundle: Path, data: Path, output: Path | None, calibration: bool, select: str, all_test: bool, figures: bool
 ) -> None:
-    """Score a bundle and catalogue methods on test galaxies.
+    """Score a bundle and catalogue methods on the test galaxies of DATA.
 
-    Those are the test galaxies of DATA. The methods are trained on the other galaxies of DATA, and are left out if
-    there are fewer than five.
+    The catalogue methods are trained on the other galaxies of DATA, and left out if there are fewer than five.
     """
     from photoz.model.bundle import ModelBundle
     from training.evaluation import table
@@ -212,23 +199,23 @@ def evaluate(
 
 
 @main.command(examples=("python -m training export models/mine mine.h5",))
-@click.argument("bundle", type=ANY_PATH, default=BUNDLE)
-@click.argument("data", type=EXISTING_FILE, default=DATA)
-@click.option("--only-f32", is_flag=True, help=ONLY_F32)
+@options.bundle_argument
+@options.data_argument
+@options.only_f32_option
 def export(bundle: Path, data: Path, only_f32: bool) -> None:
     """Compile the network of a bundle for serving.
 
-    The copies run without TensorFlow; `train` makes them at its end. Training galaxies of DATA are used to quantise it.
-    Copies whose predictions for the test galaxies differ from those of the Keras model are left out. The bundle is
-    replaced by one with the new copies, the fastest first.
+    The compiled copies run without TensorFlow; `train` makes them at its end. The network is quantised with training
+    galaxies of DATA. Copies whose predictions for the test galaxies differ from those of Keras are left out. The bundle
+    is replaced by one with the new copies, the fastest first.
     """
     from photoz.model.bundle import ModelBundle
     from training.pipeline import export_bundle
 
-    made = export_bundle(ModelBundle.load(bundle), data, only_f32=only_f32)
-    for engine in made.card.engines:
+    written = export_bundle(ModelBundle.load(bundle), data, only_f32=only_f32)
+    for engine in written.card.engines:
         click.echo(_engine_line(engine))
-    click.echo(f"{made.path}: {len(made.card.engines)} engines, the first is the default of PHOTOZ_ENGINE=auto")
+    click.echo(f"{written.path}: {len(written.card.engines)} engines, the first is the default of PHOTOZ_ENGINE=auto")
 
 
 def _engine_line(engine: EngineRecord) -> str:
@@ -247,16 +234,16 @@ def _engine_line(engine: EngineRecord) -> str:
 )
 @click.option("--data", type=EXISTING_FILE, default=DATA, help="Cutouts with z_spec.")
 @click.option("--run", type=ANY_PATH, default=RUNS / "learning-curve", help="Folder of the runs and of the result.")
-@click.option("--architecture", type=click.Choice(list(BY_ARCHITECTURE)), default="compact", help="What to train.")
-@click.option("--size", "sizes", type=POSITIVE, multiple=True, help="Training galaxies; may be repeated.")
-@click.option("--batch-size", type=POSITIVE, help="Images per step.  [default: by recipe]")
+@click.option("--architecture", type=click.Choice(list(BY_ARCHITECTURE)), default="compact", help="The network.")
+@click.option("--size", "sizes", type=POSITIVE, multiple=True, help="Number of training galaxies; may be repeated.")
+@options.batch_size_option
 @click.option("--epochs", type=POSITIVE, help="Epochs for all galaxies.  [default: by recipe]")
-@SEED
+@options.seed_option
 def learning_curve(data: Path, run: Path, sizes: tuple[int, ...], **recipe: Any) -> None:
     """Train on samples of growing size.
 
-    By default they have 500 to 8,000 galaxies. Each network is scored on the same test galaxies. A curve that was
-    killed is resumed. `evaluate` shows the one in runs/learning-curve.
+    By default they have 500 to 8,000 galaxies. All networks are scored on the same test galaxies. Rerun the command to
+    resume an interrupted curve. `evaluate` shows the curve in runs/learning-curve.
     """
     from training.learning_curve import RESULT, SIZES
     from training.learning_curve import learning_curve as run_curve
@@ -273,7 +260,7 @@ def _settings(recipe: dict[str, Any]) -> TrainingSettings:
 
 
 def _spec(data: Path, survey: str | None, bands: str | None, given: dict[str, Any]) -> ImageSpec:
-    """Return the layout of a file of cutouts: what the options say, else the file, else the survey, else SDSS."""
+    """Return the layout of a file of cutouts, from the options, else the file, else the survey, else SDSS."""
     from photoz.io.layout import same_scale
     from photoz.io.reader import open_cutouts
 
@@ -289,13 +276,13 @@ def _spec(data: Path, survey: str | None, bands: str | None, given: dict[str, An
     try:
         if spec is None or survey or bands:
             names = parse_bands(bands or "") or (spec.bands if spec else ())
-            own: dict[str, Any] = {"pixel_scale": spec.pixel_scale, "unit": spec.unit} if spec else {}
+            described: dict[str, Any] = {"pixel_scale": spec.pixel_scale, "unit": spec.unit} if spec else {}
             if survey and spec and not same_scale(spec.pixel_scale, known.pixel_scale) and "pixel_scale" not in given:
                 raise click.UsageError(
-                    f"{data} has pixels of {spec.pixel_scale:g} arcsec, {known.title} of {known.pixel_scale:g}: say by "
-                    "--pixel-scale which is right"
+                    f"{data} has pixels of {spec.pixel_scale:g} arcsec, {known.title} of {known.pixel_scale:g}: use "
+                    "--pixel-scale to say which is right"
                 )
-            spec = replace(known.images(names, shape[1]), **own)
+            spec = replace(known.images(names, shape[1]), **described)
         return replace(spec, **given)
     except ValueError as error:
         raise click.UsageError(f"this does not describe the images: {reason(error)}") from error

@@ -97,10 +97,10 @@ def write_report(
         "data": cutouts.provenance,
         "n_galaxies": len(evaluation.rows),
         "crps_gaussian": evaluation.crps_gaussian,
-        "scores": {method: _as_numbers(found) for method, found in evaluation.scores.items()},
+        "scores": {method: as_numbers(found) for method, found in evaluation.scores.items()},
         "bins": {table.quantity: [asdict(found) for found in table.bins] for table in report.tables},
-        "flags": [{**row._asdict(), "scores": _as_numbers(row.scores)} for row in report.flags],
-        "learning_curve": {str(n): _as_numbers(found) for n, found in report.learning_curve.items()},
+        "flags": [{**row._asdict(), "scores": as_numbers(row.scores)} for row in report.flags],
+        "learning_curve": {str(n): as_numbers(found) for n, found in report.learning_curve.items()},
     }
     (folder / "metrics.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     (folder / "report.html").write_text(report.html(), encoding="utf-8")
@@ -115,7 +115,8 @@ def _write_figures(figures: Mapping[str, Figure], folder: Path) -> None:
             (folder / f"{name}.{format}").write_bytes(plots.render(figure, format))
 
 
-def _as_numbers(scores: Mapping[str, Score]) -> dict[str, dict[str, float]]:
+def as_numbers(scores: Mapping[str, Score]) -> dict[str, dict[str, float]]:
+    """Return scores as JSON has them: the value and the error of each metric."""
     return {metric: asdict(score) for metric, score in scores.items()}
 
 

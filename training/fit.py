@@ -1,9 +1,8 @@
 """The training loop: batches from disk, an optimizer with a schedule, and the best weights."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,8 @@ class Fitted:
     """A trained network and how it was trained."""
 
     network: keras.Model  # not compiled
-    history: list[dict[str, float]]  # one entry per epoch
-    ebv_default: float  # input where E(B-V) is unknown: UNKNOWN_EBV, or the median of the training galaxies
+    history: list[dict[str, float]]  # one entry for each epoch
+    ebv_default: float  # replaces an unknown E(B-V): UNKNOWN_EBV, or the median of the training galaxies
     z_range: tuple[float, float]  # the lowest and the highest redshift of the training galaxies
     n_train: int
     n_validation: int
@@ -44,11 +43,11 @@ def fit(
     *,
     resume: bool,
 ) -> Fitted:
-    """Train a network on cutouts with columns z_spec and split, of which none need be for validation.
+    """Train a network on cutouts with columns z_spec and split; validation galaxies are optional.
 
-    With `resume` it continues from the checkpoint in the folder `run`, if there is one; otherwise the folder is emptied
-    first. The result has the weights of the epoch with the lowest validation loss, or without validation galaxies those
-    of the last epoch.
+    With `resume`, continue from the checkpoint in the folder `run` if there is one; otherwise empty the folder first.
+    The result has the weights of the epoch with the lowest validation loss or, without validation galaxies, of the last
+    epoch.
     """
     train = usable_rows(cutouts, grid, TRAIN)
     validation = usable_rows(cutouts, grid, VALIDATION) if len(cutouts.rows(VALIDATION)) else None
@@ -72,10 +71,11 @@ def fit(
             **options,
         )
 
-    augmentation = Augmentation(settings.seed, statistics.noise, settings.defects, settings.unknown_ebv)
     model.compile(optimizer=_optimizer(settings, -(-len(train) // settings.batch_size)), loss=target.loss)
     checkpoint = CheckpointCallback(run, settings, resume=resume)
-    training = partial(batches, train, augmentation=augmentation)
+    first_epoch = checkpoint.restore(model)
+    augmentation = Augmentation(settings.seed, statistics.noise, settings.defects, settings.unknown_ebv)
+    training = batches(train, augmentation=augmentation, first_epoch=first_epoch)
     _run(model, training, None if validation is None else batches(validation), checkpoint)
     best = architectures.build(settings.architecture, spec, grid, statistics)
     best.set_weights(checkpoint.best_weights)
@@ -85,39 +85,30 @@ def fit(
     return Fitted(best, checkpoint.history, ebv_default, z_range, len(train), n_validation)
 
 
-def _run(
-    model: keras.Model, training: Callable[..., Batches], validation: Batches | None, checkpoint: CheckpointCallback
-) -> None:
+def _run(model: keras.Model, training: Batches, validation: Batches | None, checkpoint: CheckpointCallback) -> None:
     """Train a compiled model from its checkpoint on."""
-    first_epoch = checkpoint.restore(model)
-    if not checkpoint.is_finished():
-        model.fit(
-            training(first_epoch=first_epoch),
-            validation_data=validation,
-            initial_epoch=first_epoch,
-            epochs=checkpoint.settings.epochs,
-            callbacks=[
-                *_averaging(checkpoint.settings),
-                checkpoint,
-                keras.callbacks.TensorBoard(checkpoint.run / "tensorboard"),
-            ],
-        )
+    if checkpoint.is_finished():
+        return
+    # With an average of the weights, that is what is validated.
+    averaging = [keras.callbacks.SwapEMAWeights()] if checkpoint.settings.ema_momentum else []
+    model.fit(
+        training,
+        validation_data=validation,
+        initial_epoch=training.epoch,
+        epochs=checkpoint.settings.epochs,
+        callbacks=[*averaging, checkpoint, keras.callbacks.TensorBoard(checkpoint.run / "tensorboard")],
+    )
 
 
 @contextmanager
 def _dtype_policy(settings: TrainingSettings) -> Iterator[None]:
-    """Let Keras build layers with the precision of the settings."""
-    usual = keras.config.dtype_policy()
+    """Make Keras build layers with the precision of the settings."""
+    previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy(settings.precision)
     try:
         yield
     finally:
-        keras.config.set_dtype_policy(usual)
-
-
-def _averaging(settings: TrainingSettings) -> list[keras.callbacks.Callback]:
-    """Validate with the averaged weights, if weights are averaged."""
-    return [keras.callbacks.SwapEMAWeights()] if settings.ema_momentum else []
+        keras.config.set_dtype_policy(previous)
 
 
 def _optimizer(settings: TrainingSettings, steps: int) -> keras.optimizers.Optimizer:
@@ -126,7 +117,7 @@ def _optimizer(settings: TrainingSettings, steps: int) -> keras.optimizers.Optim
         weight_decay=settings.weight_decay,
         clipnorm=settings.clip_norm or None,
         use_ema=bool(settings.ema_momentum),
-        ema_momentum=settings.ema_momentum or 0.99,  # has to be valid even if it is unused
+        ema_momentum=settings.ema_momentum or 0.99,  # must be valid even if unused
     )
 
 

@@ -1,45 +1,49 @@
-"""Types, defaults and checks of options that several training commands share."""
+"""Arguments and options that several training commands share."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 
+from photoz.cli import options
 from training.imaging_surveys import NAMES
 
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 ANY_PATH = click.Path(path_type=Path)
 POSITIVE = click.IntRange(min=1)
 
+DATA, BUNDLE, RUNS, REPORTS = Path("data/sample.h5"), Path("models/photoz"), Path("runs"), Path("reports")
+
 SURVEY_HELP = f"{', '.join(NAMES)}, or a file that describes another one."
 
-REPORT = click.option(
-    "--reading-report", "report", type=ANY_PATH, help="Write what was read, left out and assumed to this file too."
+bundle_argument = click.argument("bundle", type=ANY_PATH, default=BUNDLE)
+data_argument = click.argument("data", type=EXISTING_FILE, default=DATA)
+seed_option = click.option("--seed", default=0, help="Seed of the random numbers.")
+batch_size_option = click.option("--batch-size", type=POSITIVE, help="Images per step.  [default: by recipe]")
+figures_option = click.option(
+    "--figures/--no-figures", default=True, help="Also write the figures of the report as PNG, SVG and PDF files."
+)
+only_f32_option = click.option(
+    "--only-f32", is_flag=True, help="Compile the network in float32 only: quicker to make, slower to serve."
+)
+report_option = click.option(
+    "--reading-report", "report", type=ANY_PATH, help="Also write to this file what was read, left out and assumed."
 )
 
-SEED = click.option("--seed", default=0, help="Seed of the random numbers.")
+
+def checked_by(parse: Callable[[str], object]) -> options.Callback:
+    """Return a click callback that checks a text with a function that raises `ValueError`, and keeps the text."""
+
+    def check(text: str | None) -> str | None:
+        if text:
+            parse(text)
+        return text
+
+    return options.parsed_by(check)
 
 
-def say(text: str, report: Path | None) -> None:
-    """Print a report of what was read to stderr, and write it to a file if there is one."""
+def print_report(text: str, report: Path | None) -> None:
+    """Print a report of what was read to stderr, and write it to a file if one is given."""
     click.echo(text, err=True)
     if report is not None:
         report.write_text(text + "\n", encoding="utf-8")
-
-
-# Defaults that commands share.
-DATA, BUNDLE, RUNS, REPORTS = Path("data/sample.h5"), Path("models/photoz"), Path("runs"), Path("reports")
-
-
-def parsed_by(parse: Callable[[str], object]) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
-    """Return a callback that checks an option with a function that raises `ValueError`."""
-
-    def check(ctx: click.Context, param: click.Parameter, text: str | None) -> str | None:
-        try:
-            if text:
-                parse(text)
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from error
-        return text
-
-    return check

@@ -9,8 +9,9 @@ from photoz.cli.command import Command
 from photoz.cli.options import SELECT, WORKERS
 from photoz.conditions import parse_conditions
 from photoz.images import SDSS_IMAGES, ImageSpec, parse_bands
+from training import options
 from training.imaging_surveys import read_survey
-from training.options import ANY_PATH, DATA, EXISTING_FILE, POSITIVE, REPORT, SEED, SURVEY_HELP, parsed_by, say
+from training.options import ANY_PATH, DATA, EXISTING_FILE, POSITIVE, SURVEY_HELP
 
 if TYPE_CHECKING:
     from training.catalogue import Catalogue
@@ -38,11 +39,11 @@ if TYPE_CHECKING:
     default="magnitude",
     help="Quantity in the bands and their errors: AB magnitudes, or fluxes in nanomaggies.",
 )
-@click.option("--dereddened", is_flag=True, help="They are corrected for reddening: it is added again; needs ebv.")
+@click.option("--dereddened", is_flag=True, help="They are corrected for reddening, which is added again; needs ebv.")
 @click.option(
     "--select",
     default="",
-    callback=parsed_by(parse_conditions),
+    callback=options.checked_by(parse_conditions),
     help=f"{SELECT} 'r<=17.8,z_spec<=0.4'; observed magnitudes, z_spec, ebv, ra, dec.",
 )
 @click.option("--survey", default="sdss", help=SURVEY_HELP)
@@ -52,8 +53,8 @@ if TYPE_CHECKING:
 @click.option("--renderer", type=click.Choice(["fft", "galsim"]), default="fft", help="GalSim takes ten times as long.")
 @click.option("--renders", type=POSITIVE, default=1, help="Cutouts of each galaxy that is not for testing.")
 @click.option("--workers", type=POSITIVE, help=WORKERS)
-@SEED
-@REPORT
+@options.seed_option
+@options.report_option
 def sample(
     out: Path,
     catalogue: Path | None,
@@ -73,17 +74,17 @@ def sample(
 ) -> None:
     """Simulate cutouts of galaxies with known redshifts.
 
-    They are written to OUT as HDF5. By default the galaxies are the 9,986 of the SDSS table in the package kcorrect:
-    real photometry and redshifts. They are drawn with GalSim's profiles and with the pixels, seeing and noise of the
-    survey; their fluxes are taken as they are, also for the bands of another survey.
+    The cutouts are written to OUT as HDF5. By default they show the 9,986 galaxies of the SDSS table in the package
+    kcorrect, with real photometry and redshifts. They are drawn with GalSim's profiles and with the pixels, seeing and
+    noise of the survey; fluxes are not converted to the bands of another survey.
     """
     from training.sample import make_sample
 
-    described = read_survey(survey)
+    imaging_survey = read_survey(survey)
     try:
-        spec = described.images(parse_bands(bands), size)
+        spec = imaging_survey.images(parse_bands(bands), size)
     except ValueError as error:
-        names = bands or ",".join(described.bands)
+        names = bands or ",".join(imaging_survey.bands)
         message = f"cannot draw {size} pixels in the bands {names!r}: expected 8 to 1024 pixels and distinct bands"
         raise click.UsageError(message) from error
     if not catalogue and (columns or dereddened):
@@ -91,8 +92,8 @@ def sample(
     galaxies = _read(catalogue, columns, spec, quantity, dereddened)
     galaxies = galaxies.select(select, spec.bands) if select else galaxies
     galaxies = galaxies.head(limit) if limit else galaxies
-    say(galaxies.describe(spec.bands), report)
-    make_sample(galaxies, out, spec, described, seed=seed, renderer=renderer, renders=renders, workers=workers)
+    options.print_report(galaxies.describe(spec.bands), report)
+    make_sample(galaxies, out, spec, imaging_survey, seed=seed, renderer=renderer, renders=renders, workers=workers)
     click.echo(f"{out}: {len(galaxies)} galaxies of {size}x{size} pixels in {','.join(spec.bands)}")
 
 
