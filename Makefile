@@ -10,7 +10,7 @@
 #   make bench         the speed of the service; make bench-peers  compared with other servers of the same model
 #   make attack        100,000 hostile requests against a service
 #   make soak          half an hour of load
-#   make chaos         kills, shutdowns, overload, slow senders, roll-outs
+#   make chaos         kills, shutdowns, overload, roll-outs
 #   make fuzz          mutated bytes against all decoders
 #   make audit         the locked requirements against the known vulnerabilities
 #   make sbom          the components of the service: dist/sbom.cdx.json
@@ -101,7 +101,7 @@ soak: $(STAMPS)/all
 	$(BIN)/python -m benchmarks.resilience soak
 
 chaos: $(STAMPS)/all
-	for name in kills drain overload slow rollout; do $(BIN)/python -m benchmarks.resilience $$name || failed=1; done; exit $${failed:-0}
+	for name in kills drain overload rollout; do $(BIN)/python -m benchmarks.resilience $$name || failed=1; done; exit $${failed:-0}
 
 bench: $(STAMPS)/all
 	$(BIN)/python -m benchmarks.speed

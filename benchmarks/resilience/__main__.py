@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.harness.environment import RESULTS, SHIPPED
 
-PROGRAMS = ("hostile", "siege", "soak", "kills", "drain", "overload", "slow", "rollout")
+PROGRAMS = ("hostile", "siege", "soak", "kills", "drain", "overload", "rollout")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

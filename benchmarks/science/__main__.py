@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-NAMES = ("ood", "realism", "real_field", "ablations", "seeds", "rendered_frames")
+NAMES = ("ood", "real_field", "rendered_frames")
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in NAMES:

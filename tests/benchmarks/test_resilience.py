@@ -13,7 +13,7 @@ from benchmarks.harness.http_client import Reply
 from benchmarks.harness.processes import Server
 from benchmarks.harness.results import all_met
 from benchmarks.harness.threads import background
-from benchmarks.resilience import drain, hostile, kills, overload, slow, soak
+from benchmarks.resilience import drain, hostile, kills, overload, soak
 from benchmarks.resilience.attacks import Attack, Material
 from benchmarks.resilience.known_answers import ALIVE, LONG, METRICS, Reference, WrongAnswer
 from benchmarks.resilience.load_clients import Answer, Client, Failure, RequestLog, standing_client
@@ -182,16 +182,6 @@ def test_less_goodput_and_slow_refusals_fail_the_overload():
     assert not all_met(overload.results_of("singles", [good | {"refused": 0}]))
     for name in ("failed", "wrong", "sent_too_late", "without_retry_after"):
         assert not all_met(overload.results_of("singles", [good, good | {name: 1.0}, good]))
-
-
-def test_only_slow_heads_may_end_without_an_answer_and_none_may_stay_open():
-    def met(kind, how, ratio=0.97):
-        return all_met(slow.results_of({"64s": [1.0, 0.9, ratio]}, [slow.End(kind, 10.0, how)], 0.0))
-
-    assert all(met(*end) for end in (("head", "408"), ("head", slow.CLOSED), ("body", "408"), ("large", "413")))
-    assert not any(met(*end) for end in (("body", slow.CLOSED), ("large", slow.CLOSED), ("head", "200")))
-    assert not met("head", slow.STILL_OPEN)
-    assert not met("head", "408", ratio=0.94)
 
 
 def test_memory_that_grows_and_answers_that_slow_down_fail_the_soak():
