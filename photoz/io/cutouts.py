@@ -57,7 +57,7 @@ class LazyImages:
 
 @dataclass(frozen=True)
 class Cutouts:
-    """A set of cutouts."""
+    """A set of cutouts; raises `InvalidDataset` if a column has another length than the images."""
 
     images: ImageSource  # (n, size, size, n_bands) array, memory map or dataset, not validated; bands may come first
     columns: Mapping[str, Column]  # (n, ...) each, in memory; names as in `COLUMNS`
@@ -68,6 +68,9 @@ class Cutouts:
     unit: str = ""  # of the pixels
     zero_point: float | None = None  # magnitude of a pixel with the value 1
     pixel_scale: float | None = None  # arcseconds
+
+    def __post_init__(self) -> None:
+        check_lengths(self.images.shape, self.columns)
 
     def __len__(self) -> int:
         return self.images.shape[0]

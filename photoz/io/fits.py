@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz.errors import InvalidDataset, reason
-from photoz.io.cutouts import Column, Cutouts, LazyImages, check_lengths
+from photoz.io.cutouts import Column, Cutouts, LazyImages
 from photoz.io.formats import FITS
 
 # Larger images are not cutouts. A compressed image of many cutouts is unpacked into memory.
@@ -197,7 +197,6 @@ def _described(
     images: Any, columns: dict[str, Column], bands: tuple[str, ...], hdu: Any, path: Path, unit: str = ""
 ) -> Cutouts:
     zero_points = [float(hdu.header[keyword]) for keyword in ZERO_POINTS if keyword in hdu.header]
-    check_lengths(images.shape, columns)
     return Cutouts(
         images,
         columns,

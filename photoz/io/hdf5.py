@@ -47,7 +47,7 @@ def _from_hdf5(file: h5py.File, path: Path) -> Cutouts:
         images = datasets.pop("images", None)
         if images is None:
             raise InvalidDataset(f"{path} holds no dataset 'images'")
-        check_lengths(images.shape, datasets)
+        check_lengths(images.shape, datasets)  # before a long column is read
         columns = {name: _read_column(dataset) for name, dataset in datasets.items()}
         return from_attributes(images, columns, {"provenance": "", **file.attrs}, path)
     except InvalidDataset:

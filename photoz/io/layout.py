@@ -77,19 +77,14 @@ def from_attributes(
     images: ImageSource, columns: Mapping[str, Column], attributes: Mapping[str, Any], path: Path
 ) -> Cutouts:
     """Return cutouts described by attributes of their file: `image_spec`, or `bands`, `unit` and `pixel_scale`."""
-    described, bands, scale = (attributes.get(name) for name in ("image_spec", "bands", "pixel_scale"))
     try:
-        return Cutouts(
-            images,
-            columns,
-            spec=None if described is None else _read_spec(described),
-            provenance=str(attributes.get("provenance", path.name)),
-            bands=_read_bands(bands),
-            unit=str(attributes.get("unit", "")),
-            pixel_scale=None if scale is None else float(scale),
-        )
+        described, scale = attributes.get("image_spec"), attributes.get("pixel_scale")
+        spec = None if described is None else _read_spec(described)
+        bands, pixel_scale = _read_bands(attributes.get("bands")), None if scale is None else float(scale)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidDataset(f"{path} describes its images in a way that cannot be read: {error}") from error
+    provenance, unit = str(attributes.get("provenance", path.name)), str(attributes.get("unit", ""))
+    return Cutouts(images, columns, spec, provenance, bands, unit, pixel_scale=pixel_scale)
 
 
 def _read_bands(bands: Any) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz.errors import InvalidDataset, MalformedInput, PhotozError, TooLarge
-from photoz.io.cutouts import Cutouts, check_lengths
+from photoz.io.cutouts import Cutouts
 
 Array = npt.NDArray[Any]
 Header = tuple[tuple[int, ...], bool, np.dtype[Any]]  # shape, whether Fortran-ordered, dtype
@@ -170,9 +170,7 @@ def read_npz(stream: BinaryIO) -> Cutouts:
     columns = read_arrays(stream)
     if "images" not in columns:
         raise InvalidDataset(f"expected an array 'images' in the .npz file; it holds {', '.join(columns) or 'none'}")
-    images = columns.pop("images")
-    check_lengths(images.shape, columns)
-    return Cutouts(images, columns)
+    return Cutouts(columns.pop("images"), columns)
 
 
 def npz_bytes(arrays: Mapping[str, npt.ArrayLike]) -> bytes:

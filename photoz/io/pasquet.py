@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz.errors import InvalidDataset
-from photoz.io.cutouts import Cutouts, ImageSource, LazyImages, check_lengths
+from photoz.io.cutouts import Cutouts, ImageSource, LazyImages
 from photoz.io.npz import Header, read_header, read_member
 
 CUBE, LABELS = "cube.npy", "labels.npy"
@@ -56,9 +56,7 @@ def open_pasquet(path: Path) -> Cutouts:
                 f"once run: python -m training convert {path} {path.with_suffix('.h5')}"
             )
         columns = _columns(archive, path)
-    images = _stored(path, member)
-    check_lengths(images.shape, columns)
-    return Cutouts(images, columns, provenance=f"{PROVENANCE} ({path.name})")
+    return Cutouts(_stored(path, member), columns, provenance=f"{PROVENANCE} ({path.name})")
 
 
 def stream_pasquet(path: Path) -> tuple[tuple[int, ...], Mapping[str, npt.NDArray[Any]], Iterator[npt.NDArray[Any]]]:

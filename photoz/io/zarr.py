@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz.errors import InvalidDataset, reason
-from photoz.io.cutouts import Column, Cutouts, LazyImages, check_lengths
+from photoz.io.cutouts import Column, Cutouts, LazyImages
 from photoz.io.formats import ZARR
 from photoz.io.layout import from_attributes
 
@@ -51,7 +51,6 @@ def _from_node(node: Any, path: Path, zarr: ModuleType) -> Cutouts:
         raise InvalidDataset(f"expected images of four axes in {path}, got the shape {images.shape}")
     _check_chunks(images, path)
     columns: Mapping[str, Column] = {name: _column(array, images.shape[0], path) for name, array in arrays.items()}
-    check_lengths(images.shape, columns)
     lazy = LazyImages(partial(_read, images, path), np.array(images.shape[:1]), tuple(images.shape[1:]))
     return from_attributes(lazy, columns, dict(node.attrs), path)
 
