@@ -137,21 +137,17 @@ def make_report(
         If magnitudes, colours, flags or names are not n values.
     """
     pdfs, z_spec = pdf.as_pdfs(pdfs, grid), np.asarray(z_spec, dtype=np.float64)
-    names = None if object_id is None else np.asarray(object_id).astype(str)
-    unknown = np.full(len(pdfs), np.nan)
-    magnitudes = unknown if magnitudes is None else np.asarray(magnitudes, dtype=np.float64)
-    colours = unknown if colours is None else np.asarray(colours, dtype=np.float64)
-    for name, values in {"object_id": names, "magnitudes": magnitudes, "colours": colours}.items():
-        if values is not None and values.shape != (len(pdfs),):
-            raise InvalidInput(f"expected {len(pdfs)} {name}, one for each galaxy, got shape {values.shape}")
-    quantities = [
-        Quantity("by_redshift", "true redshift", z_spec, 3),
-        Quantity("by_magnitude", magnitude_label, magnitudes, 2),
-        Quantity("by_colour", colour_label, colours, 2),
-    ]
+    names = None if object_id is None else _one_each(object_id, len(pdfs), "object_id").astype(str)
+    quantities = [Quantity("by_redshift", "true redshift", z_spec, 3)]
+    if magnitudes is not None:
+        values = _one_each(magnitudes, len(pdfs), "magnitudes")
+        quantities.append(Quantity("by_magnitude", magnitude_label, values.astype(np.float64), 2))
+    if colours is not None:
+        values = _one_each(colours, len(pdfs), "colours")
+        quantities.append(Quantity("by_colour", colour_label, values.astype(np.float64), 2))
     galaxies = metrics.galaxy_scores(pdfs, z_spec, grid)
     methods = {OWN: metrics.summarise(galaxies, seed=seed), **(baselines or {})}
-    figures = _figures(pdfs, z_spec, grid, methods[OWN])
+    figures = _figures(pdfs, z_spec, grid, methods, learning_curve)
     figures["panels"] = plots.pdf_panels(pdfs, grid, z_spec, seed=seed, object_id=names)
     tables = []
     for quantity in quantities:
@@ -159,24 +155,37 @@ def make_report(
             values, scores = quantity.values[quantity.known], galaxies.take(quantity.known)
             figures[quantity.name] = plots.residuals(values, scores.dz, xlabel=quantity.label)
             tables.append(BinTable(quantity.label, quantity.decimals, _summarise_by(values, scores)))
-    if learning_curve:
-        others = {method: scores for method, scores in methods.items() if not method.startswith(OWN)}
-        figures["learning_curve"] = plots.learning_curve(
-            list(learning_curve), list(learning_curve.values()), baselines=others
-        )
     by_flag = [] if flags is None else summarise_flags(galaxies, flags)
     return Report(title, description, grid, len(pdfs), methods, figures, tables, by_flag, learning_curve or {})
 
 
-def _figures(pdfs: FloatArray, z_spec: FloatArray, grid: RedshiftGrid, scores: Scores) -> dict[str, Figure]:
+def _one_each(values: npt.ArrayLike, n: int, name: str) -> npt.NDArray[Any]:
+    array = np.asarray(values)
+    if array.shape != (n,):
+        raise InvalidInput(f"expected {n} {name}, one for each galaxy, got shape {array.shape}")
+    return array
+
+
+def _figures(
+    pdfs: FloatArray,
+    z_spec: FloatArray,
+    grid: RedshiftGrid,
+    methods: Mapping[str, Scores],
+    learning_curve: Mapping[int, Scores] | None,
+) -> dict[str, Figure]:
     pit = metrics.pit(pdfs, z_spec, grid)
-    return {
-        "scatter": plots.scatter(z_spec, pdf.mean(pdfs, grid), scores=scores),
+    figures: dict[str, Figure] = {
+        "scatter": plots.scatter(z_spec, pdf.mean(pdfs, grid), scores=methods[OWN]),
         "stacked": plots.stacked(pdfs, grid, z_spec),
         "pit": plots.pit_histogram(pit),
         "qq": plots.pit_qq(pit),
         "coverage": plots.coverage(pdfs, grid, z_spec),
     }
+    if learning_curve:
+        others = {method: scores for method, scores in methods.items() if not method.startswith(OWN)}
+        sizes, scores = list(learning_curve), list(learning_curve.values())
+        figures["learning_curve"] = plots.learning_curve(sizes, scores, baselines=others)
+    return figures
 
 
 def _summarise_by(values: FloatArray, galaxies: GalaxyScores) -> list[Bin]:
@@ -187,9 +196,6 @@ def _summarise_by(values: FloatArray, galaxies: GalaxyScores) -> list[Bin]:
 
 def _uri(name: str, figure: Figure) -> str:
     """Return a figure as a data URI."""
-    media_type, content = (
-        (PNG.media_type, plots.render(figure, "png"))
-        if name in PIXELS
-        else (SVG.media_type, plots.render(figure, "svg"))
-    )
+    media_type = PNG.media_type if name in PIXELS else SVG.media_type
+    content = plots.render(figure, "png" if name in PIXELS else "svg")
     return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"

@@ -31,8 +31,8 @@ VULNERABLE = {"name": "jinja2", "version": "2.11.2", "vulns": [KNOWN]}
     ],
 )
 def test_audit_counts_only_known_packages_as_good(audit, packages, status, said):
-    lines, found = audit.summarise(packages)
-    assert found == status
+    lines, exit_status = audit.summarise(packages)
+    assert exit_status == status
     assert all(any(part in line for line in lines) for part in said)
 
 

@@ -21,15 +21,15 @@ def test_default_calibration_changes_nothing(pdfs, nothing):
 @pytest.mark.parametrize(("a", "b"), [(1.0, 1.0), (0.5, 1.7), (3.0, 0.3), (0.05, 20.0)])
 def test_recalibrated_pdfs_are_pdfs(pdfs, temperature, a, b):
     for given in (pdfs, np.eye(SDSS_GRID.n_bins), np.full((1, 180), 1 / 180)):
-        found = apply(given, Calibration(temperature, a, b))
-        assert np.isfinite(found).all()
-        assert (found >= 0.0).all()
-        np.testing.assert_allclose(found.sum(axis=1), 1.0, atol=1e-12)
+        recalibrated = apply(given, Calibration(temperature, a, b))
+        assert np.isfinite(recalibrated).all()
+        assert (recalibrated >= 0.0).all()
+        np.testing.assert_allclose(recalibrated.sum(axis=1), 1.0, atol=1e-12)
 
 
 def test_temperature_scales_gaussian_width_by_its_root(gaussian_pdfs):
-    found = apply(gaussian_pdfs(0.2, 0.02), Calibration(temperature=2.25))
-    np.testing.assert_allclose(found, gaussian_pdfs(0.2, 0.03), atol=1e-4)
+    recalibrated = apply(gaussian_pdfs(0.2, 0.02), Calibration(temperature=2.25))
+    np.testing.assert_allclose(recalibrated, gaussian_pdfs(0.2, 0.03), atol=1e-4)
 
 
 @pytest.mark.parametrize(("a", "b"), [(1.4, 1.0), (1.0, 1.4), (0.8, 1.2)])

@@ -12,10 +12,10 @@ from photoz.model.card import Histogram
 @pytest.mark.parametrize("grid", [SDSS_GRID, RedshiftGrid(0.6, 90), RedshiftGrid(6.0, 300), RedshiftGrid(0.1 + 0.2, 7)])
 def test_edges_increase_and_cover_the_grid(grid):
     edges = drift.edges(grid)
-    assert {name: len(found) for name, found in edges.items()} == {"z_mean": 20, "z_width68": 18, "ood_score": 18}
-    for found in edges.values():
-        assert (np.diff(found) > 0).all()
-        assert all(edge == float(f"{edge:.4g}") for edge in found)
+    assert {name: len(bounds) for name, bounds in edges.items()} == {"z_mean": 20, "z_width68": 18, "ood_score": 18}
+    for bounds in edges.values():
+        assert (np.diff(bounds) > 0).all()
+        assert all(edge == float(f"{edge:.4g}") for edge in bounds)
     assert edges["z_mean"][-1] == pytest.approx(grid.z_max)
     assert edges["z_width68"][0] == pytest.approx(grid.z_max / 100)
     assert edges["z_width68"][-1] < 0.68 * grid.z_max  # so that flat PDFs lie beyond all edges
@@ -29,8 +29,8 @@ def test_value_at_an_edge_counts_as_below_it():
 
 def test_width_is_that_of_the_68_percent_interval():
     columns = {"z_mean": 0.1, "z_lo68": 0.08, "z_hi68": 0.11, "z_lo95": 0.0, "z_hi95": 0.4, "ood_score": 0.7}
-    found = drift.quantities({name: np.array([value]) for name, value in columns.items()})
-    assert {name: value[0] for name, value in found.items()} == pytest.approx(
+    quantities = drift.quantities({name: np.array([value]) for name, value in columns.items()})
+    assert {name: value[0] for name, value in quantities.items()} == pytest.approx(
         {"z_mean": 0.1, "z_width68": 0.03, "ood_score": 0.7}
     )
     assert drift.quantities({"z_lo68": np.array([0.08])}) == {}

@@ -122,6 +122,6 @@ def test_layout_of_hayat_2021(tmp_path):
 
 def test_first_of_several_names_is_the_object_id():
     columns = {"NAME": np.array(["a"] * 4), "OBJID": np.arange(4)}
-    found, said = conform(Cutouts(IMAGES, columns), SPEC)
-    assert found.columns["object_id"].tolist() == [0, 1, 2, 3]
-    assert said[0] == "the column OBJID is object_id"
+    conformed, assumptions = conform(Cutouts(IMAGES, columns), SPEC)
+    assert conformed.columns["object_id"].tolist() == [0, 1, 2, 3]
+    assert assumptions[0] == "the column OBJID is object_id"

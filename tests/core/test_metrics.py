@@ -81,8 +81,8 @@ def test_ks_distance_agrees_with_scipy(rng):
 
 def test_coverage_of_calibrated_pdfs_is_nominal(calibrated):
     scores = metrics.galaxy_scores(*calibrated, SDSS_GRID)
-    found = {0.5: metrics.covered(*calibrated, SDSS_GRID, 0.5), 0.68: scores.in_68, 0.95: scores.in_95}
-    for mass, inside in found.items():
+    inside_by_mass = {0.5: metrics.covered(*calibrated, SDSS_GRID, 0.5), 0.68: scores.in_68, 0.95: scores.in_95}
+    for mass, inside in inside_by_mass.items():
         assert inside.mean() == pytest.approx(mass, abs=3 * np.sqrt(mass * (1 - mass) / len(inside)))
 
 

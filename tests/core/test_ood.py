@@ -48,8 +48,8 @@ def star(fwhm, offset=0.0, bands=3):
 def test_background_is_in_units_of_the_noise():
     images = stamps(3.0)
     border = measure_border(images)
-    found = ood.extract_features(images + 2 * border.noise[:, None, None].astype(np.float32), None)["background"]
-    np.testing.assert_allclose(found, border.median / border.noise + 2, atol=1e-4)
+    background = ood.extract_features(images + 2 * border.noise[:, None, None].astype(np.float32), None)["background"]
+    np.testing.assert_allclose(background, border.median / border.noise + 2, atol=1e-4)
     assert not ood.extract_features(np.ones_like(images), None)["background"].any()  # without noise
 
 
@@ -73,9 +73,9 @@ def test_light_in_a_single_band_is_no_source():
     image = star(4.0) * np.array([0.2, 1.0, 1.5], np.float32)
     assert (defects(image, "single_band") < 0.1).all()
     image[:, :, 45, 0] += np.float32(10.0)  # a trail, beside the star
-    found = defects(image, "single_band")
-    np.testing.assert_allclose(found[:, 0], 20.0 / 3.0, rtol=0.1)  # two pixels, in units of the noise of three bands
-    assert (found[:, 1:] < 0.1).all()
+    excess = defects(image, "single_band")
+    np.testing.assert_allclose(excess[:, 0], 20.0 / 3.0, rtol=0.1)  # two pixels, in units of the noise of three bands
+    assert (excess[:, 1:] < 0.1).all()
 
 
 def test_defects_in_one_band_alone():

@@ -107,10 +107,10 @@ def test_compressed_file_is_refused_with_the_convert_command(compressed):
 @pytest.mark.parametrize("name", ["stored", "compressed"])
 def test_stream_yields_all_cutouts_in_small_blocks(name, request):
     shape, columns, blocks = stream_pasquet(request.getfixturevalue(name))
-    found = list(blocks)
+    parts = list(blocks)
     assert shape == CUBE.shape
-    assert max(map(len, found)) < N
-    np.testing.assert_array_equal(np.concatenate(found), CUBE)
+    assert max(map(len, parts)) < N
+    np.testing.assert_array_equal(np.concatenate(parts), CUBE)
     np.testing.assert_array_equal(columns["z_spec"], labels()["z"])
 
 

@@ -6,13 +6,12 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
-from scipy.stats import binomtest, kstwobign
+from scipy.stats import kstwobign
 
 from photoz import metrics, pdf, plots
 from photoz.grid import SDSS_GRID, RedshiftGrid
 from photoz.metrics import Score
 from photoz.plots.calibration import KS_68, KS_95
-from photoz.plots.dependence import wilson_interval
 
 
 @pytest.fixture(autouse=True)
@@ -51,8 +50,8 @@ def drawn_panels(figure):
 
 
 def line(axes, label):
-    (found,) = [line for line in axes.lines if line.get_label() == label]
-    return found
+    (matching,) = [line for line in axes.lines if line.get_label() == label]
+    return matching
 
 
 def test_figures_look_as_recorded(sample):
@@ -69,11 +68,11 @@ def test_figures_look_as_recorded(sample):
         "names": plots.pdf_panels(sample(5)[0], SDSS_GRID, sample(5)[1], object_id=list("abcde")),
         "learning curve": plots.learning_curve([500, 8000], curve, baselines),
     }
-    found = {name: hashlib.sha256(plots.render(figure, "svg")).hexdigest()[:16] for name, figure in figures.items()}
+    hashes = {name: hashlib.sha256(plots.render(figure, "svg")).hexdigest()[:16] for name, figure in figures.items()}
     recorded = json.loads(Path(__file__).with_name("figure_hashes.json").read_text())
     if recorded.pop("matplotlib") != matplotlib.__version__:
         pytest.skip("recorded with another version of matplotlib")
-    assert found == recorded, json.dumps({"matplotlib": matplotlib.__version__} | found, indent=2)
+    assert hashes == recorded, json.dumps({"matplotlib": matplotlib.__version__} | hashes, indent=2)
 
 
 @pytest.mark.parametrize("n", [1, 2, 30])
@@ -236,46 +235,6 @@ def test_coverage_plot_shows_the_coverage(calibrated):
     (curve,) = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
     at_68 = curve.get_ydata()[curve.get_xdata() == 0.68]
     assert at_68 == metrics.covered(pdfs, z_spec, SDSS_GRID, 0.68).mean()
-
-
-def test_running_median_follows_the_residuals(rng):
-    magnitudes = rng.uniform(14, 18, 4000)
-    dz = rng.normal(0.01 * (magnitudes - 16), 0.01)
-    upper, lower, outliers = plots.residuals(magnitudes, dz, xlabel="r [mag]").axes
-    (median,) = [line for line in upper.lines if line.get_marker() == "o"]
-    np.testing.assert_allclose(median.get_ydata(), 0.01 * (median.get_xdata() - 16), atol=3e-3)
-    (sigma,) = [line for line in lower.lines if line.get_marker() == "s"]
-    np.testing.assert_allclose(sigma.get_ydata(), 0.0105, rtol=0.2)
-    assert outliers.get_xlabel() == "r [mag]"
-
-
-def test_outliers_have_errors_where_there_are_none(rng):
-    dz = np.where(np.arange(2000) < 500, 0.1, 0.0)
-    axes = plots.residuals(np.arange(2000.0), dz, xlabel="row").axes[2]
-    (curve,) = [line for line in axes.lines if line.get_marker() == "D"]
-    np.testing.assert_array_equal(curve.get_ydata()[[0, 1, -1]], [100.0, 100.0, 0.0])
-    (bars,) = axes.collections
-    assert bars.get_segments()[-1][1, 1] > 0.3
-
-
-@pytest.mark.parametrize(("k", "n"), [(0, 50), (3, 50), (50, 50)])
-def test_errors_of_outliers_are_those_of_wilson(k, n):
-    below, above = wilson_interval(np.array([k / n]), np.array([n]))
-    expected = binomtest(k, n).proportion_ci(0.6826894921, "wilson")
-    np.testing.assert_allclose([below[0], above[0]], [expected.low, expected.high], atol=1e-9)
-
-
-def test_extreme_values_do_not_stretch_the_axis(rng):
-    colours = np.append(rng.uniform(0.5, 1.1, 2000), [9.0, -40.0])
-    low, high = plots.shown_range(colours)
-    assert (low, high) == pytest.approx((0.5 - 0.25 * 0.6, 1.1 + 0.25 * 0.6), abs=0.02)
-    axes, *_, outliers = plots.residuals(colours, np.where(np.abs(colours) > 5, 1.0, 0.0), xlabel="g - r").axes
-    assert not outliers.lines[0].get_ydata().any()
-    assert axes.get_xlim() == pytest.approx((low, high), abs=0.05)
-    assert texts(axes) == "2 beyond the axes"
-    assert plots.shown_range(np.linspace(14.0, 17.0, 100)) == (14.0, 17.0)
-    dz = np.append(rng.normal(0, 0.01, 500), [0.2, -0.3])
-    assert texts(plots.residuals(np.arange(502), dz, xlabel="row").axes[0]) == "2 beyond the axes"
 
 
 def scores_of(sigma_mad, crps):

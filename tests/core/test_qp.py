@@ -37,8 +37,8 @@ def test_pit_and_cde_loss(labelled):
     pit = metrics.pit(rows.pdf, z_spec, GRID)
     np.testing.assert_allclose(PIT(ensemble, z_spec).pit_samps, pit, rtol=0, atol=TOLERANCE)
     ends = np.sort(np.concatenate([GRID.edges[:-1] + 1e-10, GRID.edges[1:] - 1e-10]))  # trapezoids are boxes between
-    found = CDELossMetric(ends).evaluate(ensemble, z_spec)
-    assert found == pytest.approx(metrics.cde_loss(rows.pdf, z_spec, GRID).mean(), rel=TOLERANCE)
+    loss = CDELossMetric(ends).evaluate(ensemble, z_spec)
+    assert loss == pytest.approx(metrics.cde_loss(rows.pdf, z_spec, GRID).mean(), rel=TOLERANCE)
 
 
 def test_moments_and_point_estimates(labelled):

@@ -48,8 +48,8 @@ class Page(HTMLParser):
             self.rows[-1][-1] += data
 
     def row(self, start):
-        (found,) = [row for row in self.rows if row and row[0] == start]
-        return found
+        (matching,) = [row for row in self.rows if row and row[0] == start]
+        return matching
 
 
 @pytest.fixture(scope="module")

@@ -22,17 +22,16 @@ def function_lengths(source):
 
 
 def excesses(path, source):
-    """Return what in a file is over its limit."""
+    """Return what exceeds the limits in a file."""
     lines = source.count("\n")
-    found = [f"{path}: {lines} lines"] if lines > MAX_FILE else []
-    return found + [f"{path}: {name}, {n} lines" for name, n in function_lengths(source) if n > MAX_FUNCTION]
+    long_file = [f"{path}: {lines} lines"] if lines > MAX_FILE else []
+    return long_file + [f"{path}: {name}, {n} lines" for name, n in function_lengths(source) if n > MAX_FUNCTION]
 
 
 def test_files_and_functions_are_short():
     paths = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
     assert len(paths) > 100
-    found = [line for path in paths for line in excesses(path.relative_to(ROOT), path.read_text(encoding="utf-8"))]
-    assert found == []
+    assert [line for path in paths for line in excesses(path.relative_to(ROOT), path.read_text(encoding="utf-8"))] == []
 
 
 def test_long_files_and_functions_are_found():
@@ -44,8 +43,8 @@ def test_long_files_and_functions_are_found():
 
 
 def test_dataclasses_of_the_core_are_frozen():
-    modules = [importlib.import_module(found.name) for found in pkgutil.walk_packages(photoz.__path__, "photoz.")]
+    modules = [importlib.import_module(module.name) for module in pkgutil.walk_packages(photoz.__path__, "photoz.")]
     classes = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
-    dataclasses = [found for found in classes if is_dataclass(found) and found.__module__.startswith("photoz.")]
+    dataclasses = [cls for cls in classes if is_dataclass(cls) and cls.__module__.startswith("photoz.")]
     assert len(dataclasses) > 10
-    assert [found for found in dataclasses if not found.__dataclass_params__.frozen] == []
+    assert [cls for cls in dataclasses if not cls.__dataclass_params__.frozen] == []

@@ -46,14 +46,14 @@ def table(request):
     return tables.result_table(make_estimates(), MODEL, SDSS_GRID, quantiles)
 
 
-def check_columns(found, table, names=NAMES):
+def check_columns(columns, table, names=NAMES):
     """Compare the columns that were read, by name, with those that were written: values, shapes and number types."""
-    assert list(found) == list(table.values)
-    assert list(found["object_id"]) == list(names)
+    assert list(columns) == list(table.values)
+    assert list(columns["object_id"]) == list(names)
     for name, values in table.values.items():
         if name != "object_id":
-            assert found[name].dtype.newbyteorder("=") == values.dtype
-            np.testing.assert_array_equal(found[name], values)
+            assert columns[name].dtype.newbyteorder("=") == values.dtype
+            np.testing.assert_array_equal(columns[name], values)
 
 
 def test_quantiles_replace_the_pdfs():
@@ -62,8 +62,8 @@ def test_quantiles_replace_the_pdfs():
     assert list(table.values) == [*estimates.COLUMNS, "z_q05", "z_q50", "z_q97_5", "z_q00_1"]
     np.testing.assert_allclose(table.values["z_q50"], rows.z_median, rtol=0, atol=1e-12)
     for q in (0.05, 0.975):
-        found = pdf.cdf_at(rows.pdf, SDSS_GRID, table.values[tables.quantile_name(q)])
-        np.testing.assert_allclose(found, q, rtol=0, atol=1e-12)
+        probability = pdf.cdf_at(rows.pdf, SDSS_GRID, table.values[tables.quantile_name(q)])
+        np.testing.assert_allclose(probability, q, rtol=0, atol=1e-12)
     assert tables.column_info("z_q97_5")[0] == "redshift below which 97.5 % of the probability lies"
 
 
@@ -92,10 +92,10 @@ def test_ucds_are_in_the_vocabulary_of_the_ivoa(table):
 
 def test_astropy_reads_fits(table, tmp_path):
     write_table(table, tmp_path / "z.fits")
-    found = Table.read(tmp_path / "z.fits")
+    rows = Table.read(tmp_path / "z.fits")
     escaped = ["1237648720693755918", r"\xe9\u20ac \U0001f600x", 'b,"c"', "<d>&", "\x01", ""]
-    found["object_id"] = found["object_id"].filled("").astype(str)
-    check_columns({name: np.asarray(found[name]) for name in found.colnames}, table, escaped)
+    rows["object_id"] = rows["object_id"].filled("").astype(str)
+    check_columns({name: np.asarray(rows[name]) for name in rows.colnames}, table, escaped)
     header = fits.getheader(tmp_path / "z.fits", 1)
     assert (header["EXTNAME"], header["MODEL"]) == ("PHOTOZ", r"photoz 1, \xe9")
     for number, name in enumerate(table.values, start=1):
@@ -108,8 +108,8 @@ def test_astropy_reads_votable(table, tmp_path):
     path = tmp_path / "z.vot"
     write_table(table, path)
     assert votable.validate(str(path), io.StringIO())
-    found = Table.read(path)
-    check_columns({name: np.asarray(found[name]) for name in found.colnames}, table)
+    rows = Table.read(path)
+    check_columns({name: np.asarray(rows[name]) for name in rows.colnames}, table)
     fields = votable.parse(str(path), verify="exception").get_first_table()
     assert {param.name: param.value for param in fields.params} == {"model": MODEL}
     for field in fields.fields:
@@ -122,10 +122,10 @@ def test_h5py_reads_hdf5(table, tmp_path):
         write_table(table, tmp_path / f"z.{suffix}")
         with h5py.File(tmp_path / f"z.{suffix}") as file:
             assert file.attrs["model"] == MODEL
-            found = {name: file[name] for name in table.values}
-            assert set(file) == set(found)
-            check_columns(found | {"object_id": file["object_id"].asstr()[()]}, table)
-            for name, item in found.items():
+            datasets = {name: file[name] for name in table.values}
+            assert set(file) == set(datasets)
+            check_columns(datasets | {"object_id": file["object_id"].asstr()[()]}, table)
+            for name, item in datasets.items():
                 assert (item.attrs["description"], item.attrs["ucd"]) == tables.column_info(name)[:2]
 
 
@@ -173,11 +173,11 @@ def test_qp_reads_the_pdfs(dtype, tmp_path):
     write_table(table, tmp_path / "z.qp.hdf5")
     with h5py.File(tmp_path / "z.qp.hdf5") as file:
         assert file.attrs["model"] == MODEL
-    found = qp.read(str(tmp_path / "z.qp.hdf5"))
-    assert found.metadata["pdf_name"].astype(str).tolist() == ["hist"]
-    np.testing.assert_array_equal(found.metadata["bins"].ravel(), SDSS_GRID.edges)
-    np.testing.assert_array_equal(found.objdata["pdfs"], to_qp(table).objdata["pdfs"])
-    check_columns({name: found.ancil[name] for name in table.values if name != "pdf"}, without_pdf(table))
+    ensemble = qp.read(str(tmp_path / "z.qp.hdf5"))
+    assert ensemble.metadata["pdf_name"].astype(str).tolist() == ["hist"]
+    np.testing.assert_array_equal(ensemble.metadata["bins"].ravel(), SDSS_GRID.edges)
+    np.testing.assert_array_equal(ensemble.objdata["pdfs"], to_qp(table).objdata["pdfs"])
+    check_columns({name: ensemble.ancil[name] for name in table.values if name != "pdf"}, without_pdf(table))
 
 
 def without_pdf(table):
