@@ -40,7 +40,7 @@ SECOND_PEAK_LIMIT = 0.2
 RANGE_MASS_LIMIT = 0.025
 
 FLAG_MEANINGS: Mapping[Flag, str] = {
-    Flag.EBV_ASSUMED: "no E(B-V) was given: the PDF allows for any, or the usual value of the card was used",
+    Flag.EBV_ASSUMED: "no E(B-V) was given: the PDF allows for any value, or the default of the model was used",
     Flag.MASKED_PIXELS: "some pixels were not finite and were treated as empty sky",
     Flag.BAND_MISSING: "a band has no signal",
     Flag.LOW_SNR: f"the central light is below {LOW_SNR_LIMIT:g} sigma in every band",

@@ -3,6 +3,7 @@
 `load_engine` chooses the engine; nothing else depends on the choice.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,12 +75,12 @@ class NetworkSignature:
 
         Here the first axis of each shape is that of the cutouts.
         """
-        found = {name: tuple(shape[1:]) for name, shape in inputs.items()}
-        if found != self.inputs:
-            raise InvalidBundle(f"the network takes {found}; its card says {self.inputs}")
-        found = {name: tuple(shape[1:]) for name, shape in outputs.items()}
-        if {name: found.get(name) for name in self.outputs} != self.outputs:
-            raise InvalidBundle(f"the network gives {found}; its card says {self.outputs}")
+        shapes = {name: tuple(shape[1:]) for name, shape in inputs.items()}
+        if shapes != self.inputs:
+            raise InvalidBundle(f"the network takes {shapes}; its card says {self.inputs}")
+        shapes = {name: tuple(shape[1:]) for name, shape in outputs.items()}
+        if {name: shapes.get(name) for name in self.outputs} != self.outputs:
+            raise InvalidBundle(f"the network gives {shapes}; its card says {self.outputs}")
 
 
 class OpenVinoEngine:
@@ -145,14 +146,14 @@ def engine_records(bundle: ModelBundle, preference: str = AUTO) -> tuple[EngineR
     compiled = bundle.card.engines
     if preference == KERAS or (preference == AUTO and not compiled):
         return ()
-    found = tuple(record for record in compiled if preference in (AUTO, OPENVINO, record.name))
-    if not found:
+    records = tuple(record for record in compiled if preference in (AUTO, OPENVINO, record.name))
+    if not records:
         available = ", ".join([*(record.name for record in compiled), KERAS])
         raise InvalidBundle(f"{bundle.path} has no engine {preference}; it has {available}")
-    for record in found:
+    for record in records:
         if record.path not in bundle.card.files:
             raise InvalidBundle(f"{bundle.path} has no file {record.path}, which its card names as {record.name}")
-    return found
+    return records
 
 
 def needs_bfloat16(bundle: ModelBundle, records: Sequence[EngineRecord]) -> InvalidBundle:
@@ -215,5 +216,5 @@ def _predict_in_batches(
 
 def _padded(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Pad with zeros to the next of `BATCH_SIZES`."""
-    missing = next(size for size in BATCH_SIZES if size >= len(values)) - len(values)
+    missing = BATCH_SIZES[bisect_left(BATCH_SIZES, len(values))] - len(values)
     return np.concatenate([values, np.zeros_like(values, shape=(missing, *values.shape[1:]))]) if missing else values

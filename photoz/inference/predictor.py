@@ -31,7 +31,7 @@ class Batch:
     object_id: npt.NDArray[np.str_] | None = None
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.images.images)
 
     @property
     def names(self) -> npt.NDArray[np.str_]:
@@ -147,15 +147,15 @@ class Predictor:
         finite = np.isfinite(output.pdfs[:, 0])
         flat = np.float64(1 / self._grid.n_bins)  # replaces missing PDFs, so that they cause no warnings
         pdfs = calibration.apply(np.where(finite[:, np.newaxis], output.pdfs, flat), self._calibration)
-        found = estimates.summaries(pdfs, self._grid, columns) | {"pdf": pdfs}
+        computed = estimates.summaries(pdfs, self._grid, columns) | {"pdf": pdfs}
         if not columns.isdisjoint({"ood_score", "flags"}):
-            found["ood_score"] = self._ood_score(batch, output)
+            computed["ood_score"] = self._ood_score(batch, output)
         if "flags" in columns:
-            found["flags"] |= flags.flag_inputs(batch.images, batch.ebv)
-            found["flags"] |= flags.flag_ood(found["ood_score"], self._ood_threshold)
-            found["flags"] |= flags.flag_range(pdfs, self._grid, self._z_range)
+            computed["flags"] |= flags.flag_inputs(batch.images, batch.ebv)
+            computed["flags"] |= flags.flag_ood(computed["ood_score"], self._ood_threshold)
+            computed["flags"] |= flags.flag_range(pdfs, self._grid, self._z_range)
         pdfs[~finite] = np.nan
-        return found
+        return computed
 
     def predict(self, batch: Batch) -> Estimates:
         """Return all columns of a batch; raises as `refuse_missing_pdfs`."""
@@ -195,7 +195,7 @@ def load_feature_groups(bundle: ModelBundle) -> FeatureGroups | None:
     expected["concentration"] = (1,)
     if record.n_features:
         expected[FEATURES] = (record.n_features,)
-    found = {name: np.shape(group.mean) for name, group in groups.items()}
-    if found != expected:
-        raise InvalidBundle(f"{bundle.ood_path} holds {found}; the card of {bundle.card.name} says {expected}")
+    shapes = {name: np.shape(group.mean) for name, group in groups.items()}
+    if shapes != expected:
+        raise InvalidBundle(f"{bundle.ood_path} holds {shapes}; the card of {bundle.card.name} says {expected}")
     return groups

@@ -11,7 +11,7 @@ from scipy.stats import kstwobign
 from photoz import metrics, pdf, plots
 from photoz.grid import SDSS_GRID, RedshiftGrid
 from photoz.metrics import Score
-from photoz.plots.calibration import KS_68, KS_95
+from photoz.plots.pit_coverage import KS_68, KS_95
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Plots of the calibration of PDFs: PIT histogram, Q-Q plot of the PIT, coverage."""
+"""Plots that show whether PDFs are calibrated: PIT histogram, Q-Q plot of the PIT, coverage."""
 
 import math
 
