@@ -5,12 +5,12 @@ import io
 import numpy as np
 
 from photoz.errors import MalformedInput
-from photoz.io.npz import MAX_MEMBERS, read_array, read_arrays, unpacked_bytes
+from photoz.io.npz import MAX_MEMBERS, Archive, view_array
 from service import files
 from service.files import Arrays, FileReader
 from service.formats.json import estimate_memory
 from service.request import Request
-from service.steps import SMALL, run_step, span
+from service.steps import run_step, span
 
 NPY_MAGIC, ZIP_MAGIC, ZIP_ENTRY = b"\x93NUMPY", b"PK\x03\x04", b"PK\x01\x02"
 
@@ -23,12 +23,17 @@ async def read_file(request: Request, reader: FileReader, max_bytes: int) -> Arr
     `RequestTimeout`.
     """
     body = request.body
-    await reserve_decoding(request)
-    if body.startswith(ZIP_MAGIC):  # in a thread: what it unpacks into may be large
-        return await run_step("decode", SMALL + 1, read_arrays, io.BytesIO(body), max_bytes)
     if body.startswith(NPY_MAGIC):
-        return {"images": read_array(io.BytesIO(body), len(body))}
+        return {"images": view_array(body)}
+    if body.startswith(ZIP_MAGIC):
+        # Each entry of the directory becomes an object of half a kB before zipfile counts them.
+        if body.count(ZIP_ENTRY) > MAX_MEMBERS:
+            raise MalformedInput(f"not a readable .npz file: expected at most {MAX_MEMBERS} arrays, got more")
+        archive = Archive.open(io.BytesIO(body), max_bytes)
+        reserve_decoding(request, archive.unpacked_bytes)
+        return await run_step("decode", archive.unpacked_bytes, archive.read)
     if body.startswith(files.MAGICS):
+        reserve_decoding(request, 2 * len(body) + files.allowed_bytes(len(body)))  # a copy goes to the child, and back
         with span("decode"):
             return await reader.read(request)
     raise MalformedInput(
@@ -36,21 +41,13 @@ async def read_file(request: Request, reader: FileReader, max_bytes: int) -> Arr
     )
 
 
-async def reserve_decoding(request: Request, n_json: int = 0) -> None:
-    """Reserve the memory that a body takes while it is decoded; its first `n_json` bytes are JSON.
+async def reserve_json(request: Request, n_bytes: int) -> None:
+    """Reserve the memory that the first `n_bytes` of a body, which are JSON, take while they are decoded."""
+    reserve_decoding(request, await run_step("reserve", n_bytes, estimate_memory, request.first_bytes(n_bytes)))
 
-    Raises `TooLarge`, `TooManyRequests`, or `MalformedInput` for a `.npz` file of too many arrays.
-    """
-    size = 0  # the arrays of other bodies are views of them
-    if n_json:
-        size = await run_step("reserve", n_json, estimate_memory, request.first_bytes(n_json))
-    elif request.body.startswith(ZIP_MAGIC):
-        # Each entry of the directory becomes an object of half a kB before zipfile counts them.
-        if request.body.count(ZIP_ENTRY) > MAX_MEMBERS:
-            raise MalformedInput(f"not a readable .npz file: expected at most {MAX_MEMBERS} arrays, got more")
-        size = unpacked_bytes(io.BytesIO(request.body))
-    elif request.body.startswith(files.MAGICS):  # a copy is sent to the child, and the arrays come back
-        size = 2 * request.received_bytes + files.allowed_bytes(request.received_bytes)
+
+def reserve_decoding(request: Request, size: int) -> None:
+    """Reserve the memory that a body takes while it is decoded; raises `TooLarge` or `TooManyRequests`."""
     request.memory.reserve(request, size)
 
 

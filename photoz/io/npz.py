@@ -9,13 +9,15 @@ import math
 import re
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from photoz.errors import InvalidDataset, MalformedInput, PhotozError, TooLarge
+from photoz.errors import InvalidDataset, MalformedInput, TooLarge
 from photoz.io.cutouts import Cutouts
 
 Array = npt.NDArray[Any]
@@ -28,6 +30,7 @@ METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 MAX_MEMBERS = 64
 MAX_HEADER_BYTES = 10_000  # of a .npy file
+MAX_CACHED_HEADERS = 256
 
 # Tokens of a header of plain arrays. numpy's parser takes nearly any expression, and warns of some.
 HEADER_GRAMMAR = re.compile(r"(?:'[^'\\\n]*'|True|False|-?[0-9]+L?(?![0-9A-Za-z_])|[][{}(),: \n])*")
@@ -43,9 +46,17 @@ def read_header(stream: BinaryIO | IO[bytes]) -> Header:
     prefix = stream.read(2 if version == (1, 0) else 4)
     length = int.from_bytes(prefix, "little")
     header = stream.read(min(length, MAX_HEADER_BYTES))
-    if length > MAX_HEADER_BYTES or not HEADER_GRAMMAR.fullmatch(header.decode("latin-1")):
+    if length > MAX_HEADER_BYTES:
         raise ValueError("its header has expressions or field names that are not supported")
-    shape, fortran, dtype = HEADER_READERS[version](io.BytesIO(prefix + header))
+    return _parse_header(version, prefix + header)
+
+
+@lru_cache(MAX_CACHED_HEADERS)  # numpy takes 0.06 ms to parse one, and most requests have the same
+def _parse_header(version: tuple[int, int], header: bytes) -> Header:
+    prefix_length = 2 if version == (1, 0) else 4
+    if not HEADER_GRAMMAR.fullmatch(header[prefix_length:].decode("latin-1")):
+        raise ValueError("its header has expressions or field names that are not supported")
+    shape, fortran, dtype = HEADER_READERS[version](io.BytesIO(header))
     if dtype.hasobject or not dtype.itemsize:
         raise ValueError(f"expected numbers or text, got dtype {dtype}; nothing is unpickled (allow_pickle=False)")
     if min(shape, default=0) < 0:
@@ -68,6 +79,18 @@ def read_array(stream: BinaryIO | IO[bytes], n_bytes: int) -> Array:
             raise ValueError(f"expected {size:,} bytes for shape {shape}, got {n_bytes - stream.tell():,}")
         return np.ndarray(shape, dtype, _read_bytes(stream, size), order="F" if fortran else "C")
     except Exception as error:  # a broken header raises any exception of its parser, such as tokenize.TokenError
+        raise MalformedInput(f"not a readable .npy file of numbers: {error}") from error
+
+
+def view_array(content: bytes) -> Array:
+    """Return the array of a `.npy` file in memory, as a read-only view of its bytes; raises as `read_array`."""
+    try:
+        shape, fortran, dtype = read_header(stream := io.BytesIO(content))
+        size, start = math.prod(shape) * dtype.itemsize, stream.tell()
+        if size != len(content) - start:
+            raise ValueError(f"expected {size:,} bytes for shape {shape}, got {len(content) - start:,}")
+        return np.ndarray(shape, dtype, content, start, order="F" if fortran else "C")
+    except Exception as error:  # see read_array
         raise MalformedInput(f"not a readable .npy file of numbers: {error}") from error
 
 
@@ -96,13 +119,41 @@ def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
             raise MalformedInput(f"{member.filename.removesuffix('.npy')[:40]} is {error}") from error
 
 
-def unpacked_bytes(stream: BinaryIO) -> int:
-    """Return how many bytes a `.npz` stream unpacks into, as its directory says; 0 if that cannot be read."""
-    try:
-        with zipfile.ZipFile(stream) as archive:
-            return sum([member.file_size for member in archive.infolist()])
-    except Exception:  # see read_arrays, which says what is wrong
-        return 0
+@dataclass(frozen=True)
+class Archive:
+    """An open `.npz` file whose directory has been checked."""
+
+    file: zipfile.ZipFile
+    names: tuple[str, ...]
+    unpacked_bytes: int
+
+    @classmethod
+    def open(cls, stream: BinaryIO, max_bytes: int | None = None) -> "Archive":
+        """Read the directory of a `.npz` stream, which may unpack into at most `max_bytes`; raises as `read_arrays`."""
+        try:
+            file = zipfile.ZipFile(stream)
+            members = file.infolist()
+            names = [member.filename.removesuffix(".npy") for member in members]
+            if len(names) > MAX_MEMBERS:
+                raise ValueError(f"expected at most {MAX_MEMBERS} arrays, got {len(names):,}")
+            if len(set(names)) < len(names):
+                raise ValueError("expected each array once, got two of one name")
+            size = sum([member.file_size for member in members])
+        except Exception as error:  # a broken archive raises NotImplementedError, struct.error and others
+            raise MalformedInput(f"not a readable .npz file of plain arrays: {error}") from error
+        if max_bytes is not None and size > max_bytes:
+            raise TooLarge(f"expected a .npz file of at most {max_bytes:,} bytes unpacked, got {size:,}")
+        return cls(file, tuple(names), size)
+
+    def read(self) -> dict[str, Array]:
+        """Return every array by name; raises `MalformedInput`."""
+        try:
+            members = zip(self.names, self.file.infolist(), strict=True)
+            return {name: read_member(self.file, member) for name, member in members}
+        except MalformedInput as error:
+            raise MalformedInput(f"not a readable .npz file: {error}") from error
+        except Exception as error:  # zlib.error, NotImplementedError and others
+            raise MalformedInput(f"not a readable .npz file of plain arrays: {error}") from error
 
 
 def read_arrays(stream: BinaryIO, max_bytes: int | None = None) -> dict[str, Array]:
@@ -127,24 +178,7 @@ def read_arrays(stream: BinaryIO, max_bytes: int | None = None) -> dict[str, Arr
     TooLarge
         If it is over `max_bytes`; raised before anything is unpacked.
     """
-    try:
-        with zipfile.ZipFile(stream) as archive:
-            members = archive.infolist()
-            names = [member.filename.removesuffix(".npy") for member in members]
-            if len(names) > MAX_MEMBERS:
-                raise ValueError(f"expected at most {MAX_MEMBERS} arrays, got {len(names):,}")
-            if len(set(names)) < len(names):
-                raise ValueError("expected each array once, got two of one name")
-            size = sum([member.file_size for member in members])
-            if max_bytes is not None and size > max_bytes:
-                raise TooLarge(f"expected a .npz file of at most {max_bytes:,} bytes unpacked, got {size:,}")
-            return {name: read_member(archive, member) for name, member in zip(names, members, strict=True)}
-    except MalformedInput as error:
-        raise MalformedInput(f"not a readable .npz file: {error}") from error
-    except PhotozError:
-        raise
-    except Exception as error:  # a broken archive raises zlib.error, NotImplementedError, struct.error and others
-        raise MalformedInput(f"not a readable .npz file of plain arrays: {error}") from error
+    return Archive.open(stream, max_bytes).read()
 
 
 def map_npy(path: Path) -> npt.NDArray[Any]:
