@@ -4,11 +4,12 @@ import io
 
 import numpy as np
 
-from photoz.errors import MalformedInput
+from photoz.errors import MalformedInput, TooLarge
 from photoz.io.npz import MAX_MEMBERS, read_array, read_arrays, unpacked_bytes
 from service import files
 from service.files import Arrays, FileReader
 from service.formats.json import estimate_memory
+from service.limits import MAX_JSON_BYTES
 from service.request import Request
 from service.steps import SMALL, run_step, span
 
@@ -42,6 +43,8 @@ async def reserve_decoding(request: Request, n_json: int = 0) -> None:
     Raises `TooLarge`, `TooManyRequests`, or `MalformedInput` for a `.npz` file of too many arrays.
     """
     size = 0  # the arrays of other bodies are views of them
+    if n_json > MAX_JSON_BYTES:
+        raise TooLarge(f"expected at most {MAX_JSON_BYTES:,} bytes of JSON, got {n_json:,}: send them as binary")
     if n_json:
         size = await run_step("reserve", n_json, estimate_memory, request.first_bytes(n_json))
     elif request.body.startswith(ZIP_MAGIC):
