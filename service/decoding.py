@@ -4,11 +4,12 @@ import io
 
 import numpy as np
 
-from photoz.errors import MalformedInput
+from photoz.errors import MalformedInput, TooLarge
 from photoz.io.npz import MAX_MEMBERS, Archive, view_array
 from service import files
 from service.files import Arrays, FileReader
 from service.formats.json import estimate_memory
+from service.limits import MAX_JSON_BYTES
 from service.request import Request
 from service.steps import run_step, span
 
@@ -42,7 +43,12 @@ async def read_file(request: Request, reader: FileReader, max_bytes: int) -> Arr
 
 
 async def reserve_json(request: Request, n_bytes: int) -> None:
-    """Reserve the memory that the first `n_bytes` of a body, which are JSON, take while they are decoded."""
+    """Reserve the memory that the first `n_bytes` of a body, which are JSON, take while they are decoded.
+
+    Raises `TooLarge` or `TooManyRequests`.
+    """
+    if n_bytes > MAX_JSON_BYTES:
+        raise TooLarge(f"expected at most {MAX_JSON_BYTES:,} bytes of JSON, got {n_bytes:,}: send them as binary")
     reserve_decoding(request, await run_step("reserve", n_bytes, estimate_memory, request.first_bytes(n_bytes)))
 
 

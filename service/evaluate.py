@@ -64,7 +64,7 @@ async def evaluate(request: Request, state: State) -> Response:
 
 
 async def _read(request: Request, state: State) -> Arrays:
-    if request.body.startswith((ZIP_MAGIC, *MAGICS)):
+    if request.first_bytes(16).startswith((ZIP_MAGIC, *MAGICS)):
         return await read_file(request, state.files, state.max_bytes)
     if request.media_type in FILE_TYPES[1:-1]:
         raise MalformedInput("expected a file with z_spec and either images or pdfs (.npz), got other bytes")

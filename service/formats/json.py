@@ -9,8 +9,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
-from photoz.errors import InvalidImages, InvalidInput, MalformedInput, TooLarge
-from service.limits import MAX_JSON_BYTES
+from photoz.errors import InvalidImages, InvalidInput, MalformedInput
 from service.steps import without_collector
 
 M = TypeVar("M", bound=BaseModel)
@@ -26,9 +25,7 @@ def estimate_memory(content: bytes) -> int:
 
 
 def decode(body: bytes, model: type[M]) -> M:
-    """Decode an object with the fields of `model`; raises `TooLarge`, `MalformedInput` or `InvalidInput`."""
-    if len(body) > MAX_JSON_BYTES:
-        raise TooLarge(f"expected at most {MAX_JSON_BYTES:,} bytes of JSON, got {len(body):,}: send a file")
+    """Decode an object with the fields of `model`; raises `MalformedInput` or `InvalidInput`."""
     with without_collector():
         return _decode(body, model)
 

@@ -2,7 +2,10 @@
 
 import asyncio
 import io
+import os
+import signal
 import sys
+import time
 import warnings
 
 import h5py
@@ -13,18 +16,16 @@ from astropy.io import fits
 from astropy.io.votable import parse
 from astropy.table import Table
 from pyarrow import parquet
-from service.children import ChildFailed
-from service.decoding_worker import decode
 
 from photoz import estimates
 from photoz.errors import MalformedInput, UnsupportedType
 from photoz.estimates import COLUMNS
 from photoz.protocol import contract
-from service.decoding import Decoder
-from service.errors import NotAcceptable
-from service.formats.negotiation import encode_predictions
-from tests.attack.fuzz_targets import make_request
+from service import files
+from service.errors import NotAcceptable, RequestTimeout
+from service.formats.estimates import encode_estimates
 from tests.service.helpers import check_error
+from tests.service.requests import make_request
 
 EBV = 0.03
 
@@ -156,20 +157,33 @@ def test_hdf5_may_not_refer_to_other_files(post_file, images):
     check_error(post_file("/predict_file", buffer.getvalue()), 422, "is a link, perhaps to other files")
 
 
-def test_reader_that_ends_is_an_error_of_the_request(monkeypatch, card, images):
-    async def run_child(*arguments):
-        raise ChildFailed("the child ended with -24")
+def die(*job):
+    os.kill(os.getpid(), signal.SIGXCPU)
 
-    monkeypatch.setattr("service.decoding.run_child", run_child)
-    request = make_request(cube(images))
-    with pytest.raises(MalformedInput, match="its reader failed, or took too long"):
-        asyncio.run(Decoder(card.image, 10**9).read_file(request, None))
+
+def wait(*job):
+    time.sleep(60.0)
+
+
+@pytest.mark.parametrize(
+    ("function", "seconds", "error", "message"),
+    [
+        (die, 60.0, MalformedInput, "its reader failed, or took too long"),
+        (wait, 0.1, RequestTimeout, r"reading the file took longer than 0\.1 s: send fewer cutouts"),
+    ],
+)
+def test_reader_that_does_not_end_well(monkeypatch, card, images, function, seconds, error, message):
+    monkeypatch.setattr(files, "read_file", function)
+    monkeypatch.setattr(files, "WALL_SECONDS", seconds)
+    with pytest.raises(error, match=message):
+        asyncio.run(files.FileReader(card.image).read(make_request(cube(images))))
 
 
 def test_missing_astropy_is_named(monkeypatch, card, images):
+    monkeypatch.setattr(files, "limit_resources", lambda *limits: None)  # of this process
     monkeypatch.setitem(sys.modules, "astropy", None)
     with pytest.raises(UnsupportedType, match="FITS files need astropy"):
-        decode(cube(images), "fits", card.image)
+        files.read_file(cube(images), card.image, 10**9, 60)
 
 
 def test_labelled_table_is_evaluated(post_file, card, images):
@@ -249,4 +263,4 @@ def test_missing_package_of_a_format_is_named(card, monkeypatch):
     found = estimates.from_pdfs(np.full((2, card.grid.n_bins), 1 / card.grid.n_bins), card.grid)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(NotAcceptable, match=r"cannot answer as .*parquet here: the service lacks pyarrow"):
-        encode_predictions(found, contract.PARQUET, "model", card.grid)
+        encode_estimates(found, contract.PARQUET, "model", card.grid)

@@ -1,23 +1,17 @@
 """`/evaluate`: metrics, plots and reports, and the child process that makes them."""
 
-import asyncio
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from xml.etree import ElementTree
 
+import httpx
 import numpy as np
-import psutil
 import pytest
-from service.children import ChildFailed
-from service.evaluation import Evaluator
 
 from photoz import metrics, pdf
-from photoz.estimates import from_pdfs
-from photoz.grid import RedshiftGrid
+from photoz.io.npz import npz_bytes
 from photoz.protocol import contract
-from service import evaluation
-from service.errors import EvaluationTimeout, TooManyRequests
-from service.validation import LabelledGalaxies
-from tests.service.helpers import check_error
+from tests.service.helpers import check_error, wait_for
 
 N = 40
 
@@ -110,61 +104,28 @@ def test_report_is_one_self_contained_page(post_npz, card, labelled):
     assert "Flags and what they catch" in response.text
 
 
-GRID = RedshiftGrid(0.4, 20)
+PDFS = npz_bytes({"pdfs": np.ones((200, 90)), "z_spec": np.linspace(0.01, 0.5, 200)})
 
 
-def evaluate(evaluator, n_bins=GRID.n_bins, client="alice"):
-    """Evaluate three galaxies with flat PDFs; returns a coroutine."""
-    pdfs, z_spec = np.full((3, n_bins), 1.0 / n_bins), np.array([0.1, 0.2, 0.3])
-    galaxies = LabelledGalaxies(z_spec, np.array(["a", "b", "c"]), (), pdfs, None)
-    table = from_pdfs(pdfs, RedshiftGrid(0.4, n_bins), include_pdf=True)
-    return evaluator.evaluate(galaxies, table, contract.EvaluateOptions(), contract.JSON, client)
+def test_evaluation_that_takes_too_long_is_refused(start_service, small_bundle, tmp_path):
+    with start_service(tmp_path, PHOTOZ_BUNDLE=small_bundle.path, PHOTOZ_EVALUATION_TIMEOUT=0.01) as running:
+        for _ in range(2):  # the child is replaced
+            report = {"content": PDFS, "headers": {"accept": "text/html"}, "timeout": 60.0}
+            response = httpx.post(f"{running.url}/evaluate", **report)
+            check_error(response, 504, "this took longer than 0.01 s: try fewer galaxies")
 
 
-def n_children():
-    n = 0
-    for child in psutil.Process().children():
-        with suppress(psutil.NoSuchProcess):  # it ends while it is looked at; ZombieProcess is one of these
-            n += "service.evaluation_worker" in child.cmdline()
-    return n
-
-
-def test_evaluation_that_takes_too_long_is_killed():
-    with pytest.raises(EvaluationTimeout, match=r"took longer than 0.01 s"):
-        asyncio.run(evaluate(Evaluator(GRID, "model 1", timeout=0.01)))
-    assert n_children() == 0
-
-
-def test_error_of_the_child_process_is_reported():
-    with pytest.raises(ChildFailed, match="(?s)evaluation_worker ended with 1: .*mismatch"):
-        asyncio.run(evaluate(Evaluator(GRID, "model 1", timeout=60.0), n_bins=7))
-
-
-def test_evaluations_run_one_at_a_time(monkeypatch):
-    monkeypatch.setattr(evaluation, "MAX_QUEUED", 2)
-
-    async def together():
-        evaluator, most = Evaluator(GRID, "model 1", timeout=60.0), 0
-        tasks = [asyncio.create_task(evaluate(evaluator)) for _ in range(3)]
-        while not all(task.done() for task in tasks):
-            most = max(most, n_children())
-            await asyncio.sleep(0.01)
-        return most, await asyncio.gather(*tasks, return_exceptions=True)
-
-    most, (first, second, third) = asyncio.run(together())
-    assert most == 1
-    assert first.body == second.body
-    assert isinstance(third, TooManyRequests)
-
-
-def test_one_client_cannot_take_all_places(monkeypatch):
-    monkeypatch.setattr(evaluation, "MAX_OF_CLIENT", 1)
-
-    async def together():
-        evaluator = Evaluator(GRID, "model 1", timeout=60.0)
-        calls = [evaluate(evaluator, client=client) for client in ("alice", "alice", "bob")]
-        return await asyncio.gather(*calls, return_exceptions=True), await evaluate(evaluator)
-
-    (first, second, third), again = asyncio.run(together())
-    assert isinstance(second, TooManyRequests)
-    assert first.body == third.body == again.body
+def test_error_of_the_child_is_an_error_of_the_service(start_service, small_bundle, tmp_path):
+    with start_service(tmp_path, PHOTOZ_BUNDLE=small_bundle.path) as running:
+        post = partial(httpx.post, f"{running.url}/evaluate", content=PDFS, timeout=60.0)
+        assert post().status_code == 200
+        (worker,) = running.workers
+        (child,) = worker.children()
+        idle = child.cpu_times().user
+        with ThreadPoolExecutor(1) as thread:
+            evaluation = thread.submit(post, headers={"accept": "text/html"})
+            wait_for(lambda: child.cpu_times().user > idle + 0.1)
+            child.kill()
+            check_error(evaluation.result(), 500, "please check the server log")
+        assert post().status_code == 200
+        assert running.workers == [worker]

@@ -7,7 +7,6 @@ import asyncio
 import gc
 import io
 import json
-import socket
 import threading
 import time
 import weakref
@@ -21,7 +20,6 @@ import numpy as np
 import pytest
 
 from photoz.errors import TooLarge
-from photoz.io.npz import npz_bytes
 from service.steps import offload
 from tests.running import running_service
 from tests.service.helpers import check_error, metric, wait_for
@@ -35,7 +33,7 @@ INFER = "/v2/models/photoz/infer"
 
 @pytest.fixture(scope="module")
 def running(bundle_path, tmp_path_factory):
-    limits = {"PHOTOZ_MAX_MEMORY_BYTES": MAX_MEMORY, "PHOTOZ_TRANSFER_TIMEOUT": 6, "PHOTOZ_HEADER_TIMEOUT": 3}
+    limits = {"PHOTOZ_MAX_MEMORY_BYTES": MAX_MEMORY, "PHOTOZ_REQUEST_TIMEOUT": 15, "PHOTOZ_HEADER_TIMEOUT": 3}
     with running_service(tmp_path_factory.mktemp("memory"), PHOTOZ_BUNDLE=bundle_path, **limits) as running:
         yield running
 
@@ -119,7 +117,7 @@ def test_pipelined_requests_whose_answers_are_not_read(attacked):
 
 
 def test_answers_that_are_not_read(attacked, card):
-    """They count in the budget until they are sent, and a client that does not read them loses them."""
+    """They count in the budget until they are sent; a client that does not read them loses them in the end."""
     n = 600
     content = npy_bytes(np.ones((n, *card.image.shape), np.float16))
     request = head("/predict_file?pdf=true", f"Content-Length: {len(content)}") + content
@@ -131,27 +129,6 @@ def test_answers_that_are_not_read(attacked, card):
         wait_for(lambda: metric(url, "photoz_queue_rows") == 0, 60)
         assert httpx.get(f"{url}/model").status_code == 200
         wait_for(lambda: metric(url, "photoz_requests_in_flight") == 0)
-
-
-def test_uploads_that_stop_lose_their_memory_to_others(attacked, images):
-    with attacked(largest=200) as url, ExitStack() as stack:
-        for size in (45, 45):
-            connection = stack.enter_context(RawConnection(url))
-            connection.send(head("/predict_file", f"Content-Length: {60 * MIB}") + bytes(size * MIB))
-        wait_for(lambda: metric(url, "photoz_request_memory_bytes") > 85 * MIB)
-        content = npz_bytes({"images": np.tile(images, (40, 1, 1, 1))})  # larger than what is kept for small requests
-        assert len(content) > 18 * MIB
-        begin = time.monotonic()
-        wait_for(lambda: httpx.post(f"{url}/predict_file", content=content, timeout=60.0).status_code == 200)
-        assert time.monotonic() - begin < 5  # before the time limit of the uploads
-
-
-def test_upload_that_stops_has_no_credit_for_what_came_fast(running):
-    with RawConnection(running.url) as connection:
-        connection.send(head("/predict_file", f"Content-Length: {60 * MIB}") + bytes(50 * MIB))
-        begin = time.monotonic()
-        check_error(connection.read_response(), 408, "the body did not arrive in time: 52,428,800 bytes in")
-        assert time.monotonic() - begin < 12
 
 
 def grown(shape: tuple[int, ...], name: str) -> tuple[str, bytes, dict[str, str]]:
@@ -190,48 +167,6 @@ def test_chunks_of_one_byte(attacked):
     with attacked(largest=20) as url, RawConnection(url) as connection:
         connection.send(head("/predict_file", "Transfer-Encoding: chunked") + b"1\r\nx\r\n" * 5_000 + b"0\r\n\r\n")
         check_error(connection.read_response(), 400, "expected a .npy, .npz, FITS or HDF5 file, got 5000 bytes")
-
-
-@pytest.mark.parametrize(("size", "n"), [(32_000, 2500), (250_000, 2500), (1_000_000, 600)])
-def test_half_heads(attacked, size, n):
-    begin = head("/model", "X-Junk: " + "a" * size, method="GET")[:-4]
-    # The memory is what matters here; beside another test process, 2,500 large heads once took the probes 0.53 s.
-    with attacked(largest=450, slowest=0.9) as url, RawConnection(url) as uploading, ExitStack() as stack:
-        uploading.send(head("/predict_file", f"Content-Length: {len(ONE)}") + ONE[:-1])
-        closed = metric(url, "photoz_closed_connections")
-        port = httpx.URL(url).port
-        for _ in range(n):
-            one = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
-            with suppress(OSError):  # closed already
-                one.sendall(begin)
-        wait_for(lambda: metric(url, "photoz_closed_connections") > closed)
-        wait_for(lambda: metric(url, "photoz_request_memory_bytes") <= MAX_MEMORY // 4 + len(ONE))
-        uploading.send(ONE[-1:])  # whoever has a request keeps the connection
-        assert uploading.read_response().status_code == 200
-
-
-def test_requests_that_have_ended_hold_nothing(running):
-    with httpx.Client(base_url=running.url, timeout=20.0) as client, ExitStack() as stack:
-        for _ in range(200):  # enough for a look at all connections
-            stack.enter_context(RawConnection(running.url))
-        for _ in range(300):
-            assert client.get("/livez", headers={"x-spaces": "a  b"}).status_code == 200
-            assert client.post("/predict_file", content=iter([ONE[:9], ONE[9:]])).status_code == 200
-        time.sleep(0.3)  # it looks ten times a second
-        assert metric(running.url, "photoz_request_memory_bytes") == 0
-
-
-def test_connections_without_a_request_make_room(running):
-    url = running.url
-    with RawConnection(url) as uploading, ExitStack() as stack:
-        uploading.send(head("/predict_file", f"Content-Length: {len(ONE)}") + ONE[:-1])
-        for _ in range(9000):  # more than 8,192 places
-            stack.enter_context(socket.create_connection(("127.0.0.1", httpx.URL(url).port), 20.0))
-        begin = time.monotonic()
-        assert httpx.post(f"{url}/predict_file", content=ONE, timeout=20.0).status_code == 200
-        assert time.monotonic() - begin < 1.5  # before the header timeout
-        uploading.send(ONE[-1:])
-        assert uploading.read_response().status_code == 200
 
 
 def test_nothing_of_a_refused_request_is_kept():

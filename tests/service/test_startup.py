@@ -75,6 +75,8 @@ def test_empty_name_of_the_key_file_is_refused(read):
         ("MAX_MEMORY_BYTES", "-1", "greater than 0"),
         ("CALIBRATION", "no", "expected on or off"),
         ("LOG_FORMAT", "xml", "'json'"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8", "has host bits set"),
+        ("TRUSTED_PROXIES", "10.0.0.1,nginx", "'nginx' does not appear to be an IPv4 or IPv6 network"),
     ],
 )
 def test_unusable_value_is_refused_by_the_name_of_its_variable(read, name, value, expected):
@@ -140,6 +142,7 @@ def toy(make_toy_bundle):
     ("variables", "message"),
     [
         ({"PHOTOZ_MAX_ROWS": 0}, "PHOTOZ_MAX_ROWS=0 cannot be used: input should be greater than 0"),
+        ({"PHOTOZ_TRUSTED_PROXIES": "all"}, "PHOTOZ_TRUSTED_PROXIES=all cannot be used: 'all' does not appear to be"),
         (
             {"PHOTOZ_MAX_MEMORY_BYTES": 1000},
             "PHOTOZ_MAX_MEMORY_BYTES=1000 cannot be used: one cutout of this model needs ",
