@@ -7,7 +7,8 @@ refused if that is not possible.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from photoz.errors import InvalidDataset
 from photoz.images import ZERO_POINT, ImageSpec, parse_bands
-from photoz.io.cutouts import Column, Cutouts, ImageSource
+from photoz.io.cutouts import Column, Cutouts, ImageSource, LazyImages
 
 # Other names of columns in published data sets, in lower case.
 ALIASES = {
@@ -101,27 +102,16 @@ def _read_spec(described: object) -> ImageSpec:
     return ImageSpec(**fields)
 
 
-@dataclass(frozen=True)
-class _Converted:
-    """Images that are converted when they are sliced: axes, bands, central pixels and unit."""
-
-    images: ImageSource
-    bands_first: bool
-    order: tuple[int, ...]
-    size: int
-    factor: float
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.images.shape[0], self.size, self.size, len(self.order))
-
-    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
-        pixels = np.asarray(self.images[key])
-        if self.bands_first:
-            pixels = np.moveaxis(pixels, -3, -1)
-        top, left = ((length - self.size) // 2 for length in pixels.shape[-3:-1])
-        pixels = pixels[..., top : top + self.size, left : left + self.size, :][..., list(self.order)]
-        return pixels if self.factor == 1.0 else np.asarray(pixels * np.float32(self.factor))
+def _convert(
+    images: ImageSource, bands_first: bool, order: tuple[int, ...], size: int, factor: float, _: int, rows: slice
+) -> npt.NDArray[Any]:
+    """Read some rows of images and convert them: axes, bands, central pixels and unit."""
+    pixels = np.asarray(images[rows])
+    if bands_first:
+        pixels = np.moveaxis(pixels, -3, -1)
+    top, left = ((length - size) // 2 for length in pixels.shape[-3:-1])
+    pixels = pixels[..., top : top + size, left : left + size, :][..., list(order)]
+    return pixels if factor == 1.0 else np.asarray(pixels * np.float32(factor))
 
 
 def conform(
@@ -170,7 +160,8 @@ def conform(
     images: Any = cutouts.images
     same = order == tuple(range(shape[1 if bands_first else 3])) and (height, width) == (spec.size, spec.size)
     if bands_first or not same or factor != 1.0:
-        images = _Converted(images, bands_first, order, spec.size, factor)
+        convert = partial(_convert, images, bands_first, order, spec.size, factor)
+        images = LazyImages(convert, np.array(shape[:1]), spec.shape)
     return replace(cutouts, images=images, columns=columns, spec=spec), tuple(assumptions)
 
 
