@@ -193,6 +193,15 @@ def summarise(galaxies: GalaxyScores, n_resamples: int = N_RESAMPLES, seed: int 
         The metrics whose column is not None. The error of `pit_ks` is an upper bound: resampling repeats values, which
         adds steps to their distribution.
     """
+    values = bootstrap(galaxies, n_resamples, seed)
+    return {name: Score(value, float(np.std(resampled))) for name, (value, resampled) in values.items()}
+
+
+def bootstrap(galaxies: GalaxyScores, n_resamples: int, seed: int) -> dict[str, tuple[float, FloatArray]]:
+    """Compute each metric of one or more galaxies, and its values (n_resamples,) for bootstrap resamples.
+
+    The seed and the number of galaxies determine the resamples, so that two models can be compared on the same ones.
+    """
     if not len(galaxies):
         raise InvalidRedshifts("expected at least one galaxy to score, got none")
     chosen = {name: metric for name, (column, metric) in METRICS.items() if getattr(galaxies, column) is not None}
@@ -202,7 +211,7 @@ def summarise(galaxies: GalaxyScores, n_resamples: int = N_RESAMPLES, seed: int 
         resample = galaxies.take(rng.integers(0, len(galaxies), len(galaxies)))
         for name, metric in chosen.items():
             resampled[name].append(metric(resample))
-    return {name: Score(metric(galaxies), float(np.std(resampled[name]))) for name, metric in chosen.items()}
+    return {name: (metric(galaxies), np.array(resampled[name])) for name, metric in chosen.items()}
 
 
 @plain_dataclass(frozen=True)

@@ -27,7 +27,7 @@ DEFAULT_URL = "http://127.0.0.1:3000"
 # Seconds. A report may take the service a minute, and a user at a terminal can interrupt.
 TIMEOUT = 120.0
 
-Command = Callable[..., None]
+Function = Callable[..., None]
 
 INPUT_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -44,7 +44,7 @@ key_option = click.option(
 )
 
 
-def output_option(*names: str, suffixes: tuple[str, ...], help: str) -> Callable[[Command], Command]:
+def output_option(*names: str, suffixes: tuple[str, ...], help: str) -> Callable[[Function], Function]:
     """Make an option for an output file, which refuses a path that cannot be written before any work is done."""
 
     def check(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
@@ -138,7 +138,7 @@ def _check_path(context: click.Context, parameter: click.Parameter, path: Path) 
     return path
 
 
-def cutout_options(command: Command) -> Command:
+def cutout_options(command: Function) -> Function:
     """Add the argument CUTOUTS and its options to a subcommand, whose first argument is `CutoutOptions`."""
 
     @click.argument("cutouts", type=click.Path(path_type=Path), callback=_check_path)

@@ -156,8 +156,8 @@ class Prediction(Estimates):
         Parameters
         ----------
         path : path
-            Its suffix selects the format: .csv, .json, .npz, .jsonl (JSON lines), .parquet, .fits, .vot (VOTable),
-            .hdf5, .h5 or .qp.hdf5 (qp ensemble).
+            Its suffix selects the format: .csv, .json, .npz, .jsonl (JSON lines), .parquet, .fits, .fit, .vot
+            (VOTable), .hdf5, .h5 or .qp.hdf5 (qp ensemble).
         grid : RedshiftGrid, optional
             The model's grid, `client.model().grid`; needed for .qp.hdf5 and for quantiles.
         quantiles : sequence of float

@@ -5,11 +5,12 @@ Scoring both on the same resamples cancels the common part in the error of the d
 """
 
 import numpy as np
+import numpy.typing as npt
 from pydantic.dataclasses import dataclass
 
 from photoz.errors import InvalidInput
 from photoz.grid import FloatArray
-from photoz.metrics import METRICS, N_RESAMPLES, GalaxyScores, Score, sigma_mad
+from photoz.metrics import N_RESAMPLES, GalaxyScores, Score, bootstrap, sigma_mad
 
 # The best value of a metric, if lower is not always better.
 BEST = {"bias": 0.0, "coverage_68": 0.68, "coverage_95": 0.95}
@@ -53,32 +54,21 @@ def metric_pairs(
     """
     if not len(a) or len(a) != len(b):
         raise InvalidInput(f"expected the same galaxies, at least one, got {len(a)} and {len(b)}")
-    both, rng = (a, b), np.random.default_rng(seed)
-    metrics = {
-        name: metric
-        for name, (column, metric) in METRICS.items()
-        if all(getattr(scores, column) is not None for scores in both)
-    }
-    drawn = {name: np.empty((n_resamples, 2)) for name in metrics}
-    for i in range(n_resamples):
-        rows = rng.integers(0, len(a), len(a))
-        resamples = [scores.take(rows) for scores in both]
-        for name, metric in metrics.items():
-            drawn[name][i] = [metric(scores) for scores in resamples]
-    values = {name: np.array([metric(scores) for scores in both]) for name, metric in metrics.items()}
-    units = {name: 1.0 if name in PROBABILITIES else abs(float(pair[0])) for name, pair in values.items()}
-    units["bias"] = sigma_mad(a.dz)  # the bias of A itself may be close to 0
-    return {name: _pair(name, values[name], drawn[name], units[name]) for name in metrics}
+    values_a, values_b = (bootstrap(scores, n_resamples, seed) for scores in (a, b))
+    pairs = {}
+    for name, (value_a, resampled_a) in values_a.items():
+        if name not in values_b:
+            continue
+        value_b, resampled_b = values_b[name]
+        worsening = _distance(name, value_b) - _distance(name, value_a)
+        error = np.std(_distance(name, resampled_b) - _distance(name, resampled_a))
+        # The bias of A may be close to 0, so its unit is sigma_mad.
+        unit = 1.0 if name in PROBABILITIES else sigma_mad(a.dz) if name == "bias" else abs(value_a)
+        scores = (Score(value_a, float(np.std(resampled_a))), Score(value_b, float(np.std(resampled_b))))
+        pairs[name] = MetricPair(*scores, Score(float(worsening), float(error)), unit)
+    return pairs
 
 
-def _pair(name: str, values: FloatArray, drawn: FloatArray, unit: float) -> MetricPair:
-    """Pair the values (2,) of a metric and those of its resamples (n_resamples, 2)."""
-    errors = np.std(drawn, axis=0)
-    a, b = (Score(float(value), float(error)) for value, error in zip(values, errors, strict=True))
-    worsening, worsenings = np.diff(_shortfall(name, values)), np.diff(_shortfall(name, drawn))
-    return MetricPair(a, b, Score(float(worsening[0]), float(np.std(worsenings))), unit)
-
-
-def _shortfall(name: str, values: FloatArray) -> FloatArray:
+def _distance(name: str, values: npt.ArrayLike) -> FloatArray:
     """Distance of a metric's values from its best value, up to a constant; lower is better."""
-    return np.abs(values - BEST[name]) if name in BEST else values
+    return np.abs(np.subtract(values, BEST[name])) if name in BEST else np.asarray(values)
