@@ -142,9 +142,10 @@ def stack(url: str, bins: Sequence[TomographicBin], select: str = "", seed: int 
         raise InvalidPdfs(f"the run in {url} has no PDFs: score with --pdf float16")
     stacks = [_Stack(manifest.plan.grid) for _ in bins]
     names = {name for bin_ in bins for name, *_ in parse_conditions(f"{bin_.conditions},{select}")}
-    for number, table in enumerate(_tables(folder, sorted(names | {"pdf", "z_spec"}))):
-        columns = {name: table[name].to_numpy() for name in table.column_names if name != "pdf"}
-        pdfs = _pdfs(table, manifest.plan.grid)
+    for number, batch in enumerate(_batches(folder, sorted(names | {"pdf", "z_spec"}))):
+        columns = {name: batch[name].to_numpy(zero_copy_only=False) for name in names | {"z_spec"}}
+        flat = batch["pdf"].flatten().to_numpy(zero_copy_only=False)
+        pdfs = np.asarray(flat.reshape(len(batch), manifest.plan.grid.n_bins), np.float32)
         for index, (bin_, stacked) in enumerate(zip(bins, stacks, strict=True)):
             rows = meets(columns.__getitem__, len(pdfs), f"{bin_.conditions},{select}")
             if rows.any():
@@ -152,21 +153,13 @@ def stack(url: str, bins: Sequence[TomographicBin], select: str = "", seed: int 
     return manifest, [stacked.result(bin_) for bin_, stacked in zip(bins, stacks, strict=True)]
 
 
-def _tables(folder: Folder, columns: Sequence[str]) -> Iterator[pa.Table]:
+def _batches(folder: Folder, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Read some columns of all parts, a few rows at a time."""
     for name in folder.names(DONE):
         file = parquet.ParquetFile(io.BytesIO(folder.read(f"{DONE}/{name}")))
         if missing := sorted(set(columns) - set(file.schema_arrow.names)):
             raise InvalidInput(f"the run has no column {missing[0]}; it has {', '.join(file.schema_arrow.names)}")
-        for batch in file.iter_batches(ROWS_AT_ONCE, columns=list(columns)):
-            yield pa.Table.from_batches([batch])
-
-
-def _pdfs(table: pa.Table, grid: RedshiftGrid) -> FloatArray:
-    """Return the PDFs of a table, (n, n_bins) float32."""
-    column = table["pdf"].combine_chunks()
-    values = column.flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(values.reshape(len(table), grid.n_bins), np.float32)
+        yield from file.iter_batches(ROWS_AT_ONCE, columns=list(columns))
 
 
 def as_columns(distributions: Sequence[NOfZ], grid: RedshiftGrid) -> Mapping[str, Array]:

@@ -17,10 +17,15 @@ from photoz.errors import InvalidDataset
 from photoz.io.hdf5 import create_hdf5, write_columns
 from photoz.io.npz import read_arrays
 from photoz_survey.processes import run_in_processes
-from photoz_survey.sky.source import Source
+from photoz_survey.sky.frames import SdssFrames
+from photoz_survey.sky.legacy import LegacySurveys
 from photoz_survey.sky.targets import Targets
 
 NOT_FOUND = "no object of the catalogue is near, or offline it is not known"
+
+# An archive: `locate` finds galaxies in it and adds columns from its catalogue; `divide` yields the rows of galaxies
+# that are best cut together, without those outside of the archive; `cut`, which runs in other processes, cuts them.
+Source = SdssFrames | LegacySurveys
 
 # Datasets of the file by their names in its parts. Readers take datasets outside of groups for columns.
 PLANES = {"images": "images", "ivar": "planes/ivar"}

@@ -1,8 +1,6 @@
-"""The interface of archives of images, from which `photoz_survey.sky.cutout_file` makes cutouts."""
+"""What the archives of images share: the cutouts that they return, and whether they fit a model."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +8,6 @@ import numpy.typing as npt
 from photoz.errors import InvalidInput
 from photoz.images import ImageSpec
 from photoz.io.layout import NANOMAGGY, same_scale
-from photoz_survey.sky.targets import Targets
 
 Pixels = npt.NDArray[np.float32]
 
@@ -30,32 +27,6 @@ class Cut:
     def empty(cls, n: int, image: ImageSpec) -> "Cut":
         """Return cutouts of NaN pixels, to be filled in."""
         return cls(np.full((n, *image.shape), np.nan, np.float32), np.zeros(n, dtype="U300"))
-
-
-class Source(Protocol):
-    """An archive; `locate` needs its catalogue, and `cut`, which runs in other processes, its images."""
-
-    @property
-    def title(self) -> str:
-        """Name of the source, for messages."""
-        ...
-
-    @property
-    def image(self) -> ImageSpec:
-        """The cutouts to make."""
-        ...
-
-    def locate(self, targets: Targets) -> Targets:
-        """Find galaxies in the archive, and add columns from its catalogue."""
-        ...
-
-    def divide(self, targets: Targets) -> Iterator[npt.NDArray[np.intp]]:
-        """Yield the rows, (m,), of galaxies that are best cut together; those outside of the archive are left out."""
-        ...
-
-    def cut(self, targets: Targets) -> Cut:
-        """Cut galaxies that `divide` put together."""
-        ...
 
 
 def fitting(title: str, offered: ImageSpec, wanted: ImageSpec) -> ImageSpec:
