@@ -1,17 +1,19 @@
 """Redshift distributions n(z) of tomographic bins: stacked PDFs of the rows of a run, with bootstrap errors.
 
-The parts of the run are read one at a time. Each row has a weight from a Poisson distribution of mean 1 in each
-bootstrap replicate: for many rows that is the ordinary bootstrap, and needs no second pass over them (Chamandy et al.
-2012, "Estimating uncertainty for massive data streams", Google).
+The parts of the run are read one at a time. In each bootstrap replicate a row has a weight from a Poisson distribution
+of mean 1: for many rows this equals the ordinary bootstrap, and needs no second pass over them (Chamandy et al. 2012,
+"Estimating uncertainty for massive data streams", Google).
 """
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+from pyarrow import parquet
 
 from photoz.conditions import meets, parse_conditions
 from photoz.errors import InvalidInput, InvalidPdfs
@@ -20,12 +22,9 @@ from photoz_survey.manifest import NAME, Manifest, read_manifest
 from photoz_survey.parts import DONE
 from photoz_survey.storage import Folder
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 Array = npt.NDArray[Any]
 
-N_RESAMPLES = 100
+N_REPLICATES = 100
 
 # Rows whose PDFs are in memory at a time.
 ROWS_AT_ONCE = 8192
@@ -33,14 +32,14 @@ ROWS_AT_ONCE = 8192
 
 @dataclass(frozen=True)
 class TomographicBin:
-    """A set of galaxies: those whose estimates meet conditions such as "z_mean>=0.1,z_mean<0.2"."""
+    """The galaxies whose columns meet conditions such as "z_mean>=0.1,z_mean<0.2"."""
 
     name: str
     conditions: str
 
 
 def bins_between(column: str, edges: Sequence[float]) -> list[TomographicBin]:
-    """Return the bins between edges of a column; the lower edge belongs to the bin."""
+    """Return the bins between edges of a column; a bin includes its lower edge."""
     if len(edges) < 2 or any(low >= high for low, high in zip(edges, edges[1:], strict=False)):
         raise InvalidInput(f"expected two or more increasing edges, got {', '.join(map(str, edges))}")
     pairs = zip(edges, edges[1:], strict=False)
@@ -58,25 +57,24 @@ class NOfZ:
     density_error: FloatArray  # (n_bins,)
     mean: float
     mean_error: float
-    # Of the galaxies with z_spec; NaN without any.
-    n_spec: int
+    n_spec: int  # galaxies with z_spec; without any, the numbers below are NaN
     mean_z_spec: float
-    mean_difference: float  # mean of their stacked PDFs, less that of z_spec
+    mean_difference: float  # mean of their stacked PDFs minus the mean of z_spec
     mean_difference_error: float
 
 
 class _Stack:
-    """Sums over the galaxies of a bin: in the first row over all, in the others over those of the replicates."""
+    """Weighted sums over the galaxies of a bin: the weights are 1 in row 0, and of a replicate in each other row."""
 
     def __init__(self, grid: RedshiftGrid) -> None:
         self.grid = grid
         self.n = self.n_spec = 0
-        self.pdfs = np.zeros((1 + N_RESAMPLES, grid.n_bins))
-        self.spec = np.zeros((1 + N_RESAMPLES, 3))  # of those with z_spec: weights, means of the PDFs, z_spec
+        self.pdfs = np.zeros((1 + N_REPLICATES, grid.n_bins))
+        self.spec = np.zeros((1 + N_REPLICATES, 3))  # of galaxies with z_spec: weights, means of the PDFs, z_spec
 
     def add(self, pdfs: FloatArray, z_spec: FloatArray, rng: np.random.Generator) -> None:
-        weights = np.ones((1 + N_RESAMPLES, len(pdfs)), np.float32)
-        weights[1:] = rng.poisson(1.0, (N_RESAMPLES, len(pdfs)))
+        weights = np.ones((1 + N_REPLICATES, len(pdfs)), np.float32)
+        weights[1:] = rng.poisson(1.0, (N_REPLICATES, len(pdfs)))
         self.pdfs += weights @ pdfs
         known = np.isfinite(z_spec)
         means = pdfs[known].astype(np.float64) @ self.grid.centres
@@ -87,7 +85,7 @@ class _Stack:
     def result(self, bin_: TomographicBin) -> NOfZ:
         if not self.n:
             raise InvalidInput(f"no galaxy of the run is in the bin {bin_.name}, {bin_.conditions}")
-        with np.errstate(invalid="ignore"):  # a replicate of a few galaxies may have none
+        with np.errstate(invalid="ignore"):  # all weights of a few galaxies may be 0
             density = self.pdfs / self.pdfs.sum(axis=1, keepdims=True) / self.grid.width
             photometric, spectroscopic = (self.spec[:, 1:] / self.spec[:, :1]).T
         means = density @ self.grid.centres * self.grid.width
@@ -117,9 +115,9 @@ def stack(url: str, bins: Sequence[TomographicBin], select: str = "", seed: int 
     bins : sequence of TomographicBin
         They may overlap.
     select : str
-        Conditions that all galaxies have to meet.
+        Conditions that all galaxies must meet.
     seed : int
-        Of the bootstrap.
+        Seed of the bootstrap.
 
     Returns
     -------
@@ -143,43 +141,36 @@ def stack(url: str, bins: Sequence[TomographicBin], select: str = "", seed: int 
     if manifest.plan.settings.pdf is None:
         raise InvalidPdfs(f"the run in {url} has no PDFs: score with --pdf float16")
     stacks = [_Stack(manifest.plan.grid) for _ in bins]
-    columns = {name for one in bins for name, *_ in parse_conditions(f"{one.conditions},{select}")}
-    for number, table in enumerate(_tables(folder, sorted(columns | {"pdf", "z_spec"}))):
-        found = {name: table[name].to_numpy() for name in table.column_names if name != "pdf"}
-        pdfs = _pdfs(table, manifest.plan.grid)
-        for index, (one, stacked) in enumerate(zip(bins, stacks, strict=True)):
-            rows = meets(found.__getitem__, len(pdfs), f"{one.conditions},{select}")
+    names = {name for bin_ in bins for name, *_ in parse_conditions(f"{bin_.conditions},{select}")}
+    for number, batch in enumerate(_batches(folder, sorted(names | {"pdf", "z_spec"}))):
+        columns = {name: batch[name].to_numpy(zero_copy_only=False) for name in names | {"z_spec"}}
+        flat = batch["pdf"].flatten().to_numpy(zero_copy_only=False)
+        pdfs = np.asarray(flat.reshape(len(batch), manifest.plan.grid.n_bins), np.float32)
+        for index, (bin_, stacked) in enumerate(zip(bins, stacks, strict=True)):
+            rows = meets(columns.__getitem__, len(pdfs), f"{bin_.conditions},{select}")
             if rows.any():
-                stacked.add(pdfs[rows], found["z_spec"][rows], np.random.default_rng((seed, number, index)))
-    return manifest, [stacked.result(one) for one, stacked in zip(bins, stacks, strict=True)]
+                stacked.add(pdfs[rows], columns["z_spec"][rows], np.random.default_rng((seed, number, index)))
+    return manifest, [stacked.result(bin_) for bin_, stacked in zip(bins, stacks, strict=True)]
 
 
-def _tables(folder: Folder, columns: Sequence[str]) -> Iterator["pa.Table"]:
+def _batches(folder: Folder, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Read some columns of all parts, a few rows at a time."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
     for name in folder.names(DONE):
         file = parquet.ParquetFile(io.BytesIO(folder.read(f"{DONE}/{name}")))
         if missing := sorted(set(columns) - set(file.schema_arrow.names)):
             raise InvalidInput(f"the run has no column {missing[0]}; it has {', '.join(file.schema_arrow.names)}")
-        for batch in file.iter_batches(ROWS_AT_ONCE, columns=list(columns)):
-            yield pa.Table.from_batches([batch])
+        yield from file.iter_batches(ROWS_AT_ONCE, columns=list(columns))
 
 
-def _pdfs(table: "pa.Table", grid: RedshiftGrid) -> FloatArray:
-    """Return the PDFs of a table, (n, n_bins) float32."""
-    column = table["pdf"].combine_chunks()
-    values = column.flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(values.reshape(len(table), grid.n_bins), np.float32)
-
-
-def as_columns(found: Sequence[NOfZ], grid: RedshiftGrid) -> Mapping[str, Array]:
-    """Return distributions as columns with a row each: numbers, (n,), and densities as mass per bin, (n, n_bins)."""
+def as_columns(distributions: Sequence[NOfZ], grid: RedshiftGrid) -> Mapping[str, Array]:
+    """Return distributions as columns with a row for each: numbers, (n,), and mass per bin, (n, n_bins)."""
     names = ("n", "mean", "mean_error", "n_spec", "mean_z_spec", "mean_difference", "mean_difference_error")
-    columns: dict[str, Array] = {"object_id": np.array([one.name for one in found])}
-    columns |= {name: np.array([getattr(one, name) for one in found]) for name in names}
-    return columns | {
-        "pdf": np.array([one.density for one in found]) * grid.width,
-        "pdf_error": np.array([one.density_error for one in found]) * grid.width,
-    }
+    columns = {name: np.array([getattr(nz, name) for nz in distributions]) for name in ("name", *names)}
+    return (
+        {"object_id": columns.pop("name")}
+        | columns
+        | {
+            "pdf": np.array([nz.density for nz in distributions]) * grid.width,
+            "pdf_error": np.array([nz.density_error for nz in distributions]) * grid.width,
+        }
+    )

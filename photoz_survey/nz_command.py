@@ -91,38 +91,38 @@ def nz(
 ) -> None:
     """Stack the PDFs of a survey to n(z) of tomographic bins.
 
-    RUN is the folder of the results of photoz score --pdf. The distributions, with bootstrap errors, are written in the
-    format that the name of the file ends with, such as .parquet, or .qp.hdf5 for an ensemble of qp.
+    RUN is the folder of the results of photoz score --pdf. The suffix of the output file sets the format of the
+    distributions and their bootstrap errors, such as .parquet, or .qp.hdf5 for a qp ensemble.
     """
     chosen = [*(bins_between(by, edges) if edges else ()), *bins]
     if not chosen:
         raise click.UsageError("name the bins: expected --edges or --bin")
-    manifest, found = stack(run, chosen, select, seed)
-    write_table(ResultTable(as_columns(found, manifest.plan.grid), manifest.plan.model, manifest.plan.grid), output)
-    click.echo(_json(found) if as_json else "\n".join(map(_line, found)))
+    manifest, stacked = stack(run, chosen, select, seed)
+    grid = manifest.plan.grid
+    write_table(ResultTable(as_columns(stacked, grid), manifest.plan.model, grid), output)
+    click.echo(_json(stacked) if as_json else "\n".join(map(_line, stacked)))
     if plot is not None:
-        _draw(found, manifest.plan.grid, plot)
+        _draw(stacked, grid, plot)
 
 
-def _line(found: NOfZ) -> str:
-    text = f"{found.name}: {found.n:,} galaxies, mean {found.mean:.4f} ± {found.mean_error:.4f}"
-    if not found.n_spec:
+def _line(nz: NOfZ) -> str:
+    text = f"{nz.name}: {nz.n:,} galaxies, mean {nz.mean:.4f} ± {nz.mean_error:.4f}"
+    if not nz.n_spec:
         return text
-    difference = f"{found.mean_difference:+.4f} ± {found.mean_difference_error:.4f}"
-    return f"{text}; less the mean z_spec of {found.n_spec:,}: {difference}"
+    return f"{text}; less the mean z_spec of {nz.n_spec:,}: {nz.mean_difference:+.4f} ± {nz.mean_difference_error:.4f}"
 
 
-def _json(found: Sequence[NOfZ]) -> bytes:
-    bins = [{name: value for name, value in vars(one).items() if not name.startswith("density")} for one in found]
+def _json(stacked: Sequence[NOfZ]) -> bytes:
+    bins = [{name: value for name, value in vars(nz).items() if not name.startswith("density")} for nz in stacked]
     return to_json(bins, indent=2, inf_nan_mode="null")
 
 
-def _draw(found: Sequence[NOfZ], grid: RedshiftGrid, path: Path) -> None:
+def _draw(stacked: Sequence[NOfZ], grid: RedshiftGrid, path: Path) -> None:
     try:
         from photoz import plots
     except ModuleNotFoundError as error:
         needs = f"{path} needs {error.name}: install it with pip install 'photoz[plots]'"
         raise UnsupportedType(needs) from error
-    names, densities = [one.name for one in found], np.array([one.density for one in found])
-    figure = plots.tomographic(names, densities, np.array([one.density_error for one in found]), grid)
+    densities, errors = (np.array([getattr(nz, name) for nz in stacked]) for name in ("density", "density_error"))
+    figure = plots.tomographic([nz.name for nz in stacked], densities, errors, grid)
     path.write_bytes(plots.render(figure, _FORMATS[path.suffix.lower()]))

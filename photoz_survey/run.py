@@ -45,11 +45,6 @@ class Run:
             check_same(manifest.plan, plan)
         return cls(plan, loaded, folder, tuple(chunks(plan.inputs, options.rows_per_part)))
 
-    @property
-    def n_rows(self) -> int:
-        """Number of rows; those of files of unknown length are not counted."""
-        return sum(file.n_rows or 0 for file in self.plan.inputs)
-
     def missing(self) -> list[Chunk]:
         """Return the chunks that are not scored yet; removes files that were not written to the end."""
         for kind in (DONE, REJECTED):

@@ -15,7 +15,7 @@ from photoz_survey import cluster, local
 from photoz_survey.inputs import Chunk
 from photoz_survey.manifest import ScoreOptions
 from photoz_survey.run import Run, make_plan
-from photoz_survey.sizing import measure
+from photoz_survey.sizing import estimate_cost
 from photoz_survey.terminal import progress, stop_at_sigterm
 
 
@@ -77,7 +77,7 @@ def score(
         if as_json:
             raise click.UsageError("--json is for the summary of a run: leave out --estimate or --json")
         loaded = ModelBundle.load(bundle)
-        click.echo("\n".join(measure(make_plan(inputs, loaded, ScoreOptions(**options)), loaded).lines(estimate)))
+        click.echo("\n".join(estimate_cost(make_plan(inputs, loaded, ScoreOptions(**options)), loaded, estimate)))
         return
     if output is None:
         raise click.UsageError("Missing option '-o' / '--output'.")
@@ -98,7 +98,7 @@ def _inputs(run: Run) -> str:
     files = run.plan.inputs
     n_files, n_unknown = len(files), sum(file.n_rows is None and not file.error for file in files)
     text = f"{n_files:,} file{'s' * (n_files != 1)}"
-    rows = f"{run.n_rows:,} rows of {text}" if n_unknown < n_files else text
+    rows = f"{sum(file.n_rows or 0 for file in files):,} rows of {text}" if n_unknown < n_files else text
     return f"{rows}, {n_unknown:,} of unknown length" if n_unknown else rows
 
 

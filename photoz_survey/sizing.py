@@ -1,7 +1,6 @@
 """Estimate the time and the bytes of a run from a few rows on this machine."""
 
 import time
-from dataclasses import dataclass
 from math import ceil
 
 from photoz.errors import InvalidDataset
@@ -19,35 +18,11 @@ MEASURED_ROWS = 2048
 REQUESTS_PER_PART = 6
 
 
-@dataclass(frozen=True)
-class Rates:
-    """Measured on one thread of one core."""
+def estimate_cost(plan: Plan, bundle: ModelBundle, n_rows: int) -> list[str]:
+    """Describe the cost of scoring `n_rows` rows, in lines of text.
 
-    n_rows: int
-    rows_per_s: float
-    read_bytes: float  # per row of the input
-    written_bytes: float  # per row of the part
-    rows_per_part: int
-
-    def lines(self, n_rows: int) -> list[str]:
-        """Describe the cost of scoring `n_rows` rows."""
-        hours, parts = n_rows / self.rows_per_s / 3600, ceil(n_rows / self.rows_per_part)
-        return [
-            f"on one core: {self.rows_per_s:,.0f} rows/s, of {self.n_rows:,} rows",
-            f"for each row: {self.read_bytes:,.0f} bytes to read, {self.written_bytes:,.0f} to write",
-            f"{n_rows:,} rows:",
-            f"  {self.read_bytes * n_rows / 1e9:,.1f} GB to read; if they are not local, "
-            f"{self.read_bytes * self.rows_per_s * 8e-9:,.2f} Gbit/s for each core",
-            f"  {self.written_bytes * n_rows / 1e9:,.1f} GB to write, in {parts:,} parts",
-            f"  {hours:,.1f} core hours",
-            f"  about {parts * REQUESTS_PER_PART:,} requests of an object store, if each part has an input of its own",
-        ]
-
-
-def measure(plan: Plan, bundle: ModelBundle) -> Rates:
-    """Score the first rows of the first file that can be read, twice, and measure the second time.
-
-    A file at a URL is scored whole. Raises `InvalidDataset` if no file can be read, or no row has estimates.
+    The first rows of the first file that can be read, or a whole file at a URL, are scored on one thread; the second of
+    two times counts. Raises `InvalidDataset` if no file can be read, or no row has estimates.
     """
     number = next((number for number, file in enumerate(plan.inputs) if not file.error), None)
     if number is None:
@@ -63,4 +38,15 @@ def measure(plan: Plan, bundle: ModelBundle) -> Rates:
     if not n_done:
         raise InvalidDataset(f"no row of {file.path} has estimates: {scored.rejected[0]['reason']}")
     n = n_done + len(scored.rejected)
-    return Rates(n, n / seconds, file.size / (file.n_rows or n), len(content) / n, plan.settings.rows_per_part)
+    rate, read, written = n / seconds, file.size / (file.n_rows or n), len(content) / n  # bytes per row
+    parts = ceil(n_rows / plan.settings.rows_per_part)
+    return [
+        f"on one core: {rate:,.0f} rows/s, of {n:,} rows",
+        f"for each row: {read:,.0f} bytes to read, {written:,.0f} to write",
+        f"{n_rows:,} rows:",
+        f"  {read * n_rows / 1e9:,.1f} GB to read; if they are not local, "
+        f"{read * rate * 8e-9:,.2f} Gbit/s for each core",
+        f"  {written * n_rows / 1e9:,.1f} GB to write, in {parts:,} parts",
+        f"  {n_rows / rate / 3600:,.1f} core hours",
+        f"  about {parts * REQUESTS_PER_PART:,} requests of an object store, if each part has an input of its own",
+    ]

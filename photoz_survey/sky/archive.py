@@ -1,4 +1,4 @@
-"""FITS files of an archive on this machine: each is downloaded once, unpacked, and kept as long as there is room."""
+"""A cache of FITS files of an archive: each is downloaded once, unpacked, and kept while there is room."""
 
 import bz2
 import contextlib
@@ -16,15 +16,15 @@ from urllib3.util.retry import Retry
 from photoz import __version__
 from photoz.errors import PhotozError, reason
 
-# Times that a file is asked for whose content does not arrive whole; requests without an answer are repeated as well.
+# Attempts to download a file; requests that fail are also repeated by urllib3.
 ATTEMPTS = 4
 
-TIMEOUT = (10.0, 60.0)  # seconds until a connection, and between two pieces of an answer
+TIMEOUT = (10.0, 60.0)  # seconds to connect, and to wait for more of the response
 
-# Bytes a second below which an answer is given up, after the second of these times.
+# Abort downloads slower than this (bytes/s) once the second timeout has passed.
 SLOWEST = 1000
 
-# Files are removed when so much of the cache's size has been added.
+# Look for files to remove whenever this fraction of the cache's size has been added.
 CHECKED_AFTER = 0.01
 
 USER_AGENT = f"photoz/{__version__}"
@@ -34,26 +34,26 @@ _FITS, _FITS_BLOCK = b"SIMPLE  =", 2880
 
 
 class ArchiveError(PhotozError):
-    """What cannot be had from an archive."""
+    """An archive does not have a file, or does not answer."""
 
 
 class Incomplete(Exception):
-    """An answer that ended too early, or took too long."""
+    """A download ended early, or is too slow."""
 
 
-def session() -> requests.Session:
-    """Return a session that waits and asks again when an archive is busy or out of reach."""
-    made = requests.Session()
-    made.headers["User-Agent"] = USER_AGENT
+def open_session() -> requests.Session:
+    """Return a session that retries, with pauses, while an archive is busy or unreachable."""
+    session = requests.Session()
+    session.headers["User-Agent"] = USER_AGENT
     busy = (429, 500, 502, 503, 504)
     retry = Retry(ATTEMPTS, backoff_factor=0.5, status_forcelist=busy, allowed_methods=None, raise_on_status=False)
     for scheme in ("http://", "https://"):
-        made.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retry))
-    return made
+        session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retry))
+    return session
 
 
 def explain(error: Exception) -> str:
-    """Say why a request failed, without the addresses that the packages below repeat."""
+    """Return why a request failed, without the addresses that requests and urllib3 repeat."""
     cause = getattr(error.args[0] if error.args else None, "reason", None)  # of urllib3's MaxRetryError
     return reason(error) if cause is None else str(cause).partition("): ")[2] or reason(cause)
 
@@ -65,13 +65,13 @@ class FileCache:
     Parameters
     ----------
     folder : Path
-        It is made when it is needed.
+        Created when it is needed.
     max_bytes : int
-        The files that were used last are kept, up to so much.
+        Size of the cache; the least recently used files are removed.
     offline : bool
-        Use what is there alone.
+        Download nothing.
     interval : float
-        Seconds from one request of this process to the next, at least.
+        Least time between two requests of this process, in seconds.
     timeout : tuple of float
         As `TIMEOUT`.
     """
@@ -86,48 +86,48 @@ class FileCache:
     _added: int = 0  # bytes since files were last removed
 
     def open(self, url: str, name: str) -> BinaryIO:
-        """Open the file at a URL, called `name` here, unpacked if the URL ends in .bz2.
+        """Open the file at a URL, called `name` in the cache; a .bz2 file is unpacked.
 
-        Raises `ArchiveError` if it cannot be had.
+        Raises `ArchiveError` if the archive does not have the file, or does not answer.
         """
-        kept = self.folder / name
+        cached = self.folder / name
         while True:
             with contextlib.suppress(FileNotFoundError):
-                file = kept.open("rb")
+                file = cached.open("rb")
                 os.utime(file.fileno())
                 return file
             if self.offline:
                 raise ArchiveError(f"{name} is not in {self.folder}, and nothing is downloaded offline")
-            self._fetch(url, kept)
-            if self._added > CHECKED_AFTER * self.max_bytes:  # each look is at all files
-                self._evict(kept)
+            self._fetch(url, cached)
+            if self._added > CHECKED_AFTER * self.max_bytes:  # seldom, since it lists all files
+                self._evict(cached)
                 self._added = 0
 
-    def _fetch(self, url: str, kept: Path) -> None:
+    def _fetch(self, url: str, cached: Path) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        part = kept.with_name(f".{kept.name}.part")
+        part = cached.with_name(f".{cached.name}.part")
         with part.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # another process may download the same
-            if kept.exists():
+            fcntl.flock(file, fcntl.LOCK_EX)  # another process may download the same file
+            if cached.exists():
                 return
-            file.truncate(0)  # what a killed process left
+            file.truncate(0)  # a killed process may have written some of it
             try:
                 self._added += file.write(self._download(url))
                 file.flush()
-                part.replace(kept)
+                part.replace(cached)
             except BaseException:
                 file.truncate(0)
                 raise
 
     def _download(self, url: str) -> bytes:
-        """Return a FITS file, asked for again, from where it broke off, as long as it is not whole."""
-        self._session = self._session or session()
+        """Return a FITS file; an incomplete download is resumed."""
+        self._session = self._session or open_session()
         download = _Download(url)
         for left in reversed(range(ATTEMPTS)):
             time.sleep(max(0.0, self._next - time.monotonic()))
             self._next = time.monotonic() + self.interval
             try:
-                download.go_on(self._session, self.timeout)
+                download.resume(self._session, self.timeout)
                 return download.unpacked()
             except (requests.RequestException, HTTPError, Incomplete) as error:
                 if not left:
@@ -136,43 +136,43 @@ class FileCache:
         raise AssertionError("the last attempt returns or raises")
 
     def _evict(self, used: Path) -> None:
-        """Remove the files that were used the longest time ago until the others fit."""
+        """Remove the least recently used files until the others fit."""
         files = [(path.stat(), path) for path in self.folder.glob("[!.]*")]
-        left = sum(found.st_size for found, _ in files)
-        for found, path in sorted(files, key=lambda one: one[0].st_mtime):
-            if left <= self.max_bytes:
+        total = sum(stat.st_size for stat, _ in files)
+        for stat, path in sorted(files, key=lambda file: file[0].st_mtime):
+            if total <= self.max_bytes:
                 return
             if path != used:
                 path.unlink(missing_ok=True)
-                left -= found.st_size
+                total -= stat.st_size
 
 
 class _Download:
-    """A file on its way."""
+    """A download that can be resumed."""
 
     def __init__(self, url: str) -> None:
         self._url, self._content, self._etag = url, bytearray(), ""
 
-    def go_on(self, session: requests.Session, timeout: tuple[float, float]) -> None:
-        """Receive the rest if the archive says that the file is still the same, or all of it."""
+    def resume(self, session: requests.Session, timeout: tuple[float, float]) -> None:
+        """Receive the rest of the file, or all of it if it has changed in the archive."""
         headers = {"Accept-Encoding": "identity"}
         if self._content and self._etag:
             headers |= {"Range": f"bytes={len(self._content)}-", "If-Range": self._etag}
-        began = time.monotonic()
-        with session.get(self._url, headers=headers, stream=True, timeout=timeout) as answer:
-            if not answer.ok:
-                raise ArchiveError(f"{self._url}: {answer.status_code} {answer.reason}")
-            if answer.status_code != requests.codes.partial:
+        start = time.monotonic()
+        with session.get(self._url, headers=headers, stream=True, timeout=timeout) as response:
+            if not response.ok:
+                raise ArchiveError(f"{self._url}: {response.status_code} {response.reason}")
+            if response.status_code != requests.codes.partial:
                 self._content.clear()
-                etag = answer.headers.get("ETag", "")
-                self._etag = "" if etag.startswith("W/") else etag  # which would stand for other bytes as well
-            while piece := answer.raw.read1(_PIECE):
+                etag = response.headers.get("ETag", "")
+                self._etag = "" if etag.startswith("W/") else etag  # a weak ETag may stand for different bytes
+            while piece := response.raw.read1(_PIECE):
                 self._content += piece
-                if len(self._content) < SLOWEST * (time.monotonic() - began - timeout[1]):
+                if len(self._content) < SLOWEST * (time.monotonic() - start - timeout[1]):
                     raise Incomplete(f"it came at less than {SLOWEST} bytes/s")
 
     def unpacked(self) -> bytes:
-        """Return the FITS file; raises `Incomplete` if it is not whole, or not one."""
+        """Return the FITS file; raises `Incomplete` if it is truncated or in another format."""
         content = bytes(self._content)
         try:
             content = bz2.decompress(content) if self._url.endswith(".bz2") else content

@@ -1,7 +1,6 @@
 """The command `photoz sky`."""
 
 import os
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,8 @@ from photoz.cli.command import Command
 from photoz.cli.options import WORKERS, json_option
 from photoz.cli.text import text_table
 from photoz.io.formats import QP, WRITTEN_SUFFIXES, written_format
-from photoz.io.tables import ResultTable, json_bytes
+from photoz.io.tables import json_bytes
 from photoz.io.writer import write_table
-from photoz_client import Prediction
 from photoz_survey.sky.legacy import LAYERS
 from photoz_survey.terminal import stop_at_sigterm
 
@@ -39,7 +37,7 @@ def _check_result(context: click.Context, parameter: click.Parameter, path: Path
 @click.option("--list", "path", type=FILE, help="Positions: CSV, ECSV, FITS, Parquet or VOTable with ra and dec.")
 @click.option("--sql", help="Galaxies of a query to SDSS's catalogue; main-sample is that of Pasquet et al. 2019.")
 @click.option("-o", "--output", type=FILE, default=Path("cutouts.h5"), show_default=True, help="Cutouts, HDF5.")
-@click.option("--score", "where", metavar="BUNDLE|URL", help="Estimate redshifts by a bundle or a service.")
+@click.option("--score", "model", metavar="BUNDLE|URL", help="Estimate redshifts by a bundle or a service.")
 @click.option(
     "--result",
     type=FILE,
@@ -78,7 +76,7 @@ def sky(
     path: Path | None,
     sql: str | None,
     output: Path,
-    where: str | None,
+    model: str | None,
     result: Path | None,
     pdf: bool,
     as_json: bool,
@@ -95,29 +93,24 @@ def sky(
     """
     if [path is not None, sql is not None, bool(position)].count(True) != 1 or len(position) not in (0, 2):
         raise click.UsageError("expected one of: RA and Dec in degrees, --list FILE, --sql QUERY")
-    if where is None and (result or pdf or as_json):
+    if model is None and (result or pdf or as_json):
         raise click.UsageError("--result, --pdf and --json need --score")
-    if where is not None and archive["size"]:
+    if model is not None and archive["size"]:
         raise click.UsageError("--size is that of the model: leave it out")
     # These take seconds to import: astropy, astroquery and reproject.
     from photoz_survey.sky.cut_out import cut_out, open_source, open_targets
-    from photoz_survey.sky.redshifts import open_model, predict_file
+    from photoz_survey.sky.redshifts import predict_file, read_card
 
     stop_at_sigterm("run the same command again to continue")
     workers = workers or len(os.sched_getaffinity(0))
-    with nullcontext() if where is None else open_model(where) as model:
-        source = open_source(workers=workers, **archive)
-        if model is not None:
-            source = source.for_images(model.card.image)
-        cut_out(open_targets(position, path, sql, archive["catalogue"]), sfd, source, output, workers)
-        if model is not None:
-            is_qp = result is not None and written_format(result) is QP
-            prediction, table = predict_file(model, output, pdf=pdf or is_qp)
-            _show(prediction, table, result, as_json)
-
-
-def _show(prediction: Prediction, table: ResultTable, result: Path | None, as_json: bool) -> None:
-    if result is not None:
-        write_table(table, result)
-    else:
-        click.echo(json_bytes(table, prediction.model) if as_json else text_table(prediction))
+    source = open_source(workers=workers, **archive)
+    if model is not None:
+        source = source.for_images(read_card(model).image)
+    cut_out(open_targets(position, path, sql, archive["catalogue"]), sfd, source, output, workers)
+    if model is not None:
+        is_qp = result is not None and written_format(result) is QP
+        prediction, table = predict_file(model, output, pdf=pdf or is_qp)
+        if result is not None:
+            write_table(table, result)
+        else:
+            click.echo(json_bytes(table, prediction.model) if as_json else text_table(prediction))

@@ -10,11 +10,10 @@ from astroquery.sdss import conf
 
 from photoz_survey.sky import sdss
 from photoz_survey.sky.archive import FileCache
-from photoz_survey.sky.cutout_file import failed_path, write_cutouts
+from photoz_survey.sky.cutout_file import Source, failed_path, write_cutouts
 from photoz_survey.sky.frames import SdssFrames
 from photoz_survey.sky.legacy import ADDRESS, LAYERS, LegacySurveys
 from photoz_survey.sky.reddening import from_maps
-from photoz_survey.sky.source import Source
 from photoz_survey.sky.targets import Targets, read_targets
 from photoz_survey.terminal import progress
 
@@ -32,11 +31,11 @@ def open_source(
     offline: bool,
     rate: float,
     workers: int,
-) -> SdssFrames | LegacySurveys:
+) -> Source:
     """Return the archive that the options of the command describe, for cutouts of `size` pixels."""
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # it would warn about each request that is repeated
     files = FileCache(cache, round(cache_gb * 1e9), offline=offline, interval=workers / rate)
-    opened: SdssFrames | LegacySurveys
+    opened: Source
     if source in LAYERS:
         opened = LegacySurveys.of(archive or ADDRESS, source, files)
     else:

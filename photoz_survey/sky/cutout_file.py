@@ -1,9 +1,9 @@
-"""Write a file of cutouts: jobs cut the galaxies that share images, in processes, and their parts are joined."""
+"""Write the file of cutouts: processes cut the galaxies that share images into parts, which are then joined."""
 
 import csv
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -17,12 +17,17 @@ from photoz.errors import InvalidDataset
 from photoz.io.hdf5 import create_hdf5, write_columns
 from photoz.io.npz import read_arrays
 from photoz_survey.processes import run_in_processes
-from photoz_survey.sky.source import Source
+from photoz_survey.sky.frames import SdssFrames
+from photoz_survey.sky.legacy import LegacySurveys
 from photoz_survey.sky.targets import Targets
 
 NOT_FOUND = "no object of the catalogue is near, or offline it is not known"
 
-# Datasets of the file by their names in its parts. What is in a group is no column, which readers hold in memory.
+# An archive: `locate` finds galaxies in it and adds columns from its catalogue; `divide` yields the rows of galaxies
+# that are best cut together, without those outside of the archive; `cut`, which runs in other processes, cuts them.
+Source = SdssFrames | LegacySurveys
+
+# Datasets of the file by their names in its parts. Readers take datasets outside of groups for columns.
 PLANES = {"images": "images", "ivar": "planes/ivar"}
 
 
@@ -30,13 +35,13 @@ PLANES = {"images": "images", "ivar": "planes/ivar"}
 class Job:
     """Galaxies to cut together."""
 
-    rows: npt.NDArray[np.intp]  # (m,), of the list
+    rows: npt.NDArray[np.intp]  # (m,), in the list
     targets: Targets  # m galaxies
-    name: str  # of the file with its cutouts, which no job of another list or source has
+    name: str  # of the part, unique to the galaxies and the source
 
     @classmethod
     def of(cls, rows: npt.NDArray[np.intp], targets: Targets, source: Source) -> "Job":
-        """Make the job of some rows of a list."""
+        """Return the job for rows of a list."""
         chosen, digest = targets.take(rows), hashlib.sha256(f"{source.title} {source.image}".encode())
         for array in (rows, chosen.ra, chosen.dec, *chosen.others.values()):
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -44,7 +49,7 @@ class Job:
 
 
 def cut_job(job: Job, source: Source, parts: Path) -> None:
-    """Write the cutouts of a job to a file in `parts`, and the reasons why others are missing."""
+    """Write the part of a job to the folder `parts`: its cutouts, and the reasons for those that are missing."""
     result = source.cut(job.targets)
     good = result.reasons == ""
     arrays = {"rows": job.rows, "reasons": result.reasons, "images": result.images[good]}
@@ -57,11 +62,11 @@ def cut_job(job: Job, source: Source, parts: Path) -> None:
 
 
 def write_cutouts(targets: Targets, source: Source, output: Path, workers: int) -> Iterator[int]:
-    """Cut galaxies, which the source has located, and write them to an HDF5 file in their order.
+    """Cut galaxies, which the source has located, and write them to an HDF5 file in order.
 
-    The parts of a run that was stopped are in a folder beside the file, and are not cut again. Galaxies without cutouts
-    are listed, with the reason, in a file that ends in ".failed.csv". A single job needs no
-    other process. Yields how many galaxies each job had. Raises `InvalidDataset` if no galaxy has a cutout.
+    Parts that a stopped run left in the folder beside the file are used. Galaxies without a cutout are listed with the
+    reason in a file that ends in ".failed.csv". Yields the number of galaxies of each job. Raises `InvalidDataset` if
+    there is no cutout.
     """
     parts = output.with_name(f"{output.name}.parts")
     parts.mkdir(parents=True, exist_ok=True)
@@ -71,18 +76,10 @@ def write_cutouts(targets: Targets, source: Source, output: Path, workers: int) 
             yield len(job.rows)
         else:
             todo.append(job)
-    for job in _cut_jobs(partial(cut_job, source=source, parts=parts), todo, workers):
+    for job in run_in_processes(partial(cut_job, source=source, parts=parts), todo, workers):
         yield len(job.rows)
     _join(targets, source, output, [parts / job.name for job in jobs])
     shutil.rmtree(parts)
-
-
-def _cut_jobs(cut: Callable[[Job], None], jobs: Sequence[Job], workers: int) -> Iterator[Job]:
-    if len(jobs) == 1:  # such as a single position
-        cut(jobs[0])
-        yield jobs[0]
-    else:
-        yield from run_in_processes(cut, jobs, workers)
 
 
 def failed_path(output: Path) -> Path:
@@ -91,7 +88,7 @@ def failed_path(output: Path) -> Path:
 
 
 def _is_done(part: Path) -> bool:
-    """Whether all galaxies of a job have cutouts; the others are asked for again."""
+    """Whether all galaxies of a part have cutouts; if not, it is cut again."""
     if not part.exists():
         return False
     with np.load(part) as arrays:
@@ -99,17 +96,17 @@ def _is_done(part: Path) -> bool:
 
 
 def _join(targets: Targets, source: Source, output: Path, parts: Sequence[Path]) -> None:
-    """Write the cutouts of all jobs to one file, a job at a time, and the list of those without."""
+    """Write the cutouts of all parts to one file, a part at a time, and the list of galaxies without cutouts."""
     reasons = np.full(len(targets), NOT_FOUND, object)
     for part in parts:
-        with np.load(part) as arrays:  # which reads no images
+        with np.load(part) as arrays:  # does not read the images
             reasons[arrays["rows"]] = arrays["reasons"]
     good = reasons == ""
     _write_failed(targets, reasons, output)
     if not good.any():
         raise InvalidDataset(f"no cutout of {len(targets)} positions; the first: {reasons[0]}")
     place = np.cumsum(good) - 1
-    whole = output.with_name(f"{output.name}.parts") / output.name  # what a kill leaves goes with the parts
+    whole = output.with_name(f"{output.name}.parts") / output.name  # removed with the parts after a kill
     with create_hdf5(whole, int(good.sum()), source.image, provenance(source)) as file:
         images = file["images"]
         for part in parts:

@@ -1,4 +1,4 @@
-"""Cut galaxies out of frames, each on a grid of its own: tangential at the galaxy, north up."""
+"""Cut galaxies out of frames, each on its own grid: tangential at the galaxy, north up."""
 
 import warnings
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Frame:
 def read_frame(file: BinaryIO) -> Frame:
     """Read the first image of a FITS file, as SDSS writes it; raises `OSError` if the file is damaged."""
     with fits.open(file, memmap=False) as hdus, warnings.catch_warnings():
-        warnings.simplefilter("ignore", FITSFixedWarning)  # headers of SDSS have names that were in use then
+        warnings.simplefilter("ignore", FITSFixedWarning)  # SDSS's headers have outdated keywords
         return Frame(np.asarray(hdus[0].data, np.float32), WCS(hdus[0].header))
 
 
@@ -42,8 +42,8 @@ def tangential_grid(ra: float, dec: float, size: int, pixel_scale: float) -> Any
 def cut(frame: Frame, ra: float, dec: float, size: int, pixel_scale: float) -> Pixels:
     """Resample a cutout around a position.
 
-    Cubic splines interpolate: of what `reproject` offers they are the nearest to the Lanczos kernel of Pasquet et al.
-    2019. The sum of the pixels is kept by the ratio of their areas.
+    The interpolation is bicubic, the closest in `reproject` to the Lanczos kernel of Pasquet et al. 2019. Pixels are
+    scaled by the ratio of their areas, so that fluxes are conserved.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def cut(frame: Frame, ra: float, dec: float, size: int, pixel_scale: float) -> P
     target = tangential_grid(ra, dec, size, pixel_scale)
     frame_scale = np.sqrt(np.abs(np.linalg.det(frame.wcs.pixel_scale_matrix))) * 3600
     x, y = frame.wcs.wcs_world2pix(ra, dec, 0)
-    if not np.isfinite([x, y]).all():  # on the other side of the sky
+    if not np.isfinite([x, y]).all():  # more than 90 degrees from the frame
         return np.full((size, size), np.nan, np.float32)
     reach = int(np.ceil(size * pixel_scale / frame_scale / np.sqrt(2))) + MARGIN
     box = tuple(
@@ -63,12 +63,12 @@ def cut(frame: Frame, ra: float, dec: float, size: int, pixel_scale: float) -> P
     pixels = frame.pixels[box]
     if min(pixels.shape) < 2:
         return np.full((size, size), np.nan, np.float32)
-    found = reproject_interp(
+    resampled = reproject_interp(
         (pixels, frame.wcs.slice(box)),
         target,
         shape_out=(size, size),
         order="bicubic",
-        roundtrip_coords=False,  # which projections that wrap around the sky need, and takes as long as the rest
+        roundtrip_coords=False,  # needed for all-sky projections only, and takes as long as the rest
         return_footprint=False,
     )
-    return np.asarray(found * (pixel_scale / frame_scale) ** 2, np.float32)
+    return np.asarray(resampled * (pixel_scale / frame_scale) ** 2, np.float32)

@@ -18,7 +18,7 @@ from photoz_survey.sky.targets import Targets
 TITLE = f"SDSS DR{sdss.RELEASE}"
 PATH = f"/dr{sdss.RELEASE}/eboss/photoObj/frames"  # follows the address of the archive, and comes before a frame's path
 
-# Galaxies of a field that are cut together; what they take in memory does not depend on how crowded it is.
+# Most galaxies of a field that are cut together, which limits memory in crowded fields.
 AT_ONCE = 256
 
 # Returns the frame of a field in a band.
@@ -50,7 +50,7 @@ class Field:
 
 @dataclass(frozen=True)
 class SdssFrames:
-    """Frames at the address of an archive; its catalogue is at another, None if it is not to be asked."""
+    """Frames at the address of an archive; the catalogue has its own address, None if it is not used."""
 
     address: str
     catalogue: str | None
@@ -59,30 +59,26 @@ class SdssFrames:
     title: str = f"frames of {TITLE}"
 
     def for_images(self, wanted: ImageSpec) -> "SdssFrames":
-        """Return the source of the cutouts that a model takes; raises `InvalidInput` if they cannot be had."""
+        """Return the source of the cutouts that a model takes; raises `InvalidInput` if the archive lacks them."""
         return replace(self, image=fitting(TITLE, SDSS_IMAGES, wanted))
 
     def locate(self, targets: Targets) -> Targets:
         """Find the fields of galaxies, E(B-V), and the width of the PSF by band, `fwhm` in arcsec, (n, n_bands)."""
         located = sdss.locate(targets, self.catalogue, self.files.folder)
         bands = [SDSS_IMAGES.bands.index(band) for band in self.image.bands]
-        ours = {
-            name: values[:, bands]
-            for name, values in located.others.items()
-            if name in sdss.OF_BANDS and values.ndim == 2
-        }
-        return replace(located, others={**located.others, **ours})
+        by_band = {name: values for name, values in located.others.items() if name in sdss.BY_BAND and values.ndim == 2}
+        return replace(located, others={**located.others, **{name: by_band[name][:, bands] for name in by_band}})
 
     def divide(self, targets: Targets) -> Iterator[npt.NDArray[np.intp]]:
-        """Yield the rows of galaxies in one field, in the order of the scans."""
+        """Yield the rows of the galaxies of each field, in the order of the scans."""
         rows, fields = defaultdict(list), sdss.fields(targets)
         for row in np.flatnonzero((fields >= 0).all(axis=1)):
             rows[tuple(fields[row])].append(row)
-        for _, found in sorted(rows.items()):
-            yield from (np.array(found[first : first + AT_ONCE]) for first in range(0, len(found), AT_ONCE))
+        for _, in_field in sorted(rows.items()):
+            yield from (np.array(in_field[first : first + AT_ONCE]) for first in range(0, len(in_field), AT_ONCE))
 
     def cut(self, targets: Targets) -> Cut:
-        """Cut galaxies, all in one field; if a frame of it is missing, none of them has a cutout."""
+        """Cut galaxies of one field; if one of its frames is missing, none of them has a cutout."""
         field, result = Field(*map(int, sdss.fields(targets)[0])), Cut.empty(len(targets), self.image)
         read = cache(self._read)
         try:
@@ -102,12 +98,12 @@ class SdssFrames:
             return read_frame(file)
 
     def _cut_across(self, field: Field, band: str, ra: float, dec: float, read: Read) -> Pixels:
-        """Cut a galaxy out of a frame and, where it reaches beyond it, out of those before and after it in the scan."""
-        found = cut(read(field, band), ra, dec, self.image.size, self.image.pixel_scale)
-        for neighbour in field.neighbours() if np.isnan(found).any() else ():
+        """Cut a galaxy out of a frame and, at its edges, out of the frames before and after it in the scan."""
+        pixels = cut(read(field, band), ra, dec, self.image.size, self.image.pixel_scale)
+        for neighbour in field.neighbours() if np.isnan(pixels).any() else ():
             try:
                 more = cut(read(neighbour, band), ra, dec, self.image.size, self.image.pixel_scale)
-            except ArchiveError:  # the first or the last of a run
+            except ArchiveError:  # the field is the first or the last of a run
                 continue
-            found = np.where(np.isnan(found), more, found)
-        return found
+            pixels = np.where(np.isnan(pixels), more, pixels)
+        return pixels

@@ -19,7 +19,7 @@ TITLE = "the Legacy Surveys"
 
 PIXEL_SCALE = 0.262  # arcsec
 
-# A/E(B-V) as the catalogues of DR10 use it; `training/surveys/legacy.toml` says where it is from.
+# A/E(B-V) of the catalogues of DR10; `training/surveys/legacy.toml` cites the source.
 EXTINCTION = {"g": 3.214, "r": 2.165, "i": 1.592, "z": 1.211}
 
 # Bands by layer; in the north ls-dr10 has no i.
@@ -30,7 +30,7 @@ AT_ONCE = 32
 
 @dataclass(frozen=True)
 class LegacySurveys:
-    """A layer of the cutout service at an address. It has no catalogue: E(B-V) comes from the list or from maps."""
+    """A layer of the cutout service at an address. Without a catalogue, E(B-V) comes from the list or from maps."""
 
     address: str
     layer: str
@@ -42,20 +42,16 @@ class LegacySurveys:
         """Return the source of cutouts in all bands of one of `LAYERS`."""
         bands = LAYERS[layer]
         coefficients = tuple(EXTINCTION[band] for band in bands)
-        return cls(
-            address,
-            layer,
-            files,
-            ImageSpec(bands=bands, pixel_scale=PIXEL_SCALE, extinction_coefficients=coefficients),
-        )
+        image = ImageSpec(bands=bands, pixel_scale=PIXEL_SCALE, extinction_coefficients=coefficients)
+        return cls(address, layer, files, image)
 
     @property
     def title(self) -> str:
-        """What it is, in words."""
+        """Name of the source, for messages."""
         return f"layer {self.layer} of {TITLE}"
 
     def for_images(self, wanted: ImageSpec) -> "LegacySurveys":
-        """Return the source of the cutouts that a model takes; raises `InvalidInput` if they cannot be had."""
+        """Return the source of the cutouts that a model takes; raises `InvalidInput` if the layer lacks them."""
         return replace(self, image=fitting(self.title, self.image, wanted))
 
     def locate(self, targets: Targets) -> Targets:
@@ -63,7 +59,7 @@ class LegacySurveys:
         return targets
 
     def divide(self, targets: Targets) -> Iterator[npt.NDArray[np.intp]]:
-        """Yield the rows of galaxies, a few at a time."""
+        """Yield the rows of at most `AT_ONCE` galaxies."""
         yield from (np.arange(first, min(first + AT_ONCE, len(targets))) for first in range(0, len(targets), AT_ONCE))
 
     def cut(self, targets: Targets) -> Cut:
@@ -85,10 +81,10 @@ class LegacySurveys:
         from astropy.io import fits
 
         image, bands = self.image, "".join(self.image.bands)
-        where = {"ra": f"{ra:.7f}", "dec": f"{dec:.7f}", "layer": self.layer, "bands": bands}
-        question = urlencode(where | {"pixscale": image.pixel_scale, "size": image.size}) + "&invvar"
+        query = {"ra": f"{ra:.7f}", "dec": f"{dec:.7f}", "layer": self.layer, "bands": bands}
+        query |= {"pixscale": str(image.pixel_scale), "size": str(image.size)}
         name = f"{self.layer}-{bands}-{image.size}-{ra:.7f}{dec:+.7f}.fits"
-        with self.files.open(f"{self.address}?{question}", name) as file:
+        with self.files.open(f"{self.address}?{urlencode(query)}&invvar", name) as file:
             try:
                 with fits.open(file, memmap=False) as hdus:
                     return self._plane(hdus[0]), self._plane(hdus[1])
@@ -96,11 +92,11 @@ class LegacySurveys:
                 raise ArchiveError(f"the answer for {ra} {dec} cannot be read: {reason(error)}") from error
 
     def _plane(self, hdu: Any) -> Pixels:
-        """Return the pixels of an answer, bands last; it may have other bands or a smaller size than was asked for."""
+        """Return the pixels, bands last; the service may send other bands, or a smaller size, than requested."""
         bands, size = hdu.header.get("BANDS", ""), self.image.size
         shape = (len(self.image.bands), size, size)
         data = None if hdu.data is None else np.asarray(hdu.data, np.float32).reshape(-1, *hdu.data.shape[-2:])
         if data is None or data.shape != shape or bands != "".join(self.image.bands):
-            found = "no image" if data is None else f"the bands {bands or 'unknown'} in an image of shape {data.shape}"
-            raise ArchiveError(f"expected the bands {','.join(self.image.bands)} in shape {shape}, got {found}")
+            got = "no image" if data is None else f"the bands {bands or 'unknown'} in an image of shape {data.shape}"
+            raise ArchiveError(f"expected the bands {','.join(self.image.bands)} in shape {shape}, got {got}")
         return np.moveaxis(data, 0, -1)

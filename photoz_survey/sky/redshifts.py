@@ -1,10 +1,6 @@
-"""Redshifts of the cutouts of `photoz sky`, by a bundle on this machine or by a service."""
+"""Redshifts of the cutouts of `photoz sky`, by a bundle in a local folder or by a service at a URL."""
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,47 +15,40 @@ from photoz.model.bundle import ModelBundle
 from photoz.model.card import Card
 from photoz_client import PhotozClient, Prediction
 
-# Returns estimates of cutouts, with their PDFs if that is true.
-Predict = Callable[[Cutouts, bool], Prediction]
+
+def read_card(model: str) -> Card:
+    """Return the card of a bundle, given by its folder, or of the model of a service, given by its URL."""
+    if not _is_service(model):
+        return ModelBundle.load(model).card
+    with PhotozClient(model) as client:
+        return client.model()
 
 
-@dataclass(frozen=True)
-class ScoringModel:
-    """A model, wherever it runs."""
-
-    card: Card
-    predict: Predict
-
-
-@contextmanager
-def open_model(where: str) -> Iterator[ScoringModel]:
-    """Open a bundle, by the path of its folder, or the model of a service, by its URL."""
-    if where.startswith(("http://", "https://")):
-        with PhotozClient(where) as client:
-            yield ScoringModel(client.model(), partial(_by_service, client))
-    else:
-        bundle = ModelBundle.load(where)
-        yield ScoringModel(bundle.card, partial(_by_bundle, bundle))
-
-
-def predict_file(model: ScoringModel, path: Path, *, pdf: bool) -> tuple[Prediction, ResultTable]:
+def predict_file(model: str, path: Path, *, pdf: bool) -> tuple[Prediction, ResultTable]:
     """Predict the cutouts of a file: the estimates, and a table of them with the positions and redshifts of the file.
 
-    Raises what a service or the model raise for cutouts that cannot be predicted.
+    Raises the errors of the service or the `Predictor` for cutouts that cannot be predicted.
     """
+    card, predict = read_card(model), _by_service if _is_service(model) else _by_bundle
     with open_cutouts(path) as opened:
-        cutouts, _ = conform(opened, model.card.image)
-        prediction = model.predict(cutouts, pdf)
+        cutouts, _ = conform(opened, card.image)
+        prediction = predict(model, cutouts, pdf)
         passed = {name: cutouts.column(name) for name in PASSED_COLUMNS}
-    return prediction, result_table(prediction, prediction.model, model.card.grid, passed=passed)
+    return prediction, result_table(prediction, prediction.model, card.grid, passed=passed)
 
 
-def _by_service(client: PhotozClient, cutouts: Cutouts, pdf: bool) -> Prediction:
-    columns = cutouts.columns
-    return client.predict(cutouts.images, ebv=columns["ebv"], object_id=columns["object_id"], pdf=pdf, progress=True)
+def _is_service(model: str) -> bool:
+    return model.startswith(("http://", "https://"))
 
 
-def _by_bundle(bundle: ModelBundle, cutouts: Cutouts, pdf: bool) -> Prediction:
+def _by_service(url: str, cutouts: Cutouts, pdf: bool) -> Prediction:
+    columns = {name: cutouts.columns[name] for name in ("ebv", "object_id")}
+    with PhotozClient(url) as client:
+        return client.predict(cutouts.images, pdf=pdf, progress=True, **columns)
+
+
+def _by_bundle(folder: str, cutouts: Cutouts, pdf: bool) -> Prediction:
+    bundle = ModelBundle.load(folder)
     card, predictor = bundle.card, Predictor.load(bundle, threads=len(os.sched_getaffinity(0)))
     parts = []
     for _, batch in read_batches(cutouts, card.image, card.inputs.ebv_default):

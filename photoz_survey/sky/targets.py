@@ -1,4 +1,4 @@
-"""Positions of galaxies, and what is known about them."""
+"""Lists of galaxies: positions and other columns."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from photoz.io.catalogue_files import NamedTable, read_table
 from photoz.io.cutouts import Column
 from photoz.io.layout import ALIASES
 
-# Columns of a list with a meaning here; all of its other columns are passed on.
+# Columns with a meaning here; other columns of a list are passed on.
 NAMES = ("object_id", "ra", "dec", "z_spec", "ebv")
 
 # `split` is text, as `object_id` is.
@@ -28,16 +28,16 @@ class Targets:
     object_id: npt.NDArray[np.str_]  # (n,), all different
     ra: FloatArray  # (n,), degrees, ICRS
     dec: FloatArray  # (n,)
-    z_spec: FloatArray  # (n,), NaN where it is unknown
-    ebv: FloatArray  # (n,), E(B-V) in magnitudes on the scale of SFD, NaN where it is unknown
-    others: Mapping[str, Column] = field(default_factory=dict)  # (n, ...) each: what a list or a catalogue has as well
+    z_spec: FloatArray  # (n,), NaN if unknown
+    ebv: FloatArray  # (n,), E(B-V) in mag on the scale of SFD, NaN if unknown
+    others: Mapping[str, Column] = field(default_factory=dict)  # other columns of a list or a catalogue, (n, ...) each
 
     def __len__(self) -> int:
         return len(self.ra)
 
     @classmethod
     def of(cls, ra: float, dec: float) -> "Targets":
-        """Return a single position, of which nothing else is known; raises `InvalidDataset` if it is none."""
+        """Return a single position; raises `InvalidDataset` if it is invalid."""
         unknown = np.full(1, np.nan)
         _check_positions("the command", np.array([ra]), np.array([dec]))
         return cls(np.array(["0"]), np.array([ra]), np.array([dec]), unknown, unknown)
@@ -52,7 +52,7 @@ class Targets:
         return Targets(**known, others={name: values[rows] for name, values in self.others.items()})
 
     def with_ebv(self, ebv: FloatArray) -> "Targets":
-        """Return a copy with E(B-V), (n,), where it was unknown."""
+        """Return a copy with unknown E(B-V) replaced by `ebv`, (n,)."""
         return replace(self, ebv=np.where(np.isnan(self.ebv), ebv, self.ebv))
 
 
@@ -60,15 +60,16 @@ def read_targets(path: Path) -> Targets:
     """Read a list of positions in any format of `photoz.io.catalogue_files`.
 
     It has columns `ra` and `dec` in degrees, and may have `object_id`, `z_spec`, `ebv` and others. Raises
-    `InvalidDataset` if it lacks positions, or has wrong ones.
+    `InvalidDataset` if positions are missing or invalid.
     """
     return as_targets(path, read_table(path, {name: name for name in TEXT}).columns)
 
 
 def as_targets(source: Path, columns: Mapping[str, Column]) -> Targets:
-    """Return the galaxies of a table, (n, ...) each column; as `read_targets`, `source` is named in errors."""
+    """Return the galaxies of a table with columns (n, ...), as `read_targets`; errors name `source`."""
     lower = {name.lower(): name for name in columns}
-    names = {ours: _find(lower, ours) for ours in NAMES}
+    aliases = {name: (name, *ALIASES.get(name, ())) for name in NAMES}
+    names = {name: next((lower[alias] for alias in aliases[name] if alias in lower), name) for name in NAMES}
     table = NamedTable(source, columns, names)
     if missing := [name for name in ("ra", "dec") if name not in table]:
         raise InvalidDataset(f"{source} lacks {' and '.join(missing)} in degrees; it has {', '.join(table.columns)}")
@@ -79,11 +80,6 @@ def as_targets(source: Path, columns: Mapping[str, Column]) -> Targets:
         raise InvalidDataset(f"{source} has the object_id {repeated[0]!r} more than once: expected one for each row")
     others = {name: _plain(values) for name, values in columns.items() if name not in names.values()}
     return Targets(object_id, ra, dec, table.numbers("z_spec"), table.numbers("ebv"), others)
-
-
-def _find(columns: Mapping[str, str], name: str) -> str:
-    """Return the column that stands for one of ours, or our own name if there is none."""
-    return next((columns[one] for one in (name, *ALIASES.get(name, ())) if one in columns), name)
 
 
 def _plain(values: Column) -> Column:
