@@ -12,28 +12,30 @@ instructions for it, int8 is no faster than float32.
 """
 
 import statistics
+import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import keras
 import numpy as np
 
 from photoz.errors import InvalidBundle, InvalidDataset
 from photoz.grid import IntArray
 from photoz.inference.engines import MAX_BATCH
-from photoz.inference.openvino import runs
+from photoz.inference.openvino import import_converter, import_openvino, runs
 from photoz.inference.predictor import Batch
 from photoz.inference.reading import read_batch
 from photoz.io.cutouts import TEST, TRAIN, VALIDATION, Cutouts
+from photoz.model.bundle import KERAS_NAME
 from photoz.model.card import EngineCheck, EngineRecord
 from training.child_engine import ChildEngine, EngineRejected, child_engine
 from training.export_check import Difference, compare
-from training.openvino_conversion import save, to_openvino
 from training.quantise import Scope, quantise
 from training.splits import numbers, usable_rows
-from training.trained_model import TrainedModel, network_signature
+from training.trained_model import TrainedModel, network_outputs, network_signature
 
 F32_PATH = "openvino/model.xml"
 INT8_PATH = "openvino/int8.xml"
@@ -41,7 +43,7 @@ INT8_PATH = "openvino/int8.xml"
 N_SAMPLES = 300  # training galaxies for quantisation: NNCF's default
 
 ROUNDS = 5
-SECONDS = 0.3  # per engine and round
+SECONDS_PER_ROUND = 0.3
 
 Precision = Literal["f32", "bf16"]
 
@@ -64,6 +66,22 @@ def export_engines(
         except EngineRejected as error:
             raise InvalidBundle(f"the OpenVINO copy in float32 does not agree with Keras: {error}") from error
         return _by_speed(engines, checker.read(checker.rows[:MAX_BATCH]))
+
+
+def to_openvino(network: keras.Model) -> Any:
+    """Convert a network to an `openvino.Model` for any number of cutouts, with the outputs "pdf" and "features"."""
+    # The file must depend neither on how many models Keras has numbered nor on the name of the scratch folder.
+    renamed = keras.Model(network.inputs, network_outputs(network), name=network.name)
+    with tempfile.TemporaryDirectory() as scratch:
+        renamed.export(scratch, format="tf_saved_model", verbose=False)
+        converted = import_converter()(scratch)
+    converted.set_rt_info(KERAS_NAME, ["conversion_parameters", "input_model"])
+    return converted
+
+
+def save(network: Any, path: Path) -> None:
+    """Write a network as `path` and a .bin file, with float32 weights: float16 weights shift z_mean."""
+    import_openvino().save_model(network, path, compress_to_fp16=False)
 
 
 @dataclass(frozen=True)
@@ -138,8 +156,10 @@ def _samples(checker: _Checker, converted: Any) -> list[dict[str, np.ndarray]]:
 def _by_speed(engines: Sequence[_Engine], batch: Batch) -> tuple[EngineRecord, ...]:
     """Time engines in turns, so that all run under the same load, and describe them, the fastest first."""
     images, ebv = batch.images.images, batch.ebv.ebv
-    rounds = [[engine.process.images_per_second(images, ebv, SECONDS) for engine in engines] for _ in range(ROUNDS)]
-    medians = [statistics.median(of_one) for of_one in zip(*rounds, strict=True)]
+    rounds = [
+        [engine.process.images_per_second(images, ebv, SECONDS_PER_ROUND) for engine in engines] for _ in range(ROUNDS)
+    ]
+    medians = [statistics.median(of_engine) for of_engine in zip(*rounds, strict=True)]
     records = [_record(engine, rate) for engine, rate in zip(engines, medians, strict=True)]
     return tuple(record for _, record in sorted(zip(medians, records, strict=True), key=lambda pair: -pair[0]))
 

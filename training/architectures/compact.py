@@ -10,7 +10,7 @@ It rests on four ideas (`docs/decisions.md` has the gain from each):
 * **A mixture head**: a few Gaussians, integrated over the redshift bins. Its output is still one probability per bin.
 
 Maps and pixels have their bands first, and the maps are normalised after the sums: compiled, such a network moves the
-least data (`training.openvino_conversion`).
+least data (`training.export`).
 """
 
 import keras
