@@ -1,14 +1,14 @@
 """Export of a network to OpenVINO: fast copies, each checked against Keras before it is written.
 
-The copies are tried in this order, each in a child process (`training.child_engine`), and each has to agree
-with Keras on the test galaxies (`training.export_check`):
+The copies are tried in this order, each in a child process (`training.child_engine`), and each has to agree with Keras
+on the test galaxies (`training.export_check`):
 
-* **int8**: all layers that NNCF can quantise, or if the check rejects that only the convolutions, more carefully;
+* **int8**: all layers that NNCF can quantise or, if the check rejects that, only the convolutions, with more care;
 * **bf16**: the float32 copy computed in bfloat16, if the processor supports it;
 * **f32**: every bundle has it; if it is rejected, nothing is written.
 
-The accepted copies are timed, and the card lists the fastest first. The order depends on the processor: without the
-instructions for it, int8 is no faster than float32.
+The accepted copies are timed, and the card lists the fastest first. The order depends on the processor: without
+instructions for int8, it is no faster than float32.
 """
 
 import statistics
@@ -51,10 +51,10 @@ Precision = Literal["f32", "bf16"]
 def export_engines(
     model: TrainedModel, cutouts: Cutouts, folder: Path, *, only_f32: bool = False
 ) -> tuple[EngineRecord, ...]:
-    """Write compiled copies of a network to `openvino/` in a folder and describe them, the fastest first.
+    """Write compiled copies of a network to `openvino/` in a folder and return their records, the fastest first.
 
-    Training galaxies are used to quantise; the comparison with Keras uses the test galaxies, or without them the
-    validation galaxies. Raises `InvalidBundle` if the copy in float32 does not agree with Keras.
+    The network is quantised with training galaxies, and compared with Keras on the test galaxies or, without any, on
+    the validation galaxies. Raises `InvalidBundle` if the copy in float32 does not agree with Keras.
     """
     converted = to_openvino(model.network)
     save(converted, folder / F32_PATH)
@@ -70,7 +70,7 @@ def export_engines(
 
 def to_openvino(network: keras.Model) -> Any:
     """Convert a network to an `openvino.Model` for any number of cutouts, with the outputs "pdf" and "features"."""
-    # The file must depend neither on how many models Keras has numbered nor on the name of the scratch folder.
+    # The file must not depend on how many models Keras has numbered, nor on the name of the temporary folder.
     renamed = keras.Model(network.inputs, network_outputs(network), name=network.name)
     with tempfile.TemporaryDirectory() as scratch:
         renamed.export(scratch, format="tf_saved_model", verbose=False)
@@ -86,7 +86,7 @@ def save(network: Any, path: Path) -> None:
 
 @dataclass(frozen=True)
 class _Engine:
-    """An accepted copy, still loaded in its process."""
+    """An accepted copy, loaded in its process."""
 
     name: str
     path: str
@@ -110,8 +110,8 @@ class _Checker:
         """Load a copy in a process and compare its predictions; raises `EngineRejected`."""
         signature = network_signature(self._model.network)
         engine = self._processes.enter_context(child_engine(self.folder / path, precision, signature))
-        found = self._model.predict(self.cutouts, self.rows, engine)
-        difference = compare(found, self._keras, numbers(self.cutouts, "z_spec", self.rows), self._model.grid)
+        predictions = self._model.predict(self.cutouts, self.rows, engine)
+        difference = compare(predictions, self._keras, numbers(self.cutouts, "z_spec", self.rows), self._model.grid)
         if objections := difference.objections():
             raise EngineRejected("; ".join(objections))
         return _Engine(name, path, precision, difference, engine)
@@ -125,12 +125,12 @@ def _compared_rows(cutouts: Cutouts, model: TrainedModel) -> IntArray:
 
 
 def _fast_engines(checker: _Checker, converted: Any) -> list[_Engine]:
-    found = []
+    engines = []
     samples = _samples(checker, converted)
     for scope in Scope:
         try:
             save(quantise(converted, samples, scope), checker.folder / INT8_PATH)
-            found.append(checker.accept("openvino-int8", INT8_PATH, "f32"))
+            engines.append(checker.accept("openvino-int8", INT8_PATH, "f32"))
             break
         except EngineRejected as error:
             for suffix in (".xml", ".bin"):
@@ -138,14 +138,14 @@ def _fast_engines(checker: _Checker, converted: Any) -> list[_Engine]:
             print(f"openvino-int8 of {scope.value} is left out: {error}")
     if runs("bf16"):
         try:
-            found.append(checker.accept("openvino-bf16", F32_PATH, "bf16"))
+            engines.append(checker.accept("openvino-bf16", F32_PATH, "bf16"))
         except EngineRejected as error:
             print(f"openvino-bf16 is left out: {error}")
-    return found
+    return engines
 
 
 def _samples(checker: _Checker, converted: Any) -> list[dict[str, np.ndarray]]:
-    """Read network inputs of one galaxy each, for the same random training galaxies each time."""
+    """Read the inputs of some training galaxies, always the same random ones, each as a batch of one."""
     train = checker.cutouts.rows(TRAIN)
     batch = checker.read(np.sort(np.random.default_rng(0).permutation(train)[:N_SAMPLES]))
     inputs = {"images": batch.images.images, "ebv": batch.ebv.ebv[:, np.newaxis]}
@@ -154,7 +154,7 @@ def _samples(checker: _Checker, converted: Any) -> list[dict[str, np.ndarray]]:
 
 
 def _by_speed(engines: Sequence[_Engine], batch: Batch) -> tuple[EngineRecord, ...]:
-    """Time engines in turns, so that all run under the same load, and describe them, the fastest first."""
+    """Time engines in turns, so that all run under the same load, and return their records, the fastest first."""
     images, ebv = batch.images.images, batch.ebv.ebv
     rounds = [
         [engine.process.images_per_second(images, ebv, SECONDS_PER_ROUND) for engine in engines] for _ in range(ROUNDS)
