@@ -23,18 +23,18 @@ async def read_file(request: Request, reader: FileReader, max_bytes: int) -> Arr
     request. Raises `UnsupportedType`, `MalformedInput`, `InvalidDataset`, `TooLarge`, `TooManyRequests` or
     `RequestTimeout`.
     """
-    body = request.body
-    if body.startswith(NPY_MAGIC):
-        return {"images": view_array(body)}
+    body, archive = request.body, None
     if body.startswith(ZIP_MAGIC):
         # Each entry of the directory becomes an object of half a kB before zipfile counts them.
         if body.count(ZIP_ENTRY) > MAX_MEMBERS:
             raise MalformedInput(f"not a readable .npz file: expected at most {MAX_MEMBERS} arrays, got more")
         archive = Archive.open(io.BytesIO(body), max_bytes)
-        reserve_decoding(request, archive.unpacked_bytes)
+    await reserve_decoding(request, archive=archive)
+    if archive is not None:
         return await run_step("decode", archive.unpacked_bytes, archive.read)
+    if body.startswith(NPY_MAGIC):
+        return {"images": view_array(body)}
     if body.startswith(files.MAGICS):
-        reserve_decoding(request, 2 * len(body) + files.allowed_bytes(len(body)))  # a copy goes to the child, and back
         with span("decode"):
             return await reader.read(request)
     raise MalformedInput(
@@ -42,18 +42,20 @@ async def read_file(request: Request, reader: FileReader, max_bytes: int) -> Arr
     )
 
 
-async def reserve_json(request: Request, n_bytes: int) -> None:
-    """Reserve the memory that the first `n_bytes` of a body, which are JSON, take while they are decoded.
+async def reserve_decoding(request: Request, *, n_json: int = 0, archive: Archive | None = None) -> None:
+    """Reserve the memory that a body takes while it is decoded; it is an archive, or its first bytes are JSON.
 
     Raises `TooLarge` or `TooManyRequests`.
     """
-    if n_bytes > MAX_JSON_BYTES:
-        raise TooLarge(f"expected at most {MAX_JSON_BYTES:,} bytes of JSON, got {n_bytes:,}: send them as binary")
-    reserve_decoding(request, await run_step("reserve", n_bytes, estimate_memory, request.first_bytes(n_bytes)))
-
-
-def reserve_decoding(request: Request, size: int) -> None:
-    """Reserve the memory that a body takes while it is decoded; raises `TooLarge` or `TooManyRequests`."""
+    size = 0  # the arrays of other bodies are views of them
+    if n_json > MAX_JSON_BYTES:
+        raise TooLarge(f"expected at most {MAX_JSON_BYTES:,} bytes of JSON, got {n_json:,}: send them as binary")
+    if n_json:
+        size = await run_step("reserve", n_json, estimate_memory, request.first_bytes(n_json))
+    elif archive is not None:
+        size = archive.unpacked_bytes
+    elif request.body.startswith(files.MAGICS):  # a copy is sent to the child, and the arrays come back
+        size = 2 * request.received_bytes + files.allowed_bytes(request.received_bytes)
     request.memory.reserve(request, size)
 
 

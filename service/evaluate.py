@@ -12,7 +12,7 @@ from photoz.inference.predictor import ALL_COLUMNS, Batch, as_estimates
 from photoz.io.formats import HTML, JSON, SVG
 from photoz.protocol.contract import EvaluateOptions, EvaluateRequest, EvaluateResponse
 from service import drawing
-from service.decoding import ZIP_MAGIC, read_file, reserve_conversion, reserve_json
+from service.decoding import ZIP_MAGIC, read_file, reserve_conversion, reserve_decoding
 from service.errors import EvaluationTimeout
 from service.files import MAGICS, Arrays
 from service.formats import json
@@ -68,7 +68,7 @@ async def _read(request: Request, state: State) -> Arrays:
         return await read_file(request, state.files, state.max_bytes)
     if request.media_type in FILE_TYPES[1:-1]:
         raise MalformedInput("expected a file with z_spec and either images or pdfs (.npz), got other bytes")
-    await reserve_json(request, request.received_bytes)
+    await reserve_decoding(request, n_json=request.received_bytes)
     return json.as_arrays(await run_step("decode", SMALL + 1, json.decode, request.body, EvaluateRequest))
 
 

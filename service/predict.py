@@ -8,7 +8,7 @@ from starlette.responses import Response
 from photoz.inference.predictor import ALL_COLUMNS, as_estimates
 from photoz.io.formats import QP
 from photoz.protocol.contract import PredictOptions, PredictRequest, SkyRequest
-from service.decoding import read_file, reserve_conversion, reserve_json
+from service.decoding import read_file, reserve_conversion, reserve_decoding
 from service.files import Arrays
 from service.formats import json
 from service.formats.estimates import BYTES_PER_NUMBER, encode_cutouts, encode_estimates
@@ -31,7 +31,7 @@ async def predict(request: Request, state: State) -> Response:
     """Predict redshifts of cutouts in JSON."""
     media_type = negotiate(request.accept, PREDICTIONS)
     check_json(request, "/predict_file reads files")
-    await reserve_json(request, request.received_bytes)
+    await reserve_decoding(request, n_json=request.received_bytes)
     # Always in a thread: a pixel in JSON takes a thousand times the work of a binary one.
     message = await run_step("decode", SMALL + 1, json.decode, request.body, PredictRequest)
     options = PredictOptions(pdf=message.pdf)
@@ -77,7 +77,7 @@ async def cutouts(request: Request, state: State) -> Response:
 async def sky(request: Request, state: State) -> Response:
     """Cut out a position on the sky of an archive, if the operator allows it: a .npz file as of `/cutouts`."""
     check_json(request, "/cutouts reads files")
-    await reserve_json(request, request.received_bytes)
+    await reserve_decoding(request, n_json=request.received_bytes)
     position = json.decode(request.body, SkyRequest)
     return await _as_npz(request, state, await state.archive.cut_out(request, position))
 

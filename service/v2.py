@@ -9,7 +9,7 @@ from starlette import requests
 from starlette.responses import JSONResponse, Response
 
 from photoz import __version__
-from service.decoding import reserve_conversion, reserve_json
+from service.decoding import reserve_conversion, reserve_decoding
 from service.formats import infer as format
 from service.formats.infer import JSON_WORK
 from service.request import KEY, Request
@@ -35,7 +35,7 @@ async def _infer(request: Request, state: State) -> Response:
     card, max_rows = state.card, state.settings.max_rows
     header_length = format.read_header_length(request)
     n_json = request.received_bytes if header_length is None else min(header_length, request.received_bytes)
-    await reserve_json(request, n_json)
+    await reserve_decoding(request, n_json=n_json)
     size = request.received_bytes + JSON_WORK * n_json
     chunks, request.chunks = request.chunks, []
     inference = await run_step("decode", size, format.decode, chunks, header_length, max_rows)

@@ -1,4 +1,4 @@
-"""Catalogue methods on the same galaxies as baselines for the network.
+"""Catalogue methods as baselines for the network, on the same galaxies.
 
 Each takes dereddened colours and a magnitude, from the catalogue or measured on the cutouts, and returns Gaussian PDFs.
 """
@@ -26,10 +26,10 @@ NEIGHBOURS = 100  # Beck et al. 2016 (MNRAS 460, 1371), sec. 2.2
 CLIP = 3.0  # neighbours beyond this many sigma are left out of a second fit, ibid.
 RIDGE = 1e-9  # keeps the equations solvable if neighbours coincide
 MIN_SIGMA = 1e-3
-LEAST = 5  # galaxies to train on: the folds of a cross-validation
+MIN_GALAXIES = 5  # to train on: one for each fold of a cross-validation
 CHUNK = 512
 
-# Columns that `training.sample` writes of the galaxies it draws.
+# Columns of `training.sample` with the shapes of the galaxies.
 SHAPE_COLUMNS = (
     "half_light_radius",
     "axis_ratio",
@@ -45,7 +45,7 @@ BAND_COLUMNS = ("magnitudes", "fwhm", "sky_sigma")
 
 
 def check_columns(cutouts: Cutouts, spec: ImageSpec) -> None:
-    """Raise `InvalidDataset` if a column that the methods use is there, and has another shape than in a sample."""
+    """Raise `InvalidDataset` if the cutouts have a column that the methods use, with a wrong shape."""
     for name in cutouts.columns.keys() & {*SHAPE_COLUMNS, *BAND_COLUMNS}:
         per_galaxy, what = ((len(spec.bands),), ", one number per band") if name in BAND_COLUMNS else ((), "")
         expected = len(cutouts), *((2,) if name == "offset" else per_galaxy)
@@ -56,36 +56,22 @@ def check_columns(cutouts: Cutouts, spec: ImageSpec) -> None:
 def baseline_scores(
     cutouts: Cutouts, spec: ImageSpec, grid: RedshiftGrid, ebv: FloatArray
 ) -> dict[str, dict[str, Score]]:
-    """Score every method on every photometry that the cutouts allow.
+    """Score every method on every kind of photometry that the cutouts have; catalogue photometry has to be finite.
 
-    Parameters
-    ----------
-    cutouts : Cutouts
-        Open, with z_spec and split; with finite `magnitudes` for the catalogue's photometry.
-    spec : ImageSpec
-        Size and bands of the images.
-    grid : RedshiftGrid
-        The bins of the PDFs.
-    ebv : (n,) float64
-        Reddening of all cutouts, finite.
-
-    Returns
-    -------
-    dict
-        Name of the method -> metric -> Score on the test galaxies, trained on the first cutout of each other galaxy;
-        empty if there are fewer than five of these.
+    `ebv`, (n,) and finite, is the E(B-V) of all cutouts. Returns method -> metric -> Score on the test galaxies. The
+    methods are trained on the first cutout of each other galaxy; the result is empty if there are fewer than five.
     """
     z_spec = np.asarray(cutouts.column("z_spec"), dtype=np.float64)
     usable = grid.contains(z_spec)
-    known, _ = group_by_galaxy(cutouts, np.flatnonzero(usable & np.isin(cutouts.column("split"), (TRAIN, VALIDATION))))
+    others, _ = group_by_galaxy(cutouts, np.flatnonzero(usable & np.isin(cutouts.column("split"), (TRAIN, VALIDATION))))
     test = np.flatnonzero(usable & (cutouts.column("split") == TEST))
-    if len(known) < LEAST:
+    if len(others) < MIN_GALAXIES:
         return {}
     scores = {}
-    for source, magnitudes in _photometries(cutouts, np.concatenate([known, test]), spec, ebv).items():
-        features, test_features = np.split(colours_and_magnitude(magnitudes), [len(known)])
+    for source, magnitudes in _photometries(cutouts, np.concatenate([others, test]), spec, ebv).items():
+        features, test_features = np.split(colours_and_magnitude(magnitudes), [len(others)])
         for method, predict in METHODS.items():
-            z_phot, sigma = predict(features, z_spec[known], test_features)
+            z_phot, sigma = predict(features, z_spec[others], test_features)
             pdfs = gaussian_pdfs(z_phot, sigma, grid)
             scores[f"{method}, {source}"] = summarise(galaxy_scores(pdfs, z_spec[test], grid))
     return scores
@@ -93,15 +79,15 @@ def baseline_scores(
 
 def _photometries(cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv: FloatArray) -> dict[str, FloatArray]:
     """Dereddened magnitudes (m, n_bands) of some galaxies, by their source."""
-    found: dict[str, FloatArray] = {}
+    photometries: dict[str, FloatArray] = {}
     if "magnitudes" in cutouts.columns:
         magnitudes = numbers(cutouts, "magnitudes", rows)
-        if np.isfinite(magnitudes).all():  # nearest neighbours need all of them
-            found["catalogue photometry"] = magnitudes - spec.extinction * ebv[rows, None]
-    found["aperture fluxes of the cutouts"] = aperture_magnitudes(cutouts, rows, spec, ebv)
+        if np.isfinite(magnitudes).all():  # the methods need all of them
+            photometries["catalogue photometry"] = magnitudes - spec.extinction * ebv[rows, None]
+    photometries["aperture fluxes of the cutouts"] = aperture_magnitudes(cutouts, rows, spec, ebv)
     if all(name in cutouts.columns for name in SHAPE_COLUMNS):
-        found["true-profile fluxes of the cutouts"] = profile_magnitudes(cutouts, rows, spec, ebv)
-    return found
+        photometries["true-profile fluxes of the cutouts"] = profile_magnitudes(cutouts, rows, spec, ebv)
+    return photometries
 
 
 def profile_magnitudes(cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv: FloatArray) -> FloatArray:
@@ -160,23 +146,25 @@ def local_linear_regression(
 ) -> tuple[FloatArray, FloatArray]:
     """Fit a plane to the 100 nearest neighbours of each galaxy in standardised features (Beck et al. 2016).
 
-    From galaxies with features (n, d) and z_spec (n,), predict others with features (m, d): the value of the plane and
-    the scatter of the neighbours about it, both (m,).
+    From galaxies with features (n, d) and z_spec (n,), predict those with features (m, d): the value of the plane and
+    the scatter of the neighbours about it, (m,) each.
     """
     scale = features.std(axis=0)
     neighbours = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(features))).fit(features / scale)
     parts = []
-    for start in range(0, len(test_features), CHUNK):  # the neighbours of all would be a hundred times the features
-        some = test_features[start : start + CHUNK]
-        index = neighbours.kneighbors(some / scale, return_distance=False)
+    for start in range(
+        0, len(test_features), CHUNK
+    ):  # all at once would take a hundred times the memory of the features
+        chunk = test_features[start : start + CHUNK]
+        index = neighbours.kneighbors(chunk / scale, return_distance=False)
         # Relative to the galaxy itself, the intercept is the prediction.
-        parts.append(_clipped_planes((features[index] - some[:, None]) / scale, z_spec[index]))
+        parts.append(_clipped_planes((features[index] - chunk[:, None]) / scale, z_spec[index]))
     z_phot, sigma = (np.concatenate(part) for part in zip(*parts, strict=True))
     return z_phot, np.maximum(sigma, MIN_SIGMA)
 
 
 def _clipped_planes(offsets: FloatArray, z_spec: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Fit planes to neighbours (m, k, d) and again without those far off; return intercepts and scatter, (m,) each."""
+    """Fit planes to neighbours (m, k, d), then again without outliers; return intercepts and scatter, (m,) each."""
     design = np.concatenate([np.ones((*z_spec.shape, 1)), offsets], axis=2)
     _, residuals, sigma = _fit_planes(design, z_spec, np.ones(z_spec.shape, dtype=bool))
     z_phot, _, sigma = _fit_planes(design, z_spec, np.abs(residuals) < CLIP * sigma[:, None])
@@ -193,7 +181,7 @@ def _fit_planes(design: FloatArray, z_spec: FloatArray, used: BoolArray) -> tupl
 
 
 def boosted_trees(features: FloatArray, z_spec: FloatArray, test_features: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Gradient-boosted trees; as `local_linear_regression`, with the scatter of cross-validated residuals for all."""
+    """Gradient-boosted trees, called like `local_linear_regression`; all errors are the scatter in cross-validation."""
     trees = HistGradientBoostingRegressor(max_iter=300, learning_rate=0.05, early_stopping=False, random_state=0)
     residuals = z_spec - cross_val_predict(trees, features, z_spec, cv=5)
     sigma = max(1.4826 * float(np.median(np.abs(residuals - np.median(residuals)))), MIN_SIGMA)

@@ -1,4 +1,4 @@
-"""Batches of cutouts, read from disk as they are needed."""
+"""Batches of training cutouts, read from disk as needed, with random augmentation."""
 
 from dataclasses import dataclass
 
@@ -14,15 +14,15 @@ from training.defects import spoil
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes of training cutouts that do not change their redshifts."""
+    """Random changes of training cutouts that leave their redshifts the same."""
 
     seed: int
-    noise: FloatArray  # (n_bands,) of the sky, per pixel
-    defects: float = 0.0  # fraction of the cutouts with one of `training.defects`
+    noise: FloatArray  # (n_bands,) of the sky in a pixel
+    defects: float = 0.0  # fraction of the cutouts that get one of `training.defects`
     unknown_ebv: float = 0.0  # fraction whose E(B-V) is dropped
 
     def apply(self, images: np.ndarray, ebv: np.ndarray, number: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-        """Return changed copies of images (n, size, size, n_bands) and E(B-V) (n,), the same for the same number."""
+        """Return changed copies of images (n, size, size, n_bands) and E(B-V) (n,); `number` determines the changes."""
         rng = np.random.default_rng((self.seed, *number))
         images = turn_and_flip(images, rng)
         spoil(images, self.noise, self.defects, rng)
@@ -31,10 +31,10 @@ class Augmentation:
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has no types
-    """Batches of rows (n,) of cutouts as (inputs by name, targets), which are rows of `targets` (n, ...).
+    """Batches of rows (n,) of cutouts as (inputs by name, targets), with targets from `targets` (n, ...).
 
-    With `augmentation`, each epoch has a random order, random turns and flips, and what the augmentation asks for. They
-    depend on the number of the epoch: a resumed run starts at `first_epoch` and continues with the same batches.
+    With `augmentation`, each epoch has a random order and random changes, which depend on the number of the epoch: a
+    run that resumes at `first_epoch` continues with the same batches.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has no type
         augmentation: Augmentation | None = None,
         first_epoch: int = 0,
     ) -> None:
-        # Keras's own queue waits five seconds at the end of each epoch; without workers, tf.data prefetches instead.
+        # Keras's queue waits five seconds at the end of each epoch. Without workers, tf.data prefetches instead.
         super().__init__(workers=0)
         self.cutouts, self.rows, self.spec = cutouts, rows, spec
         self.batch_size, self.with_ebv, self.ebv_default = batch_size, with_ebv, ebv_default
@@ -82,11 +82,11 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has no type
 
 
 def turn_and_flip(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Apply a random one of the eight symmetries of the square to each of (n, size, size, n_bands) images."""
-    turned = np.empty_like(images)
+    """Apply one of the eight symmetries of the square, at random, to each of (n, size, size, n_bands) images."""
+    changed = np.empty_like(images)
     symmetry = rng.integers(0, 8, len(images))
     for number in range(8):
         which = symmetry == number
-        some = np.rot90(images[which], number % 4, axes=(1, 2))
-        turned[which] = some[:, :, ::-1] if number >= 4 else some
-    return turned
+        turned = np.rot90(images[which], number % 4, axes=(1, 2))
+        changed[which] = turned[:, :, ::-1] if number >= 4 else turned
+    return changed

@@ -1,4 +1,4 @@
-"""Fit the recalibration of a network's PDFs on galaxies that it was neither trained nor tested on."""
+"""Fit the recalibration of a network's PDFs to galaxies that it was neither trained nor tested on."""
 
 from collections.abc import Callable
 
@@ -10,8 +10,8 @@ from photoz.grid import FloatArray, RedshiftGrid
 from photoz.metrics import galaxy_scores, summarise
 from photoz.model.card import CalibrationRecord
 
-# Width of the Cauchy prior on the logarithms of the parameters: a few hundred galaxies must not change PDFs by chance,
-# but may where the evidence is clear. Chosen by cross-validation.
+# Width of the Cauchy prior on the logarithms of the parameters, chosen by cross-validation: a few hundred galaxies must
+# not change PDFs by chance, but may if the evidence is clear.
 PRIOR_WIDTH = 0.05
 
 STEP = 0.1  # initial step of the search, in the logarithms
@@ -20,22 +20,11 @@ STEP = 0.1  # initial step of the search, in the logarithms
 def fit_calibration(pdfs: FloatArray, z_spec: FloatArray, grid: RedshiftGrid) -> CalibrationRecord:
     """Fit the recalibration that maximises the likelihood of the true redshifts.
 
-    The likelihood is a proper score like the CRPS, and far more sensitive to the widths of the PDFs. Parameters that do
+    The likelihood is a proper score like the CRPS, but far more sensitive to the widths of the PDFs. Parameters that do
     not improve Akaike's information criterion (1974, IEEE Trans. Autom. Control 19, 716) are left out.
 
-    Parameters
-    ----------
-    pdfs : (n, n_bins) float
-        Raw PDFs of galaxies that the networks were not trained on.
-    z_spec : (n,) float
-        Their true redshifts, on the grid.
-    grid : RedshiftGrid
-        The bins.
-
-    Returns
-    -------
-    CalibrationRecord
-        With the scores of those galaxies before and after.
+    Takes raw PDFs (n, n_bins) of galaxies that the networks were not trained on, and their redshifts (n,) on the grid.
+    The record has the scores of these galaxies before and after.
     """
     truth = (np.arange(len(pdfs)), grid.bin_index(z_spec))
 
@@ -53,12 +42,12 @@ def fit_calibration(pdfs: FloatArray, z_spec: FloatArray, grid: RedshiftGrid) ->
 
 
 def _fit(loss: Callable[[FloatArray], float]) -> FloatArray:
-    """Choose the best of no change, a temperature, and a temperature with a map of the CDF by Akaike's criterion."""
+    """Choose between no change, a temperature, and a temperature with a map of the CDF, by Akaike's criterion."""
     temperature = minimize_scalar(lambda x: loss(np.array([x, 0.0, 0.0])), bounds=(-2.0, 2.0), method="bounded").x
-    found = [np.zeros(3), np.array([temperature, 0.0, 0.0])]
+    candidates = [np.zeros(3), np.array([temperature, 0.0, 0.0])]
     # Start from both, since a and b can nearly replace a temperature.
-    mapped = min((_search(loss, start) for start in found), key=loss)
-    return min(found + [mapped], key=lambda logarithms: loss(logarithms) + np.count_nonzero(logarithms))
+    mapped = min((_search(loss, start) for start in candidates), key=loss)
+    return min([*candidates, mapped], key=lambda logarithms: loss(logarithms) + np.count_nonzero(logarithms))
 
 
 def _search(loss: Callable[[FloatArray], float], start: FloatArray) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Catalogues of broad-band fluxes and spectroscopic redshifts, and that of the package kcorrect."""
+"""Catalogues of broad-band fluxes and spectroscopic redshifts, such as the one in the package kcorrect."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -17,18 +17,17 @@ from training.splits import random_split
 
 SPLITS = (TRAIN, VALIDATION, TEST)
 
-
-# Of the 9,986 usable rows of kcorrect's table; all quoted scores refer to this split.
+# Test galaxies among the 9,986 usable rows of kcorrect's table; all quoted scores refer to this split.
 N_TEST_KCORRECT = 1986
 
 
 @dataclass(frozen=True)
 class ReadReport:
-    """What was read from a catalogue, and what was assumed."""
+    """What was read from a catalogue, what was left out, and what was assumed."""
 
     source: str  # the catalogue, in words
     n_read: int
-    left_out: Mapping[str, int] = field(default_factory=dict)  # reason -> rows
+    left_out: Mapping[str, int] = field(default_factory=dict)  # which rows, in words -> number of them
     notes: tuple[str, ...] = ()
 
     @property
@@ -37,14 +36,14 @@ class ReadReport:
         return self.n_read - sum(self.left_out.values())
 
     def __str__(self) -> str:
-        reasons = (f"left out: {n:,} {reason}" for reason, n in self.left_out.items() if n)
+        left_out = (f"left out: {n:,} {rows}" for rows, n in self.left_out.items() if n)
         first = f"{self.source}: {self.n_read:,} rows read, {self.n_used:,} used"
-        return "\n  ".join((first, *reasons, *self.notes))
+        return "\n  ".join((first, *left_out, *self.notes))
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """n galaxies to draw."""
+    """A catalogue of n galaxies to draw."""
 
     fluxes: FloatArray  # (n, n_bands) as observed (reddened), nanomaggies, all positive
     flux_errors: FloatArray  # (n, n_bands), NaN where unknown
@@ -75,7 +74,7 @@ class Catalogue:
         return np.asarray(2.5 / np.log(10.0) * self.flux_errors / self.fluxes)
 
     def describe(self, bands: tuple[str, ...]) -> str:
-        """Return the report and what the galaxies are like, as lines of text."""
+        """Return the report and a summary of the galaxies, as lines of text."""
         medians = zip(bands, np.median(self.magnitudes, axis=0), strict=True)
         sizes = (f"{(self.split == name).sum():,} {name}" for name in SPLITS)
         lines = (
@@ -87,23 +86,22 @@ class Catalogue:
         return "\n  ".join((str(self.report), *lines))
 
     def take(self, rows: IntArray) -> "Catalogue":
-        """Return the galaxies of some rows, which may repeat."""
-        taken = {name: value[rows] for name, value in vars(self).items() if name != "report"}
-        return replace(self, **taken)
+        """Return the galaxies of some rows, (m,), which may repeat."""
+        return replace(self, **{name: values[rows] for name, values in vars(self).items() if name != "report"})
 
-    def keep(self, kept: BoolArray, reason: str) -> "Catalogue":
-        """Return the galaxies where `kept` (n,) is true; the report counts the others under a reason."""
-        left_out = {**self.report.left_out, reason: int((~kept).sum())}
-        return replace(self.take(np.flatnonzero(kept)), report=replace(self.report, left_out=left_out))
+    def keep(self, used: BoolArray, others: str) -> "Catalogue":
+        """Return the galaxies where `used` (n,) is true; the report counts the others, described in words."""
+        left_out = {**self.report.left_out, others: int((~used).sum())}
+        return replace(self.take(np.flatnonzero(used)), report=replace(self.report, left_out=left_out))
 
     def head(self, n: int) -> "Catalogue":
         """Return the first n galaxies."""
         return self.keep(np.arange(len(self)) < n, f"after the first {n:,}")
 
     def select(self, conditions: str, bands: tuple[str, ...]) -> "Catalogue":
-        """Return the galaxies that meet conditions such as "r<=17.8,ebv<0.1" on observed magnitudes and columns.
+        """Return the galaxies that meet conditions such as "r<=17.8,ebv<0.1" on magnitudes, z_spec, ebv, ra and dec.
 
-        Raises `InvalidDataset` if there are none, or if a column is not a band or one of z_spec, ebv, ra and dec.
+        Magnitudes are observed ones, by band. Raises `InvalidDataset` for other columns, or if no galaxy is left.
         """
         columns: dict[str, FloatArray] = dict(zip(bands, self.magnitudes.T, strict=True))
         columns |= {"z_spec": self.z_spec, "ebv": self.ebv, "ra": self.ra, "dec": self.dec}
@@ -119,33 +117,34 @@ class Catalogue:
 def _range(values: FloatArray) -> str:
     """Describe numbers (n,), NaN where unknown."""
     known = values[~np.isnan(values)]
-    found = [f"{known.min():.4g} to {known.max():.4g}"] if len(known) else []
-    return ", ".join(found + [f"unknown for {len(values) - len(known):,}"] * (len(known) < len(values)))
+    parts = [f"{known.min():.4g} to {known.max():.4g}"] if len(known) else []
+    if len(known) < len(values):
+        parts.append(f"unknown for {len(values) - len(known):,}")
+    return ", ".join(parts)
 
 
 def kcorrect_path() -> Path:
     """Path of the table in the package `kcorrect`: 10,000 SDSS galaxies (BSD-3, Blanton and Roweis 2007)."""
-    found = importlib.util.find_spec("kcorrect")
-    if found is None or found.origin is None:
+    package = importlib.util.find_spec("kcorrect")
+    if package is None or package.origin is None:
         raise InvalidDataset("the sample needs the package kcorrect: pip install 'photoz[sample]'")
-    return Path(found.origin).parent / "data" / "test" / "gst_tests_small.fits"
+    return Path(package.origin).parent / "data" / "test" / "gst_tests_small.fits"
 
 
 def read_kcorrect(bands: tuple[str, ...] = SDSS_IMAGES.bands) -> Catalogue:
     """Read the 9,986 galaxies of kcorrect's table with 0 < z < 0.4 and positive model fluxes in all of ugriz.
 
     8,000 are for training and validation and 1,986 for testing, by the permutation of seed 0. Raises `InvalidDataset`
-    if kcorrect is not installed or a band is not one of ugriz.
+    if kcorrect is not installed or lacks a band.
     """
     from astropy.table import Table
 
     if unknown := set(bands) - set(SDSS_IMAGES.bands):
         raise InvalidDataset(
             f"kcorrect's table has {','.join(SDSS_IMAGES.bands)}, not {','.join(sorted(unknown))}: choose from these "
-            "by --bands, or give your own --catalogue"
+            "with --bands, or use your own --catalogue"
         )
     columns = [SDSS_IMAGES.bands.index(band) for band in bands]
-
     table = Table.read(kcorrect_path())
     z_spec = np.asarray(table["Z"], dtype=np.float64)
     fluxes = np.asarray(table["MODELFLUX"], dtype=np.float64)

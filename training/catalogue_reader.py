@@ -1,4 +1,4 @@
-"""A user's file of magnitudes or fluxes as a `Catalogue`, with a report of what was left out and assumed."""
+"""Reads a user's file of magnitudes or fluxes as a `Catalogue`, with a report on what was left out and assumed."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -21,10 +21,10 @@ ERROR = "_err"  # ending of the names of columns with the errors of bands
 
 PLAUSIBLE_MAGNITUDES = (5.0, 40.0)
 
-# Catalogues write 99, -99, 9999 and the like for a number that is unknown.
+# Catalogues write 99, -99, 9999 and the like for unknown numbers.
 SENTINELS = (99.0, 999.0, 9999.0)
 
-# Nearly all galaxies have all magnitudes in this range; hardly any have all fluxes in it, a factor of three.
+# Nearly all galaxies have all magnitudes in this range, but hardly any have all fluxes in it.
 USUAL_MAGNITUDES = (10.0, 30.0)
 MOST, NEARLY_ALL = 0.5, 0.9
 
@@ -39,32 +39,32 @@ def read_catalogue(
     are_magnitudes: bool,
     dereddened: bool = False,
 ) -> Catalogue:
-    """Read the rows of a file with a plausible brightness in all bands and without an impossible E(B-V).
+    """Read the rows of a file with a plausible brightness in all bands and no impossible E(B-V).
 
     Parameters
     ----------
     path : Path
         A file in a format of `photoz.io.catalogue_files`; raises `UnsupportedType` for others.
     columns : mapping of str to str
-        Band, or band with `ERROR` for its error, or one of `OTHER_COLUMNS` -> name of the column in the file, where
-        they differ. Without a column `split`, the galaxies are split at random by `object_id`.
+        Names in the file, where they differ, of bands, of their errors (band and `ERROR`) and of `OTHER_COLUMNS`.
+        Without a column `split`, the galaxies are split at random by `object_id`.
     spec : ImageSpec
         Bands to read, with their extinction.
     are_magnitudes : bool
-        AB magnitudes and their errors if true, else fluxes in nanomaggies.
+        Whether the file has AB magnitudes and their errors, or fluxes in nanomaggies.
     dereddened : bool
         Whether they are corrected for reddening; the fluxes of the result are as observed.
 
     Raises
     ------
     InvalidDataset
-        If the file cannot be read or lacks a column, if its numbers do not look like magnitudes or fluxes, if no row
-        can be used, or if the extinction of a band is needed and not known.
+        If the file cannot be read or lacks a column, its numbers do not look like magnitudes or fluxes, no row can be
+        used, or the extinction of a band is needed but unknown.
     """
     bands = spec.bands
     if dereddened and None in spec.extinction_coefficients:
         unknown = bands[spec.extinction_coefficients.index(None)]
-        raise InvalidDataset(f"--dereddened needs the extinction of each band, which is not known of {unknown}")
+        raise InvalidDataset(f"--dereddened needs the extinction of each band, which is unknown for {unknown}")
     table = _open(path, columns, bands)
     if dereddened and "ebv" not in table:
         raise InvalidDataset(f"--dereddened needs E(B-V), but {_lacks(table, ['ebv'])}")
@@ -95,7 +95,7 @@ def read_catalogue(
 
 
 def _open(path: Path, columns: Mapping[str, str], bands: tuple[str, ...]) -> NamedTable:
-    """Read a file and check that it has the bands, and all columns that were asked for."""
+    """Read a file and check that it has all bands and all columns that were asked for."""
     known = (*bands, *OTHER_COLUMNS, *(band + ERROR for band in bands))
     if unknown := [name for name in columns if name not in known]:
         raise InvalidDataset(f"--columns names {', '.join(unknown)}: expected names of {', '.join(known)}")
@@ -115,16 +115,16 @@ def _is_sentinel(values: FloatArray) -> BoolArray:
 
 
 def _find_plausible(values: FloatArray, path: Path, bands: tuple[str, ...], *, are_magnitudes: bool) -> BoolArray:
-    """Find which values (n, n_bands) are those of galaxies; refuse a file that seems to have the other quantity."""
+    """Find the plausible values, (n, n_bands); refuse a file that seems to have the other quantity."""
     known = np.isfinite(values) & ~_is_sentinel(values) & (are_magnitudes | (values > 0))
     magnitudes = np.where(known, values, np.nan)
     if not are_magnitudes:
         magnitudes = ZERO_POINT - 2.5 * np.log10(magnitudes)
     low, high = PLAUSIBLE_MAGNITUDES
-    strange = known & ~((magnitudes >= low) & (magnitudes <= high))
+    implausible = known & ~((magnitudes >= low) & (magnitudes <= high))
     given, other = ("magnitude", "flux") if are_magnitudes else ("flux", "magnitude")
-    if strange.any(axis=1).mean() > MOST:
-        row, band = np.argwhere(strange)[0]
+    if implausible.any(axis=1).mean() > MOST:
+        row, band = np.argwhere(implausible)[0]
         raise InvalidDataset(
             f"{path}: most rows have a {given} outside {low:g} to {high:g} mag, such as {values[row, band]:g} in "
             f"{bands[band]}; expected AB magnitudes, or fluxes in nanomaggies. If these look like {NAMES[other]}, use "
@@ -136,59 +136,61 @@ def _find_plausible(values: FloatArray, path: Path, bands: tuple[str, ...], *, a
             f"{path}: nearly all fluxes are between {low:g} and {high:g}, such as {values[0, 0]:g} in {bands[0]}; "
             "expected fluxes in nanomaggies. These look like magnitudes: use --quantity magnitude"
         )
-    return known & ~strange
+    return known & ~implausible
 
 
 def _choose_rows(
     table: NamedTable, plausible: BoolArray, bands: tuple[str, ...], *, are_magnitudes: bool, dereddened: bool
 ) -> tuple[IntArray, ReadReport]:
-    """Return the rows that can be used, (m,), and a report that counts each other row under its first reason."""
+    """Return the usable rows, (m,), and a report that counts each other row under the first test that it fails."""
     low, high = PLAUSIBLE_MAGNITUDES
-    what = f"magnitude of {low:g} to {high:g}" if are_magnitudes else f"positive flux of {low:g} to {high:g} mag"
-    usable = {f"without a {what} in {band}": plausible[:, number] for number, band in enumerate(bands)}
+    quantity = f"magnitude of {low:g} to {high:g}" if are_magnitudes else f"positive flux of {low:g} to {high:g} mag"
+    tests = {f"without a {quantity} in {band}": plausible[:, number] for number, band in enumerate(bands)}
     ebv = table.numbers("ebv")
-    usable[f"with an E(B-V) below 0 or above {EBV_MAX:g}"] = np.isnan(ebv) | ((ebv >= 0) & (ebv <= EBV_MAX))
+    tests[f"with an E(B-V) below 0 or above {EBV_MAX:g}"] = np.isnan(ebv) | ((ebv >= 0) & (ebv <= EBV_MAX))
     if dereddened:
-        usable["without an E(B-V)"] = ~np.isnan(ebv)
-    left, left_out = np.ones(len(table), dtype=bool), {}
-    for reason, kept in usable.items():
-        left_out[reason] = int((left & ~kept).sum())
-        left &= kept
+        tests["without an E(B-V)"] = ~np.isnan(ebv)
+    usable, left_out = np.ones(len(table), dtype=bool), {}
+    for failure, passed in tests.items():
+        left_out[failure] = int((usable & ~passed).sum())
+        usable &= passed
     report = ReadReport(table.path.name, len(table), left_out)
-    if not left.any():
+    if not usable.any():
         raise InvalidDataset(f"no row can be used: {'; '.join(map(str.strip, str(report).splitlines()))}")
-    return np.flatnonzero(left), report
+    return np.flatnonzero(usable), report
 
 
 def _identifiers(table: NamedTable) -> npt.NDArray[np.str_]:
-    """Return the object_id of each row (n,): its number, if it has none."""
+    """Return the object_id of each row (n,); without one, the number of the row."""
     numbers = np.arange(len(table)).astype(str)
     if "object_id" not in table:
         return numbers
-    given = table.text("object_id")
-    if len(given) > 1 and given[0] and (given == given[0]).all():
+    names = table.text("object_id")
+    if len(names) > 1 and names[0] and (names == names[0]).all():
         raise InvalidDataset(
-            f"{table.path}: all {len(given):,} rows have the object_id {str(given[0])!r}; expected one each"
+            f"{table.path}: all {len(names):,} rows have the object_id {str(names[0])!r}; expected one each"
         )
-    return np.where(given == "", np.char.add("row-", numbers), given)
+    return np.where(names == "", np.char.add("row-", numbers), names)
 
 
 def _split(table: NamedTable) -> npt.NDArray[np.str_]:
-    """Return the split of each row (n,) that the file gives; any other word than those of `SPLITS` excludes a row."""
+    """Return the split of each row (n,) in the file; words other than those in `SPLITS` exclude a row."""
     words = table.text("split")
     if not np.isin(words, SPLITS).any():
-        found = ", ".join(map(repr, np.unique(words)[:3].tolist()))
-        raise InvalidDataset(f"{table.path}: column {table.names['split']!r} has {found}; expected {', '.join(SPLITS)}")
+        examples = ", ".join(map(repr, np.unique(words)[:3].tolist()))
+        raise InvalidDataset(
+            f"{table.path}: column {table.names['split']!r} has {examples}; expected {', '.join(SPLITS)}"
+        )
     return words
 
 
 def _notes(table: NamedTable, catalogue: Catalogue, bands: tuple[str, ...]) -> Iterator[str]:
-    """Say what the file lacks, and what is assumed instead."""
+    """Describe what the file lacks, and what is assumed instead."""
     if without := [band for band, errors in zip(bands, catalogue.flux_errors.T, strict=True) if np.isnan(errors).all()]:
         yield f"photometric errors are unknown in {','.join(without)}"
-    for name, what in (("ebv", "E(B-V)"), ("z_spec", "z_spec")):
+    for name, title in (("ebv", "E(B-V)"), ("z_spec", "z_spec")):
         if name not in table:
-            yield f"{what} is unknown: no column {table.names[name]}"
+            yield f"{title} is unknown: no column {table.names[name]}"
     yield f"split {'of the file' if 'split' in table else 'at random'}"
     if repeated := len(catalogue) - len(np.unique(catalogue.object_id)):
         yield f"warning: rows that repeat an object_id: {repeated:,}; those of one object are in the same split"

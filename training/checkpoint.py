@@ -4,8 +4,8 @@ A run is a folder::
 
     run/
       settings.json     the hyper-parameters
-      checkpoint/       of the last whole epoch: weights, optimizer and history; replaced atomically
-      history.csv       one line per epoch
+      checkpoint.npz    weights, optimizer and history after the last whole epoch, and the best weights
+      history.csv       one line for each epoch
       tensorboard/      the same for TensorBoard
 """
 
@@ -18,6 +18,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from photoz.errors import InvalidDataset
 from training.recipes import TrainingSettings
@@ -30,28 +31,25 @@ class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc]  # ker
         super().__init__()
         self.run, self.settings = run, settings
         self.history: list[dict[str, float]] = []
-        self.best_weights: list[np.ndarray] = []
-        self._folder = run / "checkpoint"
+        self.best_weights: list[npt.NDArray[Any]] = []
+        self._path = run / "checkpoint.npz"
         if not resume:
             shutil.rmtree(run, ignore_errors=True)
         run.mkdir(parents=True, exist_ok=True)
-        self._recover()
-        self._check_settings()
-
-    def _check_settings(self) -> None:
-        path, expected = self.run / "settings.json", asdict(self.settings)
-        if self._folder.exists() and json.loads(path.read_text()) != expected:
-            raise InvalidDataset(f"{self.run} was started with other settings: resume with those in {path}")
+        path, expected = run / "settings.json", asdict(settings)
+        if self._path.exists() and json.loads(path.read_text()) != expected:
+            raise InvalidDataset(f"{run} was started with other settings: resume with those in {path}")
         _write_text(path, json.dumps(expected, indent=2))
 
     def restore(self, model: keras.Model) -> int:
         """Restore a compiled model from the checkpoint; return the number of epochs that it was trained for."""
-        if self._folder.exists():
-            self.history = json.loads((self._folder / "history.json").read_text())
+        if self._path.exists():
             model.optimizer.build(model.trainable_variables)
-            for variable, value in zip(_state(model), _load(self._folder / "state.npz"), strict=True):
-                variable.assign(value)
-            self.best_weights = _load(self._folder / "best.npz")
+            with np.load(self._path) as arrays:
+                self.history = json.loads(str(arrays["history"]))
+                for number, variable in enumerate(_state(model)):
+                    variable.assign(arrays[f"state-{number}"])
+                self.best_weights = [arrays[f"best-{number}"] for number in range(len(model.weights))]
         return len(self.history)
 
     def is_finished(self) -> bool:
@@ -60,62 +58,41 @@ class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc]  # ker
         return n_epochs >= self.settings.epochs or n_epochs - self._best_epoch() >= self.settings.patience
 
     def _best_epoch(self) -> int:
-        """Return the number of the epoch with the lowest validation loss; without validation galaxies the last one."""
+        """Return the number of the epoch with the lowest validation loss or, without validation galaxies, the last."""
         losses = [epoch["val_loss"] for epoch in self.history if "val_loss" in epoch]
         return int(np.argmin(losses)) + 1 if losses else len(self.history)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Write the history and the checkpoint."""
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        self.history.append(
-            {"epoch": epoch + 1, **{k: float(v) for k, v in (logs or {}).items()}, "learning_rate": rate}
-        )
+        losses = {name: float(value) for name, value in (logs or {}).items()}
+        self.history.append({"epoch": epoch + 1, **losses, "learning_rate": rate})
         if self._best_epoch() == len(self.history):
             self.best_weights = self._averaged_weights()
         self._save()
         self.model.stop_training = self.is_finished()
 
-    def _averaged_weights(self) -> list[np.ndarray]:
+    def _averaged_weights(self) -> list[npt.NDArray[Any]]:
         """Return the moving average of the weights, with which the validation loss was computed."""
         current = self.model.get_weights()
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
-        averaged: list[np.ndarray] = self.model.get_weights()
+        averaged: list[npt.NDArray[Any]] = self.model.get_weights()
         self.model.set_weights(current)
         return averaged
 
     def _save(self) -> None:
-        new = self.run / "checkpoint.new"
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir()
-        np.savez(new / "state.npz", *[np.asarray(variable) for variable in _state(self.model)])
-        np.savez(new / "best.npz", *self.best_weights)
-        (new / "history.json").write_text(json.dumps(self.history))
-        self._swap(new)
+        arrays: dict[str, Any] = {"history": np.array(json.dumps(self.history))}
+        arrays |= {f"state-{number}": np.asarray(variable) for number, variable in enumerate(_state(self.model))}
+        arrays |= {f"best-{number}": weights for number, weights in enumerate(self.best_weights)}
+        scratch = self._path.with_name(f".{self._path.name}")
+        np.savez(scratch, **arrays)
+        os.replace(scratch, self._path)
         lines = [",".join(self.history[0]), *(",".join(map(str, line.values())) for line in self.history)]
         _write_text(self.run / "history.csv", "\n".join(lines) + "\n")
-
-    def _swap(self, new: Path) -> None:
-        old = self.run / "checkpoint.old"
-        shutil.rmtree(old, ignore_errors=True)
-        if self._folder.exists():
-            self._folder.rename(old)
-        new.rename(self._folder)
-        shutil.rmtree(old, ignore_errors=True)
-
-    def _recover(self) -> None:
-        """Put the old checkpoint back if the run was killed between the two renames of `_swap`."""
-        old = self.run / "checkpoint.old"
-        if old.exists() and not self._folder.exists():
-            old.rename(self._folder)
 
 
 def _state(model: keras.Model) -> list[Any]:
     return [*model.variables, *model.optimizer.variables]
-
-
-def _load(path: Path) -> list[np.ndarray]:
-    with np.load(path) as archive:
-        return [archive[f"arr_{i}"] for i in range(len(archive.files))]
 
 
 def _write_text(path: Path, text: str) -> None:

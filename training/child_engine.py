@@ -34,7 +34,7 @@ class ChildEngine:
     _pool: ProcessPool
 
     def predict(self, images: Images, ebv: npt.NDArray[np.float32]) -> NetworkOutput:
-        """See `photoz.inference.engines.Engine.predict`; raises `EngineRejected` if the engine does not run."""
+        """Run the engine as `photoz.inference.engines.Engine.predict`; raises `EngineRejected` if it does not run."""
         return self._run(_predict, images, ebv)
 
     def images_per_second(self, images: Images, ebv: npt.NDArray[np.float32], seconds: float) -> float:
@@ -59,7 +59,7 @@ def child_engine(path: Path, precision: str, signature: NetworkSignature) -> Ite
 
 
 def _set_engine(path: Path, precision: str, signature: NetworkSignature) -> None:
-    """Prepare a child process; the engine is loaded by its first job, whose future then tells of a crash."""
+    """Prepare a child process; its first job loads the engine, so that a crash fails that job."""
     global _load
     _load = cache(partial(OpenVinoEngine, path, precision, 0, signature))
 

@@ -1,8 +1,8 @@
 """Cross-fitting: predictions for galaxies that the network was not trained on, to calibrate and choose thresholds.
 
-Either the validation galaxies are held out, or all galaxies are in turn: they are divided into folds, and for each fold
-the recipe is trained once more on the others. The network in the bundle is then trained on all of them, and still
-each galaxy has a prediction by a network that was not trained on it (Wolpert 1992, Neural Networks 5, 241).
+Either the validation galaxies are held out, or all galaxies in turn: they are divided into folds, and for each fold the
+recipe is trained once more on the other folds. The network in the bundle is then trained on all galaxies, and each
+galaxy still has a prediction by a network that was not trained on it (Wolpert 1992, Neural Networks 5, 241).
 """
 
 from dataclasses import dataclass, replace
@@ -43,8 +43,7 @@ def fit_and_predict_held_out(
     network is trained for each fold in `run/fold-0` and so on, and the predictions are for all but the test galaxies.
     """
     if not settings.folds:
-        # First: without galaxies of both, fitting would be in vain.
-        _, validation = (usable_rows(cutouts, grid, split) for split in (TRAIN, VALIDATION))
+        _, validation = (usable_rows(cutouts, grid, split) for split in (TRAIN, VALIDATION))  # raises before the fit
         fitted = fit_ensemble(cutouts, spec, grid, settings, run, resume=resume)
         model = _learn_model(fitted, cutouts, spec, grid)
         return fitted, model, _predict(model, cutouts, validation)
@@ -62,29 +61,16 @@ def fit_and_predict_held_out(
 
 
 def merge_validation(cutouts: Cutouts) -> Cutouts:
-    """Return the cutouts with the validation galaxies among the training galaxies."""
+    """Return the cutouts with the validation galaxies as training galaxies."""
     split = cutouts.column("split")
     return with_labels(cutouts, np.where(split == VALIDATION, TRAIN, split))
 
 
 def assign_folds(cutouts: Cutouts, grid: RedshiftGrid, n_folds: int) -> tuple[IntArray, IntArray]:
-    """Divide the training galaxies into folds at random, each galaxy with all its cutouts.
+    """Divide the training galaxies on the grid into folds at random; all cutouts of a galaxy are in one fold.
 
-    Parameters
-    ----------
-    cutouts : Cutouts
-        With z_spec and split.
-    grid : RedshiftGrid
-        Galaxies off it belong to no fold.
-    n_folds : int
-        At least 2; `InvalidDataset` is raised if there are fewer galaxies.
-
-    Returns
-    -------
-    train : (n,) int
-        The training rows, in increasing order.
-    fold_of : (n,) int
-        The fold of each, from 0 on.
+    Returns the training rows, (n,) int in increasing order, and the fold of each, (n,) int from 0. Raises
+    `InvalidDataset` if there are fewer galaxies than folds.
     """
     train = usable_rows(cutouts, grid, TRAIN)
     first, galaxy = group_by_galaxy(cutouts, train)
@@ -98,12 +84,12 @@ def assign_folds(cutouts: Cutouts, grid: RedshiftGrid, n_folds: int) -> tuple[In
 
 
 def _learn_model(fitted: Fitted, cutouts: Cutouts, spec: ImageSpec, grid: RedshiftGrid) -> TrainedModel:
-    """Add to a network the feature groups of its training galaxies."""
+    """Make a model of a network, with the feature groups of its training galaxies."""
     model = TrainedModel(fitted.network, spec, grid, fitted.ebv_default, z_range=fitted.z_range)
     groups = learn_feature_groups(model, cutouts, usable_rows(cutouts, grid, TRAIN))
     return replace(model, feature_groups=groups)
 
 
 def _predict(model: TrainedModel, cutouts: Cutouts, rows: IntArray) -> HeldOut:
-    found = model.predict(cutouts, rows)
-    return HeldOut(numbers(cutouts, "z_spec", rows), found.raw_pdfs, found.ood_scores)
+    predictions = model.predict(cutouts, rows)
+    return HeldOut(numbers(cutouts, "z_spec", rows), predictions.raw_pdfs, predictions.ood_scores)

@@ -1,8 +1,8 @@
-"""What real frames bring and rendered cutouts lack: residual sky, bad pixels, satellite trails, wrong positions.
+"""Defects of real frames that rendered cutouts lack: residual sky, bad pixels, satellite trails, wrong positions.
 
-Each function changes one cutout (size, size, n_bands) in place. The networks are trained with random ones (`spoil`),
-whose sizes are in units of the noise of the sky, so that they suit any survey; `benchmarks.science ood` applies them
-with fixed sizes to the test galaxies.
+Each function changes one cutout (size, size, n_bands) in place. The networks are trained with random defects (`spoil`),
+scaled by the noise of the sky, so that they suit any survey; `benchmarks.science ood` applies defects of fixed size to
+the test galaxies.
 """
 
 from collections.abc import Callable
@@ -17,14 +17,14 @@ TRAIL_SIGMA = 1.4  # pixels: a trail is as wide as the PSF
 
 
 def leave_sky_in(image: Image, level: FloatArray | float, slope: FloatArray | float = 0.0) -> None:
-    """Add a background of `level`, (n_bands,) or one for all, which rises by `slope`, (2, n_bands), to two edges."""
+    """Add a background of `level`, (n_bands,) or a number, which rises by `slope`, (2, n_bands), towards two edges."""
     ramp = np.linspace(-1.0, 1.0, len(image))
     along = np.stack(np.meshgrid(ramp, ramp, indexing="ij"), axis=-1)
     image += (level + along @ np.broadcast_to(slope, (2, image.shape[2]))).astype(np.float32)
 
 
 def add_hits(image: Image, band: int, rows: FloatArray, columns: FloatArray, value: float) -> None:
-    """Add a value to some pixels of a band, which are given as real numbers, as a cosmic ray or hot pixels do."""
+    """Add a value to pixels of a band, as cosmic rays and hot pixels do; coordinates are rounded to whole pixels."""
     last = len(image) - 1
     pixels = np.unique(np.clip(np.rint([rows, columns]), 0, last).astype(int), axis=1)
     image[pixels[0], pixels[1], band] += value
@@ -36,14 +36,14 @@ def kill_column(image: Image, band: int, column: int) -> None:
 
 
 def draw_trail(image: Image, band: int, angle: float, distance: float, brightness: float) -> None:
-    """Draw a straight trail of a brightness per pixel, at a distance in pixels from the centre."""
+    """Draw a straight trail with a brightness per pixel, at a distance from the centre in pixels."""
     offset = np.arange(len(image)) - (len(image) - 1) / 2.0
     across = offset[:, None] * np.cos(angle) + offset * np.sin(angle) - distance
     image[:, :, band] += (brightness * np.exp(-0.5 * (across / TRAIL_SIGMA) ** 2)).astype(np.float32)
 
 
 def move(image: Image, rows: int, columns: int) -> None:
-    """Move the galaxy by whole pixels; what leaves at one edge enters at the other."""
+    """Move the galaxy by whole pixels; pixels that leave at one edge enter at the opposite edge."""
     image[:] = np.roll(image, (rows, columns), axis=(0, 1))
 
 
@@ -92,7 +92,7 @@ _RANDOM: tuple[Callable[[Image, FloatArray, np.random.Generator], None], ...] = 
 def spoil(images: np.ndarray, noise: FloatArray, fraction: float, rng: np.random.Generator) -> None:
     """Give a fraction of cutouts (n, size, size, n_bands) one defect each, at random and in place.
 
-    `noise` is that of the sky per pixel, (n_bands,).
+    `noise` is that of the sky in a pixel, (n_bands,).
     """
     for row in np.flatnonzero(rng.uniform(size=len(images)) < fraction):
         _RANDOM[rng.integers(len(_RANDOM))](images[row], noise, rng)

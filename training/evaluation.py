@@ -30,16 +30,16 @@ FORMATS: tuple[Literal["png", "svg", "pdf"], ...] = ("png", "svg", "pdf")
 
 TABLE_METRICS = ("sigma_mad", "outlier_fraction", "bias", "crps", "pit_ks", "coverage_68", "coverage_95")
 
-# Default output of `learning-curve`, where a report looks for it.
+# Default output of `learning-curve`, which reports show.
 LEARNING_CURVE = Path("runs/learning-curve/learning-curve.json")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Predictions for n test galaxies, and the scores of the model and of catalogue methods."""
+    """Predictions for n test galaxies, and the scores of the model and of the catalogue methods."""
 
     pdfs: FloatArray  # (n, n_bins)
-    rows: IntArray  # (n,) their rows in the data
+    rows: IntArray  # (n,) rows in the data
     scores: dict[str, dict[str, Score]]  # method -> metric -> Score; the first method is `MODEL`
     crps_gaussian: float  # mean CRPS of Gaussians with the means and standard deviations of the PDFs
     flags: IntArray  # (n,) bit masks of `photoz.flags.Flag`
@@ -49,26 +49,26 @@ class Evaluation:
 def evaluate(model: TrainedModel, cutouts: Cutouts) -> Evaluation:
     """Score a model and the catalogue methods on the test galaxies with z_spec on the grid, with bootstrap errors.
 
-    A model with a calibration is scored without it too. Raises `InvalidDataset` if there are no such galaxies, or if a
-    column has other bands than the images.
+    A model with a calibration is scored without it too. Raises `InvalidDataset` if there are no such galaxies, or as
+    `check_columns`.
     """
     spec, grid = model.spec, model.grid
     check_columns(cutouts, spec)
     rows = usable_rows(cutouts, grid, TEST)
     z_spec = numbers(cutouts, "z_spec", rows)
-    found = model.predict(cutouts, rows)
-    scores = {MODEL: summarise(galaxy_scores(found.pdfs, z_spec, grid))}
+    predictions = model.predict(cutouts, rows)
+    scores = {MODEL: summarise(galaxy_scores(predictions.pdfs, z_spec, grid))}
     if model.calibration:
-        scores[NOT_RECALIBRATED] = summarise(galaxy_scores(found.raw_pdfs, z_spec, grid))
+        scores[NOT_RECALIBRATED] = summarise(galaxy_scores(predictions.raw_pdfs, z_spec, grid))
     scores |= baseline_scores(cutouts, spec, grid, _reddening(cutouts))
-    gaussian = properscoring.crps_gaussian(z_spec, pdf.mean(found.pdfs, grid), pdf.std(found.pdfs, grid))
-    return Evaluation(found.pdfs, rows, scores, float(gaussian.mean()), found.flags, found.ood_scores)
+    gaussian = properscoring.crps_gaussian(z_spec, pdf.mean(predictions.pdfs, grid), pdf.std(predictions.pdfs, grid))
+    return Evaluation(predictions.pdfs, rows, scores, float(gaussian.mean()), predictions.flags, predictions.ood_scores)
 
 
 def _reddening(cutouts: Cutouts) -> FloatArray:
-    """E(B-V) of all cutouts, (n,), for the catalogue methods: the median of all where it is unknown."""
-    usual = median_ebv(cutouts, np.arange(len(cutouts)))
-    return as_ebv_batch(cutouts.columns.get("ebv"), len(cutouts), usual).ebv.astype(np.float64)
+    """E(B-V) of all cutouts, (n,), for the catalogue methods: their median where it is unknown."""
+    median = median_ebv(cutouts, np.arange(len(cutouts)))
+    return as_ebv_batch(cutouts.columns.get("ebv"), len(cutouts), median).ebv.astype(np.float64)
 
 
 def galaxies_digest(cutouts: Cutouts, rows: IntArray) -> str:
@@ -85,10 +85,10 @@ def write_report(
     *,
     figures: bool = True,
 ) -> None:
-    """Write an evaluation as metrics.json, report.html and, if asked for, figures/NAME.png, .svg and .pdf.
+    """Write an evaluation as metrics.json, report.html and, if `figures` is true, figures/NAME.png, .svg and .pdf.
 
-    The output of `python -m training learning-curve` is shown if it exists and has the same architecture and test
-    galaxies.
+    The report shows the output of `python -m training learning-curve` if there is one with the same architecture and
+    test galaxies.
     """
     folder.mkdir(parents=True, exist_ok=True)
     report = _report(evaluation, cutouts, card, _read_curve(learning_curve, card, evaluation, cutouts))
@@ -97,10 +97,10 @@ def write_report(
         "data": cutouts.provenance,
         "n_galaxies": len(evaluation.rows),
         "crps_gaussian": evaluation.crps_gaussian,
-        "scores": {method: as_numbers(found) for method, found in evaluation.scores.items()},
-        "bins": {table.quantity: [asdict(found) for found in table.bins] for table in report.tables},
+        "scores": {method: as_numbers(scores) for method, scores in evaluation.scores.items()},
+        "bins": {table.quantity: [asdict(row) for row in table.bins] for table in report.tables},
         "flags": [{**row._asdict(), "scores": as_numbers(row.scores)} for row in report.flags],
-        "learning_curve": {str(n): as_numbers(found) for n, found in report.learning_curve.items()},
+        "learning_curve": {str(n): as_numbers(scores) for n, scores in report.learning_curve.items()},
     }
     (folder / "metrics.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     (folder / "report.html").write_text(report.html(), encoding="utf-8")
@@ -123,13 +123,13 @@ def as_numbers(scores: Mapping[str, Score]) -> dict[str, dict[str, float]]:
 def _read_curve(path: Path, card: Card, evaluation: Evaluation, cutouts: Cutouts) -> dict[int, dict[str, Score]]:
     if not path.is_file():
         return {}
-    found = json.loads(path.read_text(encoding="utf-8"))
+    curve = json.loads(path.read_text(encoding="utf-8"))
     expected = (card.architecture.name, galaxies_digest(cutouts, evaluation.rows))
-    if (found["settings"]["architecture"], found["test_galaxies"]) != expected:
+    if (curve["settings"]["architecture"], curve["test_galaxies"]) != expected:
         return {}
     return {
         point["n_train"]: {metric: Score(**score) for metric, score in point["scores"].items()}
-        for point in found["points"]
+        for point in curve["points"]
     }
 
 
@@ -147,13 +147,13 @@ def _report(
         **_photometry(cutouts, rows, card),
         flags=evaluation.flags,
         learning_curve=learning_curve,
-        baselines={method: found for method, found in evaluation.scores.items() if method != MODEL},
+        baselines={method: scores for method, scores in evaluation.scores.items() if method != MODEL},
         object_id=None if names is None else names[rows],
     )
 
 
 def _photometry(cutouts: Cutouts, rows: IntArray, card: Card) -> dict[str, Any]:
-    """Return the magnitude in the middle band and a colour, g - r or of the first two bands.
+    """Return the magnitude in the middle band and a colour, g - r or that of the first two bands.
 
     They are dereddened if the extinction of all bands is known.
     """
@@ -163,19 +163,20 @@ def _photometry(cutouts: Cutouts, rows: IntArray, card: Card) -> dict[str, Any]:
     extinction = card.image.extinction
     magnitudes = numbers(cutouts, "magnitudes", rows) - extinction * _reddening(cutouts)[rows, np.newaxis]
     prefix = "dereddened " if extinction.all() else ""
-    found = {"magnitudes": magnitudes[:, len(bands) // 2], "magnitude_label": f"{prefix}{bands[len(bands) // 2]} [mag]"}
+    middle = len(bands) // 2
+    photometry = {"magnitudes": magnitudes[:, middle], "magnitude_label": f"{prefix}{bands[middle]} [mag]"}
     if len(bands) > 1:
         blue, red = ("g", "r") if {"g", "r"} <= set(bands) else bands[:2]
-        found["colours"] = magnitudes[:, bands.index(blue)] - magnitudes[:, bands.index(red)]
-        found["colour_label"] = f"{prefix}{blue} − {red} [mag]"
-    return found
+        photometry["colours"] = magnitudes[:, bands.index(blue)] - magnitudes[:, bands.index(red)]
+        photometry["colour_label"] = f"{prefix}{blue} − {red} [mag]"
+    return photometry
 
 
 def table(scores: Mapping[str, Mapping[str, Score]]) -> str:
-    """Format scores as a table of plain text, one line per method."""
+    """Format scores as a plain-text table with one line for each method."""
     width = max(len(method) for method in scores)
     lines = [" " * width + "".join(f"  {metric:>17}" for metric in TABLE_METRICS)]
-    for method, found in scores.items():
-        cells = (str(found[metric]) if metric in found else "-" for metric in TABLE_METRICS)
+    for method, metrics in scores.items():
+        cells = (str(metrics[metric]) if metric in metrics else "-" for metric in TABLE_METRICS)
         lines.append(method.ljust(width) + "".join(f"  {cell:>17}" for cell in cells))
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Comparison of a compiled network's predictions with Keras's, and the differences that are accepted."""
+"""Comparison of a compiled network's predictions with those of Keras, and limits on the differences."""
 
 from dataclasses import dataclass
 
@@ -10,20 +10,20 @@ from photoz.grid import FloatArray, RedshiftGrid
 from photoz.metrics import METRICS, GalaxyScores, galaxy_scores
 from training.trained_model import Predictions
 
-# One-sided: a copy that happens to do better is accepted.
+# One-sided: a copy that happens to be better is accepted.
 MAX_RATIO = 1.01
 
-# A difference of z_mean below this is small compared with any redshift error; this fraction of galaxies has to meet it.
+# A difference of z_mean below NEAR is small compared with any redshift error; this fraction of galaxies must meet it.
 NEAR = 0.002
 MIN_AGREEMENT = 0.999
 
-# Fraction of galaxies whose flag OUT_OF_DISTRIBUTION may differ, small compared with its rate of false alarms.
+# Fraction of galaxies whose flag OUT_OF_DISTRIBUTION may differ: small compared with its rate of false alarms.
 MAX_FLAG_CHANGES = 0.001
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Differences of predictions from Keras's; the numbers are those of `photoz.model.card.EngineCheck`."""
+    """Differences between predictions and those of Keras, defined in `photoz.model.card.EngineCheck`."""
 
     n_compared: int
     all_finite: bool
@@ -34,28 +34,25 @@ class Difference:
     flag_changes: float
 
     def objections(self) -> list[str]:
-        """Return the reasons not to serve these predictions; empty if they are accepted."""
+        """Return the reasons not to serve these predictions, if any."""
         if not self.all_finite:
             return ["some PDFs are not finite"]
-        found = []
+        objections = []
         if not self.crps_ratio <= MAX_RATIO:
-            found.append(f"CRPS is {self.crps_ratio:.4f} of Keras's, at most {MAX_RATIO:g}")
+            objections.append(f"CRPS is {self.crps_ratio:.4f} of Keras's, at most {MAX_RATIO:g}")
         if not self.sigma_mad_ratio <= MAX_RATIO:
-            found.append(f"sigma_MAD is {self.sigma_mad_ratio:.4f} of Keras's, at most {MAX_RATIO:g}")
+            objections.append(f"sigma_MAD is {self.sigma_mad_ratio:.4f} of Keras's, at most {MAX_RATIO:g}")
         if not self.z_mean_agreement >= MIN_AGREEMENT:
-            found.append(
+            objections.append(
                 f"z_mean is within {NEAR:g} for {self.z_mean_agreement:.4f} of galaxies, expected {MIN_AGREEMENT:g}"
             )
         if not self.flag_changes <= MAX_FLAG_CHANGES:
-            found.append(f"{self.flag_changes:.4f} of galaxies change their flag, at most {MAX_FLAG_CHANGES:g}")
-        return found
+            objections.append(f"{self.flag_changes:.4f} of galaxies change their flag, at most {MAX_FLAG_CHANGES:g}")
+        return objections
 
 
 def compare(compiled: Predictions, keras: Predictions, z_spec: FloatArray, grid: RedshiftGrid) -> Difference:
-    """Compare predictions of a compiled network with Keras's for the same n galaxies of known redshift (n,).
-
-    Where a PDF is NaN, all differences are NaN.
-    """
+    """Compare a compiled network with Keras on n galaxies with redshifts (n,); one NaN makes all differences NaN."""
     difference = np.abs(pdf.mean(compiled.pdfs, grid) - pdf.mean(keras.pdfs, grid))
     scores = [galaxy_scores(predictions.pdfs, z_spec, grid) for predictions in (compiled, keras)]
     return Difference(
@@ -70,7 +67,7 @@ def compare(compiled: Predictions, keras: Predictions, z_spec: FloatArray, grid:
 
 
 def _ratio(metric: str, compiled: GalaxyScores, keras: GalaxyScores) -> float:
-    """Return the ratio of a metric, and 1 for equal numbers, which may both be 0: sigma_MAD of a single galaxy is."""
+    """Return the ratio of a metric; 1 if both are equal, such as 0, the sigma_MAD of a single galaxy."""
     _, compute = METRICS[metric]
     ours, theirs = compute(compiled), compute(keras)
     return 1.0 if ours == theirs else float(np.divide(ours, theirs))

@@ -9,25 +9,25 @@ from photoz.ood import FEATURES, FeatureGroup, FeatureGroups, Features, compress
 from training.splits import group_by_galaxy
 from training.trained_model import TrainedModel
 
-# Fraction of ordinary cutouts that may be flagged: below the promised one in a hundred, to allow for chance. With half
-# of it, a twentieth of the cutouts with r and i swapped were not flagged.
+# Fraction of ordinary cutouts that may be flagged: below the documented 0.01, to allow for chance. With half of it, a
+# twentieth of the cutouts with r and i swapped were not flagged.
 FALSE_ALARMS = 0.0075
 
-# The least number of training galaxies for each direction of a covariance.
+# Minimum number of training galaxies for each direction of a covariance.
 GALAXIES_PER_DIRECTION = 20
 
-# Training galaxies to use, chosen at random: more do not change the result.
+# Maximum number of training galaxies, chosen at random: more do not change the result.
 MAX_GALAXIES = 20_000
 
-# Least variance of a direction, in units of the mean variance: smaller ones are rounding errors.
+# Minimum variance of a direction, in units of the mean variance: smaller ones are rounding errors.
 MIN_VARIANCE = 1e-3
 
 
 def learn_feature_groups(model: TrainedModel, cutouts: Cutouts, rows: IntArray) -> dict[str, FeatureGroup]:
     """Fit the feature groups of a model to the first cutout of each galaxy of its training rows (n,)."""
     first, _ = group_by_galaxy(cutouts, rows)
-    some = np.sort(np.random.default_rng(0).permutation(first)[:MAX_GALAXIES])
-    return fit_feature_groups(model.features(cutouts, some))
+    chosen = np.sort(np.random.default_rng(0).permutation(first)[:MAX_GALAXIES])
+    return fit_feature_groups(model.features(cutouts, chosen))
 
 
 def fit_feature_groups(train: Features) -> dict[str, FeatureGroup]:
@@ -36,7 +36,7 @@ def fit_feature_groups(train: Features) -> dict[str, FeatureGroup]:
 
 
 def choose_threshold(feature_groups: FeatureGroups, held_out: FloatArray) -> OodRecord:
-    """Choose the threshold above which a fraction `FALSE_ALARMS` of held-out galaxies' scores (n,) lie."""
+    """Choose the threshold that a fraction `FALSE_ALARMS` of the scores (n,) of held-out galaxies exceed."""
     threshold = float(np.quantile(held_out, 1.0 - FALSE_ALARMS))
     n_features = len(feature_groups[FEATURES].mean) if FEATURES in feature_groups else 0
     return OodRecord(threshold=threshold, false_alarms=float(np.mean(held_out > threshold)), n_features=n_features)
@@ -54,16 +54,16 @@ def _fit_group(values: FloatArray, exceeded_by: float) -> FeatureGroup:
 
 
 def _whitening(offsets: FloatArray) -> FloatArray:
-    """Return as many principal axes as the number of galaxies allows, over their standard deviations; (p, k)."""
+    """Return the principal axes, divided by their standard deviations, (p, k); k is limited by the galaxies."""
     variances, axes = _principal_axes(offsets)
     n_axes = min(len(variances), max(1, len(offsets) // GALAXIES_PER_DIRECTION))
     variances, axes = variances[:n_axes], axes[:, :n_axes]
-    least = max(MIN_VARIANCE * float(variances.mean()), 1e-12)
-    return np.asarray(axes / np.sqrt(np.maximum(variances, least)))
+    floor = max(MIN_VARIANCE * float(variances.mean()), 1e-12)
+    return np.asarray(axes / np.sqrt(np.maximum(variances, floor)))
 
 
 def _principal_axes(offsets: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the variances in decreasing order and their axes (p, k), by the cheaper method for the shape."""
+    """Return the variances in decreasing order and their axes (p, k), by the faster method for the shape."""
     n, p = offsets.shape
     if n < p:
         _, singular, transposed = np.linalg.svd(offsets / np.sqrt(n), full_matrices=False)

@@ -1,7 +1,7 @@
 """Simulated galaxies: shapes, neighbours and observing conditions.
 
-Sizes and shapes depend on apparent magnitude, colour and chance, **never on the redshift**: the pixels contain no more
-information about it than the real photometry.
+Sizes and shapes depend on apparent magnitude, colour and chance, **never on the redshift**, so that the pixels contain
+no more information about it than the real photometry.
 """
 
 from dataclasses import dataclass, replace
@@ -17,20 +17,20 @@ from training.imaging_surveys import Survey, sdss
 class Variety:
     """How much cutouts of the same galaxies differ."""
 
-    seeing_scatter: float  # of the PSF's width from field to field (natural logarithm), the same in all bands
-    band_scatter: float  # of the PSF's width and of the sky noise from band to band
+    seeing_scatter: float  # of the PSF's width from field to field (natural logarithm), common to all bands
+    band_scatter: float  # of the PSF's width and the sky noise from band to band
     offset: float  # largest distance from the centre along each axis, pixels
     neighbours: float  # mean number in a cutout of 25 arcsec, down to about magnitude 21
-    neighbour_distance: float  # their least distance from the centre in units of the side
+    neighbour_distance: float  # minimum distance from the centre in units of the side
 
 
-# Of the first cutout of each galaxy, which resemble the survey.
+# First cutouts, which resemble the survey.
 USUAL = Variety(0.0, 0.1, 0.5, 0.5, 0.2)
 
-# Of the further ones, for a network that has to cope with worse nights, positions and neighbours.
+# Further cutouts, so that the network learns to handle worse nights, positions and neighbours.
 WIDE = Variety(0.15, 0.1, 1.5, 1.0, 0.15)
 
-# The range by which neighbours are fainter than the sample's galaxies.
+# How much fainter neighbours are than the galaxies of the sample.
 NEIGHBOUR_MAGNITUDES = (1.0, 5.0)
 
 
@@ -39,10 +39,10 @@ class Galaxies:
     """Shapes and observing conditions of n galaxies."""
 
     fluxes: FloatArray  # (n, n_bands) nanomaggies
-    half_light_radius: FloatArray  # (n,) arcsec, of both bulge and disc, geometric mean of the two axes
+    half_light_radius: FloatArray  # (n,) arcsec, of bulge and disc, geometric mean of the axes
     axis_ratio: FloatArray  # (n,) minor over major axis
     position_angle: FloatArray  # (n,) of the major axis from the x axis, radians
-    bulge_fraction: FloatArray  # (n,) of the light in the de Vaucouleurs bulge, the same in every band
+    bulge_fraction: FloatArray  # (n,) of the light, in all bands, from the de Vaucouleurs bulge
     offset: FloatArray  # (n, 2) from the centre of the cutout, pixels (x, y)
     fwhm: FloatArray  # (n, n_bands) arcsec
     sky_sigma: FloatArray  # (n, n_bands) nanomaggies per pixel
@@ -51,7 +51,7 @@ class Galaxies:
         return len(self.fluxes)
 
     def columns(self) -> dict[str, FloatArray]:
-        """Everything but the fluxes, by name, to be written with the cutouts."""
+        """All columns but the fluxes, to be written with the cutouts."""
         return {name: values for name, values in vars(self).items() if name != "fluxes"}
 
 
@@ -68,8 +68,8 @@ def draw_galaxies(
     Sample; redder galaxies have larger bulges.
     """
     n = len(fluxes)
-    known = (survey or sdss()).observations
-    observations = [known[band] for band in spec.bands]
+    conditions = (survey or sdss()).observations
+    observations = [conditions[band] for band in spec.bands]
     magnitude = ZERO_POINT - 2.5 * np.log10(fluxes[:, len(spec.bands) // 2])
     colour = 2.5 * np.log10(fluxes[:, len(spec.bands) // 2] / fluxes[:, 0])
     log_radius = 0.23 - 0.15 * (magnitude - 17.0) + 0.18 * rng.standard_normal(n)
@@ -93,7 +93,7 @@ def _scattered(medians: list[float], n: int, scatter: float, rng: np.random.Gene
 
 
 def _seeing(n: int, variety: Variety, rng: np.random.Generator) -> FloatArray | float:
-    """Factor of all widths of a cutout; no random numbers without scatter, so that usual cutouts stay the same."""
+    """Factor of the PSF widths of a cutout; no random numbers without scatter, so that USUAL cutouts stay the same."""
     if not variety.seeing_scatter:
         return 1.0
     return np.asarray(np.exp(variety.seeing_scatter * rng.standard_normal((n, 1))))
@@ -106,28 +106,11 @@ def draw_neighbours(
     variety: Variety = USUAL,
     survey: Survey | None = None,
 ) -> tuple[IntArray, Galaxies]:
-    """Draw chance neighbours in the cutouts of galaxies.
+    """Draw chance neighbours in the cutouts of galaxies with fluxes (n, n_bands).
 
-    Parameters
-    ----------
-    fluxes : (n, n_bands) float64
-        Of the galaxies. Neighbours have the colours of random ones of them, so that they are independent of the galaxy
-        in the centre.
-    spec : ImageSpec
-        With bands of the survey.
-    rng : numpy.random.Generator
-        Random numbers.
-    variety : Variety
-        How many there are, and how near.
-    survey : Survey, optional
-        Whose conditions are drawn; SDSS by default.
-
-    Returns
-    -------
-    rows : (m,) int
-        The cutout of each neighbour.
-    neighbours : Galaxies
-        m objects, one to five magnitudes fainter than the galaxy with their colours; half of them are point sources.
+    Returns the cutout of each neighbour, (m,) int, and the m neighbours: one to five magnitudes fainter than a random
+    one of the galaxies, whose colours they have, so that they do not depend on the galaxy in the centre. Half of them
+    are point sources.
     """
     side = spec.size * spec.pixel_scale / (SDSS_IMAGES.size * SDSS_IMAGES.pixel_scale)
     counts = rng.poisson(variety.neighbours * side**2, len(fluxes))

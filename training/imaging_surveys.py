@@ -1,6 +1,6 @@
 """Imaging surveys: their bands, pixels, Galactic extinction, seeing and depth, by name or from a file.
 
-`training/surveys/*.toml` are the known ones; a file for any other has the same form.
+`training/surveys/*.toml` are the known surveys; a file for any other survey has the same form.
 """
 
 import tomllib
@@ -30,7 +30,7 @@ class Observation:
 
     fwhm: float  # median, of the PSF, arcsec
     sky_sigma: float  # median, of the sky noise per pixel, nanomaggies
-    electrons: float  # photo-electrons per nanomaggy; infinite where the photons of galaxies make no noise
+    electrons: float  # photo-electrons per nanomaggy; infinite for galaxies without photon noise
 
 
 class _Record(BaseModel):
@@ -38,16 +38,18 @@ class _Record(BaseModel):
 
 
 class Band(_Record):
-    """One band of a survey; what is missing is not known."""
+    """One band of a survey; missing values are unknown."""
 
     extinction: Annotated[float, Field(ge=0, le=20)] | None = None  # A / E(B-V), for the E(B-V) of SFD
     fwhm: Positive | None = None  # median of the PSF, arcsec
     sky_sigma: Positive | None = None  # of the sky noise per pixel, nanomaggies
-    depth: Annotated[float, Field(ge=10, le=40)] | None = None  # AB magnitude of a point source at 5 sigma, instead
+    depth: Annotated[float, Field(ge=10, le=40)] | None = (
+        None  # AB magnitude of a point source at 5 sigma, instead of sky_sigma
+    )
     electrons: Positive | None = None  # photo-electrons per nanomaggy
 
     def observation(self, pixel_scale: float) -> Observation | None:
-        """Return the conditions that a galaxy is drawn with; None if they are not known."""
+        """Return the conditions for drawing galaxies; None if they are unknown."""
         if self.fwhm is None or (self.sky_sigma is None and self.depth is None):
             return None
         sky_sigma = self.sky_sigma or _sky_sigma(self.depth or 0.0, self.fwhm / pixel_scale)
@@ -55,9 +57,9 @@ class Band(_Record):
 
 
 def _sky_sigma(depth: float, fwhm: float) -> float:
-    """Noise per pixel for which a point source is measured at 5 sigma, under a Gaussian PSF of `fwhm` pixels.
+    """Noise per pixel with which a point source is measured at 5 sigma, for a Gaussian PSF of `fwhm` pixels.
 
-    The best weights are the PSF itself; its noise is that of 4 pi sigma^2 pixels.
+    With the PSF as weights, the best ones, the noise is that of 4 pi sigma^2 pixels.
     """
     flux = 10.0 ** (0.4 * (ZERO_POINT - depth))
     return float(flux / (5.0 * np.sqrt(4.0 * np.pi) * fwhm / FWHM_PER_SIGMA))
@@ -69,7 +71,7 @@ class Survey(_Record):
     title: str
     pixel_scale: Positive  # arcsec
     unit: str = ""  # of the pixels of its images
-    zero_point: float | None = None  # AB magnitude of a pixel with the value 1, where they have no unit
+    zero_point: float | None = None  # AB magnitude of a pixel with the value 1, if they have no unit
     extinction_source: str = ""
     psf_source: str = ""
     bands: dict[str, Band]  # from blue to red
@@ -81,25 +83,25 @@ class Survey(_Record):
         return self
 
     def images(self, bands: tuple[str, ...] = (), size: int = 64) -> ImageSpec:
-        """Return the layout of cutouts in nanomaggies, of all bands or of some.
+        """Return the layout of cutouts in nanomaggies, by default in all bands.
 
-        Names may be upper case or follow that of the survey, "DES_G". The extinction of other bands is not known.
+        Names may be in upper case and begin with that of the survey, "DES_G". Other bands have no extinction.
         """
         bands = bands or tuple(self.bands)
-        own = {band.lower(): found for band, found in self.bands.items()}
-        known = (self.bands.get(band) or own.get(without_survey(band).lower()) for band in bands)
+        lower = {name.lower(): band for name, band in self.bands.items()}
+        known = (self.bands.get(name) or lower.get(without_survey(name).lower()) for name in bands)
         coefficients = tuple(band.extinction if band else None for band in known)
         return ImageSpec(size, bands, self.pixel_scale, extinction_coefficients=coefficients)
 
     @property
     def observations(self) -> dict[str, Observation]:
         """Conditions of the bands that can be drawn."""
-        found = {name: band.observation(self.pixel_scale) for name, band in self.bands.items()}
-        return {name: observation for name, observation in found.items() if observation}
+        conditions = {name: band.observation(self.pixel_scale) for name, band in self.bands.items()}
+        return {name: observation for name, observation in conditions.items() if observation}
 
 
 def read_survey(name: str) -> Survey:
-    """Read a survey by its name, one of `NAMES`, or a file; raises `InvalidInput` if that is not possible."""
+    """Read one of the surveys `NAMES`, or a file; raises `InvalidInput` if it cannot be read."""
     path = FOLDER / f"{name}.toml" if name in NAMES else Path(name)
     try:
         return Survey.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
@@ -120,8 +122,8 @@ def sdss() -> Survey:
 
 
 def extinction_caveats(spec: ImageSpec) -> tuple[str, ...]:
-    """Say which bands have no coefficient, so that E(B-V) is of no use there."""
-    unknown = [band for band, known in zip(spec.bands, spec.extinction_coefficients, strict=True) if known is None]
+    """Name the bands without extinction coefficient, in which E(B-V) corrects nothing."""
+    unknown = [band for band, value in zip(spec.bands, spec.extinction_coefficients, strict=True) if value is None]
     if not unknown:
         return ()
     return (f"Not corrected for Galactic extinction in {','.join(unknown)}: no coefficient is known.",)

@@ -1,4 +1,4 @@
-"""Training objectives: how a redshift becomes a target, and the loss."""
+"""Training objectives: the target for a redshift, and the loss."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,8 +30,8 @@ class Objective:
 def objective(name: str, grid: RedshiftGrid) -> Objective:
     """Return an objective by its name.
 
-    "crps" is CRPS plus cross-entropy with soft labels; both know that bins are ordered. "one-hot" is the document's
-    sparse categorical cross-entropy, which does not.
+    "crps" is CRPS plus cross-entropy with soft labels, which both use the order of the bins. "one-hot" is the sparse
+    categorical cross-entropy of the document, which does not.
     """
     match name:
         case "crps":
@@ -52,10 +52,10 @@ def _ordered_loss(grid: RedshiftGrid) -> Loss:
 
 
 def crps_loss(grid: RedshiftGrid) -> Loss:
-    """CRPS as a sum over upper bin edges, which has gradients; `photoz.metrics.crps` is the exact integral.
+    """CRPS as a differentiable sum over upper bin edges; `photoz.metrics.crps` is the exact integral.
 
-    The loss takes z_spec (n, 1) and pdfs (n, n_bins) and returns (n,) in units of redshift. The CDF and the step are
-    compared at upper bin edges: at bin centres the comparison would bias z by half a bin.
+    The loss takes z_spec (n, 1) and pdfs (n, n_bins) and returns (n,) in units of redshift. At bin centres instead of
+    upper edges, comparing the CDF with the step would bias z by half a bin.
     """
     upper = grid.edges[1:].astype(np.float32)[np.newaxis]
 

@@ -7,7 +7,7 @@ from photoz.images import ImageSpec
 
 
 def gaussian_aperture(size: int, sigma: float) -> FloatArray:
-    """Weight of a round Gaussian aperture at the centre of a cutout; `size` and `sigma` in pixels; (size, size)."""
+    """Weights (size, size) of a round Gaussian aperture at the centre of a cutout; `size` and `sigma` in pixels."""
     offset = np.arange(size) - (size - 1) / 2.0
     profile = np.exp(-0.5 * (offset / sigma) ** 2)
     return np.asarray(np.outer(profile, profile))
@@ -21,8 +21,8 @@ def measure(images: FloatArray, weight: FloatArray) -> FloatArray:
 def asinh_magnitudes(fluxes: FloatArray, softening: FloatArray) -> FloatArray:
     """Magnitudes of fluxes (n, n_bands) of either sign: -2.5 log10(e) asinh(flux / (2 softening)).
 
-    Lupton, Gunn and Szalay 1999 (AJ 118, 1406) without their zero point. Below the softening (n_bands,), the scale is
-    linear.
+    Lupton, Gunn and Szalay 1999 (AJ 118, 1406) without their zero point. The scale is linear below the softening
+    (n_bands,).
     """
     return np.asarray(-2.5 / np.log(10.0) * np.arcsinh(fluxes / (2.0 * softening)))
 

@@ -48,8 +48,8 @@ def train_bundle(
 ) -> ModelBundle:
     """Train a network on a file of cutouts with z_spec, and write its bundle to `path` and its report to `run`.
 
-    `spec` is what the images are. The name of the bundle's folder is the name of the model. With
-    `resume` the run continues from its checkpoint; `only_f32` leaves out the fast engines.
+    `spec` describes the images. The model is named after the folder of the bundle. With `resume`, the run continues
+    from its checkpoint; `only_f32` leaves out the fast engines.
     """
     with open_cutouts(data) as opened:
         cutouts = with_split(opened, settings.select, settings.shares)
@@ -81,7 +81,7 @@ def train_bundle(
 
 
 def _write_bundle(path: Path, model: TrainedModel, cutouts: Cutouts, only_f32: bool, **records: Any) -> ModelBundle:
-    """Write a model and its engines as a bundle; `records` are the other fields of its card."""
+    """Write a model and its engines as a bundle; `records` are further fields of its card."""
     created = datetime.now(UTC).replace(microsecond=0)
     with tempfile.TemporaryDirectory() as scratch:
         model.network.save(Path(scratch) / KERAS_NAME)
@@ -92,17 +92,15 @@ def _write_bundle(path: Path, model: TrainedModel, cutouts: Cutouts, only_f32: b
             created=created,
             grid=model.grid,
             image=model.spec,
-            inputs=_inputs(model),
+            inputs=Inputs(
+                ebv=architectures.takes_ebv(model.network),
+                ebv_assumed=None if model.ebv_default == UNKNOWN_EBV else model.ebv_default,
+            ),
             gflop=forward_gflop(model.network),
             engines=export_engines(model, cutouts, Path(scratch), only_f32=only_f32),
             **records,
         )
         return ModelBundle.write(path, card, scratch)
-
-
-def _inputs(model: TrainedModel) -> Inputs:
-    assumed = None if model.ebv_default == UNKNOWN_EBV else model.ebv_default
-    return Inputs(ebv=architectures.takes_ebv(model.network), ebv_assumed=assumed)
 
 
 def _training_record(data: Path, source: str, settings: TrainingSettings, fitted: Fitted) -> TrainingRecord:
@@ -130,7 +128,7 @@ def evaluate_bundle(
     select: str = "",
     all_test: bool = False,
 ) -> Evaluation:
-    """Score a bundle's Keras model on the test galaxies of a file, or on all, and write the report to a folder."""
+    """Score the Keras model of a bundle on the test galaxies of a file, or on all, and write the report to a folder."""
     with open_cutouts(data) as opened:
         labelled = (
             with_labels(opened, np.full(len(opened), TEST)) if all_test else _split_as_trained(opened, bundle.card)
@@ -142,9 +140,9 @@ def evaluate_bundle(
 
 
 def export_bundle(bundle: ModelBundle, data: Path, *, only_f32: bool = False) -> ModelBundle:
-    """Compile a bundle's Keras model again and replace the bundle by one with the new engines.
+    """Compile the Keras model of a bundle again and replace the bundle by one with the new engines.
 
-    If not even the engine in float32 agrees with Keras, `InvalidBundle` is raised and the bundle is left unchanged.
+    Raises `InvalidBundle`, and leaves the bundle unchanged, if not even the float32 engine agrees with Keras.
     """
     card = bundle.card
     with open_cutouts(data) as opened, tempfile.TemporaryDirectory() as scratch:
@@ -155,6 +153,6 @@ def export_bundle(bundle: ModelBundle, data: Path, *, only_f32: bool = False) ->
 
 
 def _split_as_trained(opened: Cutouts, card: Card) -> Cutouts:
-    """Split a file without a split as for training; otherwise the model would be tested on its training galaxies."""
+    """Split a file without a split as for training, so that the model is not tested on its training galaxies."""
     recipe = {} if "split" in opened.columns else card.training.hyper_parameters
     return with_split(opened, recipe.get("select", ""), recipe.get("shares", ""))

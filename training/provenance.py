@@ -14,7 +14,7 @@ RENDERED_CAVEATS = (
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of the libraries that affect a model, of those that are installed."""
+    """Versions of the installed libraries that affect a model."""
     installed = {}
     for name in LIBRARIES:
         try:
@@ -25,13 +25,13 @@ def library_versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Commit of the code, with "-dirty" if it was changed since; None outside of a checkout."""
+    """Commit of the code, with "-dirty" if it has uncommitted changes; None outside a checkout."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+        described = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return found.stdout.strip()
+    return described.stdout.strip()
 
 
 def file_sha256(path: Path) -> str:

@@ -10,28 +10,26 @@ SCHEDULES = ("cosine", "constant", "halfway-fifth")
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Hyper-parameters of a training run: with the data, they determine its result."""
+    """Hyper-parameters of a training run: together with the data, they determine its result."""
 
     architecture: str = "compact"  # or "inception", "pasquet"
     objective: str = "crps"  # or "one-hot"
     batch_size: int = 64
-    epochs: int = 24  # the most
-    learning_rate: float = 2e-3  # the highest
-    patience: int = 24  # epochs without a better validation loss before the run stops
+    epochs: int = 24  # maximum
+    learning_rate: float = 2e-3  # maximum
+    patience: int = 24  # epochs without a lower validation loss before the run stops
     seed: int = 0
-    schedule: str = (
-        "cosine"  # after a warm-up; or "constant"; or "halfway-fifth", a fifth of it after half of the steps
-    )
+    schedule: str = "cosine"  # after a warm-up; "constant"; or "halfway-fifth", a fifth after half of the steps
     weight_decay: float = 1e-3  # of AdamW; 0 is Adam
     clip_norm: float = 1.0  # largest norm of a gradient; 0 for no limit
-    ema_momentum: float = 0.995  # of the moving average of the weights that is kept; 0 keeps the weights themselves
-    # Keras's dtype policy. "mixed_bfloat16" keeps weights and PDFs in float32 and multiplies in bfloat16, which takes
-    # two thirds of the time on processors that support it.
+    ema_momentum: float = 0.995  # of the moving average of the weights; 0 for no average
+    # Keras's dtype policy. "mixed_bfloat16", with weights and PDFs in float32 and products in bfloat16, takes two
+    # thirds of the time on processors that support it.
     precision: str = "float32"
     seeds: int = 1  # networks whose PDFs are averaged, trained with `seed`, `seed` + 1 and so on
     folds: int = 0  # of cross-fitting; 0 for none
     defects: float = 0.0  # fraction of the training cutouts with a defect of real frames (`training.defects`)
-    unknown_ebv: float = 0.0  # fraction of them whose E(B-V) is dropped; for networks that take an unknown one
+    unknown_ebv: float = 0.0  # fraction of them whose E(B-V) is dropped; for networks that accept an unknown one
     select: str = ""  # conditions on columns, such as "dered_petro_r<=17.8,z_spec<=0.4"
     shares: str = ""  # galaxies to train, validate and test on, such as "0.7,0.1,0.2"; "" for the split of the file
 
@@ -63,7 +61,7 @@ PRESETS = {
 
 
 def settings_for(architecture: str | None = None, preset: str | None = None, **changes: Any) -> TrainingSettings:
-    """Return the recipe of a preset or, without one, of an architecture ("compact" by default), with changes."""
+    """Return the recipe of a preset or, without one, of an architecture (by default "compact"), with changes."""
     if preset is None:
         return replace(BY_ARCHITECTURE[architecture or "compact"], **changes)
     if architecture is not None:

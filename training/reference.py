@@ -1,4 +1,4 @@
-"""Reference distributions of a model's predictions, to detect drift of a service's input."""
+"""Reference distributions of a model's predictions, to detect drift in the input of a service."""
 
 from photoz import drift
 from photoz.estimates import summaries
@@ -7,7 +7,7 @@ from photoz.model.card import Histogram, ReferenceRecord
 
 
 def reference_record(pdfs: FloatArray, ood_scores: FloatArray, grid: RedshiftGrid, source: str) -> ReferenceRecord:
-    """Count the predictions for n test galaxies: recalibrated PDFs (n, n_bins) and OOD scores (n,)."""
+    """Make histograms of the predictions for n test galaxies: recalibrated PDFs (n, n_bins), OOD scores (n,)."""
     columns = summaries(pdfs, grid, ("z_mean", "z_lo68", "z_hi68")) | {"ood_score": ood_scores}
     edges = drift.edges(grid)
     histograms = {

@@ -2,7 +2,7 @@
 
 A galaxy is an exponential disc and a de Vaucouleurs bulge with the same centre, size, axis ratio and angle. `render`
 sums the profiles in Fourier space, where both have closed or tabulated forms, for all bands at once;
-`render_with_galsim` draws each stamp with GalSim and is the reference of the tests.
+`render_with_galsim` draws each stamp with GalSim, as a reference for the tests.
 """
 
 import math
@@ -17,7 +17,7 @@ from photoz.images import ImageSpec
 from training.galaxies import Galaxies
 from training.imaging_surveys import Survey, sdss
 
-# SDSS truncates its de Vaucouleurs model at this number of half-light radii, see
+# SDSS truncates its de Vaucouleurs model at this number of half-light radii; see
 # https://www.sdss4.org/dr17/algorithms/magnitudes/#mag_model.
 BULGE_TRUNCATION = 8.0
 
@@ -39,8 +39,8 @@ def add_noise(
 
     The noise is Gaussian: with tens of electrons per pixel from the sky, it hardly differs from Poisson noise.
     """
-    known = (survey or sdss()).observations
-    electrons = np.array([known[band].electrons for band in spec.bands])
+    conditions = (survey or sdss()).observations
+    electrons = np.array([conditions[band].electrons for band in spec.bands])
     variance = galaxies.sky_sigma[:, None, None] ** 2 + np.maximum(stamps, 0.0) / electrons
     noise = rng.standard_normal(stamps.shape, dtype=np.float32)
     return np.asarray(stamps + np.sqrt(variance) * noise, dtype=np.float32)
@@ -55,7 +55,7 @@ def render(galaxies: Galaxies, spec: ImageSpec) -> FloatArray:
 
 
 def _draw(galaxies: Galaxies, row: int, spec: ImageSpec) -> FloatArray:
-    """Draw one galaxy, (size, size, n_bands), on a grid so large that its light does not wrap around."""
+    """Draw one galaxy, (size, size, n_bands), on a grid large enough that its light does not wrap around."""
     side = _grid_side(galaxies, row, spec)
     kx, ky = 2.0 * np.pi * np.fft.rfftfreq(side), 2.0 * np.pi * np.fft.fftfreq(side)[:, None]
     pixel = np.sinc(kx / (2.0 * np.pi)) * np.sinc(ky / (2.0 * np.pi))
@@ -69,7 +69,7 @@ def _draw(galaxies: Galaxies, row: int, spec: ImageSpec) -> FloatArray:
 
 
 def _grid_side(galaxies: Galaxies, row: int, spec: ImageSpec) -> int:
-    """Return the least side of a grid in pixels, fast for the FFT, whose periodic images do not reach the cutout."""
+    """Return the smallest fast FFT size in pixels with which periodic images do not reach the cutout."""
     major = galaxies.half_light_radius[row] / np.sqrt(galaxies.axis_ratio[row])
     wing = PSF_SIGMA_RATIO * _double_gaussian(galaxies.fwhm[row].max())[1]
     reach = (BULGE_TRUNCATION * major + PSF_REACH * wing) / spec.pixel_scale
@@ -129,7 +129,7 @@ def _unit_fwhm() -> float:
 
 
 def render_with_galsim(galaxies: Galaxies, spec: ImageSpec) -> FloatArray:
-    """Draw the same stamps as `render` with GalSim, one by one, which takes ten times as long."""
+    """Draw the same stamps as `render` with GalSim, one by one; ten times slower."""
     stamps = np.empty((len(galaxies), *spec.shape), dtype=np.float32)
     for row in range(len(galaxies)):
         light = _galsim_profile(galaxies, row)

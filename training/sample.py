@@ -18,7 +18,7 @@ from training.galaxies import USUAL, WIDE, Variety, draw_galaxies, draw_neighbou
 from training.imaging_surveys import Survey, sdss
 from training.render import add_noise, render, render_with_galsim
 
-# Galaxies per task. Each task has its own random stream, so that a sample does not depend on the number of processes.
+# Galaxies in a task. Each task has its own random stream, so that a sample does not depend on the number of processes.
 CHUNK = 64
 
 Task = tuple[FloatArray, Variety, ImageSpec, Survey, np.random.SeedSequence, str]
@@ -40,17 +40,16 @@ def make_sample(
 ) -> None:
     """Draw every galaxy of a catalogue with noise and write the cutouts as HDF5; the file appears when it is complete.
 
-    Galaxies that are not for testing get `renders` cutouts, each with another shape, seeing, neighbours and noise; the
-    first resemble the survey, the others differ more (`training.galaxies.WIDE`). All first cutouts come first, and they
-    do not depend on that number. The same seed gives the same file, whatever the
-    number of worker processes (by default one per core). Raises `InvalidDataset` for bands whose seeing and noise the
-    survey, by default SDSS, does not have.
+    Galaxies that are not for testing get `renders` cutouts, each with its own shape, seeing, neighbours and noise. The
+    first cutouts of all galaxies come first, resemble the survey, and do not depend on `renders`; the others vary more
+    (`training.galaxies.WIDE`). The same seed gives the same file for any number of worker processes, by default one for
+    each core. Raises `InvalidDataset` if the survey, by default SDSS, lacks the seeing or the noise of a band.
     """
     survey = survey or sdss()
-    known = survey.observations
-    if unknown := [band for band in spec.bands if band not in known]:
+    drawable = survey.observations
+    if unknown := [band for band in spec.bands if band not in drawable]:
         raise InvalidDataset(
-            f"cannot draw {','.join(unknown)}: {survey.title} has seeing and noise of {','.join(known) or 'no band'}"
+            f"cannot draw {','.join(unknown)}: {survey.title} has seeing and noise of {','.join(drawable) or 'no band'}"
         )
     again = np.tile(np.flatnonzero(catalogue.split != TEST), renders - 1)
     chunks = [(fluxes, USUAL) for fluxes in _chunks(catalogue.fluxes)]
@@ -68,7 +67,7 @@ def make_sample(
                 shapes.append(columns)
                 bar.update(len(stamps))
         write_columns(file, _catalogue_columns(catalogue))
-        write_columns(file, {name: np.concatenate([s[name] for s in shapes]) for name in shapes[0]})
+        write_columns(file, {name: np.concatenate([columns[name] for columns in shapes]) for name in shapes[0]})
 
 
 def _chunks(fluxes: FloatArray) -> Iterator[FloatArray]:

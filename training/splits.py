@@ -20,7 +20,7 @@ UNUSED = ""  # the split of a galaxy that is not selected
 def random_split(n: int, n_test: int, n_validation: int | None = None) -> npt.NDArray[np.str_]:
     """Assign n galaxies to train, validation and test at random, always in the same way; (n,) str.
 
-    Without `n_validation`, a tenth of the galaxies that are not for testing are for validation.
+    By default a tenth of the galaxies that are not for testing are for validation.
     """
     order = np.random.default_rng(SPLIT_SEED).permutation(n)
     n_validation = round(VALIDATION_FRACTION * (n - n_test)) if n_validation is None else n_validation
@@ -31,31 +31,28 @@ def random_split(n: int, n_test: int, n_validation: int | None = None) -> npt.ND
 
 
 def split_by_object(object_id: Column, shares: str = "") -> npt.NDArray[np.str_]:
-    """Assign n rows to train, validation and test; rows with the same `object_id` are in the same set.
+    """Assign n rows to train, validation and test, (n,) str; rows with the same `object_id` are in the same set.
 
-    Parameters
-    ----------
-    object_id : (n,) str or int
-        If all are distinct, the split is that of `random_split`.
-    shares : str
-        Of the objects, as for `parse_shares`; by default a fifth is for testing, and a tenth of the rest for
-        validation.
-
-    Returns
-    -------
-    (n,) str
+    If all are distinct, the split is that of `random_split`. Shares are those of the objects, as for `parse_shares`; by
+    default a fifth is for testing, and a tenth of the rest for validation.
     """
     _, first, number = np.unique(object_id, return_index=True, return_inverse=True)
+    n = len(first)
+    if shares:
+        train, validation, test = parse_shares(shares)
+        scale = n / (train + validation + test)
+        split = random_split(n, round(scale * test), round(scale * validation))
+    else:
+        split = random_split(n, round(TEST_FRACTION * n))
     in_order_of_appearance = np.argsort(np.argsort(first))
-    return np.asarray(_new_split(len(first), shares)[in_order_of_appearance[number]])
+    return np.asarray(split[in_order_of_appearance[number]])
 
 
 def with_split(cutouts: Cutouts, select: str = "", shares: str = "") -> Cutouts:
     """Return the cutouts with a column `split`.
 
-    Galaxies that do not meet the conditions `select` are in no split. Without `shares`, the split is the existing one,
-    or a new one by `object_id`: a fifth for testing and a tenth of the rest for validation. Raises `InvalidDataset` if
-    a column is missing, or if no galaxy meets the conditions.
+    Galaxies that do not meet the conditions `select` are in no split. Without `shares`, the split is the existing one
+    or else that of `split_by_object`. Raises `InvalidDataset` if a column is missing or no galaxy meets the conditions.
     """
     if not select and not shares and "split" in cutouts.columns:
         return cutouts
@@ -70,7 +67,7 @@ def with_split(cutouts: Cutouts, select: str = "", shares: str = "") -> Cutouts:
 
 
 def with_labels(cutouts: Cutouts, labels: Column) -> Cutouts:
-    """Return cutouts with another column `split`, (n,) str."""
+    """Return the cutouts with these labels, (n,) str, as column `split`."""
     return replace(cutouts, columns={**cutouts.columns, "split": labels})
 
 
@@ -79,14 +76,6 @@ def without(cutouts: Cutouts, rows: IntArray) -> Cutouts:
     labels = np.array(cutouts.column("split"))
     labels[rows] = UNUSED
     return with_labels(cutouts, labels)
-
-
-def _new_split(n: int, shares: str) -> npt.NDArray[np.str_]:
-    if not shares:
-        return random_split(n, round(TEST_FRACTION * n))
-    train, validation, test = parse_shares(shares)
-    scale = n / (train + validation + test)
-    return random_split(n, round(scale * test), round(scale * validation))
 
 
 def parse_shares(text: str) -> tuple[float, float, float]:
@@ -101,21 +90,10 @@ def parse_shares(text: str) -> tuple[float, float, float]:
 
 
 def group_by_galaxy(cutouts: Cutouts, rows: IntArray) -> tuple[IntArray, IntArray]:
-    """Find the cutouts that show the same galaxy, which have the same `object_id`.
+    """Find the cutouts among some rows, (n,) int in increasing order, that show the same galaxy, by `object_id`.
 
-    Parameters
-    ----------
-    cutouts : Cutouts
-        Without a column `object_id`, each shows another galaxy.
-    rows : (n,) int
-        The cutouts to group, in increasing order.
-
-    Returns
-    -------
-    first : (m,) int
-        The first row of each of m galaxies.
-    galaxy : (n,) int
-        Number of the galaxy in each row, from 0 to m - 1.
+    Returns the first row of each of m galaxies, (m,) int, and the number of the galaxy in each row, (n,) int from 0 to
+    m - 1. Without a column `object_id`, all cutouts show different galaxies.
     """
     names = cutouts.columns.get("object_id")
     _, first, galaxy = np.unique(rows if names is None else names[rows], return_index=True, return_inverse=True)
@@ -133,6 +111,6 @@ def usable_rows(cutouts: Cutouts, grid: RedshiftGrid, split: str) -> IntArray:
     usable = rows[grid.contains(cutouts.column("z_spec")[rows])]
     if not len(usable):
         names, counts = np.unique(cutouts.column("split"), return_counts=True)
-        found = ", ".join(f"{count} in {str(name)!r}" for name, count in zip(names, counts, strict=True))
-        raise InvalidDataset(f"no galaxy of split {split!r} has 0 <= z_spec <= {grid.z_max:g}; the data have {found}")
+        sizes = ", ".join(f"{count} in {str(name)!r}" for name, count in zip(names, counts, strict=True))
+        raise InvalidDataset(f"no galaxy of split {split!r} has 0 <= z_spec <= {grid.z_max:g}; the data have {sizes}")
     return usable

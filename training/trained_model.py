@@ -1,4 +1,4 @@
-"""Predictions for cutouts on disk, made by the Predictor that is also served."""
+"""A trained network with all that its predictions depend on, and predictions for cutouts on disk."""
 
 import math
 from collections.abc import Iterator
@@ -23,27 +23,17 @@ from photoz.ood import FEATURES, FeatureGroups
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions for n galaxies.
+    """Predictions for n galaxies."""
 
-    Parameters
-    ----------
-    raw_pdfs, pdfs : (n, n_bins) float64
-        Probability mass per bin before and after recalibration; NaN where the network's output was not finite.
-    ood_scores : (n,) float64
-        NaN for a model without feature groups.
-    flags : (n,) int
-        Bit masks of `photoz.flags.Flag`.
-    """
-
-    raw_pdfs: FloatArray
-    pdfs: FloatArray
-    ood_scores: FloatArray
-    flags: IntArray
+    raw_pdfs: FloatArray  # (n, n_bins) probability mass per bin, NaN where the network's output was not finite
+    pdfs: FloatArray  # the same, recalibrated
+    ood_scores: FloatArray  # (n,) NaN for a model without feature groups
+    flags: IntArray  # (n,) bit masks of `photoz.flags.Flag`
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A Keras network and everything else that its predictions depend on; the parts are those of the `Predictor`."""
+    """A Keras network and everything else that its predictions depend on, as for the `Predictor`."""
 
     network: keras.Model  # takes `images` and possibly `ebv`; a layer "features" is used for the `ood_score`
     spec: ImageSpec
@@ -72,9 +62,9 @@ class TrainedModel:
         )
 
     def predict(self, cutouts: Cutouts, rows: IntArray, engine: Engine | None = None) -> Predictions:
-        """Predict rows (n,) of cutouts, reading each image once and running the network on it once.
+        """Predict rows (n,) of cutouts with the network in Keras, or in another engine.
 
-        `engine` is another engine of the same network; by default it runs in Keras.
+        Each image is read once, and the network runs on it once.
         """
         predictor = Predictor(
             engine or keras_engine(self.network),
@@ -84,7 +74,7 @@ class TrainedModel:
             ood_threshold=self.ood_threshold,
             z_range=self.z_range,
         )
-        n, n_bins = len(rows), self.grid.n_bins  # not joined from parts, which would be in memory twice
+        n, n_bins = len(rows), self.grid.n_bins  # joined from parts, they would be in memory twice
         predictions = Predictions(np.empty((n, n_bins)), np.empty((n, n_bins)), np.empty(n), np.empty(n, np.int32))
         stop = 0
         for batch in _read_batches(cutouts, rows, self.spec, self.ebv_default):

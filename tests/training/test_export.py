@@ -20,9 +20,8 @@ from photoz.model.bundle import ModelBundle
 from training import architectures, export
 from training.catalogue import read_kcorrect
 from training.child_engine import EngineRejected, child_engine
-from training.export import export_engines
+from training.export import export_engines, save, to_openvino
 from training.export_check import compare
-from training.openvino_conversion import save, to_openvino
 from training.pipeline import export_bundle
 from training.pixel_statistics import PixelStatistics
 from training.quantise import Scope, quantise

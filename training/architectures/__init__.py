@@ -1,7 +1,7 @@
-"""Network architectures: each file builds one Keras model and is independent of how it is trained.
+"""Network architectures: each file builds one Keras model, independently of how it is trained.
 
 Every network consists of Keras's own layers and operations, so that `model.keras` loads without this project. It takes
-`images` (n, size, size, n_bands) and possibly `ebv` (n, 1), and returns one probability per redshift bin.
+`images` (n, size, size, n_bands) and possibly `ebv` (n, 1), and returns one probability for each redshift bin.
 """
 
 import keras
@@ -17,7 +17,7 @@ ARCHITECTURES = ("compact", "inception", "pasquet")
 
 
 def build(name: str, spec: ImageSpec, grid: RedshiftGrid, statistics: PixelStatistics) -> keras.Model:
-    """Build one of `ARCHITECTURES`, untrained, with float32 outputs; "compact" takes constants from the statistics."""
+    """Build one of `ARCHITECTURES`, untrained, with float32 outputs; "compact" has the statistics as constants."""
     match name:
         case "compact":
             return build_compact(spec, grid, statistics)
@@ -29,7 +29,7 @@ def build(name: str, spec: ImageSpec, grid: RedshiftGrid, statistics: PixelStati
 
 
 def takes_unknown_ebv(name: str) -> bool:
-    """Whether an architecture takes `photoz.images.UNKNOWN_EBV` as an E(B-V)."""
+    """Whether an architecture accepts `photoz.images.UNKNOWN_EBV` as E(B-V)."""
     return name == "compact"
 
 

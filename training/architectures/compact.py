@@ -1,16 +1,16 @@
 """A small network that comes close to the photon limit by summing fluxes before any nonlinearity.
 
-It rests on four ideas (`docs/decisions.md` has the gain from each):
+Four ideas make it work (`docs/decisions.md` gives the gain from each):
 
 * **Linear fluxes.** The trunk predicts a few weight maps. The raw pixels, in blocks of 2x2, are summed under each of
   them and under fixed Gaussian apertures: a flux is a sum, and averaging asinh pixels would lose it.
 * **A local background.** One more map weights the pixels around the galaxy: the mean under it is the background that
-  real frames leave in. Fluxes under the fixed apertures are given with it and without.
+  remains in real frames. Fluxes under the fixed apertures are given with and without it.
 * **Dereddened asinh magnitudes and colours** of those sums, with constants from the training images.
-* **A mixture head**: a few Gaussians, integrated over the redshift bins. Its output is still one probability per bin.
+* **A mixture head**: a few Gaussians, integrated over the redshift bins, so that the output is one probability per bin.
 
-Maps and pixels have their bands first, and the maps are normalised after the sums: compiled, such a network moves the
-least data (`training.openvino_conversion`).
+Maps and pixels have their bands first, and the maps are normalised after the sums, so that the compiled network moves
+as little data as possible (`training.export`).
 """
 
 import keras
@@ -36,9 +36,9 @@ _FAINT = keras.initializers.Constant(-2.0)
 
 
 def build_compact(spec: ImageSpec, grid: RedshiftGrid, statistics: PixelStatistics) -> keras.Model:
-    """Build it: `images` and `ebv` -> PDF; 0.09 M parameters and 0.015 GFLOP for 64x64 pixels and five bands.
+    """Build the network: `images` and `ebv` -> PDF; 0.09 M parameters, 0.015 GFLOP for 64x64 pixels and five bands.
 
-    An E(B-V) below 0 means that it is unknown.
+    An E(B-V) below 0 stands for an unknown one.
     """
     images = keras.Input(spec.shape, name="images")
     ebv = keras.Input((1,), name="ebv")
@@ -56,7 +56,7 @@ def build_compact(spec: ImageSpec, grid: RedshiftGrid, statistics: PixelStatisti
 
 
 def _sum_blocks(images: keras.KerasTensor) -> keras.KerasTensor:
-    """Sum blocks of 2x2 pixels: it loses little, since the PSF is wider than three, and saves three quarters."""
+    """Sum blocks of 2x2 pixels: a quarter of the data, with little loss, since the PSF is wider than three pixels."""
     return ops.multiply(layers.AveragePooling2D(2, padding="same")(images), 4.0)
 
 
@@ -83,7 +83,7 @@ def _convolution(x: keras.KerasTensor, filters: int, kernel: int) -> keras.Keras
 
 
 def _weight_maps(fine: keras.KerasTensor, coarse: keras.KerasTensor) -> keras.KerasTensor:
-    """Predict weight maps from the trunk, (n, size, size, N_MAPS + 1); the last one is of the sky."""
+    """Predict weight maps from the trunk, (n, size, size, N_MAPS + 1); the last one is for the sky."""
     size = fine.shape[1]
     context = layers.Conv2D(WIDTHS[0], 1)(coarse)
     context = layers.UpSampling2D(4, interpolation="nearest")(context)
@@ -102,8 +102,8 @@ def _bands_first(x: keras.KerasTensor) -> keras.KerasTensor:
 def _fluxes(pixels: keras.KerasTensor, maps: keras.KerasTensor) -> keras.KerasTensor:
     """Sum pixels (n, n_bands, n_pixels) under fixed apertures and maps (n, N_MAPS + 1, n_pixels).
 
-    Returns (n, n_fluxes, n_bands): under the apertures, the same without the background, and under the maps. All
-    weights have unit norm: the noise of such a sum is that of one pixel.
+    Returns (n, n_fluxes, n_bands): under the apertures, the same less the background, and under the maps. All weights
+    have unit norm, so that the noise of a sum is that of one pixel.
     """
     size = round(np.sqrt(pixels.shape[-1]))
     apertures = _apertures(size)
@@ -119,7 +119,7 @@ def _fluxes(pixels: keras.KerasTensor, maps: keras.KerasTensor) -> keras.KerasTe
 
 
 def _allowed(size: int) -> np.ndarray:
-    """Pixels that each map may use, (N_MAPS + 1, n_pixels) float32: all, or for the sky those beyond `SKY_RADIUS`."""
+    """Pixels that each map may use, (N_MAPS + 1, n_pixels) float32: all or, for the sky, those beyond `SKY_RADIUS`."""
     offset = (np.arange(size) - (size - 1) / 2.0) / size
     surroundings = np.hypot(*np.meshgrid(offset, offset)) > SKY_RADIUS
     return np.stack([np.ones(size * size)] * N_MAPS + [surroundings.ravel()]).astype(np.float32)
@@ -137,7 +137,7 @@ def _magnitudes_and_colours(
     """Turn sums (n, m, n_bands) into dereddened, standardised magnitudes and colours, each flat."""
     exponent = (0.4 * np.log(10.0) * spec.extinction).astype(np.float32)
     dust = ops.exp(ops.multiply(ops.expand_dims(ebv, 1), exponent))
-    # Under weights of unit norm a sum has the noise of a block of four pixels, twice that of one; see asinh_magnitudes.
+    # With weights of unit norm, a sum has the noise of a block of four pixels, twice that of one; see asinh_magnitudes.
     softening = (4.0 * statistics.noise).astype(np.float32)
     scale = np.float32(-2.5 / np.log(10.0))
     magnitudes = ops.multiply(ops.arcsinh(ops.divide(ops.multiply(sums, dust), softening)), scale)

@@ -1,6 +1,6 @@
 """The network of the user's document: Pasquet et al. 2019, simplified.
 
-Two errors of its text are corrected: the input has one channel per band (not three), and the pools inside a block have
+Two errors in its text are corrected: the input has one channel per band (not three), and the pools in a block have
 stride 1 (otherwise the concatenation fails).
 """
 
@@ -17,12 +17,12 @@ Convolution = Callable[[keras.KerasTensor, int, int], keras.KerasTensor]
 STEM_FILTERS, STEM_KERNEL = 64, 5
 DENSE_UNITS, DROPOUT = 1096, 0.3
 
-# Filters of a block: a is every first 1x1 convolution of a longer branch; b (1x1), c (3x3) and d (5x5) share theirs.
+# Filters (a, b) of a block: a in the first 1x1 convolution of longer branches, b in the last convolution of each.
 BLOCK_FILTERS = ((48, 64), (64, 92), (92, 128), (92, 128), (92, 128))
 
 
 def build_inception(spec: ImageSpec, grid: RedshiftGrid) -> keras.Model:
-    """Build it: `images` -> softmax over the bins; 27,841,856 parameters for 64x64 pixels, five bands and 180 bins."""
+    """Build the network: `images` -> softmax over the bins; 27,841,856 parameters for 64x64x5 pixels, 180 bins."""
     images = keras.Input(spec.shape, name="images")
     x = layers.Flatten()(convolutions(images, _convolution))
     x = layers.Dense(DENSE_UNITS, activation="relu", name="features")(x)

@@ -13,10 +13,10 @@ FLOOR = 1e-6
 
 
 def mixture_head(x: keras.KerasTensor, grid: RedshiftGrid) -> keras.KerasTensor:
-    """Turn features (n, m) into PDFs (n, n_bins): the mixture is cut at the ends of the grid and normalised."""
-    # Small weights: every galaxy starts from the same broad PDF. Made here, so that its seed follows the run's.
+    """Convert features (n, m) to PDFs (n, n_bins): the mixture, cut at the ends of the grid and normalised."""
+    # Small weights: all galaxies start with the same broad PDF. Created here, so that it depends on the run's seed.
     small = keras.initializers.RandomNormal(stddev=0.02)
-    spread = np.linspace(-2.0, 2.0, N_COMPONENTS)  # otherwise all components stay the same
+    spread = np.linspace(-2.0, 2.0, N_COMPONENTS)  # otherwise all components stay equal
     mean = ops.add(layers.Dense(N_COMPONENTS, kernel_initializer=small)(x), spread.astype(np.float32))
     mean = ops.multiply(ops.sigmoid(mean), np.float32(grid.z_max))
     # Widths are at least 0.01 z_max.

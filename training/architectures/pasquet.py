@@ -15,7 +15,7 @@ BIAS = 0.1
 
 
 def build_pasquet(spec: ImageSpec, grid: RedshiftGrid) -> keras.Model:
-    """Build it: `images` and `ebv` -> softmax; 27,596,372 parameters for 64x64 pixels, five bands and 180 bins."""
+    """Build the network: `images` and `ebv` -> softmax; 27,596,372 parameters for 64x64x5 pixels and 180 bins."""
     images = keras.Input(spec.shape, name="images")
     ebv = keras.Input((1,), name="ebv")
     x = layers.Concatenate()([layers.Flatten()(convolutions(images, _convolution)), ebv])
