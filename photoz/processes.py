@@ -4,9 +4,11 @@ import os
 import threading
 from collections.abc import Callable
 from multiprocessing import get_context, parent_process
+from multiprocessing.util import Finalize
 from typing import Any
 
 from pebble import ProcessPool
+from pebble.pool.process import interpreter_shutdown
 
 
 def process_pool(
@@ -32,6 +34,8 @@ def process_pool(
     initargs : tuple
         Its arguments.
     """
+    # pebble stops its children at the exit of an interpreter, but not at that of a process of multiprocessing.
+    Finalize(None, interpreter_shutdown, exitpriority=0)
     # A forked child would inherit the threads of TensorFlow, OpenVINO and the HTTP server without their state.
     return ProcessPool(n_processes, max_tasks, _start, (initializer, initargs), get_context("spawn"))
 

@@ -132,7 +132,7 @@ def test_pipe_is_refused(tmp_path):
 def test_file_without_keys_admits_no_request(tmp_path):
     (tmp_path / "keys").write_text("# none\n")
     with pytest.raises(Unauthorized, match="unknown API key"):
-        ApiKeys(tmp_path / "keys").check(b"Bearer x")
+        ApiKeys(tmp_path / "keys").check("Bearer x")
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_command_creates_a_key(tmp_path):
     key = created.stderr.splitlines()[-1]
     assert key not in created.stdout
     (tmp_path / "keys").write_text(created.stdout)
-    assert ApiKeys(tmp_path / "keys").check(f"Bearer {key}".encode()) == "alice"
+    assert ApiKeys(tmp_path / "keys").check(f"Bearer {key}") == "alice"
     refused = CliRunner().invoke(main, ["keys", "create", "a b"])
     assert refused.exit_code == 1
     assert "'a b' cannot be a name: expected letters, digits and . _ @ -, at most 64" in refused.output

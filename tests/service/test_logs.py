@@ -8,9 +8,10 @@ import sys
 
 from service import logs
 from service.logs import JsonFormatter, TextFormatter
-from service.request import CURRENT_REQUEST, Request
+from service.request import CURRENT_REQUEST
 from service.settings import Settings
 from tests.service.helpers import wait_for
+from tests.service.requests import make_request
 from tests.toys import galaxies
 
 
@@ -83,7 +84,7 @@ def test_start_is_logged(service, card):
 
 
 def test_formats_of_an_error():
-    token = CURRENT_REQUEST.set(Request("id-1", "GET", "/\x1b[31m\n", "other", {}, {}))
+    token = CURRENT_REQUEST.set(make_request(b"", x_request_id="id-1"))
     try:
         raise ValueError("what went wrong")
     except ValueError:

@@ -8,9 +8,10 @@ import pytest
 from photoz import drift
 from photoz.flags import Flag
 from service.metrics import LABELS, Distributions
-from service.request import OTHER, fold
+from service.request import OTHER, MemoryBudget, Request
 from tests.running import ROOT
 from tests.service.helpers import families, metric
+from tests.service.requests import make_scope
 from tests.toys import GRID_90, GRIZ, galaxies, npy_bytes, toy_card
 
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -84,7 +85,7 @@ def test_clients_cannot_add_labels(client, service_url):
 def test_paths_are_folded():
     labels = {"/": "/", "/predict": "/predict", "/v2": "/v2", "/v2/models/a": "/v2", "/v2x": OTHER, "/wp-admin": OTHER}
     labels |= dict.fromkeys(("/v2/models/a/infer", "/v2/models/a/versions/7/infer"), "/v2/infer")
-    assert {path: fold(path) for path in labels} == labels
+    assert {path: Request(make_scope(path=path), MemoryBudget(1)).route for path in labels} == labels
     assert set(labels.values()) <= set(LABELS)
 
 

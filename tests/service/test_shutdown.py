@@ -74,6 +74,7 @@ def test_shutdown_answers_all_requests(running):
         assert late.read_response().status_code == 200
     assert running.process.wait(20) == 0
     assert "Traceback" not in running.log.read_text()
+    assert "Timeout" not in running.log.read_text()  # the worker did not wait for the child that drew
 
 
 def test_ctrl_c_shuts_down_as_sigterm_does(running):
