@@ -11,7 +11,8 @@ from starlette.applications import Starlette
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from photoz.protocol.contract import JSON, MODEL_HEADER
+from photoz.io.formats import JSON
+from photoz.protocol.contract import MODEL_HEADER
 from service import openapi, page, v2
 from service.errors import EXCEPTION_HANDLERS
 from service.evaluate import evaluate
@@ -41,7 +42,7 @@ async def live(request: requests.Request) -> Response:
 async def model_card(request: requests.Request) -> Response:
     """Return the card of the model."""
     state = state_of(request.app)
-    return Response(state.card_json, media_type=JSON, headers={MODEL_HEADER: state.model_label})
+    return Response(state.card_json, media_type=JSON.media_type, headers={MODEL_HEADER: state.model_label})
 
 
 async def metrics(request: requests.Request) -> Response:

@@ -8,6 +8,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from photoz import __version__
+from photoz.io import formats
+from photoz.model.card import Card
 from photoz.protocol import contract, messages
 from photoz.protocol.open_inference import HEADER_LENGTH
 from service.formats.negotiation import FILE_TYPES, FORM, OCTETS, PREDICTIONS
@@ -19,24 +21,26 @@ DESCRIPTION = "Photometric redshifts: galaxy cutouts in, redshift PDFs and their
 SCHEMAS = "#/components/schemas/{model}"
 
 FILES: Schemas = dict.fromkeys(name for name in FILE_TYPES if name not in ("", FORM))
-ESTIMATES: Schemas = dict.fromkeys(PREDICTIONS) | {contract.JSON: "PredictResponse"}
-CUTOUTS: Schemas = {contract.NPZ: None}
-EVALUATIONS: Schemas = {contract.JSON: "EvaluateResponse"} | dict.fromkeys((contract.HTML, contract.PNG, contract.SVG))
+ESTIMATES: Schemas = dict.fromkeys(PREDICTIONS) | {formats.JSON.media_type: "PredictResponse"}
+CUTOUTS: Schemas = {formats.NPZ.media_type: None}
+EVALUATIONS: Schemas = {formats.JSON.media_type: "EvaluateResponse"} | dict.fromkeys(
+    (formats.HTML.media_type, formats.PNG.media_type, formats.SVG.media_type)
+)
 
 # Path -> what it does, what goes in, what comes out, and the query options.
 APIS: Mapping[str, tuple[str, Schemas, Schemas, type[BaseModel] | None]] = {
-    "/predict": ("Predict redshifts of cutouts in JSON", {contract.JSON: "PredictRequest"}, ESTIMATES, None),
+    "/predict": ("Predict redshifts of cutouts in JSON", {formats.JSON.media_type: "PredictRequest"}, ESTIMATES, None),
     "/predict_file": ("Predict redshifts of cutouts in a file", FILES, ESTIMATES, contract.PredictOptions),
     "/cutouts": ("Convert a file to a .npz file in the layout of the model", FILES, CUTOUTS, None),
     "/sky": (
         "Cut out a position on the sky of an archive, if the operator allows it",
-        {contract.JSON: "SkyRequest"},
+        {formats.JSON.media_type: "SkyRequest"},
         CUTOUTS,
         None,
     ),
     "/evaluate": (
         "Compare redshifts with true ones: metrics, a plot, or a report",
-        {contract.JSON: "EvaluateRequest", **FILES},
+        {formats.JSON.media_type: "EvaluateRequest", **FILES},
         EVALUATIONS,
         contract.EvaluateOptions,
     ),
@@ -48,7 +52,7 @@ OTHERS: Mapping[tuple[str, str], tuple[str, Schemas]] = {
     ("get", "/healthz"): ("Whether the service is alive", {}),
     ("get", "/readyz"): ("Whether the service is ready", {}),
     ("get", "/metrics"): ("Metrics in the text format of Prometheus", {}),
-    ("get", "/model"): ("What the model is", {contract.JSON: "Card"}),
+    ("get", "/model"): ("What the model is", {formats.JSON.media_type: "Card"}),
     ("get", "/v2"): ("What the server is", {}),
     ("get", "/v2/health/live"): ("Whether the server is alive", {}),
     ("get", "/v2/health/ready"): ("Whether the server is ready", {}),
@@ -63,7 +67,7 @@ INFER_PATHS = ("/v2/models/{model_name}/infer", "/v2/models/{model_name}/version
 
 MODELS = (
     *(contract.PredictRequest, contract.PredictResponse, contract.SkyRequest, contract.EvaluateRequest),
-    *(contract.EvaluateResponse, contract.ErrorResponse, contract.ModelResponse),
+    *(contract.EvaluateResponse, contract.ErrorResponse, Card),
 )
 
 # Error statuses: of the middleware, at any path; of bodies; of inference; of an archive.
@@ -84,7 +88,7 @@ def document() -> Document:
         statuses = (*BODIES, *SKY) if path == "/sky" else BODIES
         paths[path] = {"post": _operation(path, summary, bodies, answers, statuses, options)}
     for path in INFER_PATHS:
-        request, response = ({contract.JSON: f"{name}Json", OCTETS: None} for name in ("Request", "Response"))
+        request, response = ({formats.JSON.media_type: f"{name}Json", OCTETS: None} for name in ("Request", "Response"))
         operation = _operation(
             path, "Predict redshifts, with tensors as JSON or as bytes", request, response, INFERENCE
         )
@@ -133,7 +137,7 @@ def _operation(
 
 
 def _errors(statuses: Iterable[int]) -> Document:
-    content = _content({contract.JSON: "ErrorResponse"})
+    content = _content({formats.JSON.media_type: "ErrorResponse"})
     return {str(status): {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 

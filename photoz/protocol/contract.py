@@ -7,25 +7,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from photoz.io import formats
 from photoz.io.html_table import scores_html
 from photoz.metrics import Score
-from photoz.model.card import Card
-
-# Media types.
-NPY = formats.NPY.media_type
-NPZ = formats.NPZ.media_type
-CSV = formats.CSV.media_type
-JSON = formats.JSON.media_type
-JSON_LINES = formats.JSON_LINES.media_type
-FITS = formats.FITS.media_type
-VOTABLE = formats.VOTABLE.media_type
-HDF5 = formats.HDF5.media_type
-PARQUET = formats.PARQUET.media_type
-QP = formats.QP.media_type
-HTML = formats.HTML.media_type
-PNG = formats.PNG.media_type
-SVG = formats.SVG.media_type
 
 # The response header with the name and version of the model.
 MODEL_HEADER = "x-photoz-model"
@@ -149,6 +132,3 @@ class ErrorResponse(_Message):
     """Body of every error response."""
 
     error: str
-
-
-ModelResponse = Card

@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from photoz.errors import InvalidInput, TooLarge
 from photoz.estimates import COLUMNS
+from photoz.io import formats
 from photoz.model.card import Card
-from photoz.protocol import contract
 from photoz.protocol import open_inference as protocol
 from photoz.protocol.open_inference import RequestedOutput
 from photoz.protocol.tensors import BYTES, NUMBERS, Tensor
@@ -148,7 +148,7 @@ def encode(request: InferRequest, names: Names, columns: Columns, card: Card, ac
         for name, binary in request.outputs
     ]
     message = protocol.encode_response(tensors, model_name=card.name, model_version=card.version, request_id=request.id)
-    content, headers, media_type = message.body, {}, contract.JSON
+    content, headers, media_type = message.body, {}, formats.JSON.media_type
     if message.header_length is not None:
         headers[protocol.HEADER_LENGTH] = str(message.header_length)
         media_type = OCTETS

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode, checks
 from schemathesis.config import SchemathesisConfig
 
+from photoz.io import formats
 from photoz.io.npz import npz_bytes
-from photoz.protocol import contract
 from photoz.protocol.open_inference import HEADER_LENGTH, encode_request
 from photoz.protocol.tensors import Tensor
 from service.formats.negotiation import OCTETS, PREDICTIONS
@@ -34,7 +34,9 @@ SETTINGS = settings(
 )
 
 
-@schemathesis.serializer(OCTETS, contract.NPY, contract.NPZ, contract.FITS, contract.HDF5)
+@schemathesis.serializer(
+    OCTETS, formats.NPY.media_type, formats.NPZ.media_type, formats.FITS.media_type, formats.HDF5.media_type
+)
 def raw_bytes(ctx, value):
     return value if isinstance(value, bytes) else getattr(value, "data", str(value).encode())
 
@@ -83,19 +85,24 @@ def images(card):
 @pytest.mark.parametrize("accept", PREDICTIONS)
 def test_predictions(succeed, images, accept):
     body, headers = {"images": images.tolist(), "ebv": [None, 0.1], "pdf": True}, {"accept": accept}
-    response = succeed("POST /predict", contract.JSON, body=body, headers=headers)
+    response = succeed("POST /predict", formats.JSON.media_type, body=body, headers=headers)
     assert response.headers["content-type"][0].startswith(accept)
     file = npz_bytes({"images": images})
-    succeed("POST /predict_file", contract.NPZ, body=file, headers=headers, query={"pdf": True})
+    succeed("POST /predict_file", formats.NPZ.media_type, body=file, headers=headers, query={"pdf": True})
 
 
 @pytest.mark.parametrize(
-    ("accept", "query"), [(contract.JSON, {}), (contract.PNG, {"plot": "pit"}), (contract.SVG, {"plot": "pit"})]
+    ("accept", "query"),
+    [
+        (formats.JSON.media_type, {}),
+        (formats.PNG.media_type, {"plot": "pit"}),
+        (formats.SVG.media_type, {"plot": "pit"}),
+    ],
 )
 def test_evaluations(succeed, card, accept, query):
     pdfs = np.random.default_rng(0).dirichlet(np.ones(card.grid.n_bins), 20)
     body = {"pdfs": pdfs.tolist(), "z_spec": np.linspace(0.05, 0.3, 20).tolist()}
-    succeed("POST /evaluate", contract.JSON, body=body, headers={"accept": accept}, query=query)
+    succeed("POST /evaluate", formats.JSON.media_type, body=body, headers={"accept": accept}, query=query)
 
 
 @pytest.mark.parametrize("version", ["", "/versions/{model_version}"])
@@ -106,7 +113,7 @@ def test_inferences(succeed, images, binary, version):
     if binary:
         succeed(label, OCTETS, body=message.body, headers={HEADER_LENGTH: str(message.header_length)})
     else:
-        succeed(label, contract.JSON, body=json.loads(message.body), headers={})
+        succeed(label, formats.JSON.media_type, body=json.loads(message.body), headers={})
 
 
 def test_requests_without_a_body(operations, succeed):

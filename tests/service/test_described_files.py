@@ -20,6 +20,7 @@ from pyarrow import parquet
 from photoz import estimates
 from photoz.errors import MalformedInput, UnsupportedType
 from photoz.estimates import COLUMNS
+from photoz.io import formats
 from photoz.protocol import contract
 from service import files
 from service.errors import NotAcceptable, RequestTimeout
@@ -51,7 +52,7 @@ def hdf5_bytes(**columns):
 @pytest.fixture
 def post_file(client):
     def post(path, content, **headers):
-        return client.post(path, content=content, headers={"content-type": contract.FITS, **headers})
+        return client.post(path, content=content, headers={"content-type": formats.FITS.media_type, **headers})
 
     return post
 
@@ -92,7 +93,7 @@ def test_cutouts_are_converted_to_the_layout_of_the_model(post_file, post_npz, i
         "HDF5": post_file("/cutouts", hdf5_bytes(images=np.moveaxis(spoilt, -1, 1), **text)),
     }
     for layout, answer in answers.items():
-        assert answer.headers["content-type"] == contract.NPZ
+        assert answer.headers["content-type"] == formats.NPZ.media_type
         with np.load(io.BytesIO(answer.content)) as found:
             assert found["images"].dtype == np.float32, layout
             np.testing.assert_array_equal(found["images"], spoilt)
@@ -223,10 +224,10 @@ def read_parquet(content):
 
 
 READERS = {
-    contract.FITS: read_fits_table,
-    contract.VOTABLE: read_votable,
-    contract.HDF5: read_hdf5,
-    contract.PARQUET: read_parquet,
+    formats.FITS.media_type: read_fits_table,
+    formats.VOTABLE.media_type: read_votable,
+    formats.HDF5.media_type: read_hdf5,
+    formats.PARQUET.media_type: read_parquet,
 }
 
 
@@ -247,7 +248,7 @@ def test_tables_for_other_tools(post_npz, card, images, media_type, pdf):
 
 
 def test_an_ensemble_of_qp_has_the_pdfs(post_npy, images, card, tmp_path):
-    response = post_npy("/predict_file", images, accept=contract.QP)
+    response = post_npy("/predict_file", images, accept=formats.QP.media_type)
     (tmp_path / "z.hdf5").write_bytes(response.content)
     ensemble, expected = qp.read(str(tmp_path / "z.hdf5")), post_npy("/predict_file?pdf=true", images).json()
     np.testing.assert_allclose(ensemble.objdata["pdfs"] * card.grid.width, expected["pdf"], atol=1e-9)
@@ -255,7 +256,7 @@ def test_an_ensemble_of_qp_has_the_pdfs(post_npy, images, card, tmp_path):
 
 
 def test_json_lines(post_npy, images):
-    response = post_npy("/predict_file", images, accept=contract.JSON_LINES)
+    response = post_npy("/predict_file", images, accept=formats.JSON_LINES.media_type)
     assert len(response.content.splitlines()) == len(images)
 
 
@@ -263,4 +264,4 @@ def test_missing_package_of_a_format_is_named(card, monkeypatch):
     found = estimates.from_pdfs(np.full((2, card.grid.n_bins), 1 / card.grid.n_bins), card.grid)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(NotAcceptable, match=r"cannot answer as .*parquet here: the service lacks pyarrow"):
-        encode_estimates(found, contract.PARQUET, "model", card.grid)
+        encode_estimates(found, formats.PARQUET.media_type, "model", card.grid)

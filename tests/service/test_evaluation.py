@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from photoz import metrics, pdf
+from photoz.io import formats
 from photoz.io.npz import npz_bytes
 from photoz.protocol import contract
 from tests.service.helpers import check_error, wait_for
@@ -85,18 +86,20 @@ def test_unusable_evaluations(post_npz, labelled, change, words):
 @pytest.mark.parametrize("plot", ["scatter", "pdfs", "pit", "qq", "coverage", "residuals", "stacked"])
 def test_plots(post_npz, labelled, plot):
     response = post_npz(f"/evaluate?plot={plot}", labelled)
-    assert response.headers["content-type"] == contract.PNG
+    assert response.headers["content-type"] == formats.PNG.media_type
     assert response.content.startswith(b"\x89PNG\r\n\x1a\n")
-    response = post_npz(f"/evaluate?plot={plot}&num_images=4&seed=1", labelled, accept=contract.SVG)
-    assert response.headers["content-type"].partition(";")[0] == contract.SVG
+    response = post_npz(f"/evaluate?plot={plot}&num_images=4&seed=1", labelled, accept=formats.SVG.media_type)
+    assert response.headers["content-type"].partition(";")[0] == formats.SVG.media_type
     assert ElementTree.fromstring(response.content).tag.endswith("svg")
 
 
 def test_report_is_one_self_contained_page(post_npz, card, labelled):
     magnitudes = np.linspace(15.0, 17.0, N * len(card.image.bands)).reshape(N, -1)
     names = np.array([f"<galaxy {i}>" for i in range(N)])
-    response = post_npz("/evaluate", labelled | {"magnitudes": magnitudes, "object_id": names}, accept=contract.HTML)
-    assert response.headers["content-type"].partition(";")[0] == contract.HTML
+    response = post_npz(
+        "/evaluate", labelled | {"magnitudes": magnitudes, "object_id": names}, accept=formats.HTML.media_type
+    )
+    assert response.headers["content-type"].partition(";")[0] == formats.HTML.media_type
     assert response.text.lstrip().lower().startswith("<!doctype html>")
     assert "<galaxy" not in response.text
     assert 'src="http' not in response.text

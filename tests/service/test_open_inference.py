@@ -9,7 +9,7 @@ import pytest
 
 from photoz.estimates import COLUMNS
 from photoz.flags import Flag
-from photoz.io import npz
+from photoz.io import formats, npz
 from photoz.protocol import contract
 from photoz.protocol.open_inference import HEADER_LENGTH, decode_response, encode_request
 from photoz.protocol.tensors import Tensor
@@ -49,7 +49,7 @@ def check_same(post_npz):
 
     def check(response, arrays):
         found = outputs(response)
-        npz_response = post_npz("/predict_file?pdf=true", arrays, accept=contract.NPZ)
+        npz_response = post_npz("/predict_file?pdf=true", arrays, accept=formats.NPZ.media_type)
         expected = npz.read_arrays(io.BytesIO(npz_response.content))
         assert list(found) == list(expected) == [*COLUMNS, "pdf"]
         assert found["object_id"].tolist() == expected["object_id"].tolist()

@@ -12,7 +12,7 @@ from photoz import estimates
 from photoz.estimates import COLUMNS
 from photoz.flags import Flag
 from photoz.inference.predictor import Predictor
-from photoz.io import npz, tables
+from photoz.io import formats, npz, tables
 from photoz.model.bundle import ModelBundle
 from photoz.model.card import Card
 from photoz.protocol import contract
@@ -43,7 +43,9 @@ def test_npy_npz_and_json_give_the_same_estimates(client, post_npy, post_npz, im
 FORM = "application/x-www-form-urlencoded"  # what curl sends by default
 
 
-@pytest.mark.parametrize("media_type", [OCTETS, contract.NPY, contract.NPZ, "Application/X-NPY; v=1", FORM])
+@pytest.mark.parametrize(
+    "media_type", [OCTETS, formats.NPY.media_type, formats.NPZ.media_type, "Application/X-NPY; v=1", FORM]
+)
 def test_first_bytes_tell_the_format(client, images, media_type):
     for content in (npy_bytes(images), npz.npz_bytes({"images": images})):
         response = client.post("/predict_file", content=content, headers={"content-type": media_type})
@@ -53,11 +55,11 @@ def test_first_bytes_tell_the_format(client, images, media_type):
 def as_columns(response, n_bins):
     """Read a response in any of the three media types."""
     match response.headers["content-type"].partition(";")[0]:
-        case contract.JSON:
+        case formats.JSON.media_type:
             columns = {name: values for name, values in response.json().items() if name != "model"}
-        case contract.NPZ:
+        case formats.NPZ.media_type:
             columns = npz.read_arrays(io.BytesIO(response.content))
-        case contract.CSV:
+        case formats.CSV.media_type:
             header, *rows = csv.reader(io.StringIO(response.text))
             columns = dict(zip(header, zip(*rows, strict=True), strict=True))
             columns["pdf"] = np.transpose([columns.pop(f"pdf_{i}") for i in range(n_bins)])
@@ -68,7 +70,7 @@ def as_columns(response, n_bins):
 def test_json_npz_and_csv_responses_have_the_same_columns(post_npz, card, images):
     arrays = {"images": images, "object_id": np.array([f'galaxy, "{i}"' for i in range(len(images))])}
     _, first = as_columns(post_npz("/predict_file?pdf=true", arrays), card.grid.n_bins)
-    for accept in (contract.JSON, contract.NPZ, contract.CSV):
+    for accept in (formats.JSON.media_type, formats.NPZ.media_type, formats.CSV.media_type):
         response = post_npz("/predict_file?pdf=true", arrays, accept=accept)
         names, columns = as_columns(response, card.grid.n_bins)
         assert names == arrays["object_id"].tolist()
@@ -89,10 +91,10 @@ def test_unknown_ood_score_is_null_or_empty(card):
 @pytest.mark.parametrize(
     ("accept", "media_type"),
     [
-        ("*/*", contract.JSON),
-        ("text/*", contract.CSV),
-        ("text/csv;q=0.5, application/x-npz", contract.NPZ),
-        ("application/json;q=0, */*;q=0.1", contract.CSV),
+        ("*/*", formats.JSON.media_type),
+        ("text/*", formats.CSV.media_type),
+        ("text/csv;q=0.5, application/x-npz", formats.NPZ.media_type),
+        ("application/json;q=0, */*;q=0.1", formats.CSV.media_type),
     ],
 )
 def test_accept_header_chooses_the_media_type(post_npy, images, accept, media_type):
@@ -206,8 +208,8 @@ def test_damaged_files(client, images):
     ("path", "media_type", "expected"),
     [
         ("/predict", "text/plain", "application/json"),
-        ("/predict_file", contract.JSON, "/predict"),
-        ("/evaluate", "text/csv", contract.NPZ),
+        ("/predict_file", formats.JSON.media_type, "/predict"),
+        ("/evaluate", "text/csv", formats.NPZ.media_type),
         ("/predict", "application/vnd.bentoml+pickle", "not allowed"),
     ],
 )
@@ -222,10 +224,14 @@ def test_compressed_body_is_refused(client, path):
 
 
 def test_unacceptable_accept_header(post_npy, post_npz, card, images):
-    check_error(post_npy("/predict_file", images, accept="image/png"), 406, "image/png", contract.CSV)
+    check_error(post_npy("/predict_file", images, accept="image/png"), 406, "image/png", formats.CSV.media_type)
     pdfs = np.ones((1, card.grid.n_bins))
-    check_error(post_npz("/evaluate", {"pdfs": pdfs, "z_spec": np.array([0.1])}, accept="text/csv"), 406, contract.HTML)
-    check_error(post_npz("/evaluate?plot=pit", {"pdfs": pdfs}, accept="text/html"), 406, contract.SVG)
+    check_error(
+        post_npz("/evaluate", {"pdfs": pdfs, "z_spec": np.array([0.1])}, accept="text/csv"),
+        406,
+        formats.HTML.media_type,
+    )
+    check_error(post_npz("/evaluate?plot=pit", {"pdfs": pdfs}, accept="text/html"), 406, formats.SVG.media_type)
 
 
 def test_unknown_options(client, post_npy, images):
