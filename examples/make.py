@@ -1,6 +1,6 @@
-"""Make cutouts.npz: the first test galaxies of the sample, small enough to ship.
+"""Make cutouts.npz: the first test galaxies of the sample, few enough to ship.
 
-It needs data/sample.h5, which `python -m training sample` makes.
+Needs data/sample.h5, which `python -m training sample` makes.
 """
 
 from pathlib import Path

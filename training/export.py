@@ -100,7 +100,10 @@ class _Checker:
 
     def __init__(self, model: TrainedModel, cutouts: Cutouts, folder: Path, processes: ExitStack) -> None:
         self.cutouts, self.folder, self._model, self._processes = cutouts, folder, model, processes
-        self.rows = _compared_rows(cutouts, model)
+        try:
+            self.rows = usable_rows(cutouts, model.grid, TEST)
+        except InvalidDataset:
+            self.rows = usable_rows(cutouts, model.grid, VALIDATION)
         self._keras = model.predict(cutouts, self.rows)
 
     def read(self, rows: IntArray) -> Batch:
@@ -115,13 +118,6 @@ class _Checker:
         if objections := difference.objections():
             raise EngineRejected("; ".join(objections))
         return _Engine(name, path, precision, difference, engine)
-
-
-def _compared_rows(cutouts: Cutouts, model: TrainedModel) -> IntArray:
-    try:
-        return usable_rows(cutouts, model.grid, TEST)
-    except InvalidDataset:
-        return usable_rows(cutouts, model.grid, VALIDATION)
 
 
 def _fast_engines(checker: _Checker, converted: Any) -> list[_Engine]:

@@ -110,6 +110,6 @@ def test_compact_knows_the_background() -> None:
     layer = model.get_layer("features")
     features = keras.Model(model.inputs, layer.output)
     images, ebv = inputs(SDSS_IMAGES).values()
-    found = [features.predict_on_batch({"images": images + np.float32(sky), "ebv": ebv}) for sky in (0.0, 0.02)]
-    change = np.abs(found[1] - found[0]).mean(axis=0)[:55].reshape(11, 5).mean(axis=1)
+    at_sky = [features.predict_on_batch({"images": images + np.float32(sky), "ebv": ebv}) for sky in (0.0, 0.02)]
+    change = np.abs(at_sky[1] - at_sky[0]).mean(axis=0)[:55].reshape(11, 5).mean(axis=1)
     assert (change[3:6] < 0.5 * change[:3]).all()

@@ -75,7 +75,7 @@ def test_all_methods_are_scored_on_all_photometries(sample_file: Path) -> None:
         incomplete = replace(cutouts, columns={**cutouts.columns, "magnitudes": magnitudes})
         fewer = baseline_scores(incomplete, SDSS_IMAGES, SDSS_GRID, cutouts.columns["ebv"])
     assert len(scores) == 6  # two methods on three photometries
-    assert all({"sigma_mad", "crps", "pit_ks"} <= set(found) for found in scores.values())
+    assert all({"sigma_mad", "crps", "pit_ks"} <= set(method) for method in scores.values())
     assert set(scores) - set(fewer) == {f"{method}, catalogue photometry" for method in METHODS}
 
 
@@ -103,9 +103,9 @@ def test_train_refuses_what_it_cannot_use_before_it_fits(tmp_path: Path) -> None
     def error(name: str, **arrays: np.ndarray) -> str:
         path = tmp_path / f"{name}.npz"
         path.write_bytes(npz_bytes({"z_spec": np.linspace(0.1, 0.3, 6), **arrays}))
-        found = CliRunner().invoke(main, ["train", "--data", str(path), "--run", str(tmp_path / "run")])
-        assert found.exit_code
-        return found.output
+        done = CliRunner().invoke(main, ["train", "--data", str(path), "--run", str(tmp_path / "run")])
+        assert done.exit_code
+        return done.output
 
     bands_first = error("bands", images=np.ones((6, 5, 64, 64), np.float32))
     assert "expected images of shape (n, size, size, n_bands), got (6, 5, 64, 64); bring them" in bands_first

@@ -20,9 +20,9 @@ def test_epoch_has_each_galaxy_once_with_its_redshift(sample_file: Path) -> None
     with open_cutouts(sample_file) as cutouts:
         rows = cutouts.rows("train")
         all_batches = batches(cutouts, rows, seed=1)
-        found = [all_batches[i] for i in range(len(all_batches))]
-        z_spec = np.concatenate([targets[:, 0] for _, targets in found])
-        brightness = np.concatenate([inputs["images"].sum(axis=(1, 2, 3)) for inputs, _ in found])
+        drawn = [all_batches[i] for i in range(len(all_batches))]
+        z_spec = np.concatenate([targets[:, 0] for _, targets in drawn])
+        brightness = np.concatenate([inputs["images"].sum(axis=(1, 2, 3)) for inputs, _ in drawn])
         expected = cutouts.images[:][rows].sum(axis=(1, 2, 3))
     assert sorted(z_spec) == sorted(cutouts.columns["z_spec"][rows].astype(np.float32))
     by_redshift = np.argsort(z_spec), np.argsort(cutouts.columns["z_spec"][rows])
@@ -75,6 +75,6 @@ def test_batch_reads_only_its_rows(sample_file: Path) -> None:
 def test_turns_and_flips_are_the_symmetries_of_the_square() -> None:
     image = np.arange(9.0).reshape(1, 3, 3, 1)
     turned = turn_and_flip(np.repeat(image, 400, axis=0), np.random.default_rng(0))
-    assert len({one.tobytes() for one in turned}) == 8
+    assert len({image.tobytes() for image in turned}) == 8
     assert (turned.sum(axis=(1, 2, 3)) == 36).all()
     assert (turned[:, 1, 1, 0] == 4).all()

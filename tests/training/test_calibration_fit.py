@@ -39,8 +39,8 @@ def test_calibration_corrects_wrong_pdfs(width: float, shift: float) -> None:
 
 def test_calibration_hardly_changes_correct_pdfs() -> None:
     pdfs, z_spec = toy(1.0, 0.0)
-    found = fit_calibration(pdfs[:500], z_spec[:500], SDSS_GRID).parameters
-    np.testing.assert_allclose([found.temperature, found.a, found.b], 1.0, atol=0.06)
+    calibration = fit_calibration(pdfs[:500], z_spec[:500], SDSS_GRID).parameters
+    np.testing.assert_allclose([calibration.temperature, calibration.a, calibration.b], 1.0, atol=0.06)
 
 
 def test_record_has_scores_before_and_after() -> None:

@@ -49,20 +49,20 @@ def test_all_formats_give_the_same_galaxies(tmp_path: Path, suffix: str) -> None
             MAGNITUDES.to_parquet(path)
         case ".fits":
             Table({name: MAGNITUDES[name].to_numpy() for name in MAGNITUDES}).write(path)
-    found = read_catalogue(path, COLUMNS, ImageSpec(bands=("g", "r", "i")), are_magnitudes=True)
-    assert len(found) == 2  # not the row without a g magnitude
-    np.testing.assert_allclose(found.magnitudes, [[18.0, 17.5, 17.0], [19.0, 18.0, 17.4]])
-    np.testing.assert_allclose(found.fluxes[0], 10 ** (0.4 * (22.5 - np.array([18.0, 17.5, 17.0]))))
-    np.testing.assert_allclose(found.z_spec, [0.1, 0.2])
-    assert found.object_id.tolist() == ["0", "1"]
+    galaxies = read_catalogue(path, COLUMNS, ImageSpec(bands=("g", "r", "i")), are_magnitudes=True)
+    assert len(galaxies) == 2  # not the row without a g magnitude
+    np.testing.assert_allclose(galaxies.magnitudes, [[18.0, 17.5, 17.0], [19.0, 18.0, 17.4]])
+    np.testing.assert_allclose(galaxies.fluxes[0], 10 ** (0.4 * (22.5 - np.array([18.0, 17.5, 17.0]))))
+    np.testing.assert_allclose(galaxies.z_spec, [0.1, 0.2])
+    assert galaxies.object_id.tolist() == ["0", "1"]
 
 
 def test_fluxes_are_not_converted(tmp_path: Path) -> None:
     path = tmp_path / "fluxes.csv"
     pd.DataFrame({"g": [10.0, -1.0], "r": [20.0, 5.0]}).to_csv(path, index=False)
-    found = read_catalogue(path, {}, ImageSpec(bands=("g", "r")), are_magnitudes=False)
-    np.testing.assert_allclose(found.fluxes, [[10.0, 20.0]])
-    assert np.isnan(found.z_spec).all()
+    galaxies = read_catalogue(path, {}, ImageSpec(bands=("g", "r")), are_magnitudes=False)
+    np.testing.assert_allclose(galaxies.fluxes, [[10.0, 20.0]])
+    assert np.isnan(galaxies.z_spec).all()
 
 
 def test_missing_band_is_refused(tmp_path: Path) -> None:

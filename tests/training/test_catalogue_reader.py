@@ -53,11 +53,11 @@ def refusal(path: Path, *arguments: object, **options: bool) -> str:
 
 
 def test_reddening_without_a_column_is_unknown(tmp_path: Path) -> None:
-    found = read(written(tmp_path, FRAME.rename(columns={"ebv": "E_BV"})))
-    assert np.isnan(found.ebv).all()
-    np.testing.assert_allclose(found.magnitudes, FRAME[list(BANDS)])
-    assert "E(B-V) is unknown: no column ebv" in str(found.report)
-    assert "AB magnitudes as observed" in found.report.notes
+    galaxies = read(written(tmp_path, FRAME.rename(columns={"ebv": "E_BV"})))
+    assert np.isnan(galaxies.ebv).all()
+    np.testing.assert_allclose(galaxies.magnitudes, FRAME[list(BANDS)])
+    assert "E(B-V) is unknown: no column ebv" in str(galaxies.report)
+    assert "AB magnitudes as observed" in galaxies.report.notes
     np.testing.assert_allclose(read(tmp_path / "cat.csv", {"ebv": "E_BV"}).ebv, FRAME.ebv)
 
 
@@ -67,11 +67,11 @@ def test_dereddened_values_are_reddened_again(tmp_path: Path, quantity: str) -> 
     if quantity == "flux":
         frame[list(BANDS)] = 10.0 ** (0.4 * (22.5 - FRAME[list(BANDS)]))
         frame["g_err"] = 0.1 * frame.g * np.log(10.0) / 2.5
-    found = read(written(tmp_path, frame), None, quantity, dereddened=True)
+    galaxies = read(written(tmp_path, frame), None, quantity, dereddened=True)
     assert SFD_COEFFICIENTS["g"] == 3.793
-    np.testing.assert_allclose(found.magnitudes, observed)
-    np.testing.assert_allclose(found.magnitude_errors[:, 0], 0.1)
-    np.testing.assert_allclose(found.ebv, FRAME.ebv)
+    np.testing.assert_allclose(galaxies.magnitudes, observed)
+    np.testing.assert_allclose(galaxies.magnitude_errors[:, 0], 0.1)
+    np.testing.assert_allclose(galaxies.ebv, FRAME.ebv)
 
 
 def test_dereddened_values_need_reddening(tmp_path: Path) -> None:
@@ -79,9 +79,9 @@ def test_dereddened_values_need_reddening(tmp_path: Path) -> None:
     assert message.startswith("--dereddened needs E(B-V), but ")
     assert message.endswith("lacks the columns ebv=ebv; it has object_id, g, r, i, z_spec")
     unknown = FRAME.assign(ebv=FRAME.ebv.where(FRAME.index > 2))
-    found = read(written(tmp_path, unknown), dereddened=True)
-    assert len(found) == N - 3
-    assert found.report.left_out["without an E(B-V)"] == 3
+    galaxies = read(written(tmp_path, unknown), dereddened=True)
+    assert len(galaxies) == N - 3
+    assert galaxies.report.left_out["without an E(B-V)"] == 3
 
 
 @pytest.mark.parametrize("rows_before", [0, 1])  # pandas shifts the columns in silence if it is the first
@@ -134,22 +134,22 @@ def test_numbers_that_stand_for_unknown_ones_are_left_out(tmp_path: Path) -> Non
     frame = FRAME.copy()
     frame.loc[0, "g"], frame.loc[1, "r"], frame.loc[2, "r"], frame.loc[3, "i"] = 99.0, -99.0, 3.0, np.nan
     frame.loc[4, "ebv"], frame.loc[5, "ebv"], frame.loc[6, "ebv"], frame.loc[7, "z_spec"] = -0.01, 11.0, np.nan, -999.0
-    found = read(written(tmp_path, frame))
-    assert found.object_id.tolist() == FRAME.object_id[6:].tolist()
-    assert np.isnan(found.ebv[0])
-    assert np.isnan(found.z_spec[1])
-    assert dict(found.report.left_out) == {
+    galaxies = read(written(tmp_path, frame))
+    assert galaxies.object_id.tolist() == FRAME.object_id[6:].tolist()
+    assert np.isnan(galaxies.ebv[0])
+    assert np.isnan(galaxies.z_spec[1])
+    assert dict(galaxies.report.left_out) == {
         "without a magnitude of 5 to 40 in g": 1,
         "without a magnitude of 5 to 40 in r": 2,
         "without a magnitude of 5 to 40 in i": 1,
         "with an E(B-V) below 0 or above 10": 2,
     }
-    assert str(found.report).splitlines()[:3] == [
+    assert str(galaxies.report).splitlines()[:3] == [
         "cat.csv: 20 rows read, 14 used",
         "  left out: 1 without a magnitude of 5 to 40 in g",
         "  left out: 2 without a magnitude of 5 to 40 in r",
     ]
-    assert "  z_spec: 0.1337 to 0.38, unknown for 1" in found.describe(BANDS).splitlines()
+    assert "  z_spec: 0.1337 to 0.38, unknown for 1" in galaxies.describe(BANDS).splitlines()
 
 
 def test_a_band_that_is_mostly_unknown_leaves_the_others(tmp_path: Path) -> None:
@@ -177,18 +177,20 @@ def test_fluxes_of_no_galaxy_are_left_out(tmp_path: Path) -> None:
 
 def test_rows_of_one_object_are_in_one_split(tmp_path: Path) -> None:
     frame = pd.concat([FRAME, FRAME, FRAME.assign(object_id=np.nan)])
-    found = read(written(tmp_path, frame))
-    assert np.array_equal(found.split[:N], found.split[N : 2 * N])
-    assert set(found.split) == {"train", "validation", "test"}
-    assert len(set(found.object_id)) == 2 * N  # rows without an identifier are objects of their own
-    assert "warning: rows that repeat an object_id: 20; those of one object are in the same split" in found.report.notes
+    galaxies = read(written(tmp_path, frame))
+    assert np.array_equal(galaxies.split[:N], galaxies.split[N : 2 * N])
+    assert set(galaxies.split) == {"train", "validation", "test"}
+    assert len(set(galaxies.object_id)) == 2 * N  # rows without an identifier are objects of their own
+    assert (
+        "warning: rows that repeat an object_id: 20; those of one object are in the same split" in galaxies.report.notes
+    )
 
 
 def test_split_of_the_file_is_kept(tmp_path: Path) -> None:
-    found = read(written(tmp_path, FRAME.assign(split="test")))
-    assert found.split.tolist() == ["test"] * N
-    assert "split of the file" in found.report.notes
-    assert found.describe(BANDS).splitlines()[-4:] == [
+    galaxies = read(written(tmp_path, FRAME.assign(split="test")))
+    assert galaxies.split.tolist() == ["test"] * N
+    assert "split of the file" in galaxies.report.notes
+    assert galaxies.describe(BANDS).splitlines()[-4:] == [
         "  median magnitudes as observed: g 19.5, r 18.6, i 18.2",
         "  E(B-V): 0.01 to 0.2",
         "  z_spec: 0.02 to 0.38",
@@ -213,13 +215,13 @@ def test_long_identifiers_keep_their_digits(tmp_path: Path) -> None:
 def test_photometric_errors_are_read(tmp_path: Path) -> None:
     frame = FRAME.assign(g_err=0.05, psf_err_r=0.02)
     frame.loc[0, "g_err"], frame.loc[1, "g_err"] = -1.0, 99.0
-    found = read(written(tmp_path, frame), {"r_err": "psf_err_r"})
-    np.testing.assert_allclose(found.magnitude_errors[2:], np.tile([0.05, 0.02, np.nan], (N - 2, 1)))
-    assert np.isnan(found.magnitude_errors[:2, 0]).all()
-    assert "photometric errors are unknown in i" in found.report.notes
+    galaxies = read(written(tmp_path, frame), {"r_err": "psf_err_r"})
+    np.testing.assert_allclose(galaxies.magnitude_errors[2:], np.tile([0.05, 0.02, np.nan], (N - 2, 1)))
+    assert np.isnan(galaxies.magnitude_errors[:2, 0]).all()
+    assert "photometric errors are unknown in i" in galaxies.report.notes
     fluxes = pd.DataFrame({"g": [100.0, 1.0], "r": [200.0, 2.0], "i": [300.0, 3.0], "g_err": [5.0, 0.1]})
-    found = read(written(tmp_path, fluxes), None, "flux")
-    np.testing.assert_allclose(found.flux_errors[:, :2], [[5.0, np.nan], [0.1, np.nan]])
+    galaxies = read(written(tmp_path, fluxes), None, "flux")
+    np.testing.assert_allclose(galaxies.flux_errors[:, :2], [[5.0, np.nan], [0.1, np.nan]])
 
 
 def test_comments_blanks_and_compression_are_read(tmp_path: Path) -> None:
@@ -227,10 +229,10 @@ def test_comments_blanks_and_compression_are_read(tmp_path: Path) -> None:
     text = '# made by "hand, in two lines\n#\n\n' + "\n".join([lines[0].replace(",", " , "), *lines[1:]]) + "\n\n"
     for path in (tmp_path / "cat.csv.gz", tmp_path / "cat.csv"):
         path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
-        found = read(path)
-        np.testing.assert_allclose(found.magnitudes, FRAME[list(BANDS)])
-        np.testing.assert_allclose(found.z_spec, FRAME.z_spec)
-        assert found.object_id.tolist() == FRAME.object_id.tolist()
+        galaxies = read(path)
+        np.testing.assert_allclose(galaxies.magnitudes, FRAME[list(BANDS)])
+        np.testing.assert_allclose(galaxies.z_spec, FRAME.z_spec)
+        assert galaxies.object_id.tolist() == FRAME.object_id.tolist()
 
 
 @pytest.mark.parametrize("name", ["cat.ecsv", "cat.vot", "cat.xml", "cat.fits"])
@@ -239,26 +241,26 @@ def test_astropy_tables_are_read_with_their_masks(tmp_path: Path, name: str) -> 
     table["ebv"] = MaskedColumn(FRAME.ebv, mask=FRAME.index == 1)
     table["g"] = MaskedColumn(FRAME.g, mask=FRAME.index == 2)
     table.write(tmp_path / name, format="votable" if name.endswith((".vot", ".xml")) else None)
-    found = read(tmp_path / name)
+    galaxies = read(tmp_path / name)
     kept = FRAME.drop(index=2)
-    np.testing.assert_allclose(found.magnitudes, kept[list(BANDS)])
-    np.testing.assert_allclose(found.ebv, kept.ebv.where(kept.index != 1))
-    assert found.object_id.tolist() == kept.object_id.tolist()
+    np.testing.assert_allclose(galaxies.magnitudes, kept[list(BANDS)])
+    np.testing.assert_allclose(galaxies.ebv, kept.ebv.where(kept.index != 1))
+    assert galaxies.object_id.tolist() == kept.object_id.tolist()
 
 
 def test_selection_is_counted_and_checked(tmp_path: Path) -> None:
-    found = read(written(tmp_path, FRAME)).select("r<18,ebv<=0.05", BANDS)
+    galaxies = read(written(tmp_path, FRAME)).select("r<18,ebv<=0.05", BANDS)
     chosen = FRAME[(FRAME.r < 18) & (FRAME.ebv <= 0.05)]
-    assert found.object_id.tolist() == chosen.object_id.tolist()
-    assert found.report.left_out["that do not meet r<18,ebv<=0.05"] == N - len(chosen)
-    assert f"{N} rows read, {len(chosen)} used" in str(found.report)
+    assert galaxies.object_id.tolist() == chosen.object_id.tolist()
+    assert galaxies.report.left_out["that do not meet r<18,ebv<=0.05"] == N - len(chosen)
+    assert f"{N} rows read, {len(chosen)} used" in str(galaxies.report)
     with pytest.raises(InvalidDataset, match="cannot select by 'u': expected one of g, r, i, z_spec, ebv, ra, dec"):
-        found.select("u<20", BANDS)
+        galaxies.select("u<20", BANDS)
     with pytest.raises(InvalidDataset, match="none of 5 galaxies meets r<3"):
-        found.select("r<3", BANDS)
+        galaxies.select("r<3", BANDS)
 
 
 def test_provenance_says_how_many_are_drawn(tmp_path: Path) -> None:
-    found = read(written(tmp_path, FRAME)).head(6)
-    assert found.provenance == "rendered from real photometry: 6 galaxies of cat.csv"
-    assert found.report.left_out["after the first 6"] == N - 6
+    galaxies = read(written(tmp_path, FRAME)).head(6)
+    assert galaxies.provenance == "rendered from real photometry: 6 galaxies of cat.csv"
+    assert galaxies.report.left_out["after the first 6"] == N - 6

@@ -55,6 +55,6 @@ def test_given_fraction_of_the_cutouts_gets_a_defect_in_proportion_to_the_noise(
     assert changed.mean() == pytest.approx(0.4, abs=0.04)  # a few are moved by 0 pixels
     again = images.copy()
     defects.spoil(again, 10 * NOISE, 0.4, np.random.default_rng(0))
-    largest = [np.abs(one - images).max(axis=(1, 2, 3))[changed] for one in (spoilt, again)]
+    largest = [np.abs(changed_images - images).max(axis=(1, 2, 3))[changed] for changed_images in (spoilt, again)]
     ratios = largest[1] / largest[0]
     assert np.isclose(ratios, 10.0, rtol=0.01).mean() > 0.4  # all but dead columns and moves

@@ -73,9 +73,9 @@ def test_report_has_numbers_and_figures(sample_file: Path, tmp_path: Path) -> No
     assert {row["flag"]: row["n_galaxies"] for row in numbers["flags"]}["LOW_SNR"] == 1
     assert list(numbers["learning_curve"]) == ["50", "100"]
     assert list(numbers["bins"]) == ["true redshift", "dereddened r [mag]", "dereddened g − r [mag]"]
-    found = {path.name for path in (tmp_path / "report" / "figures").iterdir()}
+    files = {path.name for path in (tmp_path / "report" / "figures").iterdir()}
     names = ("scatter", "stacked", "panels", "pit", "qq", "coverage", "by_redshift", "by_magnitude", "by_colour")
-    assert found == {f"{name}.{format}" for name in (*names, "learning_curve") for format in ("png", "svg", "pdf")}
+    assert files == {f"{name}.{format}" for name in (*names, "learning_curve") for format in ("png", "svg", "pdf")}
     page = (tmp_path / "report" / "report.html").read_text()
     assert page.count("<img") == 10
     assert "LOW_SNR" in page

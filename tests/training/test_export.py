@@ -59,7 +59,9 @@ def exported(
 def test_train_writes_engines_that_agree_with_keras(exported: Path, small_file: Path) -> None:
     bundle = ModelBundle.load(exported)
     assert bundle.card.reference.n_galaxies == bundle.card.test.n_galaxies
-    assert {name: found.edges for name, found in bundle.card.reference.histograms.items()} == drift.edges(GRID_40)
+    assert {name: histogram.edges for name, histogram in bundle.card.reference.histograms.items()} == drift.edges(
+        GRID_40
+    )
     engines = {engine.name: engine for engine in bundle.card.engines}
     assert set(engines) <= {"openvino-int8", "openvino-bf16", "openvino-f32"}
     assert engines["openvino-f32"].max_z_mean_difference < 1e-4

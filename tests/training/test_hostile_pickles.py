@@ -66,8 +66,8 @@ def python2(z_spec: bytes, images: bytes | None = None) -> bytes:
 
 def test_python_2_pickle_is_read(tmp_path: Path) -> None:
     z_spec = np.array([0.1, 0.2], ">f8")  # its bytes are not all ASCII
-    found = read_pickle(write(tmp_path, python2(stored(dtype(b"f8", b">"), (2,), word(z_spec.tobytes())))))
-    same(found, {"images": np.ones((2, 8, 8, 5)), "z_spec": z_spec})
+    columns = read_pickle(write(tmp_path, python2(stored(dtype(b"f8", b">"), (2,), word(z_spec.tobytes())))))
+    same(columns, {"images": np.ones((2, 8, 8, 5)), "z_spec": z_spec})
 
 
 # Attacks. Those that call something create this file.

@@ -45,14 +45,14 @@ def test_command_trains_each_size_once_and_writes_scores(
     places = ["--data", sample_file, "--run", tmp_path]
     arguments = ["learning-curve", *places, "--epochs", 1, "--size", 60, "--size", 5000]
     run_cli(*arguments)
-    found = json.loads((tmp_path / "learning-curve.json").read_text())
+    curve = json.loads((tmp_path / "learning-curve.json").read_text())
     with open_cutouts(sample_file) as cutouts:
         n_train = len(cutouts.rows(TRAIN)) + len(cutouts.rows(VALIDATION))
-        assert found["test_galaxies"] == galaxies_digest(cutouts, cutouts.rows(TEST))
-    assert [point["n_train"] for point in found["points"]] == [60, n_train]
-    assert all(point["scores"]["crps"]["value"] > 0 for point in found["points"])
+        assert curve["test_galaxies"] == galaxies_digest(cutouts, cutouts.rows(TEST))
+    assert [point["n_train"] for point in curve["points"]] == [60, n_train]
+    assert all(point["scores"]["crps"]["value"] > 0 for point in curve["points"])
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/history.csv")}
     assert len(stamps) == 2
     run_cli(*arguments)
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
-    assert json.loads((tmp_path / "learning-curve.json").read_text()) == found
+    assert json.loads((tmp_path / "learning-curve.json").read_text()) == curve

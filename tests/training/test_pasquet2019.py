@@ -174,14 +174,14 @@ def test_ensemble_averages_the_pdfs_of_its_members(trained: Path, small_cube: Pa
     assert np.abs(pdfs[0] - pdfs[1]).max() > 1e-4
     np.testing.assert_allclose(model.predict_on_batch(inputs), np.mean(pdfs, axis=0), rtol=0, atol=1e-6)
     features = keras.Model(model.inputs, model.get_layer("features").output).predict_on_batch(inputs)
-    expected = [keras.Model(one.inputs, one.get_layer("features").output).predict_on_batch(inputs) for one in members]
+    expected = [keras.Model(net.inputs, net.get_layer("features").output).predict_on_batch(inputs) for net in members]
     np.testing.assert_allclose(features, np.concatenate(expected, axis=1), rtol=1e-4, atol=1e-4)
 
 
 def _member(cutouts, preset: TrainingSettings, folder: Path, seed: int) -> keras.Model:  # noqa: ANN001
     """Read a finished member of the ensemble from its run."""
-    one = settings_for(preset="pasquet2019", epochs=1, batch_size=8, seeds=1, seed=seed)
-    return fit(cutouts, SMALL, SDSS_GRID, one, folder / "run" / f"seed-{seed}", resume=True).network
+    settings = settings_for(preset="pasquet2019", epochs=1, batch_size=8, seeds=1, seed=seed)
+    return fit(cutouts, SMALL, SDSS_GRID, settings, folder / "run" / f"seed-{seed}", resume=True).network
 
 
 @pytest.mark.slow

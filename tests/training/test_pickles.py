@@ -37,18 +37,18 @@ def write(folder: Path, content: object, protocol: int = 4) -> Path:
     return path
 
 
-def same(found: dict[str, np.ndarray], expected: dict[str, object]) -> None:
-    assert found.keys() == expected.keys()
+def same(columns: dict[str, np.ndarray], expected: dict[str, object]) -> None:
+    assert columns.keys() == expected.keys()
     for name, values in expected.items():
         wanted = np.asarray(values)
-        np.testing.assert_array_equal(found[name], wanted.astype(str) if wanted.dtype.kind == "S" else wanted)
+        np.testing.assert_array_equal(columns[name], wanted.astype(str) if wanted.dtype.kind == "S" else wanted)
 
 
 @pytest.mark.parametrize("protocol", range(6))
 def test_plain_arrays_are_read_in_all_protocols(tmp_path: Path, protocol: int) -> None:
-    found = read_pickle(write(tmp_path, COLUMNS, protocol))
-    same(found, COLUMNS)
-    assert found["ebv"].dtype == np.dtype(">f4")
+    columns = read_pickle(write(tmp_path, COLUMNS, protocol))
+    same(columns, COLUMNS)
+    assert columns["ebv"].dtype == np.dtype(">f4")
 
 
 def test_pair_is_images_and_redshifts(tmp_path: Path) -> None:
@@ -102,11 +102,11 @@ def test_second_pickle_in_the_file_is_refused(tmp_path: Path) -> None:
 def test_converted_pickle_equals_an_npz_file_of_the_same_arrays(tmp_path: Path) -> None:
     (tmp_path / "mine.npz").write_bytes(npz_bytes({**COLUMNS, "images": IMAGES.astype(np.float32)}))
     assert convert_pickle(write(tmp_path, COLUMNS), tmp_path / "mine.h5") == N
-    with open_cutouts(tmp_path / "mine.npz") as expected, open_cutouts(tmp_path / "mine.h5") as found:
-        assert found.spec is None, "a pickle does not name its bands"
-        assert found.provenance == "pickled arrays (mine.pkl)"
-        np.testing.assert_array_equal(found.images[:], expected.images)
-        same(dict(found.columns), dict(expected.columns))
+    with open_cutouts(tmp_path / "mine.npz") as expected, open_cutouts(tmp_path / "mine.h5") as converted:
+        assert converted.spec is None, "a pickle does not name its bands"
+        assert converted.provenance == "pickled arrays (mine.pkl)"
+        np.testing.assert_array_equal(converted.images[:], expected.images)
+        same(dict(converted.columns), dict(expected.columns))
 
 
 @pytest.mark.parametrize("suffix", [".pkl", ".pickle", ".PKL"])

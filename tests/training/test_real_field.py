@@ -26,12 +26,12 @@ def sources() -> Sources:
 
 
 def test_stars_are_out_of_distribution_and_an_elliptical_galaxy_is_not(sources: Sources) -> None:
-    found = predict(ModelBundle.load(SHIPPED), sources.cutouts)
-    is_flagged = (found.flags & Flag.OUT_OF_DISTRIBUTION) > 0
+    estimates = predict(ModelBundle.load(SHIPPED), sources.cutouts)
+    is_flagged = (estimates.flags & Flag.OUT_OF_DISTRIBUTION) > 0
     assert len(sources.x) > 100
     galaxy = sources.nearest(*GALAXY)
     assert np.flatnonzero(~is_flagged).tolist() == [galaxy]
-    assert abs(found.z_mean[galaxy] - 0.19) < 2 * found.z_std[galaxy]
+    assert abs(estimates.z_mean[galaxy] - 0.19) < 2 * estimates.z_std[galaxy]
 
 
 @pytest.mark.slow
@@ -40,8 +40,8 @@ def test_redshift_of_the_galaxy_agrees_with_that_from_its_fluxes(
 ) -> None:
     make_sample(catalogue.head(3000), tmp_path / "sample.h5", SDSS_IMAGES)
     cutouts, ebv = sources.cutouts[[sources.nearest(*GALAXY)]], np.array([GALAXY_EBV])
-    found = predict(ModelBundle.load(SHIPPED), cutouts, ebv)
+    estimates = predict(ModelBundle.load(SHIPPED), cutouts, ebv)
     with open_cutouts(tmp_path / "sample.h5") as sample:
         z, error = catalogue_method(cutouts, ebv, sample)
     assert error[0] < 0.03
-    assert abs(found.z_mean[0] - z[0]) < np.hypot(found.z_std[0], error[0])
+    assert abs(estimates.z_mean[0] - z[0]) < np.hypot(estimates.z_std[0], error[0])

@@ -14,7 +14,7 @@ def test_predictions_are_counted_in_the_bins_of_the_service() -> None:
     pdfs = pdf.as_pdfs(gaussians, GRID)
     scores = np.linspace(0.1, 20.0, 200)
     record = reference_record(pdfs, scores, GRID, "made up")
-    assert {name: found.edges for name, found in record.histograms.items()} == drift.edges(GRID)
+    assert {name: histogram.edges for name, histogram in record.histograms.items()} == drift.edges(GRID)
     assert record.n_galaxies == 200
     assert record.data == "test galaxies, not trained on: made up"
     low, high = pdf.shortest_interval(pdfs, GRID, 0.68)

@@ -31,16 +31,16 @@ def test_cutouts_of_one_galaxy_are_in_one_split(shares: str) -> None:
 
 
 def test_columns_without_one_number_per_galaxy_cannot_select() -> None:
-    found = cutouts(magnitudes=np.full((N, 5), 18.0), object_id=NAMES)
+    galaxies = cutouts(magnitudes=np.full((N, 5), 18.0), object_id=NAMES)
     with pytest.raises(
         InvalidDataset, match=r"'magnitudes', of shape \(200, 5\) and type float64: expected one number"
     ):
-        with_split(found, "magnitudes<20")
+        with_split(galaxies, "magnitudes<20")
     with pytest.raises(InvalidDataset, match="cannot select by 'object_id'"):
-        with_split(found, "object_id<20")
+        with_split(galaxies, "object_id<20")
 
 
 def test_empty_split_says_which_ones_there_are() -> None:
-    found = cutouts(split=np.full(N, "test"), z_spec=np.full(N, 0.1))
+    galaxies = cutouts(split=np.full(N, "test"), z_spec=np.full(N, 0.1))
     with pytest.raises(InvalidDataset, match="no galaxy of split 'train' has .*; the data have 200 in 'test'"):
-        usable_rows(found, SDSS_GRID, "train")
+        usable_rows(galaxies, SDSS_GRID, "train")

@@ -44,11 +44,11 @@ def cutouts() -> Cutouts:
 
 
 def test_flags_are_those_of_the_rows(network: keras.Model, cutouts: Cutouts) -> None:
-    found = TrainedModel(network, SPEC, GRID, 0.03).predict(cutouts, ROWS)
-    of_inputs = found.flags & (Flag.EBV_ASSUMED | Flag.MASKED_PIXELS | Flag.BAND_MISSING | Flag.LOW_SNR)
+    predictions = TrainedModel(network, SPEC, GRID, 0.03).predict(cutouts, ROWS)
+    of_inputs = predictions.flags & (Flag.EBV_ASSUMED | Flag.MASKED_PIXELS | Flag.BAND_MISSING | Flag.LOW_SNR)
     assert of_inputs[[0, 1, -2, -1]].tolist() == [Flag.MASKED_PIXELS, 0, Flag.BAND_MISSING, Flag.EBV_ASSUMED]
     assert np.count_nonzero(of_inputs) == 4  # row 150 occurs twice
-    assert np.isnan(found.ood_scores).all()
+    assert np.isnan(predictions.ood_scores).all()
 
 
 def test_one_pass_gives_raw_and_recalibrated_pdfs_and_scores(network: keras.Model, cutouts: Cutouts) -> None:
@@ -57,12 +57,12 @@ def test_one_pass_gives_raw_and_recalibrated_pdfs_and_scores(network: keras.Mode
     features = bare.features(cutouts, rows)
     groups = fit_feature_groups(features)
     bend = Calibration(temperature=0.8, a=1.1, b=0.9)
-    found = TrainedModel(network, SPEC, GRID, 0.03, bend, groups, ood_threshold=0.9).predict(cutouts, rows)
+    predictions = TrainedModel(network, SPEC, GRID, 0.03, bend, groups, ood_threshold=0.9).predict(cutouts, rows)
     expected = network.predict_on_batch({"images": cutouts.images[rows].astype(np.float32)}).astype(np.float64)
-    np.testing.assert_allclose(found.raw_pdfs, expected / expected.sum(axis=1, keepdims=True), rtol=1e-5)
-    np.testing.assert_allclose(found.pdfs, calibration.apply(found.raw_pdfs, bend), rtol=1e-12)
-    np.testing.assert_allclose(found.ood_scores, ood.score(groups, features), rtol=1e-12)
-    assert np.array_equal(found.flags & Flag.OUT_OF_DISTRIBUTION != 0, found.ood_scores > 0.9)
+    np.testing.assert_allclose(predictions.raw_pdfs, expected / expected.sum(axis=1, keepdims=True), rtol=1e-5)
+    np.testing.assert_allclose(predictions.pdfs, calibration.apply(predictions.raw_pdfs, bend), rtol=1e-12)
+    np.testing.assert_allclose(predictions.ood_scores, ood.score(groups, features), rtol=1e-12)
+    assert np.array_equal(predictions.flags & Flag.OUT_OF_DISTRIBUTION != 0, predictions.ood_scores > 0.9)
 
 
 def test_bundle_whose_card_describes_another_network_is_refused(bundle_path: Path, tmp_path: Path) -> None:
