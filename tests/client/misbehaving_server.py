@@ -23,7 +23,7 @@ class ReceivedRequest(httpx.Request):
     port: int  # of the client's end, and so of the connection
 
 
-# A behaviour raises one of these to close the connection; it is reset when the process of a service is killed.
+# A behaviour raises one of these to close the connection. Clients see a reset when the process of a service is killed.
 class CloseWithoutAnswer(Exception): ...
 
 

@@ -191,7 +191,7 @@ def test_models_on_different_grids_are_compared_by_their_cdfs(compare, behaving,
         report = json.loads(compare(a.url, b.url, rows, "--by", "agreement", "--json")[1])
     assert status == 0
     assert "their grids differ, A: 180 bins, 0 <= z <= 0.4; B: 90 bins, 0 <= z <= 0.4" in out
-    # Over a bin of B its CDF rises evenly, that of A in one half: they differ by up to 1/2, squared on average 1/12.
+    # In a bin of B, its CDF rises evenly, and A's in one half only: their mean squared difference is 1/12.
     assert report["comparison"]["pdfs"]["median"] == pytest.approx(half.width / 12)
     assert report["comparison"]["n_scored"] == 12
 

@@ -41,7 +41,7 @@ def test_exactly_in_flight_requests_are_sent_concurrently(predict, in_flight):
     barrier = threading.Barrier(in_flight)
 
     def together(request):
-        barrier.wait(TIMEOUT)  # fails if so many requests never arrive together
+        barrier.wait(TIMEOUT)  # fails unless all requests arrive together
         return prediction(request)
 
     with serve(together) as server:
