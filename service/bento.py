@@ -109,11 +109,6 @@ class Photoz:
 
         loop.add_signal_handler(DRAIN_SIGNAL, drain)
 
-    @bentoml.on_shutdown
-    def close(self) -> None:
-        """End the child processes."""
-        self.state.close()
-
     @bentoml.on_deployment
     @staticmethod
     def check_before_deployment() -> None:

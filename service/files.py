@@ -59,7 +59,7 @@ class FileReader:
 
     def __init__(self, spec: ImageSpec) -> None:
         self._spec = spec
-        self.jobs = JobQueue("files are decoded or wait", MAX_QUEUED, MAX_OF_CLIENT, prepare=load_astropy)
+        self._jobs = JobQueue("files are decoded or wait", MAX_QUEUED, MAX_OF_CLIENT, prepare=load_astropy)
 
     async def read(self, request: Request) -> Arrays:
         """Return the arrays of the file in a body by name; what was assumed becomes `assumptions` of the request.
@@ -70,7 +70,7 @@ class FileReader:
         seconds = SECONDS + len(body) // BYTES_A_SECOND
         job = (body, self._spec, allowed_bytes(len(body)), seconds)
         try:
-            arrays, request.assumptions = await self.jobs.run(request.client, WALL_SECONDS, read_file, *job)
+            arrays, request.assumptions = await self._jobs.run(request.client, WALL_SECONDS, read_file, *job)
         except TimeoutError as error:
             raise RequestTimeout(f"reading the file took longer than {WALL_SECONDS} s: send fewer cutouts") from error
         except ProcessExpired as error:

@@ -53,11 +53,6 @@ class JobQueue:
             async with self._lock:
                 return await asyncio.wrap_future(self._pool.schedule(function, arguments, timeout=timeout))
 
-    def close(self) -> None:
-        """End the child."""
-        self._pool.stop()
-        self._pool.join()
-
 
 def _start(prepare: Callable[[], object] | None) -> None:
     os.nice(LOWER_BY)

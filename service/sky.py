@@ -36,7 +36,7 @@ class Archive:
     def __init__(self, options: str | None, spec: ImageSpec) -> None:
         self._options = None if options is None else shlex.split(options)
         self._spec = spec
-        self.jobs = JobQueue("positions are looked up or wait", MAX_QUEUED, MAX_OF_CLIENT)
+        self._jobs = JobQueue("positions are looked up or wait", MAX_QUEUED, MAX_OF_CLIENT)
 
     async def cut_out(self, request: Request, position: SkyRequest) -> Arrays:
         """Return the arrays of the cutout at a position; what was assumed becomes `assumptions` of the request.
@@ -47,7 +47,7 @@ class Archive:
             raise NotOffered("this service does not reach an archive: its operator may allow that, with PHOTOZ_SKY")
         job = (position.ra, position.dec, self._options, self._spec)
         try:
-            arrays, request.assumptions = await self.jobs.run(request.client, SECONDS, cut_out, *job)
+            arrays, request.assumptions = await self._jobs.run(request.client, SECONDS, cut_out, *job)
         except TimeoutError as error:
             raise RequestTimeout(f"the archive took longer than {SECONDS} s") from error
         except ProcessExpired as error:

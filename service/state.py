@@ -75,11 +75,6 @@ class State:
         add("photoz_log_dropped_lines", "Lines of the log that were dropped", logs.dropped_lines)
         add("photoz_documented_memory_bytes", "Needed at most", lambda: settings.documented_memory_bytes)
 
-    def close(self) -> None:
-        """End the child processes."""
-        for jobs in (self.files.jobs, self.archive.jobs, self.evaluations):
-            jobs.close()
-
     async def respond(self, endpoint: "Endpoint", request: Request) -> Response:
         """Return the response of an endpoint, also if it raises a `PhotozError`, with the headers of all endpoints."""
         try:
