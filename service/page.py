@@ -5,7 +5,9 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 
+from photoz.estimates import COLUMNS
 from photoz.flags import FLAG_MEANINGS
+from photoz.io.formats import FORMATS
 
 FOLDER = Path(__file__).with_name("ui")
 SAMPLE = Path(__file__).parents[1] / "examples" / "cutouts.npz"
@@ -44,6 +46,12 @@ async def home(request: Request) -> Response:
 
 
 def options(sky: bool) -> Response:
-    """Return bit, name and meaning of each flag, and whether positions on the sky can be looked up."""
+    """Return what the page shows: flags, columns and formats, and whether positions on the sky can be looked up."""
     flags = [[flag, flag.name, meaning] for flag, meaning in FLAG_MEANINGS.items()]
-    return JSONResponse({"flags": flags, "sky": sky}, headers=HEADERS)
+    columns = [*(name for name in COLUMNS if name != "object_id"), "pdf"]
+    formats = {
+        format.name.lower(): {"type": format.media_type, "suffix": format.suffixes[0]}
+        for format in FORMATS
+        if format.written
+    }
+    return JSONResponse({"flags": flags, "columns": columns, "formats": formats, "sky": sky}, headers=HEADERS)

@@ -12,10 +12,8 @@ import { draw, rgbBands } from "./thumbnails.js";
 
 const MOST_PINNED = 5;
 const $ = (id) => document.getElementById(id);
-const ACCEPT = { fits: "application/fits", votable: "application/x-votable+xml", hdf5: "application/x-hdf5", qp: "application/x-qp+hdf5" };
-const SUFFIX = { csv: "csv", fits: "fits", votable: "vot", hdf5: "h5", qp: "qp.hdf5" };
 
-const state = { card: null, file: null, galaxies: null, chosen: null, pinned: [] };
+const state = { card: null, formats: null, file: null, galaxies: null, chosen: null, pinned: [] };
 let plot, table;
 
 // Messages
@@ -55,6 +53,8 @@ async function attempt(action) {
 async function start() {
   const [options, card] = await Promise.all([service.options(), service.model()]);
   Galaxies.flags = options.flags;
+  service.columns = options.columns;
+  state.formats = options.formats;
   state.card = card;
   $("sky").hidden = !options.sky;
   const { image, inputs } = card;
@@ -228,8 +228,9 @@ async function showGalaxy() {
 
 async function download(format) {
   const name = state.file.name.replace(/\.[^.]*$/, ""), pdf = $("with-pdfs").checked;
-  const blob = format === "csv" ? state.galaxies.toCsv(pdf) : await service.table(state.file, ACCEPT[format], pdf || format === "qp");
-  save(blob, `${name}-redshifts.${SUFFIX[format]}`);
+  const { type, suffix } = state.formats[format];
+  const blob = format === "csv" ? state.galaxies.toCsv(pdf) : await service.table(state.file, type, pdf || format === "qp");
+  save(blob, `${name}-redshifts${suffix}`);
 }
 
 function showCode() {

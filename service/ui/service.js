@@ -1,6 +1,5 @@
 // Requests to the service that sent this page.
 
-const COLUMNS = ["z_mean", "z_median", "z_mode", "z_std", "z_lo68", "z_hi68", "z_lo95", "z_hi95", "odds", "ood_score", "flags", "pdf"];
 const ARRAYS = { FP32: Float32Array, FP64: Float64Array, INT32: Int32Array };
 const ATTEMPTS = 4;
 const BYTES = { "Content-Type": "application/octet-stream" }; // a browser would name a type by the file's name
@@ -15,6 +14,7 @@ export class ServiceError extends Error {
 
 class Service {
   key = ""; // in memory only
+  columns = []; // of the estimates
   onWait = () => {};
 
   /** Ask, again while the service is full; throws ServiceError. */
@@ -67,7 +67,7 @@ class Service {
     const tensors = [{ name: "images", shape: [n, ...images.shape.slice(1)], datatype: images.kind.datatype, bytes: pixels }];
     if (ebv) tensors.push({ name: "ebv", shape: [n], datatype: "FP32", bytes: new Blob([Float32Array.from(ebv.subarray(first, last))]) });
     const inputs = tensors.map(({ bytes, ...input }) => ({ ...input, parameters: { binary_data_size: bytes.size } }));
-    const outputs = COLUMNS.map((name) => ({ name, parameters: { binary_data: true } }));
+    const outputs = this.columns.map((name) => ({ name, parameters: { binary_data: true } }));
     const json = JSON.stringify({ inputs, outputs });
     const head = new TextEncoder().encode(json.padEnd(8 * Math.ceil(json.length / 8)));
     const answer = await this.ask(`v2/models/${encodeURIComponent(card.name)}/infer`, {
