@@ -125,6 +125,7 @@ class DynamicBatcher:
             if not part.future.cancelled():  # else the client has gone
                 parts.append(part)
                 n += len(part.batch)
+            del part  # one that was cancelled would be held until the next comes
         return parts
 
     def _run_alone(self, part: _Part) -> Outcome:

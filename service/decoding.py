@@ -33,7 +33,8 @@ async def read_file(request: Request, reader: FileReader, max_bytes: int) -> Arr
     if archive is not None:
         return await run_step("decode", archive.unpacked_bytes, archive.read)
     if body.startswith(NPY_MAGIC):
-        return {"images": view_array(body)}
+        with span("decode"):
+            return {"images": view_array(body)}
     if body.startswith(files.MAGICS):
         with span("decode"):
             return await reader.read(request)
