@@ -23,10 +23,17 @@ from astropy.wcs import WCS
 
 FRAMES = "/sas/dr17/eboss/photoObj/frames"
 RUN, RERUN, CAMCOL = 94, 301, 3
+RA, DEC = 150.1, 2.2  # of the centre of the field
+SHAPE = (420, 500)
 FWHM = (1.53, 1.44, 1.32, 1.26, 1.29)  # arcsec, of every frame
 COLUMNS = "name,run,rerun,camcol,field,extinction_g,extinction_r,type," + ",".join(
     f"psffwhm_{band}" for band in "ugriz"
 )
+
+
+def around(x, y):
+    """Return the position x arcsec east and y arcsec north of the centre of the field."""
+    return RA + x / 3600 / np.cos(np.radians(DEC)), DEC + y / 3600
 
 
 def frame_wcs(ra, dec, angle, shape, pixel_scale=0.396):

@@ -11,16 +11,9 @@ import sep
 
 from benchmarks.science.real_field import FOLDER
 from photoz_survey.sky.cutting import Frame, cut, read_frame
-from tests.survey.loopback_archive import draw, frame_wcs
+from tests.survey.loopback_archive import DEC, RA, SHAPE, around, draw, frame_wcs
 
-RA, DEC = 150.1, 2.2
-SHAPE = (420, 500)
 Y, X = np.indices((64, 64))
-
-
-def around(x, y):
-    """Return a position so many arcsec east and north of the field's."""
-    return RA + x / 3600 / np.cos(np.radians(DEC)), DEC + y / 3600
 
 
 def centroid(image):
