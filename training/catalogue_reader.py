@@ -96,11 +96,11 @@ def read_catalogue(
 
 def _open(path: Path, columns: Mapping[str, str], bands: tuple[str, ...]) -> NamedTable:
     """Read a file and check that it has all bands and all columns that were asked for."""
-    known = (*bands, *OTHER_COLUMNS, *(band + ERROR for band in bands))
-    if unknown := [name for name in columns if name not in known]:
-        raise InvalidDataset(f"--columns names {', '.join(unknown)}: expected names of {', '.join(known)}")
-    table = read_table(path, {name: columns.get(name, name) for name in known})
-    if missing := [name for name in known if (name in bands or name in columns) and name not in table]:
+    names = (*bands, *OTHER_COLUMNS, *(band + ERROR for band in bands))
+    if unknown := [name for name in columns if name not in names]:
+        raise InvalidDataset(f"--columns names {', '.join(unknown)}: expected names of {', '.join(names)}")
+    table = read_table(path, {name: columns.get(name, name) for name in names})
+    if missing := [name for name in names if (name in bands or name in columns) and name not in table]:
         raise InvalidDataset(_lacks(table, missing))
     return table
 

@@ -259,13 +259,13 @@ def _settings(recipe: dict[str, Any]) -> TrainingSettings:
         raise click.UsageError(str(error)) from error
 
 
-def _spec(data: Path, survey: str | None, bands: str | None, given: dict[str, Any]) -> ImageSpec:
+def _spec(data: Path, survey: str | None, bands: str | None, changes: dict[str, Any]) -> ImageSpec:
     """Return the layout of a file of cutouts, from the options, else the file, else the survey, else SDSS."""
     from photoz.io.layout import same_scale
     from photoz.io.reader import open_cutouts
 
-    known = read_survey(survey or "sdss")
-    given = {name: value for name, value in given.items() if value is not None}
+    imaging_survey = read_survey(survey or "sdss")
+    changes = {name: value for name, value in changes.items() if value is not None}
     with open_cutouts(data) as cutouts:
         spec, shape = cutouts.spec, cutouts.images.shape
     if len(shape) != 4 or shape[1] != shape[2]:
@@ -277,12 +277,13 @@ def _spec(data: Path, survey: str | None, bands: str | None, given: dict[str, An
         if spec is None or survey or bands:
             names = parse_bands(bands or "") or (spec.bands if spec else ())
             described: dict[str, Any] = {"pixel_scale": spec.pixel_scale, "unit": spec.unit} if spec else {}
-            if survey and spec and not same_scale(spec.pixel_scale, known.pixel_scale) and "pixel_scale" not in given:
+            scale = imaging_survey.pixel_scale
+            if survey and spec and not same_scale(spec.pixel_scale, scale) and "pixel_scale" not in changes:
                 raise click.UsageError(
-                    f"{data} has pixels of {spec.pixel_scale:g} arcsec, {known.title} of {known.pixel_scale:g}: use "
+                    f"{data} has pixels of {spec.pixel_scale:g} arcsec, {imaging_survey.title} of {scale:g}: use "
                     "--pixel-scale to say which is right"
                 )
-            spec = replace(known.images(names, shape[1]), **described)
-        return replace(spec, **given)
+            spec = replace(imaging_survey.images(names, shape[1]), **described)
+        return replace(spec, **changes)
     except ValueError as error:
         raise click.UsageError(f"this does not describe the images: {reason(error)}") from error

@@ -81,7 +81,7 @@ def _random_move(image: Image, noise: FloatArray, rng: np.random.Generator) -> N
 
 _RANDOM: tuple[Callable[[Image, FloatArray, np.random.Generator], None], ...] = (
     _random_sky,
-    _random_sky,  # the most frequent one
+    _random_sky,  # twice as frequent
     _random_hits,
     _random_column,
     _random_trail,

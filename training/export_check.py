@@ -37,18 +37,17 @@ class Difference:
         """Return the reasons not to serve these predictions, if any."""
         if not self.all_finite:
             return ["some PDFs are not finite"]
-        objections = []
-        if not self.crps_ratio <= MAX_RATIO:
-            objections.append(f"CRPS is {self.crps_ratio:.4f} of Keras's, at most {MAX_RATIO:g}")
-        if not self.sigma_mad_ratio <= MAX_RATIO:
-            objections.append(f"sigma_MAD is {self.sigma_mad_ratio:.4f} of Keras's, at most {MAX_RATIO:g}")
-        if not self.z_mean_agreement >= MIN_AGREEMENT:
-            objections.append(
-                f"z_mean is within {NEAR:g} for {self.z_mean_agreement:.4f} of galaxies, expected {MIN_AGREEMENT:g}"
-            )
-        if not self.flag_changes <= MAX_FLAG_CHANGES:
-            objections.append(f"{self.flag_changes:.4f} of galaxies change their flag, at most {MAX_FLAG_CHANGES:g}")
-        return objections
+        crps, sigma, near, flags = self.crps_ratio, self.sigma_mad_ratio, self.z_mean_agreement, self.flag_changes
+        checks = (
+            (crps <= MAX_RATIO, f"CRPS is {crps:.4f} of Keras's, at most {MAX_RATIO:g}"),
+            (sigma <= MAX_RATIO, f"sigma_MAD is {sigma:.4f} of Keras's, at most {MAX_RATIO:g}"),
+            (
+                near >= MIN_AGREEMENT,
+                f"z_mean is within {NEAR:g} for {near:.4f} of galaxies, expected {MIN_AGREEMENT:g}",
+            ),
+            (flags <= MAX_FLAG_CHANGES, f"{flags:.4f} of galaxies change their flag, at most {MAX_FLAG_CHANGES:g}"),
+        )
+        return [objection for passed, objection in checks if not passed]
 
 
 def compare(compiled: Predictions, keras: Predictions, z_spec: FloatArray, grid: RedshiftGrid) -> Difference:

@@ -109,8 +109,7 @@ def draw_neighbours(
     """Draw chance neighbours in the cutouts of galaxies with fluxes (n, n_bands).
 
     Returns the cutout of each neighbour, (m,) int, and the m neighbours: one to five magnitudes fainter than a random
-    one of the galaxies, whose colours they have, so that they do not depend on the galaxy in the centre. Half of them
-    are point sources.
+    galaxy with the same colours, so that they do not depend on the galaxy in the centre. Half are point sources.
     """
     side = spec.size * spec.pixel_scale / (SDSS_IMAGES.size * SDSS_IMAGES.pixel_scale)
     counts = rng.poisson(variety.neighbours * side**2, len(fluxes))

@@ -89,8 +89,8 @@ class Survey(_Record):
         """
         bands = bands or tuple(self.bands)
         lower = {name.lower(): band for name, band in self.bands.items()}
-        known = (self.bands.get(name) or lower.get(without_survey(name).lower()) for name in bands)
-        coefficients = tuple(band.extinction if band else None for band in known)
+        records = (self.bands.get(name) or lower.get(without_survey(name).lower()) for name in bands)
+        coefficients = tuple(band.extinction if band else None for band in records)
         return ImageSpec(size, bands, self.pixel_scale, extinction_coefficients=coefficients)
 
     @property

@@ -17,7 +17,7 @@ Convolution = Callable[[keras.KerasTensor, int, int], keras.KerasTensor]
 STEM_FILTERS, STEM_KERNEL = 64, 5
 DENSE_UNITS, DROPOUT = 1096, 0.3
 
-# Filters (a, b) of a block: a in the first 1x1 convolution of longer branches, b in the last convolution of each.
+# Filters (a, b) of a block: a in 1x1 convolutions before a pool or a larger kernel, b in all others.
 BLOCK_FILTERS = ((48, 64), (64, 92), (92, 128), (92, 128), (92, 128))
 
 
