@@ -177,5 +177,5 @@ def test_unreadable_compressed_body(infer, images, encoding):
     compress = COMPRESSORS[encoding]
     check(bytes, 415, "cannot read Content-Encoding br: expected gzip or deflate", "br")
     check(lambda body: compress(body)[:-50], 400, f"ends before its {encoding} stream")
-    check(lambda body: compress(body) + b"junk", 400, f"expected one {encoding} stream as the body, got more bytes behind it")
+    check(lambda body: compress(body) + b"junk", 400, f"one {encoding} stream as the body, got more bytes")
     check(lambda body: compress(body)[2:], 400, f"compressed with {encoding}")
