@@ -51,13 +51,12 @@ PART_BYTES = 256 * 1024
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that closed the connection before the response
 
-METRICS_PATH = "/metrics"
 READY_PATHS = frozenset({"/readyz", "/v2/health/ready"})
 
 # Liveness and readiness: an orchestrator asks for them without a key.
 PROBES = READY_PATHS | {"/livez", "/healthz", "/v2/health/live"}
 WITHOUT_KEY = PROBES | page.WITHOUT_KEY
-UNLIMITED = PROBES | {METRICS_PATH}  # answered under overload too
+UNLIMITED = PROBES | {"/metrics"}  # answered under overload too
 
 # Pickles, which BentoML refuses too, but not without a traceback in the log.
 BENTOML_TYPES = "application/vnd.bentoml"
@@ -66,12 +65,7 @@ BENTOML_TYPES = "application/vnd.bentoml"
 class ConcurrencyLimit:
     """Limits how much runs or waits at a time, in all and for each client.
 
-    Parameters
-    ----------
-    what : str
-        What is counted, for the error message, such as "requests are in flight".
-    in_all, of_client : int
-        The limits.
+    `what` names it in error messages, such as "requests are in flight".
     """
 
     def __init__(self, what: str, in_all: int, of_client: int) -> None:
@@ -209,20 +203,13 @@ class LimitsMiddleware:
     async def _admit(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request, receive its body, and let the application respond; or respond with what is wrong."""
         limits = self._limits
-
-        async def receive_part() -> Message:
-            message = await receive()
-            request.has_arrived = not message.get("more_body", False)
-            return message
-
         try:
             limits.check_head(request)
             if request.path in UNLIMITED:
                 await self._app(scope, receive, send)
                 return
             limits.in_flight.check(request.client)
-            await receive_body(request, receive_part, limits.settings)
-            request.has_arrived = True
+            await receive_body(request, receive, limits.settings)
             with limits.in_flight.enter(request.client):
                 await self._run(scope, receive, send)
         except PhotozError as error:
@@ -230,7 +217,7 @@ class LimitsMiddleware:
                 raise ClientDisconnect from error
             request.memory.release(request)
             if not isinstance(error, UploadTimeout):
-                await drain_body(request, receive_part, limits.settings.max_body_bytes)
+                await drain_body(request, receive, limits.settings.max_body_bytes)
             await error_response(error)(scope, receive, send)
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -271,7 +258,7 @@ async def receive_body(request: Request, receive: Receive, settings: Settings) -
     Raises `TooLarge`, `TooManyRequests`, `UploadTimeout`, `MalformedRequest`, or as `decompressed`.
     """
     length = request.content_length
-    if length == 0:
+    if request.has_arrived:
         return
     limit = min(MAX_JSON_BYTES, settings.max_body_bytes) if request.route == PREDICT else settings.max_body_bytes
     if length is not None and length > limit:
@@ -280,18 +267,19 @@ async def receive_body(request: Request, receive: Receive, settings: Settings) -
         receive, length = decompressed(receive, request.content_encoding), None
     try:
         async with asyncio.timeout(settings.transfer_timeout):
-            while True:
+            while not request.has_arrived:
                 if (n_bytes := max(length or 0, request.received_bytes)) > request.held_bytes:
                     request.memory.reserve(request, n_bytes - request.held_bytes)
                 message = await receive()
+                request.has_arrived = not message.get("more_body", False)
                 if message["type"] == "http.disconnect":
                     raise MalformedRequest("the body ended too early")
                 if chunk := message.get("body", b""):
                     request.add_chunk(chunk)
                 if request.received_bytes > limit:
                     raise TooLarge(f"expected a body of at most {limit:,} bytes, got more: send it in parts")
-                if request.received_bytes == length or not message.get("more_body", False):
-                    return  # no further switch to granian's thread, only to hear that a complete body has ended
+                if request.received_bytes == length:  # no further switch to granian's thread, only to hear of the end
+                    request.has_arrived = True
     except TimeoutError as error:
         arrived = f"{request.received_bytes:,} bytes in {settings.transfer_timeout:g} s"
         raise UploadTimeout(f"the body did not arrive in time: {arrived}") from error
@@ -305,4 +293,6 @@ async def drain_body(request: Request, receive: Receive, max_bytes: int) -> None
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(DRAIN_SECONDS):
             while n_bytes < max_bytes and not request.has_arrived:
-                n_bytes += len((await receive()).get("body", b""))
+                message = await receive()
+                n_bytes += len(message.get("body", b""))
+                request.has_arrived = not message.get("more_body", False)

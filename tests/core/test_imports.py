@@ -26,8 +26,11 @@ ARROWS = {
 }
 PACKAGES = {name for name in ARROWS if "." not in name}
 
-# What a module must not import although its package may.
-FORBIDDEN = {"service.limits": {"service.formats", "service.batcher", "photoz.inference"}}
+# What a module must not import although its package may: these know nothing of formats and the network.
+FORBIDDEN = {
+    f"service.{name}": {"service.formats", "service.batcher", "photoz.inference"}
+    for name in ("limits", "settings", "logs", "metrics", "resources", "tracing")
+}
 
 # Third-party packages that importing the core, or one part of it, imports.
 CORE = {"numpy", "pydantic", "pydantic_core", "typing_extensions", "h5py"}
