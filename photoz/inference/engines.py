@@ -24,8 +24,8 @@ Shape = Sequence[int | None]
 
 AUTO, OPENVINO, KERAS = "auto", "openvino", "keras"
 
-# Largest batch that the network runs on. Larger batches are no faster, and with 64 cutouts the "inception" network takes
-# less than 1 GB of memory.
+# Largest batch that the network runs on. Larger batches are no faster, and with 64 cutouts the "inception" network
+# takes less than 1 GB of memory.
 MAX_BATCH = 64
 
 # Batch sizes that the network runs on; other batches are padded with blank cutouts. OpenVINO compiles and keeps code
