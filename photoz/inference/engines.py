@@ -1,7 +1,4 @@
-"""Inference engines: OpenVINO and Keras, behind one method, `predict`.
-
-`load_engine` chooses the engine; nothing else depends on the choice.
-"""
+"""Inference engines: OpenVINO and Keras, behind one method, `predict`; `load_engine` chooses one."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
@@ -27,12 +24,12 @@ Shape = Sequence[int | None]
 
 AUTO, OPENVINO, KERAS = "auto", "openvino", "keras"
 
-# Largest batch that the network runs on. Larger ones are no faster, and 64 keep the memory of the "inception" network
-# below 1 GB.
+# Largest batch that the network runs on. Larger batches are no faster, and with 64 cutouts the "inception" network
+# takes less than 1 GB of memory.
 MAX_BATCH = 64
 
-# Batch sizes that the network runs on; other batches are padded with blank cutouts. OpenVINO keeps what it compiles for
-# each new size: 75 MB for these, 260 MB for all sizes up to 64, and the first batch of each size waits for it.
+# Batch sizes that the network runs on; other batches are padded with blank cutouts. OpenVINO compiles and keeps code
+# for each size, 75 MB for these and 260 MB for all sizes up to 64, while the first batch of the size waits.
 BATCH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, MAX_BATCH)
 
 
@@ -40,28 +37,28 @@ BATCH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, MAX_BATCH)
 class NetworkOutput:
     """Output of a network for n cutouts."""
 
-    pdfs: FloatArray  # (n, n_bins) float64, rows sum to 1, not recalibrated; NaN where the network overflowed
-    features: FloatArray | None  # (n, n_features) float32 for the `ood_score`, if the bundle needs them
+    pdfs: FloatArray  # (n, n_bins) float64, rows sum to 1, not recalibrated; NaN if the network overflowed
+    features: FloatArray | None  # (n, n_features) float32 for the `ood_score`, if the bundle uses them
 
 
 class Engine(Protocol):
     """Runs a network."""
 
     def predict(self, images: Images, ebv: npt.NDArray[np.float32]) -> NetworkOutput:
-        """Run the network on images, (n, size, size, n_bands) with finite pixels, and E(B-V), (n,), if it takes it."""
+        """Run the network on images, (n, size, size, n_bands) with finite pixels, and E(B-V), (n,), if it uses it."""
         ...
 
 
 @dataclass(frozen=True)
 class NetworkSignature:
-    """Shapes of a network's inputs and outputs by name, without the axis of the cutouts."""
+    """Shapes of a network's inputs and outputs by name, without the batch axis."""
 
     inputs: Mapping[str, Shape]
     outputs: Mapping[str, Shape]
 
     @classmethod
     def of(cls, card: Card) -> "NetworkSignature":
-        """Return the signature that a model card describes."""
+        """Return the signature in a model card."""
         inputs: dict[str, Shape] = {"images": card.image.shape}
         if card.inputs.ebv:
             inputs["ebv"] = (1,)
@@ -84,7 +81,7 @@ class NetworkSignature:
 
 
 class OpenVinoEngine:
-    """A network compiled by OpenVINO from its .xml file; raises `InvalidBundle` if it has another signature."""
+    """A network compiled by OpenVINO from its .xml file; raises `InvalidBundle` if its signature differs."""
 
     def __init__(self, path: Path, precision: str, threads: int, signature: NetworkSignature) -> None:
         compiled = compile_network(path, precision, threads)
@@ -94,25 +91,25 @@ class OpenVinoEngine:
         self._outputs = {name: outputs[name] for name in signature.outputs}
         self._names = tuple(inputs)
         self._request, self._tensor = compiled.create_infer_request(), import_openvino().Tensor
-        self._lock = Lock()  # a request has one buffer for its outputs
+        self._lock = Lock()  # the request has one buffer for outputs
 
     def predict(self, images: Images, ebv: npt.NDArray[np.float32]) -> NetworkOutput:
         """See `Engine.predict`."""
         return _predict_in_batches(self._infer, self._names, self._lock, images, ebv)
 
     def _infer(self, feed: Arrays) -> Arrays:
-        # Given to `infer`, the arrays would stay with the request until the next, and with them all of a large batch.
+        # Arrays passed to `infer` would stay in memory until the next request, and with them the whole batch.
         for name, values in feed.items():
             self._request.set_tensor(name, self._tensor(values, shared_memory=values.flags.writeable))
-        answer = self._request.infer(share_outputs=True)
-        return {name: np.array(answer[port]) for name, port in self._outputs.items()}
+        outputs = self._request.infer(share_outputs=True)
+        return {name: np.array(outputs[port]) for name, port in self._outputs.items()}
 
 
 class KerasEngine:
-    """A Keras classifier: slower than a compiled network, and the reference for checking those.
+    """A Keras classifier: slower than compiled networks, and the reference for their checks.
 
-    The model has a layer "features" if the signature has that output. Raises `InvalidBundle` if it has another
-    signature.
+    If the signature has the output "features", the model has a layer of that name. Raises `InvalidBundle` if its
+    signature differs.
     """
 
     def __init__(self, model: Any, signature: NetworkSignature) -> None:
@@ -157,7 +154,7 @@ def engine_records(bundle: ModelBundle, preference: str = AUTO) -> tuple[EngineR
 
 
 def needs_bfloat16(bundle: ModelBundle, records: Sequence[EngineRecord]) -> InvalidBundle:
-    """Return the error for a processor that runs none of some engines."""
+    """Return the error for a processor that runs none of these engines."""
     names = ", ".join(record.name for record in records)
     return InvalidBundle(f"{names} of {bundle.path} needs a processor with bfloat16 arithmetic")
 
@@ -167,7 +164,7 @@ def load_engine(
 ) -> Engine:
     """Load the first engine of `engine_records` that this processor runs, and run it on a batch of each size.
 
-    Raises `InvalidBundle` if there is none, or if its network is not the one that the card describes.
+    Raises `InvalidBundle` if there is none, or if its network differs from the model card.
     """
     records, signature = engine_records(bundle, preference), NetworkSignature.of(bundle.card)
     record = next((record for record in records if runs(record.precision)), None)
@@ -202,15 +199,15 @@ def _predict_in_batches(
     ebv: npt.NDArray[np.float32],
 ) -> NetworkOutput:
     """Run the network on at most `MAX_BATCH` cutouts at a time."""
-    answers = []
+    outputs = []
     for start in range(0, len(images), MAX_BATCH):
         rows = slice(start, start + MAX_BATCH)
         n = len(ebv[rows])
         feed = {"images": _padded(images[rows]), "ebv": _padded(ebv[rows, np.newaxis])}
         with lock:
-            answer = infer({name: feed[name] for name in names})
-        answers.append({name: values[:n] for name, values in answer.items()})
-    joined = {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+            output = infer({name: feed[name] for name in names})
+        outputs.append({name: values[:n] for name, values in output.items()})
+    joined = {name: np.concatenate([output[name] for output in outputs]) for name in outputs[0]}
     return NetworkOutput(from_network(joined[PDF]), joined.get(FEATURES))
 
 

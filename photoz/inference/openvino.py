@@ -1,7 +1,4 @@
-"""OpenVINO: import, compilation and inspection of networks.
-
-Both the export check of the training and the service compile networks here, so they run the same thing.
-"""
+"""OpenVINO: import it, and compile and inspect networks, for the service and the export check of the training alike."""
 
 import os
 import sys
@@ -20,8 +17,8 @@ PDF = "pdf"
 def import_openvino() -> Any:
     """Import and return `openvino`, without two of its parts.
 
-    These are the part that reports each import to Google Analytics, by a child process and for up to three seconds, and
-    the converter of other frameworks' networks, which takes half of the import time; see `import_converter`.
+    One reports each import to Google Analytics, from a child process and for up to three seconds. The other converts
+    networks of other frameworks, and takes half of the import time; see `import_converter`.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     if "openvino" not in sys.modules:
@@ -34,7 +31,7 @@ def import_openvino() -> Any:
 
 
 def import_converter() -> Any:
-    """Import and return `openvino.convert_model`, which converts other frameworks' networks."""
+    """Import and return `openvino.convert_model`, which converts networks of other frameworks."""
     import_openvino()
     from openvino.tools.ovc import convert_model  # type: ignore[import-untyped]
 
@@ -42,12 +39,12 @@ def import_converter() -> Any:
 
 
 def compile_network(path: str | os.PathLike[str], precision: str, threads: int = 0) -> Any:
-    """Compile a network for the CPU, for low latency and any number of cutouts, from its .xml file.
+    """Compile a network from its .xml file for the CPU, for low latency and any number of cutouts.
 
-    `precision`, "f32" or "bf16", is that of what is not quantised. It is always set, because bfloat16 is OpenVINO's
-    default on a CPU that has it, and then some networks end the process with a floating point exception. Threads are
-    not tied to cores, as they are by default: those of all processes to the same ones. With 0 threads OpenVINO chooses.
-    Raises `InvalidBundle` if OpenVINO cannot read or compile the network.
+    `precision`, "f32" or "bf16", applies to layers that are not quantised. It is always set: OpenVINO's default is
+    bfloat16 on a CPU that has it, and then some networks end the process with a floating point exception. Threads are
+    not tied to cores, since OpenVINO would tie those of all processes to the same cores. With 0 threads OpenVINO
+    chooses their number. Raises `InvalidBundle` if OpenVINO cannot read or compile the network.
     """
     config = {
         "PERFORMANCE_HINT": "LATENCY",
@@ -76,18 +73,18 @@ def run_once(path: str, precision: str, threads: int) -> tuple[Shapes, Shapes] |
 
 
 def named_outputs(compiled: Any) -> dict[str, Any]:
-    """Return the outputs of a compiled network by name; a single output is the PDF, whatever its name."""
+    """Return the outputs of a compiled network by name; a single output is the PDF under any name."""
     ports = compiled.outputs
     return {PDF: ports[0]} if len(ports) == 1 else {port.get_any_name(): port for port in ports}
 
 
 def extent(port: Any) -> tuple[int | None, ...]:
-    """Return the shape of an input or output; None is any length."""
+    """Return the shape of an input or output; None stands for any length."""
     return tuple(None if length.is_dynamic else length.get_length() for length in port.get_partial_shape())
 
 
 def runs(precision: str) -> bool:
-    """Whether this processor computes in a precision: OpenVINO runs "bf16" as float32 on others, which is no faster."""
+    """Whether this processor computes in a precision; on others OpenVINO runs "bf16" as float32, which is no faster."""
     if precision != "bf16":
         return True
     return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -35,11 +35,11 @@ class Batch:
 
     @property
     def names(self) -> npt.NDArray[np.str_]:
-        """Names of the galaxies, (n,) str: "0", "1", ... where none were given."""
+        """Names of the galaxies, (n,) str; "0", "1", ... if none were given."""
         return np.arange(len(self)).astype(np.str_) if self.object_id is None else self.object_id
 
     def __getitem__(self, rows: slice) -> "Batch":
-        """Return some of the rows, without copying."""
+        """Return a slice of the rows, without copying."""
         images, ebv = self.images, self.ebv
         return Batch(
             ImageBatch(images.images[rows], images.masked[rows], images.band_missing[rows]),
@@ -49,7 +49,7 @@ class Batch:
 
 
 def concatenate(batches: Sequence[Batch]) -> Batch:
-    """Concatenate one or more batches; the names of several are dropped."""
+    """Concatenate one or more batches; the names of two or more are dropped."""
     if len(batches) == 1:
         return batches[0]
     images, ebv = [batch.images for batch in batches], [batch.ebv for batch in batches]
@@ -73,13 +73,13 @@ class Predictor:
     grid : RedshiftGrid
         The bins of its PDFs.
     calibration : Calibration, optional
-        Of its PDFs.
+        Recalibration of its PDFs.
     feature_groups : dict of str to FeatureGroup, optional
-        Of the training images; without them `ood_score` is NaN.
+        Features of the training images; without them `ood_score` is NaN.
     ood_threshold : float
-        An `ood_score` above it raises the flag OUT_OF_DISTRIBUTION.
+        A larger `ood_score` raises the flag OUT_OF_DISTRIBUTION.
     z_range : tuple of float
-        The lowest and the highest training redshift, for the flag BEYOND_TRAINING.
+        Lowest and highest training redshift, for the flag BEYOND_TRAINING.
     """
 
     def __init__(
@@ -107,9 +107,9 @@ class Predictor:
     ) -> "Predictor":
         """Load the model of a bundle with an engine of `engine_records`, and run it once.
 
-        Without `recalibrate` PDFs are those of the network. With `warm_up` it runs on a batch of each size, so that no
-        later batch is slow, or takes memory, because its size is new. Raises `InvalidBundle` if the bundle has no such
-        engine, or its parts do not agree.
+        Without `recalibrate` PDFs are not recalibrated. With `warm_up` the network runs on a batch of each size, so
+        that no later batch is slow, or takes memory, because its size is new. Raises `InvalidBundle` if the bundle has
+        no such engine, or its parts do not agree.
         """
         return cls(
             load_engine(bundle, engine, threads, BATCH_SIZES if warm_up else (1,)),
@@ -141,8 +141,8 @@ class Predictor:
         Returns
         -------
         dict of str to (n, ...) ndarray
-            These, and always "pdf", recalibrated. Where the network overflowed, the PDF is NaN and the other columns
-            have no meaning.
+            These columns, and always "pdf", recalibrated. If the network overflowed for a galaxy, its PDF is NaN and
+            its other columns have no meaning.
         """
         finite = np.isfinite(output.pdfs[:, 0])
         flat = np.float64(1 / self._grid.n_bins)  # replaces missing PDFs, so that they cause no warnings
@@ -171,7 +171,7 @@ class Predictor:
 
 
 def refuse_missing_pdfs(pdfs: FloatArray) -> None:
-    """Raise `InvalidImages` if PDFs, (n, n_bins) from `Predictor.summarise`, are NaN, with the first such galaxy."""
+    """Raise `InvalidImages` for the first galaxy whose PDF, (n, n_bins) from `Predictor.summarise`, is NaN."""
     missing = np.isnan(pdfs[:, 0])
     if missing.any():
         galaxy = int(np.argmax(missing))
@@ -181,12 +181,12 @@ def refuse_missing_pdfs(pdfs: FloatArray) -> None:
 
 
 def as_estimates(batch: Batch, columns: Mapping[str, npt.NDArray[Any]]) -> Estimates:
-    """Combine columns with the names of the galaxies of their batch."""
+    """Return the columns of a batch with the names of its galaxies."""
     return Estimates(object_id=batch.names, **{name: columns[name] for name in ALL_COLUMNS})
 
 
 def load_feature_groups(bundle: ModelBundle) -> FeatureGroups | None:
-    """Read the feature groups of a bundle, if it has any; raises `InvalidBundle` if its card says otherwise."""
+    """Read the feature groups of a bundle, if it has any; raises `InvalidBundle` if they differ from its card."""
     record, n_bands = bundle.card.ood, len(bundle.card.image.bands)
     if record is None:
         return None

@@ -60,26 +60,12 @@ def explain(error: Exception) -> str:
 
 @dataclass
 class FileCache:
-    """The unpacked FITS files of an archive, in a folder that several processes may use.
+    """The unpacked FITS files of an archive, in a folder that several processes may use."""
 
-    Parameters
-    ----------
-    folder : Path
-        Created when it is needed.
-    max_bytes : int
-        Size of the cache; the least recently used files are removed.
-    offline : bool
-        Download nothing.
-    interval : float
-        Least time between two requests of this process, in seconds.
-    timeout : tuple of float
-        As `TIMEOUT`.
-    """
-
-    folder: Path
-    max_bytes: int
-    offline: bool = False
-    interval: float = 0.0
+    folder: Path  # created when it is needed
+    max_bytes: int  # the least recently used files are removed
+    offline: bool = False  # download nothing
+    interval: float = 0.0  # least time between two requests of this process, in seconds
     timeout: tuple[float, float] = TIMEOUT
     _session: requests.Session | None = None
     _next: float = 0.0  # when the next request may be made

@@ -19,12 +19,6 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
-def _check_result(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
-    if path is not None:
-        written_format(path)
-    return path
-
-
 @click.command(
     cls=Command,
     context_settings={"ignore_unknown_options": True},  # such as negative declinations
@@ -41,7 +35,6 @@ def _check_result(context: click.Context, parameter: click.Parameter, path: Path
 @click.option(
     "--result",
     type=FILE,
-    callback=_check_result,
     help=f"Write the estimates to this file instead of printing them. Its name ends in {', '.join(WRITTEN_SUFFIXES)}.",
 )
 @click.option("--pdf", is_flag=True, help="Write the PDFs too.")
@@ -91,6 +84,7 @@ def sky(
     photoz score and the training read them; with --score, their redshifts are estimated at once. Run the same command
     again to continue a run that was stopped.
     """
+    is_qp = result is not None and written_format(result) is QP  # raises before anything is downloaded
     if [path is not None, sql is not None, bool(position)].count(True) != 1 or len(position) not in (0, 2):
         raise click.UsageError("expected one of: RA and Dec in degrees, --list FILE, --sql QUERY")
     if model is None and (result or pdf or as_json):
@@ -108,7 +102,6 @@ def sky(
         source = source.for_images(read_card(model).image)
     cut_out(open_targets(position, path, sql, archive["catalogue"]), sfd, source, output, workers)
     if model is not None:
-        is_qp = result is not None and written_format(result) is QP
         prediction, table = predict_file(model, output, pdf=pdf or is_qp)
         if result is not None:
             write_table(table, result)
