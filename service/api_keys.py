@@ -13,10 +13,11 @@ import secrets
 import stat
 import time
 from collections.abc import Mapping
+from http import HTTPStatus
 from pathlib import Path
 
 from photoz.errors import InvalidInput, reason
-from service.errors import Unauthorized
+from service.errors import RequestError
 
 logger = logging.getLogger("bentoml.photoz")
 
@@ -45,16 +46,18 @@ class ApiKeys:
         return len(self._digests)
 
     def check(self, authorization: str) -> str:
-        """Return the name of the key in an Authorization header; raises `Unauthorized` for none or a wrong one."""
+        """Return the name of the key in an Authorization header; raises `RequestError` (401)."""
         self._reload_if_changed()
         scheme, _, key = authorization.partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
-            raise Unauthorized("an API key is needed: expected the header Authorization: Bearer KEY")
+            raise RequestError(
+                HTTPStatus.UNAUTHORIZED, "an API key is needed: expected the header Authorization: Bearer KEY"
+            )
         digest = hashlib.sha256(key.strip().encode()).digest()
         # All are compared, each in constant time, so that the time reveals nothing.
         names = [name for name, known in self._digests.items() if hmac.compare_digest(known, digest)]
         if not names:
-            raise Unauthorized("unknown API key: it is wrong or was withdrawn")
+            raise RequestError(HTTPStatus.UNAUTHORIZED, "unknown API key: it is wrong or was withdrawn")
         return names[0]
 
     def _reload_if_changed(self) -> None:

@@ -13,6 +13,7 @@ from asyncio import get_running_loop
 from typing import Any, Self
 
 import bentoml
+from pydantic import BaseModel
 from starlette import requests
 from starlette.applications import Starlette
 from starlette.responses import Response
@@ -57,6 +58,17 @@ class RawInput(bentoml.IODescriptor):
     def mime_type(cls) -> str:
         """Return the media type of the body, for BentoML's own schema."""
         return "application/octet-stream"
+
+
+def _api(name: str, answer: type[BaseModel]) -> Any:
+    """Return an endpoint as a method that BentoML knows as an API."""
+    endpoint = APIS[name]
+
+    async def call(self: "Photoz", request: Request) -> Response:
+        return await self.state.respond(endpoint, request)
+
+    call.__name__, call.__doc__ = name, endpoint.__doc__
+    return bentoml.api(input_spec=RawInput, output_spec=answer)(call)
 
 
 # BentoML adds half a millisecond to a request; tracing takes half of it, even where no collector is set, and the access
@@ -120,30 +132,11 @@ class Photoz:
         except PhotozError as error:
             sys.exit(f"photoz: {error}")
 
-    @bentoml.api(input_spec=RawInput, output_spec=contract.PredictResponse)
-    async def predict(self, request: Request) -> Response:
-        """Predict redshifts of cutouts in JSON."""
-        return await self.state.respond(APIS["predict"], request)
-
-    @bentoml.api(input_spec=RawInput, output_spec=contract.PredictResponse)
-    async def predict_file(self, request: Request) -> Response:
-        """Predict redshifts of cutouts in the bytes of a .npy, .npz, FITS or HDF5 file."""
-        return await self.state.respond(APIS["predict_file"], request)
-
-    @bentoml.api(input_spec=RawInput, output_spec=contract.PredictResponse)
-    async def cutouts(self, request: Request) -> Response:
-        """Convert the bytes of a .npy, .npz, FITS or HDF5 file to a .npz file in the layout of the model."""
-        return await self.state.respond(APIS["cutouts"], request)
-
-    @bentoml.api(input_spec=RawInput, output_spec=contract.PredictResponse)
-    async def sky(self, request: Request) -> Response:
-        """Cut out a position on the sky of an archive, if the operator allows it: a .npz file as of `/cutouts`."""
-        return await self.state.respond(APIS["sky"], request)
-
-    @bentoml.api(input_spec=RawInput, output_spec=contract.EvaluateResponse)
-    async def evaluate(self, request: Request) -> Response:
-        """Compare redshifts with true ones: metrics, a plot, or a report."""
-        return await self.state.respond(APIS["evaluate"], request)
+    predict = _api("predict", contract.PredictResponse)
+    predict_file = _api("predict_file", contract.PredictResponse)
+    cutouts = _api("cutouts", contract.PredictResponse)
+    sky = _api("sky", contract.PredictResponse)
+    evaluate = _api("evaluate", contract.EvaluateResponse)
 
 
 bento_service: Any = Photoz  # the decorator has made it a BentoML service

@@ -5,14 +5,10 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
-from functools import wraps
-from typing import Any
 
 import click
 
 from photoz.cli.command import Group
-from photoz.errors import PhotozError
 
 HINTS = """
 photoz is ready on {url}   (stop it with Ctrl-C)
@@ -32,19 +28,6 @@ photoz is ready on {url}   (stop it with Ctrl-C)
 """
 
 
-def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """End with one line, not a traceback, on errors that are the user's to mend."""
-
-    @wraps(command)
-    def wrapped(*arguments: Any, **options: Any) -> None:
-        try:
-            command(*arguments, **options)
-        except (PhotozError, OSError) as error:
-            sys.exit(f"photoz: {error}")
-
-    return wrapped
-
-
 @click.group(cls=Group, invoke_without_command=True)
 @click.pass_context
 def main(context: click.Context) -> None:
@@ -57,7 +40,6 @@ def main(context: click.Context) -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=3000, show_default=True, help="Port to listen on.")
 @click.option("--hints", is_flag=True, help="Print how to use the service once it is ready.")
-@one_line_errors
 def serve(host: str, port: int, hints: bool) -> None:
     """Serve a model bundle over HTTP."""
     from service.server import serve
@@ -85,7 +67,6 @@ def keys() -> None:
 
 @keys.command(examples=("python -m service keys create alice",))
 @click.argument("name")
-@one_line_errors
 def create(name: str) -> None:
     """Make the API key of NAME: the key goes to stderr, the line for PHOTOZ_API_KEYS_FILE to stdout."""
     from service.api_keys import create_key
@@ -105,7 +86,6 @@ def store() -> None:
 
 @store.command(examples=("python -m service store add models/photoz",))
 @click.argument("bundle", type=click.Path())
-@one_line_errors
 def add(bundle: str) -> None:
     """Add a bundle and print its tag."""
     from service.store import add
@@ -115,19 +95,8 @@ def add(bundle: str) -> None:
 
 @store.command(examples=("python -m service store build models/photoz",))
 @click.argument("bundle", type=click.Path())
-@one_line_errors
 def build(bundle: str) -> None:
     """Add a bundle, build a bento that serves it, and print the bento's tag."""
     from service.store import build
 
     print(build(bundle))
-
-
-@store.command("list", examples=("python -m service store list",))
-@one_line_errors
-def list_() -> None:
-    """Print the tags of all bundles."""
-    from service.store import tags
-
-    for tag in tags():
-        print(tag)

@@ -20,8 +20,8 @@ async def read_file(request: Request, reader: FileReader, max_bytes: int) -> Arr
     """Return the arrays of a `.npy`, `.npz`, FITS or HDF5 file by name; `.npz` files unpack into at most `max_bytes`.
 
     The images of the last two are brought into the layout of the model; what was assumed becomes `assumptions` of the
-    request. Raises `UnsupportedType`, `MalformedInput`, `InvalidDataset`, `TooLarge`, `TooManyRequests` or
-    `RequestTimeout`.
+    request. Raises `UnsupportedType`, `MalformedInput`, `InvalidDataset`, `TooLarge` or
+    `RequestError` (429 or 504).
     """
     body, archive = request.body, None
     if body.startswith(ZIP_MAGIC):
@@ -46,7 +46,7 @@ async def read_file(request: Request, reader: FileReader, max_bytes: int) -> Arr
 async def reserve_decoding(request: Request, *, n_json: int = 0, archive: Archive | None = None) -> None:
     """Reserve the memory that a body takes while it is decoded; it is an archive, or its first bytes are JSON.
 
-    Raises `TooLarge` or `TooManyRequests`.
+    Raises `TooLarge` or `RequestError` (429).
     """
     size = 0  # the arrays of other bodies are views of them
     if n_json > MAX_JSON_BYTES:

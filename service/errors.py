@@ -1,4 +1,4 @@
-"""Errors over HTTP: one shape, `{"error": "what is wrong and what is expected"}`, and one table of statuses."""
+"""Errors over HTTP: one shape, `{"error": "what is wrong and what is expected"}`, and their statuses."""
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -11,69 +11,25 @@ from starlette.responses import JSONResponse, Response
 from photoz.errors import InvalidDataset, InvalidInput, MalformedInput, PhotozError, TooLarge, UnsupportedType
 
 
-class NotAcceptable(UnsupportedType):
-    """The client accepts none of the media types that can be answered."""
+class RequestError(PhotozError):
+    """An error with a status of its own."""
+
+    def __init__(self, status: HTTPStatus, message: str) -> None:
+        super().__init__(status, message)  # both, so that a child can send it
+        self.status = status
+
+    def __str__(self) -> str:
+        return str(self.args[1])
 
 
-class MalformedRequest(PhotozError):
-    """A request that is not valid HTTP."""
-
-
-class HeaderTooLarge(PhotozError):
-    """A request head over the documented limit."""
-
-
-class EvaluationTimeout(PhotozError):
-    """An evaluation that took longer than the documented time."""
-
-
-class RequestTimeout(PhotozError):
-    """A request that took longer than the documented time."""
-
-
-class UploadTimeout(PhotozError):
-    """A body that did not arrive in the documented time."""
-
-
-class Unauthorized(PhotozError):
-    """A request without an API key where one is needed, or with a wrong one."""
-
-
-class NotOffered(PhotozError):
-    """What the operator of this service has not switched on."""
-
-
-class ArchiveFailed(PhotozError):
-    """An archive that has no cutout, or does not answer."""
-
-
-class TooManyRequests(PhotozError):
-    """More requests at a time than the service takes: to be tried again."""
-
-
-class ShuttingDown(PhotozError):
-    """The service is about to end."""
-
-
-# The first that fits.
-STATUS: tuple[tuple[type[PhotozError], HTTPStatus], ...] = (
-    (NotAcceptable, HTTPStatus.NOT_ACCEPTABLE),
-    (UnsupportedType, HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
-    (MalformedInput, HTTPStatus.BAD_REQUEST),
-    (MalformedRequest, HTTPStatus.BAD_REQUEST),
-    (TooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
-    (InvalidInput, HTTPStatus.UNPROCESSABLE_ENTITY),
-    (InvalidDataset, HTTPStatus.UNPROCESSABLE_ENTITY),
-    (NotOffered, HTTPStatus.NOT_FOUND),
-    (ArchiveFailed, HTTPStatus.BAD_GATEWAY),
-    (EvaluationTimeout, HTTPStatus.GATEWAY_TIMEOUT),
-    (RequestTimeout, HTTPStatus.GATEWAY_TIMEOUT),
-    (UploadTimeout, HTTPStatus.REQUEST_TIMEOUT),
-    (Unauthorized, HTTPStatus.UNAUTHORIZED),
-    (TooManyRequests, HTTPStatus.TOO_MANY_REQUESTS),
-    (HeaderTooLarge, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE),
-    (ShuttingDown, HTTPStatus.SERVICE_UNAVAILABLE),
-)
+# Statuses of the errors of the core.
+STATUS: Mapping[type[PhotozError], HTTPStatus] = {
+    UnsupportedType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    MalformedInput: HTTPStatus.BAD_REQUEST,
+    TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
+    InvalidDataset: HTTPStatus.UNPROCESSABLE_ENTITY,
+}
 
 # Headers that some statuses need (RFC 9110; RFC 6750 for the key).
 HEADERS: Mapping[HTTPStatus, Mapping[str, str]] = {
@@ -86,7 +42,10 @@ HEADERS: Mapping[HTTPStatus, Mapping[str, str]] = {
 
 def error_response(error: PhotozError) -> Response:
     """Return the response to an error: its message and status."""
-    status = next(status for kind, status in STATUS if isinstance(error, kind))
+    if isinstance(error, RequestError):
+        status = error.status
+    else:
+        status = next(status for kind, status in STATUS.items() if isinstance(error, kind))
     return JSONResponse({"error": str(error)}, status, HEADERS.get(status))
 
 

@@ -13,7 +13,6 @@ from photoz.io.formats import HTML, JSON, SVG
 from photoz.protocol.contract import EvaluateOptions, EvaluateRequest, EvaluateResponse
 from service import drawing
 from service.decoding import ZIP_MAGIC, read_file, reserve_conversion, reserve_decoding
-from service.errors import EvaluationTimeout
 from service.files import MAGICS, Arrays
 from service.formats import json
 from service.formats.negotiation import FILE_TYPES, JSON_TYPES, check_type, evaluation_types, negotiate, query_options
@@ -38,17 +37,11 @@ async def evaluate(request: Request, state: State) -> Response:
         table = await offload(partial(estimates.from_pdfs, source, grid, include_pdf=True))
     pdfs, z_spec = np.asarray(table.pdf), galaxies.z_spec
 
-    async def draw(function: Any, *arguments: Any) -> Any:
-        timeout = state.settings.evaluation_timeout
-        try:
-            return await state.evaluations.run(request.client, timeout, function, pdfs, z_spec, *arguments)
-        except TimeoutError as error:
-            raise EvaluationTimeout(f"this took longer than {timeout:g} s: try fewer galaxies") from error
-
+    run = partial(state.evaluations.run, request.client, state.settings.evaluation_timeout)
     with span("draw"):
         match media_type:
             case JSON.media_type:
-                scores = await draw(drawing.scores, grid)
+                scores = await run(drawing.scores, pdfs, z_spec, grid)
                 content: Any = EvaluateResponse(
                     model=state.model_label, n_galaxies=len(z_spec), scores=scores, dropped=list(galaxies.dropped)
                 ).model_dump_json()
@@ -56,10 +49,10 @@ async def evaluate(request: Request, state: State) -> Response:
                 details = {"object_id": galaxies.object_id, "flags": table.flags}
                 if galaxies.magnitudes is not None:
                     details["magnitudes"] = galaxies.magnitudes
-                content = await draw(drawing.report, grid, details | _texts(galaxies, state.model_label))
+                content = await run(drawing.report, pdfs, z_spec, grid, details | _texts(galaxies, state.model_label))
             case _:
                 format = "svg" if media_type == SVG.media_type else "png"
-                content = await draw(drawing.draw, galaxies.object_id, grid, options, format)
+                content = await run(drawing.draw, pdfs, z_spec, galaxies.object_id, grid, options, format)
     return Response(content, media_type=media_type)
 
 

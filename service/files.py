@@ -22,7 +22,6 @@ from photoz.io.cutouts import Cutouts
 from photoz.io.fits import load_astropy, open_fits
 from photoz.io.hdf5 import open_hdf5
 from photoz.io.layout import conform
-from service.errors import RequestTimeout
 from service.jobs import JobQueue
 from service.request import Request
 
@@ -64,15 +63,13 @@ class FileReader:
     async def read(self, request: Request) -> Arrays:
         """Return the arrays of the file in a body by name; what was assumed becomes `assumptions` of the request.
 
-        Raises `MalformedInput`, `InvalidDataset`, `UnsupportedType`, `TooLarge`, `TooManyRequests` or `RequestTimeout`.
+        Raises `MalformedInput`, `InvalidDataset`, `UnsupportedType`, `TooLarge` or `RequestError` (429 or 504).
         """
         body = request.body
         seconds = SECONDS + len(body) // BYTES_A_SECOND
         job = (body, self._spec, allowed_bytes(len(body)), seconds)
         try:
             arrays, request.assumptions = await self._jobs.run(request.client, WALL_SECONDS, read_file, *job)
-        except TimeoutError as error:
-            raise RequestTimeout(f"reading the file took longer than {WALL_SECONDS} s: send fewer cutouts") from error
         except ProcessExpired as error:
             logger.warning("a file of %d bytes could not be read: the child ended with %s", len(body), error.exitcode)
             raise MalformedInput("the file cannot be read: its reader failed, or took too long") from error

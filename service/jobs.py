@@ -3,9 +3,11 @@
 import asyncio
 import os
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import TypeVar
 
 from photoz.processes import process_pool
+from service.errors import RequestError
 from service.limits import ConcurrencyLimit
 
 T = TypeVar("T")
@@ -14,18 +16,10 @@ LOWER_BY = 10  # nice values: predictions go first
 
 
 class JobQueue:
-    """Runs jobs of one kind in a child process, one at a time.
+    """Runs jobs of one kind in a child process, one at a time; the limits are those of `ConcurrencyLimit`.
 
-    Parameters
-    ----------
-    what : str
-        What is counted, for the message to clients that are refused, such as "files are decoded or wait".
-    in_all, of_client : int
-        Jobs that run or wait, in all and of one client.
-    max_tasks : int
-        Jobs after which the child is replaced: 1 isolates jobs on untrusted data from each other.
-    prepare : callable
-        Called in each child before its first job, such as to import what the jobs need.
+    The child is replaced after `max_tasks` jobs: 1 isolates jobs on untrusted data from each other. Each child calls
+    `prepare` before its first job, such as to import what the jobs need.
     """
 
     def __init__(
@@ -38,20 +32,16 @@ class JobQueue:
     async def run(self, client: str, timeout: float, function: Callable[..., T], *arguments: object) -> T:
         """Call a function of a module in the child; when this is cancelled, the child is killed.
 
-        Raises
-        ------
-        TooManyRequests
-            If too many jobs wait, of this client or in all.
-        TimeoutError
-            If it takes longer than `timeout` seconds, without the wait.
-        pebble.ProcessExpired
-            If the child has died.
-        Exception
-            What the function raises.
+        Raises `RequestError`, 429 if too many jobs wait and 504 if this one runs for longer than `timeout` seconds,
+        `pebble.ProcessExpired` if the child has died, and what the function raises.
         """
         with self._queued.enter(client):
             async with self._lock:
-                return await asyncio.wrap_future(self._pool.schedule(function, arguments, timeout=timeout))
+                try:
+                    return await asyncio.wrap_future(self._pool.schedule(function, arguments, timeout=timeout))
+                except TimeoutError as error:
+                    message = f"this took longer than {timeout:g} s: send less at a time, or try again later"
+                    raise RequestError(HTTPStatus.GATEWAY_TIMEOUT, message) from error
 
 
 def _start(prepare: Callable[[], object] | None) -> None:

@@ -8,26 +8,18 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from typing import Any, cast
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from photoz.errors import PhotozError, TooLarge, UnsupportedType
+from photoz.errors import MalformedInput, PhotozError, TooLarge, UnsupportedType
 from service import logs, page
 from service.api_keys import ApiKeys
 from service.compression import decompressed
-from service.errors import (
-    HeaderTooLarge,
-    MalformedRequest,
-    RequestTimeout,
-    ShuttingDown,
-    TooManyRequests,
-    UploadTimeout,
-    error_response,
-    internal_error,
-)
+from service.errors import RequestError, error_response, internal_error
 from service.metrics import Metrics
 from service.request import CURRENT_REQUEST, INFER, KEY, PREDICT, MemoryBudget, Request
 from service.settings import Settings
@@ -74,11 +66,11 @@ class ConcurrencyLimit:
         self.total = 0
 
     def check(self, client: str) -> None:
-        """Raise `TooManyRequests` if a limit is reached."""
+        """Raise `RequestError` (429) if a limit is reached."""
         if self.total >= self._in_all:
-            raise TooManyRequests(f"{self.total} {self._what} already; try again later")
+            raise RequestError(HTTPStatus.TOO_MANY_REQUESTS, f"{self.total} {self._what} already; try again later")
         if (n := self._counts[client]) >= self._of_client:
-            raise TooManyRequests(f"{n} of your {self._what} already; try again later")
+            raise RequestError(HTTPStatus.TOO_MANY_REQUESTS, f"{n} of your {self._what} already; try again later")
 
     @contextlib.contextmanager
     def enter(self, client: str) -> Iterator[None]:
@@ -121,15 +113,16 @@ class Limits:
             size += len(name) + len(value) + 4
             hosts += name == b"host" and value != b""  # granian adds an empty one where there is none
         if size > limit:
-            raise HeaderTooLarge(f"expected a request line and headers of at most {limit:,} bytes, got more")
+            message = f"expected a request line and headers of at most {limit:,} bytes, got more"
+            raise RequestError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, message)
         if hosts != 1 and (hosts or scope["http_version"] == "1.1"):
-            raise MalformedRequest(f"expected one header Host, got {hosts}")
+            raise MalformedInput(f"expected one header Host, got {hosts}")
         if request.headers.get("transfer-encoding", "chunked").lower() != "chunked":
-            raise MalformedRequest(
+            raise MalformedInput(
                 f"expected no Transfer-Encoding but chunked, got {request.headers['transfer-encoding'][:40]}"
             )
         if self.draining and request.path in READY_PATHS:
-            raise ShuttingDown("the service is shutting down and takes no new work")
+            raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, "the service is shutting down and takes no new work")
         if self.keys is not None and request.path not in WITHOUT_KEY:
             request.client = request.api_key = self.keys.check(request.headers.get("authorization", ""))
         if request.media_type.startswith(BENTOML_TYPES):
@@ -216,14 +209,15 @@ class LimitsMiddleware:
             if request.status:  # the response has started: its end does not come in time
                 raise ClientDisconnect from error
             request.memory.release(request)
-            if not isinstance(error, UploadTimeout):
+            response = error_response(error)
+            if response.status_code != HTTPStatus.REQUEST_TIMEOUT:
                 await drain_body(request, receive, limits.settings.max_body_bytes)
-            await error_response(error)(scope, receive, send)
+            await response(scope, receive, send)
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Call the application, until the timeout or until the client closes the connection.
 
-        Raises `RequestTimeout` or `ClientDisconnect`.
+        Raises `RequestError` (504) or `ClientDisconnect`.
         """
         timeout, loop = self._limits.settings.request_timeout, asyncio.get_running_loop()
         watches: list[asyncio.Task[None]] = []
@@ -245,7 +239,8 @@ class LimitsMiddleware:
                 raise
             if disconnected:
                 raise ClientDisconnect from error
-            raise RequestTimeout(f"this took longer than {timeout:g} s: send fewer galaxies at a time") from error
+            message = f"this took longer than {timeout:g} s: send fewer galaxies at a time"
+            raise RequestError(HTTPStatus.GATEWAY_TIMEOUT, message) from error
         finally:
             timer.cancel()
             for task in watches:
@@ -255,7 +250,7 @@ class LimitsMiddleware:
 async def receive_body(request: Request, receive: Receive, settings: Settings) -> None:
     """Receive the body of a request, and reserve memory for it.
 
-    Raises `TooLarge`, `TooManyRequests`, `UploadTimeout`, `MalformedRequest`, or as `decompressed`.
+    Raises `TooLarge`, `MalformedInput`, `RequestError` (408 or 429), or as `decompressed`.
     """
     length = request.content_length
     if request.has_arrived:
@@ -273,7 +268,7 @@ async def receive_body(request: Request, receive: Receive, settings: Settings) -
                 message = await receive()
                 request.has_arrived = not message.get("more_body", False)
                 if message["type"] == "http.disconnect":
-                    raise MalformedRequest("the body ended too early")
+                    raise MalformedInput("the body ended too early")
                 if chunk := message.get("body", b""):
                     request.add_chunk(chunk)
                 if request.received_bytes > limit:
@@ -282,7 +277,7 @@ async def receive_body(request: Request, receive: Receive, settings: Settings) -
                     request.has_arrived = True
     except TimeoutError as error:
         arrived = f"{request.received_bytes:,} bytes in {settings.transfer_timeout:g} s"
-        raise UploadTimeout(f"the body did not arrive in time: {arrived}") from error
+        raise RequestError(HTTPStatus.REQUEST_TIMEOUT, f"the body did not arrive in time: {arrived}") from error
 
 
 async def drain_body(request: Request, receive: Receive, max_bytes: int) -> None:

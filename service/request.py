@@ -6,12 +6,13 @@ import threading
 import time
 from collections import Counter
 from contextvars import ContextVar
+from http import HTTPStatus
 from urllib.parse import parse_qsl
 
 from starlette.types import Scope
 
 from photoz.errors import TooLarge
-from service.errors import TooManyRequests
+from service.errors import RequestError
 
 # Request ids that a client may choose: nothing that could break a line of the log or a header.
 REQUEST_ID = re.compile("[A-Za-z0-9._~:+/=-]{1,128}")
@@ -52,7 +53,7 @@ class MemoryBudget:
     def reserve(self, request: "Request", size: int) -> None:
         """Reserve `size` bytes more for a request.
 
-        Raises `TooLarge` if no request may have as much, `TooManyRequests` if other requests hold too much at present.
+        Raises `TooLarge` if no request may have as much, `RequestError` (429) if other requests hold too much.
         """
         held, client = request.held_bytes, request.client
         with self._lock:
@@ -69,7 +70,9 @@ class MemoryBudget:
             else:
                 limit = self.total_bytes - self._small_bytes
             if self.used_bytes + size > limit:
-                raise TooManyRequests("other requests hold all memory; try again in a second")
+                raise RequestError(
+                    HTTPStatus.TOO_MANY_REQUESTS, "other requests hold all memory; try again in a second"
+                )
             self.used_bytes += size
             self._of_client[client] += size
             request.held_bytes += size

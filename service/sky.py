@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from http import HTTPStatus
 from importlib.util import find_spec
 
 from pebble import ProcessExpired
@@ -9,7 +10,7 @@ from pebble import ProcessExpired
 from photoz.errors import InvalidInput, PhotozError
 from photoz.images import ImageSpec
 from photoz.protocol.contract import SkyRequest
-from service.errors import ArchiveFailed, NotOffered, RequestTimeout
+from service.errors import RequestError
 from service.files import Arrays, conformed_arrays
 from service.jobs import JobQueue
 from service.request import Request
@@ -41,17 +42,17 @@ class Archive:
     async def cut_out(self, request: Request, position: SkyRequest) -> Arrays:
         """Return the arrays of the cutout at a position; what was assumed becomes `assumptions` of the request.
 
-        Raises `NotOffered`, `ArchiveFailed` with the reason, `TooManyRequests` or `RequestTimeout`.
+        Raises `RequestError`: 404, 502 with the reason, 429 or 504.
         """
         if self._options is None:
-            raise NotOffered("this service does not reach an archive: its operator may allow that, with PHOTOZ_SKY")
+            message = "this service does not reach an archive: its operator may allow that, with PHOTOZ_SKY"
+            raise RequestError(HTTPStatus.NOT_FOUND, message)
         job = (position.ra, position.dec, self._options, self._spec)
         try:
             arrays, request.assumptions = await self._jobs.run(request.client, SECONDS, cut_out, *job)
-        except TimeoutError as error:
-            raise RequestTimeout(f"the archive took longer than {SECONDS} s") from error
         except ProcessExpired as error:
-            raise ArchiveFailed(f"the process that asked the archive ended with {error.exitcode}") from error
+            message = f"the process that asked the archive ended with {error.exitcode}"
+            raise RequestError(HTTPStatus.BAD_GATEWAY, message) from error
         return arrays
 
 
@@ -62,5 +63,5 @@ def cut_out(ra: float, dec: float, options: Sequence[str], spec: ImageSpec) -> t
     try:
         cutouts = cut_out_position(ra, dec, options)
     except PhotozError as error:
-        raise ArchiveFailed(str(error)) from None
+        raise RequestError(HTTPStatus.BAD_GATEWAY, str(error)) from None
     return conformed_arrays(cutouts, spec)

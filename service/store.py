@@ -8,8 +8,6 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +34,11 @@ def add(path: str | os.PathLike[str]) -> str:
     """
     bundle = ModelBundle.load(path)
     tag = tag_of(bundle.card)
-    try:
-        stored = _stored(tag)
-    except NotFound:
+    stored = _stored(tag)
+    if stored is None:
         _create(tag, bundle)
-    else:
-        if ModelBundle.load(stored).card.digest != bundle.card.digest:
-            raise InvalidBundle(f"another bundle is stored as {tag}: give {path} a version of its own")
+    elif ModelBundle.load(stored).card.digest != bundle.card.digest:
+        raise InvalidBundle(f"another bundle is stored as {tag}: give {path} a version of its own")
     return tag
 
 
@@ -62,12 +58,12 @@ def build(path: str | os.PathLike[str]) -> str:
 def find(tag: str) -> Path:
     """Return the folder of a stored bundle; "photoz:latest" is the one that was added last.
 
-    Raises `InvalidInput` if it is not stored, with the tags of those that are.
+    Raises `InvalidInput` if it is not stored.
     """
-    try:
-        return _stored(tag)
-    except NotFound:
-        raise InvalidInput(f"the model store has no bundle {tag}; it has {', '.join(tags()) or 'none'}") from None
+    folder = _stored(tag)
+    if folder is None:
+        raise InvalidInput(f"the model store has no bundle {tag}; `bentoml models list` lists the models in it")
+    return folder
 
 
 def of_bento(bento: Any) -> Path | None:
@@ -77,57 +73,36 @@ def of_bento(bento: Any) -> Path | None:
     return find(tag) if tag else None
 
 
-def tags() -> list[str]:
-    """Return the tags of all bundles in the store."""
-    with _one_line_errors():
-        return [str(model.tag) for model in bentoml.models.list() if (Path(model.path) / FOLDER).is_dir()]
-
-
 def tag_of(card: Card) -> str:
     """Return the name and version of a model as a tag: lower case, with "-" for characters that BentoML forbids.
 
     Raises `InvalidBundle` if nothing is left of one of them, or the version is "latest".
     """
-    name, version = (re.sub(r"[^-._a-z0-9]+", "-", text.lower())[:MAX_LENGTH].strip("-._") for text in _named(card))
+    given = (card.name, card.version)
+    name, version = (re.sub(r"[^-._a-z0-9]+", "-", text.lower())[:MAX_LENGTH].strip("-._") for text in given)
     if not name or not version or version == LATEST:
-        raise InvalidBundle(f"{' '.join(_named(card))} cannot be the name and the version of a model in the store")
+        raise InvalidBundle(f"{' '.join(given)} cannot be the name and the version of a model in the store")
     return f"{name}:{version}"
 
 
-def _named(card: Card) -> tuple[str, str]:
-    return card.name, card.version
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """Turn BentoML's errors into `InvalidInput` with one line; `NotFound` passes through."""
+def _stored(tag: str) -> Path | None:
+    """Return the folder of a stored bundle, None if it is not there; raises `InvalidInput` if it cannot be read."""
     try:
-        yield
+        model = bentoml.models.get(tag)
     except NotFound:
-        raise
+        return None
     except (BentoMLException, OSError) as error:  # no valid tag, an ambiguous prefix, an incomplete model
         raise InvalidInput(f"the model store: {' '.join(str(error).split())}") from error
-
-
-def _stored(tag: str) -> Path:
-    with _one_line_errors():
-        model = bentoml.models.get(tag)
     version, folder = tag.partition(":")[2], Path(model.path) / FOLDER
-    if version not in (LATEST, model.tag.version) or not folder.is_dir():  # BentoML accepts a prefix of a version
-        raise NotFound(tag)
-    return folder
+    # BentoML accepts a prefix of a version.
+    return folder if version in (LATEST, model.tag.version) and folder.is_dir() else None
 
 
 def _create(tag: str, bundle: ModelBundle) -> None:
     card = bundle.card
     labels = {"digest": card.digest, "architecture": card.architecture.name, "data": card.training.data_sha256}
-    with bentoml.models.create(tag, labels=labels, metadata=_metadata(card)) as model:
+    fields = {"name", "version", "created", "grid", "image", "inputs", "test", "caveats"}
+    metadata = card.model_dump(mode="json", exclude_none=True, include=fields)
+    with bentoml.models.create(tag, labels=labels, metadata=metadata) as model:
         shutil.copytree(bundle.path, model.path_of(FOLDER))
         Path(model.path).chmod(0o755)  # only the owner can read a temporary folder
-
-
-def _metadata(card: Card) -> dict[str, Any]:
-    content = card.model_dump(
-        mode="json", exclude_none=True, include={"created", "grid", "image", "inputs", "test", "caveats"}
-    )
-    return {"name": card.name, "version": card.version, **content}

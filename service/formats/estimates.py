@@ -1,6 +1,7 @@
 """Estimates and cutouts as response bodies."""
 
 import io
+from http import HTTPStatus
 
 import numpy as np
 from starlette.responses import Response
@@ -12,7 +13,7 @@ from photoz.io.formats import FORMATS
 from photoz.io.npz import npz_bytes
 from photoz.io.tables import ResultTable, json_bytes
 from photoz.io.writer import WRITERS
-from service.errors import NotAcceptable
+from service.errors import RequestError
 from service.validation import Arrays
 
 # Bytes that a number takes while it is written as text: a Python object, its place in a list, and its digits.
@@ -34,7 +35,7 @@ CUTOUT_COLUMNS = ("ebv", "object_id", "z_spec", "ra", "dec")
 
 
 def encode_estimates(estimates: Estimates, media_type: str, model_label: str, grid: RedshiftGrid) -> Response:
-    """Encode estimates; raises `NotAcceptable` if the package that writes the format is missing."""
+    """Encode estimates; raises `RequestError` (406) if the package that writes the format is missing."""
     if media_type == formats.JSON.media_type:
         return Response(json_bytes(estimates, model_label), media_type=media_type)
     columns = dict(estimates.columns())
@@ -44,7 +45,8 @@ def encode_estimates(estimates: Estimates, media_type: str, model_label: str, gr
     try:
         WRITERS_BY_TYPE[media_type](ResultTable(columns, model_label, grid), buffer)
     except ImportError as error:
-        raise NotAcceptable(f"cannot answer as {media_type} here: the service lacks {error.name}") from error
+        message = f"cannot answer as {media_type} here: the service lacks {error.name}"
+        raise RequestError(HTTPStatus.NOT_ACCEPTABLE, message) from error
     return Response(buffer.getvalue(), media_type=media_type)
 
 

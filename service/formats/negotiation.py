@@ -1,6 +1,7 @@
 """Content negotiation: media types of requests and responses, and options in the query string."""
 
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import TypeVar
 
 from pydantic import BaseModel
@@ -8,7 +9,7 @@ from pydantic import BaseModel
 from photoz.errors import InvalidInput, UnsupportedType
 from photoz.io.formats import FORMATS, HTML, JSON, PNG, SVG
 from photoz.protocol import contract
-from service.errors import NotAcceptable
+from service.errors import RequestError
 from service.formats.json import validated
 from service.request import Request
 
@@ -69,7 +70,7 @@ def evaluation_types(options: contract.EvaluateOptions) -> tuple[str, ...]:
 def negotiate(accept: str, offered: Sequence[str]) -> str:
     """Choose the offered media type of the highest quality in an Accept header; of equals, the first.
 
-    RFC 9110, sec. 12.5.1. Raises `NotAcceptable` if the client accepts none.
+    RFC 9110, sec. 12.5.1. Raises `RequestError` (406) if the client accepts none.
     """
     if accept == "*/*":
         return offered[0]
@@ -77,7 +78,9 @@ def negotiate(accept: str, offered: Sequence[str]) -> str:
     quality = {media_type: _quality(media_type, ranges) for media_type in offered}
     best = max(offered, key=quality.__getitem__)
     if quality[best] <= 0.0:
-        raise NotAcceptable(f"cannot answer as {accept}: expected any of {', '.join(offered)}")
+        raise RequestError(
+            HTTPStatus.NOT_ACCEPTABLE, f"cannot answer as {accept}: expected any of {', '.join(offered)}"
+        )
     return best
 
 

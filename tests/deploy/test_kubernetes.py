@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from service import api_keys
-from service.errors import Unauthorized
+from service.errors import RequestError
 from service.limits import PROBES
 from service.settings import Settings
 from tests.deploy import manifests
@@ -205,5 +205,5 @@ def test_changed_secret_is_read_again(tmp_path, monkeypatch):
     (tmp_path / "..next").symlink_to("new")
     (tmp_path / "..next").rename(tmp_path / "..data")
     assert keys.check("Bearer new") == "alice"
-    with pytest.raises(Unauthorized):
+    with pytest.raises(RequestError, match="API key"):
         keys.check("Bearer old")

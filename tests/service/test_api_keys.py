@@ -11,7 +11,7 @@ from photoz.errors import InvalidInput
 from service import page
 from service.api_keys import ApiKeys, read_keys
 from service.cli import main
-from service.errors import Unauthorized
+from service.errors import RequestError
 from service.limits import PROBES
 from tests.running import running_service
 from tests.service.helpers import check_error, wait_for
@@ -131,7 +131,7 @@ def test_pipe_is_refused(tmp_path):
 
 def test_file_without_keys_admits_no_request(tmp_path):
     (tmp_path / "keys").write_text("# none\n")
-    with pytest.raises(Unauthorized, match="unknown API key"):
+    with pytest.raises(RequestError, match="unknown API key"):
         ApiKeys(tmp_path / "keys").check("Bearer x")
 
 

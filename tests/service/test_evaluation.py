@@ -115,7 +115,7 @@ def test_evaluation_that_takes_too_long_is_refused(start_service, small_bundle, 
         for _ in range(2):  # the child is replaced
             report = {"content": PDFS, "headers": {"accept": "text/html"}, "timeout": 60.0}
             response = httpx.post(f"{running.url}/evaluate", **report)
-            check_error(response, 504, "this took longer than 0.01 s: try fewer galaxies")
+            check_error(response, 504, "this took longer than 0.01 s")
 
 
 def test_error_of_the_child_is_an_error_of_the_service(start_service, small_bundle, tmp_path):

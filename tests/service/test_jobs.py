@@ -9,7 +9,7 @@ import pytest
 from pebble import ProcessExpired
 
 from photoz.errors import InvalidInput
-from service.errors import TooManyRequests
+from service.errors import RequestError
 from service.jobs import JobQueue
 
 
@@ -49,7 +49,8 @@ def test_jobs_run_one_at_a_time_and_places_are_limited():
         queue = make_queue()
         calls = [queue.run(client, 60.0, work, 0.3) for client in ("alice", "alice", "bob", "carol")]
         alice, again, bob, carol = await asyncio.gather(*calls, return_exceptions=True)
-        assert isinstance(again, TooManyRequests)
+        assert isinstance(again, RequestError)
+        assert again.status == 429
         assert str(again) == "1 of your jobs run or wait already; try again later"
         assert str(carol) == "2 jobs run or wait already; try again later"
         assert alice[1] <= bob[0]
@@ -63,8 +64,9 @@ def test_job_that_takes_too_long_is_killed():
     async def run():
         queue = make_queue(max_tasks=10)
         child = psutil.Process(await queue.run("alice", 60.0, process_id))
-        with pytest.raises(TimeoutError):
+        with pytest.raises(RequestError, match=r"took longer than 0\.1 s") as refused:
             await queue.run("alice", 0.1, work, 60.0)
+        assert refused.value.status == 504
         assert not child.is_running()
         await queue.run("alice", 60.0, process_id)
 

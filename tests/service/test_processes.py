@@ -42,7 +42,7 @@ def test_port_of_a_running_service_is_refused(service, bundle_path, tmp_path):
     """granian would share it."""
     ended = run_serve(tmp_path, service.port, PHOTOZ_BUNDLE=bundle_path)
     assert ended.returncode == 1
-    assert ended.stderr == f"photoz: cannot listen on 127.0.0.1:{service.port}: Address already in use\n"
+    assert ended.stderr == f"Error: cannot listen on 127.0.0.1:{service.port}: Address already in use\n"
 
 
 def test_other_requests_are_answered_while_the_network_runs(service_url, card):

@@ -160,7 +160,7 @@ def test_unusable_configuration_ends_the_start_with_one_line(tmp_path, variables
     ended = run_serve(tmp_path, **variables)
     assert (ended.returncode, ended.stdout) == (1, "")
     (line,) = ended.stderr.splitlines()
-    assert line.startswith(f"photoz: {message}")
+    assert line.startswith(f"Error: {message}")
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_unusable_card_ends_the_start_with_one_line(tmp_path, card, message):
     (tmp_path / "card.json").write_text(card)
     ended = run_serve(tmp_path, PHOTOZ_BUNDLE=tmp_path)
     (line,) = ended.stderr.splitlines()
-    assert line.startswith(f"photoz: {tmp_path}/card.json {message}")
+    assert line.startswith(f"Error: {tmp_path}/card.json {message}")
 
 
 @pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 70000), ("no.such.host.invalid", 3000), ("192.0.2.1", 3000)])

@@ -69,7 +69,6 @@ def test_latest_is_the_one_added_last(toy, change):
     store.add(change(version="2"))
     store.add(toy.path)
     assert ModelBundle.load(store.find("toy:latest")).card == toy.card
-    assert store.tags() == ["toy:1", "toy:2"]
 
 
 def test_another_bundle_with_the_same_tag_is_refused(toy, change):
@@ -102,13 +101,13 @@ def test_name_without_a_tag_is_refused(toy, name, version):
     ("tag", "message"),
     [
         *(
-            (tag, f"the model store has no bundle {tag}; it has toy:1.0.1")
+            (tag, f"the model store has no bundle {tag}; `bentoml models list` lists the models in it")
             for tag in ("toy:2", "toy:1.0", "other:latest")
         ),
         ("toy:1.", r"the model store: Invalid Tag toy:1\."),
     ],
 )
-def test_unknown_tag_is_refused_with_those_in_the_store(change, tag, message):
+def test_unknown_tag_is_refused(change, tag, message):
     store.add(change(version="1.0.1"))
     with bentoml.models.create("other:1"):  # a model that is not a bundle
         pass
@@ -119,9 +118,8 @@ def test_unknown_tag_is_refused_with_those_in_the_store(change, tag, message):
 def test_incomplete_model_is_refused(toy, model_store):
     store.add(toy.path)
     (model_store / "toy" / "1" / "model.yaml").unlink()
-    for tag in ("toy:1", "toy:2"):
-        with pytest.raises(InvalidInput, match=r"^the model store: .* does not contain a 'model\.yaml'$"):
-            store.find(tag)
+    with pytest.raises(InvalidInput, match=r"^the model store: .* does not contain a 'model\.yaml'$"):
+        store.find("toy:1")
 
 
 def run(*arguments):
@@ -129,12 +127,11 @@ def run(*arguments):
 
 
 def test_commands(toy, tmp_path):
-    assert run("list").output == ""
     damaged = shutil.copytree(toy.path, tmp_path / "damaged")
     (damaged / "model.keras").write_bytes(b"something else")
     refused = run("add", damaged)
     assert refused.exit_code == 1
     expected = "is not the file that the bundle was sealed with: its sha256 differs"
-    assert refused.output == f"photoz: {damaged / 'model.keras'} {expected}\n"
-    assert run("list").output == ""
-    assert run("add", toy.path).output == run("list").output == "toy:1\n"
+    assert refused.output == f"Error: {damaged / 'model.keras'} {expected}\n"
+    assert not bentoml.models.list()
+    assert run("add", toy.path).output == "toy:1\n"
