@@ -34,7 +34,7 @@ from astropy.table import Table
 from astropy.wcs import WCS
 
 from benchmarks.harness.environment import CPUS, RESULTS, ROOT, SHIPPED
-from benchmarks.harness.results import Result, Spread, conclude, table
+from benchmarks.harness.results import Result, at_most, conclude, reported, table
 from benchmarks.survey import COMMAND
 from photoz.grid import SDSS_GRID, FloatArray, IntArray
 from photoz.images import SDSS_IMAGES, ImageSpec
@@ -272,8 +272,8 @@ def _results(found: Mapping[str, dict[str, Any]], measured: Mapping[str, Any]) -
     shipped = ratios.pop("shipped")
     farthest = max(100 * abs(ratio - 1) for ratio in ratios.values())
     return [
-        Result("sigma_mad of cutouts out of frames, of that of drawn ones", Spread.of([*ratios.values()])),
-        Result("the farthest of these from 1, percent", Spread.of([farthest]), 10, at_most=True),
-        Result("the ratio for the shipped model", Spread.of([shipped])),
-        Result(f"the ratio for {APERTURES}", Spread.of([measured[APERTURES]])),
+        reported("sigma_mad of cutouts out of frames, of that of drawn ones", [*ratios.values()]),
+        at_most("the farthest of these from 1, percent", farthest, 10),
+        reported("the ratio for the shipped model", shipped),
+        reported(f"the ratio for {APERTURES}", measured[APERTURES]),
     ]
