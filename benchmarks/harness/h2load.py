@@ -21,41 +21,22 @@ class BadLoad(Exception):
 def run_h2load(
     url: str, body: Body, clients: int, seconds: float, *, rate: float = 0.0, statuses: Sequence[int] = (200,)
 ) -> dict[str, float]:
-    """Send a body for some seconds after the warm-up.
+    """Send a body for some seconds after the warm-up, each client when it has its answer, or `rate` times a second.
 
-    Parameters
-    ----------
-    url : str
-    body : Body
-    clients : int
-        Each has a connection, and sends the next request when it has its answer.
-    seconds : float
-    rate : float
-        Requests per second of all clients together; by default as many as are answered.
-    statuses : sequence of int
-        Those that may come.
-
-    Returns
-    -------
-    dict
-        `requests` and `refused` (429) per second; of those with status 200 percentiles of their times, `p50_ms` and
-        `p99_ms`, and of the refused ones `refused_p99_ms`; h2load's processor time a request, `generator_ms`.
-
-    Raises
-    ------
-    BadLoad
-        With what h2load says, if a connection was lost, or for any other status.
+    Returns `requests` and `refused` (429) per second; of those with status 200 percentiles of their times, `p50_ms` and
+    `p99_ms`, and of the refused ones `refused_p99_ms`; h2load's processor time a request, `generator_ms`. Raises
+    `BadLoad` if a connection was lost, or for a status that is not among `statuses`.
     """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with tempfile.TemporaryDirectory() as folder:
         content, log = Path(folder) / "content", Path(folder) / "log"
         content.write_bytes(body.content)
-        options = [f"--header={line}" for line in body.headers] + ([] if body.is_grpc else ["--h1"])
+        options = ["--h1", *(f"--header={line}" for line in body.headers)]
         options += [f"--rps={rate / clients}"] if rate else []
         times = [f"--duration={1000 * seconds:.0f}ms", f"--warm-up-time={1000 * WARM_UP:.0f}ms"]
         command = ["h2load", f"--clients={clients}", *times, f"--data={content}", f"--log-file={log}", *options, url]
         done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode or " 0 errored, 0 timeout" not in done.stdout:
+        if done.returncode or " 0 errored, 0 timeout" not in done.stdout or not log.stat().st_size:
             raise BadLoad(f"{done.stdout[-1000:]}{done.stderr}")
         table = np.loadtxt(log, np.int64, ndmin=2)
     table = table[table[:, 1] != 0]  # those that were under way at the end

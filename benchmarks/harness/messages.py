@@ -1,10 +1,8 @@
 """Requests for PDFs, and the PDFs in the answers, for each kind of server.
 
 `v2` is the Open Inference Protocol with binary tensors, for the service; it asks for the PDFs alone, since the peers
-give no more, and `v2-full` for estimates and flags too. `raw` is for peers whose applications read bodies themselves:
-the pixels, then one reddening per cutout, all float32; the answer is the PDFs. `grpc` is the protocol over gRPC as
-MLServer takes it fastest: each cutout is one element of type BYTES, its pixels and then its reddening, and each answer
-is a PDF.
+give no more, and `v2-full` for estimates and flags too. `raw` is for peers: the pixels, then one reddening per cutout,
+all float32; the answer is the PDFs.
 """
 
 from collections.abc import Callable
@@ -23,9 +21,6 @@ from photoz.protocol.tensors import Tensor
 
 Pdfs = npt.NDArray[np.floating]
 
-GRPC_METHOD = "/inference.GRPCInferenceService/ModelInfer"
-MODEL = "photoz"  # of the service and of MLServer
-
 
 class BadReply(Exception):
     """A server answered otherwise than it should, or not at all."""
@@ -36,7 +31,6 @@ class Body(NamedTuple):
 
     content: bytes
     headers: tuple[str, ...] = ()
-    is_grpc: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,7 +44,8 @@ class Form:
         """Ask a server for the PDFs of n cutouts; `BadReply` if it does not give them."""
         body = self.encode(*cutouts(n))
         try:
-            reply = _ask_grpc(port, body) if body.is_grpc else _ask_http(port, path, body)
+            with closing(Connection(port)) as connection:
+                reply = connection.ask(request("POST", path, body.content, *body.headers))
         except (Lost, NotHttp, Refused) as error:
             raise BadReply(str(error)) from error
         if reply.status != 200:
@@ -59,21 +54,6 @@ class Form:
             return self.decode(reply, n)
         except (LookupError, ValueError) as error:
             raise BadReply(f"cannot read the answer: {error!r}") from error
-
-
-def _ask_http(port: int, path: str, body: Body) -> Reply:
-    with closing(Connection(port)) as connection:
-        return connection.ask(request("POST", path, body.content, *body.headers))
-
-
-def _ask_grpc(port: int, body: Body) -> Reply:
-    import grpc  # no other form needs it
-
-    with grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.max_receive_message_length", -1)]) as channel:
-        try:
-            return Reply(200, {}, channel.unary_unary(GRPC_METHOD)(body.content[5:], timeout=120.0))
-        except grpc.RpcError as error:
-            raise Lost(str(error)) from error
 
 
 def infer_body(images: FloatArray, ebv: FloatArray, *outputs: str) -> Body:
@@ -98,26 +78,6 @@ def _open_inference(*outputs: str) -> Form:
     return Form(lambda images, ebv: infer_body(images, ebv, *outputs), lambda reply, n: read_tensors(reply)["pdf"])
 
 
-def _grpc_body(images: FloatArray, ebv: FloatArray) -> Body:
-    from tritonclient.grpc import service_pb2  # with grpc, which no other form needs
-
-    elements = [pixels.tobytes() + reddening.tobytes() for pixels, reddening in zip(images, ebv, strict=True)]
-    tensor = service_pb2.ModelInferRequest.InferInputTensor(name="cutouts", datatype="BYTES", shape=[len(elements), 1])
-    raw = b"".join(len(element).to_bytes(4, "little") + element for element in elements)
-    message = service_pb2.ModelInferRequest(model_name=MODEL, inputs=[tensor], raw_input_contents=[raw])
-    content = bytes(message.SerializeToString())
-    framed = b"\0" + len(content).to_bytes(4, "big") + content  # not compressed, and its length
-    return Body(framed, ("content-type: application/grpc", "te: trailers"), is_grpc=True)
-
-
-def _grpc_pdfs(reply: Reply, n: int) -> Pdfs:
-    from tritonclient.grpc import service_pb2
-
-    raw = service_pb2.ModelInferResponse.FromString(reply.body).raw_output_contents[0]
-    size = len(raw) // n  # 4 bytes of length, then a PDF
-    return np.frombuffer(raw, np.uint8).reshape(n, size)[:, 4:].copy().view("<f4")
-
-
 FORMS = {
     "v2": _open_inference("pdf"),
     "v2-full": _open_inference("pdf", "z_mean", "flags"),
@@ -125,5 +85,4 @@ FORMS = {
         lambda images, ebv: Body(images.tobytes() + ebv.tobytes(), ("Content-Type: application/octet-stream",)),
         lambda reply, n: np.frombuffer(reply.body, "<f4").reshape(n, -1),
     ),
-    "grpc": Form(_grpc_body, _grpc_pdfs),
 }

@@ -21,7 +21,7 @@ from benchmarks.harness.cutouts import cutouts
 from benchmarks.harness.environment import ENGINE_THREADS, ROOT
 from benchmarks.harness.h2load import run_h2load
 from benchmarks.harness.http_client import Connection, Lost, NotHttp, Refused, request
-from benchmarks.harness.messages import FORMS, GRPC_METHOD, MODEL, BadReply
+from benchmarks.harness.messages import FORMS, BadReply
 
 START_TIMEOUT = 180.0  # seconds; a peer that imports TensorFlow in several processes takes its time
 STOP_TIMEOUT = 20.0
@@ -62,7 +62,7 @@ class Server:
     def load(self, clients: int, images: int, seconds: float, form: str = "", **options: Any) -> dict[str, float]:
         """Measure it with `run_h2load`, by requests of so many images; add `images_per_s`."""
         body, before = FORMS[form or self.recipe.form].encode(*cutouts(images)), self.pdfs(images)
-        url = f"http://127.0.0.1:{self.recipe.port}{GRPC_METHOD if body.is_grpc else self.recipe.path}"
+        url = f"http://127.0.0.1:{self.recipe.port}{self.recipe.path}"
         figures = run_h2load(url, body, clients, seconds, **options)
         if np.abs(self.pdfs(images) - before).max() > SAME:
             raise BadReply("the same request brought other PDFs after the load than before")
@@ -124,7 +124,7 @@ def service(bundle: Path, **variables: str) -> Recipe:
     """Return the recipe of the service, started as its container starts it, with more environment variables."""
     command = (sys.executable, "-m", "service", "serve", "--host", "127.0.0.1", "--port", "{port}")
     fixed = {"PHOTOZ_BUNDLE": str(bundle.resolve()), "BENTOML_DO_NOT_TRACK": "true", **ENGINE_THREADS}
-    return Recipe(command, free_port(), f"/v2/models/{MODEL}/infer", environment=fixed | variables)
+    return Recipe(command, free_port(), "/v2/models/photoz/infer", environment=fixed | variables)
 
 
 def memory_mb(processes: Iterable[psutil.Process]) -> float:

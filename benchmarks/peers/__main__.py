@@ -19,10 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness.environment import RESULTS, TENSORFLOW_THREADS
-from benchmarks.harness.messages import GRPC_METHOD
 from benchmarks.harness.processes import Recipe, Server, free_port, service
 from benchmarks.harness.results import Result, conclude, reported
-from benchmarks.peers.install import HERE, PEERS, python, version
+from benchmarks.peers.install import PEERS, python, version
 from benchmarks.speed.inprocess import InProcess
 from benchmarks.speed.servers import BATCHES, FULL, LOADS, SINGLES, Measured, add_options, measure_in_turns
 from photoz import calibration, pdf
@@ -32,7 +31,6 @@ from photoz.model.bundle import ModelBundle
 # advises these options.
 MODULES = {
     "fastapi": (*("uvicorn", "benchmarks.peers.fastapi.app:app", "--port", "{port}"), "--no-access-log"),
-    "litserve": ("benchmarks.peers.litserve.app", "{port}"),
     "ray": ("benchmarks.peers.ray.app", "{port}"),
 }
 # With HAProxy in place of the proxy in Python, single images came four times as fast.
@@ -82,10 +80,6 @@ def _isolate() -> None:
 def recipe(peer: str, model: Path) -> Recipe:
     """Return the recipe of a peer for a model.keras."""
     port, variables = free_port(), {"MODEL": str(model.resolve()), **TENSORFLOW_THREADS}
-    if peer == "mlserver":  # it wants a port for REST, which is not used
-        variables |= {"MLSERVER_GRPC_PORT": str(port), "MLSERVER_HTTP_PORT": str(free_port())}
-        command = (str(python(peer).with_name("mlserver")), "start", str(HERE / "mlserver"))
-        return Recipe(command, port, GRPC_METHOD, "grpc", variables)
     variables |= RAY if peer == "ray" else {}
     return Recipe((str(python(peer)), "-m", *MODULES[peer]), port, "/predict", "raw", variables)
 

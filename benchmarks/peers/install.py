@@ -9,7 +9,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 VENVS = HERE.parent / ".venvs"
-PEERS = ("fastapi", "litserve", "mlserver", "ray")
+PEERS = ("fastapi", "ray")
 
 
 def python(peer: str) -> Path:

@@ -141,7 +141,7 @@ def capacity(port: int, mix: Mix, seconds: float) -> float:
     """Measure the requests per second of clients that wait for nothing but their answers."""
     log, stop = RequestLog(), threading.Event()
     clients = [Client(port, log) for _ in range(CAPACITY_CLIENTS)]
-    with background([partial(_keep_asking, client, mix, stop, lambda: 0.0) for client in clients], stop):
+    with background([partial(keep_asking, client, mix.choose, stop, lambda: 0.0) for client in clients], stop):
         time.sleep(seconds)
     if log.failures:
         raise WrongAnswer(f"while the capacity was measured: {log.failures[0].text}")
@@ -155,13 +155,16 @@ def raw_load(port: int, mix: Mix, rate: float, seed: int, log: RequestLog, n_oft
     often, seldom = partial(chance.expovariate, rate / n_often), partial(chance.uniform, 0, SELDOM_S)
     clients = [(Client(port, log, keeps=number % 2 == 0), often) for number in range(n_often)]
     clients += [(Client(port, log), seldom) for _ in range(SELDOM)]
-    with background([partial(_keep_asking, client, mix, stop, pause) for client, pause in clients], stop):
+    with background([partial(keep_asking, client, mix.choose, stop, pause) for client, pause in clients], stop):
         yield
 
 
-def _keep_asking(client: Client, mix: Mix, stop: threading.Event, pause: Callable[[], float]) -> None:
+def keep_asking(
+    client: Client, choose: Callable[[], CheckedRequest], stop: threading.Event, pause: Callable[[], float]
+) -> None:
+    """Let a client ask until `stop` is set, with a pause before each request."""
     while not stop.wait(pause()):
-        client.ask(mix.choose())
+        client.ask(choose())
     client.close()
 
 

@@ -21,7 +21,7 @@ from benchmarks.harness.http_client import now
 from benchmarks.harness.processes import MB, Server, running, service
 from benchmarks.harness.results import Result, at_least, at_most, conclude, reported
 from benchmarks.harness.threads import background, sampled
-from benchmarks.resilience.clients import Client, RequestLog
+from benchmarks.resilience.clients import Client, RequestLog, keep_asking
 from benchmarks.resilience.known_answers import ALIVE, Mix, Reference
 from benchmarks.resilience.proxies import running_nginx
 from tests.attack.sieges import HOLDING, MIB, WHOLE, Siege
@@ -80,20 +80,6 @@ def attackers(port: int, sieges: list[Siege], budget: int) -> Iterator[None]:
         yield
 
 
-def probe(port: int, log: RequestLog, stop: threading.Event) -> None:
-    client = Client(port, log, address=GOOD_ADDRESS)
-    while not stop.wait(PROBE_EVERY):
-        client.ask(ALIVE)
-    client.close()
-
-
-def keep_asking(port: int, mix: Mix, log: RequestLog, stop: threading.Event) -> None:
-    client = Client(port, log, address=GOOD_ADDRESS)
-    while not stop.wait(GOOD_EVERY):
-        client.ask(mix.choose())
-    client.close()
-
-
 def besiege(server: Server, port: int, sieges: list[Siege], budget: int, options: argparse.Namespace) -> dict[str, Any]:
     """Attack a port, that of the service or of its proxy, wait, and end the service under attack."""
     seconds = options.seconds if len(sieges) == 1 else options.seconds_of_all
@@ -102,7 +88,9 @@ def besiege(server: Server, port: int, sieges: list[Siege], budget: int, options
     time.sleep(2.0)
     idle, probes, good, stop = server.memory_mb(), RequestLog(), RequestLog(), threading.Event()
     with sampled(server.memory_mb, SAMPLE_EVERY) as memory:
-        calls = [partial(probe, port, probes, stop), partial(keep_asking, port, mix, good, stop)]
+        prober, client = (Client(port, log, address=GOOD_ADDRESS) for log in (probes, good))
+        calls = [partial(keep_asking, prober, lambda: ALIVE, stop, lambda: PROBE_EVERY)]
+        calls += [partial(keep_asking, client, mix.choose, stop, lambda: GOOD_EVERY)]
         began = now()
         with background(calls, stop), attackers(port, sieges, budget):
             time.sleep(seconds)

@@ -9,7 +9,7 @@ up to half a pixel, as the centre of a drawn cutout is.
 With a seed each, the recipe is trained on both and scored on the same test galaxies. To tell what comes from the pixels
 from what comes from the training, the shipped model and a catalogue method on aperture fluxes see both as well.
 
-    python -m benchmarks.science rendered_frames
+    python -m tests.e2e.rendered_frames
 
 takes about half an hour on two idle cores, and 5 GB of temporary files.
 """
@@ -20,7 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -241,12 +241,12 @@ def measure_cutouts(folder: Path) -> dict[str, Any]:
     }
 
 
-def main(arguments: Sequence[str]) -> int:
+def main() -> int:
     """Draw, cut, train and compare; print what was found and write its record."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.science rendered_frames", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.e2e.rendered_frames", description=__doc__)
     parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--seeds", type=int, default=3)
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     options.program, options.output = "rendered_frames", RESULTS / "rendered-frames.json"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -277,3 +277,7 @@ def _results(found: Mapping[str, dict[str, Any]], measured: Mapping[str, Any]) -
         reported("the ratio for the shipped model", shipped),
         reported(f"the ratio for {APERTURES}", measured[APERTURES]),
     ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
