@@ -10,13 +10,14 @@ contains the requests, so that both checkouts get the same bytes.
 import argparse
 import base64
 import hashlib
+import itertools
 import json
 import sys
 import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
@@ -24,9 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.environment import ROOT
-from benchmarks.harness.http_client import Connection, Cut, Lost, NotHttp, Refused
+from benchmarks.harness.http_client import Connection, Cut, Lost, NotHttp, Refused, request
 from benchmarks.harness.processes import running, service
-from benchmarks.replay_messages import KEY, REPORT, messages
+from tests.attack.attacks import attack_of
+from tests.attack.messages import EVALUATE, EVALUATED, GROUPS, PLOTS, PREDICT, REPORT, group
 
 SERVICES = {
     "usual": {"PHOTOZ_MAX_MEMORY_BYTES": str(2**28)},
@@ -36,12 +38,38 @@ SERVICES = {
     "broken": {},  # for messages that may get no answer
     "busy": {"PHOTOZ_MAX_IN_FLIGHT": "1"},  # each request is sent while it draws a report
 }
+KEY = "key-of-the-replay"
+ATTACKS = 100  # messages changed at random, of those that wait for one answer
 VOLATILE = ("date", "x-request-id", "last-modified", "etag")
 SHOWN = 2000  # bytes of an answer that are recorded as text
 BUSY_AFTER = 0.2  # seconds after which the report is certainly in flight
 TIMEOUT, TIMEOUT_OF_BROKEN = 60.0, 4.0  # seconds to wait for an answer
 
 Answer = dict[str, Any]
+
+
+def messages() -> Iterator[tuple[str, str, bytes]]:
+    """Yield the service that a message is for, what it is, and its bytes."""
+    for name in GROUPS:
+        for what, content in group(name):
+            yield "broken" if name == "broken" else "usual", what, content
+            if name in ("files", "evaluations", "JSON", "inference"):
+                yield "small", what, content
+    attacks = (attack_of(0, number) for number in itertools.count())
+    for attack in itertools.islice((attack for attack in attacks if attack.finish == "wait"), ATTACKS):
+        yield "broken", attack.kind, b"".join(attack.pieces)
+    for size in (800, 1100, 40_000):
+        yield "small", f"head of {size}", request("GET", "/livez", b"", "X-Long: " + "v" * size)
+    for path in ("/", "/ui", "/ui/main.js", "/ui/options.json", "/livez", "/metrics", "/model", "/docs.json", "/no"):
+        for value in (f"Bearer {KEY}", f"bearer  {KEY} ", "Bearer wrong", "Basic eA==", ""):
+            lines = [f"Authorization: {value}"] if value else []
+            yield "keys", f"{path} by {value!r}", request("GET", path, b"", *lines)
+            yield "keys", f"report by {value!r}", request("POST", EVALUATE, EVALUATED, *lines)
+    for query in ("", *(f"?plot={plot}" for plot in PLOTS)):
+        yield "hurried", f"evaluate{query}", request("POST", EVALUATE + query, EVALUATED)
+    for path in ("/livez", "/readyz", "/metrics", "/model"):
+        yield "busy", path, request("GET", path)
+    yield "busy", "file", request("POST", PREDICT, EVALUATED)
 
 
 def ask(port: int, content: bytes, timeout: float = TIMEOUT) -> Answer:
@@ -82,7 +110,7 @@ def answers(exchanges: list[Answer], contents: Mapping[str, bytes], checkout: Pa
             variables = {variable: value.format(keys=keys) for variable, value in settings.items()}
             recipe = service(checkout / "models" / "photoz", **variables)
             send = {"busy": ask_beside_report, "broken": partial(ask, timeout=TIMEOUT_OF_BROKEN)}.get(name, ask)
-            with running(replace(recipe, checkout=checkout, form="ready")) as server:
+            with running(replace(recipe, checkout=checkout, asks_ready=True)) as server:
                 for number, exchange in enumerate(exchanges):
                     if exchange["service"] == name:
                         received[number] = send(server.recipe.port, contents[exchange["content"]])
@@ -93,7 +121,7 @@ def record(path: Path, checkout: Path) -> int:
     """Make the messages, send them, and write them with the answers."""
     contents: dict[str, bytes] = {}
     exchanges: list[Answer] = []
-    for name, what, content in messages(checkout):
+    for name, what, content in messages():
         contents[_hash(content)] = content
         exchanges.append({"service": name, "what": what, "content": _hash(content)})
     for exchange, answer in zip(exchanges, answers(exchanges, contents, checkout), strict=True):

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness.environment import RESULTS
-from benchmarks.harness.results import Result, Spread, conclude
+from benchmarks.harness.results import at_least, conclude, reported
 from benchmarks.science.real_field import FIELD, FOLDER
 from benchmarks.survey import COMMAND, watched
 from photoz.images import SDSS_IMAGES
@@ -90,17 +90,17 @@ def main() -> int:
         short, long = (write_list(folder / f"{k}.csv", k, fields, folder, url) for k in (n, more))
         cold, warm, longer = run(short, folder, url), run(short, folder, url), run(long, folder, url)
         n_bytes = sum(path.stat().st_size for path in FOLDER.glob(f"frame-*-{FIELD}.fits.bz2")) * len(fields) / n
-    found = [
-        Result("galaxies/s from the archive", Spread.of([n / cold["seconds"]])),
-        Result("galaxies/s from the cache", Spread.of([n / warm["seconds"]]), 50),
-        Result("galaxies/s from the cache, the longer list", Spread.of([more / longer["seconds"]])),
-        Result("MB downloaded for a galaxy", Spread.of([n_bytes / 1e6])),
-        Result("seconds of processors for a galaxy, from the archive", Spread.of([cold["processor_s"] / n])),
-        Result("the same, from the cache", Spread.of([warm["processor_s"] / n])),
-        Result("MB at most, all processes", Spread.of([warm["mb"]])),
-        Result("memory for the longer list, of that for the other", Spread.of([longer["mb"] / warm["mb"]])),
+    results = [
+        reported("galaxies/s from the archive", n / cold["seconds"]),
+        at_least("galaxies/s from the cache", n / warm["seconds"], 50),
+        reported("galaxies/s from the cache, the longer list", more / longer["seconds"]),
+        reported("MB downloaded for a galaxy", n_bytes / 1e6),
+        reported("seconds of processors for a galaxy, from the archive", cold["processor_s"] / n),
+        reported("the same, from the cache", warm["processor_s"] / n),
+        reported("MB at most, all processes", warm["mb"]),
+        reported("memory for the longer list, of that for the other", longer["mb"] / warm["mb"]),
     ]
-    return conclude(options, found, {"cold": cold, "warm": warm, "longer": longer})
+    return conclude(options, results, {"cold": cold, "warm": warm, "longer": longer})
 
 
 if __name__ == "__main__":

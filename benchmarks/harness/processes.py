@@ -1,6 +1,5 @@
 """Servers as processes: start, ask, load, observe, suspend and stop them."""
 
-import json
 import os
 import re
 import signal
@@ -9,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,13 +17,16 @@ from typing import Any
 import numpy as np
 import psutil
 
+from benchmarks.harness.cutouts import cutouts
 from benchmarks.harness.environment import ENGINE_THREADS, ROOT
+from benchmarks.harness.h2load import run_h2load
+from benchmarks.harness.http_client import Connection, Lost, NotHttp, Refused, request
 from benchmarks.harness.messages import FORMS, BadReply
-from photoz.model.bundle import ModelBundle
 
 START_TIMEOUT = 180.0  # seconds; a peer that imports TensorFlow in several processes takes its time
 STOP_TIMEOUT = 20.0
 PAUSE = 0.01  # between tries to reach a server that starts
+SAME = 0.01  # of a PDF's bin: more than rounding changes a quantised network, far less than another cutout does
 
 MB = 1e6
 
@@ -41,6 +43,7 @@ class Recipe:
     form: str = "v2"  # one of `messages.FORMS`
     environment: Mapping[str, str] = field(default_factory=dict)  # added to that of this process
     checkout: Path = ROOT  # whose code it runs
+    asks_ready: bool = False  # whether it has started when /readyz says so, instead of when it predicts
 
 
 @dataclass(frozen=True)
@@ -54,17 +57,16 @@ class Server:
 
     def pdfs(self, n: int) -> np.ndarray:
         """Ask for the PDFs of n cutouts, (n, n_bins)."""
-        return FORMS[self.recipe.form].ask_once(self.recipe.port, self.recipe.path, n)
+        return FORMS[self.recipe.form].ask(self.recipe.port, self.recipe.path, n)
 
-    def load(self, clients: int, images: int, seconds: float, **more: Any) -> dict[str, Any]:
-        """Measure it with the load generator; `more` are other options of `harness.load.run`."""
-        options = {"port": self.recipe.port, "path": self.recipe.path, "form": self.recipe.form, "seconds": seconds}
-        options |= {"clients": clients, "images": images} | more
-        command = [sys.executable, "-m", "benchmarks.harness.load", json.dumps(options)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        if done.returncode:
-            raise BadReply(done.stderr.strip())
-        return json.loads(done.stdout)
+    def load(self, clients: int, images: int, seconds: float, form: str = "", **options: Any) -> dict[str, float]:
+        """Measure it with `run_h2load`, by requests of so many images; add `images_per_s`."""
+        body, before = FORMS[form or self.recipe.form].encode(*cutouts(images)), self.pdfs(images)
+        url = f"http://127.0.0.1:{self.recipe.port}{self.recipe.path}"
+        figures = run_h2load(url, body, clients, seconds, **options)
+        if np.abs(self.pdfs(images) - before).max() > SAME:
+            raise BadReply("the same request brought other PDFs after the load than before")
+        return figures | {"images_per_s": images * figures["requests"]}
 
     def processes(self) -> list[psutil.Process]:
         """Return its processes, the first one first."""
@@ -73,7 +75,11 @@ class Server:
 
     def worker(self) -> psutil.Process:
         """Return the process that holds the model: the largest one under the first."""
-        return max(self.processes()[1:], key=lambda process: rss_mb([process]))
+        return max(self.processes()[1:], key=lambda process: process.memory_info().rss)
+
+    def memory_mb(self) -> float:
+        """Return the memory of all its processes, in MB of 10^6 bytes."""
+        return memory_mb(self.processes())
 
     def wait_for_exit(self, timeout: float) -> tuple[float, int | None]:
         """Return the seconds until the first process has ended, and its exit code, None if it still runs."""
@@ -85,21 +91,6 @@ class Server:
     def errors(self) -> list[str]:
         """Return the beginnings of the errors in its log, and of tracebacks outside them."""
         return [line[:500] for line in self.log.read_text(errors="replace").splitlines() if _ERROR.search(line)]
-
-    def suspend(self) -> None:
-        """Stop the clock of all its processes."""
-        for process in self.processes():
-            _signal(process.suspend)
-
-    @contextmanager
-    def awake(self) -> Iterator["Server"]:
-        """Let its suspended processes run as long as the context lasts."""
-        for process in self.processes():
-            _signal(process.resume)
-        try:
-            yield self
-        finally:
-            self.suspend()
 
 
 @contextmanager
@@ -131,35 +122,33 @@ def free_port() -> int:
 
 def service(bundle: Path, **variables: str) -> Recipe:
     """Return the recipe of the service, started as its container starts it, with more environment variables."""
-    return served(("service", "serve"), f"/v2/models/{ModelBundle.load(bundle).card.name}/infer", bundle, **variables)
-
-
-def served(module: tuple[str, ...], path: str, bundle: Path, **variables: str) -> Recipe:
-    """Return the recipe of a module that serves a bundle."""
-    command = (sys.executable, "-m", *module, "--host", "127.0.0.1", "--port", "{port}")
+    command = (sys.executable, "-m", "service", "serve", "--host", "127.0.0.1", "--port", "{port}")
     fixed = {"PHOTOZ_BUNDLE": str(bundle.resolve()), "BENTOML_DO_NOT_TRACK": "true", **ENGINE_THREADS}
-    return Recipe(command, free_port(), path, environment=fixed | variables)
+    return Recipe(command, free_port(), "/v2/models/photoz/infer", environment=fixed | variables)
 
 
-def rss_mb(processes: list[psutil.Process]) -> float:
-    """Sum the resident memory of those that still run, in MB of 10^6 bytes."""
+def memory_mb(processes: Iterable[psutil.Process]) -> float:
+    """Sum the memory of processes that still run, in MB of 10^6 bytes; pages that they share count once."""
     total = 0.0
     for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            total += process.memory_info().rss / MB
+        with suppress(psutil.Error, OSError):
+            total += process.memory_full_info().pss / MB
     return total
 
 
 def _wait_for_answer(process: "subprocess.Popen[bytes]", recipe: Recipe, deadline: float) -> None:
-    last = "nothing"
+    error: Exception | None = None
     while process.poll() is None and time.perf_counter() < deadline:
         try:
-            FORMS[recipe.form].ask_once(recipe.port, recipe.path, 1)
+            if recipe.asks_ready:
+                Connection(recipe.port).ask(request("GET", "/readyz"))
+            else:
+                FORMS[recipe.form].ask(recipe.port, recipe.path, 1)
             return
-        except BadReply as error:
-            last = str(error)
+        except (BadReply, Lost, NotHttp, Refused) as latest:
+            error = latest
             time.sleep(PAUSE)
-    raise BadReply(f"no answer: {last}")
+    raise BadReply(f"no answer: {error}")
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
@@ -168,18 +157,12 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
     if process.poll() is None:
         first = psutil.Process(process.pid)
         processes = [first, *first.children(recursive=True)]
-        for one in processes:
-            _signal(one.resume)
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(STOP_TIMEOUT)
-    for one in processes:
-        _signal(one.kill)
+    for child in processes:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def _signal(send: Callable[[], None]) -> None:
-    with suppress(psutil.NoSuchProcess):
-        send()

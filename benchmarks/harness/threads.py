@@ -1,55 +1,14 @@
-"""Threads for load clients: closed and open loops, work in the background, samples at an interval."""
+"""Threads: work in the background, and samples at an interval."""
 
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-import numpy as np
-
 from benchmarks.harness.http_client import now
 
 T = TypeVar("T")
-
-
-def closed_loop(ask: Callable[[float], object], clients: int, end: float) -> None:
-    """Call `ask` with the time from so many threads, again and again until the end."""
-
-    def keep_asking() -> None:
-        while (at := now()) < end:
-            ask(at)
-
-    with background([keep_asking] * clients):
-        pass
-
-
-def open_loop(ask: Callable[[float], object], clients: int, due: Iterable[float]) -> None:
-    """Call `ask` at each of the given times and with it, from at most so many threads; if none is free, it waits."""
-    errors: list[Exception] = []
-
-    def ask_once(at: float) -> None:
-        try:
-            ask(at)
-        except Exception as error:  # raised again below
-            errors.append(error)
-
-    with ThreadPoolExecutor(clients) as pool:
-        for at in due:
-            time.sleep(max(at - now(), 0.0))
-            if errors:
-                break
-            pool.submit(ask_once, at)
-    if errors:
-        raise errors[0]
-
-
-def arrivals(rate: float, start: float, end: float) -> list[float]:
-    """Draw when requests come: a Poisson process of this rate between start and end, the same each time; seconds."""
-    rng = np.random.default_rng(0)
-    times = start + np.cumsum(rng.exponential(1.0 / rate, int(2 * rate * (end - start)) + 100))
-    return [float(at) for at in times[times < end]]
 
 
 @contextmanager
@@ -58,14 +17,14 @@ def background(
 ) -> Iterator[list[Future[object]]]:
     """Run calls in a thread each; at the end of the context set `stop`, wait for all, and raise what one raised."""
     with ThreadPoolExecutor(max(len(calls), 1)) as pool:
-        running = [pool.submit(call) for call in calls]
+        futures = [pool.submit(call) for call in calls]
         try:
-            yield running
+            yield futures
         finally:
             if stop is not None:
                 stop.set()
-    for one in running:
-        one.result()
+    for future in futures:
+        future.result()
 
 
 @contextmanager

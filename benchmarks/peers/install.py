@@ -3,14 +3,13 @@
 python -m benchmarks.peers.install [PEER ...]
 """
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
 VENVS = HERE.parent / ".venvs"
-PEERS = ("fastapi", "litserve", "mlserver", "ray")
+PEERS = ("fastapi", "ray")
 
 
 def python(peer: str) -> Path:
@@ -25,16 +24,11 @@ def version(peer: str) -> str:
 
 
 def install(peer: str) -> None:
-    """Make the venv of a peer, unless it already has these requirements."""
-    wanted, stamp = HERE / peer / "requirements.txt", VENVS / peer / "requirements.txt"
-    if stamp.exists() and stamp.read_bytes() == wanted.read_bytes():
-        return
-    print(f"Installing {wanted.relative_to(HERE.parents[1])} into {VENVS.relative_to(HERE.parents[1])} ...", flush=True)
-    VENVS.mkdir(exist_ok=True)
-    subprocess.run([sys.executable, "-m", "venv", "--clear", VENVS / peer], check=True)
-    pip = [str(python(peer)), "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    subprocess.run([*pip, "install", "-r", str(wanted)], check=True)
-    shutil.copyfile(wanted, stamp)
+    """Make the venv of a peer, and install its requirements."""
+    print(f"Installing {peer} ...", flush=True)
+    subprocess.run([sys.executable, "-m", "venv", VENVS / peer], check=True)
+    pip = (python(peer), "-m", "pip", "--disable-pip-version-check", "--quiet")
+    subprocess.run([*pip, "install", "-r", HERE / peer / "requirements.txt"], check=True)
 
 
 if __name__ == "__main__":

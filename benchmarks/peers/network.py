@@ -52,9 +52,3 @@ class Network:
         images, ebv = (np.concatenate(column) for column in zip(*parts, strict=True))
         stops = np.cumsum([len(part[1]) for part in parts])[:-1]
         return [rows.tobytes() for rows in np.split(self.pdfs(images, ebv), stops)]
-
-    def answer_rows(self, rows: Sequence[bytes]) -> list[bytes]:
-        """Answer single cutouts, each with its reddening after its pixels."""
-        values = np.frombuffer(b"".join(rows), "<f4").reshape(len(rows), -1)
-        pdfs = self.pdfs(values[:, :-1].reshape(-1, *self._shape), values[:, -1])
-        return [pdf.tobytes() for pdf in pdfs]

@@ -21,15 +21,17 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     for name in PROGRAMS:
         module = importlib.import_module(f"benchmarks.resilience.{name}")
         form = argparse.RawDescriptionHelpFormatter
-        one = programs.add_parser(
-            name, description=module.__doc__, formatter_class=form, help=module.__doc__.split("\n")[0]
-        )
-        one.set_defaults(program=name, run=module.run)
-        one.add_argument("--bundle", type=Path, default=SHIPPED)
-        one.add_argument("--seed", type=int, default=0)
-        one.add_argument("--output", type=Path, default=RESULTS / f"resilience-{name}.json", help="of the record")
-        module.add_options(one)
-    return parser.parse_args(arguments)
+        text = module.__doc__
+        program = programs.add_parser(name, description=text, formatter_class=form, help=text.split("\n")[0])
+        program.set_defaults(program=name, run=module.run)
+        program.add_argument("--bundle", type=Path, default=SHIPPED)
+        program.add_argument("--seed", type=int, default=0)
+        program.add_argument("--output", type=Path, help="of the record; by default in benchmarks/results")
+        module.add_options(program)
+    options = parser.parse_args(arguments)
+    proxy = f"-{options.proxy}" if getattr(options, "proxy", None) else ""
+    options.output = options.output or RESULTS / f"resilience-{options.program}{proxy}.json"
+    return options
 
 
 def main() -> int:

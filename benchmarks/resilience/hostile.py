@@ -5,7 +5,6 @@ and its number alone: --replay NUMBER sends that one again and shows it.
 """
 
 import argparse
-import random
 import threading
 import time
 from collections import Counter, defaultdict
@@ -15,14 +14,12 @@ from functools import partial
 from typing import Any
 
 from benchmarks.harness.http_client import Connection, Lost, NotHttp, Refused, now
-from benchmarks.harness.processes import Server, rss_mb, running, service
+from benchmarks.harness.processes import Server, memory_mb, running, service
 from benchmarks.harness.results import Result, at_least, at_most, conclude, reported
 from benchmarks.harness.threads import background, sampled
-from benchmarks.resilience.attacks import Attack, Material
-from benchmarks.resilience.attacks_bodies import ON_BODIES
-from benchmarks.resilience.attacks_http import ON_HTTP
+from benchmarks.resilience.clients import Client, RequestLog
 from benchmarks.resilience.known_answers import Mix, Reference
-from benchmarks.resilience.load_clients import Client, RequestLog
+from tests.attack.attacks import Attack, attack_of
 
 GOOD_EVERY = 10  # requests
 SILENCE = 5.0  # seconds without an answer to an attack: recorded, no fault
@@ -34,8 +31,6 @@ WARM_UP = 0.2  # of all requests: the allocator then has seen every size
 SETTLE = 3.0  # seconds without requests before the memory is measured
 SAMPLE = 1.0  # seconds between two measurements of the memory
 LEFT, NOT_HTTP = "we left", "not HTTP"
-
-MAKERS, WEIGHTS = zip(*[(maker, weight) for weight, maker in (*ON_HTTP, *ON_BODIES)], strict=True)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +49,7 @@ class Tally:
     server_errors: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def note(self, number: int, attack: Attack, outcome: str, said: bytes = b"") -> None:
+    def note(self, number: int, attack: Attack, outcome: str, answer: bytes = b"") -> None:
         """Record what one attack brought."""
         with self.lock:
             self.outcomes[attack.kind][outcome] += 1
@@ -62,13 +57,7 @@ class Tally:
             is_odd = outcome.startswith("5") or outcome == NOT_HTTP
             if is_odd and self.outcomes[attack.kind][outcome] <= EXAMPLES:
                 sent = repr(b"".join(attack.pieces)[:400])
-                self.examples.append({"number": number, "outcome": outcome, "said": repr(said[:300]), "sent": sent})
-
-
-def attack_of(seed: int, number: int, material: Material) -> Attack:
-    """Make the attack of this number: the same each time."""
-    chance = random.Random(f"{seed}/{number}")
-    return chance.choices(MAKERS, WEIGHTS)[0](chance, material)
+                self.examples.append({"number": number, "outcome": outcome, "answer": repr(answer[:300]), "sent": sent})
 
 
 def answers(port: int, attack: Attack) -> list[tuple[str, bytes]]:
@@ -101,8 +90,8 @@ def answers(port: int, attack: Attack) -> list[tuple[str, bytes]]:
 class Attacker:
     """Sends good requests and attacks, some of them on one connection that is kept."""
 
-    def __init__(self, port: int, seed: int, mix: Mix, material: Material, tally: Tally) -> None:
-        self._port, self._seed, self._mix, self._material, self._tally = port, seed, mix, material, tally
+    def __init__(self, port: int, seed: int, mix: Mix, tally: Tally) -> None:
+        self._port, self._seed, self._mix, self._tally = port, seed, mix, tally
         self._kept = Client(port, tally.good)
         self._shared = -1  # the number of the last attack on the connection of the good requests
 
@@ -114,12 +103,9 @@ class Attacker:
                 while (outcome := self._kept.ask(request)) == "busy":
                     time.sleep(RETRY)
                 if outcome != "right":
-                    print(
-                        f"good request {number} {outcome}; before it on its connection: attack {self._shared}",
-                        flush=True,
-                    )
+                    print(f"good request {number}: {outcome}; its connection had attack {self._shared}", flush=True)
             else:
-                self._attack(number, attack_of(self._seed, number, self._material))
+                self._attack(number, attack_of(self._seed, number))
         self._kept.close()
 
     def _attack(self, number: int, attack: Attack) -> None:
@@ -135,24 +121,23 @@ class Attacker:
             seen = [(NOT_HTTP if isinstance(error, NotHttp) else str(error), str(error).encode())]
         except Refused as error:
             seen = [(f"refused: {error}", b"")]
-        for status, said in seen:
-            self._tally.note(number, attack, status, said)
+        for status, body in seen:
+            self._tally.note(number, attack, status, body)
 
 
 def bombard(server: Server, options: argparse.Namespace) -> tuple[list[Result], dict[str, Any]]:
     """Send everything; return the results and what else goes into the record."""
     port, tally, began, settled = server.recipe.port, Tally(), now(), []
-    mix, material = Mix(Reference.ask(port, server.recipe.path), options.seed), Material(server.recipe.path)
-    worker = server.worker()
-    warm = int(WARM_UP * options.n)
-    with sampled(lambda: rss_mb([worker]), SAMPLE) as curve:
+    mix = Mix(Reference.ask(port, server.recipe.path), options.seed)
+    worker, warm = server.worker(), int(WARM_UP * options.n)
+    with sampled(lambda: memory_mb([worker]), SAMPLE) as curve:
         for part in (range(warm), range(warm, options.n)):
             numbers = iter(part)
-            attackers = [Attacker(port, options.seed, mix, material, tally) for _ in range(options.clients)]
+            attackers = [Attacker(port, options.seed, mix, tally) for _ in range(options.clients)]
             with background([partial(attacker.work, numbers) for attacker in attackers]):
                 pass
             time.sleep(SETTLE)
-            settled.append(rss_mb([worker]))
+            settled.append(memory_mb([worker]))
             print(f"{part.stop:,} requests, {settled[-1]:.1f} MB", flush=True)
     survived = worker.is_running() and server.process.poll() is None
     errors, good, busy, (before, after) = server.errors(), tally.good, tally.good.outcomes()["busy"], settled
@@ -161,25 +146,25 @@ def bombard(server: Server, options: argparse.Namespace) -> tuple[list[Result], 
         at_most("good requests without the right answer", len(good.failures) - busy, 0),
         at_least("good requests answered rightly", len(good.answers), 1),
         at_most("workers that ended", not survived, 0),
-        at_most("growth of the worker's RSS after warm-up", after / before - 1 if before else None, 0.05),
-        reported("RSS after warm-up, MB", before),
-        reported("RSS at the end, MB", after),
-        reported("largest RSS seen, MB", max(rss for _, rss in curve)),
+        at_most("growth of the worker's memory after warm-up", after / before - 1 if before else None, 0.05),
+        reported("memory after warm-up, MB", before),
+        reported("memory at the end, MB", after),
+        reported("most memory, MB", max(mb for _, mb in curve)),
         reported("tracebacks and errors in the service's log", len(errors)),
         reported("largest difference from the reference", good.difference),
         reported("good requests answered 429 and sent again", busy),
         reported("requests per second", options.n / (now() - began - 2 * SETTLE)),
     ]
-    kept = {"outcomes": dict(tally.outcomes), "examples": tally.examples, "failures": good.examples(100, began)}
-    return results, kept | {"rss_curve": curve[:: max(1, len(curve) // 100)], "log_errors": errors[:50]}
+    details = {"outcomes": dict(tally.outcomes), "examples": tally.examples, "failures": good.examples(100, began)}
+    return results, details | {"memory": curve[:: max(1, len(curve) // 100)], "log_errors": errors[:50]}
 
 
 def replay(server: Server, options: argparse.Namespace) -> int:
     """Send one attack again and show it."""
-    attack = attack_of(options.seed, options.replay, Material(server.recipe.path))
+    attack = attack_of(options.seed, options.replay)
     print(f"{attack.kind}, then {attack.finish}:\n{b''.join(attack.pieces)[:3000]!r}")
-    for outcome, said in answers(server.recipe.port, attack):
-        print(f"{outcome}: {said[:1000]!r}")
+    for outcome, body in answers(server.recipe.port, attack):
+        print(f"{outcome}: {body[:1000]!r}")
     print(server.log.read_text(errors="replace")[-6000:])
     return 0
 
@@ -188,8 +173,8 @@ def run(options: argparse.Namespace) -> int:
     with running(service(options.bundle)) as server:
         if options.replay is not None:
             return replay(server, options)
-        results, kept = bombard(server, options)
-    for kind, counts in sorted(kept["outcomes"].items()):
+        results, details = bombard(server, options)
+    for kind, counts in sorted(details["outcomes"].items()):
         print(f"{kind:40} {', '.join(f'{outcome}: {n}' for outcome, n in counts.most_common())}")
-    print(*kept["log_errors"][:20], *kept["examples"], *kept["failures"][:20], sep="\n")
-    return conclude(options, results, kept)
+    print(*details["log_errors"][:20], *details["examples"], *details["failures"][:20], sep="\n")
+    return conclude(options, results, details)

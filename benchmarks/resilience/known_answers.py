@@ -4,7 +4,6 @@ A cutout's PDF does not depend on which others are in the batch, bit for bit, wi
 one reference serves for any number of cutouts.
 """
 
-import io
 import json
 import random
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from benchmarks.harness.cutouts import DISTINCT, EXAMPLES, cutouts
 from benchmarks.harness.http_client import Connection, Reply, request
 from benchmarks.harness.messages import infer_request, read_tensors
+from tests.attack.files import npz_bytes
 
 TOLERANCE = 1e-6  # of a PDF's bin, and of a redshift
 LONG = 1000  # cutouts in a long request
@@ -41,12 +41,12 @@ class CheckedRequest:
         if reply.status != 200:
             raise WrongAnswer(f"status {reply.status}: {reply.body[:200]!r}")
         try:
-            found = self.difference(reply)
+            difference = self.difference(reply)
         except (LookupError, ValueError, TypeError) as error:
             raise WrongAnswer(f"cannot read the answer: {error!r}") from error
-        if not found <= TOLERANCE:  # NaN is wrong
-            raise WrongAnswer(f"values are off by {found:g}")
-        return found
+        if not difference <= TOLERANCE:  # NaN is wrong
+            raise WrongAnswer(f"values are off by {difference:g}")
+        return difference
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class Reference:
             answer = connection.ask(infer_request(path, *cutouts(DISTINCT), *OUTPUTS))
             if answer.status != 200:
                 raise WrongAnswer(f"reference: status {answer.status}: {answer.body[:200]!r}")
-            found = read_tensors(answer)
-            reference = cls(path, found["pdf"], found["z_mean"])
+            tensors = read_tensors(answer)
+            reference = cls(path, tensors["pdf"], tensors["z_mean"])
             for number in range(DISTINCT):
                 single = reference.infer(1, number)
                 single.check(connection.ask(single.content))
@@ -76,8 +76,8 @@ class Reference:
         rows = (first + np.arange(n)) % DISTINCT
 
         def difference(reply: Reply) -> float:
-            found = read_tensors(reply)
-            off = _largest(found["pdf"], self.pdf[rows]), _largest(found["z_mean"], self.z_mean[rows])
+            tensors = read_tensors(reply)
+            off = _largest(tensors["pdf"], self.pdf[rows]), _largest(tensors["z_mean"], self.z_mean[rows])
             return float(np.max(off))  # NaN if either is
 
         return CheckedRequest(f"infer-{n}", infer_request(self.path, *cutouts(n, first), *OUTPUTS), difference)
@@ -130,17 +130,10 @@ def npz(n: int, first: int = 0) -> bytes:
     """Write n cutouts as an .npz file, named by their numbers."""
     images, ebv = cutouts(n, first)
     names = [f"g{row}" for row in (first + np.arange(n)) % DISTINCT]
-    return npz_of(images=images, ebv=ebv, object_id=np.array(names))
+    return npz_bytes(images=images, ebv=ebv, object_id=np.array(names))
 
 
-def npz_of(**arrays: npt.NDArray[Any]) -> bytes:
-    """Write arrays as an .npz file."""
-    file = io.BytesIO()
-    np.savez(file, **arrays)
-    return file.getvalue()
-
-
-def _largest(found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> float:
-    if found.shape != expected.shape:
-        raise WrongAnswer(f"expected shape {expected.shape}, got {found.shape}")
-    return float(np.abs(found - expected).max())
+def _largest(values: npt.NDArray[Any], expected: npt.NDArray[Any]) -> float:
+    if values.shape != expected.shape:
+        raise WrongAnswer(f"expected shape {expected.shape}, got {values.shape}")
+    return float(np.abs(values - expected).max())

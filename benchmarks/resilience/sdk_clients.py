@@ -2,22 +2,19 @@
 
 import contextlib
 import threading
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import httpx
 import numpy as np
 import numpy.typing as npt
 
 from benchmarks.harness.cutouts import cutouts
 from benchmarks.harness.http_client import now
 from benchmarks.harness.threads import background
+from benchmarks.resilience.clients import Answer
 from benchmarks.resilience.known_answers import TOLERANCE
-from benchmarks.resilience.load_clients import Answer
-from photoz.protocol.contract import MODEL_HEADER
 from photoz_client import PhotozClient, PhotozError, Prediction
 from photoz_client._parts import MODEL_CHANGED
 
@@ -40,7 +37,6 @@ class SdkLog:
     difference: float = 0.0
     longest_s: float = 0.0
     raised: list[str] = field(default_factory=list)
-    attempts: Counter[str] = field(default_factory=Counter)
     answers: list[Answer] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -58,6 +54,7 @@ class SdkLog:
                 np.add.at(times, rows, 1)
                 off = differences(prediction, expected, rows)
                 wrong, largest = wrong + int((~(off <= TOLERANCE)).sum()), float(np.max([largest, *off]))
+                self.answers.append(Answer(began, now(), SDK, prediction.model))
         except PhotozError as error:
             raised = f"{type(error).__name__}: {error}"[:300]
         missing = int((times == 0).sum())
@@ -67,24 +64,6 @@ class SdkLog:
             self.difference, self.longest_s = max(self.difference, largest), max(self.longest_s, now() - began)
             self.raised += [raised] if raised else []
             self.rows_cut += missing if MODEL_CHANGED in raised else 0
-
-    def note_request(self, request: httpx.Request) -> None:
-        """Count an attempt, which the SDK's retries hide."""
-        request.extensions["asked_at"] = now()
-        with self.lock:
-            self.attempts["sent"] += 1
-
-    def note_response(self, response: httpx.Response) -> None:
-        """Count its answer, and record the model that gave it."""
-        with self.lock:
-            self.attempts[str(response.status_code)] += 1
-        if response.status_code == 200:
-            asked_at, label = response.request.extensions["asked_at"], response.headers.get(MODEL_HEADER, "")
-            self.answers.append(Answer(asked_at, now(), SDK, label))
-
-    def kept(self) -> dict[str, Any]:
-        """Return what goes into a record."""
-        return {"calls": self.calls, "attempts": dict(self.attempts), "raised": self.raised[:50]}
 
 
 def differences(prediction: Prediction, expected: Prediction, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
@@ -120,8 +99,7 @@ def sdk_load(port: int, calls: Sequence[tuple[int, float]], log: SdkLog) -> Iter
         expected = {n: client.predict(**galaxies(n)) for n in {n for n, _ in calls}}
 
     def keep_calling(n: int, pause: float) -> None:
-        hooks = {"request": [log.note_request], "response": [log.note_response]}
-        with httpx.Client(event_hooks=hooks) as http, PhotozClient(url, http=http) as client:
+        with PhotozClient(url) as client:
             while not done.wait(pause):
                 log.note(predict(client, n), expected[n])
 

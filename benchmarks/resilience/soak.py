@@ -1,11 +1,12 @@
 """Load the service for a long time below its capacity: no error, no growth, no slowing down.
 
 The capacity for a mix of requests is measured first: single cutouts, 64 at once, files, and scrapes of the metrics.
-Then that mix comes at random (Poisson) at a share of that rate; each answer is compared with the reference, and its
-time counts from when the request was due. The memory is that of all processes of the service.
+Then that mix comes at random (Poisson) at a share of that rate; each answer is compared with the reference. The memory
+is that of all processes of the service.
 """
 
 import argparse
+import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -13,15 +14,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness.http_client import now
-from benchmarks.harness.processes import Server, rss_mb, running, service
+from benchmarks.harness.processes import Server, running, service
 from benchmarks.harness.results import Result, at_least, at_most, conclude, reported
-from benchmarks.harness.threads import arrivals, open_loop, sampled
+from benchmarks.harness.threads import sampled
+from benchmarks.resilience.clients import RequestLog, capacity, raw_load
 from benchmarks.resilience.known_answers import Mix, Reference
-from benchmarks.resilience.load_clients import ClientPool, RequestLog, capacity
 
 SHARE = 0.7  # of the capacity
-CONNECTIONS = 64
-IDLE = 30.0  # seconds after which a client closes a connection that it has not used: the service has to keep it so long
+CLIENTS = 64
 WARM_UP = 180.0  # seconds, at most a quarter of the run
 WINDOW = 300.0  # seconds at both ends that are compared, at most a third of what follows the warm-up
 SAMPLE = 5.0  # seconds between two measurements of the memory
@@ -36,42 +36,30 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def soak(server: Server, options: argparse.Namespace) -> tuple[list[Result], dict[str, Any]]:
     """Measure the capacity, then load below it; return the results and what else goes into the record."""
-    port, seconds, log = server.recipe.port, options.seconds, RequestLog()
+    port, log = server.recipe.port, RequestLog()
     mix = Mix(Reference.ask(port, server.recipe.path), options.seed)
-    most = capacity(port, mix, options.capacity_seconds)
-    pool, start = ClientPool(port, log, IDLE), now()
-    with sampled(lambda: _measure(server, log), SAMPLE) as memory:
-        due = arrivals(SHARE * most, start, start + seconds)
-        open_loop(lambda at: pool.ask(mix.choose(), at), CONNECTIONS, due)
+    rate = SHARE * capacity(port, mix, options.capacity_seconds)
+    start = now()
+    with sampled(server.memory_mb, SAMPLE) as memory, raw_load(port, mix, rate, options.seed, log, CLIENTS):
+        while (left := start + options.seconds - now()) > 0:
+            time.sleep(min(left, 60.0))
+            print(f"{len(log.answers)} right answers, {len(log.failures)} failures, {memory[-1][1]:.1f} MB", flush=True)
     kinds = Counter(answer.kind for answer in log.answers)
-    kept = {"memory": memory, "kinds": kinds, "failures": log.examples(100, start)}
-    more = [
-        reported("capacity for this mix, requests/s", most),
-        reported("offered, requests/s", SHARE * most),
+    results = [
+        *results_of(log, start, memory, options.seconds),
+        reported("requests/s", len(log.answers) / options.seconds),
         reported("tracebacks and errors in the service's log", len(server.errors())),
     ]
-    return results_of(log, start, memory, seconds) + more, kept
-
-
-def _measure(server: Server, log: RequestLog) -> float:
-    rss = rss_mb(server.processes())
-    print(f"{len(log.answers)} right answers, {len(log.failures)} failures, {rss:.1f} MB", flush=True)
-    return rss
-
-
-def times(log: RequestLog, begin: float, end: float) -> list[float]:
-    """Return how long the requests took that were due between two times."""
-    return [one.took_s for one in log.answers if begin <= one.asked_at < end]
+    return results, {"memory": memory, "kinds": kinds, "failures": log.examples(100, start)}
 
 
 def results_of(log: RequestLog, start: float, memory: Samples, seconds: float) -> list[Result]:
-    """Sum up a run of so many seconds."""
+    """Sum up a run."""
     warm = min(WARM_UP, seconds / 4)
     window = min(WINDOW, (seconds - warm) / 3)
-    settled = [(at / 3600, rss) for at, rss in memory if at >= warm]
+    settled = [(at / 3600, mb) for at, mb in memory if at >= warm]
     growth, error = slope(*zip(*settled, strict=True)) if len(settled) > 2 else (None, None)
-    windows = [times(log, start + begin, start + begin + window) for begin in (warm, seconds - window)]
-    first, last = (1e3 * float(np.percentile(took, 99)) if took else np.inf for took in windows)
+    first, last = (p99_ms(log, start + begin, start + begin + window) for begin in (warm, seconds - window))
     return [
         at_most("requests without the right answer", len(log.failures), 0),
         at_least("requests answered rightly", len(log.answers), 1),
@@ -80,20 +68,26 @@ def results_of(log: RequestLog, start: float, memory: Samples, seconds: float) -
         at_most("p99 of the last window, of that of the first", last / first, 1.2),
         reported("p99 of the first window, ms", first),
         reported("p99 of the last window, ms", last),
-        reported("RSS after warm-up, MB", settled[0][1] if settled else None),
-        reported("RSS at the end, MB", settled[-1][1] if settled else None),
+        reported("memory after warm-up, MB", settled[0][1] if settled else None),
+        reported("memory at the end, MB", settled[-1][1] if settled else None),
         reported("largest difference from the reference", log.difference),
     ]
 
 
+def p99_ms(log: RequestLog, begin: float, end: float) -> float:
+    """Return the 99th percentile of the times of the requests that were sent between two times."""
+    times = [answer.took_s for answer in log.answers if begin <= answer.asked_at < end]
+    return 1e3 * float(np.percentile(times, 99)) if times else np.inf
+
+
 def slope(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
     """Fit a line through at least three points; return its slope and the standard error for independent scatter."""
-    (found, _), covariance = np.polyfit(x, y, 1, cov=True)
-    return float(found), float(np.sqrt(covariance[0, 0]))
+    (gradient, _), covariance = np.polyfit(x, y, 1, cov=True)
+    return float(gradient), float(np.sqrt(covariance[0, 0]))
 
 
 def run(options: argparse.Namespace) -> int:
     with running(service(options.bundle)) as server:
-        results, kept = soak(server, options)
-    print(*kept["failures"][:10], sep="\n")
-    return conclude(options, results, kept)
+        results, details = soak(server, options)
+    print(*details["failures"][:10], sep="\n")
+    return conclude(options, results, details)

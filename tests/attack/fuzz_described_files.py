@@ -17,11 +17,11 @@ from random import Random
 from typing import Any
 from unittest import mock
 
-from benchmarks.resilience.malformed_inputs import mutate_bytes
 from photoz.errors import PhotozError
 from photoz.io.fits import load_astropy
 from service import files
 from tests.attack.corpus import SPEC, fits_files, hdf5_files
+from tests.attack.malformed_inputs import mutate_bytes
 from tests.attack.mutations import mutate_fits_cards
 
 SEEDS = {"fits": fits_files, "hdf5": hdf5_files}

@@ -14,7 +14,6 @@ from unittest import mock
 import numpy as np
 from starlette.types import Message
 
-from benchmarks.resilience.malformed_inputs import NPY_HEADERS
 from photoz.errors import PhotozError
 from photoz.inference.predictor import Batch
 from photoz.io.npz import read_npz
@@ -28,7 +27,9 @@ from service.formats import infer as infer_format
 from service.formats import json
 from service.validation import LabelledGalaxies, as_batch, as_labelled
 from tests.attack import corpus
-from tests.attack.corpus import CARD, GRID, IMAGES, MAX_BYTES, MAX_ROWS, SPEC, make_npz, npy_bytes, npy_with_header
+from tests.attack.corpus import CARD, GRID, IMAGES, MAX_BYTES, MAX_ROWS, SPEC
+from tests.attack.files import make_npz, npy_bytes, npy_with_header
+from tests.attack.malformed_inputs import NPY_HEADERS
 from tests.service.requests import make_request
 
 T = TypeVar("T")

@@ -5,8 +5,8 @@ import json
 from collections.abc import Callable, Mapping
 from random import Random
 
-from benchmarks.resilience.malformed_inputs import DTYPES, mutate_json
 from tests.attack.fuzz_targets import NO_HEADER
+from tests.attack.malformed_inputs import DTYPES, mutate_json
 
 
 def mutate_inference(random: Random, data: bytes) -> bytes | None:

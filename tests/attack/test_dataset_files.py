@@ -10,7 +10,8 @@ import pytest
 
 from photoz.errors import InvalidDataset, PhotozError
 from photoz.io.reader import open_cutouts
-from tests.attack.corpus import IMAGES, MB, make_npz, npy_bytes, npy_with_header
+from tests.attack.corpus import IMAGES, MB
+from tests.attack.files import make_npz, npy_bytes, npy_with_header
 from tests.attack.refusals import assert_refused
 
 

@@ -10,7 +10,6 @@ from random import Random
 import numpy as np
 import pytest
 
-from benchmarks.resilience.malformed_inputs import mutate_bytes
 from tests.attack.corpus import (
     EVALUATE_BODIES,
     INFER_MESSAGES,
@@ -21,6 +20,7 @@ from tests.attack.corpus import (
     npz_files,
 )
 from tests.attack.fuzz_targets import SEEDS, TARGETS, evaluate, infer, predict_file, predict_json, run
+from tests.attack.malformed_inputs import mutate_bytes
 from tests.attack.mutations import MUTATORS
 
 
@@ -53,7 +53,8 @@ def test_mutated_input_is_decoded_or_refused(target):
 # In a process of its own: an audit hook cannot be removed.
 AUDITED = """
 import json, sys
-from tests.attack.corpus import IMAGES, make_npz, npy_bytes
+from tests.attack.corpus import IMAGES
+from tests.attack.files import make_npz, npy_bytes
 from tests.attack.fuzz_targets import SEEDS, run
 
 def run_seeds():

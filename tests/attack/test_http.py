@@ -7,7 +7,7 @@ from contextlib import suppress
 import httpx
 import pytest
 
-from benchmarks.resilience.malformed_inputs import CHUNKS, CONTENT_LENGTHS, HEADERS, METHODS, NOT_HTTP, PATHS
+from tests.attack.malformed_inputs import CHUNKS, CONTENT_LENGTHS, HEADERS, METHODS, NOT_HTTP, PATHS
 
 pytestmark = pytest.mark.e2e
 

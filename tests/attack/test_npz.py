@@ -19,10 +19,8 @@ from tests.attack.corpus import (
     MB,
     SPEC,
     Z_SPEC,
-    make_npz,
-    npy_bytes,
-    npy_with_header,
 )
+from tests.attack.files import make_npz, npy_bytes, npy_with_header
 from tests.attack.fuzz_targets import evaluate, predict_file
 from tests.attack.refusals import assert_refused, peak_memory
 

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.harness.results import all_met
 from benchmarks.resilience import __main__, rollout
-from benchmarks.resilience.load_clients import Answer, Failure
+from benchmarks.resilience.clients import Answer, Failure
 from benchmarks.resilience.rollout import Record, Rollout
 
 needs_haproxy = pytest.mark.skipif(not shutil.which("haproxy", path="/usr/sbin:/usr/bin"), reason="needs HAProxy")
@@ -36,9 +36,9 @@ def test_good_roll_outs_meet_the_thresholds_and_a_request_that_fails_does_not():
 def test_answers_that_are_missing_or_from_the_other_version_are_noticed(kind):
     record, other = good(), {"a": "b", "b": "a"}
     answers = record.log.answers
-    record.log.answers = [one for one in answers if one.kind != kind]
+    record.log.answers = [answer for answer in answers if answer.kind != kind]
     assert not all_met(rollout.results_of(record))
-    record.log.answers = [one._replace(label=other[one.label]) if one.kind == kind else one for one in answers]
+    record.log.answers = [a._replace(label=other[a.label]) if a.kind == kind else a for a in answers]
     assert not all_met(rollout.results_of(record))
 
 
@@ -61,4 +61,4 @@ def test_a_roll_out_of_the_real_service_loses_nothing(tmp_path, bundle_path, cap
     parsed = __main__.parse(["rollout", f"--bundle={bundle_path}", f"--output={output}", *options])
     assert rollout.run(parsed) == 0, capsys.readouterr().out
     rollouts = json.loads(output.read_text())["rollouts"]
-    assert [one["new"].endswith("-next") for one in rollouts] == [True, False]
+    assert [rollout["new"].endswith("-next") for rollout in rollouts] == [True, False]

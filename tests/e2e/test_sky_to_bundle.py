@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("astroquery", reason="needs the packages of photoz[sky]")
 
-from benchmarks.science.rendered_frames import APERTURES, compare, cut_out, draw, train_both
 from photoz.io.reader import open_cutouts
+from tests.e2e.rendered_frames import APERTURES, compare, cut_out, draw, train_both
 from training.catalogue import read_kcorrect
 from training.splits import random_split
 

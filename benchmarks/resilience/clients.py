@@ -11,7 +11,7 @@ from functools import partial
 from typing import NamedTuple
 
 from benchmarks.harness.http_client import Connection, Cut, Lost, NotHttp, Refused, Reply, now
-from benchmarks.harness.threads import background, closed_loop
+from benchmarks.harness.threads import background
 from benchmarks.resilience.known_answers import ALIVE, CheckedRequest, Mix, WrongAnswer
 from photoz.protocol.contract import MODEL_HEADER
 
@@ -23,7 +23,7 @@ SELDOM_S = 8.0  # seconds within which a client that asks seldom asks once: many
 
 
 class Answer(NamedTuple):
-    """A right answer: when its request was due, when it was there, the request's kind, and the model that answered."""
+    """A right answer: when its request was sent, when it was there, the request's kind, and the model that answered."""
 
     asked_at: float
     answered_at: float
@@ -32,12 +32,12 @@ class Answer(NamedTuple):
 
     @property
     def took_s(self) -> float:
-        """Seconds from when the request was due."""
+        """Seconds from when the request was sent."""
         return self.answered_at - self.asked_at
 
 
 class Failure(NamedTuple):
-    """A request without a right answer: when it was due, what came of it, and details."""
+    """A request without a right answer: when it was sent, what came of it, and details."""
 
     asked_at: float
     outcome: str
@@ -58,7 +58,7 @@ class RequestLog:
 
     def examples(self, n: int, since: float = 0.0) -> list[str]:
         """Describe the first n failures."""
-        return [f"{one.asked_at - since:+.3f} s: {one.outcome}: {one.text}" for one in self.failures[:n]]
+        return [f"{asked_at - since:+.3f} s: {outcome}: {text}" for asked_at, outcome, text in self.failures[:n]]
 
 
 class Client:
@@ -73,15 +73,13 @@ class Client:
         self._port, self._log, self._keeps, self._kept = port, log, keeps, kept
         self._address = address
         self._connection: Connection | None = None
-        self.used_at = 0.0
 
-    def ask(self, request: CheckedRequest, due: float | None = None, *, fresh: bool | None = None) -> str:
+    def ask(self, request: CheckedRequest, *, fresh: bool | None = None) -> str:
         """Send a request once and record what came of it; return the outcome, "right" if all is well.
 
         By default the connection is made again if the server has closed it; with `fresh` False it is used as it is.
         """
-        asked_at = now() if due is None else due
-        outcome, text = "right", ""
+        asked_at, outcome, text = now(), "right", ""
         try:
             reply = self.exchange(request.content, fresh)
             if reply.status in (429, 503):
@@ -117,7 +115,6 @@ class Client:
         except (Lost, NotHttp):
             self.close()
             raise
-        self.used_at = now()
         if reply.closes or not self._keeps:
             self.close()
         return reply
@@ -140,56 +137,35 @@ class Client:
         self._connection = None
 
 
-class ClientPool:
-    """Clients that are idle: a request takes the one that was used last, or a new one."""
-
-    def __init__(self, port: int, log: RequestLog, max_idle_s: float = float("inf")) -> None:
-        self._port, self._log, self._max_idle_s = port, log, max_idle_s
-        self._idle: list[Client] = []
-
-    def ask(self, request: CheckedRequest, due: float) -> None:
-        """Ask with a client that is idle."""
-        try:
-            client = self._idle.pop()
-        except IndexError:
-            client = Client(self._port, self._log)
-        if now() - client.used_at > self._max_idle_s:
-            client.close()
-        client.ask(request, due)
-        self._idle.append(client)
-
-    def close(self) -> None:
-        """Close the connections of all clients."""
-        for client in self._idle:
-            client.close()
-
-
 def capacity(port: int, mix: Mix, seconds: float) -> float:
     """Measure the requests per second of clients that wait for nothing but their answers."""
-    log = RequestLog()
-    pool = ClientPool(port, log)
-    closed_loop(lambda due: pool.ask(mix.choose(), due), CAPACITY_CLIENTS, now() + seconds)
-    pool.close()
+    log, stop = RequestLog(), threading.Event()
+    clients = [Client(port, log) for _ in range(CAPACITY_CLIENTS)]
+    with background([partial(keep_asking, client, mix.choose, stop, lambda: 0.0) for client in clients], stop):
+        time.sleep(seconds)
     if log.failures:
         raise WrongAnswer(f"while the capacity was measured: {log.failures[0].text}")
     return len(log.answers) / seconds
 
 
 @contextlib.contextmanager
-def raw_load(port: int, mix: Mix, rate: float, seed: int, log: RequestLog) -> Iterator[None]:
+def raw_load(port: int, mix: Mix, rate: float, seed: int, log: RequestLog, n_often: int = OFTEN) -> Iterator[None]:
     """Let clients ask about `rate` times a second, at random, and a few others seldom, as long as the context lasts."""
-    chance, done = random.Random(seed), threading.Event()
-
-    def keep_asking(keeps: bool, pause: Callable[[], float]) -> None:
-        client = Client(port, log, keeps=keeps)
-        while not done.wait(pause()):
-            client.ask(mix.choose())
-        client.close()
-
-    often, seldom = partial(chance.expovariate, rate / OFTEN), partial(chance.uniform, 0, SELDOM_S)
-    calls = [partial(keep_asking, number % 2 == 0, often) for number in range(OFTEN)]
-    with background([*calls, *[partial(keep_asking, True, seldom)] * SELDOM], done):
+    chance, stop = random.Random(seed), threading.Event()
+    often, seldom = partial(chance.expovariate, rate / n_often), partial(chance.uniform, 0, SELDOM_S)
+    clients = [(Client(port, log, keeps=number % 2 == 0), often) for number in range(n_often)]
+    clients += [(Client(port, log), seldom) for _ in range(SELDOM)]
+    with background([partial(keep_asking, client, mix.choose, stop, pause) for client, pause in clients], stop):
         yield
+
+
+def keep_asking(
+    client: Client, choose: Callable[[], CheckedRequest], stop: threading.Event, pause: Callable[[], float]
+) -> None:
+    """Let a client ask until `stop` is set, with a pause before each request."""
+    while not stop.wait(pause()):
+        client.ask(choose())
+    client.close()
 
 
 def standing_client(port: int, log: RequestLog, kept: str = "lost_kept") -> Client:

@@ -9,7 +9,7 @@ up to half a pixel, as the centre of a drawn cutout is.
 With a seed each, the recipe is trained on both and scored on the same test galaxies. To tell what comes from the pixels
 from what comes from the training, the shipped model and a catalogue method on aperture fluxes see both as well.
 
-    python -m benchmarks.science rendered_frames
+    python -m tests.e2e.rendered_frames
 
 takes about half an hour on two idle cores, and 5 GB of temporary files.
 """
@@ -20,7 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -34,7 +34,7 @@ from astropy.table import Table
 from astropy.wcs import WCS
 
 from benchmarks.harness.environment import CPUS, RESULTS, ROOT, SHIPPED
-from benchmarks.harness.results import Result, Spread, conclude, table
+from benchmarks.harness.results import Result, at_most, conclude, reported, table
 from benchmarks.survey import COMMAND
 from photoz.grid import SDSS_GRID, FloatArray, IntArray
 from photoz.images import SDSS_IMAGES, ImageSpec
@@ -241,12 +241,12 @@ def measure_cutouts(folder: Path) -> dict[str, Any]:
     }
 
 
-def main(arguments: Sequence[str]) -> int:
+def main() -> int:
     """Draw, cut, train and compare; print what was found and write its record."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.science rendered_frames", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.e2e.rendered_frames", description=__doc__)
     parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--seeds", type=int, default=3)
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     options.program, options.output = "rendered_frames", RESULTS / "rendered-frames.json"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -272,8 +272,12 @@ def _results(found: Mapping[str, dict[str, Any]], measured: Mapping[str, Any]) -
     shipped = ratios.pop("shipped")
     farthest = max(100 * abs(ratio - 1) for ratio in ratios.values())
     return [
-        Result("sigma_mad of cutouts out of frames, of that of drawn ones", Spread.of([*ratios.values()])),
-        Result("the farthest of these from 1, percent", Spread.of([farthest]), 10, at_most=True),
-        Result("the ratio for the shipped model", Spread.of([shipped])),
-        Result(f"the ratio for {APERTURES}", Spread.of([measured[APERTURES]])),
+        reported("sigma_mad of cutouts out of frames, of that of drawn ones", [*ratios.values()]),
+        at_most("the farthest of these from 1, percent", farthest, 10),
+        reported("the ratio for the shipped model", shipped),
+        reported(f"the ratio for {APERTURES}", measured[APERTURES]),
     ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
