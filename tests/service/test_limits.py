@@ -52,7 +52,7 @@ np.savez_compressed(BOMB := io.BytesIO(), images=TOO_MANY[:3], bomb=np.zeros(10*
 np.savez_compressed(SMALL_BOMB := io.BytesIO(), images=TOO_MANY[:3], bomb=np.zeros(250_000))
 OVERSIZED = {
     "streamed": ("/predict_file", iter([bytes(10_000)] * 100), "", "a body of at most 400,000 bytes, got more"),
-    "archive": ("/predict_file", BOMB.getvalue(), "", "take 80,"),
+    "archive": ("/predict_file", BOMB.getvalue(), "", "bytes unpacked, got 80,"),
     "archive over the limit on bodies": ("/predict_file", SMALL_BOMB.getvalue(), "", "400,000 bytes unpacked, got 2,0"),
     "rows": ("/predict_file", npy_bytes(TOO_MANY), "", "at most 45 galaxies in one request, got 46: send them in"),
     "PDFs": ("/evaluate", PDFS, "", "at most 1,125 galaxies in one request, got 1,126"),
