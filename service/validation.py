@@ -131,8 +131,8 @@ def _object_id(arrays: Arrays, n: int) -> Names | None:
             f"expected object_id as {n} names or integers, got shape {given.shape} and dtype {given.dtype}"
         )
     if given.dtype.kind in "US":  # as wide as the file declares, perhaps millions of times its longest name
-        longest = int(np.char.str_len(given).max(initial=1))
-        refuse_long_names(longest)
+        if (longest := int(np.char.str_len(given).max(initial=1))) > MAX_OBJECT_ID:
+            raise names_too_long(longest)
         given = given.astype(np.dtype((given.dtype.type, longest)))
     elif given.dtype.kind == "O":
         refuse_nul(given)
@@ -141,17 +141,16 @@ def _object_id(arrays: Arrays, n: int) -> Names | None:
     except ValueError as error:  # UnicodeError is one
         raise InvalidInput(f"expected object_id as text, got other bytes: {error}") from error
     if (longest := names.dtype.itemsize // 4) > MAX_OBJECT_ID:
-        refuse_long_names(longest)
+        raise names_too_long(longest)
     codes = names.view(np.uint32)
     if np.any((codes > MAX_CODE) | ((codes >= SURROGATES[0]) & (codes <= SURROGATES[1]))):
         raise InvalidInput("expected object_id as text, got code points that are not Unicode characters")
     return names
 
 
-def refuse_long_names(longest: int) -> None:
-    """Raise `InvalidInput` if the longest name has more characters than `MAX_OBJECT_ID`."""
-    if longest > MAX_OBJECT_ID:
-        raise InvalidInput(f"expected object_id of at most {MAX_OBJECT_ID} characters, got one of {longest:,}")
+def names_too_long(longest: int) -> InvalidInput:
+    """Return the error of names of which the longest has more characters than `MAX_OBJECT_ID`."""
+    return InvalidInput(f"expected object_id of at most {MAX_OBJECT_ID} characters, got one of {longest:,}")
 
 
 def refuse_nul(names: npt.NDArray[Any]) -> None:

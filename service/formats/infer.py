@@ -13,6 +13,7 @@ from photoz.estimates import COLUMNS
 from photoz.io import formats
 from photoz.model.card import Card
 from photoz.protocol import open_inference as protocol
+from photoz.protocol.contract import MAX_OBJECT_ID
 from photoz.protocol.open_inference import RequestedOutput
 from photoz.protocol.tensors import BYTES, NUMBERS, Tensor
 from service.compression import COMPRESSORS, chosen_encoding
@@ -21,7 +22,7 @@ from service.formats.negotiation import OCTETS
 from service.limits import MAX_JSON_BYTES
 from service.request import Request
 from service.steps import without_collector
-from service.validation import Arrays, refuse_long_names, refuse_nul
+from service.validation import Arrays, names_too_long, refuse_nul
 
 Columns = Mapping[str, npt.NDArray[Any]]
 Names = npt.NDArray[np.str_]
@@ -130,7 +131,8 @@ def _names(tensor: Tensor, max_rows: int) -> npt.NDArray[np.str_]:
     names = tensor.array
     if names.size > max_rows:
         raise TooLarge(f"expected at most {max_rows:,} names in one request, got {names.size:,}")
-    refuse_long_names(max(map(len, names.flat), default=0))  # before each takes the memory of the longest
+    if (longest := max(map(len, names.flat), default=0)) > MAX_OBJECT_ID:
+        raise names_too_long(longest)  # before each takes the memory of the longest
     refuse_nul(names)
     return names.astype(np.str_)
 
