@@ -70,6 +70,7 @@ def running_nginx(upstream: int, max_body_bytes: int) -> Iterator[int]:
     variables["PHOTOZ_MAX_BODY_BYTES"] = str(max_body_bytes)
     text = re.sub(r"\$\{(\w+)\}", lambda match: variables[match[1]], (NGINX / "photoz.conf").read_text())
     with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)  # root's nginx stores bodies as the user nobody
         (Path(folder) / "nginx.conf").write_text(text)
         with _proxy(["nginx", "-p", folder, "-e", "stderr", "-c", "nginx.conf"], port, {}):
             yield port
