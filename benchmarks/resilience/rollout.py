@@ -28,10 +28,10 @@ import numpy as np
 from benchmarks.harness.http_client import now
 from benchmarks.harness.processes import Server, running, service
 from benchmarks.harness.results import Result, at_least, at_most, conclude, reported
+from benchmarks.resilience.balancer import Balancer, running_balancer
 from benchmarks.resilience.clients import RequestLog, ask_late, capacity, raw_load, standing_client
 from benchmarks.resilience.drain import AHEAD
 from benchmarks.resilience.known_answers import LONG, CheckedRequest, Mix, Reference, plot
-from benchmarks.resilience.proxies import Balancer, running_balancer
 from benchmarks.resilience.sdk_clients import FEW, SdkLog, sdk_load
 from photoz.model.bundle import ModelBundle
 

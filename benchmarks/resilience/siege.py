@@ -9,10 +9,12 @@ import argparse
 import contextlib
 import signal
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,8 +25,8 @@ from benchmarks.harness.results import Result, at_least, at_most, conclude, repo
 from benchmarks.harness.threads import background, sampled
 from benchmarks.resilience.clients import Client, RequestLog, keep_asking
 from benchmarks.resilience.known_answers import ALIVE, Mix, Reference
-from benchmarks.resilience.proxies import running_nginx
 from tests.attack.sieges import HOLDING, MIB, WHOLE, Siege
+from tests.deploy.nginx import running_nginx
 
 BUDGETS = (128 * MIB, 1024 * MIB)  # PHOTOZ_MAX_MEMORY_BYTES
 BASE, FACTOR = 550_000_000, 2  # the documented need: this, and twice the budget
@@ -151,7 +153,9 @@ def run(options: argparse.Namespace) -> int:
                 server = stack.enter_context(running(service(options.bundle, **settings)))
                 port = server.recipe.port
                 if options.proxy:
-                    port = stack.enter_context(running_nginx(port, budget // 2))
+                    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+                    nginx = stack.enter_context(running_nginx(folder, port, PHOTOZ_MAX_BODY_BYTES=budget // 2))
+                    port = int(nginx.url.rpartition(":")[2])
                 seen = besiege(server, port, sieges, budget, options)
             full = f"{name} at {budget // MIB} MiB"
             print(full, seen, flush=True)
