@@ -1,7 +1,7 @@
 """Replace the running service by another version, again and again, under load: no request may be lost.
 
-It is done as a Deployment of Kubernetes does it (maxUnavailable 0, maxSurge 1): clients know one address, that of
-HAProxy (benchmarks/resilience/haproxy.cfg); a new instance is started, and once connections go to it the old one gets
+This follows a Deployment of Kubernetes (maxUnavailable 0, maxSurge 1). Clients know only the address of HAProxy
+(benchmarks/resilience/haproxy.cfg). A new instance is started, and once it gets connections the old instance gets
 SIGTERM. HAProxy learns of the shutdown by its probes alone, which is the worse case: Kubernetes takes an instance that
 it ends out of the endpoints without waiting for a probe.
 

@@ -1,8 +1,8 @@
-"""Besiege a service: for minutes, with each means that an outsider without a key has, and then with all at once.
+"""Attack a service without a key for minutes, in each known way and then in all ways at once.
 
-Meanwhile another address asks for /livez and sends good requests; the memory of all processes is watched. Then
-comes a minute of peace, and in the end SIGTERM while the attack goes on again. With `--proxy nginx` all goes through
-nginx (deploy/nginx/photoz.conf), and those attacks come too that hold connections, which the service leaves to a proxy.
+Meanwhile another address asks for /livez and sends good requests, and the memory of all processes is sampled. After a
+minute without attacks the service gets SIGTERM while it is attacked again. With `--proxy nginx` all requests go through
+nginx (deploy/nginx/photoz.conf), and the attacks that hold connections are added, which the service leaves to a proxy.
 """
 
 import argparse
@@ -40,12 +40,12 @@ EXIT = 60.0  # seconds that the service may take to end, far below the documente
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", nargs="*", choices=[*WHOLE, *HOLDING, "all"])
-    parser.add_argument("--proxy", choices=["nginx"], help="besiege the service through it")
+    parser.add_argument("--proxy", choices=["nginx"], help="attack the service through this proxy")
     parser.add_argument("--budgets", type=int, nargs="*", default=BUDGETS, help="PHOTOZ_MAX_MEMORY_BYTES")
     parser.add_argument("--seconds", type=float, default=30.0, help="of each attack")
     parser.add_argument("--seconds-of-all", type=float, default=300.0, help="of all at once")
     parser.add_argument(
-        "--peace", type=float, default=60.0, help="seconds after it, until the memory is measured again"
+        "--peace", type=float, default=60.0, help="seconds after an attack until the memory is measured again"
     )
 
 
@@ -83,7 +83,7 @@ def attackers(port: int, sieges: list[Siege], budget: int) -> Iterator[None]:
 
 
 def besiege(server: Server, port: int, sieges: list[Siege], budget: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Attack a port, that of the service or of its proxy, wait, and end the service under attack."""
+    """Attack a port (of the service or its proxy), wait, and stop the service under attack; return what was measured."""
     seconds = options.seconds if len(sieges) == 1 else options.seconds_of_all
     mix = Mix(Reference.ask(server.recipe.port, server.recipe.path), 0)
     server.load(4, 64, 2.0)  # warm up
