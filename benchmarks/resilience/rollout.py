@@ -118,7 +118,7 @@ class Record:
             f"{answer.kind} of {answer.label or 'either'}" for answer in self.log.answers + self.sdk.answers
         )
         failures = self.log.examples(100, start)
-        return {"rollouts": rollouts, "answers": answers, "failures": failures, "sdk": self.sdk.details()}
+        return {"rollouts": rollouts, "answers": answers, "failures": failures, "raised": self.sdk.raised}
 
 
 def results_of(record: Record) -> list[Result]:

@@ -83,7 +83,7 @@ def attackers(port: int, sieges: list[Siege], budget: int) -> Iterator[None]:
 
 
 def besiege(server: Server, port: int, sieges: list[Siege], budget: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Attack a port (of the service or its proxy), wait, and stop the service under attack; return what was measured."""
+    """Attack a port (of the service or its proxy), wait, and stop the service under attack; return the figures."""
     seconds = options.seconds if len(sieges) == 1 else options.seconds_of_all
     mix = Mix(Reference.ask(server.recipe.port, server.recipe.path), 0)
     server.load(4, 64, 2.0)  # warm up
