@@ -132,32 +132,25 @@ def _object_id(arrays: Arrays, n: int) -> Names | None:
         )
     if given.dtype.kind in "US":  # as wide as the file declares, perhaps millions of times its longest name
         longest = int(np.char.str_len(given).max(initial=1))
-        refuse_long_names(longest)
+        _refuse_long_names(longest)
         given = given.astype(np.dtype((given.dtype.type, longest)))
     elif given.dtype.kind == "O":
-        refuse_nul(given)
+        _refuse_long_names(max(map(len, given), default=0))  # before each takes the memory of the longest
+        if any("\0" in name for name in given):  # numpy drops it at the end of a text
+            raise InvalidInput("expected object_id as text, got a NUL character")
     try:
         names = np.ascontiguousarray(given.astype(np.str_))
     except ValueError as error:  # UnicodeError is one
         raise InvalidInput(f"expected object_id as text, got other bytes: {error}") from error
-    if (longest := names.dtype.itemsize // 4) > MAX_OBJECT_ID:
-        refuse_long_names(longest)
     codes = names.view(np.uint32)
     if np.any((codes > MAX_CODE) | ((codes >= SURROGATES[0]) & (codes <= SURROGATES[1]))):
         raise InvalidInput("expected object_id as text, got code points that are not Unicode characters")
     return names
 
 
-def refuse_long_names(longest: int) -> None:
-    """Raise `InvalidInput` if the longest name has more characters than `MAX_OBJECT_ID`."""
+def _refuse_long_names(longest: int) -> None:
     if longest > MAX_OBJECT_ID:
         raise InvalidInput(f"expected object_id of at most {MAX_OBJECT_ID} characters, got one of {longest:,}")
-
-
-def refuse_nul(names: npt.NDArray[Any]) -> None:
-    """Raise `InvalidInput` if a name, (n,) str objects, has a NUL character: numpy drops it at the end of a text."""
-    if any("\0" in name for name in names.flat):
-        raise InvalidInput("expected object_id as text, got a NUL character")
 
 
 def _z_spec(arrays: Arrays, n: int) -> FloatArray:
