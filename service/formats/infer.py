@@ -20,10 +20,9 @@ from service.formats.estimates import TEXT_BYTES
 from service.formats.negotiation import OCTETS
 from service.request import Request
 from service.steps import without_collector
-from service.validation import Arrays
+from service.validation import Arrays, Names
 
 Columns = Mapping[str, npt.NDArray[Any]]
-Names = npt.NDArray[np.str_]
 
 NAMES_OR_INTEGERS = (BYTES, "INT64", "INT32", "INT16", "INT8", "UINT64", "UINT32", "UINT16", "UINT8")
 
