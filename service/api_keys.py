@@ -7,7 +7,6 @@ hashes. Keys are 256 random bits, so a plain SHA-256 is enough: there is nothing
 import hashlib
 import hmac
 import logging
-import os
 import re
 import secrets
 import stat
@@ -79,8 +78,12 @@ def read_keys(path: Path) -> Digests:
 
     Raises `InvalidInput` with the number of the wrong line but not its text, which might hold a key.
     """
-    _checked_status(path)
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for its writer
+            raise OSError("it is not a regular file")
+        if status.st_size > MAX_FILE_BYTES:
+            raise OSError(f"it has {status.st_size:,} bytes; {EXPECTED}")
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"PHOTOZ_API_KEYS_FILE={path} cannot be read: {reason(error)}") from error
@@ -96,23 +99,13 @@ def read_keys(path: Path) -> Digests:
     return digests
 
 
-def _fingerprint(path: Path) -> tuple[int, int, int]:
-    """Return what changes with a file, also when another one takes its name, as in Kubernetes."""
-    status = _checked_status(path)
-    return status.st_ctime_ns, status.st_size, status.st_ino
-
-
-def _checked_status(path: Path) -> os.stat_result:
-    """Return the status of a file; raises `InvalidInput` if it is not a regular one, or too large for keys."""
+def _fingerprint(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes with a file, also when another one takes its name, as in Kubernetes; None without a file."""
     try:
         status = path.stat()
-    except OSError as error:
-        raise InvalidInput(f"PHOTOZ_API_KEYS_FILE={path} cannot be read: {reason(error)}") from error
-    if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for its writer
-        raise InvalidInput(f"PHOTOZ_API_KEYS_FILE={path} cannot be read: it is not a regular file")
-    if status.st_size > MAX_FILE_BYTES:
-        raise InvalidInput(f"PHOTOZ_API_KEYS_FILE={path} cannot be read: it has {status.st_size:,} bytes; {EXPECTED}")
-    return status
+    except OSError:
+        return None
+    return status.st_ctime_ns, status.st_size, status.st_ino
 
 
 def create_key(name: str) -> tuple[str, str]:

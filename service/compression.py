@@ -24,10 +24,7 @@ PART_BYTES = 4 * 1024 * 1024  # that are unpacked at a time
 
 
 def decompressed(request: Request, receive: Receive) -> Receive:
-    """Return a channel that receives the body of a request decompressed.
-
-    Raises `UnsupportedType` for another encoding; the channel raises `MalformedInput` for a damaged stream.
-    """
+    """Return a channel of the decompressed body, which may raise `MalformedInput`; raises `UnsupportedType`."""
     if (encoding := request.content_encoding) not in WINDOW_BITS:
         raise UnsupportedType(f"cannot read Content-Encoding {encoding}: expected {' or '.join(WINDOW_BITS)}")
     stream, more, pending = zlib.decompressobj(WINDOW_BITS[encoding]), True, False

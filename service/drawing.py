@@ -6,15 +6,11 @@ both.
 
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
-
 from photoz import metrics, pdf
 from photoz.grid import FloatArray, RedshiftGrid
 from photoz.metrics import Score
 from photoz.protocol.contract import EvaluateOptions
-
-Names = npt.NDArray[np.str_]
+from service.validation import Names
 
 
 def scores(pdfs: FloatArray, z_spec: FloatArray, grid: RedshiftGrid) -> dict[str, Score]:

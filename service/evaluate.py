@@ -13,13 +13,13 @@ from photoz.io.formats import HTML, JSON, SVG
 from photoz.protocol.contract import EvaluateOptions, EvaluateRequest, EvaluateResponse
 from service import drawing
 from service.decoding import ZIP_MAGIC, read_file, reserve_conversion, reserve_decoding
-from service.files import MAGICS, Arrays
+from service.files import MAGICS
 from service.formats import json
 from service.formats.negotiation import FILE_TYPES, JSON_TYPES, check_type, evaluation_types, negotiate, query_options
 from service.request import Request
 from service.state import State
 from service.steps import SMALL, offload, run_step, span
-from service.validation import LabelledGalaxies, as_labelled
+from service.validation import Arrays, LabelledGalaxies, as_labelled
 
 
 async def evaluate(request: Request, state: State) -> Response:
@@ -46,10 +46,8 @@ async def evaluate(request: Request, state: State) -> Response:
                     model=state.model_label, n_galaxies=len(z_spec), scores=scores, dropped=list(galaxies.dropped)
                 ).model_dump_json()
             case HTML.media_type:
-                details = {"object_id": galaxies.object_id, "flags": table.flags}
-                if galaxies.magnitudes is not None:
-                    details["magnitudes"] = galaxies.magnitudes
-                content = await run(drawing.report, pdfs, z_spec, grid, details | _texts(galaxies, state.model_label))
+                details = _details(galaxies, state.model_label) | {"flags": table.flags}
+                content = await run(drawing.report, pdfs, z_spec, grid, details)
             case _:
                 format = "svg" if media_type == SVG.media_type else "png"
                 content = await run(drawing.draw, pdfs, z_spec, galaxies.object_id, grid, options, format)
@@ -65,10 +63,11 @@ async def _read(request: Request, state: State) -> Arrays:
     return json.as_arrays(await run_step("decode", SMALL + 1, json.decode, request.body, EvaluateRequest))
 
 
-def _texts(galaxies: LabelledGalaxies, model_label: str) -> dict[str, str]:
-    """Return the title and the description of a report."""
+def _details(galaxies: LabelledGalaxies, model_label: str) -> dict[str, Any]:
+    """Return title, description and columns of a report."""
     origin = f"predicted by {model_label}" if isinstance(galaxies.source, Batch) else "with PDFs as they were sent"
     description = f"{len(galaxies.z_spec):,} galaxies, {origin}."
     if galaxies.dropped:
         description += f" {len(galaxies.dropped):,} others were left out: their true redshift is not on the grid."
-    return {"title": "Evaluation of photometric redshifts", "description": description}
+    texts = {"title": "Evaluation of photometric redshifts", "description": description}
+    return texts | {"object_id": galaxies.object_id, "magnitudes": galaxies.magnitudes}

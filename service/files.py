@@ -10,10 +10,9 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 from pebble import ProcessExpired
 
 from photoz.errors import InvalidDataset, MalformedInput, PhotozError, TooLarge, reason
@@ -24,13 +23,13 @@ from photoz.io.hdf5 import open_hdf5
 from photoz.io.layout import conform
 from service.jobs import JobQueue
 from service.request import Request
+from service.validation import Arrays
 
 logger = logging.getLogger("bentoml.photoz")
 
 # What files may hold beside the images.
 COLUMNS = ("ebv", "object_id", "z_spec", "magnitudes", "ra", "dec")
 
-Arrays = dict[str, npt.NDArray[Any]]
 Opener = Callable[[Path, BinaryIO], AbstractContextManager[Cutouts]]
 
 # First bytes of a file -> its name in errors, and its reader.

@@ -132,12 +132,8 @@ class Limits:
 class LimitsMiddleware:
     """Applies the limits to each request, answers those that are refused, and records all.
 
-    Parameters
-    ----------
-    app : ASGIApp
-        Gets requests whose body has been received; they are in the scope under `service.request.KEY`.
-    limits : callable
-        Returns the limits; called at the first request, when the service has been created.
+    `app` gets requests whose body has been received, in the scope under `service.request.KEY`. `limits` returns the
+    limits; it is called at the first request, when the service has been created.
     """
 
     def __init__(self, app: ASGIApp, limits: Callable[[], Limits]) -> None:
@@ -190,7 +186,7 @@ class LimitsMiddleware:
             request.memory.release(request)
             request.status = request.status or CLIENT_CLOSED_REQUEST  # no response has started
             limits.metrics.record_request(request)
-            if limits.settings.access_log and request.path not in PROBES:
+            if limits.settings.access_log == "on" and request.path not in PROBES:
                 logs.log_request(request)
 
     async def _admit(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
@@ -215,10 +211,7 @@ class LimitsMiddleware:
             await response(scope, receive, send)
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Call the application, until the timeout or until the client closes the connection.
-
-        Raises `RequestError` (504) or `ClientDisconnect`.
-        """
+        """Call the application, until the timeout (`RequestError`) or until the client leaves (`ClientDisconnect`)."""
         timeout, loop = self._limits.settings.request_timeout, asyncio.get_running_loop()
         watches: list[asyncio.Task[None]] = []
         disconnected = False
@@ -248,10 +241,7 @@ class LimitsMiddleware:
 
 
 async def receive_body(request: Request, receive: Receive, settings: Settings) -> None:
-    """Receive the body of a request, and reserve memory for it.
-
-    Raises `TooLarge`, `MalformedInput`, `RequestError` (408 or 429), or as `decompressed`.
-    """
+    """Receive a body, and reserve memory; raises `TooLarge`, `MalformedInput`, `UnsupportedType`, `RequestError`."""
     length = request.content_length
     if request.has_arrived:
         return

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from logging.handlers import QueueHandler, QueueListener
 from typing import Any
 
+from service.errors import shortened
 from service.request import CURRENT_REQUEST, Request
 from service.resources import available_memory
 from service.settings import MIB, Settings
@@ -35,7 +36,7 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": _clipped(record.getMessage()),
+            "message": shortened(record.getMessage(), MAX_TEXT),
         }
         if request := CURRENT_REQUEST.get():
             line["request_id"] = request.id
@@ -54,7 +55,7 @@ class TextFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Format its first line."""
         request = CURRENT_REQUEST.get()
-        text = _clipped(super().formatMessage(record))
+        text = shortened(super().formatMessage(record), MAX_TEXT)
         return f"{text} (request {request.id})" if request else text
 
 
@@ -121,16 +122,12 @@ def log_start(model: str, settings: Settings, n_keys: int | None) -> None:
         logger.warning("%s holds no key: all requests are refused", settings.api_keys_file)
 
 
-def _clipped(text: str) -> str:
-    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 3] + "..."
-
-
 def log_request(request: Request) -> None:
     """Log a request that has ended."""
     seconds = time.perf_counter() - request.begin
     fields = {
-        "method": _clipped(request.method),
-        "path": _clipped(request.path),
+        "method": shortened(request.method, MAX_TEXT),
+        "path": shortened(request.path, MAX_TEXT),
         "status": request.status,
         "seconds": round(seconds, 6),
         "rows": request.rows,

@@ -3,7 +3,8 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
+from itertools import product
 from typing import Any, TypeVar
 
 import numpy as np
@@ -43,39 +44,34 @@ class Metrics:
 
     def __init__(self, card: Card) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
-        self._registry = registry = CollectorRegistry()
-        self._requests = Counter(
-            "photoz_requests", "Requests that have ended", ["route", "method", "status"], registry=registry
-        )
-        self._requests_of = cache(self._requests.labels)  # to find a series takes longer than to count
-        self._seconds = Histogram(
+        self._registry = CollectorRegistry()
+        counter = partial(Counter, registry=self._registry)
+        histogram = partial(Histogram, registry=self._registry)
+        self._requests = counter("photoz_requests", "Requests that have ended", ["route", "method", "status"])
+        self._seconds = histogram(
             "photoz_request_duration_seconds",
             "From the head of a request to the end of its response",
             ["route"],
             buckets=SECONDS,
-            registry=registry,
         )
-        self._seconds_of = cache(self._seconds.labels)
-        self._received = Counter("photoz_request_body_bytes", "Bytes of request bodies", ["route"], registry=registry)
+        self._received = counter("photoz_request_body_bytes", "Bytes of request bodies", ["route"])
+        self._request_rows = histogram("photoz_request_rows", "Galaxies in a request", buckets=REQUEST_ROWS)
+        self._batch_rows = histogram("photoz_batch_rows", "Galaxies in a batch of the network", buckets=BATCH_ROWS)
+        self._inference_seconds = histogram(
+            "photoz_inference_duration_seconds", "Of one batch in the network", buckets=INFERENCE_SECONDS
+        )
+        self._failures = counter("photoz_inference_failures", "Batches that failed")
+        self._flags = counter("photoz_flags", "Estimates with this flag", ["flag"])
+        # To find a series takes longer than to count.
+        self._requests_of, self._seconds_of = cache(self._requests.labels), cache(self._seconds.labels)
         self._received_of = cache(self._received.labels)
-        self._request_rows = _histogram("photoz_request_rows", "Galaxies in a request", REQUEST_ROWS, registry)
-        self._batch_rows = _histogram("photoz_batch_rows", "Galaxies in a batch of the network", BATCH_ROWS, registry)
-        self._inference_seconds = _histogram(
-            "photoz_inference_duration_seconds", "Of one batch in the network", INFERENCE_SECONDS, registry
-        )
-        self._failures = Counter("photoz_inference_failures", "Batches that failed", registry=registry)
-        self._flags = Counter("photoz_flags", "Estimates with this flag", ["flag"], registry=registry)
         self._distributions = Distributions(card)
-        registry.register(self._distributions)
-        ProcessCollector(registry=registry)
-        self._start_series()
-
-    def _start_series(self) -> None:
+        self._registry.register(self._distributions)
+        ProcessCollector(registry=self._registry)
         for route in LABELS:
             self._seconds.labels(route)
-        for route in WORK:
-            for status in STATUSES:
-                self._requests.labels(route, "POST", status)
+        for route, status in product(WORK, STATUSES):
+            self._requests.labels(route, "POST", status)
         for flag in Flag:
             self._flags.labels(flag.name)
 
@@ -97,13 +93,8 @@ class Metrics:
         """Wrap the step through the network: its batches and seconds are counted."""
 
         def measured(batch: Any) -> T:
-            begin = time.perf_counter()
-            try:
+            with self._failures.count_exceptions(), self._inference_seconds.time():
                 output = run_network(batch)
-            except BaseException:
-                self._failures.inc()
-                raise
-            self._inference_seconds.observe(time.perf_counter() - begin)
             self._batch_rows.observe(len(batch))
             return output
 
@@ -127,10 +118,6 @@ class Metrics:
     def exposition(self) -> bytes:
         """Return all metrics in the text format of Prometheus."""
         return generate_latest(self._registry)
-
-
-def _histogram(name: str, documentation: str, buckets: Sequence[float], registry: CollectorRegistry) -> Histogram:
-    return Histogram(name, documentation, buckets=buckets, registry=registry)
 
 
 class Distributions(Collector):

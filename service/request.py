@@ -89,15 +89,7 @@ class MemoryBudget:
 
 
 class Request:
-    """One request, the memory that it holds, and what the log and the metrics say about it.
-
-    Parameters
-    ----------
-    scope : Scope
-        ASGI scope of an HTTP request.
-    memory : MemoryBudget
-        Where it reserves memory.
-    """
+    """One request, the memory that it holds, and what the log and the metrics say about it."""
 
     def __init__(self, scope: Scope, memory: MemoryBudget) -> None:
         self.begin = time.perf_counter()

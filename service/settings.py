@@ -5,9 +5,9 @@ import os
 import sys
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, PositiveInt, ValidationError
+from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveInt, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from photoz.errors import InvalidInput
@@ -42,20 +42,13 @@ SIMILAR = 0.85  # of two names, by `difflib`
 Engine = Literal["auto", "openvino", "openvino-int8", "openvino-bf16", "openvino-f32", "keras"]
 
 
-def _switch(value: Any) -> Any:
-    """Read "on" and "off"."""
-    if isinstance(value, str) and value not in ("on", "off"):
-        raise ValueError("expected on or off")
-    return value == "on" if isinstance(value, str) else value
-
-
 def _networks(value: str) -> str:
     for network in filter(None, map(str.strip, value.split(","))):
         ipaddress.ip_network(network)  # raises a ValueError that says what is wrong
     return value
 
 
-Switch = Annotated[bool, BeforeValidator(_switch)]
+Switch = Literal["on", "off"]
 Seconds = Annotated[float, Field(ge=0.01, le=86_400.0, allow_inf_nan=False)]
 
 
@@ -68,9 +61,9 @@ class Settings(BaseSettings):
     engine: Engine = "auto"
     threads: PositiveInt = Field(default_factory=available_cpus)
     max_rows: PositiveInt = 4096
-    calibration: Switch = True
+    calibration: Switch = "on"
     evaluation_timeout: Seconds = 60.0
-    access_log: Switch = False
+    access_log: Switch = "off"
     log_format: Literal["json", "text"] = Field(default_factory=lambda: "text" if sys.stderr.isatty() else "json")
     api_keys_file: Path | None = None
     sky: str | None = None
@@ -104,13 +97,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Read the settings.
-
-        Raises
-        ------
-        InvalidInput
-            Naming the variable that cannot be used.
-        """
+        """Read the settings; raises `InvalidInput` that names the variable that cannot be used."""
         if "PHOTOZ_API_KEYS_FILE" in os.environ and not os.environ["PHOTOZ_API_KEYS_FILE"].strip():
             raise InvalidInput("PHOTOZ_API_KEYS_FILE is empty: unset it to serve without keys, or name their file")
         try:

@@ -11,9 +11,10 @@ from photoz.errors import InvalidInput, PhotozError
 from photoz.images import ImageSpec
 from photoz.protocol.contract import SkyRequest
 from service.errors import RequestError
-from service.files import Arrays, conformed_arrays
+from service.files import conformed_arrays
 from service.jobs import JobQueue
 from service.request import Request
+from service.validation import Arrays
 
 PACKAGES = ("astroquery", "photoz_client", "photoz_survey", "reproject")
 

@@ -22,10 +22,7 @@ DRAIN_SIGNAL = signal.SIGUSR1
 
 
 def bundle_path(bundle: Path) -> Path:
-    """Return the folder of a bundle that is given as such, or as a tag in BentoML's model store.
-
-    Raises `InvalidInput` if there is no bundle of this tag.
-    """
+    """Return the folder of a bundle that is given as such, or as a tag; raises `InvalidInput` for an unknown tag."""
     if bundle.is_dir() or not re.fullmatch(r"[\w.-]+:[\w.-]+", str(bundle)):
         return bundle
     from service.store import find  # imports BentoML, which a folder does not need
@@ -34,13 +31,7 @@ def bundle_path(bundle: Path) -> Path:
 
 
 def worker_environment() -> dict[str, str]:
-    """Check settings, API keys and bundle, and return the environment variables of a worker.
-
-    Raises
-    ------
-    InvalidInput, InvalidBundle
-        With what is wrong, in one line.
-    """
+    """Check settings, keys and bundle; return a worker's environment. Raises `InvalidInput` or `InvalidBundle`."""
     settings = Settings.from_environment()
     logs.configure(settings.log_format)
     if settings.api_keys_file:

@@ -50,7 +50,7 @@ class State:
             bundle,
             engine=settings.engine,
             threads=settings.threads,
-            recalibrate=settings.calibration,
+            recalibrate=settings.calibration == "on",
             warm_up=True,
         )
         with ThreadPoolExecutor(1, initializer=lower_priority) as executor:  # the engine starts its threads from there

@@ -56,10 +56,7 @@ def build(path: str | os.PathLike[str]) -> str:
 
 
 def find(tag: str) -> Path:
-    """Return the folder of a stored bundle; "photoz:latest" is the one that was added last.
-
-    Raises `InvalidInput` if it is not stored.
-    """
+    """Return the folder of a stored bundle, of "photoz:latest" the one added last; raises `InvalidInput`."""
     folder = _stored(tag)
     if folder is None:
         raise InvalidInput(f"the model store has no bundle {tag}; `bentoml models list` lists the models in it")
@@ -74,10 +71,7 @@ def of_bento(bento: Any) -> Path | None:
 
 
 def tag_of(card: Card) -> str:
-    """Return the name and version of a model as a tag: lower case, with "-" for characters that BentoML forbids.
-
-    Raises `InvalidBundle` if nothing is left of one of them, or the version is "latest".
-    """
+    """Return name and version as a tag: lower case, "-" for what BentoML forbids; raises `InvalidBundle`."""
     given = (card.name, card.version)
     name, version = (re.sub(r"[^-._a-z0-9]+", "-", text.lower())[:MAX_LENGTH].strip("-._") for text in given)
     if not name or not version or version == LATEST:

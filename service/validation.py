@@ -14,6 +14,7 @@ from photoz.images import EbvBatch, as_ebv_batch, as_image_batch
 from photoz.inference.predictor import Batch
 from photoz.model.card import Card
 from photoz.protocol.contract import MAX_OBJECT_ID
+from service.errors import shortened
 
 Names = npt.NDArray[np.str_]
 Arrays = dict[str, npt.NDArray[Any]]
@@ -49,10 +50,11 @@ def as_batch(arrays: Arrays, card: Card, max_rows: int) -> Batch:
 
     Raises `TooLarge` or `InvalidInput`.
     """
-    images = _with_first_axis(arrays, card)
-    n = _count(images, max_rows)
+    if "images" not in arrays:
+        raise InvalidInput(f"expected an array 'images', got {_listed(arrays)}")
+    n = _count(arrays["images"], 4, max_rows)
     ebv = _ebv(arrays, n, card)
-    return Batch(as_image_batch(images, card.image), ebv, _object_id(arrays, n))
+    return Batch(as_image_batch(arrays["images"], card.image), ebv, _object_id(arrays, n))
 
 
 def as_labelled(arrays: Arrays, card: Card, max_rows: int) -> LabelledGalaxies:
@@ -61,18 +63,21 @@ def as_labelled(arrays: Arrays, card: Card, max_rows: int) -> LabelledGalaxies:
     At most `max_rows` as cutouts, 25 times as many as PDFs. Those whose redshift is not on the grid are dropped before
     anything is predicted. Raises `TooLarge` or `InvalidInput`.
     """
-    rows = _cutouts_or_pdfs(arrays, card)
-    n = _count(rows, PDFS_PER_CUTOUT * max_rows if "pdfs" in arrays else max_rows)
+    if ("images" in arrays) == ("pdfs" in arrays):
+        raise InvalidInput("expected either images or pdfs beside z_spec, got both or neither")
+    pdfs = _numbers(arrays, "pdfs")
+    rows = arrays["images"] if pdfs is None else pdfs
+    n = _count(rows, 4, max_rows) if pdfs is None else _count(rows, 2, PDFS_PER_CUTOUT * max_rows)
     z_spec, magnitudes, ebv = _z_spec(arrays, n), _magnitudes(arrays, n, card), _ebv(arrays, n, card)
     given_names = _object_id(arrays, n)
     object_id = np.arange(n).astype(np.str_) if given_names is None else given_names
     keep = _on_grid(z_spec, card)
-    chosen = rows[keep] if rows.ndim and not keep.all() else rows
+    chosen = rows if keep.all() else rows[keep]
     source: Batch | FloatArray
-    if "pdfs" in arrays:
-        source = pdf.as_pdfs(chosen, card.grid)
-    else:
+    if pdfs is None:
         source = Batch(as_image_batch(chosen, card.image), EbvBatch(ebv.ebv[keep], ebv.assumed[keep]), object_id[keep])
+    else:
+        source = pdf.as_pdfs(chosen, card.grid)
     return LabelledGalaxies(
         z_spec=z_spec[keep],
         object_id=object_id[keep],
@@ -80,13 +85,6 @@ def as_labelled(arrays: Arrays, card: Card, max_rows: int) -> LabelledGalaxies:
         source=source,
         magnitudes=None if magnitudes is None else magnitudes[keep],
     )
-
-
-def _cutouts_or_pdfs(arrays: Arrays, card: Card) -> npt.NDArray[Any]:
-    if ("images" in arrays) == ("pdfs" in arrays):
-        raise InvalidInput("expected either images or pdfs beside z_spec, got both or neither")
-    pdfs = _numbers(arrays, "pdfs")
-    return _with_first_axis(arrays, card) if pdfs is None else pdfs
 
 
 def _numbers(arrays: Arrays, name: str) -> npt.NDArray[Any] | None:
@@ -98,20 +96,13 @@ def _numbers(arrays: Arrays, name: str) -> npt.NDArray[Any] | None:
     return values
 
 
-def _with_first_axis(arrays: Arrays, card: Card) -> npt.NDArray[Any]:
-    images = _numbers(arrays, "images")
-    if images is None:
-        raise InvalidInput(f"expected an array 'images', got {_listed(arrays)}")
-    return images[np.newaxis] if images.ndim == len(card.image.shape) else images
-
-
 def _listed(arrays: Arrays) -> str:
-    names = ", ".join(arrays) or "none"
-    return names if len(names) <= 200 else names[:197] + "..."  # in a .npz file a name may have 65,535 characters
+    return shortened(", ".join(arrays) or "none", 200)  # in a .npz file a name may have 65,535 characters
 
 
-def _count(rows: npt.NDArray[Any], max_rows: int) -> int:
-    n = len(rows) if rows.ndim else 1
+def _count(rows: npt.NDArray[Any], n_axes: int, max_rows: int) -> int:
+    """Return the number of galaxies; images of one may lack the first axis, and other shapes are refused later."""
+    n = len(rows) if rows.ndim == n_axes else 1
     if n > max_rows:
         raise TooLarge(f"expected at most {max_rows:,} galaxies in one request, got {n:,}: send them in parts")
     return n
@@ -130,33 +121,25 @@ def _object_id(arrays: Arrays, n: int) -> Names | None:
         raise InvalidInput(
             f"expected object_id as {n} names or integers, got shape {given.shape} and dtype {given.dtype}"
         )
-    if given.dtype.kind in "US":  # as wide as the file declares, perhaps millions of times its longest name
-        if (longest := int(np.char.str_len(given).max(initial=1))) > MAX_OBJECT_ID:
-            raise names_too_long(longest)
-        given = given.astype(np.dtype((given.dtype.type, longest)))
+    longest = 0
+    if given.dtype.kind in "US":
+        longest = int(np.char.str_len(given).max(initial=1))
     elif given.dtype.kind == "O":
-        refuse_nul(given)
+        longest = max(map(len, given), default=0)
+        if any("\0" in name for name in given):  # numpy drops it at the end of a text
+            raise InvalidInput("expected object_id as text, got a NUL character")
+    if longest > MAX_OBJECT_ID:  # before each takes the memory of the longest
+        raise InvalidInput(f"expected object_id of at most {MAX_OBJECT_ID} characters, got one of {longest:,}")
+    if given.dtype.kind in "US":  # as wide as the file declares, perhaps millions of times its longest name
+        given = given.astype(np.dtype((given.dtype.type, longest)))
     try:
         names = np.ascontiguousarray(given.astype(np.str_))
     except ValueError as error:  # UnicodeError is one
         raise InvalidInput(f"expected object_id as text, got other bytes: {error}") from error
-    if (longest := names.dtype.itemsize // 4) > MAX_OBJECT_ID:
-        raise names_too_long(longest)
     codes = names.view(np.uint32)
     if np.any((codes > MAX_CODE) | ((codes >= SURROGATES[0]) & (codes <= SURROGATES[1]))):
         raise InvalidInput("expected object_id as text, got code points that are not Unicode characters")
     return names
-
-
-def names_too_long(longest: int) -> InvalidInput:
-    """Return the error of names of which the longest has more characters than `MAX_OBJECT_ID`."""
-    return InvalidInput(f"expected object_id of at most {MAX_OBJECT_ID} characters, got one of {longest:,}")
-
-
-def refuse_nul(names: npt.NDArray[Any]) -> None:
-    """Raise `InvalidInput` if a name, (n,) str objects, has a NUL character: numpy drops it at the end of a text."""
-    if any("\0" in name for name in names.flat):
-        raise InvalidInput("expected object_id as text, got a NUL character")
 
 
 def _z_spec(arrays: Arrays, n: int) -> FloatArray:

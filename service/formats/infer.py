@@ -8,24 +8,21 @@ import numpy as np
 import numpy.typing as npt
 from starlette.responses import Response
 
-from photoz.errors import InvalidInput, TooLarge
+from photoz.errors import InvalidInput
 from photoz.estimates import COLUMNS
 from photoz.io import formats
 from photoz.model.card import Card
 from photoz.protocol import open_inference as protocol
-from photoz.protocol.contract import MAX_OBJECT_ID
 from photoz.protocol.open_inference import RequestedOutput
 from photoz.protocol.tensors import BYTES, NUMBERS, Tensor
 from service.compression import COMPRESSORS, chosen_encoding
 from service.formats.estimates import TEXT_BYTES
 from service.formats.negotiation import OCTETS
-from service.limits import MAX_JSON_BYTES
 from service.request import Request
 from service.steps import without_collector
-from service.validation import Arrays, names_too_long, refuse_nul
+from service.validation import Arrays, Names
 
 Columns = Mapping[str, npt.NDArray[Any]]
-Names = npt.NDArray[np.str_]
 
 NAMES_OR_INTEGERS = (BYTES, "INT64", "INT32", "INT16", "INT8", "UINT64", "UINT32", "UINT16", "UINT8")
 
@@ -50,21 +47,11 @@ JSON_WORK = 20
 
 @dataclass(frozen=True)
 class InferRequest:
-    """A decoded request.
+    """A decoded request."""
 
-    Parameters
-    ----------
-    arrays : dict
-        Inputs by name.
-    outputs : tuple of RequestedOutput
-        What it asks for.
-    id : str, or None
-        To be repeated in the response.
-    """
-
-    arrays: Arrays
-    outputs: tuple[RequestedOutput, ...]
-    id: str | None
+    arrays: Arrays  # inputs by name
+    outputs: tuple[RequestedOutput, ...]  # what it asks for
+    id: str | None  # repeated in the response
 
     @property
     def columns(self) -> frozenset[str]:
@@ -84,14 +71,11 @@ def read_header_length(request: Request) -> int | None:
 
 
 def decode(chunks: Sequence[bytes | bytearray], header_length: int | None, max_rows: int) -> InferRequest:
-    """Decode a request of at most `max_rows` names.
-
-    Raises `TooLarge`, `MalformedInput` or `InvalidInput`.
-    """
+    """Decode a request of at most `max_rows` names; raises `TooLarge`, `MalformedInput` or `InvalidInput`."""
     with without_collector():
         body = _aligned(chunks, header_length or 0)
-        message = protocol.decode_request(body, header_length, max_json=MAX_JSON_BYTES, max_texts=max_rows)
-    return InferRequest(_as_arrays(message, max_rows), _requested_outputs(message), message.request_id)
+        message = protocol.decode_request(body, header_length, max_texts=max_rows)
+    return InferRequest(_as_arrays(message), _requested_outputs(message), message.request_id)
 
 
 def _aligned(chunks: Sequence[bytes | bytearray], header_length: int) -> memoryview:
@@ -113,7 +97,7 @@ def _requested_outputs(message: protocol.Request) -> tuple[RequestedOutput, ...]
     return message.outputs
 
 
-def _as_arrays(message: protocol.Request, max_rows: int) -> Arrays:
+def _as_arrays(message: protocol.Request) -> Arrays:
     inputs = message.inputs
     for name, tensor in inputs.items():
         if name not in INPUTS:
@@ -122,19 +106,7 @@ def _as_arrays(message: protocol.Request, max_rows: int) -> Arrays:
             raise InvalidInput(f"expected {name} as {' or '.join(INPUTS[name])}, got {tensor.datatype}")
     if "images" not in inputs:
         raise InvalidInput(f"expected an input images, got {', '.join(inputs) or 'none'}")
-    return {
-        name: _names(tensor, max_rows) if tensor.datatype == BYTES else tensor.array for name, tensor in inputs.items()
-    }
-
-
-def _names(tensor: Tensor, max_rows: int) -> npt.NDArray[np.str_]:
-    names = tensor.array
-    if names.size > max_rows:
-        raise TooLarge(f"expected at most {max_rows:,} names in one request, got {names.size:,}")
-    if (longest := max(map(len, names.flat), default=0)) > MAX_OBJECT_ID:
-        raise names_too_long(longest)  # before each takes the memory of the longest
-    refuse_nul(names)
-    return names.astype(np.str_)
+    return {name: tensor.array for name, tensor in inputs.items()}
 
 
 def encoding_work(outputs: Sequence[RequestedOutput], n: int, card: Card) -> int:

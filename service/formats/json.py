@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from photoz.errors import InvalidImages, InvalidInput, MalformedInput
+from service.errors import shortened
 from service.steps import without_collector
 
 M = TypeVar("M", bound=BaseModel)
@@ -81,10 +82,6 @@ def describe(error: ValidationError) -> str:
     place = [str(part) for i, part in enumerate(first["loc"]) if i == 0 or isinstance(part, int)]
     message = first["msg"][:1].lower() + first["msg"][1:]
     if first["type"] not in ("missing", "extra_forbidden"):
-        message += f", got {_shortened(reprlib.repr(first['input']))}"
+        message += f", got {shortened(reprlib.repr(first['input']), 40)}"
     more = f" (and {len(others)} more such errors)" if others else ""
     return f"{'.'.join(place) or 'the body'}: {message}{more}"
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 40 else text[:37] + "..."

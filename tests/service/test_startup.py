@@ -36,7 +36,7 @@ def read(monkeypatch):
 
 def test_settings_are_read_from_the_environment(read):
     settings = read(MAX_ROWS=" 7 ", BUNDLE="/models/other", CALIBRATION="off", DRAIN_SECONDS="0", MAX_IN_FLIGHT="")
-    assert (settings.max_rows, settings.bundle, settings.calibration) == (7, Path("/models/other"), False)
+    assert (settings.max_rows, settings.bundle, settings.calibration) == (7, Path("/models/other"), "off")
     assert (settings.drain_seconds, settings.max_in_flight, settings.engine) == (0, 128, "auto")
 
 
@@ -73,7 +73,7 @@ def test_empty_name_of_the_key_file_is_refused(read):
         ("DRAIN_SECONDS", "-1", "greater than or equal to 0"),
         ("MAX_BODY_BYTES", "2g", "valid integer"),
         ("MAX_MEMORY_BYTES", "-1", "greater than 0"),
-        ("CALIBRATION", "no", "expected on or off"),
+        ("CALIBRATION", "no", "input should be 'on' or 'off'"),
         ("LOG_FORMAT", "xml", "'json'"),
         ("TRUSTED_PROXIES", "10.0.0.1/8", "has host bits set"),
         ("TRUSTED_PROXIES", "10.0.0.1,nginx", "'nginx' does not appear to be an IPv4 or IPv6 network"),
