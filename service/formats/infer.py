@@ -18,7 +18,6 @@ from photoz.protocol.tensors import BYTES, NUMBERS, Tensor
 from service.compression import COMPRESSORS, chosen_encoding
 from service.formats.estimates import TEXT_BYTES
 from service.formats.negotiation import OCTETS
-from service.limits import MAX_JSON_BYTES
 from service.request import Request
 from service.steps import without_collector
 from service.validation import Arrays, refuse_long_names, refuse_nul
@@ -89,7 +88,7 @@ def decode(chunks: Sequence[bytes | bytearray], header_length: int | None, max_r
     """
     with without_collector():
         body = _aligned(chunks, header_length or 0)
-        message = protocol.decode_request(body, header_length, max_json=MAX_JSON_BYTES, max_texts=max_rows)
+        message = protocol.decode_request(body, header_length, max_texts=max_rows)
     return InferRequest(_as_arrays(message, max_rows), _requested_outputs(message), message.request_id)
 
 
@@ -103,7 +102,7 @@ def _aligned(chunks: Sequence[bytes | bytearray], header_length: int) -> memoryv
     return joined.data[gap:]
 
 
-def _requested_outputs(message: protocol.Request) -> tuple[RequestedOutput, ...]:
+def _requested_outputs(message: protocol.DecodedRequest) -> tuple[RequestedOutput, ...]:
     if message.outputs is None:
         return tuple(RequestedOutput(name, message.binary) for name in OUTPUTS)
     for output in message.outputs:
@@ -112,7 +111,7 @@ def _requested_outputs(message: protocol.Request) -> tuple[RequestedOutput, ...]
     return message.outputs
 
 
-def _as_arrays(message: protocol.Request, max_rows: int) -> Arrays:
+def _as_arrays(message: protocol.DecodedRequest, max_rows: int) -> Arrays:
     inputs = message.inputs
     for name, tensor in inputs.items():
         if name not in INPUTS:
