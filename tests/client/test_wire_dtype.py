@@ -17,9 +17,7 @@ def sent(images, **options):
 
     def handle(request):
         header_length = int(request.headers[HEADER_LENGTH])
-        message = open_inference.decode_request(
-            memoryview(request.content), header_length, max_json=10_000, max_texts=10
-        )
+        message = open_inference.decode_request(memoryview(request.content), header_length, max_texts=10)
         tensors.append(message.inputs["images"])
         return error(500)
 
