@@ -57,7 +57,7 @@ class FileReader:
 
     def __init__(self, spec: ImageSpec) -> None:
         self._spec = spec
-        self._jobs = JobQueue("files are decoded or wait", MAX_QUEUED, MAX_OF_CLIENT, prepare=load_astropy)
+        self._jobs = JobQueue("files are decoded or wait", MAX_QUEUED, MAX_OF_CLIENT)
 
     async def read(self, request: Request) -> Arrays:
         """Return the arrays of the file in a body by name; what was assumed becomes `assumptions` of the request.
@@ -82,6 +82,8 @@ def allowed_bytes(size: int) -> int:
 
 def read_file(content: bytes, spec: ImageSpec, allowed: int, seconds: int) -> tuple[Arrays, tuple[str, ...]]:
     """Return the arrays of a file, the images in the layout of a model, and what was assumed; runs in a child."""
+    if content.startswith(b"SIMPLE"):
+        load_astropy()  # its memory and time are not the file's
     limit_resources(allowed, seconds)
     name, open_file = next(reader for magic, reader in READERS.items() if content.startswith(magic))
     try:

@@ -18,16 +18,13 @@ LOWER_BY = 10  # nice values: predictions go first
 class JobQueue:
     """Runs jobs of one kind in a child process, one at a time; the limits are those of `ConcurrencyLimit`.
 
-    The child is replaced after `max_tasks` jobs: 1 isolates jobs on untrusted data from each other. Each child calls
-    `prepare` before its first job, such as to import what the jobs need.
+    The child is replaced after `max_tasks` jobs: 1 isolates jobs on untrusted data from each other.
     """
 
-    def __init__(
-        self, what: str, in_all: int, of_client: int, *, max_tasks: int = 1, prepare: Callable[[], object] | None = None
-    ) -> None:
+    def __init__(self, what: str, in_all: int, of_client: int, *, max_tasks: int = 1) -> None:
         self._queued = ConcurrencyLimit(what, in_all, of_client)
         self._lock = asyncio.Lock()
-        self._pool = process_pool(max_tasks=max_tasks, initializer=_start, initargs=(prepare,))
+        self._pool = process_pool(max_tasks=max_tasks, initializer=os.nice, initargs=(LOWER_BY,))
 
     async def run(self, client: str, timeout: float, function: Callable[..., T], *arguments: object) -> T:
         """Call a function of a module in the child; when this is cancelled, the child is killed.
@@ -42,9 +39,3 @@ class JobQueue:
                 except TimeoutError as error:
                     message = f"this took longer than {timeout:g} s: send less at a time, or try again later"
                     raise RequestError(HTTPStatus.GATEWAY_TIMEOUT, message) from error
-
-
-def _start(prepare: Callable[[], object] | None) -> None:
-    os.nice(LOWER_BY)
-    if prepare is not None:
-        prepare()
