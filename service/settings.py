@@ -105,14 +105,12 @@ class Settings(BaseSettings):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             variable, message = f"PHOTOZ_{str(first['loc'][0]).upper()}", first["msg"].removeprefix("Value error, ")
-            raise InvalidInput(f"{variable}={first['input']} cannot be used: {_lower_first(message)}") from error
+            raise InvalidInput(
+                f"{variable}={first['input']} cannot be used: {message[:1].lower()}{message[1:]}"
+            ) from error
         if settings.max_body_bytes > settings.max_memory_bytes:
             raise InvalidInput(
                 f"PHOTOZ_MAX_BODY_BYTES={settings.max_body_bytes} cannot be used: expected at most "
                 f"PHOTOZ_MAX_MEMORY_BYTES, {settings.max_memory_bytes}"
             )
         return settings
-
-
-def _lower_first(message: str) -> str:
-    return message[:1].lower() + message[1:]
