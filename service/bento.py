@@ -17,12 +17,13 @@ from pydantic import BaseModel
 from starlette import requests
 from starlette.applications import Starlette
 from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
 
 from photoz.errors import PhotozError
 from photoz.protocol import contract
 from service import logs, tracing
 from service.app import APIS, application
-from service.errors import EXCEPTION_HANDLERS
 from service.limits import LimitsMiddleware
 from service.request import KEY, Request
 from service.resources import end_if_frozen, keep_returning_memory
@@ -37,6 +38,12 @@ logger = logging.getLogger("bentoml.photoz")
 COLLECTOR_THRESHOLDS = (50_000, 20, 20)
 
 app = application()
+app.mount("/static_content", StaticFiles(packages=[("bentoml._internal.server", "static_content")]))  # for `/docs`
+
+
+async def _all_paths(scope: Scope, receive: Receive, send: Send) -> None:
+    """Call the application, for unknown paths too: given the application itself, BentoML would answer those."""
+    await app(scope, receive, send)
 
 
 class RawInput(bentoml.IODescriptor):
@@ -83,7 +90,7 @@ def _api(name: str, answer: type[BaseModel]) -> Any:
     # its 0.7 GB of compilers.
     image=bentoml.images.Image(base_image="python:3.11-slim", distro="slim", python_version="3.11"),
 )
-@bentoml.asgi_app(app, path="/")
+@bentoml.asgi_app(_all_paths, path="/")
 class Photoz:
     """Photometric redshifts: galaxy cutouts in, redshift PDFs and their summaries out."""
 
@@ -150,11 +157,7 @@ def asgi() -> Starlette:
     Ctrl-C signals the whole group in the foreground: only the main process decides when the worker ends.
     """
     os.setpgid(0, 0)
-    served = _without_unused_middleware(bento_service.to_asgi())
-    for kind, handler in EXCEPTION_HANDLERS.items():
-        served.add_exception_handler(kind, handler)
-    served.router.redirect_slashes = False  # the redirect would name the host that the client made up
-    return served
+    return _without_unused_middleware(bento_service.to_asgi())
 
 
 def _use_bundle_of(bento: bentoml.Bento | None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from starlette.types import Message, Receive
 
 from photoz.errors import MalformedInput, UnsupportedType
+from service.request import Request
 from service.steps import run_step
 
 # Content-Encoding -> zlib's window bits. deflate is a zlib stream, whatever its name says.
@@ -25,9 +26,9 @@ COMPRESSORS: Mapping[str, Callable[[bytes], bytes]] = {
 PART_BYTES = 4 * 1024 * 1024  # that are unpacked at a time
 
 
-def decompressed(receive: Receive, encoding: str) -> Receive:
+def decompressed(request: Request, receive: Receive) -> Receive:
     """Return a channel of the decompressed body, which may raise `MalformedInput`; raises `UnsupportedType`."""
-    if encoding not in WINDOW_BITS:
+    if (encoding := request.content_encoding) not in WINDOW_BITS:
         raise UnsupportedType(f"cannot read Content-Encoding {encoding}: expected {' or '.join(WINDOW_BITS)}")
     stream, more, pending = zlib.decompressobj(WINDOW_BITS[encoding]), True, False
 
@@ -39,6 +40,7 @@ def decompressed(receive: Receive, encoding: str) -> Receive:
             if message["type"] == "http.disconnect":
                 return message
             packed, more = message.get("body", b""), message.get("more_body", False)
+            request.has_arrived = not more
         try:
             part = await run_step("decompress", len(packed), stream.decompress, packed, PART_BYTES)
         except zlib.error as error:

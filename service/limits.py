@@ -245,7 +245,7 @@ async def receive_body(request: Request, receive: Receive, settings: Settings) -
     if length is not None and length > limit:
         raise TooLarge(f"expected a body of at most {limit:,} bytes, got {length:,}: send it in parts")
     if request.content_encoding and request.route == INFER:
-        receive, length = decompressed(receive, request.content_encoding), None
+        receive, length = decompressed(request, receive), None
     try:
         async with asyncio.timeout(settings.transfer_timeout):
             while not request.has_arrived:

@@ -33,5 +33,5 @@ def _all_cutouts() -> tuple[FloatArray, FloatArray]:
     with np.load(EXAMPLES) as examples:
         images, ebv = examples["images"].astype(np.float32), examples["ebv"].astype(np.float32)
     mirrored = (images, images[:, ::-1])
-    turned = [np.rot90(one, turns, axes=(1, 2)) for one in mirrored for turns in range(4)]
-    return np.concatenate(turned), ebv
+    rotated = [np.rot90(cutouts, turns, axes=(1, 2)) for cutouts in mirrored for turns in range(4)]
+    return np.concatenate(rotated), ebv

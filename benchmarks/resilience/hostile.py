@@ -1,4 +1,4 @@
-"""Hostile requests in turns with good ones: the service has to stay up, give right answers, and not grow.
+"""Send hostile and good requests in turns: the service has to stay up, answer correctly, and not grow.
 
 Nine of ten requests are attacks; some of them share a connection with good requests. Each attack follows from --seed
 and its number alone: --replay NUMBER sends that one again and shows it.

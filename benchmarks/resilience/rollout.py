@@ -1,7 +1,7 @@
 """Replace the running service by another version, again and again, under load: no request may be lost.
 
-It is done as a Deployment of Kubernetes does it (maxUnavailable 0, maxSurge 1): clients know one address, that of
-HAProxy (benchmarks/resilience/haproxy.cfg); a new instance is started, and once connections go to it the old one gets
+This follows a Deployment of Kubernetes (maxUnavailable 0, maxSurge 1). Clients know only the address of HAProxy
+(benchmarks/resilience/haproxy.cfg). A new instance is started, and once it gets connections the old instance gets
 SIGTERM. HAProxy learns of the shutdown by its probes alone, which is the worse case: Kubernetes takes an instance that
 it ends out of the endpoints without waiting for a probe.
 
@@ -28,10 +28,10 @@ import numpy as np
 from benchmarks.harness.http_client import now
 from benchmarks.harness.processes import Server, running, service
 from benchmarks.harness.results import Result, at_least, at_most, conclude, reported
+from benchmarks.resilience.balancer import Balancer, running_balancer
 from benchmarks.resilience.clients import RequestLog, ask_late, capacity, raw_load, standing_client
 from benchmarks.resilience.drain import AHEAD
 from benchmarks.resilience.known_answers import LONG, CheckedRequest, Mix, Reference, plot
-from benchmarks.resilience.proxies import Balancer, running_balancer
 from benchmarks.resilience.sdk_clients import FEW, SdkLog, sdk_load
 from photoz.model.bundle import ModelBundle
 
@@ -118,7 +118,7 @@ class Record:
             f"{answer.kind} of {answer.label or 'either'}" for answer in self.log.answers + self.sdk.answers
         )
         failures = self.log.examples(100, start)
-        return {"rollouts": rollouts, "answers": answers, "failures": failures, "sdk": self.sdk.details()}
+        return {"rollouts": rollouts, "answers": answers, "failures": failures, "raised": self.sdk.raised}
 
 
 def results_of(record: Record) -> list[Result]:

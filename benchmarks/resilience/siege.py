@@ -1,18 +1,20 @@
-"""Besiege a service: for minutes, with each means that an outsider without a key has, and then with all at once.
+"""Attack a service without a key for minutes, in each known way and then in all ways at once.
 
-Meanwhile another address asks for /livez and sends good requests; the memory of all processes is watched. Then
-comes a minute of peace, and in the end SIGTERM while the attack goes on again. With `--proxy nginx` all goes through
-nginx (deploy/nginx/photoz.conf), and those attacks come too that hold connections, which the service leaves to a proxy.
+Meanwhile another address asks for /livez and sends good requests, and the memory of all processes is sampled. After a
+minute without attacks the service gets SIGTERM while it is attacked again. With `--proxy nginx` all requests go through
+nginx (deploy/nginx/photoz.conf), and the attacks that hold connections are added, which the service leaves to a proxy.
 """
 
 import argparse
 import contextlib
 import signal
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,8 +25,8 @@ from benchmarks.harness.results import Result, at_least, at_most, conclude, repo
 from benchmarks.harness.threads import background, sampled
 from benchmarks.resilience.clients import Client, RequestLog, keep_asking
 from benchmarks.resilience.known_answers import ALIVE, Mix, Reference
-from benchmarks.resilience.proxies import running_nginx
 from tests.attack.sieges import HOLDING, MIB, WHOLE, Siege
+from tests.deploy.nginx import running_nginx
 
 BUDGETS = (128 * MIB, 1024 * MIB)  # PHOTOZ_MAX_MEMORY_BYTES
 BASE, FACTOR = 550_000_000, 2  # the documented need: this, and twice the budget
@@ -38,12 +40,12 @@ EXIT = 60.0  # seconds that the service may take to end, far below the documente
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", nargs="*", choices=[*WHOLE, *HOLDING, "all"])
-    parser.add_argument("--proxy", choices=["nginx"], help="besiege the service through it")
+    parser.add_argument("--proxy", choices=["nginx"], help="attack the service through this proxy")
     parser.add_argument("--budgets", type=int, nargs="*", default=BUDGETS, help="PHOTOZ_MAX_MEMORY_BYTES")
     parser.add_argument("--seconds", type=float, default=30.0, help="of each attack")
     parser.add_argument("--seconds-of-all", type=float, default=300.0, help="of all at once")
     parser.add_argument(
-        "--peace", type=float, default=60.0, help="seconds after it, until the memory is measured again"
+        "--peace", type=float, default=60.0, help="seconds after an attack until the memory is measured again"
     )
 
 
@@ -81,7 +83,7 @@ def attackers(port: int, sieges: list[Siege], budget: int) -> Iterator[None]:
 
 
 def besiege(server: Server, port: int, sieges: list[Siege], budget: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Attack a port, that of the service or of its proxy, wait, and end the service under attack."""
+    """Attack a port (of the service or its proxy), wait, and stop the service under attack; return the figures."""
     seconds = options.seconds if len(sieges) == 1 else options.seconds_of_all
     mix = Mix(Reference.ask(server.recipe.port, server.recipe.path), 0)
     server.load(4, 64, 2.0)  # warm up
@@ -151,7 +153,9 @@ def run(options: argparse.Namespace) -> int:
                 server = stack.enter_context(running(service(options.bundle, **settings)))
                 port = server.recipe.port
                 if options.proxy:
-                    port = stack.enter_context(running_nginx(port, budget // 2))
+                    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+                    nginx = stack.enter_context(running_nginx(folder, port, PHOTOZ_MAX_BODY_BYTES=budget // 2))
+                    port = int(nginx.url.rpartition(":")[2])
                 seen = besiege(server, port, sieges, budget, options)
             full = f"{name} at {budget // MIB} MiB"
             print(full, seen, flush=True)

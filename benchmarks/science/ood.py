@@ -1,8 +1,8 @@
 """What the out-of-distribution score of a bundle catches, on the test galaxies of data/sample.h5.
 
 Each defect is applied to the cutouts of all test galaxies; the table gives the fractions that get each flag, and the
-fraction that is off without one: by more than 0.02 (1 + z) in z_mean from the galaxy's clean cutout, with no flag from
-the input or the score. The stars have the fluxes and the seeing of the galaxies, without their extent; counts are
+fraction that is off without a flag: by more than 0.02 (1 + z) in z_mean from the galaxy's clean cutout, with no flag
+from the input or the score. The stars have the fluxes and the seeing of the galaxies, without their extent; counts are
 photo-electrons; saturated cores are clipped at half of their peak. A hot pixel has 10 nanomaggies, a cosmic ray 5 in
 each of about eight pixels through the core, a satellite trail 0.5 per pixel at a random angle, on average 8 pixels from
 the centre. All three, and the dead column through the core, are in r. Worse seeing keeps the noise of the clean cutout.
@@ -135,10 +135,11 @@ def main(arguments: Sequence[str]) -> None:
     predictor = Predictor.load(bundle, threads=CPUS)
     with open_cutouts(data) as cutouts:
         rows = cutouts.rows(TEST)
-        found = {name: _estimates(bundle, predictor, cutouts, rows, spoil) for name, spoil in SPOILT.items()}
+        estimates = {name: _estimates(bundle, predictor, cutouts, rows, spoil) for name, spoil in SPOILT.items()}
     print(f"{bundle.card.name} {bundle.card.version}, {len(rows)} test galaxies of {data}; percent of them\n")
     head = ("", "flagged", "out of distribution", "low S/N", "off without a flag", "median score / threshold")
-    print(table(head, ((name, *_cells(bundle, one, found["clean"]["z_mean"])) for name, one in found.items())))
+    clean = estimates["clean"]["z_mean"]
+    print(table(head, ((name, *_cells(bundle, columns, clean)) for name, columns in estimates.items())))
 
 
 def _cells(bundle: ModelBundle, estimates: Columns, clean: FloatArray) -> list[str]:

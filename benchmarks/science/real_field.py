@@ -3,7 +3,7 @@
 FOLDER holds the frames of a field as SDSS publishes them, `frame-<band>-<run>-<camcol>-<field>.fits*`. Each source of
 14.5 < r < 18.5 that is far from others gets a cutout; the table gives its flags and estimates. E(B-V) is unknown to the
 model. The field of the shared files has a globular cluster, so nearly all of its sources are stars, and no redshifts;
-one is an elliptical galaxy, `GALAXY`.
+one of them is an elliptical galaxy, `GALAXY`.
 
     python -m benchmarks.science real_field [BUNDLE] [FOLDER]
 """
@@ -130,12 +130,11 @@ def main(arguments: Sequence[str]) -> None:
     given = [Path(argument) for argument in arguments]
     bundle_path, folder = (*given, *(SHIPPED, FOLDER)[len(given) :])
     bundle, sources = ModelBundle.load(bundle_path), read_sources(folder)
-    found = predict(bundle, sources.cutouts)
-    counts = Counter(flag.name for flags in found.flags for flag in Flag(int(flags)))
+    estimates = predict(bundle, sources.cutouts)
+    counts = Counter(flag.name for flags in estimates.flags for flag in Flag(int(flags)))
     print(f"{bundle.card.name} {bundle.card.version}: {len(sources.x)} sources; {dict(counts)}")
-    for row in np.flatnonzero(found.flags & Flag.OUT_OF_DISTRIBUTION == 0):
-        print(
-            f"x {sources.x[row]:.1f}, y {sources.y[row]:.1f}, r {sources.r[row]:.2f}: z {found.z_mean[row]:.3f}, "
-            f"68 % in {found.z_lo68[row]:.3f} to {found.z_hi68[row]:.3f}, score {found.ood_score[row]:.2f}, "
-            f"flags {Flag(int(found.flags[row]))!r}"
-        )
+    for row in np.flatnonzero(estimates.flags & Flag.OUT_OF_DISTRIBUTION == 0):
+        source = f"x {sources.x[row]:.1f}, y {sources.y[row]:.1f}, r {sources.r[row]:.2f}"
+        interval = f"68 % in {estimates.z_lo68[row]:.3f} to {estimates.z_hi68[row]:.3f}"
+        ood = f"score {estimates.ood_score[row]:.2f}, flags {Flag(int(estimates.flags[row]))!r}"
+        print(f"{source}: z {estimates.z_mean[row]:.3f}, {interval}, {ood}")

@@ -152,7 +152,7 @@ def fuzz_compression(data: bytes) -> None:
         return {"type": "http.request", "body": data, "more_body": False}
 
     def unpack(encoding: str) -> None:
-        receive_part, n_bytes, more = decompressed(receive, encoding), 0, True
+        receive_part, n_bytes, more = decompressed(make_request(b"", content_encoding=encoding), receive), 0, True
         while more and n_bytes <= MAX_BYTES:
             message = run_inline(receive_part())
             n_bytes, more = n_bytes + len(message["body"]), message["more_body"]

@@ -2,22 +2,25 @@
 
 import contextlib
 import socket
-from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.harness.http_client import Connection, Cut, Lost, NotHttp, Refused, Reply
+from benchmarks.harness.http_client import Connection, Cut, Lost, NotHttp, Refused
 from benchmarks.harness.processes import free_port
 from benchmarks.harness.threads import background
 
 OK = b"HTTP/1.1 200 OK\r\n"
+HELLO = OK + b"Content-Length: 5\r\nX-A: b\r\n\r\nhello"
+BUSY = (
+    b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 429 No\r\nRetry-After: 1\r\ncontent-length: 0\r\nConnection: close\r\n\r\n"
+)
 
 
 @contextlib.contextmanager
-def answering(*answers: bytes, reset: bool = False) -> Iterator[int]:
-    """Answer each request on one connection with the next of the answers, then close it."""
+def answering(*answers, reset=False):
+    """Answer each request on one connection with the next of the answers, then close it; yield a client's."""
 
-    def serve() -> None:
+    def serve():
         client, _ = listener.accept()
         with client:
             for answer in answers:
@@ -27,58 +30,48 @@ def answering(*answers: bytes, reset: bool = False) -> Iterator[int]:
                 client.shutdown(socket.SHUT_WR)
                 client.recv(1 << 20)
 
-    with socket.create_server(("127.0.0.1", 0)) as listener, background([serve]):
-        yield listener.getsockname()[1]
-
-
-def ask(port: int, *parts: bytes) -> list[Reply]:
-    with contextlib.closing(Connection(port)) as connection:
-        return [connection.ask(part, 5.0) for part in parts]
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        background([serve]),
+        contextlib.closing(Connection(listener.getsockname()[1])) as connection,
+    ):
+        yield connection
 
 
 def test_answers_on_one_connection_are_read_one_after_the_other():
-    first = OK + b"Content-Length: 5\r\nX-A: b\r\n\r\nhello"
-    second = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 429 No\r\nRetry-After: 1\r\n"
-    second += b"content-length: 0\r\nConnection: close\r\n\r\n"
-    with answering(first, second) as port:
-        one, two = ask(port, b"a", b"b")
-    assert (one.status, one.body, one.headers["x-a"], one.closes) == (200, b"hello", "b", False)
-    assert (two.status, two.headers["retry-after"], two.closes) == (429, "1", True)
+    with answering(HELLO, BUSY) as connection:
+        first, second = connection.ask(b"a"), connection.ask(b"b")
+    assert (first.status, first.body, first.headers["x-a"], first.closes) == (200, b"hello", "b", False)
+    assert (second.status, second.headers["retry-after"], second.closes) == (429, "1", True)
 
 
 @pytest.mark.parametrize(
     "rest", [b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x\r\nde\r\n0\r\n\r\n", b"\r\nabcde"]
 )
 def test_a_body_in_chunks_or_until_the_end_is_joined(rest):
-    with answering(OK + rest) as port:
-        assert ask(port, b"a")[0].body == b"abcde"
+    with answering(OK + rest) as connection:
+        assert connection.ask(b"a").body == b"abcde"
 
 
 def test_answers_to_pipelined_requests_and_without_a_body_are_told_apart():
-    head = OK + b"Content-Length: 5\r\n\r\n"
-    with answering(head + b"hello" + head + b"world", head) as port, contextlib.closing(Connection(port)) as connection:
-        assert connection.ask(b"a").body == b"hello"
-        assert connection.receive().body == b"world"
+    with answering(HELLO + HELLO.replace(b"hello", b"world"), HELLO.removesuffix(b"hello")) as connection:
+        assert [connection.ask(b"a").body, connection.receive().body] == [b"hello", b"world"]
         connection.send(b"b")
         assert connection.receive(bodiless=True).body == b""
 
 
 @pytest.mark.parametrize(
-    ("answer", "error"),
-    [
-        *[(b"", Lost), (OK + b"Content-Length: 5\r\n\r\nhell", Lost), (b"HTTP/1.1 200", Lost)],
-        (b"SSH-2.0-x\r\n\r\n", NotHttp),
-    ],
+    ("answer", "error"), [(b"", Lost), (HELLO[:-1], Lost), (HELLO[:12], Lost), (b"SSH-2.0-x\r\n\r\n", NotHttp)]
 )
 def test_an_answer_that_breaks_off_is_a_loss_and_another_protocol_is_not(answer, error):
-    with answering(answer) as port, pytest.raises(error) as caught:
-        ask(port, b"a")
+    with answering(answer) as connection, pytest.raises(error) as caught:
+        connection.ask(b"a")
     assert not isinstance(caught.value, Cut)
 
 
 def test_a_reset_and_silence_are_losses_and_a_port_without_a_server_is_not():
-    with answering(reset=True) as port, pytest.raises(Lost):
-        ask(port, bytes(1 << 16))
+    with answering(reset=True) as connection, pytest.raises(Lost):
+        connection.ask(bytes(1 << 16))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         connection = Connection(listener.getsockname()[1])
         with contextlib.closing(connection), pytest.raises(Lost, match="no answer in 0.05 s"):

@@ -23,18 +23,7 @@ from photoz_client import ConnectionFailed
 from photoz_client._parts import MODEL_CHANGED
 from tests.attack.attacks import Attack, attack_of
 
-PATH = "/v2/models/photoz/infer"
-
-
-@pytest.fixture(scope="module")
-def reference():
-    return Reference(PATH, np.random.default_rng(0).random((64, 180), np.float32), np.linspace(0, 1, 64))
-
-
-def inferred(pdf, z_mean, status=200):
-    outputs = [(Tensor.of("pdf", pdf), True), (Tensor.of("z_mean", z_mean), True)]
-    message = open_inference.encode_response(outputs, model_name="photoz", model_version="1")
-    return Reply(status, {open_inference.HEADER_LENGTH: str(message.header_length)}, bytes(message.body))
+REFERENCE = Reference("/v2", np.random.default_rng(0).random((64, 180), np.float32), np.linspace(0, 1, 64))
 
 
 @pytest.mark.parametrize(
@@ -47,36 +36,35 @@ def inferred(pdf, z_mean, status=200):
         *[([62, 63, 0, 1], 2e-6, 200, False), ([62, 63, 0, 1], np.nan, 200, False), ([62, 63, 0, 1], 0.0, 500, False)],
     ],
 )
-def test_a_wrong_answer_is_noticed(reference, rows, off, status, right):
-    reply = inferred(reference.pdf[rows], reference.z_mean[rows] + off, status)
+def test_a_wrong_answer_is_noticed(rows, off, status, right):
+    columns = {"pdf": REFERENCE.pdf[rows], "z_mean": REFERENCE.z_mean[rows] + off}
+    outputs = [(Tensor.of(name, values), True) for name, values in columns.items()]
+    message = open_inference.encode_response(outputs, model_name="photoz", model_version="1")
+    reply = Reply(status, {open_inference.HEADER_LENGTH: str(message.header_length)}, bytes(message.body))
     with contextlib.nullcontext() if right else pytest.raises(WrongAnswer):
-        assert reference.infer(4, 62).check(reply) == pytest.approx(off)
+        assert REFERENCE.infer(4, 62).check(reply) == pytest.approx(off)
 
 
-def test_a_table_of_other_galaxies_is_noticed(reference):
+def test_a_table_of_other_galaxies_is_noticed():
     def table(names):
-        return Reply(200, {}, json.dumps({"object_id": names, "z_mean": reference.z_mean[:2].tolist()}).encode())
+        return Reply(200, {}, json.dumps({"object_id": names, "z_mean": REFERENCE.z_mean[:2].tolist()}).encode())
 
-    assert reference.file(2).check(table(["g0", "g1"])) == 0
+    assert REFERENCE.file(2).check(table(["g0", "g1"])) == 0
     for reply in (table(["g0", "g2"]), table(["g0"]), Reply(200, {}, b"{"), Reply(200, {}, b"{}")):
         with pytest.raises(WrongAnswer):
-            reference.file(2).check(reply)
+            REFERENCE.file(2).check(reply)
     with pytest.raises(WrongAnswer):
         METRICS.check(Reply(200, {}, b""))
 
 
-def test_every_5xx_is_counted_and_the_first_ones_are_kept():
-    tally = hostile.Tally()
+def test_attacks_follow_from_seed_and_number_alone_and_every_5xx_is_counted():
+    attacks, tally = [attack_of(3, number) for number in range(400)], hostile.Tally()
+    assert attacks == [attack_of(3, number) for number in range(400)]
+    assert len({attack.kind for attack in attacks}) > 25
     for number, status in enumerate(["500"] * 9 + ["422"]):
         tally.note(number, Attack("odd", (b"sent",)), status)
     assert tally.server_errors == 9
     assert [example["number"] for example in tally.examples] == [0, 1, 2, 3, 4]
-
-
-def test_an_attack_follows_from_seed_and_number_alone():
-    attacks = [attack_of(3, number) for number in range(400)]
-    assert attacks == [attack_of(3, number) for number in range(400)]
-    assert len({attack.kind for attack in attacks}) > 25
 
 
 @pytest.mark.parametrize(("early", "outcome"), [(True, "crossed"), (False, "lost_late")])
@@ -103,28 +91,22 @@ def test_a_request_that_crosses_the_close_of_its_connection_is_told_from_a_loss(
 def predicted(rows, **changes):
     """Make the part of an answer of the SDK for some of six galaxies."""
     names = np.array([f"galaxy {row}" for row in rows])
-    columns = {
-        "object_id": names,
-        "z_mean": np.array(rows) / 6,
-        "flags": np.zeros(len(rows)),
-        "pdf": np.eye(6)[rows],
-        "model": "a",
-    }
-    return np.array(rows), SimpleNamespace(**columns | changes)
+    columns = {"object_id": names, "z_mean": np.array(rows) / 6, "flags": np.zeros(len(rows)), "pdf": np.eye(6)[rows]}
+    return np.array(rows), SimpleNamespace(model="a", **columns | changes)
 
 
-EXPECTED = predicted(range(6))[1]
+EXPECTED, FIRST = predicted(range(6))[1], predicted([0, 1, 2, 3])
 
 
 @pytest.mark.parametrize(
     ("parts", "missing_doubled_wrong"),
     [
-        ([predicted([0, 1, 2, 3]), predicted([4, 5])], (0, 0, 0)),
+        ([FIRST, predicted([4, 5])], (0, 0, 0)),
         ([predicted([0, 1, 2]), predicted([4, 5])], (1, 0, 0)),
-        ([predicted([0, 1, 2, 3]), predicted([3, 4, 5])], (0, 1, 0)),
-        ([predicted([0, 1, 2, 3]), predicted([4, 5], z_mean=np.array([4 / 6, 5 / 6 + 2e-6]))], (0, 0, 1)),
-        ([predicted([0, 1, 2, 3]), predicted([4, 5], object_id=np.array(["galaxy 5", "galaxy 4"]))], (0, 0, 2)),
-        ([predicted([0, 1, 2, 3]), predicted([4, 5], pdf=None)], (0, 0, 2)),
+        ([FIRST, predicted([3, 4, 5])], (0, 1, 0)),
+        ([FIRST, predicted([4, 5], z_mean=np.array([4 / 6, 5 / 6 + 2e-6]))], (0, 0, 1)),
+        ([FIRST, predicted([4, 5], object_id=np.array(["galaxy 5", "galaxy 4"]))], (0, 0, 2)),
+        ([FIRST, predicted([4, 5], pdf=None)], (0, 0, 2)),
     ],
 )
 def test_missing_doubled_and_wrong_rows_are_counted(parts, missing_doubled_wrong):
@@ -153,16 +135,7 @@ def good_round():
     return drain.Round(log, ready=[(2.0, "503"), (3.0, "refused")], sigterm_at=1.0, exit_s=1.0, exit_code=0)
 
 
-@pytest.mark.parametrize(
-    ("said", "was_unready"),
-    [(["200", "503", "refused"], True), (["503"], True), (["200", "refused"], False), (["refused", "503"], False)],
-)
-def test_readiness_has_to_end_before_connections_are_refused(said, was_unready):
-    ready = [(0.0, "503"), *((2.0, one) for one in said)]
-    assert drain.Round(sigterm_at=1.0, ready=ready).was_unready == was_unready
-
-
-def test_a_lost_request_and_an_unclean_exit_fail_the_drain():
+def test_a_lost_request_readiness_and_an_unclean_exit_fail_the_drain():
     def met(spoil):
         bad = good_round()
         spoil(bad)
@@ -171,6 +144,8 @@ def test_a_lost_request_and_an_unclean_exit_fail_the_drain():
     assert [met(lambda bad, number=number: bad.log.answers.pop(number)) for number in range(3)] == [True, False, False]
     for failure in ((0.5, "refused"), (0.5, "lost_kept"), (2.0, "lost_fresh"), (2.0, "crossed"), (2.0, "wrong")):
         assert not met(lambda bad, failure=failure: bad.log.failures.append(Failure(*failure, "")))
+    for statuses, right in ((["200", "503"], True), (["200", "refused"], False), (["refused", "503"], False)):
+        assert met(lambda bad, s=statuses: setattr(bad, "ready", [(0.0, "503"), *((2.0, one) for one in s)])) == right
     for code in (1, -9, None):
         assert not met(lambda bad, code=code: setattr(bad, "exit_code", code))
 
@@ -188,20 +163,17 @@ def test_memory_that_grows_and_answers_that_slow_down_fail_the_soak():
     def results(mb_per_hour, slowing):
         rng = np.random.default_rng(0)
         memory = [(at, 500 + mb_per_hour * at / 3600 + rng.normal(0, 0.02)) for at in np.arange(0.0, 1800.0, 5.0)]
-        due = np.arange(0.0, 1800.0, 0.5)
-        log = RequestLog([Answer(7 + at, 7 + at + 0.01 * (1 + slowing * at / 1800), "infer-1") for at in due])
+        sent = np.arange(0.0, 1800.0, 0.5)
+        log = RequestLog([Answer(7 + at, 7 + at + 0.01 * (1 + slowing * at / 1800), "infer-1") for at in sent])
         return soak.results_of(log, 7.0, memory, 1800.0)
 
     assert soak.slope([0.0, 1.0, 2.0, 3.0], [1.0, 2.0, 2.0, 3.0]) == pytest.approx((0.6, np.sqrt(0.2 / 2 / 5)))
-    assert all_met(results(0.0, 0.0))
     assert results(3.0, 0.0)[2].median == pytest.approx(3.0, abs=0.1)
-    assert not all_met(results(3.0, 0.0))
-    assert not all_met(results(0.0, 0.5))
+    assert [all_met(results(*change)) for change in ((0.0, 0.0), (3.0, 0.0), (0.0, 0.5))] == [True, False, False]
 
 
 def test_errors_in_the_log_are_found(tmp_path):
     log = tmp_path / "log"
     lines = ['{"level": "error", "exception": "Traceback (most recent call last)"}', '{"level": "info"}', "[ERROR] a"]
     log.write_text("\n".join([*lines, "[INFO] b", "Traceback (most recent call last):", "  x", "ValueError: c"]))
-    server = Server(None, None, log, 1.0)
-    assert server.errors() == [lines[0], lines[2], "Traceback (most recent call last):"]
+    assert Server(None, None, log, 1.0).errors() == [lines[0], lines[2], "Traceback (most recent call last):"]

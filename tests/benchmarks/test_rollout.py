@@ -23,34 +23,37 @@ def good() -> Record:
     return record
 
 
-def test_good_roll_outs_meet_the_thresholds_and_a_request_that_fails_does_not():
-    assert all_met(rollout.results_of(good()))
-    lost = ("lost_kept", "lost_fresh", "lost_late", "cut", "refused")
-    for outcome in (*lost, "wrong", "unavailable", "busy", "crossed"):
-        record = good()
-        record.log.failures.append(Failure(1.0, outcome, ""))
-        assert all_met(rollout.results_of(record)) == (outcome == "crossed")
+def stays_good(spoil) -> bool:
+    """Whether a record is still good when it is changed."""
+    record = good()
+    spoil(record)
+    return all_met(rollout.results_of(record))
+
+
+def test_faults_of_a_roll_out_are_noticed():
+    assert stays_good(lambda record: None)
+    for outcome in (
+        *("lost_kept", "lost_fresh", "lost_late", "cut", "refused"),
+        "wrong",
+        "unavailable",
+        "busy",
+        "crossed",
+    ):
+        failure = Failure(1.0, outcome, "")
+        assert stays_good(lambda record, failure=failure: record.log.failures.append(failure)) == (outcome == "crossed")
+    for name, value in (("raised", ["gone"]), ("missing", 1), ("doubled", 1), ("wrong", 1)):
+        assert not stays_good(lambda record, name=name, value=value: setattr(record.sdk, name, value))
+    for code in (1, -9, None):
+        assert not stays_good(lambda record, code=code: setattr(record.rollouts[1], "exit_code", code))
 
 
 @pytest.mark.parametrize("kind", ["infer-1000", "plot", "infer-1"])
 def test_answers_that_are_missing_or_from_the_other_version_are_noticed(kind):
-    record, other = good(), {"a": "b", "b": "a"}
-    answers = record.log.answers
-    record.log.answers = [answer for answer in answers if answer.kind != kind]
-    assert not all_met(rollout.results_of(record))
-    record.log.answers = [a._replace(label=other[a.label]) if a.kind == kind else a for a in answers]
-    assert not all_met(rollout.results_of(record))
-
-
-def test_an_unclean_shutdown_and_a_failure_of_the_sdk_are_noticed():
-    for name, value in (("raised", ["gone"]), ("missing", 1), ("doubled", 1), ("wrong", 1)):
-        record = good()
-        setattr(record.sdk, name, value)
-        assert not all_met(rollout.results_of(record))
-    for code in (1, -9, None):
-        record = good()
-        record.rollouts[1].exit_code = code
-        assert not all_met(rollout.results_of(record))
+    answers, other = good().log.answers, {"a": "b", "b": "a"}
+    missing = [answer for answer in answers if answer.kind != kind]
+    swapped = [a._replace(label=other[a.label]) if a.kind == kind else a for a in answers]
+    for changed in (missing, swapped):
+        assert not stays_good(lambda record, changed=changed: setattr(record.log, "answers", changed))
 
 
 @pytest.mark.slow

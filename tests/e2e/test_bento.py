@@ -1,6 +1,7 @@
 """A bento: built without network access, served from another folder with the model that it was built with."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -77,6 +78,8 @@ def test_a_bento_serves_its_own_model_from_any_folder(home, bento, newer, card, 
         assert answers[0].content == answers[1].content
         assert "x-request-id" in answers[0].headers  # the middleware runs in BentoML's own server too
         assert httpx.get(f"{url}/nothing").json().keys() == {"error"}
+        for path in re.findall(r'(?:src|href)="\.(.*)"', httpx.get(f"{url}/docs").text):
+            assert httpx.get(url + path).status_code == 200
 
 
 def test_the_operator_can_choose_another_model_by_its_tag(home, bento, newer, tmp_path):

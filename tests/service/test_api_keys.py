@@ -53,9 +53,9 @@ def all_paths(routes, prefix=""):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what BentoML imports
 def test_every_path_but_the_probes_and_the_page_needs_a_key(service_with_keys):
-    from service.bento import Photoz
+    from service.bento import Photoz, app
 
-    paths = set(all_paths(Photoz.to_asgi().routes))
+    paths = {*all_paths(Photoz.to_asgi().routes), *all_paths(app.routes)}
     assert {"/predict", "/predict_file", "/evaluate", "/model", "/metrics", "/docs.json", "/", "/v2"} <= paths
     assert {"/v2/models/toy/infer", "/v2/models/toy/versions/1/infer", "/schema.json", "/livez"} <= paths
     others = ["/nothing", "/static_content/x", "//model", "/ui/x", "/ui/", "/model/", "/livez/../model", "/%6dodel"]

@@ -49,11 +49,9 @@ TOO_MANY = galaxies(GRIZ, MAX_ROWS + 1)
 JSON = b'{"images": [' + b"[]," * 25_000 + b"[]]}"
 PDFS = npz_bytes({"pdfs": np.ones((25 * MAX_ROWS + 1, 90), np.float16), "z_spec": np.full(25 * MAX_ROWS + 1, 0.1)})
 np.savez_compressed(BOMB := io.BytesIO(), images=TOO_MANY[:3], bomb=np.zeros(10**7))
-np.savez_compressed(SMALL_BOMB := io.BytesIO(), images=TOO_MANY[:3], bomb=np.zeros(250_000))
 OVERSIZED = {
     "streamed": ("/predict_file", iter([bytes(10_000)] * 100), "", "a body of at most 400,000 bytes, got more"),
-    "archive": ("/predict_file", BOMB.getvalue(), "", "take 80,"),
-    "archive over the limit on bodies": ("/predict_file", SMALL_BOMB.getvalue(), "", "400,000 bytes unpacked, got 2,0"),
+    "archive": ("/predict_file", BOMB.getvalue(), "", "bytes unpacked, got 80,"),
     "rows": ("/predict_file", npy_bytes(TOO_MANY), "", "at most 45 galaxies in one request, got 46: send them in"),
     "PDFs": ("/evaluate", PDFS, "", "at most 1,125 galaxies in one request, got 1,126"),
     "JSON": ("/predict", JSON, "", "and what it decodes into take 6,4"),

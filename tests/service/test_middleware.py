@@ -1,6 +1,7 @@
 """The middleware without a server: timeouts, errors, request ids, clients and the limits on them."""
 
 import asyncio
+import gzip
 import os
 import re
 from contextlib import ExitStack
@@ -36,7 +37,7 @@ def get(app, path="/", address=ADDRESS, **headers):
     return asyncio.run(request())
 
 
-def post(app, *chunks, ends=True, **headers):
+def post(app, *chunks, ends=True, path="/predict_file", **headers):
     """Post a body in these chunks; return the response and how many chunks were received.
 
     After the chunks comes the end of the body, or of the connection; after that, nothing comes.
@@ -53,7 +54,7 @@ def post(app, *chunks, ends=True, **headers):
 
     async def run():
         async with asyncio.timeout(5.0):
-            await app(make_scope(path="/predict_file", **headers), receive, send)
+            await app(make_scope(path=path, **headers), receive, send)
 
     asyncio.run(run())
     start, *parts = sent
@@ -120,6 +121,13 @@ def test_response_that_is_not_sent_in_time_is_broken_off(wrap, limits):
 def test_refusal_of_a_request_whose_body_has_arrived_waits_for_nothing(wrap, headers):
     response, _ = post(wrap(never_respond), b"abc", b"def", **headers)
     check_error(response, 504, "this took longer than 0.1 s")
+
+
+def test_refusal_of_a_compressed_body_waits_for_nothing(wrap):
+    junk = {"content_encoding": "gzip", "transfer_encoding": "chunked", "path": "/v2/models/toy/infer"}
+    for body in (b"junk", gzip.compress(b"{}")[:-4]):
+        response, _ = post(wrap(PlainTextResponse("")), body, **junk)
+        check_error(response, 400, "gzip")
 
 
 BODY = [b"a" * 1000] * 10
