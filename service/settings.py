@@ -87,10 +87,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def misspelt_variables(cls) -> dict[str, str]:
-        """Return misspelt `PHOTOZ_*` variables, each with the closest setting.
-
-        Others are fine: Kubernetes sets some for a service of this name, and the client has its own.
-        """
+        """Return misspelt variables, each with the closest setting; others may be Kubernetes' or the client's."""
         known = [f"PHOTOZ_{name.upper()}" for name in cls.model_fields]
         near = {name: get_close_matches(name, known, 1, SIMILAR) for name in os.environ if name not in known}
         return {name: found[0] for name, found in near.items() if found}
