@@ -54,9 +54,8 @@ def error_response(error: PhotozError) -> Response:
     return JSONResponse({"error": str(error)}, status, HEADERS.get(status))
 
 
-def http_error(request: Request, error: Exception) -> Response:
+def http_error(request: Request, error: HTTPException) -> Response:
     """Return the response to an error of a router."""
-    assert isinstance(error, HTTPException)
     path = request.scope["path"]
     match error.status_code:
         case HTTPStatus.NOT_FOUND:
