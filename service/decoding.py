@@ -18,7 +18,7 @@ NPY_MAGIC, ZIP_MAGIC, ZIP_ENTRY = b"\x93NUMPY", b"PK\x03\x04", b"PK\x01\x02"
 
 
 async def read_file(request: Request, reader: FileReader, max_bytes: int) -> Arrays:
-    """Return the arrays of a `.npy`, `.npz`, FITS or HDF5 file by name; `.npz` files unpack into at most `max_bytes`."""
+    """Return the arrays of a file by name: `.npy`, FITS, HDF5, or `.npz` that unpacks into at most `max_bytes`."""
     body, archive = request.body, None
     if body.startswith(ZIP_MAGIC):
         # Each entry of the directory becomes an object of half a kB before zipfile counts them.
