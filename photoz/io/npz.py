@@ -32,14 +32,19 @@ MAX_MEMBERS = 64
 MAX_HEADER_BYTES = 10_000  # of a .npy file
 MAX_CACHED_HEADERS = 256
 
+NOT_NPY = "not a readable .npy file of numbers"
+
 # Tokens of a header of plain arrays. numpy's parser takes nearly any expression, and warns of some.
 HEADER_GRAMMAR = re.compile(r"(?:'[^'\\\n]*'|True|False|-?[0-9]+L?(?![0-9A-Za-z_])|[][{}(),: \n])*")
 
 READ_SIZE = 2**18  # bytes; small enough to stay in the processor's cache until they are copied
 
 
-def read_header(stream: BinaryIO | IO[bytes]) -> Header:
-    """Read the header of a `.npy` stream; raises any exception of numpy's parser, or ValueError for Python objects."""
+def read_header(stream: BinaryIO | IO[bytes], n_bytes: int | None = None) -> Header:
+    """Read the header of a `.npy` stream, which has `n_bytes` bytes if that is given.
+
+    Raises any exception of numpy's parser, or `ValueError` for Python objects or another number of bytes.
+    """
     version = np.lib.format.read_magic(stream)
     if version not in HEADER_READERS:
         raise ValueError(f"expected version 1.0 or 2.0, got {'.'.join(map(str, version))}")
@@ -48,7 +53,11 @@ def read_header(stream: BinaryIO | IO[bytes]) -> Header:
     header = stream.read(min(length, MAX_HEADER_BYTES))
     if length > MAX_HEADER_BYTES:
         raise ValueError("its header has expressions or field names that are not supported")
-    return _parse_header(version, prefix + header)
+    shape, fortran, dtype = _parse_header(version, prefix + header)
+    size = math.prod(shape) * dtype.itemsize
+    if n_bytes is not None and size != n_bytes - stream.tell():
+        raise ValueError(f"expected {size:,} bytes for shape {shape}, got {n_bytes - stream.tell():,}")
+    return shape, fortran, dtype
 
 
 @lru_cache(MAX_CACHED_HEADERS)  # numpy takes 0.06 ms to parse one, and most requests have the same
@@ -65,33 +74,34 @@ def _parse_header(version: tuple[int, int], header: bytes) -> Header:
 
 
 def read_array(stream: BinaryIO | IO[bytes], n_bytes: int) -> Array:
-    """Read the array of a `.npy` stream of n_bytes bytes.
+    """Read the array of a `.npy` stream of n_bytes bytes; raises `MalformedInput` if it is not complete or no array.
 
-    Raises
-    ------
-    MalformedInput
-        If it is not a complete `.npy` file of numbers or text. Python objects are refused, never unpickled.
+    Only numbers and text are arrays here: Python objects are refused, never unpickled.
     """
     try:
-        shape, fortran, dtype = read_header(stream)
-        size = math.prod(shape) * dtype.itemsize
-        if size != n_bytes - stream.tell():
-            raise ValueError(f"expected {size:,} bytes for shape {shape}, got {n_bytes - stream.tell():,}")
-        return np.ndarray(shape, dtype, _read_bytes(stream, size), order="F" if fortran else "C")
+        shape, fortran, dtype = read_header(stream, n_bytes)
+        return np.ndarray(shape, dtype, _read_bytes(stream, n_bytes - stream.tell()), order="F" if fortran else "C")
     except Exception as error:  # a broken header raises any exception of its parser, such as tokenize.TokenError
-        raise MalformedInput(f"not a readable .npy file of numbers: {error}") from error
+        raise MalformedInput(f"{NOT_NPY}: {error}") from error
 
 
 def view_array(content: bytes) -> Array:
     """Return the array of a `.npy` file in memory, as a read-only view of its bytes; raises as `read_array`."""
     try:
-        shape, fortran, dtype = read_header(stream := io.BytesIO(content))
-        size, start = math.prod(shape) * dtype.itemsize, stream.tell()
-        if size != len(content) - start:
-            raise ValueError(f"expected {size:,} bytes for shape {shape}, got {len(content) - start:,}")
-        return np.ndarray(shape, dtype, content, start, order="F" if fortran else "C")
+        shape, fortran, dtype = read_header(stream := io.BytesIO(content), len(content))
+        return np.ndarray(shape, dtype, content, stream.tell(), order="F" if fortran else "C")
     except Exception as error:  # see read_array
-        raise MalformedInput(f"not a readable .npy file of numbers: {error}") from error
+        raise MalformedInput(f"{NOT_NPY}: {error}") from error
+
+
+def map_npy(path: Path) -> Array:
+    """Map the array of a `.npy` file into memory; raises as `read_array`."""
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # see read_array
+        raise MalformedInput(f"{NOT_NPY}: {error}") from error
 
 
 def _read_bytes(stream: BinaryIO | IO[bytes], size: int) -> Array:
@@ -129,7 +139,7 @@ class Archive:
 
     @classmethod
     def open(cls, stream: BinaryIO, max_bytes: int | None = None) -> "Archive":
-        """Read the directory of a `.npz` stream, which may unpack into at most `max_bytes`; raises as `read_arrays`."""
+        """Read the directory of a `.npz` stream; raises `MalformedInput`, or `TooLarge` for more bytes unpacked."""
         try:
             file = zipfile.ZipFile(stream)
             members = file.infolist()
@@ -156,50 +166,15 @@ class Archive:
             raise MalformedInput(f"not a readable .npz file of plain arrays: {error}") from error
 
 
-def read_arrays(stream: BinaryIO, max_bytes: int | None = None) -> dict[str, Array]:
-    """Read every array of a `.npz` stream.
-
-    Parameters
-    ----------
-    stream : binary file, seekable
-        The `.npz` file.
-    max_bytes : int, optional
-        Limit on the unpacked size of all members together.
-
-    Returns
-    -------
-    dict
-        Arrays by name.
-
-    Raises
-    ------
-    MalformedInput
-        If it is not a `.npz` file of numbers and text. Python objects are refused, never unpickled.
-    TooLarge
-        If it is over `max_bytes`; raised before anything is unpacked.
-    """
-    return Archive.open(stream, max_bytes).read()
-
-
-def map_npy(path: Path) -> npt.NDArray[Any]:
-    """Map the array of a `.npy` file into memory; raises `MalformedInput` if it cannot be read."""
-    try:
-        return np.lib.format.open_memmap(path, mode="r")
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # see read_array
-        raise MalformedInput(f"not a readable .npy file of numbers: {error}") from error
+def read_arrays(stream: BinaryIO) -> dict[str, Array]:
+    """Read every array of a seekable `.npz` stream by name; raises `MalformedInput` as `read_array`."""
+    return Archive.open(stream).read()
 
 
 def read_npz(stream: BinaryIO) -> Cutouts:
     """Read cutouts from a `.npz` stream with an array `images` and any columns.
 
-    Raises
-    ------
-    MalformedInput
-        If it is not a `.npz` file of numbers and text.
-    InvalidDataset
-        If it has no images, or a column of another length.
+    Raises `MalformedInput` as `read_arrays`, and `InvalidDataset` without images or for a column of another length.
     """
     columns = read_arrays(stream)
     if "images" not in columns:

@@ -35,7 +35,7 @@ class RequestedOutput(NamedTuple):
     binary: bool
 
 
-class Request(NamedTuple):
+class DecodedRequest(NamedTuple):
     """A decoded request."""
 
     inputs: dict[str, Tensor]
@@ -44,7 +44,7 @@ class Request(NamedTuple):
     request_id: str | None  # repeated in the response
 
 
-class Response(NamedTuple):
+class DecodedResponse(NamedTuple):
     """A decoded response, with its tensors by name."""
 
     outputs: dict[str, Tensor]
@@ -53,7 +53,7 @@ class Response(NamedTuple):
     request_id: str | None
 
 
-class Message(NamedTuple):
+class EncodedMessage(NamedTuple):
     """An encoded message."""
 
     parts: list[bytes | memoryview]  # the JSON, then binary tensors: views of the arrays if possible, not copies
@@ -71,7 +71,7 @@ def encode_request(
     *,
     binary: bool = True,
     request_id: str | None = None,
-) -> Message:
+) -> EncodedMessage:
     """Encode a request for `/v2/models/{name}/infer`.
 
     Parameters
@@ -92,23 +92,17 @@ def encode_request(
 
 
 def decode_request(
-    body: bytes | memoryview,
-    header_length: int | None = None,
-    *,
-    max_json: int | None = None,
-    max_texts: int | None = None,
-) -> Request:
+    body: bytes | memoryview, header_length: int | None = None, *, max_texts: int | None = None
+) -> DecodedRequest:
     """Decode a request.
 
     Parameters
     ----------
     body : bytes-like
-        The whole body; arrays are read-only views of it if possible.
+        The whole body; arrays are read-only views of it if possible. Decoding a byte of JSON takes up to 40 bytes of
+        memory, and 100 times as long as a byte of a binary tensor.
     header_length : int, optional
         Value of the header `HEADER_LENGTH`; without it, everything is JSON.
-    max_json : int, optional
-        Limit on the bytes of JSON. Decoding one takes up to 40 bytes of memory, and 100 times as long as a byte of a
-        binary tensor.
     max_texts : int, optional
         Limit on the elements of a tensor of text.
 
@@ -117,15 +111,12 @@ def decode_request(
     MalformedInput
         If it breaks the protocol.
     TooLarge
-        If it is over one of the limits.
+        If it is over the limit.
     """
-    length = len(body) if header_length is None else min(header_length, len(body))
-    if max_json is not None and length > max_json:
-        raise TooLarge(f"expected at most {max_json:,} bytes of JSON, got {length:,}: send tensors as bytes after it")
     content, data = _split(messages.REQUEST, body, header_length)
     binary = (content.get("parameters") or {}).get("binary_data_output", False)
     inputs = _decode_tensors(content["inputs"], data, max_texts)
-    return Request(inputs, _requested_outputs(content.get("outputs") or (), binary), binary, content.get("id"))
+    return DecodedRequest(inputs, _requested_outputs(content.get("outputs") or (), binary), binary, content.get("id"))
 
 
 def encode_response(
@@ -134,7 +125,7 @@ def encode_response(
     model_name: str,
     model_version: str,
     request_id: str | None = None,
-) -> Message:
+) -> EncodedMessage:
     """Encode a response; each tensor comes with whether it is encoded as bytes."""
     content: Content = {"model_name": model_name, "model_version": model_version}
     if request_id is not None:
@@ -142,11 +133,13 @@ def encode_response(
     return _message(content, "outputs", outputs)
 
 
-def decode_response(body: bytes | memoryview, header_length: int | None = None) -> Response:
+def decode_response(body: bytes | memoryview, header_length: int | None = None) -> DecodedResponse:
     """Decode a response; otherwise as `decode_request`."""
     content, data = _split(messages.RESPONSE, body, header_length)
     outputs = _decode_tensors(content["outputs"], data)
-    return Response(outputs, content.get("model_name") or "", content.get("model_version") or "", content.get("id"))
+    return DecodedResponse(
+        outputs, content.get("model_name") or "", content.get("model_version") or "", content.get("id")
+    )
 
 
 def read_header_length(text: str | None) -> int | None:
@@ -158,7 +151,7 @@ def read_header_length(text: str | None) -> int | None:
     return int(text)
 
 
-def _message(content: Content, key: str, chosen: Iterable[tuple[Tensor, bool]]) -> Message:
+def _message(content: Content, key: str, chosen: Iterable[tuple[Tensor, bool]]) -> EncodedMessage:
     entries: list[Content] = []
     parts: list[bytes | memoryview] = [b""]
     for tensor, binary in chosen:
@@ -172,9 +165,9 @@ def _message(content: Content, key: str, chosen: Iterable[tuple[Tensor, bool]]) 
         entries.append(entry)
     header = to_json(content | {key: entries}, inf_nan_mode="null")
     if len(parts) == 1:
-        return Message([header], None)
+        return EncodedMessage([header], None)
     parts[0] = header + b" " * (-len(header) % ALIGNMENT)
-    return Message(parts, len(parts[0]))
+    return EncodedMessage(parts, len(parts[0]))
 
 
 def _split(message: TypeAdapter[T], body: bytes | memoryview, header_length: int | None) -> tuple[T, memoryview]:

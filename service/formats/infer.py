@@ -82,7 +82,7 @@ def _aligned(chunks: Sequence[bytes | bytearray], header_length: int) -> memoryv
     return joined.data[gap:]
 
 
-def _requested_outputs(message: protocol.Request) -> tuple[RequestedOutput, ...]:
+def _requested_outputs(message: protocol.DecodedRequest) -> tuple[RequestedOutput, ...]:
     if message.outputs is None:
         return tuple(RequestedOutput(name, message.binary) for name in OUTPUTS)
     for output in message.outputs:
@@ -91,7 +91,7 @@ def _requested_outputs(message: protocol.Request) -> tuple[RequestedOutput, ...]
     return message.outputs
 
 
-def _as_arrays(message: protocol.Request) -> Arrays:
+def _as_arrays(message: protocol.DecodedRequest) -> Arrays:
     inputs = message.inputs
     for name, tensor in inputs.items():
         if name not in INPUTS:

@@ -100,7 +100,7 @@ def checked(batch: Batch) -> Batch:
     return batch
 
 
-def check_round_trip(request: protocol.Request) -> None:
+def check_round_trip(request: protocol.DecodedRequest) -> None:
     """Check the dtypes of the tensors, and that encoding and decoding does not change them."""
     for tensor in request.inputs.values():
         assert tensor.array.dtype == tensors.NUMBERS.get(tensor.datatype, np.dtype(object))

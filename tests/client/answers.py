@@ -21,7 +21,7 @@ INFER_PATH = "/v2/models/photoz/infer"
 OCTETS = "application/octet-stream"
 
 
-def decode(content: bytes, headers: Mapping[str, str]) -> open_inference.Request:
+def decode(content: bytes, headers: Mapping[str, str]) -> open_inference.DecodedRequest:
     return open_inference.decode_request(content, int(headers[HEADER_LENGTH]))
 
 

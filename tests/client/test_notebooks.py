@@ -37,7 +37,7 @@ def make_prediction(gaussian_pdfs):
 
 
 def parse(html):
-    """Parse HTML of ours, which has no entity that XML lacks."""
+    """Parse our HTML, whose only entities are those of XML."""
     return ET.fromstring(f"<body>{html.replace('<br>', '<br/>')}</body>")
 
 

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from photoz.errors import InvalidImages, InvalidInput
-from photoz.protocol import open_inference
 from photoz_client import PhotozClient, ServiceFailed
-from tests.client.answers import HEADER_LENGTH, error, mock_client_of_model
+from tests.client.answers import decode, error, mock_client_of_model
 
 IMAGES = np.random.default_rng(0).normal(0.1, 0.05, (3, 8, 8, 2)).astype(np.float32)
 
@@ -16,11 +15,7 @@ def sent(images, **options):
     tensors = []
 
     def handle(request):
-        header_length = int(request.headers[HEADER_LENGTH])
-        message = open_inference.decode_request(
-            memoryview(request.content), header_length, max_json=10_000, max_texts=10
-        )
-        tensors.append(message.inputs["images"])
+        tensors.append(decode(request.content, request.headers).inputs["images"])
         return error(500)
 
     with pytest.raises(ServiceFailed, match="the reason"):

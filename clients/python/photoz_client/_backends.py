@@ -21,6 +21,8 @@ Event = threading.Event | asyncio.Event
 class BlockingBackend:
     """Blocks the calling thread; several threads may share the `httpx.Client`."""
 
+    event = threading.Event
+
     def __init__(self, http: httpx.Client) -> None:
         self._http = http
 
@@ -44,10 +46,6 @@ class BlockingBackend:
     async def abandon(self, task: Any) -> None:
         """Stop a task, as far as possible: a thread only ends with its request."""
         task.close()
-
-    def event(self) -> Event:
-        """Make an event."""
-        return threading.Event()
 
     async def sleep(self, seconds: float, wake: Any = None) -> None:
         """Sleep for some time, or until the event is set."""
@@ -95,6 +93,8 @@ def iterate_blocking(generator: AsyncGenerator[T, None]) -> Iterator[T]:
 class AsyncBackend:
     """Suspends the calling task; the `httpx.AsyncClient` belongs to the running event loop."""
 
+    event = asyncio.Event
+
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
 
@@ -110,9 +110,6 @@ class AsyncBackend:
     async def abandon(self, task: Any) -> None:
         task.cancel()
         await asyncio.wait([task])
-
-    def event(self) -> Event:
-        return asyncio.Event()
 
     async def sleep(self, seconds: float, wake: Any = None) -> None:
         with contextlib.suppress(TimeoutError):

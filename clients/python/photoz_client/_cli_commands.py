@@ -79,19 +79,18 @@ def predict(
             if output is not None and written_format(output).in_parts
             else _predict_at_once(client, cutouts, predict_options)
         )
-        if output is None and not as_json:
-            for _, prediction in parts:
-                click.echo(text_table(prediction))
-            return
         tables = (
             result_table(prediction, prediction.model, card.grid, quantiles, _passed_columns(cutouts, rows))
             for rows, prediction in parts
         )
         if output is not None:
             _write_parts(tables, output)
-            return
-        for table in tables:
-            click.echo(json_bytes(table, table.model))
+        elif as_json:
+            for table in tables:
+                click.echo(json_bytes(table, table.model))
+        else:
+            for _, prediction in parts:
+                click.echo(text_table(prediction))
 
 
 def _predict_at_once(client: PhotozClient, cutouts: Cutouts, options: Mapping[str, Any]) -> Iterator[Part]:

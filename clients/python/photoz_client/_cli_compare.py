@@ -120,10 +120,7 @@ def compare_command(
 def _compare_services(
     options: CutoutOptions, urls: Sequence[str], clients: Sequence[PhotozClient], tolerance: float, by: Basis | None
 ) -> Report:
-    """Send the cutouts to services A and B and compare the predictions; `tolerance` and `by` are those of `judge`.
-
-    Raises `PhotozError` or `OSError` if a service gives no answer, or if the predictions cannot be compared.
-    """
+    """Send the cutouts to services A and B and compare the predictions; `tolerance` and `by` are those of `judge`."""
     cards, sides = [], []
     for name, url, client in zip("AB", map(redact_url, urls), clients, strict=True):
         with _service_named(name, url):
@@ -229,5 +226,5 @@ def _verdict_line(verdict: Verdict, tolerance: float) -> str:
         return "verdict: identical"
     allowed = f"tolerance {tolerance:g}" + (f" and {N_SIGMA:g} sigma" if verdict.by == "scores" else "")
     reasons = f": {'; '.join(verdict.reasons)}" if verdict.reasons else ""
-    words = {"no worse": "B is no worse", "worse": "B is worse", "agree": "they agree", "differ": "they differ"}
-    return f"verdict: {words[verdict.word]}{reasons} ({allowed})"
+    subject = "B is" if verdict.by == "scores" else "they"
+    return f"verdict: {subject} {verdict.word}{reasons} ({allowed})"

@@ -13,8 +13,7 @@ import numpy as np
 from photoz.cli.options import image_options
 from photoz.cli.text import reading_report
 from photoz.errors import InvalidDataset
-from photoz.grid import IntArray
-from photoz.io.cutouts import Cutouts
+from photoz.io.cutouts import Cutouts, LazyImages
 from photoz.io.layout import conform
 from photoz.io.reader import is_pattern, open_cutouts
 from photoz.model.card import Card
@@ -114,22 +113,9 @@ def _select_split(cutouts: Cutouts, split: str) -> Cutouts:
         splits = ", ".join(np.unique(cutouts.column("split").astype(str)).tolist())
         raise InvalidDataset(f"no cutout belongs to the split {split!r}; the file has {splits}")
     columns = {name: values[rows] if values.ndim else values for name, values in cutouts.columns.items()}
-    return replace(cutouts, images=_SelectedImages(cutouts, rows), columns=columns)
-
-
-@dataclass(frozen=True)
-class _SelectedImages:
-    """Some rows of the images of a file, read when they are sliced."""
-
-    cutouts: Cutouts
-    rows: IntArray
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self.rows), *self.cutouts.images.shape[1:])
-
-    def __getitem__(self, key: slice) -> Any:
-        return self.cutouts.read_images(self.rows[key])
+    stops, shape = np.array([len(rows)]), cutouts.images.shape[1:]
+    images = LazyImages(lambda _, part: cutouts.read_images(rows[part]), stops, shape)
+    return replace(cutouts, images=images, columns=columns)
 
 
 def _check_path(context: click.Context, parameter: click.Parameter, path: Path) -> Path:

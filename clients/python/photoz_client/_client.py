@@ -1,21 +1,17 @@
 """The two clients: blocking and asyncio."""
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from functools import wraps
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 import httpx
-import numpy.typing as npt
 
 from photoz import __version__
-from photoz.io.cutouts import ImageSource
 from photoz_client._auth import find_auth
 from photoz_client._backends import AsyncBackend, Backend, BlockingBackend, iterate_blocking, run_blocking
 from photoz_client._connection import ServiceConnection
 from photoz_client._inputs import WireDtype
 from photoz_client._operations import Operations
-from photoz_client._parts import Part
-from photoz_client._progress import Progress
 from photoz_client._retries import DEFAULT_RETRIES, Retries
 
 # While one request is transferred, the service works on a second; more than two keep several workers busy.
@@ -62,17 +58,7 @@ class _BaseClient(Generic[Http]):
 class AsyncPhotozClient(_BaseClient[httpx.AsyncClient], Operations):
     """`PhotozClient` for asyncio: the same methods, awaited; use it in an `async with` block.
 
-    Parameters
-    ----------
-    base_url, api_key, timeout, in_flight, retries, wire_dtype
-        As for `PhotozClient`.
-    http : httpx.AsyncClient, optional
-        A client to use instead of our own, with its headers, proxies or certificates. It is not closed.
-
-    Raises
-    ------
-    InvalidUrl, InvalidInput
-        If an argument cannot be used.
+    Its parameters and errors are those of `PhotozClient`, but `http` is an `httpx.AsyncClient`.
     """
 
     _http_type = httpx.AsyncClient
@@ -98,6 +84,18 @@ def _blocking(
     @wraps(method)
     def call(self: "PhotozClient", /, *args: P.args, **options: P.kwargs) -> T:
         return run_blocking(method(Operations(self._connection), *args, **options))
+
+    return call
+
+
+def _iterating(
+    method: Callable[Concatenate[Operations, P], AsyncGenerator[T, None]],
+) -> Callable[Concatenate["PhotozClient", P], Iterator[T]]:
+    """Make a method that returns an iterator of one that returns an asynchronous generator."""
+
+    @wraps(method)
+    def call(self: "PhotozClient", /, *args: P.args, **options: P.kwargs) -> Iterator[T]:
+        return iterate_blocking(method(Operations(self._connection), *args, **options))
 
     return call
 
@@ -147,42 +145,7 @@ class PhotozClient(_BaseClient[httpx.Client]):
             self._http.close()
 
     predict = _blocking(Operations.predict)
-
-    def predict_parts(
-        self,
-        images: npt.ArrayLike | ImageSource,
-        *,
-        ebv: npt.ArrayLike | None = None,
-        object_id: npt.ArrayLike | None = None,
-        pdf: bool = False,
-        progress: Progress = False,
-    ) -> Iterator[Part]:
-        """Estimate redshifts part by part, for more galaxies than estimates fit into memory.
-
-        Parameters
-        ----------
-        images, ebv, object_id, pdf, progress
-            As in `predict`.
-
-        Yields
-        ------
-        rows : (m,) int
-            Numbers of the next rows that were predicted, counted from 0, in order.
-        prediction : Prediction
-            Their estimates, m rows.
-
-        Raises
-        ------
-        PredictionIncomplete
-            At the end, if some rows failed and others did not; without estimates, which were yielded before.
-        InvalidInput, PhotozClientError, OSError
-            As in `predict`.
-        """
-        operations = Operations(self._connection)
-        return iterate_blocking(
-            operations.predict_parts(images, ebv=ebv, object_id=object_id, pdf=pdf, progress=progress)
-        )
-
+    predict_parts = _iterating(Operations.predict_parts)
     evaluate = _blocking(Operations.evaluate)
     evaluate_report = _blocking(Operations.evaluate_report)
     evaluate_plot = _blocking(Operations.evaluate_plot)

@@ -7,7 +7,7 @@ import math
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -127,8 +127,7 @@ def as_image_source(images: Images) -> ImageSource:
         source = source[:][np.newaxis]
     if len(source.shape) != 4:
         raise InvalidImages(f"expected images of shape (n, size, size, n_bands), got {tuple(source.shape)}")
-    checked: ImageSource = source
-    return checked
+    return cast(ImageSource, source)
 
 
 def as_pixels(images: ArrayLike) -> NDArray[Any]:
@@ -202,5 +201,4 @@ def _fill_masked(values: ArrayLike) -> ArrayLike:
     """Replace the masked entries of a masked array, such as a column of an astropy table, by NaN."""
     if not isinstance(values, np.ma.MaskedArray):
         return values
-    numbers = values.data if values.dtype.kind == "f" else values.data.astype(np.float64)
-    return np.where(np.ma.getmaskarray(values), np.nan, numbers)
+    return np.ma.filled(values if values.dtype.kind == "f" else values.astype(np.float64), np.nan)

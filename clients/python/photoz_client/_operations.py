@@ -95,7 +95,27 @@ class Operations:
         pdf: bool = False,
         progress: Progress = False,
     ) -> AsyncGenerator[Part, None]:
-        """Estimate redshifts part by part, for an `async for`; see `PhotozClient.predict_parts`."""
+        """Estimate redshifts part by part, for more galaxies than estimates fit into memory.
+
+        Parameters
+        ----------
+        images, ebv, object_id, pdf, progress
+            As in `predict`.
+
+        Yields
+        ------
+        rows : (m,) int
+            Numbers of the next rows that were predicted, counted from 0, in order.
+        prediction : Prediction
+            Their estimates, m rows.
+
+        Raises
+        ------
+        PredictionIncomplete
+            At the end, if some rows failed and others did not; without estimates, which were yielded before.
+        InvalidInput, PhotozClientError, OSError
+            As in `predict`.
+        """
         inputs = PredictInputs.of(images, ebv, object_id)
         return PredictionParts(self._connection, inputs, pdf, progress).stream()
 

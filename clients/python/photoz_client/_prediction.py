@@ -94,19 +94,10 @@ class Prediction(Estimates):
         return frame
 
     def to_qp(self, grid: RedshiftGrid) -> "qp.Ensemble":
-        """Return the PDFs as a qp ensemble with all other columns in `ancil`.
+        """Return the PDFs as a qp ensemble with all other columns in `ancil`; the grid is `client.model().grid`.
 
-        Parameters
-        ----------
-        grid : RedshiftGrid
-            The model's grid: `client.model().grid`.
-
-        Raises
-        ------
-        InvalidPdfs
-            If there are no PDFs, or they do not fit the grid.
-        MissingExtra
-            If qp is not installed.
+        Raises `InvalidPdfs` if there are no PDFs, or they do not fit the grid, and `MissingExtra` if qp is not
+        installed.
         """
         require("to_qp", "qp", "qp")
         return to_qp(result_table(self, self.model, grid))

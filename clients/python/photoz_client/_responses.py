@@ -36,9 +36,7 @@ def check_response(response: httpx.Response, request: PreparedRequest) -> httpx.
     accept = request.headers["Accept"]
     media_type = str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
     if accept not in (ANY_TYPE, media_type):
-        raise _errors.UnexpectedResponse(
-            f"{_url(response)} answered with {media_type or 'no media type'}, not {accept}"
-        )
+        raise _unexpected(response, f"answered with {media_type or 'no media type'}, not {accept}")
     return response
 
 
@@ -48,14 +46,14 @@ def parse_prediction(response: httpx.Response, object_id: npt.NDArray[np.str_]) 
         header_length = open_inference.read_header_length(response.headers.get(open_inference.HEADER_LENGTH))
         outputs = open_inference.decode_response(response.content, header_length).outputs
     except MalformedInput as error:
-        raise _errors.UnexpectedResponse(f"{_url(response)} gave an answer that cannot be read: {error}") from error
+        raise _unexpected(response, f"gave an answer that cannot be read: {error}") from error
     if missing := [name for name in ESTIMATES if name not in outputs]:
-        raise _errors.UnexpectedResponse(f"{_url(response)} answered without {', '.join(missing)}")
+        raise _unexpected(response, f"answered without {', '.join(missing)}")
     # The tensors are views of the response. Copies are writable, and do not keep the response in memory.
     columns = {name: outputs[name].array.copy() for name in (*ESTIMATES, "pdf") if name in outputs}
     n = len(object_id)
     if lengths := {values.shape[:1] for values in columns.values()} - {(n,)}:
-        raise _errors.UnexpectedResponse(f"{_url(response)} answered {n} cutouts with columns of {lengths.pop()} rows")
+        raise _unexpected(response, f"answered {n} cutouts with columns of {lengths.pop()} rows")
     return Prediction(object_id=object_id, **columns, model=response.headers.get(MODEL_HEADER, ""))
 
 
@@ -65,7 +63,7 @@ def parse_model_name(response: httpx.Response) -> str:
         (model,) = json.loads(response.content)
         return str(model["name"])
     except (ValueError, TypeError, KeyError) as error:
-        raise _errors.UnexpectedResponse(f"{_url(response)} answered without the name of one model") from error
+        raise _unexpected(response, "answered without the name of one model") from error
 
 
 def parse_json(response: httpx.Response, message: type[Message]) -> Message:
@@ -73,15 +71,15 @@ def parse_json(response: httpx.Response, message: type[Message]) -> Message:
     try:
         return message.model_validate_json(response.content)
     except ValidationError as error:
-        text = f"{_url(response)} gave an answer that this version of the client does not understand: {error}"
-        raise _errors.UnexpectedResponse(text) from error
+        text = f"gave an answer that this version of the client does not understand: {error}"
+        raise _unexpected(response, text) from error
 
 
 def _error(response: httpx.Response, request: PreparedRequest) -> _errors.PhotozClientError:
     """Return the error for a status other than 200; a proxy may have sent it, without the service's JSON."""
     status, message = response.status_code, _service_message(response)
     text = message or f"{status} {response.reason_phrase}"
-    url = _url(response)
+    url = redact_url(response.url)
     match status:
         case 401:
             return _errors.NotAuthorised(status, f"{text} ({_key_hint(response)})")
@@ -96,9 +94,7 @@ def _error(response: httpx.Response, request: PreparedRequest) -> _errors.Photoz
         case _ if status >= 500:
             return _errors.ServiceFailed(f"the service at {url} failed: {text}")
         case _ if message is None:
-            return _errors.UnexpectedResponse(
-                f"{url} answered {text}, which a photoz service does not: is the URL right?"
-            )
+            return _unexpected(response, f"answered {text}, which a photoz service does not: is the URL right?")
         case 400 | 422:
             first = request.first_row
             return _errors.BadInput(status, f"{message} (counted from cutout {first} on)" if first else message)
@@ -109,7 +105,7 @@ def _error(response: httpx.Response, request: PreparedRequest) -> _errors.Photoz
 def _key_hint(response: httpx.Response) -> str:
     """Say whether the key is missing or wrong, without showing it."""
     if "Authorization" in response.request.headers:
-        return f"{_url(response)} does not accept the API key that was sent"
+        return f"{redact_url(response.url)} does not accept the API key that was sent"
     return f"no API key was sent: set {ENVIRONMENT_VARIABLE}, api_key or --api-key-file"
 
 
@@ -140,5 +136,5 @@ def _timestamp(date: str) -> float | None:
         return None
 
 
-def _url(response: httpx.Response) -> str:
-    return redact_url(response.url)
+def _unexpected(response: httpx.Response, text: str) -> _errors.UnexpectedResponse:
+    return _errors.UnexpectedResponse(f"{redact_url(response.url)} {text}")

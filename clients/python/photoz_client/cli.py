@@ -32,19 +32,7 @@ HELP = {name: text for commands in COMMANDS.values() for name, text in commands.
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command and exit; expected failures print one line.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        By default those of the process.
-
-    Raises
-    ------
-    SystemExit
-        Always: 0 for success, 1 for a failure, 2 for wrong usage, 130 after Ctrl-C. `photoz compare` has exit codes of
-        its own.
-    """
+    """Run the command with arguments, by default those of the process, and exit as `photoz.cli.command.Group` says."""
     photoz(arguments, prog_name="photoz")
 
 

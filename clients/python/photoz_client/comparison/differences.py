@@ -14,7 +14,7 @@ from photoz.flags import Flag
 from photoz.grid import FloatArray, IntArray, RedshiftGrid
 from photoz.metrics import GalaxyScores, galaxy_scores, outlier_fraction, residuals, sigma_mad
 from photoz_client.comparison.paired_bootstrap import MetricPair, metric_pairs
-from photoz_client.comparison.pdf_distances import PdfDistances, blocks, pdf_distances
+from photoz_client.comparison.pdf_distances import PdfDistances, pdf_distances
 
 
 @dataclass(frozen=True)
@@ -109,13 +109,12 @@ def shift(z_a: FloatArray, z_b: FloatArray) -> Shift:
 
 def flag_changes(a: IntArray, b: IntArray) -> dict[str, FlagChange]:
     """Count the galaxies that gained or lost each flag from a to b, both (n,) masks of `Flag`; omit unchanged flags."""
-    gained, lost = b & ~a, a & ~b
-    counts = {str(flag.name): FlagChange(_count(gained, flag), _count(lost, flag)) for flag in Flag}
-    return {name: change for name, change in counts.items() if change.gained or change.lost}
-
-
-def _count(flags: IntArray, flag: Flag) -> int:
-    return int(np.count_nonzero(flags & int(flag)))
+    changes = {}
+    for flag in Flag:
+        gained, lost = (int(np.count_nonzero(mask & int(flag))) for mask in (b & ~a, a & ~b))
+        if gained or lost:
+            changes[str(flag.name)] = FlagChange(gained, lost)
+    return changes
 
 
 def _scored(
@@ -124,14 +123,9 @@ def _scored(
     z_spec = np.asarray(z_spec, dtype=np.float64)
     if z_spec.shape != (len(pdfs_a),):
         raise InvalidRedshifts(f"expected {len(pdfs_a)} true redshifts, one for each galaxy, got shape {z_spec.shape}")
-    rows = np.flatnonzero(grid_a.contains(z_spec) & grid_b.contains(z_spec))
-    if not len(rows):
+    rows = grid_a.contains(z_spec) & grid_b.contains(z_spec)
+    if not rows.any():
         z_max = min(grid_a.z_max, grid_b.z_max)
         raise InvalidRedshifts(f"none of the {len(z_spec)} z_spec is on both grids: expected 0 <= z <= {z_max:g}")
-    return _scores(pdfs_a, z_spec, grid_a, rows), _scores(pdfs_b, z_spec, grid_b, rows)
-
-
-def _scores(pdfs: FloatArray, z_spec: FloatArray, grid: RedshiftGrid, rows: IntArray) -> GalaxyScores:
-    chosen = [rows[block] for block in blocks(len(rows))]
-    parts = [galaxy_scores(pdf.as_pdfs(pdfs[block], grid), z_spec[block], grid) for block in chosen]
-    return GalaxyScores(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
+    scores_a = galaxy_scores(pdf.as_pdfs(pdfs_a[rows], grid_a), z_spec[rows], grid_a)
+    return scores_a, galaxy_scores(pdf.as_pdfs(pdfs_b[rows], grid_b), z_spec[rows], grid_b)

@@ -47,7 +47,7 @@ class MetricPair:
 def metric_pairs(
     a: GalaxyScores, b: GalaxyScores, n_resamples: int = N_RESAMPLES, seed: int = 0
 ) -> dict[str, MetricPair]:
-    """Compute the metrics of two models on the same n galaxies, as far as both have the columns.
+    """Compute the metrics of two models on the same n galaxies; both scores have the same columns.
 
     Values and errors are those that `photoz.metrics.summarise` gives for each model alone. Both models are scored
     on the same resamples of the galaxies. Raises `InvalidInput` if the numbers of galaxies differ, or are 0.
@@ -57,8 +57,6 @@ def metric_pairs(
     values_a, values_b = (bootstrap(scores, n_resamples, seed) for scores in (a, b))
     pairs = {}
     for name, (value_a, resampled_a) in values_a.items():
-        if name not in values_b:
-            continue
         value_b, resampled_b = values_b[name]
         worsening = _distance(name, value_b) - _distance(name, value_a)
         error = np.std(_distance(name, resampled_b) - _distance(name, resampled_a))

@@ -3,8 +3,6 @@
 Notation: F is the CDF of a galaxy's PDF, piecewise linear between the edges of its grid. The two grids may differ.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 from pydantic.dataclasses import dataclass
 
@@ -28,17 +26,13 @@ class PdfDistances:
 def pdf_distances(pdfs_a: FloatArray, pdfs_b: FloatArray, grid_a: RedshiftGrid, grid_b: RedshiftGrid) -> PdfDistances:
     """Summarise the distances between PDFs, (n, n_bins) probability mass per bin of either grid."""
     distances, crps_a = np.zeros((2, len(pdfs_a)))
-    for rows in blocks(len(pdfs_a)):
+    for start in range(0, len(pdfs_a), pdf.BLOCK):  # so that intermediate arrays stay small compared with the PDFs
+        rows = slice(start, start + pdf.BLOCK)
         block_a, block_b = pdf.as_pdfs(pdfs_a[rows], grid_a), pdf.as_pdfs(pdfs_b[rows], grid_b)
         distances[rows] = quadratic_distances(block_a, block_b, grid_a, grid_b)
         crps_a[rows] = expected_crps(block_a, grid_a)
     median, p95, largest = np.quantile(distances, (0.5, 0.95, 1.0)).tolist()
     return PdfDistances(median, p95, largest, float(distances.mean() / crps_a.mean()))
-
-
-def blocks(n: int) -> Iterator[slice]:
-    """Divide n galaxies into blocks, so that intermediate arrays stay small compared with the PDFs."""
-    return (slice(start, start + pdf.BLOCK) for start in range(0, n, pdf.BLOCK))
 
 
 def quadratic_distances(
@@ -68,16 +62,9 @@ def quadratic_distances(
     Thorarinsdottir, Gneiting and Gissibl 2013, SIAM/ASA J. Uncertainty Quantification 1, 522.
     """
     edges = np.union1d(grid_a.edges, grid_b.edges)
-    difference = _cdf_on(pdfs_a, grid_a, edges) - _cdf_on(pdfs_b, grid_b, edges)
+    z = edges[np.newaxis]  # the same redshifts for all galaxies
+    difference = pdf.cdf_at(pdfs_a, grid_a, z) - pdf.cdf_at(pdfs_b, grid_b, z)
     return np.asarray(mean_square(difference[:, :-1], difference[:, 1:]) @ np.diff(edges))
-
-
-def _cdf_on(pdfs: FloatArray, grid: RedshiftGrid, z: FloatArray) -> FloatArray:
-    """CDF of each PDF (n,) at each redshift (m,), shape (n, m)."""
-    position = np.minimum(z, grid.z_max) / grid.width
-    index = np.minimum(position.astype(int), grid.n_bins - 1)
-    below = pdf.cdf(pdfs)
-    return np.asarray(below[:, index] + (position - index) * (below[:, index + 1] - below[:, index]))
 
 
 def expected_crps(pdfs: FloatArray, grid: RedshiftGrid) -> FloatArray:
