@@ -50,7 +50,10 @@ $(STAMPS)/%: requirements/%.txt pyproject.toml | $(STAMPS)
 	touch $@
 
 serve: $(STAMPS)/service
-	@$(BIN)/python -m service serve --hints --port $(PORT)
+	@echo "photoz starts on http://127.0.0.1:$(PORT): open it in a browser, or from another terminal:"
+	@echo "  curl --data-binary @examples/cutouts.npz http://127.0.0.1:$(PORT)/predict_file"
+	@echo "  $(BIN)/photoz predict examples/cutouts.npz --url http://127.0.0.1:$(PORT)"
+	@$(BIN)/python -m service serve --port $(PORT)
 
 install: $(STAMPS)/all
 

@@ -11,7 +11,6 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
 
@@ -26,8 +25,6 @@ EXPECTED = "expected lines NAME SHA256, as `python -m service keys create NAME` 
 MAX_FILE_BYTES = 1024 * 1024
 
 CHECK_INTERVAL = 1.0  # seconds between checks whether the file has changed
-
-Digests = Mapping[str, bytes]
 
 
 class ApiKeys:
@@ -73,7 +70,7 @@ class ApiKeys:
             logger.error("API keys not reloaded, the previous ones stay valid: %s", error)
 
 
-def read_keys(path: Path) -> Digests:
+def read_keys(path: Path) -> dict[str, bytes]:
     """Read a file of lines `NAME SHA256`: digests by name. Empty lines and those that start with # are ignored.
 
     Raises `InvalidInput` with the number of the wrong line but not its text, which might hold a key.

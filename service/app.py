@@ -6,6 +6,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette import requests
 from starlette.applications import Starlette
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
@@ -16,7 +17,6 @@ from photoz.protocol.contract import MODEL_HEADER
 from service import openapi, page, v2
 from service.errors import EXCEPTION_HANDLERS
 from service.evaluate import evaluate
-from service.metrics import CONTENT_TYPE
 from service.predict import cutouts, predict, predict_file, sky
 from service.request import KEY
 from service.state import Endpoint, state_of
@@ -47,7 +47,7 @@ async def model_card(request: requests.Request) -> Response:
 
 async def metrics(request: requests.Request) -> Response:
     """Return the metrics in the text format of Prometheus."""
-    return Response(state_of(request.app).metrics.exposition(), headers={"content-type": CONTENT_TYPE})
+    return Response(state_of(request.app).metrics.exposition(), headers={"content-type": CONTENT_TYPE_LATEST})
 
 
 async def page_options(request: requests.Request) -> Response:

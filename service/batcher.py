@@ -58,24 +58,9 @@ class DynamicBatcher:
             threading.Thread(target=self._work, name=f"batcher-{number}", daemon=True).start()
 
     async def predict(self, batch: Batch, columns: frozenset[str]) -> Columns:
-        """Estimate the redshifts of any number of galaxies.
+        """Estimate the redshifts of any number of validated galaxies: these columns and perhaps others, in their order.
 
-        Parameters
-        ----------
-        batch : Batch
-            n validated galaxies; their names are ignored.
-        columns : frozenset of str
-            Columns to compute.
-
-        Returns
-        -------
-        mapping of str to (n, ...) ndarray
-            These and perhaps others, rows in the same order.
-
-        Raises
-        ------
-        Exception
-            What the model raised for these galaxies; never what it raised for those of another request.
+        Raises what the model raised for these galaxies, never what it raised for those of another request.
         """
         if len(batch) <= self._max_batch:
             part = _Part(batch, columns, asyncio.get_running_loop().create_future())

@@ -2,30 +2,10 @@
 
 import os
 import sys
-import threading
-import time
-import urllib.request
 
 import click
 
 from photoz.cli.command import Group
-
-HINTS = """
-photoz is ready on {url}   (stop it with Ctrl-C)
-
-  With curl:
-    curl --data-binary @examples/cutouts.npz {url}/predict_file
-
-  From Python, in another terminal (. .venv/bin/activate):
-    import numpy as np
-    from photoz_client import PhotozClient
-    cutouts = np.load("examples/cutouts.npz")
-    with PhotozClient("{url}") as client:
-        print(client.predict(cutouts["images"], ebv=cutouts["ebv"]).z_mean)
-
-  From the shell:     .venv/bin/photoz predict examples/cutouts.npz --url {url}
-  In the browser:     {url}
-"""
 
 
 @click.group(cls=Group, invoke_without_command=True)
@@ -39,25 +19,11 @@ def main(context: click.Context) -> None:
 @main.command(examples=("python -m service serve --port 8080", "PHOTOZ_BUNDLE=models/mine python -m service serve"))
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=3000, show_default=True, help="Port to listen on.")
-@click.option("--hints", is_flag=True, help="Print how to use the service once it is ready.")
-def serve(host: str, port: int, hints: bool) -> None:
+def serve(host: str, port: int) -> None:
     """Serve a model bundle over HTTP."""
     from service.server import serve
 
-    if hints:
-        threading.Thread(target=_print_hints, args=(f"http://{host}:{port}",), daemon=True).start()
     serve(host, port)
-
-
-def _print_hints(url: str) -> None:
-    """Wait for the service and print how to use it."""
-    while True:
-        try:
-            with urllib.request.urlopen(f"{url}/readyz", timeout=1):
-                print(HINTS.format(url=url), flush=True)
-                return
-        except OSError:
-            time.sleep(0.2)
 
 
 @main.group()

@@ -15,6 +15,9 @@ WINDOW_BITS: Mapping[str, int] = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.M
 
 # Numbers hardly compress, and not more at higher levels.
 LEVEL = 1
+
+# Content-Encoding -> compression, where Accept-Encoding names nothing else. Triton's clients send that on request.
+# Lists, which browsers and HTTP libraries send with every request, get none: it would cost more than it saves.
 COMPRESSORS: Mapping[str, Callable[[bytes], bytes]] = {
     "gzip": lambda body: gzip.compress(body, LEVEL, mtime=0),
     "deflate": lambda body: zlib.compress(body, LEVEL),
@@ -50,13 +53,3 @@ def decompressed(request: Request, receive: Receive) -> Receive:
         return {"type": "http.request", "body": part, "more_body": more or pending}
 
     return receive_decompressed
-
-
-def chosen_encoding(accept_encoding: str) -> str | None:
-    """Return how to compress a response: gzip or deflate where Accept-Encoding names nothing else.
-
-    Triton's clients send that on request. Lists, which browsers and HTTP libraries send with every request, get no
-    compression: it would cost more than it saves.
-    """
-    encoding = accept_encoding.strip().lower()
-    return encoding if encoding in COMPRESSORS else None

@@ -18,12 +18,7 @@ NPY_MAGIC, ZIP_MAGIC, ZIP_ENTRY = b"\x93NUMPY", b"PK\x03\x04", b"PK\x01\x02"
 
 
 async def read_file(request: Request, reader: FileReader, max_bytes: int) -> Arrays:
-    """Return the arrays of a `.npy`, `.npz`, FITS or HDF5 file by name; `.npz` files unpack into at most `max_bytes`.
-
-    The images of the last two are brought into the layout of the model; what was assumed becomes `assumptions` of the
-    request. Raises `UnsupportedType`, `MalformedInput`, `InvalidDataset`, `TooLarge` or
-    `RequestError` (429 or 504).
-    """
+    """Return the arrays of a file by name: `.npy`, FITS, HDF5, or `.npz` that unpacks into at most `max_bytes`."""
     body, archive = request.body, None
     if body.startswith(ZIP_MAGIC):
         # Each entry of the directory becomes an object of half a kB before zipfile counts them.
@@ -45,10 +40,7 @@ async def read_file(request: Request, reader: FileReader, max_bytes: int) -> Arr
 
 
 async def reserve_decoding(request: Request, *, n_json: int = 0, archive: Archive | None = None) -> None:
-    """Reserve the memory that a body takes while it is decoded; it is an archive, or its first bytes are JSON.
-
-    Raises `TooLarge` or `RequestError` (429).
-    """
+    """Reserve the memory that a body takes while it is decoded; it is an archive, or its first bytes are JSON."""
     size = 0  # the arrays of other bodies are views of them
     if n_json > MAX_JSON_BYTES:
         raise TooLarge(f"expected at most {MAX_JSON_BYTES:,} bytes of JSON, got {n_json:,}: send them as binary")
@@ -62,10 +54,7 @@ async def reserve_decoding(request: Request, *, n_json: int = 0, archive: Archiv
 
 
 def reserve_conversion(request: Request, arrays: Arrays, answer_bytes: int = 0) -> None:
-    """Reserve the memory of the answer and of what arrays are converted to; raises as `reserve_decoding`.
-
-    These are float32 cutouts, and PDFs as float64, here and in a child.
-    """
+    """Reserve memory for the answer, float32 cutouts, and PDFs as float64, here and in a child."""
     images, pdfs, size = arrays.get("images"), arrays.get("pdfs"), answer_bytes
     if images is not None and images.dtype != np.float32:
         size += 4 * images.size

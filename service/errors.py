@@ -1,6 +1,6 @@
 """Errors over HTTP: one shape, `{"error": "what is wrong and what is expected"}`, and their statuses."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -54,9 +54,8 @@ def error_response(error: PhotozError) -> Response:
     return JSONResponse({"error": str(error)}, status, HEADERS.get(status))
 
 
-def http_error(request: Request, error: Exception) -> Response:
+def http_error(request: Request, error: HTTPException) -> Response:
     """Return the response to an error of a router."""
-    assert isinstance(error, HTTPException)
     path = request.scope["path"]
     match error.status_code:
         case HTTPStatus.NOT_FOUND:
@@ -74,6 +73,4 @@ def internal_error(*_: object) -> Response:
     return JSONResponse({"error": message}, HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
-ExceptionHandler = Callable[[Request, Exception], Response]
-
-EXCEPTION_HANDLERS: Mapping[Any, ExceptionHandler] = {HTTPException: http_error, Exception: internal_error}
+EXCEPTION_HANDLERS: Mapping[Any, Any] = {HTTPException: http_error, Exception: internal_error}

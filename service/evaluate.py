@@ -15,7 +15,7 @@ from service import drawing
 from service.decoding import ZIP_MAGIC, read_file, reserve_conversion, reserve_decoding
 from service.files import MAGICS
 from service.formats import json
-from service.formats.negotiation import FILE_TYPES, JSON_TYPES, check_type, evaluation_types, negotiate, query_options
+from service.formats.negotiation import EVALUATIONS, FILE_TYPES, PLOTS, check_type, negotiate, query_options
 from service.request import Request
 from service.state import State
 from service.steps import SMALL, offload, run_step, span
@@ -25,8 +25,8 @@ from service.validation import Arrays, LabelledGalaxies, as_labelled
 async def evaluate(request: Request, state: State) -> Response:
     """Compare redshifts with true ones: metrics, a plot, or a report."""
     options = query_options(request, EvaluateOptions)
-    media_type = negotiate(request.accept, evaluation_types(options))
-    check_type(request, (*JSON_TYPES, *FILE_TYPES))
+    media_type = negotiate(request.accept, PLOTS if options.plot else EVALUATIONS)
+    check_type(request, (JSON.media_type, *FILE_TYPES))
     arrays = await _read(request, state)
     reserve_conversion(request, arrays)
     galaxies = await offload(as_labelled, arrays, state.card, state.settings.max_rows)
@@ -57,7 +57,7 @@ async def evaluate(request: Request, state: State) -> Response:
 async def _read(request: Request, state: State) -> Arrays:
     if request.first_bytes(16).startswith((ZIP_MAGIC, *MAGICS)):
         return await read_file(request, state.files, state.max_bytes)
-    if request.media_type in FILE_TYPES[1:-1]:
+    if request.media_type in FILE_TYPES:
         raise MalformedInput("expected a file with z_spec and either images or pdfs (.npz), got other bytes")
     await reserve_decoding(request, n_json=request.received_bytes)
     return json.as_arrays(await run_step("decode", SMALL + 1, json.decode, request.body, EvaluateRequest))

@@ -60,10 +60,7 @@ class FileReader:
         self._jobs = JobQueue("files are decoded or wait", MAX_QUEUED, MAX_OF_CLIENT)
 
     async def read(self, request: Request) -> Arrays:
-        """Return the arrays of the file in a body by name; what was assumed becomes `assumptions` of the request.
-
-        Raises `MalformedInput`, `InvalidDataset`, `UnsupportedType`, `TooLarge` or `RequestError` (429 or 504).
-        """
+        """Return the arrays of the file in a body by name; what was assumed becomes `assumptions` of the request."""
         body = request.body
         seconds = SECONDS + len(body) // BYTES_A_SECOND
         job = (body, self._spec, allowed_bytes(len(body)), seconds)

@@ -27,10 +27,9 @@ class JobQueue:
         self._pool = process_pool(max_tasks=max_tasks, initializer=os.nice, initargs=(LOWER_BY,))
 
     async def run(self, client: str, timeout: float, function: Callable[..., T], *arguments: object) -> T:
-        """Call a function of a module in the child; when this is cancelled, the child is killed.
+        """Call a function of a module in the child, which is killed after `timeout` seconds or if this is cancelled.
 
-        Raises `RequestError`, 429 if too many jobs wait and 504 if this one runs for longer than `timeout` seconds,
-        `pebble.ProcessExpired` if the child has died, and what the function raises.
+        Raises `RequestError` (429 or 504), `pebble.ProcessExpired` if the child has died, or what the function raises.
         """
         with self._queued.enter(client):
             async with self._lock:

@@ -55,10 +55,7 @@ BENTOML_TYPES = "application/vnd.bentoml"
 
 
 class ConcurrencyLimit:
-    """Limits how much runs or waits at a time, in all and for each client.
-
-    `what` names it in error messages, such as "requests are in flight".
-    """
+    """Limits how much runs or waits at a time, in all and for each client; `what` names it in errors."""
 
     def __init__(self, what: str, in_all: int, of_client: int) -> None:
         self._what, self._in_all, self._of_client = what, in_all, of_client
@@ -132,8 +129,7 @@ class Limits:
 class LimitsMiddleware:
     """Applies the limits to each request, answers those that are refused, and records all.
 
-    `app` gets requests whose body has been received, in the scope under `service.request.KEY`. `limits` returns the
-    limits; it is called at the first request, when the service has been created.
+    `app` gets requests whose body has been received, in the scope under `KEY`. `limits` is called at the first one.
     """
 
     def __init__(self, app: ASGIApp, limits: Callable[[], Limits]) -> None:

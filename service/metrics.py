@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
@@ -20,8 +20,6 @@ from photoz import drift
 from photoz.flags import Flag
 from photoz.model.card import Card
 from service.request import OTHER, ROUTES, Request
-
-CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 INFERENCE_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -65,6 +63,7 @@ class Metrics:
         # To find a series takes longer than to count.
         self._requests_of, self._seconds_of = cache(self._requests.labels), cache(self._seconds.labels)
         self._received_of = cache(self._received.labels)
+        self._show_card(card)
         self._distributions = Distributions(card)
         self._registry.register(self._distributions)
         ProcessCollector(registry=self._registry)
@@ -74,6 +73,15 @@ class Metrics:
             self._requests.labels(route, "POST", status)
         for flag in Flag:
             self._flags.labels(flag.name)
+
+    def _show_card(self, card: Card) -> None:
+        info = Gauge("photoz_model_info", "1; the model that answers", ["model", "version"], registry=self._registry)
+        info.labels(card.name, card.version).set(1)
+        text = "Fraction of the galaxies of the model card whose value is at or below le"
+        fractions = Gauge("photoz_reference_fraction", text, ["quantity", "le"], registry=self._registry)
+        for quantity, histogram in (card.reference.histograms if card.reference else {}).items():
+            for edge, fraction in zip(histogram.edges, histogram.fractions, strict=True):
+                fractions.labels(quantity, floatToGoString(edge)).set(fraction)  # type: ignore[no-untyped-call]
 
     def add_gauge(self, name: str, documentation: str, value: Callable[[], float]) -> None:
         """Expose a value that is read whenever the metrics are."""
@@ -101,10 +109,7 @@ class Metrics:
         return measured
 
     def measure_estimates(self, summarise: Callable[..., Columns]) -> Callable[..., Columns]:
-        """Wrap the step from the network to the estimates: flags and distributions are counted.
-
-        Only columns that a request asks for are counted: others are not computed.
-        """
+        """Wrap the step from the network to the estimates: flags and distributions are counted, if requested."""
 
         def measured(*arguments: Any) -> Columns:
             columns = summarise(*arguments)
@@ -121,13 +126,12 @@ class Metrics:
 
 
 class Distributions(Collector):
-    """Distributions of the estimates beside those of the model card, in the same buckets.
+    """Distributions of the estimates, in the buckets of those in the model card.
 
     prometheus_client takes microseconds for each value; here numpy counts a batch at once.
     """
 
     def __init__(self, card: Card) -> None:
-        self._card = card
         self._lock = threading.Lock()  # the batcher has two threads
         self._edges = {name: np.asarray(edges, dtype=np.float64) for name, edges in _edges(card).items()}
         self._counts = {name: np.zeros(len(edges) + 1, dtype=np.int64) for name, edges in self._edges.items()}
@@ -144,33 +148,14 @@ class Distributions(Collector):
                     self._sums[name] += float(known.sum())
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics that do not come from prometheus_client's own types; the registry calls this."""
-        info = GaugeMetricFamily("photoz_model_info", "1; the model that answers", labels=["model", "version"])
-        info.add_metric([self._card.name, self._card.version], 1)
-        yield info
-        yield self._reference()
-        with self._lock:
-            yield self._estimates()
-
-    def _reference(self) -> Metric:
-        fractions = GaugeMetricFamily(
-            "photoz_reference_fraction",
-            "Fraction of the galaxies of the model card whose value is at or below le",
-            labels=["quantity", "le"],
-        )
-        reference = self._card.reference
-        for quantity, found in (reference.histograms if reference else {}).items():
-            for edge, fraction in zip(found.edges, found.fractions, strict=True):
-                fractions.add_metric([quantity, floatToGoString(edge)], fraction)  # type: ignore[no-untyped-call]
-        return fractions
-
-    def _estimates(self) -> Metric:
+        """Yield the distributions; the registry calls this."""
         estimates = HistogramMetricFamily("photoz_estimates", "Distribution of the estimates", labels=["quantity"])
-        for quantity, edges in self._edges.items():
-            names = [*map(floatToGoString, edges.tolist()), "+Inf"]
-            buckets = list(zip(names, self._counts[quantity].cumsum().tolist(), strict=True))
-            estimates.add_metric([quantity], buckets, self._sums[quantity])
-        return estimates
+        with self._lock:
+            for quantity, edges in self._edges.items():
+                names = [*map(floatToGoString, edges.tolist()), "+Inf"]
+                buckets = list(zip(names, self._counts[quantity].cumsum().tolist(), strict=True))
+                estimates.add_metric([quantity], buckets, self._sums[quantity])
+        yield estimates
 
 
 def _edges(card: Card) -> Mapping[str, Sequence[float]]:

@@ -12,7 +12,7 @@ from photoz.io import formats
 from photoz.model.card import Card
 from photoz.protocol import contract, messages
 from photoz.protocol.open_inference import HEADER_LENGTH
-from service.formats.negotiation import FILE_TYPES, FORM, OCTETS, PREDICTIONS
+from service.formats.negotiation import EVALUATIONS, FILE_TYPES, OCTETS, PREDICTIONS
 
 Document = dict[str, Any]
 Schemas = Mapping[str, str | None]  # media type -> name of the schema, None for bytes
@@ -20,12 +20,10 @@ Schemas = Mapping[str, str | None]  # media type -> name of the schema, None for
 DESCRIPTION = "Photometric redshifts: galaxy cutouts in, redshift PDFs and their summaries out."
 SCHEMAS = "#/components/schemas/{model}"
 
-FILES: Schemas = dict.fromkeys(name for name in FILE_TYPES if name not in ("", FORM))
+FILES: Schemas = dict.fromkeys(FILE_TYPES)
 ESTIMATES: Schemas = dict.fromkeys(PREDICTIONS) | {formats.JSON.media_type: "PredictResponse"}
 CUTOUTS: Schemas = {formats.NPZ.media_type: None}
-EVALUATIONS: Schemas = {formats.JSON.media_type: "EvaluateResponse"} | dict.fromkeys(
-    (formats.HTML.media_type, formats.PNG.media_type, formats.SVG.media_type)
-)
+EVALUATION: Schemas = dict.fromkeys(EVALUATIONS) | {formats.JSON.media_type: "EvaluateResponse"}
 
 # Path -> what it does, what goes in, what comes out, and the query options.
 APIS: Mapping[str, tuple[str, Schemas, Schemas, type[BaseModel] | None]] = {
@@ -41,7 +39,7 @@ APIS: Mapping[str, tuple[str, Schemas, Schemas, type[BaseModel] | None]] = {
     "/evaluate": (
         "Compare redshifts with true ones: metrics, a plot, or a report",
         {formats.JSON.media_type: "EvaluateRequest", **FILES},
-        EVALUATIONS,
+        EVALUATION,
         contract.EvaluateOptions,
     ),
 }
@@ -71,12 +69,8 @@ MODELS = (
 )
 
 # Error statuses: of the middleware, at any path; of bodies; of inference; of an archive.
-ANYWHERE, BODIES, INFERENCE, SKY = (
-    (401, 408, 413, 429, 431, 500, 503, 504),
-    (400, 406, 415, 422),
-    (400, 415),
-    (404, 502),
-)
+ANYWHERE = (401, 408, 413, 429, 431, 500, 503, 504)
+BODIES, INFERENCE, SKY = (400, 406, 415, 422), (400, 415), (404, 502)
 
 
 def document() -> Document:
@@ -122,6 +116,7 @@ def _operation(
     options: type[BaseModel] | None = None,
 ) -> Document:
     in_path = [name for name in ("model_name", "model_version") if f"{{{name}}}" in path]
+    error = _content({formats.JSON.media_type: "ErrorResponse"})
     properties = options.model_json_schema()["properties"] if options else {}
     operation = {
         "tags": ["Open Inference Protocol v2" if path.startswith("/v2") else "Service"],
@@ -131,14 +126,12 @@ def _operation(
             *({"name": name, "in": "query", "schema": schema} for name, schema in properties.items()),
         ],
         "responses": {"200": {"description": "The answer", "content": _content(answers)}}
-        | _errors((*ANYWHERE, *statuses, *((404,) if in_path else ()))),
+        | {
+            str(status): {"description": HTTPStatus(status).phrase, "content": error}
+            for status in (*ANYWHERE, *statuses, *((404,) if in_path else ()))
+        },
     }
     return operation | ({"requestBody": {"required": True, "content": _content(bodies)}} if bodies else {})
-
-
-def _errors(statuses: Iterable[int]) -> Document:
-    content = _content({formats.JSON.media_type: "ErrorResponse"})
-    return {str(status): {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
 def _content(schemas: Schemas) -> Document:

@@ -6,7 +6,7 @@ import numpy as np
 from starlette.responses import Response
 
 from photoz.inference.predictor import ALL_COLUMNS, as_estimates
-from photoz.io.formats import QP
+from photoz.io.formats import JSON, QP
 from photoz.protocol.contract import PredictOptions, PredictRequest, SkyRequest
 from service.decoding import read_file, reserve_conversion, reserve_decoding
 from service.formats import json
@@ -14,7 +14,6 @@ from service.formats.estimates import BYTES_PER_NUMBER, encode_cutouts, encode_e
 from service.formats.negotiation import (
     FILE_TYPES,
     PREDICTIONS,
-    check_json,
     check_no_query,
     check_type,
     negotiate,
@@ -29,7 +28,8 @@ from service.validation import Arrays, as_batch
 async def predict(request: Request, state: State) -> Response:
     """Predict redshifts of cutouts in JSON."""
     media_type = negotiate(request.accept, PREDICTIONS)
-    check_json(request, "/predict_file reads files")
+    check_type(request, (JSON.media_type,), "/predict_file reads files")
+    check_no_query(request)
     await reserve_decoding(request, n_json=request.received_bytes)
     # Always in a thread: a pixel in JSON takes a thousand times the work of a binary one.
     message = await run_step("decode", SMALL + 1, json.decode, request.body, PredictRequest)
@@ -75,7 +75,8 @@ async def cutouts(request: Request, state: State) -> Response:
 
 async def sky(request: Request, state: State) -> Response:
     """Cut out a position on the sky of an archive, if the operator allows it: a .npz file as of `/cutouts`."""
-    check_json(request, "/cutouts reads files")
+    check_type(request, (JSON.media_type,), "/cutouts reads files")
+    check_no_query(request)
     await reserve_decoding(request, n_json=request.received_bytes)
     position = json.decode(request.body, SkyRequest)
     return await _as_npz(request, state, await state.archive.cut_out(request, position))
@@ -84,7 +85,6 @@ async def sky(request: Request, state: State) -> Response:
 async def _as_npz(request: Request, state: State, arrays: Arrays) -> Response:
     images = arrays.get("images", np.empty(0))
     reserve_conversion(request, arrays, 2 * 4 * images.size)
-    await run_step(
-        "validate", images.nbytes, as_batch, arrays, state.card, state.settings.max_rows
-    )  # raises if unusable
+    # Raises if they are unusable.
+    await run_step("validate", images.nbytes, as_batch, arrays, state.card, state.settings.max_rows)
     return await run_step("encode", images.nbytes, encode_cutouts, arrays)

@@ -51,10 +51,7 @@ class MemoryBudget:
         self._lock = threading.Lock()  # bodies are decoded in threads
 
     def reserve(self, request: "Request", size: int) -> None:
-        """Reserve `size` bytes more for a request.
-
-        Raises `TooLarge` if no request may have as much, `RequestError` (429) if other requests hold too much.
-        """
+        """Reserve `size` bytes more; raises `TooLarge`, or `RequestError` (429) if other requests hold too much."""
         held, client = request.held_bytes, request.client
         with self._lock:
             if held + size > self.total_bytes:

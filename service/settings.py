@@ -87,10 +87,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def misspelt_variables(cls) -> dict[str, str]:
-        """Return misspelt `PHOTOZ_*` variables, each with the closest setting.
-
-        Others are fine: Kubernetes sets some for a service of this name, and the client has its own.
-        """
+        """Return misspelt variables, each with the closest setting; others may be Kubernetes' or the client's."""
         known = [f"PHOTOZ_{name.upper()}" for name in cls.model_fields]
         near = {name: get_close_matches(name, known, 1, SIMILAR) for name in os.environ if name not in known}
         return {name: found[0] for name, found in near.items() if found}
@@ -105,14 +102,12 @@ class Settings(BaseSettings):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             variable, message = f"PHOTOZ_{str(first['loc'][0]).upper()}", first["msg"].removeprefix("Value error, ")
-            raise InvalidInput(f"{variable}={first['input']} cannot be used: {_lower_first(message)}") from error
+            raise InvalidInput(
+                f"{variable}={first['input']} cannot be used: {message[:1].lower()}{message[1:]}"
+            ) from error
         if settings.max_body_bytes > settings.max_memory_bytes:
             raise InvalidInput(
                 f"PHOTOZ_MAX_BODY_BYTES={settings.max_body_bytes} cannot be used: expected at most "
                 f"PHOTOZ_MAX_MEMORY_BYTES, {settings.max_memory_bytes}"
             )
         return settings
-
-
-def _lower_first(message: str) -> str:
-    return message[:1].lower() + message[1:]

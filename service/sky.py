@@ -41,10 +41,7 @@ class Archive:
         self._jobs = JobQueue("positions are looked up or wait", MAX_QUEUED, MAX_OF_CLIENT)
 
     async def cut_out(self, request: Request, position: SkyRequest) -> Arrays:
-        """Return the arrays of the cutout at a position; what was assumed becomes `assumptions` of the request.
-
-        Raises `RequestError`: 404, 502 with the reason, 429 or 504.
-        """
+        """Return the arrays of the cutout at a position; what was assumed becomes `assumptions` of the request."""
         if self._options is None:
             message = "this service does not reach an archive: its operator may allow that, with PHOTOZ_SKY"
             raise RequestError(HTTPStatus.NOT_FOUND, message)

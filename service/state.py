@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 from starlette.applications import Starlette
 from starlette.responses import Response
@@ -45,16 +44,15 @@ class State:
         self.max_bytes = min(unpacked_limit(bundle.card, settings.max_rows), settings.max_body_bytes)
         self.metrics = Metrics(bundle.card)
         self.limits = Limits(settings, self.metrics)
-        load = partial(
-            Predictor.load,
-            bundle,
-            engine=settings.engine,
-            threads=settings.threads,
-            recalibrate=settings.calibration == "on",
-            warm_up=True,
-        )
         with ThreadPoolExecutor(1, initializer=lower_priority) as executor:  # the engine starts its threads from there
-            predictor = executor.submit(load).result()
+            predictor = executor.submit(
+                Predictor.load,
+                bundle,
+                engine=settings.engine,
+                threads=settings.threads,
+                recalibrate=settings.calibration == "on",
+                warm_up=True,
+            ).result()
         self.batcher = DynamicBatcher(
             self.metrics.measure_inference(predictor.run_network), self.metrics.measure_estimates(predictor.summarise)
         )
@@ -88,10 +86,7 @@ class State:
         return response
 
     async def predict_columns(self, request: Request, batch: Batch, columns: frozenset[str]) -> Columns:
-        """Compute columns of the estimates, and the PDFs, of validated galaxies.
-
-        Raises `InvalidImages` if the network overflows for one of them.
-        """
+        """Compute columns of the estimates, and the PDFs; raises `InvalidImages` if the network overflows."""
         request.rows += len(batch)
         with span("predict"):
             computed = await self.batcher.predict(batch, columns | {"pdf"})

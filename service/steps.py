@@ -24,6 +24,7 @@ THREADS = 4
 
 T = TypeVar("T")
 
+_limiter = CapacityLimiter(THREADS)
 _collector_lock = threading.Lock()
 _without_collector = 0
 
@@ -36,18 +37,13 @@ async def run_step(name: str, size: int, function: Callable[..., T], *arguments:
 
 async def offload(function: Callable[..., T], *arguments: object) -> T:
     """Call a function in a thread; what it raises passes through."""
-    outcome = await to_thread.run_sync(_outcome, function, arguments, limiter=_limiter())
+    outcome = await to_thread.run_sync(_outcome, function, arguments, limiter=_limiter)
     if isinstance(outcome, PhotozError):
         try:
             raise outcome
         finally:
             del outcome  # the error, its traceback and this frame, with the arguments, would refer to each other
     return outcome
-
-
-@cache
-def _limiter() -> CapacityLimiter:
-    return CapacityLimiter(THREADS)
 
 
 def _outcome(function: Callable[..., T], arguments: tuple[object, ...]) -> T | PhotozError:

@@ -28,10 +28,7 @@ MAX_LENGTH = 63  # of a name or a version in a tag of BentoML's
 
 
 def add(path: str | os.PathLike[str]) -> str:
-    """Add a bundle to the store, if it is not there, and return its tag, such as "photoz:2026.11.24-172738".
-
-    Raises `InvalidBundle` if it cannot be used, or another one is stored under its tag.
-    """
+    """Add a bundle to the store, and return its tag; raises `InvalidBundle` if the tag is another bundle's."""
     bundle = ModelBundle.load(path)
     tag = tag_of(bundle.card)
     stored = _stored(tag)

@@ -16,10 +16,7 @@ def is_enabled(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def tracing_options(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """Return BentoML's option `tracing`; without a collector no request is even considered, which takes 0.25 ms.
-
-    Raises `InvalidInput` if the sampled fraction of the requests is not one.
-    """
+    """Return BentoML's option `tracing`; without a collector no request is even considered, which takes 0.25 ms."""
     if not is_enabled(environment):
         return {"excluded_urls": "."}
     given = environment.get("OTEL_TRACES_SAMPLER_ARG") or "1"

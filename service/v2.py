@@ -9,6 +9,7 @@ from starlette import requests
 from starlette.responses import JSONResponse, Response
 
 from photoz import __version__
+from photoz.protocol.open_inference import HEADER_LENGTH, read_header_length
 from service.decoding import reserve_conversion, reserve_decoding
 from service.formats import infer as format
 from service.formats.infer import JSON_WORK
@@ -33,7 +34,7 @@ async def infer(request: requests.Request) -> Response:
 
 async def _infer(request: Request, state: State) -> Response:
     card, max_rows = state.card, state.settings.max_rows
-    header_length = format.read_header_length(request)
+    header_length = read_header_length(request.headers.get(HEADER_LENGTH))
     n_json = request.received_bytes if header_length is None else min(header_length, request.received_bytes)
     await reserve_decoding(request, n_json=n_json)
     size = request.received_bytes + JSON_WORK * n_json

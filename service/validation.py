@@ -1,4 +1,7 @@
-"""Validation of the arrays in a request, before they share a batch with those of other requests."""
+"""Validation of the arrays in a request, before they share a batch with those of other requests.
+
+It raises `TooLarge` or `InvalidInput`.
+"""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +12,7 @@ import numpy.typing as npt
 
 from photoz import pdf
 from photoz.errors import InvalidInput, InvalidRedshifts, TooLarge
-from photoz.grid import BoolArray, FloatArray
+from photoz.grid import FloatArray
 from photoz.images import EbvBatch, as_ebv_batch, as_image_batch
 from photoz.inference.predictor import Batch
 from photoz.model.card import Card
@@ -46,10 +49,7 @@ def unpacked_limit(card: Card, max_rows: int) -> int:
 
 
 def as_batch(arrays: Arrays, card: Card, max_rows: int) -> Batch:
-    """Validate at most `max_rows` galaxies to predict: `images` and, optionally, `ebv` and `object_id`.
-
-    Raises `TooLarge` or `InvalidInput`.
-    """
+    """Validate at most `max_rows` galaxies to predict: `images` and, optionally, `ebv` and `object_id`."""
     if "images" not in arrays:
         raise InvalidInput(f"expected an array 'images', got {_listed(arrays)}")
     n = _count(arrays["images"], 4, max_rows)
@@ -61,7 +61,7 @@ def as_labelled(arrays: Arrays, card: Card, max_rows: int) -> LabelledGalaxies:
     """Validate galaxies to evaluate: `z_spec`, `images` or `pdfs` and, optionally, `ebv`, `object_id` and `magnitudes`.
 
     At most `max_rows` as cutouts, 25 times as many as PDFs. Those whose redshift is not on the grid are dropped before
-    anything is predicted. Raises `TooLarge` or `InvalidInput`.
+    anything is predicted.
     """
     if ("images" in arrays) == ("pdfs" in arrays):
         raise InvalidInput("expected either images or pdfs beside z_spec, got both or neither")
@@ -71,7 +71,9 @@ def as_labelled(arrays: Arrays, card: Card, max_rows: int) -> LabelledGalaxies:
     z_spec, magnitudes, ebv = _z_spec(arrays, n), _magnitudes(arrays, n, card), _ebv(arrays, n, card)
     given_names = _object_id(arrays, n)
     object_id = np.arange(n).astype(np.str_) if given_names is None else given_names
-    keep = _on_grid(z_spec, card)
+    keep = card.grid.contains(z_spec)
+    if not keep.any():
+        raise InvalidRedshifts(f"no z_spec lies on the grid: expected 0 <= z_spec <= {card.grid.z_max:g}")
     chosen = rows if keep.all() else rows[keep]
     source: Batch | FloatArray
     if pdfs is None:
@@ -166,10 +168,3 @@ def _magnitudes(arrays: Arrays, n: int, card: Card) -> FloatArray | None:
             f"expected magnitudes from -{MAX_MAGNITUDE:g} to {MAX_MAGNITUDE:g}, or NaN, got {magnitudes[bad][0]:g}"
         )
     return magnitudes
-
-
-def _on_grid(z_spec: FloatArray, card: Card) -> BoolArray:
-    keep = card.grid.contains(z_spec)
-    if not keep.any():
-        raise InvalidRedshifts(f"no z_spec lies on the grid: expected 0 <= z_spec <= {card.grid.z_max:g}")
-    return keep

@@ -15,10 +15,9 @@ from photoz.model.card import Card
 from photoz.protocol import open_inference as protocol
 from photoz.protocol.open_inference import RequestedOutput
 from photoz.protocol.tensors import BYTES, NUMBERS, Tensor
-from service.compression import COMPRESSORS, chosen_encoding
+from service.compression import COMPRESSORS
 from service.formats.estimates import TEXT_BYTES
 from service.formats.negotiation import OCTETS
-from service.request import Request
 from service.steps import without_collector
 from service.validation import Arrays, Names
 
@@ -65,16 +64,11 @@ class InferRequest:
         return (len(images) if images.ndim else 1) * card.grid.n_bins * each
 
 
-def read_header_length(request: Request) -> int | None:
-    """Return how many of the first bytes of a body are JSON, None for all; raises `MalformedInput`."""
-    return protocol.read_header_length(request.headers.get(protocol.HEADER_LENGTH))
-
-
+@without_collector()
 def decode(chunks: Sequence[bytes | bytearray], header_length: int | None, max_rows: int) -> InferRequest:
     """Decode a request of at most `max_rows` names; raises `TooLarge`, `MalformedInput` or `InvalidInput`."""
-    with without_collector():
-        body = _aligned(chunks, header_length or 0)
-        message = protocol.decode_request(body, header_length, max_texts=max_rows)
+    body = _aligned(chunks, header_length or 0)
+    message = protocol.decode_request(body, header_length, max_texts=max_rows)
     return InferRequest(_as_arrays(message), _requested_outputs(message), message.request_id)
 
 
@@ -126,7 +120,8 @@ def encode(request: InferRequest, names: Names, columns: Columns, card: Card, ac
     if message.header_length is not None:
         headers[protocol.HEADER_LENGTH] = str(message.header_length)
         media_type = OCTETS
-    if encoding := chosen_encoding(accept_encoding):
+    encoding = accept_encoding.strip().lower()
+    if encoding in COMPRESSORS:
         headers["content-encoding"] = encoding
         content = COMPRESSORS[encoding](content)
     return Response(content, media_type=media_type, headers=headers)

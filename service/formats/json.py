@@ -25,13 +25,9 @@ def estimate_memory(content: bytes) -> int:
     return sum(size * content.count(token) for token, size in BYTES_PER_TOKEN.items())
 
 
+@without_collector()
 def decode(body: bytes, model: type[M]) -> M:
     """Decode an object with the fields of `model`; raises `MalformedInput` or `InvalidInput`."""
-    with without_collector():
-        return _decode(body, model)
-
-
-def _decode(body: bytes, model: type[M]) -> M:
     try:
         content = from_json(body)
     except ValueError as error:

@@ -8,30 +8,23 @@ from pydantic import BaseModel
 
 from photoz.errors import InvalidInput, UnsupportedType
 from photoz.io.formats import FORMATS, HTML, JSON, PNG, SVG
-from photoz.protocol import contract
 from service.errors import RequestError
 from service.formats.json import validated
 from service.request import Request
 
-# curl sends --data and --data-binary as a form unless it is given a type.
-FORM = "application/x-www-form-urlencoded"
 OCTETS = "application/octet-stream"
-JSON_TYPES = ("", JSON.media_type, FORM)
-FILE_TYPES = ("", OCTETS, *(format.media_type for format in FORMATS if format.received), FORM)
+FILE_TYPES = (OCTETS, *(format.media_type for format in FORMATS if format.received))
+
+# Types of any body: none, and that of forms, as which curl sends --data and --data-binary unless it is given a type.
+UNTYPED = ("", "application/x-www-form-urlencoded")
 
 # Media types of predictions, the default first.
 PREDICTIONS = (JSON.media_type, *(format.media_type for format in FORMATS if format.written and format is not JSON))
 
 PLOTS = (PNG.media_type, SVG.media_type)
+EVALUATIONS = (JSON.media_type, HTML.media_type, *PLOTS)
 
 M = TypeVar("M", bound=BaseModel)
-
-
-def check_json(request: Request, advice: str) -> None:
-    """Raise `UnsupportedType` if the body of a request is not JSON, `InvalidInput` if it has query options."""
-    check_type(request, JSON_TYPES, advice)
-    if request.query:
-        raise InvalidInput(f"expected the options in the JSON body, got ?{next(iter(request.query))} in the address")
 
 
 def check_no_query(request: Request) -> None:
@@ -56,22 +49,13 @@ def check_type(request: Request, expected: tuple[str, ...], advice: str = "") ->
             f"cannot read Content-Encoding {request.content_encoding[:40]} here: expected the body as it is; only the "
             "inference of /v2 takes gzip and deflate"
         )
-    if request.media_type not in expected:
-        names = ", ".join(dict.fromkeys(name for name in expected if name not in ("", FORM)))
-        message = f"cannot read {request.media_type}: expected {names}"
+    if request.media_type not in (*expected, *UNTYPED):
+        message = f"cannot read {request.media_type}: expected {', '.join(expected)}"
         raise UnsupportedType(f"{message} ({advice})" if advice else message)
 
 
-def evaluation_types(options: contract.EvaluateOptions) -> tuple[str, ...]:
-    """Return the media types that an evaluation can be answered with."""
-    return PLOTS if options.plot else (JSON.media_type, HTML.media_type, *PLOTS)
-
-
 def negotiate(accept: str, offered: Sequence[str]) -> str:
-    """Choose the offered media type of the highest quality in an Accept header; of equals, the first.
-
-    RFC 9110, sec. 12.5.1. Raises `RequestError` (406) if the client accepts none.
-    """
+    """Choose the offered type of the highest quality in an Accept header, the first of equals (RFC 9110, 12.5.1)."""
     if accept == "*/*":
         return offered[0]
     ranges = [_media_range(part) for part in accept.split(",") if part.strip()] or [("*/*", 1.0)]

@@ -10,7 +10,6 @@ import numpy as np
 import psutil
 
 from service import page
-from service.cli import _print_hints
 from service.formats.negotiation import PREDICTIONS
 from tests.running import run_serve, running_service
 from tests.toys import galaxies, npy_bytes
@@ -101,8 +100,3 @@ def test_pages_load_nothing_from_elsewhere(client):
     policy = client.get("/ui").headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; ")
     assert client.get("/ui/../app.py").status_code == client.get("/ui/nothing.js").status_code == 404
-
-
-def test_hints_are_printed_once_the_service_is_ready(service_url, capsys):
-    _print_hints(service_url)
-    assert f"photoz is ready on {service_url} " in capsys.readouterr().out
