@@ -159,8 +159,8 @@ class Distributions(Collector):
             labels=["quantity", "le"],
         )
         reference = self._card.reference
-        for quantity, found in (reference.histograms if reference else {}).items():
-            for edge, fraction in zip(found.edges, found.fractions, strict=True):
+        for quantity, histogram in (reference.histograms if reference else {}).items():
+            for edge, fraction in zip(histogram.edges, histogram.fractions, strict=True):
                 fractions.add_metric([quantity, floatToGoString(edge)], fraction)  # type: ignore[no-untyped-call]
         return fractions
 
@@ -175,5 +175,5 @@ class Distributions(Collector):
 
 def _edges(card: Card) -> Mapping[str, Sequence[float]]:
     if card.reference:
-        return {name: found.edges for name, found in card.reference.histograms.items()}
+        return {name: histogram.edges for name, histogram in card.reference.histograms.items()}
     return {name: edges for name, edges in drift.edges(card.grid).items() if card.ood or name != drift.OOD_SCORE}
