@@ -4,11 +4,11 @@ import hashlib
 import json
 import socket
 import threading
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import numpy as np
+import pytest
 
 from tests.e2e.page.browser import MARKS, expect, open_file, open_sample, wait_for_redshifts
 
@@ -32,76 +32,80 @@ def test_a_service_with_keys(open_page, start_service, bundle_path, tmp_path):
         expect(page.locator("#key")).to_have_value("")
 
 
-@contextmanager
-def proxy(target):
-    """Forward requests; refuse inferences with `state["status"]`, or close connections from number `closes_at` on."""
-    state = {"status": None, "closes_at": None, "rows": []}
+class Handler(BaseHTTPRequestHandler):
+    """Forwards a request to the service behind its `Proxy`, which may refuse inferences."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    protocol_version = "HTTP/1.1"
 
-        def do_GET(self):
-            self.forward("GET", None)
+    def do_GET(self):
+        self.forward("GET", None)
 
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.path.endswith("/infer"):
-                if state["closes_at"] is not None and len(state["rows"]) >= state["closes_at"]:
-                    self.close_connection = True
-                    return self.connection.shutdown(socket.SHUT_RDWR)
-                if state["status"] is not None:
-                    return self.refuse(state["status"])
-                length = int(self.headers["Inference-Header-Content-Length"])
-                state["rows"].append(json.loads(body[:length])["inputs"][0]["shape"][0])
-            self.forward("POST", body)
+    def do_POST(self):
+        body, proxy = self.rfile.read(int(self.headers["Content-Length"])), self.server
+        if self.path.endswith("/infer"):
+            if proxy.closes_at is not None and len(proxy.rows) >= proxy.closes_at:
+                self.close_connection = True
+                return self.connection.shutdown(socket.SHUT_RDWR)
+            if proxy.is_busy:
+                return self.respond(429, {"Retry-After": "1"}, b'{"error": "it is full"}')
+            length = int(self.headers["Inference-Header-Content-Length"])
+            proxy.rows.append(json.loads(body[:length])["inputs"][0]["shape"][0])
+        self.forward("POST", body)
 
-        def refuse(self, status):
-            self.send_response(status)
-            self.send_header("Retry-After", "1")
-            self.send_header("Content-Length", "23")
-            self.end_headers()
-            self.wfile.write(b'{"error": "it is full"}')
+    def forward(self, method, body):
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
+        response = httpx.request(method, self.server.target + self.path, content=body, headers=headers)
+        self.respond(response.status_code, response.headers, response.content)
 
-        def forward(self, method, body):
-            sent = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
-            response = httpx.request(method, target + self.path, content=body, headers=sent)
-            self.send_response(response.status_code)
-            for name, value in response.headers.items():
-                if name.lower() not in ("content-length", "transfer-encoding", "connection"):
-                    self.send_header(name, value)
-            self.send_header("Content-Length", str(len(response.content)))
-            self.end_headers()
-            self.wfile.write(response.content)
+    def respond(self, status, headers, content):
+        self.send_response(status)
+        for name, value in headers.items():
+            if name.lower() not in ("content-length", "transfer-encoding", "connection"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
 
-        def log_message(self, *_):
-            pass
+    def log_message(self, *_):
+        pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+
+class Proxy(ThreadingHTTPServer):
+    """Forwards to a service; refuses inferences while `is_busy`, or closes connections from number `closes_at` on."""
+
+    is_busy, closes_at = False, None
+
+    def __init__(self, target):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.target, self.url, self.rows = target, f"http://127.0.0.1:{self.server_port}", []
+
+
+@pytest.fixture
+def proxy(service_url):
+    with Proxy(service_url) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", state
+        yield server
         server.shutdown()
 
 
-def test_a_full_service_is_asked_again(open_page, service_url):
-    with proxy(service_url) as (url, state):
-        page = open_page(url, allowed=["status of 429"])
-        state["status"] = 429
-        page.click("#sample")
-        expect(page.locator("#status")).to_contain_text("The service is busy: trying again in 1 s.")
-        state["status"] = None
-        wait_for_redshifts(page, 8)
+def test_a_full_service_is_asked_again(open_page, proxy):
+    page = open_page(proxy.url, allowed=["status of 429"])
+    proxy.is_busy = True
+    page.click("#sample")
+    expect(page.locator("#status")).to_contain_text("The service is busy: trying again in 1 s.")
+    proxy.is_busy = False
+    wait_for_redshifts(page, 8)
 
 
-def test_a_service_that_goes_away_in_the_middle(open_page, service_url, sample, tmp_path):
+def test_a_service_that_goes_away_in_the_middle(open_page, proxy, sample, tmp_path):
     images = np.tile(sample["images"], (100, 1, 1, 1))  # four requests
     np.save(tmp_path / "many.npy", images)
-    with proxy(service_url) as (url, state):
-        page = open_page(url, allowed=["ERR_EMPTY_RESPONSE", "ERR_CONNECTION"])
-        state["closes_at"] = 2
-        open_file(page, tmp_path / "many.npy")
-        expect(page.locator("#error")).to_contain_text("The service does not answer. Is it still running?")
-        expect(page.locator("#count")).to_have_text("408 of 408")  # those that have arrived are kept
-        state["closes_at"] = None
-        page.click("#retry")
-        wait_for_redshifts(page, 800)
-        assert state["rows"] == [204, 204, 204, 188]
+    page = open_page(proxy.url, allowed=["ERR_EMPTY_RESPONSE", "ERR_CONNECTION"])
+    proxy.closes_at = 2
+    open_file(page, tmp_path / "many.npy")
+    expect(page.locator("#error")).to_contain_text("The service does not answer. Is it still running?")
+    expect(page.locator("#count")).to_have_text("408 of 408")  # those that have arrived are kept
+    proxy.closes_at = None
+    page.click("#retry")
+    wait_for_redshifts(page, 800)
+    assert proxy.rows == [204, 204, 204, 188]
