@@ -15,7 +15,7 @@ def process_pool(
     n_processes: int = 1,
     *,
     max_tasks: int = 0,
-    initializer: Callable[..., None] | None = None,
+    initializer: Callable[..., object] | None = None,
     initargs: tuple[Any, ...] = (),
 ) -> ProcessPool:
     """Return a pool of child processes, which start with the first job.
@@ -40,7 +40,7 @@ def process_pool(
     return ProcessPool(n_processes, max_tasks, _start, (initializer, initargs), get_context("spawn"))
 
 
-def _start(initializer: Callable[..., None] | None, initargs: tuple[Any, ...]) -> None:
+def _start(initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if initializer is not None:
         initializer(*initargs)

@@ -88,11 +88,11 @@ def read_keys(path: Path) -> dict[str, bytes]:
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        found = LINE.fullmatch(line.strip())
-        if not found or found["name"] in digests:
-            why = "repeats a name" if found else "is not one"
+        match = LINE.fullmatch(line.strip())
+        if not match or match["name"] in digests:
+            why = "repeats a name" if match else "is not one"
             raise InvalidInput(f"PHOTOZ_API_KEYS_FILE={path}: {EXPECTED}; line {number} {why}")
-        digests[found["name"]] = bytes.fromhex(found["digest"])
+        digests[match["name"]] = bytes.fromhex(match["digest"])
     return digests
 
 

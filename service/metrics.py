@@ -160,5 +160,5 @@ class Distributions(Collector):
 
 def _edges(card: Card) -> Mapping[str, Sequence[float]]:
     if card.reference:
-        return {name: found.edges for name, found in card.reference.histograms.items()}
+        return {name: histogram.edges for name, histogram in card.reference.histograms.items()}
     return {name: edges for name, edges in drift.edges(card.grid).items() if card.ood or name != drift.OOD_SCORE}

@@ -90,7 +90,7 @@ class Settings(BaseSettings):
         """Return misspelt variables, each with the closest setting; others may be Kubernetes' or the client's."""
         known = [f"PHOTOZ_{name.upper()}" for name in cls.model_fields]
         near = {name: get_close_matches(name, known, 1, SIMILAR) for name in os.environ if name not in known}
-        return {name: found[0] for name, found in near.items() if found}
+        return {name: closest[0] for name, closest in near.items() if closest}
 
     @classmethod
     def from_environment(cls) -> Self:

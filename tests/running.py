@@ -33,12 +33,12 @@ class RunningService:
     @property
     def workers(self) -> list[psutil.Process]:
         """The child process that serves; none while it is not running."""
-        found = []
+        workers = []
         for child in psutil.Process(self.process.pid).children():
             with suppress(psutil.Error):  # it has ended
                 if "spawn_main" in " ".join(child.cmdline()):
-                    found.append(child)
-        return found
+                    workers.append(child)
+        return workers
 
 
 def serve_command(port: int, host: str = "127.0.0.1") -> list[str]:

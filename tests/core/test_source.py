@@ -9,7 +9,8 @@ from pathlib import Path
 import photoz
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("photoz", "photoz_survey", "service", "training", "clients", "benchmarks", "docs", "deploy", "requirements")
+FOLDERS = ("photoz", "photoz_survey", "service", "training", "clients", "benchmarks", "tests")
+FOLDERS += ("docs", "deploy", "requirements")
 MAX_FILE, MAX_FUNCTION = 300, 40
 
 

@@ -242,7 +242,7 @@ def measure_cutouts(folder: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Draw, cut, train and compare; print what was found and write its record."""
+    """Draw, cut, train and compare; print the scores and write the record."""
     parser = argparse.ArgumentParser(prog="python -m tests.e2e.rendered_frames", description=__doc__)
     parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--seeds", type=int, default=3)
@@ -255,20 +255,22 @@ def main() -> int:
         shutil.rmtree(folder / "frames")
         measured = measure_cutouts(folder)
         seeds = (("--seed", str(seed), "--epochs", str(options.epochs)) for seed in range(options.seeds))
-        found = {f"seed {seed}": compare(folder, *train_both(folder, *recipe)) for seed, recipe in enumerate(seeds)}
+        comparisons = {
+            f"seed {seed}": compare(folder, *train_both(folder, *recipe)) for seed, recipe in enumerate(seeds)
+        }
         shipped = ModelBundle.load(SHIPPED)
-        found["shipped"] = compare(folder, shipped, shipped)
+        comparisons["shipped"] = compare(folder, shipped, shipped)
     rows = [
-        (f"{model}, {kind}", *(str(Score(**one["scores"][metric][kind])) for metric in METRICS))
-        for model, one in found.items()
+        (f"{model}, {kind}", *(str(Score(**comparison["scores"][metric][kind])) for metric in METRICS))
+        for model, comparison in comparisons.items()
         for kind in ("drawn", "cut")
     ]
     print(table(("model, cutouts", *METRICS), rows))
-    return conclude(options, _results(found, measured), {"models": found, "cut, of drawn": measured})
+    return conclude(options, _results(comparisons, measured), {"models": comparisons, "cut, of drawn": measured})
 
 
-def _results(found: Mapping[str, dict[str, Any]], measured: Mapping[str, Any]) -> list[Result]:
-    ratios = {model: one["ratios"]["sigma_mad"]["value"] for model, one in found.items()}
+def _results(comparisons: Mapping[str, dict[str, Any]], measured: Mapping[str, Any]) -> list[Result]:
+    ratios = {model: comparison["ratios"]["sigma_mad"]["value"] for model, comparison in comparisons.items()}
     shipped = ratios.pop("shipped")
     farthest = max(100 * abs(ratio - 1) for ratio in ratios.values())
     return [

@@ -17,12 +17,12 @@ IMAGES = np.load(ROOT / "examples" / "cutouts.npz")["images"]
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory, bundle_path):
-    """A service that requires a key, and the file of a key that the command of the service made."""
+    """A service that requires a key, and the file of a key that the command of the service created."""
     home = tmp_path_factory.mktemp("keys")
     command = [sys.executable, "-m", "service", "keys", "create", "alice"]
-    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    (home / "keys").write_text(made.stdout)
-    (home / "key").write_text(made.stderr.splitlines()[-1])
+    created = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    (home / "keys").write_text(created.stdout)
+    (home / "key").write_text(created.stderr.splitlines()[-1])
     with running_service(home, PHOTOZ_BUNDLE=bundle_path, PHOTOZ_API_KEYS_FILE=home / "keys") as running:
         yield running, home / "key"
 

@@ -34,16 +34,20 @@ def leaves(name, command):
             yield context, command
             continue
         for child in command.list_commands(context):
-            found = command.get_command(context, child)
-            if not found.hidden:
-                todo.append((click.Context(found, info_name=child, parent=context), found))
+            subcommand = command.get_command(context, child)
+            if not subcommand.hidden:
+                todo.append((click.Context(subcommand, info_name=child, parent=context), subcommand))
 
 
-COMMANDS = {context.command_path: (context, command) for one in PROGRAMS.items() for context, command in leaves(*one)}
+COMMANDS = {
+    context.command_path: (context, command)
+    for name, program in PROGRAMS.items()
+    for context, command in leaves(name, program)
+}
 
 
 def test_all_commands_are_found():
-    assert len(COMMANDS) == 8 + 6 + 5
+    assert len(COMMANDS) == 8 + 6 + 4
     assert {path.split()[-1] for path in COMMANDS} >= {"predict", "sky", "learning-curve", "create"}
 
 
@@ -86,7 +90,7 @@ def test_options_of_one_name_have_one_spelling():
         for option in command.params:
             for name in option.opts:
                 names.setdefault(name, {}).setdefault(tuple(option.opts), []).append(path)
-    assert {name: found for name, found in names.items() if len(found) > 1} == {}
+    assert {name: spellings for name, spellings in names.items() if len(spellings) > 1} == {}
 
 
 @pytest.fixture(scope="module")
@@ -125,8 +129,15 @@ def test_examples_of_photoz_run(checkout, monkeypatch, photoz, service_url):
             arguments = shlex.split(re.sub(r"http://127\.0\.0\.1:300\d", service_url, example))[1:]
             status, _, err = photoz(*arguments)
             assert status == 0, (example, err)
-    made = {path.name for path in checkout.iterdir()}
-    assert made >= {"redshifts.npz", "report.html", "pit.png", "scored", "nz.parquet", "nz.npz", "nz.png"}
+    assert {path.name for path in checkout.iterdir()} >= {
+        "redshifts.npz",
+        "report.html",
+        "pit.png",
+        "scored",
+        "nz.parquet",
+        "nz.npz",
+        "nz.png",
+    }
 
 
 @pytest.mark.e2e
@@ -148,9 +159,9 @@ def test_json_is_all_that_is_printed(checkout, monkeypatch, photoz, service_url,
     scored = output("score", cutouts, "--bundle", bundle, "-o", tmp_path / "out", "--pdf")
     assert (scored["n_done"], scored["n_rejected"]) == (8, 0)
     assert 0 < scored["differences"]["z_mean"] <= 1
-    (found,) = output("nz", tmp_path / "out", "--edges", "0,0.4", "-o", tmp_path / "nz.npz")
-    assert (found["n"], found["n_spec"]) == (8, 8)
-    assert found["mean"] == pytest.approx(np.mean(predicted["z_mean"]), abs=0.01)
+    (bin,) = output("nz", tmp_path / "out", "--edges", "0,0.4", "-o", tmp_path / "nz.npz")
+    assert (bin["n"], bin["n_spec"]) == (8, 8)
+    assert bin["mean"] == pytest.approx(np.mean(predicted["z_mean"]), abs=0.01)
     assert photoz("predict", cutouts, "--json", "-o", tmp_path / "z.csv")[0] == 2
     assert photoz("score", cutouts, "--bundle", bundle, "--estimate", 9, "--json")[0] == 2
 
@@ -188,8 +199,10 @@ def test_exit_code(program, arguments, status):
         assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize(("sent", "status", "said"), [(signal.SIGINT, 130, "interrupted\n"), (signal.SIGTERM, 143, "")])
-def test_exit_code_after_a_signal(sent, status, said):
+@pytest.mark.parametrize(
+    ("sent", "status", "message"), [(signal.SIGINT, 130, "interrupted\n"), (signal.SIGTERM, 143, "")]
+)
+def test_exit_code_after_a_signal(sent, status, message):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         command = [*PHOTOZ, "model", "--url", f"http://127.0.0.1:{silent.getsockname()[1]}"]
         process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
@@ -198,8 +211,8 @@ def test_exit_code_after_a_signal(sent, status, said):
         with connection:
             process.send_signal(sent)
             _, err = process.communicate(timeout=60)
-    found = process.returncode
-    assert (found if found >= 0 else 128 - found, err) == (status, said)  # a shell adds 128 to the signal
+    code = process.returncode
+    assert (code if code >= 0 else 128 - code, err) == (status, message)  # a shell adds 128 to the signal
 
 
 def test_exit_codes_are_documented():

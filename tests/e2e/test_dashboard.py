@@ -65,10 +65,10 @@ def samples(service_url):
 @pytest.fixture(scope="module")
 def labels(samples):
     """The labels of exported metrics and of recording rules, which keep those of their metrics."""
-    found = UP | {sample.name: TARGET_LABELS.union(sample.labels) for sample in samples}
+    labels = UP | {sample.name: TARGET_LABELS.union(sample.labels) for sample in samples}
     for rule in RECORDING_RULES:
-        found[rule["record"]] = frozenset().union(*(found[name] for name, _ in SELECTOR.findall(rule["expr"])))
-    return found
+        labels[rule["record"]] = frozenset().union(*(labels[name] for name, _ in SELECTOR.findall(rule["expr"])))
+    return labels
 
 
 @pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
@@ -86,28 +86,28 @@ def test_queries_use_exported_metrics_and_their_labels(labels, query):
 
 def test_legends_use_labels_that_the_queries_keep(labels):
     for query, legend in ((target["expr"], target["legendFormat"]) for panel in PANELS for target in panel["targets"]):
-        groupings = [set(re.split(r",\s*", found)) for found in re.findall(r"\bby \(([^)]*)\)", query)]
+        groupings = [set(re.split(r",\s*", names)) for names in re.findall(r"\bby \(([^)]*)\)", query)]
         available = groupings or [labels[metric] for metric, _ in SELECTOR.findall(query)]
         assert set(re.findall(r"{{(\w+)}}", legend)) <= set().union(*available), query
 
 
 def test_estimates_and_reference_have_the_same_buckets(samples):
     # Prometheus 3 adds .0 to the le of a histogram; rules.yaml removes it.
-    found = {"photoz_reference_fraction": set(), "photoz_estimates_bucket": set()}
+    edges = {"photoz_reference_fraction": set(), "photoz_estimates_bucket": set()}
     for sample in samples:
-        if sample.name in found and sample.labels["le"] != "+Inf":
-            found[sample.name].add((sample.labels["quantity"], sample.labels["le"].removesuffix(".0")))
-    assert found["photoz_reference_fraction"] == found["photoz_estimates_bucket"] != set()
+        if sample.name in edges and sample.labels["le"] != "+Inf":
+            edges[sample.name].add((sample.labels["quantity"], sample.labels["le"].removesuffix(".0")))
+    assert edges["photoz_reference_fraction"] == edges["photoz_estimates_bucket"] != set()
 
 
 def test_every_exported_metric_is_used(samples):
     used = {metric for query in QUERIES.values() for metric, _ in SELECTOR.findall(query)}
     exported = {sample.name for sample in samples}
-    shown, found = (
+    used, exported = (
         {re.sub("_(bucket|sum|count)$", "", name) for name in names if name.startswith("photoz_")}
         for names in (used, exported)
     )
-    assert shown == found
+    assert used == exported
 
 
 def test_panels_are_complete():

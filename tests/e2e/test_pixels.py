@@ -153,7 +153,7 @@ def test_the_form_of_the_pixels_does_not_matter(client, expected, change, tolera
 def test_unusual_pixels_are_flagged(client, expected, change, flags, tolerance):
     table = predict(client, change(IMAGES))
     optional = FAINT if OOD in flags else Flag(0)  # what is no galaxy may be faint too
-    assert {Flag(int(found)) | optional for found in table["flags"] & INPUT_FLAGS} == {flags | optional}
+    assert {Flag(int(raised)) | optional for raised in table["flags"] & INPUT_FLAGS} == {flags | optional}
     assert ((table["flags"] & flags) == flags).all()
     np.testing.assert_array_less(np.abs(table["z_mean"] - expected["z_mean"]), tolerance)
     assert np.isfinite(table["z_mean"]).all()
@@ -209,9 +209,9 @@ def test_spoilt_cutouts_are_flagged(predict_spoilt, name):
 
 @pytest.mark.parametrize("name", SPOILT)
 def test_few_redshifts_are_off_without_a_flag(predict_spoilt, clean, name):
-    found, z_mean = predict_spoilt(name, N_SPOILT), clean["z_mean"][:N_SPOILT]
-    is_off = np.abs(found["z_mean"] - z_mean) > OFF * (1 + z_mean)
-    assert np.mean(is_off & ((found["flags"] & INPUT_FLAGS) == 0)) <= 0.02
+    spoilt, z_mean = predict_spoilt(name, N_SPOILT), clean["z_mean"][:N_SPOILT]
+    is_off = np.abs(spoilt["z_mean"] - z_mean) > OFF * (1 + z_mean)
+    assert np.mean(is_off & ((spoilt["flags"] & INPUT_FLAGS) == 0)) <= 0.02
 
 
 def test_estimates_are_distributed_as_in_the_card(clean, card):
