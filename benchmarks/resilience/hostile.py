@@ -1,7 +1,7 @@
 """Send hostile and good requests in turns: the service has to stay up, answer correctly, and not grow.
 
 Nine of ten requests are attacks; some of them share a connection with good requests. Each attack follows from --seed
-and its number alone: --replay NUMBER sends that one again and shows it.
+and its number alone: `tests.attack.attacks.attack_of` makes it again.
 """
 
 import argparse
@@ -36,7 +36,6 @@ LEFT, NOT_HTTP = "we left", "not HTTP"
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", type=int, default=100_000, help="requests")
     parser.add_argument("--clients", type=int, default=24, help="at once")
-    parser.add_argument("--replay", type=int, metavar="NUMBER", help="send this attack alone and show it")
 
 
 @dataclass
@@ -159,20 +158,8 @@ def bombard(server: Server, options: argparse.Namespace) -> tuple[list[Result], 
     return results, details | {"memory": curve[:: max(1, len(curve) // 100)], "log_errors": errors[:50]}
 
 
-def replay(server: Server, options: argparse.Namespace) -> int:
-    """Send one attack again and show it."""
-    attack = attack_of(options.seed, options.replay)
-    print(f"{attack.kind}, then {attack.finish}:\n{b''.join(attack.pieces)[:3000]!r}")
-    for outcome, body in answers(server.recipe.port, attack):
-        print(f"{outcome}: {body[:1000]!r}")
-    print(server.log.read_text(errors="replace")[-6000:])
-    return 0
-
-
 def run(options: argparse.Namespace) -> int:
     with running(service(options.bundle)) as server:
-        if options.replay is not None:
-            return replay(server, options)
         results, details = bombard(server, options)
     for kind, counts in sorted(details["outcomes"].items()):
         print(f"{kind:40} {', '.join(f'{outcome}: {n}' for outcome, n in counts.most_common())}")

@@ -151,12 +151,15 @@ def test_a_lost_request_readiness_and_an_unclean_exit_fail_the_drain():
 
 
 def test_less_goodput_and_slow_refusals_fail_the_overload():
-    good = {"goodput": 0.95, "refused": 10.0, "refused_p99_ms": 10.0, "capacity": 1.0, "p99_ms": 1.0}
+    good = {"goodput": 0.95, "refused": 10.0, "refused_p99_ms": 10.0, "capacity": 1.0}
+    good |= dict.fromkeys(("without_retry_after", "lost", "others"), 0.0)
     slow = good | {"goodput": 0.5, "refused_p99_ms": 90.0}
     assert all_met(overload.results_of("singles", [good, slow, good]))
     assert not all_met(overload.results_of("singles", [slow, slow, good]))
     for name, value in (("goodput", 0.89), ("refused_p99_ms", 51), ("refused", 0)):
         assert not all_met(overload.results_of("singles", [good | {name: value}]))
+    for name in ("lost", "others", "without_retry_after"):
+        assert not all_met(overload.results_of("singles", [good, good | {name: 1.0}, good]))
 
 
 def test_memory_that_grows_and_answers_that_slow_down_fail_the_soak():

@@ -5,6 +5,7 @@ import http.server
 import json
 import shutil
 import threading
+import time
 
 import pytest
 
@@ -38,28 +39,27 @@ def test_a_program_prints_its_results_and_writes_a_record(tmp_path, capsys):
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers 200 and 429 in turns."""
+    """Answers with `status`, after 10 ms."""
 
-    protocol_version, n_answered = "HTTP/1.1", 0
+    protocol_version, status = "HTTP/1.1", 200
 
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
-        Handler.n_answered += 1
-        self.wfile.write(b"HTTP/1.1 %d x\r\nContent-Length: 0\r\n\r\n" % (429 if Handler.n_answered % 2 else 200))
+        time.sleep(0.01)
+        self.wfile.write(b"HTTP/1.1 %d x\r\nContent-Length: 0\r\n\r\n" % self.status)
 
 
 @pytest.mark.skipif(not shutil.which("h2load"), reason="needs h2load")
-def test_h2load_measures_what_is_served_and_refuses_other_answers():
+def test_h2load_measures_what_is_served_and_refuses_other_answers(monkeypatch):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever).start()
         url, body = f"http://127.0.0.1:{server.server_port}/", Body(b"content", ("X-A: b",))
-        figures = run_h2load(url, body, 4, 2.0, rate=40.0, statuses=(200, 429))
+        figures = run_h2load(url, body, 2, 1.0)
+        monkeypatch.setattr(Handler, "status", 429)
         with pytest.raises(BadLoad, match="429"):
             run_h2load(url, body, 2, 0.5)
         server.shutdown()
-    assert figures["requests"] + figures["refused"] == pytest.approx(40, abs=6)
-    assert figures["requests"] == pytest.approx(figures["refused"], abs=3)
-    assert 0 < figures["p50_ms"] <= figures["p99_ms"] < 1000
-    assert 0 < figures["refused_p99_ms"] < 1000
+    assert 10 < figures["p50_ms"] <= figures["p99_ms"]
+    assert 20 < figures["requests"] <= 200
     with pytest.raises(BadLoad):
         run_h2load(url, body, 2, 0.5)
