@@ -7,8 +7,9 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.util import Finalize
 from typing import Any
 
-from pebble import ProcessPool
-from pebble.pool.process import interpreter_shutdown
+from pebble import ProcessExpired, ProcessPool
+from pebble.common.types import Result, ResultStatus
+from pebble.pool.process import PoolManager, dictionary_values, interpreter_shutdown
 
 
 def process_pool(
@@ -20,8 +21,9 @@ def process_pool(
 ) -> ProcessPool:
     """Return a pool of child processes, which start with the first job.
 
-    A child that dies fails only its own job, with `pebble.ProcessExpired`, and is replaced. A job that is cancelled or
-    exceeds its timeout is killed. The children end with this process.
+    A child that dies fails only its own job, with `pebble.ProcessExpired`, and is replaced; but a child that dies while
+    no job runs breaks the pool: its property `active` is false then, and waiting jobs raise `BrokenProcessPool`. A job
+    that is cancelled or exceeds its timeout is killed. The children end with this process.
 
     Parameters
     ----------
@@ -37,7 +39,31 @@ def process_pool(
     # pebble stops its children at the exit of an interpreter, but not at that of a process of multiprocessing.
     Finalize(None, interpreter_shutdown, exitpriority=0)
     # A forked child would inherit the threads of TensorFlow, OpenVINO and the HTTP server without their state.
-    return ProcessPool(n_processes, max_tasks, _start, (initializer, initargs), get_context("spawn"))
+    context = get_context("spawn")
+    pool = ProcessPool(n_processes, max_tasks, _start, (initializer, initargs), context)
+    pool._pool_manager = _PoolManager(pool._context, context)
+    return pool
+
+
+class _PoolManager(PoolManager):
+    """Fails a job whose child dies just after taking it: pebble 5.2 may look for the job too early, and then never."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._exit_codes: dict[int, int] = {}  # of dead children, by process id
+
+    def handle_worker_expiration(self, expiration: tuple[int, int]) -> None:
+        super().handle_worker_expiration(expiration)
+        self._exit_codes |= [expiration]
+
+    def update_workers(self) -> None:
+        super().update_workers()  # type: ignore[no-untyped-call]
+        for pid in self.worker_manager.workers:
+            self._exit_codes.pop(pid, None)  # a process id may be used again
+        for task in dictionary_values(self.task_manager.tasks):
+            if (code := self._exit_codes.get(task.worker_id)) is not None:
+                error = ProcessExpired("Abnormal termination", code=code, pid=task.worker_id)
+                self.task_manager.task_done(task.id, Result(ResultStatus.ERROR, error))
 
 
 def _start(initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
