@@ -3,8 +3,12 @@
 import asyncio
 import os
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from http import HTTPStatus
 from typing import TypeVar
+
+from pebble import ProcessExpired
 
 from photoz.processes import process_pool
 from service.errors import RequestError
@@ -24,7 +28,8 @@ class JobQueue:
     def __init__(self, what: str, in_all: int, of_client: int, *, max_tasks: int = 1) -> None:
         self._queued = ConcurrencyLimit(what, in_all, of_client)
         self._lock = asyncio.Lock()
-        self._pool = process_pool(max_tasks=max_tasks, initializer=os.nice, initargs=(LOWER_BY,))
+        self._make_pool = partial(process_pool, max_tasks=max_tasks, initializer=os.nice, initargs=(LOWER_BY,))
+        self._pool = self._make_pool()
 
     async def run(self, client: str, timeout: float, function: Callable[..., T], *arguments: object) -> T:
         """Call a function of a module in the child, which is killed after `timeout` seconds or if this is cancelled.
@@ -33,8 +38,12 @@ class JobQueue:
         """
         with self._queued.enter(client):
             async with self._lock:
+                if not self._pool.active:  # its child died while it had nothing to do
+                    self._pool = self._make_pool()
                 try:
                     return await asyncio.wrap_future(self._pool.schedule(function, arguments, timeout=timeout))
                 except TimeoutError as error:
                     message = f"this took longer than {timeout:g} s: send less at a time, or try again later"
                     raise RequestError(HTTPStatus.GATEWAY_TIMEOUT, message) from error
+                except BrokenProcessPool as error:
+                    raise ProcessExpired("the child died before it took the job") from error

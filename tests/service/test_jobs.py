@@ -44,6 +44,18 @@ def test_result_and_error_of_a_job_are_passed_on():
     asyncio.run(run())
 
 
+def test_child_that_dies_between_jobs_is_replaced():
+    async def run():
+        queue = make_queue(max_tasks=10)
+        first = psutil.Process(await queue.run("alice", 60.0, process_id))
+        first.kill()
+        while queue._pool.active:  # until the pool has noticed
+            await asyncio.sleep(0.01)
+        assert await queue.run("alice", 60.0, process_id) != first.pid
+
+    asyncio.run(run())
+
+
 def test_jobs_run_one_at_a_time_and_places_are_limited():
     async def run():
         queue = make_queue()
