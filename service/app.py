@@ -18,7 +18,7 @@ from service import openapi, page, v2
 from service.errors import EXCEPTION_HANDLERS
 from service.evaluate import evaluate
 from service.predict import cutouts, predict, predict_file, sky
-from service.request import KEY
+from service.request import SCOPE_KEY
 from service.state import Endpoint, state_of
 
 # The endpoints that BentoML knows as APIs.
@@ -29,7 +29,7 @@ APIS: Mapping[str, Endpoint] = {
 
 def _route(endpoint: Endpoint) -> Route:
     async def handle(request: requests.Request) -> Response:
-        return await state_of(request.app).respond(endpoint, request.scope[KEY])
+        return await state_of(request.app).respond(endpoint, request.scope[SCOPE_KEY])
 
     return Route(f"/{endpoint.__name__}", handle, methods=["POST"])
 

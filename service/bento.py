@@ -25,7 +25,7 @@ from photoz.protocol import contract
 from service import logs, tracing
 from service.app import APIS, application
 from service.limits import LimitsMiddleware
-from service.request import KEY, Request
+from service.request import SCOPE_KEY, Request
 from service.resources import end_if_frozen, keep_returning_memory
 from service.settings import Settings
 from service.startup import CANNOT_START, DRAIN_SIGNAL, worker_environment
@@ -58,7 +58,7 @@ class RawInput(bentoml.IODescriptor):
     @classmethod
     async def from_http_request(cls, request: requests.Request, serde: Any) -> Self:
         """Return the request that the middleware has received."""
-        raw_input: Self = cls.model_construct(request=request.scope[KEY])
+        raw_input: Self = cls.model_construct(request=request.scope[SCOPE_KEY])
         return raw_input
 
     @classmethod

@@ -28,7 +28,7 @@ from service.validation import Arrays
 logger = logging.getLogger("bentoml.photoz")
 
 # What files may hold beside the images.
-COLUMNS = ("ebv", "object_id", "z_spec", "magnitudes", "ra", "dec")
+INPUT_COLUMNS = ("ebv", "object_id", "z_spec", "magnitudes", "ra", "dec")
 
 Opener = Callable[[Path, BinaryIO], AbstractContextManager[Cutouts]]
 
@@ -45,8 +45,8 @@ FACTOR, LEAST_BYTES = 5, 16 * 1024 * 1024
 
 # Processor time: of any file, and a second for this many bytes; packed FITS takes 0.7. It ends the loops of HDF5 on
 # some damaged files.
-SECONDS, BYTES_A_SECOND = 6, 2 * 1024 * 1024
-WALL_SECONDS = 60
+CPU_SECONDS, BYTES_PER_CPU_SECOND = 6, 2 * 1024 * 1024
+TIMEOUT = 60  # seconds
 
 # Files that are read or wait, in all and of one client.
 MAX_QUEUED, MAX_OF_CLIENT = 12, 8
@@ -62,10 +62,10 @@ class FileReader:
     async def read(self, request: Request) -> Arrays:
         """Return the arrays of the file in a body by name; what was assumed becomes `assumptions` of the request."""
         body = request.body
-        seconds = SECONDS + len(body) // BYTES_A_SECOND
+        seconds = CPU_SECONDS + len(body) // BYTES_PER_CPU_SECOND
         job = (body, self._spec, allowed_bytes(len(body)), seconds)
         try:
-            arrays, request.assumptions = await self._jobs.run(request.client, WALL_SECONDS, read_file, *job)
+            arrays, request.assumptions = await self._jobs.run(request.client, TIMEOUT, parse_file, *job)
         except ProcessExpired as error:
             logger.warning("a file of %d bytes could not be read: the child ended with %s", len(body), error.exitcode)
             raise MalformedInput("the file cannot be read: its reader failed, or took too long") from error
@@ -77,7 +77,7 @@ def allowed_bytes(size: int) -> int:
     return max(FACTOR * size, LEAST_BYTES)
 
 
-def read_file(content: bytes, spec: ImageSpec, allowed: int, seconds: int) -> tuple[Arrays, tuple[str, ...]]:
+def parse_file(content: bytes, spec: ImageSpec, allowed: int, seconds: int) -> tuple[Arrays, tuple[str, ...]]:
     """Return the arrays of a file, the images in the layout of a model, and what was assumed; runs in a child."""
     if content.startswith(b"SIMPLE"):
         load_astropy()  # its memory and time are not the file's
@@ -97,7 +97,7 @@ def read_file(content: bytes, spec: ImageSpec, allowed: int, seconds: int) -> tu
 def conformed_arrays(cutouts: Cutouts, spec: ImageSpec) -> tuple[Arrays, tuple[str, ...]]:
     """Return images in the layout of a model and columns, by name, and what was assumed."""
     conformed, assumptions = conform(cutouts, spec)
-    columns = {name: np.asarray(conformed.columns[name]) for name in COLUMNS if name in conformed.columns}
+    columns = {name: np.asarray(conformed.columns[name]) for name in INPUT_COLUMNS if name in conformed.columns}
     return {"images": np.asarray(conformed.images[:]), **columns}, tuple(assumptions)
 
 

@@ -21,7 +21,7 @@ from service.api_keys import ApiKeys
 from service.compression import decompressed
 from service.errors import RequestError, error_response, internal_error
 from service.metrics import Metrics
-from service.request import CURRENT_REQUEST, INFER, KEY, PREDICT, MemoryBudget, Request
+from service.request import CURRENT_REQUEST, INFER, PREDICT, SCOPE_KEY, MemoryBudget, Request
 from service.settings import Settings
 
 logger = logging.getLogger("bentoml.photoz")
@@ -129,7 +129,7 @@ class Limits:
 class LimitsMiddleware:
     """Applies the limits to each request, answers those that are refused, and records all.
 
-    `app` gets requests whose body has been received, in the scope under `KEY`. `limits` is called at the first one.
+    `app` gets requests whose body has been received, in the scope under `SCOPE_KEY`. `limits` is called at the first.
     """
 
     def __init__(self, app: ASGIApp, limits: Callable[[], Limits]) -> None:
@@ -152,7 +152,7 @@ class LimitsMiddleware:
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         limits = self._limits
-        request = scope[KEY] = Request(scope, limits.memory)
+        request = scope[SCOPE_KEY] = Request(scope, limits.memory)
         CURRENT_REQUEST.set(request)
 
         async def send_part(message: Message) -> None:

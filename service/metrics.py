@@ -19,14 +19,14 @@ from prometheus_client.utils import floatToGoString
 from photoz import drift
 from photoz.flags import Flag
 from photoz.model.card import Card
-from service.request import OTHER, ROUTES, Request
+from service.request import OTHER, PATHS, Request
 
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-INFERENCE_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64)
-REQUEST_ROWS = (1, 4, 16, 64, 256, 1024, 4096)
+DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+INFERENCE_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
+REQUEST_BUCKETS = (1, 4, 16, 64, 256, 1024, 4096)
 
-LABELS = (*sorted(ROUTES), "/v2/infer", "/v2", OTHER)
+LABELS = (*sorted(PATHS), "/v2/infer", "/v2", OTHER)
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")
 
 # Series that start at 0: Prometheus sees no rise in one that starts at 5.
@@ -50,13 +50,13 @@ class Metrics:
             "photoz_request_duration_seconds",
             "From the head of a request to the end of its response",
             ["route"],
-            buckets=SECONDS,
+            buckets=DURATION_BUCKETS,
         )
         self._received = counter("photoz_request_body_bytes", "Bytes of request bodies", ["route"])
-        self._request_rows = histogram("photoz_request_rows", "Galaxies in a request", buckets=REQUEST_ROWS)
-        self._batch_rows = histogram("photoz_batch_rows", "Galaxies in a batch of the network", buckets=BATCH_ROWS)
+        self._request_rows = histogram("photoz_request_rows", "Galaxies in a request", buckets=REQUEST_BUCKETS)
+        self._batch_rows = histogram("photoz_batch_rows", "Galaxies in a batch of the network", buckets=BATCH_BUCKETS)
         self._inference_seconds = histogram(
-            "photoz_inference_duration_seconds", "Of one batch in the network", buckets=INFERENCE_SECONDS
+            "photoz_inference_duration_seconds", "Of one batch in the network", buckets=INFERENCE_BUCKETS
         )
         self._failures = counter("photoz_inference_failures", "Batches that failed")
         self._flags = counter("photoz_flags", "Estimates with this flag", ["flag"])

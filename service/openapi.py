@@ -70,7 +70,7 @@ MODELS = (
 
 # Error statuses: of the middleware, at any path; of bodies; of inference; of an archive.
 ANYWHERE = (401, 408, 413, 429, 431, 500, 503, 504)
-BODIES, INFERENCE, SKY = (400, 406, 415, 422), (400, 415), (404, 502)
+BODIES, INFERENCE, ARCHIVE = (400, 406, 415, 422), (400, 415), (404, 502)
 
 
 def document() -> Document:
@@ -79,7 +79,7 @@ def document() -> Document:
     for (method, path), (summary, answers) in OTHERS.items():
         paths[path] = {method: _operation(path, summary, {}, answers)}
     for path, (summary, bodies, answers, options) in APIS.items():
-        statuses = (*BODIES, *SKY) if path == "/sky" else BODIES
+        statuses = (*BODIES, *ARCHIVE) if path == "/sky" else BODIES
         paths[path] = {"post": _operation(path, summary, bodies, answers, statuses, options)}
     for path in INFER_PATHS:
         request, response = ({formats.JSON.media_type: f"{name}Json", OCTETS: None} for name in ("Request", "Response"))

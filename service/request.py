@@ -19,7 +19,7 @@ REQUEST_ID = re.compile("[A-Za-z0-9._~:+/=-]{1,128}")
 
 # Paths that are labels of the metrics as they are. All others are folded, since clients can make up any number of them.
 PREDICT, SKY, EVALUATE, INFER = "/predict", "/sky", "/evaluate", "/v2/infer"
-ROUTES = frozenset(
+PATHS = frozenset(
     {
         *("/", "/ui", "/docs.json", "/metrics", "/livez", "/healthz", "/readyz", "/model"),
         *(PREDICT, "/predict_file", "/cutouts", SKY, EVALUATE),
@@ -32,7 +32,7 @@ OTHER = "other"
 SMALL_CHUNK = 4096
 
 # Where a request is in its ASGI scope.
-KEY = "photoz.request"
+SCOPE_KEY = "photoz.request"
 
 
 # The last quarter of the budget is for requests that hold no more than that: with the smallest budget, 200 cutouts.
@@ -92,7 +92,7 @@ class Request:
         self.begin = time.perf_counter()
         self.scope, self.memory = scope, memory
         self.method, self.path = scope["method"], scope["path"]
-        self.route = self.path if self.path in ROUTES else fold(self.path)
+        self.route = self.path if self.path in PATHS else fold(self.path)
         self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
         given = self.headers.get("x-request-id", "")
         self.id = given if REQUEST_ID.fullmatch(given) else f"{random.getrandbits(64):016x}"
@@ -144,7 +144,7 @@ CURRENT_REQUEST: ContextVar[Request | None] = ContextVar("request", default=None
 
 
 def fold(path: str) -> str:
-    """Fold a path that is not in `ROUTES` into a bounded set of labels."""
+    """Fold a path that is not in `PATHS` into a bounded set of labels."""
     if INFER_PATH.fullmatch(path):
         return INFER
     return "/v2" if path == "/v2" or path.startswith("/v2/") else OTHER

@@ -39,7 +39,7 @@ BASE_MEMORY_BYTES = 550_000_000
 
 SIMILAR = 0.85  # of two names, by `difflib`
 
-Engine = Literal["auto", "openvino", "openvino-int8", "openvino-bf16", "openvino-f32", "keras"]
+EngineName = Literal["auto", "openvino", "openvino-int8", "openvino-bf16", "openvino-f32", "keras"]
 
 
 def _networks(value: str) -> str:
@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PHOTOZ_", env_ignore_empty=True, frozen=True)
 
     bundle: Path = ROOT / "models" / "photoz"
-    engine: Engine = "auto"
+    engine: EngineName = "auto"
     threads: PositiveInt = Field(default_factory=available_cpus)
     max_rows: PositiveInt = 4096
     calibration: Switch = "on"

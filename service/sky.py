@@ -19,7 +19,7 @@ from service.validation import Arrays
 PACKAGES = ("astroquery", "photoz_client", "photoz_survey", "reproject")
 
 # A field has five frames of 4 MB.
-SECONDS = 120
+TIMEOUT = 120  # seconds
 
 # Positions that are looked up or wait, in all and of one client; one at a time is looked up.
 MAX_QUEUED, MAX_OF_CLIENT = 8, 4
@@ -32,7 +32,7 @@ def check_options(options: str | None) -> None:
         raise InvalidInput(f"PHOTOZ_SKY needs {', '.join(missing)}: install photoz[sky]")
 
 
-class Archive:
+class SkyArchive:
     """The archive of the options of `photoz sky`, for a model that takes `spec`; without options there is none."""
 
     def __init__(self, options: str | None, spec: ImageSpec) -> None:
@@ -47,7 +47,7 @@ class Archive:
             raise RequestError(HTTPStatus.NOT_FOUND, message)
         job = (position.ra, position.dec, self._options, self._spec)
         try:
-            arrays, request.assumptions = await self._jobs.run(request.client, SECONDS, cut_out, *job)
+            arrays, request.assumptions = await self._jobs.run(request.client, TIMEOUT, cut_out, *job)
         except ProcessExpired as error:
             message = f"the process that asked the archive ended with {error.exitcode}"
             raise RequestError(HTTPStatus.BAD_GATEWAY, message) from error

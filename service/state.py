@@ -20,7 +20,7 @@ from service.metrics import Metrics
 from service.request import Request
 from service.resources import lower_priority
 from service.settings import Settings
-from service.sky import Archive
+from service.sky import SkyArchive
 from service.steps import span
 from service.validation import unpacked_limit
 
@@ -59,7 +59,7 @@ class State:
         self.evaluations = JobQueue(
             "evaluations run or wait", MAX_EVALUATIONS, MAX_EVALUATIONS_OF_CLIENT, max_tasks=EVALUATIONS_OF_CHILD
         )
-        self.archive = Archive(settings.sky, bundle.card.image)
+        self.archive = SkyArchive(settings.sky, bundle.card.image)
         self.files = FileReader(bundle.card.image)
         self._add_gauges()
         keys = self.limits.keys

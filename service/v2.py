@@ -13,7 +13,7 @@ from photoz.protocol.open_inference import HEADER_LENGTH, read_header_length
 from service.decoding import reserve_conversion, reserve_decoding
 from service.formats import infer as format
 from service.formats.infer import JSON_WORK
-from service.request import KEY, Request
+from service.request import SCOPE_KEY, Request
 from service.state import State, state_of
 from service.steps import run_step
 from service.validation import as_batch
@@ -26,7 +26,7 @@ async def infer(request: requests.Request) -> Response:
     state = state_of(request.app)
     if wrong := _wrong_model(request, state):
         return wrong
-    response = await state.respond(_infer, request.scope[KEY])
+    response = await state.respond(_infer, request.scope[SCOPE_KEY])
     if response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY:
         response.status_code = HTTPStatus.BAD_REQUEST  # the protocol has one status for bad requests
     return response

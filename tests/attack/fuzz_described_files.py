@@ -52,10 +52,10 @@ def run_child(seed: int, format: str, last: mmap.mmap) -> None:
             continue
         write(last, data, "")
         begin = time.process_time()
-        resource.setrlimit(resource.RLIMIT_CPU, (int(begin) + 1 + files.SECONDS, HARD_SECONDS + 1))
+        resource.setrlimit(resource.RLIMIT_CPU, (int(begin) + 1 + files.CPU_SECONDS, HARD_SECONDS + 1))
         try:
             with mock.patch.object(files, "limit_resources"):  # set above, for all inputs
-                files.read_file(data, SPEC, ALLOWED_BYTES, files.SECONDS)
+                files.parse_file(data, SPEC, ALLOWED_BYTES, files.CPU_SECONDS)
         except (PhotozError, MemoryError):
             pass
         except Exception as error:

@@ -40,7 +40,7 @@ class Block:
         return f"{self.page}:{self.line}"
 
     @property
-    def reason(self) -> str:
+    def skip_reason(self) -> str:
         """Why the block does not run; empty if it runs."""
         mark = NOT_TESTED.match(self.text)
         return mark[1] if mark else ""

@@ -64,7 +64,7 @@ PER_FIELD = GRID[0] * GRID[1]
 
 APERTURES = "local linear regression, aperture fluxes of the cutouts"
 N_PIXELS = 1000  # cutouts whose pixels are compared
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+ONE_TRAINING_THREAD = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 METRICS = ("sigma_mad", "outlier_fraction", "crps", "bias")
 
 
@@ -191,7 +191,7 @@ def train(data: Path, bundle: Path, *options: str) -> ModelBundle:
     """Train on one thread by the command line."""
     where = ("--data", data, "--bundle", bundle, "--run", bundle.with_name(f"{bundle.name}-run"))
     command = [sys.executable, "-m", "training", "train", *where, "--no-figures", "--only-f32", *options]
-    subprocess.run(command, cwd=ROOT, env={**os.environ, **ONE_THREAD}, check=True)
+    subprocess.run(command, cwd=ROOT, env={**os.environ, **ONE_TRAINING_THREAD}, check=True)
     return ModelBundle.load(bundle)
 
 

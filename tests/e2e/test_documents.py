@@ -22,8 +22,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 ADDRESS = re.compile(r"127\.0\.0\.1:300[01]")
 BLOCKS = {str(path.relative_to(ROOT)): read_blocks(path) for path in PAGES if "tutorials" not in path.parts}
-RUN = {page: run for page, blocks in BLOCKS.items() if (run := [block for block in blocks if not block.reason])}
-NOT_RUN = [block for blocks in BLOCKS.values() for block in blocks if block.reason]
+RUN = {page: run for page, blocks in BLOCKS.items() if (run := [block for block in blocks if not block.skip_reason])}
+NOT_RUN = [block for blocks in BLOCKS.values() for block in blocks if block.skip_reason]
 
 PRELUDE = """
 make() { command make --dry-run --directory "$ROOT" "$@" >/dev/null; }
@@ -74,7 +74,7 @@ def test_code_runs(page, environment, service_url, bundle_path, tmp_path, monkey
 @pytest.mark.parametrize("block", NOT_RUN, ids=str)
 def test_other_code_is_listed(block):
     subprocess.run(["bash", "-n", "-c", block.text], check=True)
-    pytest.skip(block.reason)
+    pytest.skip(block.skip_reason)
 
 
 def test_extras_exist():

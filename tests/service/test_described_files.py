@@ -174,8 +174,8 @@ def wait(*job):
     ],
 )
 def test_reader_that_does_not_end_well(monkeypatch, card, images, function, seconds, error, message):
-    monkeypatch.setattr(files, "read_file", function)
-    monkeypatch.setattr(files, "WALL_SECONDS", seconds)
+    monkeypatch.setattr(files, "parse_file", function)
+    monkeypatch.setattr(files, "TIMEOUT", seconds)
     with pytest.raises(error, match=message):
         asyncio.run(files.FileReader(card.image).read(make_request(cube(images))))
 
@@ -184,7 +184,7 @@ def test_missing_astropy_is_named(monkeypatch, card, images):
     monkeypatch.setattr(files, "limit_resources", lambda *limits: None)  # of this process
     monkeypatch.setitem(sys.modules, "astropy", None)
     with pytest.raises(UnsupportedType, match="FITS files need astropy"):
-        files.read_file(cube(images), card.image, 10**9, 60)
+        files.parse_file(cube(images), card.image, 10**9, 60)
 
 
 def test_labelled_table_is_evaluated(post_file, card, images):

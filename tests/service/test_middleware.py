@@ -19,7 +19,7 @@ from service.app import application
 from service.errors import EXCEPTION_HANDLERS, STATUS, RequestError
 from service.limits import CLIENT_CLOSED_REQUEST, ConcurrencyLimit, Limits, LimitsMiddleware
 from service.metrics import Metrics
-from service.request import KEY
+from service.request import SCOPE_KEY
 from service.settings import Settings
 from tests.service.helpers import check_error
 from tests.service.requests import make_scope
@@ -230,7 +230,7 @@ def test_application_gets_the_request_and_its_memory_is_released(wrap, limits):
     seen = []
 
     async def respond(scope, receive, send):
-        seen.append((scope[KEY].body, limits.memory.used_bytes, limits.in_flight.total))
+        seen.append((scope[SCOPE_KEY].body, limits.memory.used_bytes, limits.in_flight.total))
         await PlainTextResponse("")(scope, receive, send)
 
     post(wrap(respond), b"abc", b"def", content_length="6")
