@@ -6,8 +6,7 @@ import numpy as np
 
 from photoz.errors import InvalidInput, PhotozError, reason
 from photoz.grid import IntArray
-from photoz.images import ImageSpec, as_ebv_batch, as_image_batch
-from photoz.inference.predictor import Batch
+from photoz.images import Batch, ImageSpec, as_reddening
 from photoz.io.cutouts import Cutouts
 
 # Cutouts that are read into memory at a time; engines run the network on fewer.
@@ -36,11 +35,11 @@ def read_batch(cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv_default: f
         If a cutout has no finite pixel, or E(B-V) is out of range.
     """
     ebv, names = cutouts.columns.get("ebv"), cutouts.columns.get("object_id")
-    reddening = as_ebv_batch(None if ebv is None else ebv[rows], len(rows), ebv_default)
+    reddening = as_reddening(None if ebv is None else ebv[rows], len(rows))  # before the images are read
     first, last = int(rows[0]), int(rows[-1])
     is_slice = last - first == len(rows) - 1 and bool((np.diff(rows) == 1).all())  # much faster to read
     images = np.asarray(cutouts.images[first : last + 1]) if is_slice else cutouts.read_images(rows)
-    return Batch(as_image_batch(images, spec), reddening, None if names is None else names[rows].astype(np.str_))
+    return Batch.of(images, spec, reddening, ebv_default, None if names is None else names[rows].astype(np.str_))
 
 
 def read_batches(
