@@ -18,21 +18,8 @@ Reject = Callable[[int, str], object]
 def read_batch(cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv_default: float) -> Batch:
     """Read and validate some cutouts, with their names if they have any.
 
-    Parameters
-    ----------
-    cutouts : Cutouts
-        In the layout of `spec`; see `photoz.io.layout.conform`.
-    rows : (m,) int
-        The rows to read, in any order.
-    spec : ImageSpec
-        The images that the model takes.
-    ebv_default : float
-        Replaces an unknown E(B-V), in magnitudes.
-
-    Raises
-    ------
-    InvalidImages, InvalidEbv
-        If a cutout has no finite pixel, or E(B-V) is out of range.
+    `rows` is (m,) int, in any order; the cutouts have the layout of `spec` (see `photoz.io.layout.conform`), and
+    `ebv_default` replaces an unknown E(B-V), in mag. Raises as `photoz.images.Batch.of`.
     """
     ebv, names = cutouts.columns.get("ebv"), cutouts.columns.get("object_id")
     reddening = as_reddening(None if ebv is None else ebv[rows], len(rows))  # before the images are read
@@ -50,7 +37,7 @@ def read_batches(
     *,
     reject: Reject | None = None,
 ) -> Iterator[tuple[IntArray, Batch]]:
-    """Read cutouts in batches of at most `BATCH_ROWS`, in order.
+    """Read cutouts in batches of at most `BATCH_ROWS`, in order: yields the rows (m,) of each batch, and the batch.
 
     Parameters
     ----------
@@ -61,11 +48,6 @@ def read_batches(
     reject : callable, optional
         Called with the row and the reason for each cutout that cannot be read or is invalid. By default the exception
         is raised.
-
-    Yields
-    ------
-    (m,) int, Batch
-        The rows of a batch, and the batch.
     """
     rows = np.arange(len(cutouts)) if rows is None else rows
     for start in range(0, len(rows), BATCH_ROWS):
