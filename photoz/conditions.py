@@ -32,21 +32,10 @@ def find_selected(column: Callable[[str], Column], n: int, select: str) -> BoolA
 
 
 def meets(column: Callable[[str], Column], n: int, select: str) -> BoolArray:
-    """Return whether each of n galaxies meets all conditions.
+    """Return whether each of n galaxies meets all conditions of a text for `parse_conditions`, (n,).
 
-    Parameters
-    ----------
-    column : callable
-        Returns the column of a name, (n,); raises `InvalidDataset` for an unknown name.
-    n : int
-        Number of galaxies.
-    select : str
-        Conditions, as for `parse_conditions`.
-
-    Returns
-    -------
-    (n,) bool
-        Raises `InvalidDataset` for a column that is not one number per galaxy.
+    `column` returns the column of a name, (n,), and raises `InvalidDataset` for an unknown name, as does a column that
+    is not one number per galaxy.
     """
     selected = np.ones(n, dtype=bool)
     for name, comparison, number in parse_conditions(select):

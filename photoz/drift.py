@@ -22,13 +22,9 @@ SCORES = np.arange(-7, 11)
 
 
 def edges(grid: RedshiftGrid) -> dict[str, tuple[float, ...]]:
-    """Return the bins of each quantity.
+    """Return the bins of "z_mean", "z_width68" and "ood_score": their upper edges, increasing, of four digits.
 
-    Returns
-    -------
-    dict of str to tuple of float
-        For "z_mean", "z_width68" and "ood_score" the upper edges of the bins, increasing, rounded to four digits: the
-        `le` of a Prometheus histogram. The last bin, up to infinity, is not listed.
+    These are the `le` of a Prometheus histogram. The last bin, up to infinity, is not listed.
     """
     exact = {
         Z_MEAN: grid.z_max * np.arange(1, N_REDSHIFTS + 1) / N_REDSHIFTS,

@@ -70,18 +70,10 @@ def from_pdfs(
     object_id: npt.NDArray[np.str_] | None = None,
     include_pdf: bool = False,
 ) -> Estimates:
-    """Summarise PDFs without their images: `ood_score` is NaN, and only flags of PDFs are raised.
+    """Summarise PDFs, (n, n_bins) with rows that sum to 1, without their images.
 
-    Parameters
-    ----------
-    pdfs : (n, n_bins) float
-        Probability mass per bin, rows sum to 1.
-    grid : RedshiftGrid
-        The grid.
-    object_id : (n,) str, optional
-        Names of the galaxies.
-    include_pdf : bool
-        Keep the PDFs as a column.
+    So `ood_score` is NaN, and only flags of PDFs are raised. With `include_pdf` the PDFs are a column too. By default
+    the galaxies are named "0", "1", ...
     """
     names = np.arange(len(pdfs)).astype(str) if object_id is None else object_id
     columns = summaries(pdfs, grid, COLUMNS) | {"ood_score": np.full(len(pdfs), np.nan)}

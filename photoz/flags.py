@@ -7,7 +7,7 @@ import numpy as np
 
 from photoz import pdf
 from photoz.grid import FloatArray, IntArray, RedshiftGrid
-from photoz.images import EbvBatch, ImageBatch, signal_to_noise
+from photoz.images import Batch, signal_to_noise
 
 
 class Flag(IntFlag):
@@ -79,10 +79,10 @@ def flag_range(pdfs: FloatArray, grid: RedshiftGrid, z_range: tuple[float, float
     return np.where(below + 1.0 - above > RANGE_MASS_LIMIT, np.int32(Flag.BEYOND_TRAINING), np.int32(0))
 
 
-def flag_inputs(batch: ImageBatch, ebv: EbvBatch) -> IntArray:
+def flag_inputs(batch: Batch) -> IntArray:
     """Return the flags, (n,) int32, that follow from the input alone."""
-    flags = np.zeros(len(batch.images), np.int32)
-    flags[ebv.assumed] |= Flag.EBV_ASSUMED
+    flags = np.zeros(len(batch), np.int32)
+    flags[batch.ebv_assumed] |= Flag.EBV_ASSUMED
     flags[batch.masked] |= Flag.MASKED_PIXELS
     flags[batch.band_missing] |= Flag.BAND_MISSING
     flags[(signal_to_noise(batch.images, batch.border.noise) < LOW_SNR_LIMIT).all(axis=1)] |= Flag.LOW_SNR

@@ -45,23 +45,10 @@ class RedshiftGrid:
         return np.asarray((z >= 0.0) & (z <= self.z_max))
 
     def bin_index(self, z: npt.ArrayLike) -> IntArray:
-        """Return the index of the bin that holds each redshift.
+        """Return the index of the bin that holds each redshift, 0 to n_bins - 1, for redshifts of any shape.
 
-        Parameters
-        ----------
-        z : array_like of float
-            Redshifts in [0, z_max], any shape.
-
-        Returns
-        -------
-        ndarray of int
-            Same shape as `z`, values 0 to n_bins - 1. A redshift on an inner edge belongs to the bin that starts
-            there; z_max belongs to the last bin.
-
-        Raises
-        ------
-        InvalidRedshifts
-            If any redshift is NaN or outside of the grid.
+        A redshift on an inner edge belongs to the bin that starts there; z_max belongs to the last bin. Raises
+        `InvalidRedshifts` if any is NaN or outside of the grid.
         """
         z = np.asarray(z, dtype=np.float64)
         bad = ~self.contains(z)

@@ -1,6 +1,8 @@
 """Geometry of the cutouts, and validation of pixels and reddening."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass as plain_dataclass
+from dataclasses import fields
 from functools import cache, cached_property
 from typing import Annotated, Any
 
@@ -88,46 +90,80 @@ def parse_bands(text: str) -> tuple[str, ...]:
 
 
 @plain_dataclass(frozen=True)
-class ImageBatch:
-    """Validated cutouts."""
+class Batch:
+    """Validated cutouts of n galaxies, their reddening and, if given, their names."""
 
     images: npt.NDArray[np.float32]  # (n, size, size, n_bands), C-contiguous; pixels that were not finite are 0, as sky
     masked: BoolArray  # (n,), whether any pixel was not finite
     band_missing: BoolArray  # (n,), whether any band has no finite pixel, or only zeros
+    ebv: npt.NDArray[np.float32]  # (n,), E(B-V) in magnitudes, SFD scale
+    ebv_assumed: BoolArray  # (n,), whether the value was unknown and is the default of the model
+    object_id: npt.NDArray[np.str_] | None = None  # (n,)
+
+    @classmethod
+    def of(
+        cls,
+        images: npt.ArrayLike,
+        spec: ImageSpec,
+        ebv: npt.ArrayLike | None = None,
+        ebv_default: float = UNKNOWN_EBV,
+        object_id: npt.NDArray[np.str_] | None = None,
+    ) -> "Batch":
+        """Validate cutouts and reddening, and convert them to the form that every engine takes.
+
+        Parameters
+        ----------
+        images : (n, size, size, n_bands) array_like of real numbers
+            Or one cutout without the first axis. Any byte order and memory layout. NaN, infinite and masked pixels (of
+            a masked array) are treated as masked.
+        spec : ImageSpec
+            What the model expects.
+        ebv, ebv_default : array_like of float or None, float
+            E(B-V) as for `as_reddening`, and the value that replaces unknown ones.
+        object_id : (n,) str, optional
+            Names of the galaxies.
+
+        Raises
+        ------
+        InvalidImages, InvalidEbv
+            If the shape or type is wrong, a cutout has no finite pixel, or as `as_reddening`.
+        """
+        pixels, masked, band_missing = _as_pixels(images, spec)
+        reddening = as_reddening(ebv, len(pixels))
+        unknown = np.isnan(reddening)
+        reddening = np.where(unknown, np.float32(ebv_default), reddening)
+        return cls(pixels, masked, band_missing, reddening, unknown, object_id)
+
+    @classmethod
+    def concatenate(cls, batches: "Sequence[Batch]") -> "Batch":
+        """Concatenate one or more batches; the names of several are dropped."""
+        if len(batches) == 1:
+            return batches[0]
+        names = [field.name for field in fields(cls) if field.name != "object_id"]
+        return cls(**{name: np.concatenate([getattr(batch, name) for batch in batches]) for name in names})
 
     def __len__(self) -> int:
         return len(self.images)
 
+    def __getitem__(self, rows: slice) -> "Batch":
+        """Return some of the rows, without copying."""
+        columns = [getattr(self, field.name) for field in fields(self)]
+        some: list[Any] = [None if values is None else values[rows] for values in columns]
+        return Batch(*some)
+
+    @property
+    def names(self) -> npt.NDArray[np.str_]:
+        """Names of the galaxies, (n,) str: "0", "1", ... where none were given."""
+        return np.arange(len(self)).astype(np.str_) if self.object_id is None else self.object_id
+
     @cached_property
-    def border(self) -> "Border":
+    def border(self) -> Border:
         """Statistics of the pixels on the border; computed once."""
         return measure_border(self.images)
 
 
-@plain_dataclass(frozen=True)
-class EbvBatch:
-    """Validated reddening."""
-
-    ebv: npt.NDArray[np.float32]  # (n,), E(B-V) in magnitudes, SFD scale
-    assumed: BoolArray  # (n,), whether the value was unknown and is the default of the model
-
-
-def as_image_batch(images: npt.ArrayLike, spec: ImageSpec) -> ImageBatch:
-    """Validate cutouts and convert them to the form that every engine takes.
-
-    Parameters
-    ----------
-    images : (n, size, size, n_bands) array_like of real numbers
-        Or one cutout without the first axis. Any byte order and memory layout. NaN, infinite and masked pixels (of a
-        masked array) are treated as masked.
-    spec : ImageSpec
-        What the model expects.
-
-    Raises
-    ------
-    InvalidImages
-        If the shape or type is wrong, or a cutout has no finite pixel.
-    """
+def _as_pixels(images: npt.ArrayLike, spec: ImageSpec) -> tuple[npt.NDArray[np.float32], BoolArray, BoolArray]:
+    """Return the fields `images`, `masked` and `band_missing` of a batch."""
     array = _numeric(images)
     if array.ndim == 3:
         array = array[np.newaxis]
@@ -138,13 +174,13 @@ def as_image_batch(images: npt.ArrayLike, spec: ImageSpec) -> ImageBatch:
     pixels = _as_float32(array)
     if _is_complete(pixels):
         nowhere: BoolArray = np.zeros(len(pixels), dtype=bool)
-        return ImageBatch(pixels, nowhere, nowhere)
+        return pixels, nowhere, nowhere
     finite = np.isfinite(pixels)
     masked, empty = ~finite.all(axis=(1, 2, 3)), ~finite.any(axis=(1, 2, 3))
     if empty.any():
         raise InvalidImages(f"cutout {int(np.argmax(empty))} has no finite pixel; expected some signal in each cutout")
     pixels = np.where(finite, pixels, np.float32(0.0))
-    return ImageBatch(pixels, np.asarray(masked), np.asarray(~pixels.any(axis=(1, 2)).all(axis=-1)))
+    return pixels, np.asarray(masked), np.asarray(~pixels.any(axis=(1, 2)).all(axis=-1))
 
 
 def _as_float32(array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -198,22 +234,11 @@ def _is_complete(array: npt.NDArray[np.float32]) -> bool:
     return bool((np.isfinite(sums) & (sums != 0)).all())
 
 
-def as_ebv_batch(ebv: npt.ArrayLike | None, n: int, assumed: float) -> EbvBatch:
-    """Validate reddening, and replace unknown values by the default of the model.
+def as_reddening(ebv: npt.ArrayLike | None, n: int) -> npt.NDArray[np.float32]:
+    """Validate the reddening of n cutouts, E(B-V) in magnitudes (SFD): one number for all, or one for each.
 
-    Parameters
-    ----------
-    ebv : array_like of float, or None
-        E(B-V) in magnitudes (SFD): one number for all cutouts or one for each. NaN means unknown.
-    n : int
-        Number of cutouts.
-    assumed : float
-        Replaces unknown values.
-
-    Raises
-    ------
-    InvalidEbv
-        If the length is wrong, or a value is negative, infinite or above 10 mag.
+    Returns (n,) float32, NaN where it is unknown. Raises `InvalidEbv` if the length is wrong, or a value is negative,
+    infinite or above 10 mag.
     """
     try:
         with np.errstate(over="ignore"):  # infinite values are refused below
@@ -225,29 +250,18 @@ def as_ebv_batch(ebv: npt.ArrayLike | None, n: int, assumed: float) -> EbvBatch:
     if array.shape not in ((), (n,)):
         raise InvalidEbv(f"expected ebv as one number, or as {n}, one for each cutout, got shape {array.shape}")
     array = np.broadcast_to(array, (n,))
-    unknown = np.isnan(array)
-    bad = ~unknown & ~((array >= 0.0) & (array <= EBV_MAX))
+    bad = ~np.isnan(array) & ~((array >= 0.0) & (array <= EBV_MAX))
     if bad.any():
         raise InvalidEbv(
             f"expected 0 <= ebv <= {EBV_MAX:g} mag, got {array[bad][0]:g} for cutout {int(np.argmax(bad))}"
         )
-    return EbvBatch(np.where(unknown, np.float32(assumed), array), unknown)
+    return array
 
 
 def signal_to_noise(images: npt.NDArray[np.float32], noise: FloatArray) -> FloatArray:
-    """Signal-to-noise ratio of the light in the central box, per band.
+    """Signal-to-noise ratio of the light in the central box, (n, n_bands); 0 where there is no noise.
 
-    Parameters
-    ----------
-    images : (n, size, size, n_bands) float
-        Sky-subtracted cutouts.
-    noise : (n, n_bands) float
-        Per pixel.
-
-    Returns
-    -------
-    (n, n_bands) float
-        0 where there is no noise.
+    Takes sky-subtracted cutouts, (n, size, size, n_bands), and the noise per pixel, (n, n_bands).
     """
     core = central_box(images)
     with np.errstate(over="ignore", invalid="ignore"):  # pixels near the largest float32 come from no real galaxy

@@ -91,7 +91,7 @@ def extract_features(
     features: npt.NDArray[np.floating[Any]] | None,
     border: Border | None = None,
 ) -> dict[str, FloatArray]:
-    """Compute all groups of features.
+    """Compute all groups of features, (n, p) float64 each, by name.
 
     Parameters
     ----------
@@ -101,11 +101,6 @@ def extract_features(
         Of the network, if it has any.
     border : Border, optional
         Result of `photoz.images.measure_border`; computed if not given.
-
-    Returns
-    -------
-    dict of str to (n, p) float64
-        Features by group.
     """
     border = border or measure_border(images)
     noise = np.asarray(border.noise, dtype=np.float64)

@@ -23,24 +23,9 @@ ROWS_AT_ONCE = 4096
 
 
 def as_pdfs(pdfs: npt.ArrayLike, grid: RedshiftGrid) -> FloatArray:
-    """Validate PDFs of a caller and scale each row to sum to 1.
+    """Validate PDFs of a caller, (n, n_bins), and scale each row to sum to 1; float64.
 
-    Parameters
-    ----------
-    pdfs : (n, n_bins) array_like of float
-        Probability mass per bin.
-    grid : RedshiftGrid
-        The grid.
-
-    Returns
-    -------
-    (n, n_bins) float64
-        Rows sum to 1.
-
-    Raises
-    ------
-    InvalidPdfs
-        If the shape is wrong or a row is negative, not finite or empty.
+    Raises `InvalidPdfs` if the shape is wrong or a row is negative, not finite or empty.
     """
     try:
         array = np.asarray(pdfs, dtype=np.float64)
@@ -130,19 +115,7 @@ def shortest_interval(pdfs: FloatArray, grid: RedshiftGrid, mass: float) -> tupl
     The CDF is piecewise linear, so the length of the interval is piecewise linear in its position, and at least one end
     of a shortest one lies on a bin edge. Trying every edge as the lower and as the upper end finds it exactly.
 
-    Parameters
-    ----------
-    pdfs : (n, n_bins) float
-        Probability mass per bin.
-    grid : RedshiftGrid
-        The grid.
-    mass : float
-        Probability inside, in (0, 1).
-
-    Returns
-    -------
-    z_lo, z_hi : (n,) float64
-        Lower and upper ends.
+    `mass` is the probability inside, in (0, 1). Returns the lower and the upper ends, (n,) float64 each.
     """
     if len(pdfs) > BLOCK:
         blocks = [pdfs[start : start + BLOCK] for start in range(0, len(pdfs), BLOCK)]

@@ -22,19 +22,10 @@ def process_pool(
     """Return a pool of child processes, which start with the first job.
 
     A child that dies fails only its own job, with `pebble.ProcessExpired`, and is replaced; but a child that dies while
-    no job runs breaks the pool: its property `active` is false then, and waiting jobs raise `BrokenProcessPool`. A job
-    that is cancelled or exceeds its timeout is killed. The children end with this process.
-
-    Parameters
-    ----------
-    n_processes : int
-        Children.
-    max_tasks : int
-        Jobs after which a child is replaced; 0 for no limit.
-    initializer : callable, or None
-        Called in each child before its first job, such as to set limits.
-    initargs : tuple
-        Its arguments.
+    no job runs breaks the pool: its property `active` is false then, and waiting jobs raise `BrokenProcessPool`. A
+    child is also replaced after `max_tasks` jobs, if that is not 0. A job that is cancelled or exceeds its timeout is
+    killed. `initializer` is called in each child before its first job, such as to set limits. The children end with
+    this process.
     """
     # pebble stops its children at the exit of an interpreter, but not at that of a process of multiprocessing.
     Finalize(None, interpreter_shutdown, exitpriority=0)

@@ -12,8 +12,8 @@ from rail.core.enums import DistributionType
 from rail.estimation.estimator import CatEstimator
 
 from photoz.errors import InvalidImages, InvalidInput
-from photoz.images import as_ebv_batch, as_image_batch
-from photoz.inference.predictor import Batch, Predictor
+from photoz.images import Batch
+from photoz.inference.predictor import Predictor
 from photoz.io.qp_ensemble import to_qp
 from photoz.io.tables import ResultTable
 from photoz.model.bundle import ModelBundle
@@ -84,8 +84,7 @@ def _batch(data: Table, card: Card, n: int) -> Batch:
             f"expected a column `image` of shape {expected}, cutouts of {spec.size}x{spec.size} pixels with the bands "
             f"{','.join(spec.bands)} last, each flattened; got {images.shape}"
         )
-    ebv = as_ebv_batch(data.get("ebv"), n, card.inputs.ebv_default)
-    return Batch(as_image_batch(images.reshape(n, *spec.shape), spec), ebv)
+    return Batch.of(images.reshape(n, *spec.shape), spec, data.get("ebv"), card.inputs.ebv_default)
 
 
 def _names(data: Table, column: str, rows: range) -> npt.NDArray[Any]:

@@ -13,7 +13,8 @@ from photoz import pdf
 from photoz.errors import InvalidInput, PhotozError
 from photoz.estimates import COLUMNS
 from photoz.grid import IntArray
-from photoz.inference.predictor import Batch, Predictor, concatenate
+from photoz.images import Batch
+from photoz.inference.predictor import Predictor
 from photoz.inference.reading import BATCH_ROWS, read_batches
 from photoz.io.cutouts import Cutouts
 from photoz.io.layout import conform
@@ -116,7 +117,7 @@ class Scorer:
 
     def _predict(self, read: Sequence[tuple[Columns, Batch]], scored: Scored) -> None:
         columns = {name: np.concatenate([part[name] for part, _ in read]) for name in read[0][0]}
-        batch = concatenate([batch for _, batch in read])
+        batch = Batch.concatenate([batch for _, batch in read])
         columns |= self._predictor.summarise(batch, self._predictor.run_network(batch))
         good = np.isfinite(columns["pdf"][:, 0])
         for row in np.flatnonzero(~good):

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from photoz.images import Batch
 from photoz.inference.engines import MAX_BATCH
-from photoz.inference.predictor import Batch, concatenate
 from service.resources import lower_priority
 
 # Parts of one large request that are queued: enough for both threads and one in reserve, so that small requests are
@@ -89,7 +89,7 @@ class DynamicBatcher:
     def _run_batch(self) -> None:
         with self._engine:
             parts = self._take_queued()
-            batch = concatenate([part.batch for part in parts])
+            batch = Batch.concatenate([part.batch for part in parts])
             output = _outcome(self._run_network, batch)
         columns = frozenset().union(*[part.columns for part in parts])
         outcome = _outcome(self._summarise, batch, output, columns)

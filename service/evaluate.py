@@ -8,7 +8,8 @@ from starlette.responses import Response
 
 from photoz import estimates
 from photoz.errors import MalformedInput
-from photoz.inference.predictor import ALL_COLUMNS, Batch, as_estimates
+from photoz.images import Batch
+from photoz.inference.predictor import ALL_COLUMNS, as_estimates
 from photoz.io.formats import HTML, JSON, SVG
 from photoz.protocol.contract import EvaluateOptions, EvaluateRequest, EvaluateResponse
 from service import drawing

@@ -7,7 +7,8 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 
 from photoz.errors import PhotozError
-from photoz.inference.predictor import Batch, Predictor, refuse_missing_pdfs
+from photoz.images import Batch
+from photoz.inference.predictor import Predictor, refuse_missing_pdfs
 from photoz.model.bundle import ModelBundle
 from photoz.protocol.contract import ASSUMED_HEADER, MODEL_HEADER
 from service import logs

@@ -13,8 +13,7 @@ import numpy.typing as npt
 from photoz import pdf
 from photoz.errors import InvalidInput, InvalidRedshifts, TooLarge
 from photoz.grid import FloatArray
-from photoz.images import EbvBatch, as_ebv_batch, as_image_batch
-from photoz.inference.predictor import Batch
+from photoz.images import Batch, as_reddening
 from photoz.model.card import Card
 from photoz.protocol.contract import MAX_OBJECT_ID
 from service.errors import shortened
@@ -54,7 +53,7 @@ def as_batch(arrays: Arrays, card: Card, max_rows: int) -> Batch:
         raise InvalidInput(f"expected an array 'images', got {_listed(arrays)}")
     n = _count(arrays["images"], 4, max_rows)
     ebv = _ebv(arrays, n, card)
-    return Batch(as_image_batch(arrays["images"], card.image), ebv, _object_id(arrays, n))
+    return Batch.of(arrays["images"], card.image, ebv, card.inputs.ebv_default, _object_id(arrays, n))
 
 
 def as_labelled(arrays: Arrays, card: Card, max_rows: int) -> LabelledGalaxies:
@@ -77,7 +76,7 @@ def as_labelled(arrays: Arrays, card: Card, max_rows: int) -> LabelledGalaxies:
     chosen = rows if keep.all() else rows[keep]
     source: Batch | FloatArray
     if pdfs is None:
-        source = Batch(as_image_batch(chosen, card.image), EbvBatch(ebv.ebv[keep], ebv.assumed[keep]), object_id[keep])
+        source = Batch.of(chosen, card.image, ebv[keep], card.inputs.ebv_default, object_id[keep])
     else:
         source = pdf.as_pdfs(chosen, card.grid)
     return LabelledGalaxies(
@@ -110,9 +109,9 @@ def _count(rows: npt.NDArray[Any], n_axes: int, max_rows: int) -> int:
     return n
 
 
-def _ebv(arrays: Arrays, n: int, card: Card) -> EbvBatch:
-    ebv = as_ebv_batch(_numbers(arrays, "ebv"), n, card.inputs.ebv_default)
-    return ebv if card.inputs.ebv else EbvBatch(ebv.ebv, np.zeros(n, dtype=bool))  # not used, so not assumed
+def _ebv(arrays: Arrays, n: int, card: Card) -> npt.NDArray[np.float32]:
+    ebv = as_reddening(_numbers(arrays, "ebv"), n)
+    return ebv if card.inputs.ebv else np.nan_to_num(ebv)  # not used, so not assumed
 
 
 def _object_id(arrays: Arrays, n: int) -> Names | None:

@@ -8,9 +8,8 @@ import numpy as np
 from photoz import ood
 from photoz.calibration import Calibration
 from photoz.grid import RedshiftGrid
-from photoz.images import ImageSpec, as_ebv_batch, as_image_batch
+from photoz.images import Batch, ImageSpec
 from photoz.inference.openvino import import_openvino
-from photoz.inference.predictor import Batch
 from photoz.model.bundle import OOD_NAME, ModelBundle
 from photoz.model.card import Architecture, CalibrationRecord, Card, EngineRecord, Inputs, OodRecord, TrainingRecord
 from photoz.ood import FeatureGroup, extract_features
@@ -99,7 +98,7 @@ def write_toy_bundle(
 
 
 def toy_batch(images, card, ebv=None):
-    return Batch(as_image_batch(images, card.image), as_ebv_batch(ebv, len(images), card.inputs.ebv_default))
+    return Batch.of(images, card.image, ebv, card.inputs.ebv_default)
 
 
 def galaxies(spec, n, seed=0):

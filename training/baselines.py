@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from photoz.errors import InvalidDataset
 from photoz.grid import BoolArray, FloatArray, IntArray, RedshiftGrid
-from photoz.images import ImageSpec, as_image_batch
+from photoz.images import Batch, ImageSpec
 from photoz.io.cutouts import TEST, TRAIN, VALIDATION, Cutouts
 from photoz.metrics import Score, galaxy_scores, summarise
 from training.galaxies import Galaxies
@@ -124,14 +124,14 @@ def _fit_profiles(cutouts: Cutouts, rows: IntArray, spec: ImageSpec) -> tuple[Fl
     shapes = {name: numbers(cutouts, name, rows) for name in SHAPE_COLUMNS}
     profiles = render(Galaxies(fluxes=np.ones((len(rows), len(spec.bands))), **shapes), spec).astype(np.float64)
     square = (profiles**2).sum(axis=(1, 2))
-    images = as_image_batch(cutouts.read_images(rows), spec).images
+    images = Batch.of(cutouts.read_images(rows), spec).images
     return (profiles * images).sum(axis=(1, 2)) / square, shapes["sky_sigma"] / np.sqrt(square)
 
 
 def _sum_apertures(cutouts: Cutouts, rows: IntArray, spec: ImageSpec) -> tuple[FloatArray, FloatArray]:
     """Fluxes (m, n_bands) under a Gaussian, and their noise from the sky, (1, n_bands)."""
     weight = gaussian_aperture(spec.size, REFERENCE_SIGMA * spec.size)
-    images = as_image_batch(cutouts.read_images(rows), spec).images
+    images = Batch.of(cutouts.read_images(rows), spec).images
     return measure(images, weight), sky_noise(images)[np.newaxis] * np.sqrt((weight**2).sum())
 
 

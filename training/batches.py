@@ -74,7 +74,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has no type
         """Read one batch: (inputs by name, targets)."""
         chosen = self._order[index * self.batch_size : (index + 1) * self.batch_size]
         batch = read_batch(self.cutouts, self.rows[chosen], self.spec, self.ebv_default)
-        images, ebv = batch.images.images, batch.ebv.ebv
+        images, ebv = batch.images, batch.ebv
         if self.augmentation:
             images, ebv = self.augmentation.apply(images, ebv, (self.epoch, index))
         inputs = {"images": images, "ebv": ebv[:, np.newaxis]} if self.with_ebv else {"images": images}

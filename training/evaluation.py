@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from photoz import pdf, plots
 from photoz.grid import FloatArray, IntArray
-from photoz.images import as_ebv_batch
+from photoz.images import as_reddening
 from photoz.io.cutouts import TEST, Cutouts
 from photoz.metrics import Score, galaxy_scores, summarise
 from photoz.model.card import Card
@@ -67,8 +67,9 @@ def evaluate(model: TrainedModel, cutouts: Cutouts) -> Evaluation:
 
 def _reddening(cutouts: Cutouts) -> FloatArray:
     """E(B-V) of all cutouts, (n,), for the catalogue methods: their median where it is unknown."""
-    median = median_ebv(cutouts, np.arange(len(cutouts)))
-    return as_ebv_batch(cutouts.columns.get("ebv"), len(cutouts), median).ebv.astype(np.float64)
+    ebv = as_reddening(cutouts.columns.get("ebv"), len(cutouts))
+    median = np.float32(median_ebv(cutouts, np.arange(len(cutouts))))
+    return np.where(np.isnan(ebv), median, ebv).astype(np.float64)
 
 
 def galaxies_digest(cutouts: Cutouts, rows: IntArray) -> str:

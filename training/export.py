@@ -24,9 +24,9 @@ import numpy as np
 
 from photoz.errors import InvalidBundle, InvalidDataset
 from photoz.grid import IntArray
+from photoz.images import Batch
 from photoz.inference.engines import MAX_BATCH
 from photoz.inference.openvino import import_converter, import_openvino, runs
-from photoz.inference.predictor import Batch
 from photoz.inference.reading import read_batch
 from photoz.io.cutouts import TEST, TRAIN, VALIDATION, Cutouts
 from photoz.model.bundle import KERAS_NAME
@@ -144,14 +144,14 @@ def _samples(checker: _Checker, converted: Any) -> list[dict[str, np.ndarray]]:
     """Read the inputs of some training galaxies, always the same random ones, each as a batch of one."""
     train = checker.cutouts.rows(TRAIN)
     batch = checker.read(np.sort(np.random.default_rng(0).permutation(train)[:N_SAMPLES]))
-    inputs = {"images": batch.images.images, "ebv": batch.ebv.ebv[:, np.newaxis]}
+    inputs = {"images": batch.images, "ebv": batch.ebv[:, np.newaxis]}
     names = [port.get_any_name() for port in converted.inputs]
     return [{name: inputs[name][row : row + 1] for name in names} for row in range(len(batch))]
 
 
 def _by_speed(engines: Sequence[_Engine], batch: Batch) -> tuple[EngineRecord, ...]:
     """Time engines in turns, so that all run under the same load, and return their records, the fastest first."""
-    images, ebv = batch.images.images, batch.ebv.ebv
+    images, ebv = batch.images, batch.ebv
     rounds = [
         [engine.process.images_per_second(images, ebv, SECONDS_PER_ROUND) for engine in engines] for _ in range(ROUNDS)
     ]

@@ -34,7 +34,7 @@ def pixel_statistics(cutouts: Cutouts, rows: IntArray, spec: ImageSpec) -> Pixel
     median = median_ebv(cutouts, rows)
     rows = rows[:: max(1, len(rows) // N_GALAXIES)]
     batch = read_batch(cutouts, rows, spec, median)
-    sample, ebv = batch.images.images.astype(np.float64), batch.ebv.ebv.astype(np.float64)
+    sample, ebv = batch.images.astype(np.float64), batch.ebv.astype(np.float64)
     noise = sky_noise(sample)
     weight = gaussian_aperture(spec.size, REFERENCE_SIGMA * spec.size)
     fluxes = measure(sample, weight / np.linalg.norm(weight))

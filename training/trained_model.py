@@ -11,10 +11,10 @@ from tqdm import tqdm
 from photoz import ood
 from photoz.calibration import Calibration
 from photoz.grid import FloatArray, IntArray, RedshiftGrid
-from photoz.images import ImageSpec
+from photoz.images import Batch, ImageSpec
 from photoz.inference.engines import Engine, KerasEngine, NetworkSignature
 from photoz.inference.openvino import PDF
-from photoz.inference.predictor import Batch, Predictor, load_feature_groups
+from photoz.inference.predictor import Predictor, load_feature_groups
 from photoz.inference.reading import BATCH_ROWS, read_batches
 from photoz.io.cutouts import Cutouts
 from photoz.model.bundle import ModelBundle
@@ -90,9 +90,8 @@ class TrainedModel:
         engine = keras_engine(self.network)
         parts = []
         for batch in _read_batches(cutouts, rows, self.spec, self.ebv_default):
-            images = batch.images
-            features = engine.predict(images.images, batch.ebv.ebv).features
-            parts.append(ood.extract_features(images.images, features, images.border))
+            features = engine.predict(batch.images, batch.ebv).features
+            parts.append(ood.extract_features(batch.images, features, batch.border))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

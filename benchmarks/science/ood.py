@@ -21,8 +21,8 @@ from benchmarks.harness.environment import CPUS, ROOT, SHIPPED
 from benchmarks.harness.results import table
 from photoz.flags import Flag
 from photoz.grid import FloatArray
-from photoz.images import ZERO_POINT, ImageSpec, as_ebv_batch, as_image_batch
-from photoz.inference.predictor import Batch, Predictor
+from photoz.images import ZERO_POINT, Batch, ImageSpec
+from photoz.inference.predictor import Predictor
 from photoz.io.cutouts import TEST, Cutouts
 from photoz.io.reader import open_cutouts
 from photoz.model.bundle import ModelBundle
@@ -156,8 +156,8 @@ def _estimates(bundle: ModelBundle, predictor: Predictor, cutouts: Cutouts, rows
     for start in range(0, len(rows), BATCH):
         some = rows[start : start + BATCH]
         spoilt = spoil(cutouts.read_images(some), galaxies_of(cutouts, some), card.image, rng)
-        ebv = as_ebv_batch(cutouts.column("ebv")[some], len(some), card.inputs.ebv_default)
-        parts.append(predictor.predict(Batch(as_image_batch(spoilt, card.image), ebv, None)))
+        batch = Batch.of(spoilt, card.image, cutouts.column("ebv")[some], card.inputs.ebv_default)
+        parts.append(predictor.predict(batch))
     return {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("z_mean", "ood_score", "flags")}
 
 

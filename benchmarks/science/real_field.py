@@ -22,8 +22,8 @@ from benchmarks.harness.environment import CPUS, ROOT, SHIPPED
 from photoz.estimates import Estimates
 from photoz.flags import Flag
 from photoz.grid import BoolArray, FloatArray
-from photoz.images import SDSS_IMAGES, as_ebv_batch, as_image_batch
-from photoz.inference.predictor import Batch, Predictor
+from photoz.images import SDSS_IMAGES, Batch
+from photoz.inference.predictor import Predictor
 from photoz.io.cutouts import TEST, Cutouts
 from photoz.model.bundle import ModelBundle
 from training.baselines import colours_and_magnitude, local_linear_regression
@@ -102,9 +102,8 @@ def _isolated(x: FloatArray, y: FloatArray, fluxes: FloatArray) -> BoolArray:
 
 def predict(bundle: ModelBundle, cutouts: FloatArray, ebv: FloatArray | None = None) -> Estimates:
     """Estimate the redshifts of cutouts (n, 64, 64, 5), as if they were galaxies; `ebv` (n,) is unknown by default."""
-    images = as_image_batch(cutouts, bundle.card.image)
-    reddening = as_ebv_batch(ebv, len(cutouts), bundle.card.inputs.ebv_default)
-    return Predictor.load(bundle, threads=CPUS).predict(Batch(images, reddening))
+    batch = Batch.of(cutouts, bundle.card.image, ebv, bundle.card.inputs.ebv_default)
+    return Predictor.load(bundle, threads=CPUS).predict(batch)
 
 
 def catalogue_method(cutouts: FloatArray, ebv: FloatArray, sample: Cutouts) -> tuple[FloatArray, FloatArray]:

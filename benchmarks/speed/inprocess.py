@@ -20,9 +20,9 @@ import numpy as np
 
 from benchmarks.harness.cutouts import cutouts
 from benchmarks.harness.environment import CPUS, ENGINE_THREADS, ROOT, TENSORFLOW_THREADS
-from photoz.images import as_ebv_batch, as_image_batch
+from photoz.images import Batch
 from photoz.inference.engines import load_engine
-from photoz.inference.predictor import Batch, Predictor
+from photoz.inference.predictor import Predictor
 from photoz.model.bundle import ModelBundle
 
 WARM_UP = 0.5  # seconds with each batch before the clock runs
@@ -87,7 +87,7 @@ def load_predictor(bundle: ModelBundle) -> Predict:
     predictor, spec = Predictor.load(bundle, threads=int(os.environ["PHOTOZ_THREADS"])), bundle.card.image
 
     def predict(images: np.ndarray, ebv: np.ndarray) -> Any:
-        return predictor.predict(Batch(as_image_batch(images, spec), as_ebv_batch(ebv, len(images), 0.0))).pdf
+        return predictor.predict(Batch.of(images, spec, ebv, 0.0)).pdf
 
     return predict
 

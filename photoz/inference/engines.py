@@ -1,7 +1,7 @@
 """Inference engines: OpenVINO and Keras, behind one method, `predict`; `load_engine` chooses one."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -80,7 +80,31 @@ class NetworkSignature:
             raise InvalidBundle(f"the network gives {shapes}; its card says {self.outputs}")
 
 
-class OpenVinoEngine:
+class _BatchedEngine:
+    """Runs a network on at most `MAX_BATCH` cutouts at a time, by one thread at a time."""
+
+    def __init__(self, inputs: Iterable[str]) -> None:
+        self._inputs, self._lock = tuple(inputs), Lock()
+
+    def _infer(self, feed: Arrays) -> Arrays:
+        """Return the outputs of the network by name, for inputs with a length of `BATCH_SIZES`."""
+        raise NotImplementedError
+
+    def predict(self, images: Images, ebv: npt.NDArray[np.float32]) -> NetworkOutput:
+        """See `Engine.predict`."""
+        outputs = []
+        for start in range(0, len(images), MAX_BATCH):
+            rows = slice(start, start + MAX_BATCH)
+            n = len(ebv[rows])
+            feed = {"images": _padded(images[rows]), "ebv": _padded(ebv[rows, np.newaxis])}
+            with self._lock:  # an OpenVINO request has one buffer for outputs
+                output = self._infer({name: feed[name] for name in self._inputs})
+            outputs.append({name: values[:n] for name, values in output.items()})
+        joined = {name: np.concatenate([output[name] for output in outputs]) for name in outputs[0]}
+        return NetworkOutput(from_network(joined[PDF]), joined.get(FEATURES))
+
+
+class OpenVinoEngine(_BatchedEngine):
     """A network compiled by OpenVINO from its .xml file; raises `InvalidBundle` if its signature differs."""
 
     def __init__(self, path: Path, precision: str, threads: int, signature: NetworkSignature) -> None:
@@ -88,14 +112,9 @@ class OpenVinoEngine:
         inputs = {port.get_any_name(): extent(port) for port in compiled.inputs}
         outputs = named_outputs(compiled)
         signature.check(inputs, {name: extent(port) for name, port in outputs.items()})
+        super().__init__(inputs)
         self._outputs = {name: outputs[name] for name in signature.outputs}
-        self._names = tuple(inputs)
         self._request, self._tensor = compiled.create_infer_request(), import_openvino().Tensor
-        self._lock = Lock()  # the request has one buffer for outputs
-
-    def predict(self, images: Images, ebv: npt.NDArray[np.float32]) -> NetworkOutput:
-        """See `Engine.predict`."""
-        return _predict_in_batches(self._infer, self._names, self._lock, images, ebv)
 
     def _infer(self, feed: Arrays) -> Arrays:
         # Arrays passed to `infer` would stay in memory until the next request, and with them the whole batch.
@@ -105,7 +124,7 @@ class OpenVinoEngine:
         return {name: np.array(outputs[port]) for name, port in self._outputs.items()}
 
 
-class KerasEngine:
+class KerasEngine(_BatchedEngine):
     """A Keras classifier: slower than compiled networks, and the reference for their checks.
 
     If the signature has the output "features", the model has a layer of that name. Raises `InvalidBundle` if its
@@ -116,18 +135,8 @@ class KerasEngine:
         inputs = {tensor.name: tuple(tensor.shape) for tensor in model.inputs}
         outputs = {PDF: model.output, **{layer.name: layer.output for layer in model.layers if layer.name == FEATURES}}
         signature.check(inputs, {name: tuple(tensor.shape) for name, tensor in outputs.items()})
+        super().__init__(inputs)
         self._model = type(model)(model.inputs, {name: outputs[name] for name in signature.outputs})
-        self._names = tuple(inputs)
-        self._lock = Lock()
-
-    @classmethod
-    def load(cls, path: Path, signature: NetworkSignature) -> "KerasEngine":
-        """Load the saved classifier; raises `InvalidBundle` if Keras is missing or cannot read it."""
-        return cls(_load_keras(path), signature)
-
-    def predict(self, images: Images, ebv: npt.NDArray[np.float32]) -> NetworkOutput:
-        """See `Engine.predict`."""
-        return _predict_in_batches(self._infer, self._names, self._lock, images, ebv)
 
     def _infer(self, feed: Arrays) -> Arrays:
         return {name: np.asarray(values) for name, values in self._model.predict_on_batch(feed).items()}
@@ -174,7 +183,7 @@ def load_engine(
     if record:
         engine = OpenVinoEngine(bundle.path / record.path, record.precision, threads, signature)
     else:
-        engine = KerasEngine.load(bundle.keras_path, signature)
+        engine = KerasEngine(_load_keras(bundle.keras_path), signature)
     for n in batch_sizes:
         engine.predict(np.ones((n, *bundle.card.image.shape), np.float32), np.zeros(n, np.float32))
     return engine
@@ -189,26 +198,6 @@ def _load_keras(path: Path) -> Any:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, OSError) as error:
         raise InvalidBundle(f"Keras cannot read {path}: {error}") from error
-
-
-def _predict_in_batches(
-    infer: Callable[[Arrays], Mapping[str, npt.NDArray[np.float32]]],
-    names: tuple[str, ...],
-    lock: Lock,
-    images: Images,
-    ebv: npt.NDArray[np.float32],
-) -> NetworkOutput:
-    """Run the network on at most `MAX_BATCH` cutouts at a time."""
-    outputs = []
-    for start in range(0, len(images), MAX_BATCH):
-        rows = slice(start, start + MAX_BATCH)
-        n = len(ebv[rows])
-        feed = {"images": _padded(images[rows]), "ebv": _padded(ebv[rows, np.newaxis])}
-        with lock:
-            output = infer({name: feed[name] for name in names})
-        outputs.append({name: values[:n] for name, values in output.items()})
-    joined = {name: np.concatenate([output[name] for output in outputs]) for name in outputs[0]}
-    return NetworkOutput(from_network(joined[PDF]), joined.get(FEATURES))
 
 
 def _padded(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

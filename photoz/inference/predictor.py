@@ -1,8 +1,7 @@
 """The Predictor: from batches of cutouts to network output, recalibrated PDFs, estimates, scores and flags."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,54 +12,13 @@ from photoz.calibration import Calibration
 from photoz.errors import InvalidBundle, InvalidImages
 from photoz.estimates import COLUMNS, Estimates
 from photoz.grid import FloatArray, RedshiftGrid
-from photoz.images import EbvBatch, ImageBatch
+from photoz.images import Batch
 from photoz.inference.engines import AUTO, BATCH_SIZES, Engine, NetworkOutput, load_engine
 from photoz.model.bundle import ModelBundle
 from photoz.ood import FEATURES, FeatureGroups
 
 # All columns that are computed from the images.
 ALL_COLUMNS = frozenset({*COLUMNS, "pdf"}) - {"object_id"}
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Cutouts of n galaxies, their reddening and, if given, their names, (n,) str."""
-
-    images: ImageBatch
-    ebv: EbvBatch
-    object_id: npt.NDArray[np.str_] | None = None
-
-    def __len__(self) -> int:
-        return len(self.images.images)
-
-    @property
-    def names(self) -> npt.NDArray[np.str_]:
-        """Names of the galaxies, (n,) str; "0", "1", ... if none were given."""
-        return np.arange(len(self)).astype(np.str_) if self.object_id is None else self.object_id
-
-    def __getitem__(self, rows: slice) -> "Batch":
-        """Return a slice of the rows, without copying."""
-        images, ebv = self.images, self.ebv
-        return Batch(
-            ImageBatch(images.images[rows], images.masked[rows], images.band_missing[rows]),
-            EbvBatch(ebv.ebv[rows], ebv.assumed[rows]),
-            None if self.object_id is None else self.object_id[rows],
-        )
-
-
-def concatenate(batches: Sequence[Batch]) -> Batch:
-    """Concatenate one or more batches; the names of two or more are dropped."""
-    if len(batches) == 1:
-        return batches[0]
-    images, ebv = [batch.images for batch in batches], [batch.ebv for batch in batches]
-    return Batch(
-        ImageBatch(
-            np.concatenate([part.images for part in images]),
-            np.concatenate([part.masked for part in images]),
-            np.concatenate([part.band_missing for part in images]),
-        ),
-        EbvBatch(np.concatenate([part.ebv for part in ebv]), np.concatenate([part.assumed for part in ebv])),
-    )
 
 
 class Predictor:
@@ -122,7 +80,7 @@ class Predictor:
 
     def run_network(self, batch: Batch) -> NetworkOutput:
         """Run the network, which takes nearly all of the time."""
-        return self._engine.predict(batch.images.images, batch.ebv.ebv)
+        return self._engine.predict(batch.images, batch.ebv)
 
     def summarise(
         self, batch: Batch, output: NetworkOutput, columns: frozenset[str] = ALL_COLUMNS
@@ -151,7 +109,7 @@ class Predictor:
         if not columns.isdisjoint({"ood_score", "flags"}):
             computed["ood_score"] = self._ood_score(batch, output)
         if "flags" in columns:
-            computed["flags"] |= flags.flag_inputs(batch.images, batch.ebv)
+            computed["flags"] |= flags.flag_inputs(batch)
             computed["flags"] |= flags.flag_ood(computed["ood_score"], self._ood_threshold)
             computed["flags"] |= flags.flag_range(pdfs, self._grid, self._z_range)
         pdfs[~finite] = np.nan
@@ -166,8 +124,7 @@ class Predictor:
     def _ood_score(self, batch: Batch, output: NetworkOutput) -> FloatArray:
         if self._feature_groups is None:
             return np.full(len(batch), np.nan)
-        images = batch.images
-        return ood.score(self._feature_groups, ood.extract_features(images.images, output.features, images.border))
+        return ood.score(self._feature_groups, ood.extract_features(batch.images, output.features, batch.border))
 
 
 def refuse_missing_pdfs(pdfs: FloatArray) -> None:

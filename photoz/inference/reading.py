@@ -6,8 +6,7 @@ import numpy as np
 
 from photoz.errors import InvalidInput, PhotozError, reason
 from photoz.grid import IntArray
-from photoz.images import ImageSpec, as_ebv_batch, as_image_batch
-from photoz.inference.predictor import Batch
+from photoz.images import Batch, ImageSpec, as_reddening
 from photoz.io.cutouts import Cutouts
 
 # Cutouts that are read into memory at a time; engines run the network on fewer.
@@ -19,28 +18,15 @@ Reject = Callable[[int, str], object]
 def read_batch(cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv_default: float) -> Batch:
     """Read and validate some cutouts, with their names if they have any.
 
-    Parameters
-    ----------
-    cutouts : Cutouts
-        In the layout of `spec`; see `photoz.io.layout.conform`.
-    rows : (m,) int
-        The rows to read, in any order.
-    spec : ImageSpec
-        The images that the model takes.
-    ebv_default : float
-        Replaces an unknown E(B-V), in magnitudes.
-
-    Raises
-    ------
-    InvalidImages, InvalidEbv
-        If a cutout has no finite pixel, or E(B-V) is out of range.
+    `rows` is (m,) int, in any order; the cutouts have the layout of `spec` (see `photoz.io.layout.conform`), and
+    `ebv_default` replaces an unknown E(B-V), in mag. Raises as `photoz.images.Batch.of`.
     """
     ebv, names = cutouts.columns.get("ebv"), cutouts.columns.get("object_id")
-    reddening = as_ebv_batch(None if ebv is None else ebv[rows], len(rows), ebv_default)
+    reddening = as_reddening(None if ebv is None else ebv[rows], len(rows))  # before the images are read
     first, last = int(rows[0]), int(rows[-1])
     is_slice = last - first == len(rows) - 1 and bool((np.diff(rows) == 1).all())  # much faster to read
     images = np.asarray(cutouts.images[first : last + 1]) if is_slice else cutouts.read_images(rows)
-    return Batch(as_image_batch(images, spec), reddening, None if names is None else names[rows].astype(np.str_))
+    return Batch.of(images, spec, reddening, ebv_default, None if names is None else names[rows].astype(np.str_))
 
 
 def read_batches(
@@ -51,7 +37,7 @@ def read_batches(
     *,
     reject: Reject | None = None,
 ) -> Iterator[tuple[IntArray, Batch]]:
-    """Read cutouts in batches of at most `BATCH_ROWS`, in order.
+    """Read cutouts in batches of at most `BATCH_ROWS`, in order: yields the rows (m,) of each batch, and the batch.
 
     Parameters
     ----------
@@ -62,11 +48,6 @@ def read_batches(
     reject : callable, optional
         Called with the row and the reason for each cutout that cannot be read or is invalid. By default the exception
         is raised.
-
-    Yields
-    ------
-    (m,) int, Batch
-        The rows of a batch, and the batch.
     """
     rows = np.arange(len(cutouts)) if rows is None else rows
     for start in range(0, len(rows), BATCH_ROWS):

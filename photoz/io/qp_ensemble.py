@@ -15,20 +15,8 @@ if TYPE_CHECKING:
 def to_qp(table: ResultTable) -> "qp.Ensemble":
     """Return the PDFs as a qp ensemble in the parameterisation `hist`, which is ours: density flat inside of each bin.
 
-    Parameters
-    ----------
-    table : ResultTable
-        With PDFs, (n, n_bins) probability mass per bin, and their grid.
-
-    Returns
-    -------
-    qp.Ensemble
-        n PDFs. `ancil` holds the other columns, (n,) each, text as UTF-8 bytes.
-
-    Raises
-    ------
-    InvalidPdfs
-        If there are no PDFs or no grid, or the two do not fit.
+    The table has n PDFs and their grid, or `InvalidPdfs` is raised. `ancil` of the ensemble holds the other columns,
+    (n,) each, text as UTF-8 bytes.
     """
     import qp
 

@@ -64,21 +64,10 @@ class ModelBundle:
 
     @classmethod
     def write(cls, path: str | os.PathLike[str], card: Card, source: str | os.PathLike[str]) -> "ModelBundle":
-        """Write a bundle of a card and the files of a folder, all or nothing; it replaces an older bundle last.
+        """Write a bundle of a card, whose hashes are filled in, and the files of a folder, which stays as it is.
 
-        Parameters
-        ----------
-        path : path-like
-            Folder of the new bundle.
-        card : Card
-            Its card; the hashes are filled in.
-        source : path-like
-            Folder with model.keras and the other files; it is not changed.
-
-        Raises
-        ------
-        InvalidBundle
-            If the folder has no model.keras, or the card could not be read back (a score that is NaN).
+        All or nothing is written; an older bundle is replaced last. Raises `InvalidBundle` if the folder has no
+        model.keras, or the card could not be read back (a score that is NaN).
         """
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)

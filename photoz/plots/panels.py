@@ -24,22 +24,9 @@ def pdf_panels(
     seed: int = 0,
     object_id: npt.ArrayLike | None = None,
 ) -> Figure:
-    """PDFs of random galaxies as densities, with their predicted (mean) and true redshift.
+    """PDFs, (n, n_bins), of random galaxies as densities, with their predicted (mean) and true redshift, (n,).
 
-    Parameters
-    ----------
-    pdfs : (n, n_bins) float
-        Probability mass per bin.
-    grid : RedshiftGrid
-        The grid.
-    z_spec : (n,) array_like of float
-        True redshifts.
-    num_images : int
-        Number of panels; fewer if there are fewer galaxies.
-    seed : int
-        Seed of the choice.
-    object_id : (n,) array_like of str, optional
-        Titles of the panels.
+    The seed chooses `num_images` galaxies, or all if there are fewer. `object_id`, (n,) str, gives the titles.
     """
     z_spec, z_mean = np.asarray(z_spec, dtype=np.float64), pdf.mean(pdfs, grid)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(pdfs))[:num_images])
@@ -53,18 +40,9 @@ def pdf_panels(
 def interval_panels(
     pdfs: FloatArray, grid: RedshiftGrid, *, z_spec: npt.ArrayLike | None = None, object_id: npt.ArrayLike | None = None
 ) -> Figure:
-    """PDFs of galaxies as densities, with the shortest intervals of 68 and 95 % of the probability shaded.
+    """PDFs, (n, n_bins), as densities, with the shortest intervals of 68 and 95 % of the probability shaded.
 
-    Parameters
-    ----------
-    pdfs : (n, n_bins) float
-        Probability mass per bin.
-    grid : RedshiftGrid
-        The grid.
-    z_spec : (n,) array_like of float, optional
-        True redshifts; NaN where unknown.
-    object_id : (n,) array_like of str, optional
-        Titles of the panels.
+    True redshifts, (n,), are NaN where unknown. `object_id`, (n,) str, gives the titles.
     """
     true = np.full(len(pdfs), np.nan) if z_spec is None else np.asarray(z_spec, dtype=np.float64)
     figure, panels = _make_panels(len(pdfs), None if object_id is None else np.asarray(object_id).astype(str))

@@ -72,18 +72,10 @@ def encode_request(
     binary: bool = True,
     request_id: str | None = None,
 ) -> EncodedMessage:
-    """Encode a request for `/v2/models/{name}/infer`.
+    """Encode a request for `/v2/models/{name}/infer`, with the names of its outputs, by default all.
 
-    Parameters
-    ----------
-    inputs : iterable of Tensor
-        Put the largest first: the first is aligned.
-    outputs : iterable of str, optional
-        Names of the outputs; all by default.
-    binary : bool
-        Whether tensors are bytes or JSON, in both directions.
-    request_id : str, optional
-        Repeated in the response.
+    Put the largest tensor first: the first is aligned. `binary` chooses between bytes and JSON in both directions. The
+    response repeats `request_id`.
     """
     content: Content = {} if request_id is None else {"id": request_id}
     if outputs is not None:

@@ -15,7 +15,7 @@ import numpy as np
 from starlette.types import Message
 
 from photoz.errors import PhotozError
-from photoz.inference.predictor import Batch
+from photoz.images import Batch
 from photoz.io.npz import read_npz
 from photoz.protocol import open_inference as protocol
 from photoz.protocol import tensors
@@ -87,16 +87,16 @@ def run_inline(coroutine: Coroutine[Any, Any, T]) -> T:
 
 def checked(batch: Batch) -> Batch:
     """Check what every engine relies on."""
-    n, images = len(batch), batch.images.images
+    n, images = len(batch), batch.images
     assert 0 < n <= MAX_ROWS
     assert images.shape == (n, *SPEC.shape)
-    assert images.dtype == batch.ebv.ebv.dtype == np.float32
+    assert images.dtype == batch.ebv.dtype == np.float32
     assert images.flags.c_contiguous
     assert np.isfinite(images).all()
-    assert batch.ebv.ebv.shape == batch.names.shape == (n,)
-    assert (batch.ebv.ebv[batch.ebv.assumed] == CARD.inputs.ebv_default).all()
-    assert ((batch.ebv.ebv >= 0) | batch.ebv.assumed).all()
-    assert (batch.ebv.ebv <= 10).all()
+    assert batch.ebv.shape == batch.names.shape == (n,)
+    assert (batch.ebv[batch.ebv_assumed] == CARD.inputs.ebv_default).all()
+    assert ((batch.ebv >= 0) | batch.ebv_assumed).all()
+    assert (batch.ebv <= 10).all()
     return batch
 
 

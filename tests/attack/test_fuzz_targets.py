@@ -27,7 +27,7 @@ from tests.attack.mutations import MUTATORS
 @pytest.mark.parametrize("body", npy_files())
 def test_npy_files_are_decoded_as_numpy_does(body):
     expected = np.load(io.BytesIO(body)).reshape(-1, *SPEC.shape).astype(np.float32)
-    np.testing.assert_array_equal(predict_file(body).images.images, expected)
+    np.testing.assert_array_equal(predict_file(body).images, expected)
 
 
 def test_well_formed_bodies_are_decoded():

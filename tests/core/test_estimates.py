@@ -4,7 +4,7 @@ import pytest
 from photoz import estimates, pdf
 from photoz.flags import Flag, flag_inputs, flag_ood, flag_range
 from photoz.grid import SDSS_GRID
-from photoz.images import ImageSpec, as_ebv_batch, as_image_batch
+from photoz.images import Batch, ImageSpec
 from photoz.io import tables
 from photoz.protocol import contract
 
@@ -86,14 +86,14 @@ def test_each_input_flag_is_raised_alone():
     images[1, 0, 0, 0] = np.nan
     images[2, :, :, 1] = 0.0
     images[3] -= 20.0 * (images[3] > 10)
-    flags = flag_inputs(as_image_batch(images, SPEC), as_ebv_batch([0.1, 0.1, 0.1, 0.1, np.nan], 5, assumed=0.03))
+    flags = flag_inputs(Batch.of(images, SPEC, [0.1, 0.1, 0.1, 0.1, np.nan], 0.03))
     assert flags.tolist() == [0, Flag.MASKED_PIXELS, Flag.BAND_MISSING, Flag.LOW_SNR, Flag.EBV_ASSUMED]
 
 
 def test_one_bright_band_is_not_low_snr():
     images = bright(1)
     images[..., 0] = np.random.default_rng(0).normal(0, 1, images.shape[:3])
-    flags = flag_inputs(as_image_batch(images, SPEC), as_ebv_batch(0.1, 1, assumed=0.0))
+    flags = flag_inputs(Batch.of(images, SPEC, 0.1, 0.0))
     assert flags.tolist() == [0]
 
 

@@ -135,7 +135,7 @@ def test_packages_import_in_one_direction():
         ("photoz.io.tables", "from photoz.cli.text import text_table", "photoz.cli.text.text_table"),
         ("photoz_client.cli", "import training.fit as fit", "training.fit"),
         ("service.limits", "from service import batcher", "service.batcher"),
-        ("service.limits", "from photoz.inference.predictor import Batch", "photoz.inference.predictor.Batch"),
+        ("service.limits", "from photoz.inference.engines import Engine", "photoz.inference.engines.Engine"),
         ("service.limits", "if True:\n    import service.formats.json_", "service.formats.json_"),
     ],
 )

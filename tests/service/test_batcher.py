@@ -8,8 +8,7 @@ import weakref
 import numpy as np
 import pytest
 
-from photoz.images import EbvBatch, ImageBatch
-from photoz.inference.predictor import Batch
+from photoz.images import Batch
 from service.batcher import DynamicBatcher
 
 
@@ -17,7 +16,7 @@ def make_batch(*values):
     """Make a batch of 1x1 cutouts with these pixels."""
     nothing = np.zeros(len(values), bool)
     pixels = np.array(values, np.float32).reshape(-1, 1, 1, 1)
-    return Batch(ImageBatch(pixels, nothing, nothing), EbvBatch(np.zeros(len(values), np.float32), nothing), None)
+    return Batch(pixels, nothing, nothing, np.zeros(len(values), np.float32), nothing)
 
 
 class Model:
@@ -31,7 +30,7 @@ class Model:
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         self.gate.wait(5)
-        values = batch.images.images[:, 0, 0, 0].astype(float)
+        values = batch.images[:, 0, 0, 0].astype(float)
         self.batches.append(values.tolist())
         self.running -= 1
         if (values == 13).any():
@@ -175,7 +174,7 @@ def wait_until_gone(alive):
 def test_nothing_is_held_of_a_batch_that_is_done(batcher):
     async def predict_and_forget():
         batch = make_batch(*[1] * 20)  # in several parts, which are views of it
-        alive = weakref.ref(batch.images.images.base)
+        alive = weakref.ref(batch.images.base)
         await batcher.predict(batch, frozenset({"z_mean"}))
         return alive
 
@@ -185,7 +184,7 @@ def test_nothing_is_held_of_a_batch_that_is_done(batcher):
 def test_nothing_is_held_of_a_request_that_was_cancelled_in_the_queue(model, batcher):
     async def cancel_and_forget():
         running, batch = await occupy(model, batcher), make_batch(1, 2)
-        alive = weakref.ref(batch.images.images)
+        alive = weakref.ref(batch.images)
         queued = await queue(batcher.predict(batch, frozenset({"z_mean"})))
         queued.cancel()
         await asyncio.wait([queued])

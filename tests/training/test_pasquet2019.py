@@ -168,7 +168,7 @@ def test_ensemble_averages_the_pdfs_of_its_members(trained: Path, small_cube: Pa
     with open_cutouts(small_cube) as opened:
         cutouts = with_split(opened, preset.select, preset.shares)
         batch = read_batch(cutouts, cutouts.rows("test"), SMALL, 0.0)
-        inputs = {"images": batch.images.images, "ebv": batch.ebv.ebv[:, np.newaxis]}
+        inputs = {"images": batch.images, "ebv": batch.ebv[:, np.newaxis]}
         members = [_member(cutouts, preset, trained, seed) for seed in (0, 1)]
     pdfs = [member.predict_on_batch(inputs) for member in members]
     assert np.abs(pdfs[0] - pdfs[1]).max() > 1e-4

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from photoz.errors import InvalidImages, InvalidInput
 from photoz.grid import BoolArray, IntArray
-from photoz.images import as_ebv_batch
+from photoz.images import as_reddening
 from photoz.io.cutouts import ImageSource
 from photoz.protocol.contract import MAX_OBJECT_ID
 
@@ -168,8 +168,8 @@ def as_ebv(ebv: ArrayLike, n: int) -> NDArray[np.float32]:
     Raises `InvalidEbv` if it cannot be used. Only the client can check the length, since the service sees only parts.
     """
     if np.isscalar(ebv) or getattr(ebv, "shape", None) == ():
-        return as_ebv_batch(_fill_masked(ebv), 1, assumed=np.nan).ebv.reshape(())  # n may be a hundred million
-    return as_ebv_batch(_fill_masked(ebv), n, assumed=np.nan).ebv
+        return as_reddening(_fill_masked(ebv), 1).reshape(())  # n may be a hundred million
+    return as_reddening(_fill_masked(ebv), n)
 
 
 def as_numbers(values: ArrayLike, name: str) -> NDArray[np.float64]:

@@ -1,5 +1,4 @@
 import sys
-import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -174,15 +173,16 @@ def test_keras_model_is_refused_where_keras_is_missing(make_toy_bundle, monkeypa
 def test_network_runs_on_few_batch_sizes_and_padding_is_removed(n):
     sizes = []
 
-    def infer(feed):
-        sizes.append(len(feed["images"]))
-        assert len(feed["ebv"]) == sizes[-1]
-        weights = feed["images"].mean((1, 2, 3)) + feed["ebv"][:, 0]
-        return {"pdf": np.stack([weights, 1 - weights], axis=1), "features": weights[:, np.newaxis]}
+    class Recorder(engines._BatchedEngine):
+        def _infer(self, feed):
+            sizes.append(len(feed["images"]))
+            assert len(feed["ebv"]) == sizes[-1]
+            weights = feed["images"].mean((1, 2, 3)) + feed["ebv"][:, 0]
+            return {"pdf": np.stack([weights, 1 - weights], axis=1), "features": weights[:, np.newaxis]}
 
     rng = np.random.default_rng(0)
     images, ebv = rng.random((n, 4, 4, 1), dtype=np.float32), rng.random(n, dtype=np.float32) / 10
-    output = engines._predict_in_batches(infer, ("images", "ebv"), threading.Lock(), images, ebv)
+    output = Recorder(("images", "ebv")).predict(images, ebv)
     assert set(sizes) <= set(BATCH_SIZES)
     assert max(sizes) <= 64
     assert sum(sizes) < 1.5 * n + 1

@@ -5,7 +5,8 @@ from photoz import calibration
 from photoz.calibration import Calibration
 from photoz.errors import InvalidBundle, InvalidImages
 from photoz.flags import Flag
-from photoz.inference.predictor import Predictor, concatenate
+from photoz.images import Batch
+from photoz.inference.predictor import Predictor
 from tests.toys import GRIZ, galaxies, toy_batch, toy_calibration, toy_feature_groups, toy_network, toy_ood_record
 
 CUTOUTS = galaxies(GRIZ, 40)
@@ -71,12 +72,12 @@ def test_only_the_wanted_columns_are_computed(make_toy_bundle):
 
 def test_batches_are_sliced_and_concatenated(make_toy_bundle):
     batch = toy_batch(CUTOUTS, make_toy_bundle().card, ebv=np.where(np.arange(40) < 20, 0.1, np.nan))
-    again = concatenate([batch[:30], batch[30:]])
-    np.testing.assert_array_equal(again.images.images, batch.images.images)
-    np.testing.assert_array_equal(again.ebv.ebv, batch.ebv.ebv)
-    assert again.ebv.assumed.tolist() == [False] * 20 + [True] * 20
+    again = Batch.concatenate([batch[:30], batch[30:]])
+    np.testing.assert_array_equal(again.images, batch.images)
+    np.testing.assert_array_equal(again.ebv, batch.ebv)
+    assert again.ebv_assumed.tolist() == [False] * 20 + [True] * 20
     assert again.names.tolist() == [str(i) for i in range(40)]
-    assert concatenate([batch]) is batch
+    assert Batch.concatenate([batch]) is batch
 
 
 def test_feature_groups_that_disagree_with_the_card_are_refused(make_toy_bundle):

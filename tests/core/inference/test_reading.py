@@ -29,14 +29,14 @@ def cutouts():
 def test_all_rows_are_read_in_order(cutouts):
     batches = list(read_batches(cutouts, GRIZ, 0.03))
     assert [len(rows) for rows, _ in batches] == [len(batch) for _, batch in batches] == [BATCH_ROWS, 44]
-    np.testing.assert_array_equal(np.concatenate([batch.images.images for _, batch in batches]), cutouts.images)
+    np.testing.assert_array_equal(np.concatenate([batch.images for _, batch in batches]), cutouts.images)
     assert np.concatenate([batch.names for _, batch in batches]).tolist() == [str(row) for row in range(N)]
-    assert batches[0][1].ebv.ebv[:10] == pytest.approx([0.03] * 9 + [0.2])
+    assert batches[0][1].ebv[:10] == pytest.approx([0.03] * 9 + [0.2])
 
 
 def test_rows_are_read_in_the_order_asked_for(cutouts):
     batch = read_batch(cutouts, np.array([7, 3, 200]), GRIZ, 0.03)
-    np.testing.assert_array_equal(batch.images.images, cutouts.images[[7, 3, 200]])
+    np.testing.assert_array_equal(batch.images, cutouts.images[[7, 3, 200]])
     assert batch.names.tolist() == ["7", "3", "200"]
 
 
@@ -48,7 +48,7 @@ def test_bad_rows_are_rejected_with_the_reason_and_the_others_kept(cutouts):
     batches = list(read_batches(source, GRIZ, 0.03, reject=rejected.__setitem__))
     assert np.concatenate([rows for rows, _ in batches]).tolist() == [n for n in range(N) if n not in (5, 6, 290)]
     for rows, batch in batches:
-        np.testing.assert_array_equal(batch.images.images, cutouts.images[rows])
+        np.testing.assert_array_equal(batch.images, cutouts.images[rows])
     assert rejected.keys() == {5, 6, 290}
     assert rejected[5] == "expected 0 <= ebv <= 10 mag, got -1 for the cutout"
     assert rejected[6].startswith("the cutout has no finite pixel")
