@@ -24,6 +24,7 @@ from photoz.errors import PhotozError
 from photoz.protocol import contract
 from service import logs, tracing
 from service.app import APIS, application
+from service.errors import EXCEPTION_HANDLERS
 from service.limits import LimitsMiddleware
 from service.request import SCOPE_KEY, Request
 from service.resources import end_if_frozen, keep_returning_memory
@@ -157,7 +158,11 @@ def asgi() -> Starlette:
     Ctrl-C signals the whole group in the foreground: only the main process decides when the worker ends.
     """
     os.setpgid(0, 0)
-    return _without_unused_middleware(bento_service.to_asgi())
+    served = _without_unused_middleware(bento_service.to_asgi())
+    for kind, handler in EXCEPTION_HANDLERS.items():  # for paths that no mount matches, such as "*" or with a newline
+        served.add_exception_handler(kind, handler)
+    served.router.redirect_slashes = False  # the redirect would name the host that the client made up
+    return served
 
 
 def _use_bundle_of(bento: bentoml.Bento | None) -> None:

@@ -19,5 +19,5 @@ def test_tour_is_what_a_request_calls(tmp_path):
     assert len(steps) <= 125
     assert len({file for file, _ in steps}) <= 24
     of_service = [file for file, _ in steps if file.startswith("service/")]
-    assert len(of_service) <= 46
+    assert len(of_service) <= 45
     assert len(set(of_service)) <= 12
