@@ -1,4 +1,4 @@
-"""Start the service as processes of its own, and stop it."""
+"""Start the service in processes of its own, and stop it."""
 
 import os
 import socket
@@ -52,7 +52,7 @@ def serve_environment(home: Path, **variables: object) -> dict[str, str]:
 
 
 def run_serve(home: Path, port: int | None = None, **variables: object) -> subprocess.CompletedProcess:
-    """Run a service that is expected to end by itself."""
+    """Run a service that is expected to exit by itself."""
     return subprocess.run(
         serve_command(free_port() if port is None else port),
         cwd=ROOT,
@@ -84,7 +84,7 @@ def wait_until_ready(process: subprocess.Popen, url: str, log: Path) -> None:
 def running_service(
     home: Path, *, host: str = "127.0.0.1", ready: bool = True, **variables: object
 ) -> Iterator[RunningService]:
-    """Start a service, wait until it is ready unless that is not wanted, and stop it in the end."""
+    """Start a service, wait until it is ready if `ready`, and stop it in the end."""
     port, log = free_port(), home / "service.log"
     environment = serve_environment(home, **{"PHOTOZ_DRAIN_SECONDS": 0, **variables})
     with log.open("wb") as output:

@@ -53,7 +53,7 @@ def newer(home, bento, card, bundle_path):
 
 @contextmanager
 def served(home, bento, folder, **variables):
-    """Run `bentoml serve` in an empty folder, which has to stay empty."""
+    """Run `bentoml serve` in an empty folder, which must stay empty."""
     port, log = free_port(), folder.with_suffix(".log")
     command = [sys.executable, "-m", "bentoml", "serve", bento, "--host", "127.0.0.1", "--port", str(port)]
     folder.mkdir()

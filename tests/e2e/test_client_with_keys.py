@@ -17,7 +17,7 @@ IMAGES = np.load(ROOT / "examples" / "cutouts.npz")["images"]
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory, bundle_path):
-    """A service that requires a key, and the file of a key that the command of the service created."""
+    """A service that requires a key, and a file with a key from `python -m service keys create`."""
     home = tmp_path_factory.mktemp("keys")
     command = [sys.executable, "-m", "service", "keys", "create", "alice"]
     created = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
