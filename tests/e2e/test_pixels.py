@@ -58,7 +58,7 @@ SAME = {
     "2 pixels off": (lambda images: np.roll(images, 2, axis=1), 1e-2),
 }
 
-# Changes in SPOILT that take only the images.
+# Changes in SPOILT that need only the images.
 OF_SPOILT = ("ten times the unit", "a tenth of the unit", "g and i swapped", "u and z swapped", "bands reversed")
 OF_SPOILT += ("saturated", "saturated in r alone", "saturated, at 65535")
 
