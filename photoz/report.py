@@ -17,11 +17,10 @@ from matplotlib.ticker import MaxNLocator
 
 from photoz import __version__, metrics, pdf, plots
 from photoz.errors import InvalidInput
-from photoz.flag_scores import FlagScores, summarise_flags
 from photoz.flags import FLAG_MEANINGS
 from photoz.grid import BoolArray, FloatArray, RedshiftGrid
 from photoz.io.formats import PNG, SVG
-from photoz.metrics import Bin, GalaxyScores, Score
+from photoz.metrics import Bin, FlagScores, GalaxyScores, Score
 
 Scores = Mapping[str, Score]
 
@@ -78,11 +77,6 @@ class Report:
             outlier_cut=metrics.OUTLIER_CUT,
             n_resamples=metrics.N_RESAMPLES,
         )
-
-
-def render_html(pdfs: npt.ArrayLike, z_spec: npt.ArrayLike, grid: RedshiftGrid, *, title: str, **details: Any) -> str:
-    """Return the HTML report; parameters and errors are those of `make_report`."""
-    return make_report(pdfs, z_spec, grid, title=title, **details).html()
 
 
 def make_report(
@@ -155,7 +149,7 @@ def make_report(
             values, scores = quantity.values[quantity.known], galaxies.take(quantity.known)
             figures[quantity.name] = plots.residuals(values, scores.dz, xlabel=quantity.label)
             tables.append(BinTable(quantity.label, quantity.decimals, _summarise_by(values, scores)))
-    by_flag = [] if flags is None else summarise_flags(galaxies, flags)
+    by_flag = [] if flags is None else metrics.summarise_flags(galaxies, flags)
     return Report(title, description, grid, len(pdfs), methods, figures, tables, by_flag, learning_curve or {})
 
 

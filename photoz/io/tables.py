@@ -89,27 +89,11 @@ def result_table(
     quantiles: Sequence[float] = (),
     passed: Mapping[str, Array] | None = None,
 ) -> ResultTable:
-    """Make a table of estimates.
+    """Make a table of estimates by a model, whose PDFs have this grid.
 
-    Parameters
-    ----------
-    estimates : Estimates
-        The columns.
-    model : str
-        Name and version of the model.
-    grid : RedshiftGrid, optional
-        The grid of the PDFs, (n, n_bins).
-    quantiles : sequence of float
-        Probabilities in (0, 1): a column (n,) for the redshift below which each lies, in place of the PDFs.
-    passed : mapping of str to (n,) ndarray, optional
-        Columns of the cutouts, which follow `object_id`.
-
-    Raises
-    ------
-    InvalidPdfs
-        If there are quantiles, but no PDFs or no grid, or the two do not fit.
-    ValueError
-        If a quantile is not in (0, 1).
+    A column (n,) for each of the quantiles, the redshift below which a probability in (0, 1) lies, replaces the PDFs.
+    `passed` are columns of the cutouts, (n,) each, which follow `object_id`. Raises `InvalidPdfs` if there are
+    quantiles, but no PDFs or no grid, or the two do not fit, and `ValueError` if a quantile is not in (0, 1).
     """
     columns: dict[str, Array] = {"object_id": estimates.object_id, **(passed or {}), **dict(estimates.columns())}
     if bad := [q for q in quantiles if not 0.0 < q < 1.0]:
