@@ -60,17 +60,12 @@ def outlier_fraction(dz: FloatArray) -> float:
 
 
 def crps(pdfs: FloatArray, z_spec: npt.ArrayLike, grid: RedshiftGrid) -> FloatArray:
-    r"""Continuous ranked probability score of each galaxy, in closed form.
+    r"""Continuous ranked probability score of each galaxy, (n,), in closed form; in units of redshift, 0 is perfect.
 
     .. math:: \mathrm{CRPS} = \int (F(z) - H(z - z_\mathrm{spec}))^2 \, dz
 
     F is linear inside a bin of width w, from a to b, so the integral of its square is w (a^2 + ab + b^2) / 3. See
     Hersbach 2000 (Weather and Forecasting 15, 559) and Gneiting and Raftery 2007 (JASA 102, 359).
-
-    Returns
-    -------
-    (n,) float64
-        In units of redshift; 0 is perfect.
     """
     z_spec = _on_grid(z_spec, len(pdfs), grid)
     below = pdf.cdf(pdfs)
@@ -188,13 +183,9 @@ METRICS: Mapping[str, tuple[str, Callable[[FloatArray], float]]] = {
 
 
 def summarise(galaxies: GalaxyScores, n_resamples: int = N_RESAMPLES, seed: int = 0) -> dict[str, Score]:
-    """Reduce the scores of one or more galaxies to metrics with bootstrap errors.
+    """Reduce the scores of one or more galaxies to metrics, those whose column is not None, with bootstrap errors.
 
-    Returns
-    -------
-    dict of str to Score
-        The metrics whose column is not None. The error of `pit_ks` is an upper bound: resampling repeats values, which
-        adds steps to their distribution.
+    The error of `pit_ks` is an upper bound: resampling repeats values, which adds steps to their distribution.
     """
     values = bootstrap(galaxies, n_resamples, seed)
     return {name: Score(value, float(np.std(resampled))) for name, (value, resampled) in values.items()}

@@ -100,12 +100,8 @@ def make_report(
 
     Parameters
     ----------
-    pdfs : (n, n_bins) array_like of float
-        Probability mass per bin.
-    z_spec : (n,) array_like of float
-        True redshifts, on the grid.
-    grid : RedshiftGrid
-        The grid.
+    pdfs, z_spec, grid : (n, n_bins) array_like of float, (n,) array_like of float, RedshiftGrid
+        Probability mass per bin, true redshifts, and the grid of both.
     title, description : str
         What was evaluated, as plain text.
     magnitudes, colours : (n,) array_like of float, optional
@@ -125,20 +121,16 @@ def make_report(
 
     Raises
     ------
-    InvalidPdfs, InvalidRedshifts
-        If these cannot be scored.
-    InvalidInput
-        If magnitudes, colours, flags or names are not n values.
+    InvalidPdfs, InvalidRedshifts, InvalidInput
+        If these cannot be scored; if magnitudes, colours, flags or names are not n values.
     """
     pdfs, z_spec = pdf.as_pdfs(pdfs, grid), np.asarray(z_spec, dtype=np.float64)
     names = None if object_id is None else _one_each(object_id, len(pdfs), "object_id").astype(str)
     quantities = [Quantity("by_redshift", "true redshift", z_spec, 3)]
-    if magnitudes is not None:
-        values = _one_each(magnitudes, len(pdfs), "magnitudes")
-        quantities.append(Quantity("by_magnitude", magnitude_label, values.astype(np.float64), 2))
-    if colours is not None:
-        values = _one_each(colours, len(pdfs), "colours")
-        quantities.append(Quantity("by_colour", colour_label, values.astype(np.float64), 2))
+    for name, label, given in (("magnitude", magnitude_label, magnitudes), ("colour", colour_label, colours)):
+        if given is not None:
+            checked = _one_each(given, len(pdfs), f"{name}s")
+            quantities.append(Quantity(f"by_{name}", label, checked.astype(np.float64), 2))
     galaxies = metrics.galaxy_scores(pdfs, z_spec, grid)
     methods = {OWN: metrics.summarise(galaxies, seed=seed), **(baselines or {})}
     figures = _figures(pdfs, z_spec, grid, methods, learning_curve)

@@ -66,22 +66,10 @@ class Predictor:
     def summarise(
         self, batch: Batch, output: NetworkOutput, columns: frozenset[str] = ALL_COLUMNS
     ) -> dict[str, npt.NDArray[Any]]:
-        """Compute estimates from the network's output for a batch.
+        """Compute columns of `photoz.estimates.Estimates` from the network's output for a batch of n galaxies.
 
-        Parameters
-        ----------
-        batch : Batch
-            n galaxies.
-        output : NetworkOutput
-            From `run_network`.
-        columns : frozenset of str
-            Columns of `photoz.estimates.Estimates` to compute.
-
-        Returns
-        -------
-        dict of str to (n, ...) ndarray
-            These columns, and always "pdf", recalibrated. If the network overflowed for a galaxy, its PDF is NaN and
-            its other columns have no meaning.
+        Returns these columns by name, (n, ...) each, and always "pdf", recalibrated. If the network overflowed for a
+        galaxy, its PDF is NaN and its other columns have no meaning.
         """
         finite = np.isfinite(output.pdfs[:, 0])
         flat = np.float64(1 / self.grid.n_bins)  # replaces missing PDFs, so that they cause no warnings

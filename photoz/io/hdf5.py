@@ -6,12 +6,12 @@ read; every other dataset is a column. Images stay on disk until they are sliced
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
-from uuid import uuid4
 
 import h5py
 import numpy as np
@@ -81,17 +81,14 @@ def create_hdf5(
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}-{uuid4().hex}")  # not mkstemp, whose files only their owner may read
-    try:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
+        scratch = Path(folder) / path.name
         with h5py.File(scratch, "w") as file:
             file.attrs["image_spec"] = json.dumps(asdict(spec))
             file.attrs["provenance"] = provenance
             file.create_dataset("images", (n, *spec.shape), np.float32, chunks=(1, *spec.shape))
             yield file
-        os.replace(scratch, path)
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
+        scratch.replace(path)
 
 
 def write_columns(file: h5py.File, columns: Mapping[str, npt.ArrayLike]) -> None:

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy.typing as npt
 from pydantic_core import to_json
@@ -59,14 +59,6 @@ def column_info(name: str) -> ColumnInfo:
         return ColumnInfo()
     percent = float(name.removeprefix(_QUANTILE).replace("_", "."))
     return ColumnInfo(f"redshift below which {percent:g} % of the probability lies", "src.redshift.phot;stat.value")
-
-
-class Table(Protocol):
-    """Anything that has columns with one row per galaxy, such as `Estimates`."""
-
-    def columns(self) -> Iterator[tuple[str, Array]]:
-        """Yield the name and the values, (n,) or (n, n_bins), of each column."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -133,7 +125,7 @@ def parse_quantiles(text: str) -> tuple[float, ...]:
     return quantiles
 
 
-def flat_columns(table: Table) -> Iterator[tuple[str, Array]]:
+def flat_columns(table: Estimates | ResultTable) -> Iterator[tuple[str, Array]]:
     """Yield the columns of a table, (n,) each: a PDF is one column per bin, pdf_0, pdf_1, ..."""
     for name, values in table.columns():
         if values.ndim == 1:
@@ -142,7 +134,7 @@ def flat_columns(table: Table) -> Iterator[tuple[str, Array]]:
             yield from ((f"{name}_{i}", values[:, i]) for i in range(values.shape[1]))
 
 
-def csv_bytes(table: Table) -> bytes:
+def csv_bytes(table: Estimates | ResultTable) -> bytes:
     """Write a header and one line per galaxy; NaN is an empty field, a PDF one column per bin."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -153,13 +145,13 @@ def csv_bytes(table: Table) -> bytes:
     return text.getvalue().encode()
 
 
-def json_bytes(table: Table, model: str) -> bytes:
+def json_bytes(table: Estimates | ResultTable, model: str) -> bytes:
     """Write the JSON of a `PredictResponse`, with the name and version of the model; NaN is null."""
     columns = {name: values.tolist() for name, values in table.columns()}
     return to_json({"model": model, **columns}, inf_nan_mode="null")
 
 
-def json_lines_bytes(table: Table) -> bytes:
+def json_lines_bytes(table: Estimates | ResultTable) -> bytes:
     """Write one JSON object per galaxy and line; NaN is null, a PDF a list."""
     names, columns = zip(*table.columns(), strict=True)
     rows = zip(*(values.tolist() for values in columns), strict=True)
