@@ -7,21 +7,24 @@ are those of Pasquet et al. 2019 (A&A 621, A26, sec. 4.1) unless a function says
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass as plain_dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from pydantic.dataclasses import dataclass
 
 from photoz import pdf
-from photoz.errors import InvalidRedshifts
+from photoz.errors import InvalidInput, InvalidRedshifts
+from photoz.flags import Flag
 from photoz.grid import FloatArray, IntArray, RedshiftGrid
 
 # |dz| beyond which a redshift is an outlier: the SDSS convention of Pasquet et al. 2019, sec. 4.1. A cut in units of
 # sigma_mad would favour a bad model.
 OUTLIER_CUT = 0.05
 
-N_RESAMPLES = 500
+N_RESAMPLES, FEWER_RESAMPLES = 500, 200  # of all galaxies, and of those in a bin or with a flag
+
+BIN_MIN, FLAGGED_MIN = 20, 10  # galaxies; fewer in a bin or with a flag get no metrics
 
 
 @dataclass(frozen=True)
@@ -57,17 +60,12 @@ def outlier_fraction(dz: FloatArray) -> float:
 
 
 def crps(pdfs: FloatArray, z_spec: npt.ArrayLike, grid: RedshiftGrid) -> FloatArray:
-    r"""Continuous ranked probability score of each galaxy, in closed form.
+    r"""Continuous ranked probability score of each galaxy, (n,), in closed form; in units of redshift, 0 is perfect.
 
     .. math:: \mathrm{CRPS} = \int (F(z) - H(z - z_\mathrm{spec}))^2 \, dz
 
     F is linear inside a bin of width w, from a to b, so the integral of its square is w (a^2 + ab + b^2) / 3. See
     Hersbach 2000 (Weather and Forecasting 15, 559) and Gneiting and Raftery 2007 (JASA 102, 359).
-
-    Returns
-    -------
-    (n,) float64
-        In units of redshift; 0 is perfect.
     """
     z_spec = _on_grid(z_spec, len(pdfs), grid)
     below = pdf.cdf(pdfs)
@@ -167,31 +165,27 @@ def galaxy_scores(pdfs: FloatArray, z_spec: npt.ArrayLike, grid: RedshiftGrid) -
     )
 
 
-def _mean_of(name: str) -> Callable[[GalaxyScores], float]:
-    return lambda galaxies: float(np.mean(getattr(galaxies, name)))
+def _mean(values: FloatArray) -> float:
+    return float(np.mean(values))
 
 
-# By name: the column of `GalaxyScores` that a metric needs, and the function that computes it.
-METRICS: Mapping[str, tuple[str, Callable[[GalaxyScores], float]]] = {
-    "bias": ("dz", lambda galaxies: bias(galaxies.dz)),
-    "sigma_mad": ("dz", lambda galaxies: sigma_mad(galaxies.dz)),
-    "outlier_fraction": ("dz", lambda galaxies: outlier_fraction(galaxies.dz)),
-    "crps": ("crps", _mean_of("crps")),
-    "pit_ks": ("pit", lambda galaxies: uniform_ks(galaxies.pit) if galaxies.pit is not None else np.nan),
-    "cde_loss": ("cde_loss", _mean_of("cde_loss")),
-    "coverage_68": ("in_68", _mean_of("in_68")),
-    "coverage_95": ("in_95", _mean_of("in_95")),
+# By name: the column of `GalaxyScores` that a metric needs, and the function of its values, (n,).
+METRICS: Mapping[str, tuple[str, Callable[[FloatArray], float]]] = {
+    "bias": ("dz", bias),
+    "sigma_mad": ("dz", sigma_mad),
+    "outlier_fraction": ("dz", outlier_fraction),
+    "crps": ("crps", _mean),
+    "pit_ks": ("pit", uniform_ks),
+    "cde_loss": ("cde_loss", _mean),
+    "coverage_68": ("in_68", _mean),
+    "coverage_95": ("in_95", _mean),
 }
 
 
 def summarise(galaxies: GalaxyScores, n_resamples: int = N_RESAMPLES, seed: int = 0) -> dict[str, Score]:
-    """Reduce the scores of one or more galaxies to metrics with bootstrap errors.
+    """Reduce the scores of one or more galaxies to metrics, those whose column is not None, with bootstrap errors.
 
-    Returns
-    -------
-    dict of str to Score
-        The metrics whose column is not None. The error of `pit_ks` is an upper bound: resampling repeats values, which
-        adds steps to their distribution.
+    The error of `pit_ks` is an upper bound: resampling repeats values, which adds steps to their distribution.
     """
     values = bootstrap(galaxies, n_resamples, seed)
     return {name: Score(value, float(np.std(resampled))) for name, (value, resampled) in values.items()}
@@ -204,14 +198,44 @@ def bootstrap(galaxies: GalaxyScores, n_resamples: int, seed: int) -> dict[str, 
     """
     if not len(galaxies):
         raise InvalidRedshifts("expected at least one galaxy to score, got none")
-    chosen = {name: metric for name, (column, metric) in METRICS.items() if getattr(galaxies, column) is not None}
+    chosen = {name: metric for name, metric in METRICS.items() if getattr(galaxies, metric[0]) is not None}
     rng = np.random.default_rng(seed)
     resampled: dict[str, list[float]] = {name: [] for name in chosen}
     for _ in range(n_resamples):
         resample = galaxies.take(rng.integers(0, len(galaxies), len(galaxies)))
-        for name, metric in chosen.items():
-            resampled[name].append(metric(resample))
-    return {name: (metric(galaxies), np.array(resampled[name])) for name, metric in chosen.items()}
+        for name, (column, metric) in chosen.items():
+            resampled[name].append(metric(getattr(resample, column)))
+    return {
+        name: (metric(getattr(galaxies, column)), np.array(resampled[name]))
+        for name, (column, metric) in chosen.items()
+    }
+
+
+class FlagScores(NamedTuple):
+    """Metrics of the galaxies with a flag, or without any; empty for fewer than 10 galaxies."""
+
+    flag: str  # "none", the name of a `Flag`, or "any"
+    n_galaxies: int
+    n_outliers: int
+    scores: Mapping[str, Score]
+
+
+def summarise_flags(galaxies: GalaxyScores, flags: npt.ArrayLike) -> list[FlagScores]:
+    """Score n galaxies without a flag, with each flag in the order of its bit, and with any.
+
+    `flags` is (n,) int, bit masks of `Flag`; raises `InvalidInput` if it is not.
+    """
+    masks = np.asarray(flags)
+    n = len(galaxies)
+    if masks.shape != (n,) or masks.dtype.kind not in "iu":
+        raise InvalidInput(f"expected {n} whole-number flags, one for each galaxy, got {masks.dtype} of {masks.shape}")
+    groups = {"none": masks == 0, **{str(flag.name): (masks & int(flag)) != 0 for flag in Flag}, "any": masks != 0}
+    rows = []
+    for name, inside in groups.items():
+        group = galaxies.take(inside)
+        scores = summarise(group, FEWER_RESAMPLES) if len(group) >= FLAGGED_MIN else {}
+        rows.append(FlagScores(name, len(group), int((np.abs(group.dz) > OUTLIER_CUT).sum()), scores))
+    return rows
 
 
 @plain_dataclass(frozen=True)
@@ -224,17 +248,15 @@ class Bin:
     scores: dict[str, Score]
 
 
-def summarise_by(
-    galaxies: GalaxyScores, values: FloatArray, edges: npt.ArrayLike, n_min: int = 20, n_resamples: int = 200
-) -> list[Bin]:
+def summarise_by(galaxies: GalaxyScores, values: FloatArray, edges: npt.ArrayLike) -> list[Bin]:
     """Summarise n galaxies in m bins of a quantity (n,), such as redshift, between increasing edges (m + 1,).
 
-    Bins with fewer than `n_min` galaxies are left out.
+    Bins with fewer than `BIN_MIN` galaxies are left out.
     """
     edges = np.asarray(edges, dtype=np.float64)
     bins = []
     for low, high in zip(edges[:-1], edges[1:], strict=True):
         inside = (values >= low) & ((values <= high) if high == edges[-1] else (values < high))
-        if (n := int(inside.sum())) >= n_min:
-            bins.append(Bin(float(low), float(high), n, summarise(galaxies.take(inside), n_resamples)))
+        if (n := int(inside.sum())) >= BIN_MIN:
+            bins.append(Bin(float(low), float(high), n, summarise(galaxies.take(inside), FEWER_RESAMPLES)))
     return bins

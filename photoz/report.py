@@ -17,11 +17,10 @@ from matplotlib.ticker import MaxNLocator
 
 from photoz import __version__, metrics, pdf, plots
 from photoz.errors import InvalidInput
-from photoz.flag_scores import FlagScores, summarise_flags
 from photoz.flags import FLAG_MEANINGS
 from photoz.grid import BoolArray, FloatArray, RedshiftGrid
 from photoz.io.formats import PNG, SVG
-from photoz.metrics import Bin, GalaxyScores, Score
+from photoz.metrics import Bin, FlagScores, GalaxyScores, Score
 
 Scores = Mapping[str, Score]
 
@@ -80,11 +79,6 @@ class Report:
         )
 
 
-def render_html(pdfs: npt.ArrayLike, z_spec: npt.ArrayLike, grid: RedshiftGrid, *, title: str, **details: Any) -> str:
-    """Return the HTML report; parameters and errors are those of `make_report`."""
-    return make_report(pdfs, z_spec, grid, title=title, **details).html()
-
-
 def make_report(
     pdfs: npt.ArrayLike,
     z_spec: npt.ArrayLike,
@@ -106,12 +100,8 @@ def make_report(
 
     Parameters
     ----------
-    pdfs : (n, n_bins) array_like of float
-        Probability mass per bin.
-    z_spec : (n,) array_like of float
-        True redshifts, on the grid.
-    grid : RedshiftGrid
-        The grid.
+    pdfs, z_spec, grid : (n, n_bins) array_like of float, (n,) array_like of float, RedshiftGrid
+        Probability mass per bin, true redshifts, and the grid of both.
     title, description : str
         What was evaluated, as plain text.
     magnitudes, colours : (n,) array_like of float, optional
@@ -131,20 +121,16 @@ def make_report(
 
     Raises
     ------
-    InvalidPdfs, InvalidRedshifts
-        If these cannot be scored.
-    InvalidInput
-        If magnitudes, colours, flags or names are not n values.
+    InvalidPdfs, InvalidRedshifts, InvalidInput
+        If these cannot be scored; if magnitudes, colours, flags or names are not n values.
     """
     pdfs, z_spec = pdf.as_pdfs(pdfs, grid), np.asarray(z_spec, dtype=np.float64)
     names = None if object_id is None else _one_each(object_id, len(pdfs), "object_id").astype(str)
     quantities = [Quantity("by_redshift", "true redshift", z_spec, 3)]
-    if magnitudes is not None:
-        values = _one_each(magnitudes, len(pdfs), "magnitudes")
-        quantities.append(Quantity("by_magnitude", magnitude_label, values.astype(np.float64), 2))
-    if colours is not None:
-        values = _one_each(colours, len(pdfs), "colours")
-        quantities.append(Quantity("by_colour", colour_label, values.astype(np.float64), 2))
+    for name, label, given in (("magnitude", magnitude_label, magnitudes), ("colour", colour_label, colours)):
+        if given is not None:
+            checked = _one_each(given, len(pdfs), f"{name}s")
+            quantities.append(Quantity(f"by_{name}", label, checked.astype(np.float64), 2))
     galaxies = metrics.galaxy_scores(pdfs, z_spec, grid)
     methods = {OWN: metrics.summarise(galaxies, seed=seed), **(baselines or {})}
     figures = _figures(pdfs, z_spec, grid, methods, learning_curve)
@@ -155,7 +141,7 @@ def make_report(
             values, scores = quantity.values[quantity.known], galaxies.take(quantity.known)
             figures[quantity.name] = plots.residuals(values, scores.dz, xlabel=quantity.label)
             tables.append(BinTable(quantity.label, quantity.decimals, _summarise_by(values, scores)))
-    by_flag = [] if flags is None else summarise_flags(galaxies, flags)
+    by_flag = [] if flags is None else metrics.summarise_flags(galaxies, flags)
     return Report(title, description, grid, len(pdfs), methods, figures, tables, by_flag, learning_curve or {})
 
 

@@ -52,6 +52,6 @@ def draw(
 
 def report(pdfs: FloatArray, z_spec: FloatArray, grid: RedshiftGrid, details: dict[str, Any]) -> str:
     """Return the whole evaluation as one self-contained HTML page; `details` as of `photoz.report.make_report`."""
-    from photoz.report import render_html
+    from photoz.report import make_report
 
-    return render_html(pdfs, z_spec, grid, **details)
+    return make_report(pdfs, z_spec, grid, **details).html()

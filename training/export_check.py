@@ -67,6 +67,6 @@ def compare(compiled: Predictions, keras: Predictions, z_spec: FloatArray, grid:
 
 def _ratio(metric: str, compiled: GalaxyScores, keras: GalaxyScores) -> float:
     """Return the ratio of a metric; 1 if both are equal, such as 0, the sigma_MAD of a single galaxy."""
-    _, compute = METRICS[metric]
-    ours, theirs = compute(compiled), compute(keras)
+    column, compute = METRICS[metric]
+    ours, theirs = (compute(getattr(scores, column)) for scores in (compiled, keras))
     return 1.0 if ours == theirs else float(np.divide(ours, theirs))

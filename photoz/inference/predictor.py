@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -21,37 +22,17 @@ from photoz.ood import FEATURES, FeatureGroups
 ALL_COLUMNS = frozenset({*COLUMNS, "pdf"}) - {"object_id"}
 
 
+@dataclass(frozen=True, eq=False)
 class Predictor:
-    """A model with its network loaded.
+    """A model with its network loaded."""
 
-    Parameters
-    ----------
-    engine : Engine
-        Runs the network.
-    grid : RedshiftGrid
-        The bins of its PDFs.
-    calibration : Calibration, optional
-        Recalibration of its PDFs.
-    feature_groups : dict of str to FeatureGroup, optional
-        Features of the training images; without them `ood_score` is NaN.
-    ood_threshold : float
-        A larger `ood_score` raises the flag OUT_OF_DISTRIBUTION.
-    z_range : tuple of float
-        Lowest and highest training redshift, for the flag BEYOND_TRAINING.
-    """
-
-    def __init__(
-        self,
-        engine: Engine,
-        grid: RedshiftGrid,
-        *,
-        calibration: Calibration | None = None,
-        feature_groups: FeatureGroups | None = None,
-        ood_threshold: float = math.inf,
-        z_range: tuple[float, float] = (0.0, math.inf),
-    ) -> None:
-        self._engine, self._grid, self._z_range = engine, grid, z_range
-        self._calibration, self._feature_groups, self._ood_threshold = calibration, feature_groups, ood_threshold
+    engine: Engine  # runs the network
+    grid: RedshiftGrid  # of its PDFs
+    _: KW_ONLY
+    calibration: Calibration | None = None  # of its PDFs
+    feature_groups: FeatureGroups | None = None  # of the training images; without them `ood_score` is NaN
+    ood_threshold: float = math.inf  # a larger `ood_score` raises the flag OUT_OF_DISTRIBUTION
+    z_range: tuple[float, float] = (0.0, math.inf)  # of the training redshifts, for the flag BEYOND_TRAINING
 
     @classmethod
     def load(
@@ -80,38 +61,26 @@ class Predictor:
 
     def run_network(self, batch: Batch) -> NetworkOutput:
         """Run the network, which takes nearly all of the time."""
-        return self._engine.predict(batch.images, batch.ebv)
+        return self.engine.predict(batch.images, batch.ebv)
 
     def summarise(
         self, batch: Batch, output: NetworkOutput, columns: frozenset[str] = ALL_COLUMNS
     ) -> dict[str, npt.NDArray[Any]]:
-        """Compute estimates from the network's output for a batch.
+        """Compute columns of `photoz.estimates.Estimates` from the network's output for a batch of n galaxies.
 
-        Parameters
-        ----------
-        batch : Batch
-            n galaxies.
-        output : NetworkOutput
-            From `run_network`.
-        columns : frozenset of str
-            Columns of `photoz.estimates.Estimates` to compute.
-
-        Returns
-        -------
-        dict of str to (n, ...) ndarray
-            These columns, and always "pdf", recalibrated. If the network overflowed for a galaxy, its PDF is NaN and
-            its other columns have no meaning.
+        Returns these columns by name, (n, ...) each, and always "pdf", recalibrated. If the network overflowed for a
+        galaxy, its PDF is NaN and its other columns have no meaning.
         """
         finite = np.isfinite(output.pdfs[:, 0])
-        flat = np.float64(1 / self._grid.n_bins)  # replaces missing PDFs, so that they cause no warnings
-        pdfs = calibration.apply(np.where(finite[:, np.newaxis], output.pdfs, flat), self._calibration)
-        computed = estimates.summaries(pdfs, self._grid, columns) | {"pdf": pdfs}
+        flat = np.float64(1 / self.grid.n_bins)  # replaces missing PDFs, so that they cause no warnings
+        pdfs = calibration.apply(np.where(finite[:, np.newaxis], output.pdfs, flat), self.calibration)
+        computed = estimates.summaries(pdfs, self.grid, columns) | {"pdf": pdfs}
         if not columns.isdisjoint({"ood_score", "flags"}):
             computed["ood_score"] = self._ood_score(batch, output)
         if "flags" in columns:
             computed["flags"] |= flags.flag_inputs(batch)
-            computed["flags"] |= flags.flag_ood(computed["ood_score"], self._ood_threshold)
-            computed["flags"] |= flags.flag_range(pdfs, self._grid, self._z_range)
+            computed["flags"] |= flags.flag_ood(computed["ood_score"], self.ood_threshold)
+            computed["flags"] |= flags.flag_range(pdfs, self.grid, self.z_range)
         pdfs[~finite] = np.nan
         return computed
 
@@ -122,9 +91,9 @@ class Predictor:
         return as_estimates(batch, columns)
 
     def _ood_score(self, batch: Batch, output: NetworkOutput) -> FloatArray:
-        if self._feature_groups is None:
+        if self.feature_groups is None:
             return np.full(len(batch), np.nan)
-        return ood.score(self._feature_groups, ood.extract_features(batch.images, output.features, batch.border))
+        return ood.score(self.feature_groups, ood.extract_features(batch.images, output.features, batch.border))
 
 
 def refuse_missing_pdfs(pdfs: FloatArray) -> None:

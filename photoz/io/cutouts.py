@@ -1,13 +1,14 @@
 """Labelled cutouts: images, in memory or on disk, and columns with the properties of each galaxy."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from photoz.errors import InvalidDataset
+from photoz.errors import InvalidDataset, PhotozError, reason
 from photoz.images import ImageSpec
 
 Column = npt.NDArray[np.generic]
@@ -89,6 +90,17 @@ class Cutouts:
     def rows(self, split: str) -> npt.NDArray[np.intp]:
         """Return the indices of the cutouts of one split, "train", "validation" or "test"."""
         return np.flatnonzero(self.column("split") == split)
+
+
+@contextmanager
+def refusing(what: str) -> Iterator[None]:
+    """Raise `InvalidDataset` with these words and the reason for any exception but ours, such as of a damaged file."""
+    try:
+        yield
+    except PhotozError:
+        raise
+    except Exception as error:  # libraries raise OSError, ValueError, TypeError, KeyError, zlib.error and others
+        raise InvalidDataset(f"{what}: {reason(error)}") from error
 
 
 def check_lengths(shape: tuple[int, ...], columns: Mapping[str, Any]) -> None:

@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from photoz.errors import InvalidDataset, reason
-from photoz.io.cutouts import Column, Cutouts, LazyImages
+from photoz.errors import InvalidDataset
+from photoz.io.cutouts import Column, Cutouts, LazyImages, refusing
 from photoz.io.formats import FITS
 
 # Larger images are not cutouts. A compressed image of many cutouts is unpacked into memory.
@@ -42,10 +42,8 @@ def open_fits(path: Path, content: BinaryIO | None = None) -> Iterator[Cutouts]:
     fits = load_astropy()
     memmap = content is None and path.suffix.lower() not in COMPRESSED
     with content or path.open("rb") as stream:  # astropy leaves a damaged file open
-        try:
+        with refusing(f"{path} is not a readable FITS file"):
             hdus = fits.open(stream, memmap=memmap, lazy_load_hdus=True)
-        except Exception as error:  # OSError, ValueError, TypeError, EOFError, zlib.error
-            raise InvalidDataset(f"{path} is not a readable FITS file: {reason(error)}") from error
         with hdus:
             yield _from_hdus(hdus, path, fits)
 
@@ -57,19 +55,14 @@ def load_astropy() -> ModuleType:
 
 
 def _from_hdus(hdus: Any, path: Path, fits: ModuleType) -> Cutouts:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", fits.verify.VerifyWarning)
-            warnings.filterwarnings("error", message=".*truncated.*")
-            images = [hdu for hdu in hdus if hdu.is_image and len(hdu.shape) >= 2]
-            tables = [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU)]
-            for hdu in images:
-                _check_size(hdu, path)
-            return _of_images(images, hdus[0].header, path) if images else _of_tables(tables, path)
-    except InvalidDataset:
-        raise
-    except Exception as error:  # as above, and KeyError, IndexError, warnings
-        raise InvalidDataset(f"{path} cannot be read: {reason(error)}") from error
+    with refusing(f"{path} cannot be read"), warnings.catch_warnings():
+        warnings.simplefilter("error", fits.verify.VerifyWarning)
+        warnings.filterwarnings("error", message=".*truncated.*")
+        images = [hdu for hdu in hdus if hdu.is_image and len(hdu.shape) >= 2]
+        tables = [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU)]
+        for hdu in images:
+            _check_size(hdu, path)
+        return _of_images(images, hdus[0].header, path) if images else _of_tables(tables, path)
 
 
 def _check_size(hdu: Any, path: Path) -> None:

@@ -6,20 +6,20 @@ read; every other dataset is a column. Images stay on disk until they are sliced
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
-from uuid import uuid4
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
-from photoz.errors import InvalidDataset, reason
+from photoz.errors import InvalidDataset
 from photoz.images import SDSS_IMAGES, ImageSpec
-from photoz.io.cutouts import Column, Cutouts, check_lengths
+from photoz.io.cutouts import Column, Cutouts, check_lengths, refusing
 from photoz.io.layout import from_attributes
 from photoz.io.tables import ResultTable, column_info
 
@@ -42,7 +42,7 @@ def open_hdf5(path: Path, content: BinaryIO | None = None) -> Iterator[Cutouts]:
 
 
 def _from_hdf5(file: h5py.File, path: Path) -> Cutouts:
-    try:
+    with refusing(f"{path} cannot be read"):
         datasets = {name: item for name in file if (item := _dataset(file, name, path)) is not None}
         images = datasets.pop("images", None)
         if images is None:
@@ -50,10 +50,6 @@ def _from_hdf5(file: h5py.File, path: Path) -> Cutouts:
         check_lengths(images.shape, datasets)  # before a long column is read
         columns = {name: _read_column(dataset) for name, dataset in datasets.items()}
         return from_attributes(images, columns, {"provenance": "", **file.attrs}, path)
-    except InvalidDataset:
-        raise
-    except Exception as error:  # of a damaged file: RuntimeError, OSError, KeyError, ValueError
-        raise InvalidDataset(f"{path} cannot be read: {reason(error)}") from error
 
 
 def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset | None:
@@ -85,17 +81,14 @@ def create_hdf5(
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}-{uuid4().hex}")  # not mkstemp, whose files only their owner may read
-    try:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
+        scratch = Path(folder) / path.name
         with h5py.File(scratch, "w") as file:
             file.attrs["image_spec"] = json.dumps(asdict(spec))
             file.attrs["provenance"] = provenance
             file.create_dataset("images", (n, *spec.shape), np.float32, chunks=(1, *spec.shape))
             yield file
-        os.replace(scratch, path)
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
+        scratch.replace(path)
 
 
 def write_columns(file: h5py.File, columns: Mapping[str, npt.ArrayLike]) -> None:

@@ -117,7 +117,7 @@ def _convert(
 def conform(
     cutouts: Cutouts, spec: ImageSpec, bands: tuple[str, ...] = (), zero_point: float | None = None
 ) -> tuple[Cutouts, Assumptions]:
-    """Convert cutouts to the layout of a model.
+    """Convert cutouts to the layout of a model, `spec`.
 
     Parameters
     ----------
@@ -125,17 +125,15 @@ def conform(
         n cutouts as in their file.
     spec : ImageSpec
         Layout of the model.
-    bands : tuple of str
-        Bands of the images in their order, instead of those in the file.
-    zero_point : float, optional
-        AB magnitude of a pixel with the value 1, instead of the unit in the file.
+    bands, zero_point : tuple of str, float
+        Bands of the images in their order, and the AB magnitude of a pixel with the value 1, instead of those in the
+        file.
 
     Returns
     -------
-    cutouts : Cutouts
-        Images (n, size, size, n_bands), converted when they are sliced, and columns with their standard names.
-    assumptions : tuple of str
-        Human-readable: what was assumed and what was converted.
+    Cutouts, tuple of str
+        Images (n, size, size, n_bands), converted when they are sliced, and columns with their standard names; and
+        what was assumed and converted, in words.
 
     Raises
     ------

@@ -7,7 +7,6 @@ does once.
 
 import math
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz.errors import InvalidDataset
-from photoz.io.cutouts import Cutouts, ImageSource, LazyImages
+from photoz.io.cutouts import Cutouts, ImageSource, LazyImages, refusing
 from photoz.io.npz import Header, read_header, read_member
 
 CUBE, LABELS = "cube.npy", "labels.npy"
@@ -82,10 +81,8 @@ def _blocks(path: Path) -> Iterator[npt.NDArray[Any]]:
 
 
 def _read(stream: IO[bytes], n_bytes: int, path: Path) -> bytes:
-    try:
+    with refusing(f"the cube in {path} is damaged"):
         content = stream.read(n_bytes)
-    except (zlib.error, zipfile.BadZipFile, EOFError) as error:
-        raise InvalidDataset(f"the cube in {path} is damaged: {error}") from error
     if len(content) < n_bytes:
         raise InvalidDataset(f"{path} ends before its last cutout")
     return content
@@ -116,10 +113,8 @@ def _read_rows(
 
 
 def _header(stream: IO[bytes], path: Path) -> Header:
-    try:
+    with refusing(f"the cube in {path} has no readable header"):
         shape, fortran, dtype = read_header(stream)
-    except Exception as error:  # a broken header raises any exception of its parser
-        raise InvalidDataset(f"the cube in {path} has no readable header: {error}") from error
     if dtype.kind != "f" or len(shape) != 4:
         raise InvalidDataset(f"expected a cube (n, size, size, n_bands) of floats in {path}, got {shape} of {dtype}")
     return shape, fortran, dtype
@@ -130,7 +125,7 @@ def _columns(archive: zipfile.ZipFile, path: Path) -> dict[str, npt.NDArray[Any]
         raise InvalidDataset(f"expected an array 'labels' in addition to the cube in {path}")
     try:
         labels = read_member(archive, archive.getinfo(LABELS))
-    except Exception as error:  # see _header
+    except Exception as error:  # a damaged file raises any exception
         raise InvalidDataset(f"the labels in {path} are not a readable array of plain values: {error}") from error
     if labels.dtype.names is None:
         raise InvalidDataset(f"expected labels with named fields in {path}, got an array of {labels.dtype}")

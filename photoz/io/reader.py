@@ -28,12 +28,8 @@ def open_cutouts(path: str | os.PathLike[str]) -> Iterator[Cutouts]:
     files of these formats in it. Images of `.npz` files are read into memory; all others stay on disk, and can be read
     inside the `with` block only.
 
-    Raises
-    ------
-    UnsupportedType
-        If the suffix is another one, or the package that reads it is missing.
-    InvalidDataset, MalformedInput
-        If the file cannot be used.
+    Raises `UnsupportedType` if the suffix is another one, or the package that reads it is missing, and
+    `InvalidDataset` or `MalformedInput` if the file cannot be used.
     """
     path = Path(path)
     if (paths := _several(path)) is not None:

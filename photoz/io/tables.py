@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy.typing as npt
 from pydantic_core import to_json
@@ -61,14 +61,6 @@ def column_info(name: str) -> ColumnInfo:
     return ColumnInfo(f"redshift below which {percent:g} % of the probability lies", "src.redshift.phot;stat.value")
 
 
-class Table(Protocol):
-    """Anything that has columns with one row per galaxy, such as `Estimates`."""
-
-    def columns(self) -> Iterator[tuple[str, Array]]:
-        """Yield the name and the values, (n,) or (n, n_bins), of each column."""
-        ...
-
-
 @dataclass(frozen=True)
 class ResultTable:
     """Columns, (n, ...) each, the model that computed them and, where it is known, the grid of the PDFs."""
@@ -89,27 +81,11 @@ def result_table(
     quantiles: Sequence[float] = (),
     passed: Mapping[str, Array] | None = None,
 ) -> ResultTable:
-    """Make a table of estimates.
+    """Make a table of estimates by a model, whose PDFs have this grid.
 
-    Parameters
-    ----------
-    estimates : Estimates
-        The columns.
-    model : str
-        Name and version of the model.
-    grid : RedshiftGrid, optional
-        The grid of the PDFs, (n, n_bins).
-    quantiles : sequence of float
-        Probabilities in (0, 1): a column (n,) for the redshift below which each lies, in place of the PDFs.
-    passed : mapping of str to (n,) ndarray, optional
-        Columns of the cutouts, which follow `object_id`.
-
-    Raises
-    ------
-    InvalidPdfs
-        If there are quantiles, but no PDFs or no grid, or the two do not fit.
-    ValueError
-        If a quantile is not in (0, 1).
+    A column (n,) for each of the quantiles, the redshift below which a probability in (0, 1) lies, replaces the PDFs.
+    `passed` are columns of the cutouts, (n,) each, which follow `object_id`. Raises `InvalidPdfs` if there are
+    quantiles, but no PDFs or no grid, or the two do not fit, and `ValueError` if a quantile is not in (0, 1).
     """
     columns: dict[str, Array] = {"object_id": estimates.object_id, **(passed or {}), **dict(estimates.columns())}
     if bad := [q for q in quantiles if not 0.0 < q < 1.0]:
@@ -149,7 +125,7 @@ def parse_quantiles(text: str) -> tuple[float, ...]:
     return quantiles
 
 
-def flat_columns(table: Table) -> Iterator[tuple[str, Array]]:
+def flat_columns(table: Estimates | ResultTable) -> Iterator[tuple[str, Array]]:
     """Yield the columns of a table, (n,) each: a PDF is one column per bin, pdf_0, pdf_1, ..."""
     for name, values in table.columns():
         if values.ndim == 1:
@@ -158,7 +134,7 @@ def flat_columns(table: Table) -> Iterator[tuple[str, Array]]:
             yield from ((f"{name}_{i}", values[:, i]) for i in range(values.shape[1]))
 
 
-def csv_bytes(table: Table) -> bytes:
+def csv_bytes(table: Estimates | ResultTable) -> bytes:
     """Write a header and one line per galaxy; NaN is an empty field, a PDF one column per bin."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -169,13 +145,13 @@ def csv_bytes(table: Table) -> bytes:
     return text.getvalue().encode()
 
 
-def json_bytes(table: Table, model: str) -> bytes:
+def json_bytes(table: Estimates | ResultTable, model: str) -> bytes:
     """Write the JSON of a `PredictResponse`, with the name and version of the model; NaN is null."""
     columns = {name: values.tolist() for name, values in table.columns()}
     return to_json({"model": model, **columns}, inf_nan_mode="null")
 
 
-def json_lines_bytes(table: Table) -> bytes:
+def json_lines_bytes(table: Estimates | ResultTable) -> bytes:
     """Write one JSON object per galaxy and line; NaN is null, a PDF a list."""
     names, columns = zip(*table.columns(), strict=True)
     rows = zip(*(values.tolist() for values in columns), strict=True)

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from photoz.errors import InvalidDataset, reason
-from photoz.io.cutouts import Column, Cutouts, LazyImages
+from photoz.errors import InvalidDataset
+from photoz.io.cutouts import Column, Cutouts, LazyImages, refusing
 from photoz.io.formats import ZARR
 from photoz.io.layout import from_attributes
 
@@ -31,14 +31,9 @@ METADATA = ("zarr.json", ".zarray", ".zattrs")
 def open_zarr(path: Path) -> Iterator[Cutouts]:
     """Open a Zarr folder of cutouts; raises `InvalidDataset` if it cannot be used, `UnsupportedType` without zarr."""
     zarr = ZARR.load("zarr")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", zarr.errors.UnstableSpecificationWarning)  # of text of a fixed length
-            cutouts = _from_node(zarr.open(str(path), mode="r"), path, zarr)
-    except InvalidDataset:
-        raise
-    except Exception as error:  # of damaged metadata: ValueError, TypeError, KeyError, json errors, FileNotFoundError
-        raise InvalidDataset(f"{path} is not a readable Zarr folder: {reason(error)}") from error
+    with refusing(f"{path} is not a readable Zarr folder"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", zarr.errors.UnstableSpecificationWarning)  # of text of a fixed length
+        cutouts = _from_node(zarr.open(str(path), mode="r"), path, zarr)
     yield cutouts
 
 
@@ -78,7 +73,5 @@ def _column(array: Any, n: int, path: Path) -> Column:
 
 def _read(images: Any, path: Path, _: int, rows: slice) -> npt.NDArray[Any]:
     """Read images; a damaged chunk is noticed only now."""
-    try:
+    with refusing(f"{path} cannot be read"):
         return np.asarray(images[rows])
-    except Exception as error:  # of a codec: RuntimeError, ValueError, zlib.error
-        raise InvalidDataset(f"{path} cannot be read: {reason(error)}") from error

@@ -17,20 +17,12 @@ BIN_MIN = 25  # galaxies behind a running median
 
 
 def residuals(values: npt.ArrayLike, dz: FloatArray, *, xlabel: str) -> Figure:
-    """Residuals against a quantity: running median, 68 % band, sigma_mad and outliers in equal bins.
+    """Residuals dz, (n,), against a quantity, (n,): running median, 68 % band, sigma_mad and outliers in equal bins.
 
     The lower panels are left out if there are too few galaxies for a running median. The errors of the median,
     1.253 sigma / sqrt(n), and of sigma_mad, 1.167 sigma / sqrt(n), are those of a Gaussian sample; those of the outlier
-    fraction are the 68 % interval of Wilson (1927, JASA 22, 209), which is valid for 0 outliers too.
-
-    Parameters
-    ----------
-    values : (n,) array_like of float
-        The quantity.
-    dz : (n,) float
-        (z_phot - z_spec) / (1 + z_spec).
-    xlabel : str
-        The quantity with its unit.
+    fraction are the 68 % interval of Wilson (1927, JASA 22, 209), which is valid for 0 outliers too. `xlabel` is the
+    quantity with its unit.
     """
     values = np.asarray(values, dtype=np.float64)
     groups = _equal_bins(values)

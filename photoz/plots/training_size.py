@@ -27,16 +27,9 @@ def learning_curve(
     scores: Sequence[Mapping[str, Score]],
     baselines: Mapping[str, Mapping[str, Score]] | None = None,
 ) -> Figure:
-    """sigma_mad and CRPS against the number of training galaxies.
+    """sigma_mad and CRPS of m models, on the same test galaxies, against their numbers of training galaxies.
 
-    Parameters
-    ----------
-    n_train : (m,) sequence of int
-        Training galaxies of each model.
-    scores : (m,) sequence of mapping of str to Score
-        Metrics of each model, with `sigma_mad` and `crps`, all on the same test galaxies.
-    baselines : mapping of str to mapping of str to Score, optional
-        Metrics of other methods on the same galaxies, drawn as horizontal lines; any may be missing.
+    Baselines, other methods by name on the same galaxies, are horizontal lines; any of their metrics may be missing.
     """
     lines = dict(baselines or {})
     figure = Figure(figsize=(COLUMN, 3.4 + 0.13 * len(lines)), layout="constrained")

@@ -86,24 +86,11 @@ def encode_request(
 def decode_request(
     body: bytes | memoryview, header_length: int | None = None, *, max_texts: int | None = None
 ) -> DecodedRequest:
-    """Decode a request.
+    """Decode a request, whose first `header_length` bytes are JSON; all of them without this value of `HEADER_LENGTH`.
 
-    Parameters
-    ----------
-    body : bytes-like
-        The whole body; arrays are read-only views of it if possible. Decoding a byte of JSON takes up to 40 bytes of
-        memory, and 100 times as long as a byte of a binary tensor.
-    header_length : int, optional
-        Value of the header `HEADER_LENGTH`; without it, everything is JSON.
-    max_texts : int, optional
-        Limit on the elements of a tensor of text.
-
-    Raises
-    ------
-    MalformedInput
-        If it breaks the protocol.
-    TooLarge
-        If it is over the limit.
+    Arrays are read-only views of the body if possible. Decoding a byte of JSON takes up to 40 bytes of memory, and 100
+    times as long as a byte of a binary tensor. Raises `MalformedInput` if the body breaks the protocol, and `TooLarge`
+    for more elements in a tensor of text than `max_texts`.
     """
     content, data = _split(messages.REQUEST, body, header_length)
     binary = (content.get("parameters") or {}).get("binary_data_output", False)

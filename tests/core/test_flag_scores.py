@@ -1,8 +1,7 @@
 import numpy as np
 
-from photoz.flag_scores import summarise_flags
 from photoz.flags import Flag
-from photoz.metrics import GalaxyScores, outlier_fraction, sigma_mad
+from photoz.metrics import GalaxyScores, outlier_fraction, sigma_mad, summarise_flags
 
 
 def test_each_flag_is_scored_on_its_galaxies(rng):
