@@ -49,9 +49,5 @@ def options(sky: bool) -> Response:
     """Return what the page shows: flags, columns and formats, and whether positions on the sky can be looked up."""
     flags = [[flag, flag.name, meaning] for flag, meaning in FLAG_MEANINGS.items()]
     columns = [*(name for name in COLUMNS if name != "object_id"), "pdf"]
-    formats = {
-        format.name.lower(): {"type": format.media_type, "suffix": format.suffixes[0]}
-        for format in FORMATS
-        if format.written
-    }
+    formats = {item.name.lower(): [item.media_type, item.suffixes[0]] for item in FORMATS if item.written}
     return JSONResponse({"flags": flags, "columns": columns, "formats": formats, "sky": sky}, headers=HEADERS)

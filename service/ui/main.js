@@ -228,7 +228,7 @@ async function showGalaxy() {
 
 async function download(format) {
   const name = state.file.name.replace(/\.[^.]*$/, ""), pdf = $("with-pdfs").checked;
-  const { type, suffix } = state.formats[format];
+  const [type, suffix] = state.formats[format];
   const blob = format === "csv" ? state.galaxies.toCsv(pdf) : await service.table(state.file, type, pdf || format === "qp");
   save(blob, `${name}-redshifts${suffix}`);
 }
