@@ -53,8 +53,7 @@ def fit(
     validation = usable_rows(cutouts, grid, VALIDATION) if len(cutouts.rows(VALIDATION)) else None
     keras.utils.set_random_seed(settings.seed)
     statistics = pixel_statistics(cutouts, train, spec)
-    takes_unknown = architectures.takes_unknown_ebv(settings.architecture)
-    ebv_default = UNKNOWN_EBV if takes_unknown else statistics.ebv
+    ebv_default = UNKNOWN_EBV if architectures.takes_unknown_ebv(settings.architecture) else statistics.ebv
     with _dtype_policy(settings):
         model = architectures.build(settings.architecture, spec, grid, statistics)
     target = objective(settings.objective, grid)
@@ -79,10 +78,13 @@ def fit(
     _run(model, training, None if validation is None else batches(validation), checkpoint)
     best = architectures.build(settings.architecture, spec, grid, statistics)
     best.set_weights(checkpoint.best_weights)
-    z_spec = numbers(cutouts, "z_spec", train)
-    z_range = (float(z_spec.min()), float(z_spec.max()))
     n_validation = 0 if validation is None else len(validation)
-    return Fitted(best, checkpoint.history, ebv_default, z_range, len(train), n_validation)
+    return Fitted(best, checkpoint.history, ebv_default, _z_range(cutouts, train), len(train), n_validation)
+
+
+def _z_range(cutouts: Cutouts, rows: IntArray) -> tuple[float, float]:
+    z_spec = numbers(cutouts, "z_spec", rows)
+    return float(z_spec.min()), float(z_spec.max())
 
 
 def _run(model: keras.Model, training: Batches, validation: Batches | None, checkpoint: CheckpointCallback) -> None:
