@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from photoz.grid import FloatArray, IntArray, RedshiftGrid
+from photoz.grid import IntArray, RedshiftGrid
 from photoz.images import UNKNOWN_EBV, ImageSpec
 from photoz.io.cutouts import TRAIN, VALIDATION, Cutouts
 from training import architectures
@@ -78,13 +78,13 @@ def fit(
     _run(model, training, None if validation is None else batches(validation), checkpoint)
     best = architectures.build(settings.architecture, spec, grid, statistics)
     best.set_weights(checkpoint.best_weights)
-    z_range = _range(numbers(cutouts, "z_spec", train))
     n_validation = 0 if validation is None else len(validation)
-    return Fitted(best, checkpoint.history, ebv_default, z_range, len(train), n_validation)
+    return Fitted(best, checkpoint.history, ebv_default, _z_range(cutouts, train), len(train), n_validation)
 
 
-def _range(values: FloatArray) -> tuple[float, float]:
-    return float(values.min()), float(values.max())
+def _z_range(cutouts: Cutouts, rows: IntArray) -> tuple[float, float]:
+    z_spec = numbers(cutouts, "z_spec", rows)
+    return float(z_spec.min()), float(z_spec.max())
 
 
 def _run(model: keras.Model, training: Batches, validation: Batches | None, checkpoint: CheckpointCallback) -> None:
