@@ -29,7 +29,7 @@ class InputFile(_Record):
 
 
 class ScoreOptions(_Record):
-    """Options of `photoz score`: how cutouts are read, and what is written."""
+    """Options of the command ``photoz score``: how cutouts are read, and what is written."""
 
     bands: tuple[str, ...] = ()  # of the images in order; overrides the files
     zero_point: float | None = None  # AB magnitude of a pixel with the value 1; overrides the files

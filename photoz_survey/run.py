@@ -1,4 +1,4 @@
-"""A run of `photoz score`: begin or resume it, list the chunks that are not scored, and complete its manifest."""
+"""A run of ``photoz score``: begin or resume it, list the chunks that are not scored, and complete its manifest."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

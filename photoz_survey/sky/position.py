@@ -1,4 +1,4 @@
-"""Cut out a single galaxy in this process, with the options of `photoz sky`."""
+"""Cut out a single galaxy in this process, with the options of the command ``photoz sky``."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from photoz_survey.sky.targets import Targets
 
 
 def cut_out_position(ra: float, dec: float, options: Sequence[str] = ()) -> Cutouts:
-    """Cut out the galaxy at a position, as `photoz sky RA DEC OPTIONS` does, and return its cutout in memory.
+    """Cut out the galaxy at a position, as ``photoz sky RA DEC OPTIONS`` does, and return its cutout in memory.
 
     Parameters
     ----------
