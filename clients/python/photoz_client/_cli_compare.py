@@ -22,9 +22,7 @@ from photoz_client._cli_text import grid_text, image_text
 from photoz_client._client import PhotozClient
 from photoz_client._errors import PhotozClientError, UnexpectedResponse
 from photoz_client._requests import redact_url
-from photoz_client.comparison import Comparison, Verdict, compare, judge
-from photoz_client.comparison.paired_bootstrap import N_SIGMA, MetricPair
-from photoz_client.comparison.verdict import TOLERANCE, Basis
+from photoz_client.comparison import N_SIGMA, TOLERANCE, Basis, Comparison, MetricPair, Verdict, compare, judge
 
 # Exit codes, as of `cmp` and `diff`.
 DIFFERS, NOT_COMPARED = 1, 2
