@@ -120,10 +120,16 @@ def covered(pdfs: FloatArray, z_spec: npt.ArrayLike, grid: RedshiftGrid, mass: f
     return np.asarray((z_spec >= z_lo) & (z_spec <= z_hi))
 
 
-def _on_grid(z_spec: npt.ArrayLike, n: int, grid: RedshiftGrid) -> FloatArray:
+def as_redshifts(z_spec: npt.ArrayLike, n: int) -> FloatArray:
+    """Return true redshifts as float64; raises `InvalidRedshifts` if they are not (n,)."""
     z_spec = np.asarray(z_spec, dtype=np.float64)
     if z_spec.shape != (n,):
         raise InvalidRedshifts(f"expected {n} true redshifts, one for each galaxy, got shape {z_spec.shape}")
+    return z_spec
+
+
+def _on_grid(z_spec: npt.ArrayLike, n: int, grid: RedshiftGrid) -> FloatArray:
+    z_spec = as_redshifts(z_spec, n)
     grid.bin_index(z_spec)
     return z_spec
 

@@ -14,6 +14,7 @@ from photoz import pdf
 from photoz.errors import InvalidInput, InvalidRedshifts, TooLarge
 from photoz.grid import FloatArray
 from photoz.images import Batch, as_reddening
+from photoz.metrics import as_redshifts
 from photoz.model.card import Card
 from photoz.protocol.contract import MAX_OBJECT_ID
 from service.errors import shortened
@@ -147,9 +148,7 @@ def _z_spec(arrays: Arrays, n: int) -> FloatArray:
     z_spec = _numbers(arrays, "z_spec")
     if z_spec is None:
         raise InvalidRedshifts(f"expected the true redshifts as z_spec, got {_listed(arrays)}")
-    if z_spec.shape != (n,):
-        raise InvalidRedshifts(f"expected {n} true redshifts, one for each galaxy, got shape {z_spec.shape}")
-    return z_spec.astype(np.float64)
+    return as_redshifts(z_spec, n)
 
 
 def _magnitudes(arrays: Arrays, n: int, card: Card) -> FloatArray | None:

@@ -7,8 +7,7 @@ from photoz import estimates, metrics
 from photoz.errors import InvalidInput, InvalidPdfs, InvalidRedshifts
 from photoz.flags import Flag
 from photoz.grid import SDSS_GRID, RedshiftGrid
-from photoz_client.comparison import Verdict, compare, judge
-from photoz_client.comparison.differences import FlagChange, flag_changes, shift
+from photoz_client.comparison import FlagChange, Verdict, compare, flag_changes, judge, shift
 
 
 def table(pdfs, grid=SDSS_GRID):

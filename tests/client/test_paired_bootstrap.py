@@ -5,7 +5,7 @@ from photoz import metrics
 from photoz.errors import InvalidInput
 from photoz.grid import SDSS_GRID
 from photoz.metrics import GalaxyScores, Score
-from photoz_client.comparison.paired_bootstrap import MetricPair, metric_pairs
+from photoz_client.comparison import MetricPair, metric_pairs
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 
 from photoz import metrics, pdf
 from photoz.grid import SDSS_GRID, RedshiftGrid
-from photoz_client.comparison.pdf_distances import expected_crps, pdf_distances, quadratic_distances
+from photoz_client._pdf_distances import expected_crps, pdf_distances, quadratic_distances
 
 COARSE, FINE = RedshiftGrid(0.6, 12), RedshiftGrid(0.4, 20)
 

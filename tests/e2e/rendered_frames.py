@@ -43,7 +43,7 @@ from photoz.io.hdf5 import create_hdf5, write_columns
 from photoz.io.reader import open_cutouts
 from photoz.metrics import GalaxyScores, Score, galaxy_scores
 from photoz.model.bundle import ModelBundle
-from photoz_client.comparison.paired_bootstrap import MetricPair, metric_pairs
+from photoz_client.comparison import MetricPair, metric_pairs
 from training.baselines import baseline_scores
 from training.catalogue import Catalogue, read_kcorrect
 from training.galaxies import Galaxies, draw_galaxies, draw_neighbours

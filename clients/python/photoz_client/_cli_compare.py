@@ -22,9 +22,7 @@ from photoz_client._cli_text import grid_text, image_text
 from photoz_client._client import PhotozClient
 from photoz_client._errors import PhotozClientError, UnexpectedResponse
 from photoz_client._requests import redact_url
-from photoz_client.comparison import Comparison, Verdict, compare, judge
-from photoz_client.comparison.paired_bootstrap import N_SIGMA, MetricPair
-from photoz_client.comparison.verdict import TOLERANCE, Basis
+from photoz_client.comparison import N_SIGMA, TOLERANCE, Basis, Comparison, Verdict, compare, judge
 
 # Exit codes, as of `cmp` and `diff`.
 DIFFERS, NOT_COMPARED = 1, 2
@@ -214,11 +212,8 @@ def _score_lines(comparison: Comparison, tolerance: float) -> Iterator[str]:
         scores = "  ".join(f"{score.value:8.4f} ± {score.error:.4f}" for score in (pair.a, pair.b))
         worsening = f"{pair.worsening.value:9.5f} ± {pair.worsening.error:.5f}"
         threshold = pair.threshold(tolerance)
-        yield f"  {name:<16}  {scores}  {worsening}  {threshold:.5f}  {_mark(pair, tolerance)}".rstrip()
-
-
-def _mark(pair: MetricPair, tolerance: float) -> str:
-    return "worse" if pair.is_worse(tolerance) else "better" if pair.is_better(tolerance) else ""
+        mark = "worse" if pair.is_worse(tolerance) else "better" if pair.is_better(tolerance) else ""
+        yield f"  {name:<16}  {scores}  {worsening}  {threshold:.5f}  {mark}".rstrip()
 
 
 def _verdict_line(verdict: Verdict, tolerance: float) -> str:

@@ -27,6 +27,25 @@ whether the client or the service detects it.
 
 from photoz.errors import InvalidInput, PhotozError
 
+__all__ = [
+    "BadInput",
+    "ConnectionFailed",
+    "InvalidUrl",
+    "MissingExtra",
+    "NotAuthorised",
+    "NotTried",
+    "PhotozClientError",
+    "RequestRefused",
+    "ServiceBusy",
+    "ServiceFailed",
+    "ServiceUnavailable",
+    "TimedOut",
+    "TooLargeForService",
+    "TooSlowForService",
+    "TryAgainLater",
+    "UnexpectedResponse",
+]
+
 
 class PhotozClientError(PhotozError):
     """Base class of the client's errors."""

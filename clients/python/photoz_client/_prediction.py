@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from photoz.errors import InvalidPdfs, InvalidRedshifts
+from photoz.errors import InvalidPdfs
 from photoz.estimates import Estimates
 from photoz.flags import Flag
 from photoz.grid import BoolArray, IntArray, RedshiftGrid
@@ -20,6 +20,7 @@ from photoz.io.html_table import estimates_html
 from photoz.io.qp_ensemble import to_qp
 from photoz.io.tables import check_pdfs, flat_columns, result_table
 from photoz.io.writer import write_table
+from photoz.metrics import as_redshifts
 from photoz_client._errors import MissingExtra, PhotozClientError
 
 if TYPE_CHECKING:
@@ -134,9 +135,7 @@ class Prediction(Estimates):
         if not len(self):
             raise InvalidPdfs("expected at least one galaxy to plot, got none")
         pdfs, grid = check_pdfs(self.pdf, grid)
-        true = np.full(len(self), np.nan) if z_spec is None else np.atleast_1d(np.asarray(z_spec, dtype=np.float64))
-        if true.shape != (len(self),):
-            raise InvalidRedshifts(f"expected {len(self)} true redshifts, one for each galaxy, got shape {true.shape}")
+        true = np.full(len(self), np.nan) if z_spec is None else as_redshifts(np.atleast_1d(z_spec), len(self))
         return interval_panels(pdfs[:PANELS], grid, z_spec=true[:PANELS], object_id=self.object_id[:PANELS])
 
     def write(

@@ -18,14 +18,6 @@ from photoz_client._auth import ENVIRONMENT_VARIABLE
 from photoz_client._prediction import Prediction
 from photoz_client._requests import ANY_TYPE, ESTIMATES, PreparedRequest, redact_url
 
-# Statuses with the same meaning from the service and from a proxy, whose responses lack the service's JSON.
-REFUSALS = {
-    403: _errors.NotAuthorised,
-    408: _errors.TooSlowForService,
-    413: _errors.TooLargeForService,
-    431: _errors.RequestRefused,
-}
-
 Message = TypeVar("Message", bound=BaseModel)
 
 
@@ -83,8 +75,14 @@ def _error(response: httpx.Response, request: PreparedRequest) -> _errors.Photoz
     match status:
         case 401:
             return _errors.NotAuthorised(status, f"{text} ({_key_hint(response)})")
-        case 403 | 408 | 413 | 431:
-            return REFUSALS[status](status, text)
+        case 403:
+            return _errors.NotAuthorised(status, text)
+        case 408:
+            return _errors.TooSlowForService(status, text)
+        case 413:
+            return _errors.TooLargeForService(status, text)
+        case 431:
+            return _errors.RequestRefused(status, text)
         case 429:
             return _errors.ServiceBusy(f"the service at {url} is busy: {text}", _retry_after(response))
         case 502 | 503:
