@@ -11,12 +11,12 @@ import click
 from photoz.cli.command import Command
 from photoz.cli.options import WORKERS, image_options, json_option, parsed_by, quantiles_option
 from photoz.model.bundle import ModelBundle
-from photoz_survey import cluster, local
 from photoz_survey.inputs import Chunk
 from photoz_survey.manifest import ScoreOptions
 from photoz_survey.run import Run, make_plan
 from photoz_survey.sizing import estimate_cost
 from photoz_survey.terminal import progress, stop_at_sigterm
+from photoz_survey.workers import score_here, score_on_cluster
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -104,5 +104,5 @@ def _inputs(run: Run) -> str:
 
 def _score(run: Run, bundle: Path, missing: list[Chunk], workers: int | None, ray: str | None) -> Iterator[Chunk]:
     if ray is None:
-        return local.score_chunks(run.plan, bundle, run.folder, missing, workers or len(os.sched_getaffinity(0)))
-    return cluster.score_chunks(run.plan, bundle, run.folder, missing, ray, workers)
+        return score_here(run.plan, bundle, run.folder, missing, workers or len(os.sched_getaffinity(0)))
+    return score_on_cluster(run.plan, bundle, run.folder, missing, ray, workers)

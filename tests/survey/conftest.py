@@ -2,9 +2,9 @@ import h5py
 import numpy as np
 import pytest
 
-from photoz_survey.local import score_chunks
 from photoz_survey.manifest import ScoreOptions
 from photoz_survey.run import Run
+from photoz_survey.workers import score_here
 from tests.toys import GRIZ, galaxies, toy_feature_groups, toy_ood_record, write_toy_bundle
 
 
@@ -42,7 +42,7 @@ def score(bundle, tmp_path):
     def score(*paths, output=None, resume=False, **settings):
         output = output or tmp_path / "out"
         run = Run.begin(map(str, paths), bundle.path, ScoreOptions(**settings), str(output), resume=resume)
-        list(score_chunks(run.plan, bundle.path, run.folder, run.missing(), workers=1))
+        list(score_here(run.plan, bundle.path, run.folder, run.missing(), workers=1))
         return run.finish()
 
     return score

@@ -14,10 +14,10 @@ import pytest
 
 from photoz.errors import InvalidInput
 from photoz_survey.inputs import find_inputs, has_changed
-from photoz_survey.local import score_chunks
 from photoz_survey.manifest import ScoreOptions
 from photoz_survey.run import Run
 from photoz_survey.storage import local_copy
+from photoz_survey.workers import score_here
 from tests.running import ROOT
 from tests.survey.s3_proxy import KEY, Proxy
 from tests.survey.test_score import ENVIRONMENT, command, rows
@@ -61,7 +61,7 @@ def expected(cutouts, bundle, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
     settings = ScoreOptions(pdf="float32", rows_per_part=N_ROWS)
     run = Run.begin([str(cutouts)], bundle.path, settings, str(out), resume=False)
-    list(score_chunks(run.plan, bundle.path, run.folder, run.missing(), workers=1))
+    list(score_here(run.plan, bundle.path, run.folder, run.missing(), workers=1))
     return named_rows(out)
 
 

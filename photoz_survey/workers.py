@@ -1,7 +1,8 @@
-"""Score chunks on a Ray cluster: only the model and the numbers of chunks are sent to its nodes, never pixels.
+"""Score chunks by a process for each core of this machine, or by actors on a Ray cluster.
 
-Each actor reads the rows of a chunk and writes their part itself, with the same function as on one machine. If a node
-is lost, its chunk is scored again on another node: the part has the same name and content.
+Only the model and the numbers of chunks are sent to them, never pixels: each process runs the network on one thread,
+reads the rows of a chunk, and writes their part itself. If a process or node is lost, its chunk is scored again by
+another: the part has the same name and content.
 """
 
 import logging
@@ -15,20 +16,53 @@ from typing import Any
 from photoz.errors import InvalidInput, PhotozError
 from photoz.model.bundle import ModelBundle
 from photoz_survey.inputs import Chunk
-from photoz_survey.local import ONE_THREAD
 from photoz_survey.manifest import Plan
 from photoz_survey.parts import write_part
+from photoz_survey.processes import run_in_processes
 from photoz_survey.scoring import Scorer
 from photoz_survey.storage import Folder
 
 Files = dict[str, bytes]
+
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 class ClusterFailed(PhotozError):
     """An error on a node."""
 
 
-def score_chunks(
+class _Worker:
+    """Scores chunks by a model that it has loaded, and writes their parts."""
+
+    def __init__(self, plan: Plan, bundle: Path, url: str) -> None:
+        self._scorer, self._folder = Scorer(plan, ModelBundle.load(bundle)), Folder(url)
+
+    def score(self, chunk: Chunk) -> None:
+        write_part(self._folder, chunk, self._scorer.score(chunk))
+
+
+def score_here(plan: Plan, bundle: Path, folder: Folder, chunks: Sequence[Chunk], workers: int) -> Iterator[Chunk]:
+    """Score chunks in `workers` processes and write their parts; yields each chunk when its part is written.
+
+    A process that is killed is replaced. Raises as `run_in_processes`, and what `Scorer.score` and writing raise.
+    """
+    os.environ |= ONE_THREAD  # inherited by the processes; this one computes nothing
+    yield from run_in_processes(_score, chunks, workers, _load, (plan, bundle, folder.url))
+
+
+def _load(plan: Plan, bundle: Path, url: str) -> None:
+    global _worker
+    _worker = _Worker(plan, bundle, url)
+
+
+_worker: _Worker
+
+
+def _score(chunk: Chunk) -> None:
+    _worker.score(chunk)
+
+
+def score_on_cluster(
     plan: Plan, bundle: Path, folder: Folder, chunks: Sequence[Chunk], address: str, workers: int | None = None
 ) -> Iterator[Chunk]:
     """Score chunks on the cluster at `address`, "auto" for the one of this machine, and write their parts.
@@ -87,14 +121,13 @@ class _Actor:
 
         with tempfile.TemporaryDirectory(prefix="photoz-") as bundle:
             _write_bundle(Path(bundle), ray.get(files))
-            self._scorer = Scorer(Plan.model_validate_json(plan), ModelBundle.load(Path(bundle)))
-        self._folder, self._chunks = Folder(url), {chunk.number: chunk for chunk in chunks}
+            self._worker = _Worker(Plan.model_validate_json(plan), Path(bundle), url)
+        self._chunks = {chunk.number: chunk for chunk in chunks}
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Score a chunk and write its part. Returns the message of an error, since Ray would wrap an exception."""
-        chunk = self._chunks[row["item"]]
         try:
-            write_part(self._folder, chunk, self._scorer.score(chunk))
+            self._worker.score(self._chunks[row["item"]])
         except (PhotozError, OSError) as error:
             return row | {"error": str(error)}
         return row | {"error": ""}
