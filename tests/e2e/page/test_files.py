@@ -66,7 +66,7 @@ def test_a_file_of_each_format(page, service_url, sample, tmp_path, name, write)
     open_file(page, tmp_path / name)
     wait_for_redshifts(page, 8)
     known = {"ebv": ""} if name in ("a.npy", "a.fits") else {}
-    expected = httpx.post(f"{service_url}/predict_file", content=(tmp_path / name).read_bytes()).json()
+    expected = httpx.post(f"{service_url}/predict_file", content=(tmp_path / name).read_bytes(), timeout=60.0).json()
     assert [float(z) for z in cells(page, "z_mean")] == pytest.approx(expected["z_mean"], abs=6e-5)
     names = [str(row) for row in range(8)] if known else sample["object_id"].tolist()
     assert cells(page, "object_id") == names
