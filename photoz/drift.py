@@ -7,7 +7,6 @@ galaxies that the model was not trained on. If the two differ, the galaxies, the
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 
 from photoz.grid import FloatArray, RedshiftGrid
 
@@ -40,8 +39,3 @@ def quantities(columns: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     if "z_lo68" in columns and "z_hi68" in columns:
         values[Z_WIDTH68] = columns["z_hi68"] - columns["z_lo68"]
     return values
-
-
-def fractions(values: FloatArray, edges: npt.ArrayLike) -> FloatArray:
-    """Return the fraction of values, (n,) without NaN, at or below each edge, (m,) increasing."""
-    return np.searchsorted(np.sort(values), np.asarray(edges), side="right") / len(values)

