@@ -13,7 +13,6 @@ from typing import Any, cast
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from photoz.errors import MalformedInput, PhotozError, TooLarge, UnsupportedType
 from service import logs, page
@@ -146,9 +145,13 @@ class LimitsMiddleware:
 
     def _start(self) -> ASGIApp:
         self._limits = self._find_limits()
-        proxies, handle = self._limits.settings.trusted_proxies, self._handle
+        proxies = self._limits.settings.trusted_proxies
+        if not proxies:
+            return self._handle
+        from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware  # not needed by every service
+
         # Starlette and uvicorn describe the same interface by other types.
-        return cast(ASGIApp, ProxyHeadersMiddleware(cast(Any, handle), trusted_hosts=proxies)) if proxies else handle
+        return cast(ASGIApp, ProxyHeadersMiddleware(cast(Any, self._handle), trusted_hosts=proxies))
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         limits = self._limits
