@@ -2,9 +2,14 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from photoz.errors import InvalidBundle
+
+Shapes = Mapping[str, tuple[int | None, ...]]
 
 PDF = "pdf"
 
@@ -52,6 +57,19 @@ def compile_network(path: str | os.PathLike[str], precision: str, threads: int =
     except RuntimeError as error:
         message = str(error).strip().splitlines()[-1]  # without the source locations before it
         raise InvalidBundle(f"OpenVINO cannot read {path}: {message}") from error
+
+
+def run_once(path: str, precision: str, threads: int) -> tuple[Shapes, Shapes] | None:
+    """Compile a network, run it on ones, and return the shapes of its inputs and outputs by name.
+
+    Returns None if this processor does not compute in the precision. Raises as `compile_network`.
+    """
+    if not runs(precision):
+        return None
+    compiled = compile_network(path, precision, threads)
+    inputs = {port.get_any_name(): extent(port) for port in compiled.inputs}
+    compiled({name: np.ones([1 if n is None else n for n in shape], np.float32) for name, shape in inputs.items()})
+    return inputs, {name: extent(port) for name, port in named_outputs(compiled).items()}
 
 
 def named_outputs(compiled: Any) -> dict[str, Any]:

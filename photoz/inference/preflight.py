@@ -4,13 +4,16 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
 from photoz.errors import InvalidBundle, PhotozError
-from photoz.inference.engines import AUTO, KERAS, engine_records, load_engine, needs_bfloat16
-from photoz.inference.openvino import runs
-from photoz.inference.predictor import load_feature_groups
+from photoz.inference.engines import AUTO, KERAS, NetworkSignature, engine_records, needs_bfloat16
+from photoz.inference.openvino import run_once
+from photoz.inference.predictor import Predictor, load_feature_groups
 from photoz.model.bundle import ModelBundle
 from photoz.processes import process_pool
 
@@ -38,40 +41,39 @@ def _first_that_runs(bundle: ModelBundle, preference: str, threads: int, pool: P
     for record in records:
         if crash:
             logger.warning("%s; trying %s", crash, record.name)
+        network = str(bundle.path.resolve() / record.path)
         try:
-            if _call(pool, bundle, record.name, record.precision, threads):
-                return record.name
+            shapes = _call(pool, f"{record.name} of {bundle.path}", run_once, network, record.precision, threads)
         except _Crashed as error:
             crash = error
+            continue
+        if shapes:
+            NetworkSignature.of(bundle.card).check(*shapes)
+            return record.name
     if crash:
         raise InvalidBundle(f"{crash}; try the engine {KERAS}")
     if records:
         raise needs_bfloat16(bundle, records)
-    _call(pool, bundle, KERAS, "f32", threads)
+    _call(pool, f"{KERAS} of {bundle.path}", _run_keras, bundle.path)
     return KERAS
 
 
-def _run(bundle: ModelBundle, engine: str, precision: str, threads: int) -> bool:
-    """Load an engine, which runs it once; return whether this processor computes in the precision."""
-    if not runs(precision):
-        return False
-    load_engine(bundle, engine, threads)
-    return True
+def _run_keras(bundle: Path) -> None:
+    Predictor.load(ModelBundle.load(bundle), engine=KERAS)
 
 
 class _Crashed(InvalidBundle):
     """An engine ended its process."""
 
 
-def _call(pool: ProcessPool, bundle: ModelBundle, engine: str, precision: str, threads: int) -> bool:
-    named = f"{engine} of {bundle.path}"
+def _call(pool: ProcessPool, engine: str, function: Callable[..., Any], *arguments: object) -> Any:
     try:
-        return bool(pool.schedule(_run, (bundle, engine, precision, threads)).result())
+        return pool.schedule(function, arguments).result()
     except ProcessExpired as error:
         code = error.exitcode
         status = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-        raise _Crashed(f"{named} ended its process with {status}") from error
+        raise _Crashed(f"{engine} ended its process with {status}") from error
     except PhotozError:
         raise
     except Exception as error:  # OpenVINO, Keras and TensorFlow raise exceptions of any kind
-        raise InvalidBundle(f"{named} does not run: {str(error).strip().splitlines()[-1]}") from error
+        raise InvalidBundle(f"{engine} does not run: {str(error).strip().splitlines()[-1]}") from error
