@@ -68,12 +68,7 @@ def _plot(path: Path | None) -> Path | None:
     callback=parsed_by(_bins),
     help="A bin by conditions, such as far:z_mean>=0.1,flags==0; may be given several times.",
 )
-@click.option(
-    "--select",
-    default="",
-    callback=parsed_by(_conditions),
-    help=f"{SELECT} flags==0.",
-)
+@click.option("--select", default="", callback=parsed_by(_conditions), help=f"{SELECT} flags==0.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the bootstrap.")
 @click.option("-o", "--output", type=FILE, callback=parsed_by(_output), required=True, help="File to write.")
 @click.option("--plot", type=FILE, callback=parsed_by(_plot), help="Draw n(z) to this .png, .svg or .pdf file.")

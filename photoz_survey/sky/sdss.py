@@ -17,9 +17,11 @@ from photoz.errors import InvalidDataset
 from photoz.grid import FloatArray, IntArray
 from photoz.io.catalogue_files import NamedTable
 from photoz.io.cutouts import Column
+from photoz.io.npz import npz_bytes
 from photoz_survey.sky.archive import ArchiveError, explain, open_session
 from photoz_survey.sky.reddening import from_extinction
 from photoz_survey.sky.targets import Targets, as_targets
+from photoz_survey.storage import write_local
 
 RELEASE = 17
 
@@ -121,11 +123,7 @@ def _cross_identified(targets: Targets, rows: IntArray, catalogue: str | None, f
         if catalogue is None:
             return {}
         answer: dict[str, Any] = _ask(catalogue, partial(_cross_identify, SkyCoord(ra, dec, unit="deg")))
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = cached.with_name(f".{cached.name}")
-        with scratch.open("wb") as file:
-            np.savez(file, **answer)
-        scratch.replace(cached)
+        write_local(cached, npz_bytes(answer))
     with np.load(cached) as arrays:
         columns = dict(arrays)
     return {**columns, "row": rows[columns["row"]]} if columns else {}
