@@ -22,8 +22,6 @@ from photoz_survey.manifest import NAME, Manifest, read_manifest
 from photoz_survey.parts import DONE
 from photoz_survey.storage import Folder
 
-Array = npt.NDArray[Any]
-
 N_REPLICATES = 100
 
 # Rows whose PDFs are in memory at a time.
@@ -162,7 +160,7 @@ def _batches(folder: Folder, columns: Sequence[str]) -> Iterator[pa.RecordBatch]
         yield from file.iter_batches(ROWS_AT_ONCE, columns=list(columns))
 
 
-def as_columns(distributions: Sequence[NOfZ], grid: RedshiftGrid) -> Mapping[str, Array]:
+def as_columns(distributions: Sequence[NOfZ], grid: RedshiftGrid) -> Mapping[str, npt.NDArray[Any]]:
     """Return distributions as columns with a row for each: numbers, (n,), and mass per bin, (n, n_bins)."""
     names = ("n", "mean", "mean_error", "n_spec", "mean_z_spec", "mean_difference", "mean_difference_error")
     columns = {name: np.array([getattr(nz, name) for nz in distributions]) for name in ("name", *names)}

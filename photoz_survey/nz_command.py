@@ -116,8 +116,7 @@ def _draw(stacked: Sequence[NOfZ], grid: RedshiftGrid, path: Path) -> None:
     try:
         from photoz import plots
     except ModuleNotFoundError as error:
-        needs = f"{path} needs {error.name}: install it with pip install 'photoz[plots]'"
-        raise UnsupportedType(needs) from error
+        raise UnsupportedType(f"{path} needs {error.name}: install it with pip install 'photoz[plots]'") from error
     densities, errors = (np.array([getattr(nz, name) for nz in stacked]) for name in ("density", "density_error"))
     figure = plots.tomographic([nz.name for nz in stacked], densities, errors, grid)
     path.write_bytes(plots.render(figure, _FORMATS[path.suffix.lower()]))

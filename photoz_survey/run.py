@@ -1,21 +1,31 @@
 """A run of ``photoz score``: estimate its cost, begin or resume it, list chunks that are not scored, complete it."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from photoz import drift
 from photoz.errors import InvalidDataset, InvalidInput
+from photoz.flags import Flag
+from photoz.grid import FloatArray
 from photoz.inference.engines import KERAS, engine_records
 from photoz.inference.openvino import runs
 from photoz.model.bundle import ModelBundle
+from photoz.model.card import Card
 from photoz_survey.inputs import Chunk, Segment, chunks, find_inputs
-from photoz_survey.manifest import NAME, Manifest, Plan, ScoreOptions, check_same, read_manifest, versions
-from photoz_survey.parts import DONE, REJECTED, part_name, to_parquet
+from photoz_survey.manifest import NAME, Manifest, Part, Plan, ScoreOptions, check_same, read_manifest, versions
+from photoz_survey.parts import DONE, REJECTED, part_name, read_part, to_parquet
 from photoz_survey.scoring import Scorer
 from photoz_survey.storage import Folder
-from photoz_survey.summary import Summary, summarise
+
+# Columns that the summary needs.
+SUMMARISED = ("z_mean", "z_lo68", "z_hi68", "ood_score", "flags")
 
 # Rows of the first file that are scored.
 MEASURED_ROWS = 2048
@@ -23,6 +33,48 @@ MEASURED_ROWS = 2048
 # Requests to an object store for each part whose input is one object: two for its metadata and one for its content; one
 # to write the part; two to read the part and its rejected rows at the end.
 REQUESTS_PER_PART = 6
+
+
+@dataclass
+class Summary:
+    """Counts over all rows of a run."""
+
+    parts: list[Part] = field(default_factory=list)
+    flags: Counter[str] = field(default_factory=Counter)
+    counts: dict[str, FloatArray] = field(default_factory=dict)  # rows at or below each edge of the card's histograms
+
+    @property
+    def n_done(self) -> int:
+        """Number of rows with estimates."""
+        return sum(part.n_done for part in self.parts)
+
+    @property
+    def n_rejected(self) -> int:
+        """Number of rows without estimates, and of unreadable files."""
+        return sum(part.n_rejected for part in self.parts)
+
+    def lines(self, card: Card) -> list[str]:
+        """Describe the run in words."""
+        n = self.n_done
+        lines = [f"{n:,} rows with estimates, {self.n_rejected:,} rejected"]
+        lines += [f"  {name}: {count:,} ({count / n:.1%})" for name, count in self.flags.most_common()]
+        if differences := self.differences(card):
+            lines.append("largest difference from the distributions of the galaxies in the model card:")
+            lines += [f"  {name}: {difference:.3f}" for name, difference in differences.items()]
+        return lines
+
+    def record(self, card: Card) -> dict[str, Any]:
+        """Return the numbers of `lines` for JSON."""
+        counts = {"n_done": self.n_done, "n_rejected": self.n_rejected, "flags": dict(self.flags.most_common())}
+        return counts | {"differences": self.differences(card)}
+
+    def differences(self, card: Card) -> dict[str, float]:
+        """Return the largest difference from the cumulative distribution in the card, for each quantity."""
+        histograms = card.reference.histograms if card.reference and self.n_done else {}
+        return {
+            name: float(np.abs(self.counts[name] / self.n_done - histogram.fractions).max())
+            for name, histogram in histograms.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -68,6 +120,24 @@ class Run:
         manifest = Manifest(plan=self.plan, versions=versions(), is_complete=True, parts=tuple(summary.parts))
         self.folder.write(NAME, _json(manifest))
         return summary
+
+
+def summarise(folder: Folder, numbers: Iterable[int], card: Card) -> Summary:
+    """Read all parts, one at a time, and count."""
+    summary = Summary()
+    for number in numbers:
+        part, table = read_part(folder, number, SUMMARISED)
+        summary.parts.append(part)
+        columns = {name: table[name].to_numpy() for name in SUMMARISED}
+        for flag in Flag:
+            if count := int(np.count_nonzero(columns["flags"] & flag.value)):
+                summary.flags[str(flag.name)] += count
+        quantities = drift.quantities(columns)
+        for name, histogram in (card.reference.histograms if card.reference else {}).items():
+            values = quantities[name][~np.isnan(quantities[name])]
+            below = np.searchsorted(np.sort(values), np.asarray(histogram.edges), side="right").astype(float)
+            summary.counts[name] = summary.counts.get(name, 0.0) + below
+    return summary
 
 
 def make_plan(paths: Iterable[str], bundle: ModelBundle, options: ScoreOptions) -> Plan:
