@@ -1,7 +1,7 @@
 """The manifest of a run: its inputs, model and options, and the rows of each part."""
 
 from importlib.metadata import version
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -84,15 +84,12 @@ def read_manifest(content: bytes, where: str) -> Manifest:
         raise InvalidInput(f"{where} is not a manifest: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
-def _same(plan: Plan) -> dict[str, Any]:
-    return plan.model_dump(include={"model", "digest", "engine"}) | plan.settings.model_dump()
-
-
 def check_same(old: Plan, new: Plan) -> None:
     """Raise `InvalidInput` if a run cannot be resumed, because its model, settings or inputs have changed."""
-    for name, value in _same(old).items():
-        if _same(new)[name] != value:
-            raise InvalidInput(f"the run was begun with {name} = {value}, got {_same(new)[name]}")
+    begun, got = (p.model_dump(include={"model", "digest", "engine"}) | p.settings.model_dump() for p in (old, new))
+    for name, value in begun.items():
+        if got[name] != value:
+            raise InvalidInput(f"the run was begun with {name} = {value}, got {got[name]}")
     before, now = {file.path: file for file in old.inputs}, {file.path: file for file in new.inputs}
     if missing := sorted(before.keys() - now.keys()):
         raise InvalidInput(f"{len(missing)} inputs are missing, such as {missing[0]}")

@@ -22,8 +22,6 @@ from photoz_survey.manifest import NAME, Manifest, read_manifest
 from photoz_survey.parts import DONE
 from photoz_survey.storage import Folder
 
-Array = npt.NDArray[Any]
-
 N_REPLICATES = 100
 
 # Rows whose PDFs are in memory at a time.
@@ -162,15 +160,11 @@ def _batches(folder: Folder, columns: Sequence[str]) -> Iterator[pa.RecordBatch]
         yield from file.iter_batches(ROWS_AT_ONCE, columns=list(columns))
 
 
-def as_columns(distributions: Sequence[NOfZ], grid: RedshiftGrid) -> Mapping[str, Array]:
+def as_columns(distributions: Sequence[NOfZ], grid: RedshiftGrid) -> Mapping[str, npt.NDArray[Any]]:
     """Return distributions as columns with a row for each: numbers, (n,), and mass per bin, (n, n_bins)."""
     names = ("n", "mean", "mean_error", "n_spec", "mean_z_spec", "mean_difference", "mean_difference_error")
     columns = {name: np.array([getattr(nz, name) for nz in distributions]) for name in ("name", *names)}
-    return (
-        {"object_id": columns.pop("name")}
-        | columns
-        | {
-            "pdf": np.array([nz.density for nz in distributions]) * grid.width,
-            "pdf_error": np.array([nz.density_error for nz in distributions]) * grid.width,
-        }
-    )
+    columns = {"object_id": columns.pop("name")} | columns
+    for name, density in (("pdf", "density"), ("pdf_error", "density_error")):
+        columns[name] = np.array([getattr(nz, density) for nz in distributions]) * grid.width
+    return columns

@@ -68,12 +68,7 @@ def _plot(path: Path | None) -> Path | None:
     callback=parsed_by(_bins),
     help="A bin by conditions, such as far:z_mean>=0.1,flags==0; may be given several times.",
 )
-@click.option(
-    "--select",
-    default="",
-    callback=parsed_by(_conditions),
-    help=f"{SELECT} flags==0.",
-)
+@click.option("--select", default="", callback=parsed_by(_conditions), help=f"{SELECT} flags==0.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the bootstrap.")
 @click.option("-o", "--output", type=FILE, callback=parsed_by(_output), required=True, help="File to write.")
 @click.option("--plot", type=FILE, callback=parsed_by(_plot), help="Draw n(z) to this .png, .svg or .pdf file.")
@@ -121,8 +116,7 @@ def _draw(stacked: Sequence[NOfZ], grid: RedshiftGrid, path: Path) -> None:
     try:
         from photoz import plots
     except ModuleNotFoundError as error:
-        needs = f"{path} needs {error.name}: install it with pip install 'photoz[plots]'"
-        raise UnsupportedType(needs) from error
+        raise UnsupportedType(f"{path} needs {error.name}: install it with pip install 'photoz[plots]'") from error
     densities, errors = (np.array([getattr(nz, name) for nz in stacked]) for name in ("density", "density_error"))
     figure = plots.tomographic([nz.name for nz in stacked], densities, errors, grid)
     path.write_bytes(plots.render(figure, _FORMATS[path.suffix.lower()]))

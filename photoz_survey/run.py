@@ -1,18 +1,80 @@
-"""A run of ``photoz score``: begin or resume it, list the chunks that are not scored, and complete its manifest."""
+"""A run of ``photoz score``: estimate its cost, begin or resume it, list chunks that are not scored, complete it."""
 
+import time
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
+from typing import Any
 
-from photoz.errors import InvalidInput
+import numpy as np
+
+from photoz import drift
+from photoz.errors import InvalidDataset, InvalidInput
+from photoz.flags import Flag
+from photoz.grid import FloatArray
 from photoz.inference.engines import KERAS, engine_records
 from photoz.inference.openvino import runs
 from photoz.model.bundle import ModelBundle
-from photoz_survey.inputs import Chunk, chunks, find_inputs
-from photoz_survey.manifest import NAME, Manifest, Plan, ScoreOptions, check_same, read_manifest, versions
-from photoz_survey.parts import DONE, REJECTED, part_name
+from photoz.model.card import Card
+from photoz_survey.inputs import Chunk, Segment, chunks, find_inputs
+from photoz_survey.manifest import NAME, Manifest, Part, Plan, ScoreOptions, check_same, read_manifest, versions
+from photoz_survey.parts import DONE, REJECTED, part_name, read_part, to_parquet
+from photoz_survey.scoring import Scorer
 from photoz_survey.storage import Folder
-from photoz_survey.summary import Summary, summarise
+
+# Columns that the summary needs.
+SUMMARISED = ("z_mean", "z_lo68", "z_hi68", "ood_score", "flags")
+
+# Rows of the first file that are scored.
+MEASURED_ROWS = 2048
+
+# Requests to an object store for each part whose input is one object: two for its metadata and one for its content; one
+# to write the part; two to read the part and its rejected rows at the end.
+REQUESTS_PER_PART = 6
+
+
+@dataclass
+class Summary:
+    """Counts over all rows of a run."""
+
+    parts: list[Part] = field(default_factory=list)
+    flags: Counter[str] = field(default_factory=Counter)
+    counts: dict[str, FloatArray] = field(default_factory=dict)  # rows at or below each edge of the card's histograms
+
+    @property
+    def n_done(self) -> int:
+        """Number of rows with estimates."""
+        return sum(part.n_done for part in self.parts)
+
+    @property
+    def n_rejected(self) -> int:
+        """Number of rows without estimates, and of unreadable files."""
+        return sum(part.n_rejected for part in self.parts)
+
+    def lines(self, card: Card) -> list[str]:
+        """Describe the run in words."""
+        n = self.n_done
+        lines = [f"{n:,} rows with estimates, {self.n_rejected:,} rejected"]
+        lines += [f"  {name}: {count:,} ({count / n:.1%})" for name, count in self.flags.most_common()]
+        if differences := self.differences(card):
+            lines.append("largest difference from the distributions of the galaxies in the model card:")
+            lines += [f"  {name}: {difference:.3f}" for name, difference in differences.items()]
+        return lines
+
+    def record(self, card: Card) -> dict[str, Any]:
+        """Return the numbers of `lines` for JSON."""
+        counts = {"n_done": self.n_done, "n_rejected": self.n_rejected, "flags": dict(self.flags.most_common())}
+        return counts | {"differences": self.differences(card)}
+
+    def differences(self, card: Card) -> dict[str, float]:
+        """Return the largest difference from the cumulative distribution in the card, for each quantity."""
+        histograms = card.reference.histograms if card.reference and self.n_done else {}
+        return {
+            name: float(np.abs(self.counts[name] / self.n_done - histogram.fractions).max())
+            for name, histogram in histograms.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -60,6 +122,24 @@ class Run:
         return summary
 
 
+def summarise(folder: Folder, numbers: Iterable[int], card: Card) -> Summary:
+    """Read all parts, one at a time, and count."""
+    summary = Summary()
+    for number in numbers:
+        part, table = read_part(folder, number, SUMMARISED)
+        summary.parts.append(part)
+        columns = {name: table[name].to_numpy() for name in SUMMARISED}
+        for flag in Flag:
+            if count := int(np.count_nonzero(columns["flags"] & flag.value)):
+                summary.flags[str(flag.name)] += count
+        quantities = drift.quantities(columns)
+        for name, histogram in (card.reference.histograms if card.reference else {}).items():
+            values = quantities[name][~np.isnan(quantities[name])]
+            below = np.searchsorted(np.sort(values), np.asarray(histogram.edges), side="right").astype(float)
+            summary.counts[name] = summary.counts.get(name, 0.0) + below
+    return summary
+
+
 def make_plan(paths: Iterable[str], bundle: ModelBundle, options: ScoreOptions) -> Plan:
     """Plan to score files by a model; raises `InvalidDataset` if there is no file."""
     card = bundle.card
@@ -81,3 +161,37 @@ def _engine(bundle: ModelBundle) -> str:
 
 def _json(manifest: Manifest) -> bytes:
     return manifest.model_dump_json(indent=1).encode() + b"\n"
+
+
+def estimate_cost(plan: Plan, bundle: ModelBundle, n_rows: int) -> list[str]:
+    """Describe the cost of scoring `n_rows` rows, in lines of text.
+
+    The first rows of the first file that can be read, or a whole file at a URL, are scored on one thread; the second of
+    two times counts. Raises `InvalidDataset` if no file can be read, or no row has estimates.
+    """
+    number = next((number for number, file in enumerate(plan.inputs) if not file.error), None)
+    if number is None:
+        raise InvalidDataset(f"no input can be read: {plan.inputs[0].error}")
+    file = plan.inputs[number]
+    last = None if file.n_rows is None else min(file.n_rows, MEASURED_ROWS)
+    chunk, scorer = Chunk(0, (Segment(number, 0, last),)), Scorer(plan, bundle)
+    scorer.score(chunk)
+    start = time.perf_counter()
+    scored = scorer.score(chunk)
+    content = to_parquet(scored.done)
+    seconds, n_done = time.perf_counter() - start, sum(map(len, scored.done))
+    if not n_done:
+        raise InvalidDataset(f"no row of {file.path} has estimates: {scored.rejected[0]['reason']}")
+    n = n_done + len(scored.rejected)
+    rate, read, written = n / seconds, file.size / (file.n_rows or n), len(content) / n  # bytes per row
+    parts = ceil(n_rows / plan.settings.rows_per_part)
+    return [
+        f"on one core: {rate:,.0f} rows/s, of {n:,} rows",
+        f"for each row: {read:,.0f} bytes to read, {written:,.0f} to write",
+        f"{n_rows:,} rows:",
+        f"  {read * n_rows / 1e9:,.1f} GB to read; if they are not local, "
+        f"{read * rate * 8e-9:,.2f} Gbit/s for each core",
+        f"  {written * n_rows / 1e9:,.1f} GB to write, in {parts:,} parts",
+        f"  {n_rows / rate / 3600:,.1f} core hours",
+        f"  about {parts * REQUESTS_PER_PART:,} requests of an object store, if each part has an input of its own",
+    ]

@@ -13,8 +13,7 @@ from photoz.cli.options import WORKERS, image_options, json_option, parsed_by, q
 from photoz.model.bundle import ModelBundle
 from photoz_survey.inputs import Chunk
 from photoz_survey.manifest import ScoreOptions
-from photoz_survey.run import Run, make_plan
-from photoz_survey.sizing import estimate_cost
+from photoz_survey.run import Run, estimate_cost, make_plan
 from photoz_survey.terminal import progress, stop_at_sigterm
 from photoz_survey.workers import score_here, score_on_cluster
 

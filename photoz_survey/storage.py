@@ -55,7 +55,7 @@ class Folder:
         """Write or replace a file; it appears when it is complete."""
         path = f"{self._root}/{name}"
         if isinstance(self._fs, LocalFileSystem):
-            _write_local(Path(path), content)
+            write_local(Path(path), content)
             return
         with errors_named(f"{self.url}/{name}"):
             self._fs.pipe_file(path, content)  # an object appears when it is complete, and needs no folder
@@ -82,7 +82,8 @@ class Folder:
         return sorted(name for name in names if name and not name.startswith("."))
 
 
-def _write_local(path: Path, content: bytes) -> None:
+def write_local(path: Path, content: bytes) -> None:
+    """Write or replace a local file, and make its folder; it appears when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
         whole = Path(folder) / path.name

@@ -22,8 +22,6 @@ from photoz_survey.processes import run_in_processes
 from photoz_survey.scoring import Scorer
 from photoz_survey.storage import Folder
 
-Files = dict[str, bytes]
-
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
@@ -133,12 +131,12 @@ class _Actor:
         return row | {"error": ""}
 
 
-def _read_bundle(bundle: Path) -> Files:
+def _read_bundle(bundle: Path) -> dict[str, bytes]:
     """Read all files of a bundle, to send them to the nodes."""
     return {str(path.relative_to(bundle)): path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
 
 
-def _write_bundle(bundle: Path, files: Files) -> None:
+def _write_bundle(bundle: Path, files: dict[str, bytes]) -> None:
     for name, content in files.items():
         path = bundle / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,18 +7,23 @@ from pathlib import Path
 import click
 import numpy as np
 from astroquery.sdss import conf
+from sfdmap2.sfdmap import SFDMap
 
+from photoz.errors import InvalidInput
+from photoz.grid import FloatArray
 from photoz_survey.sky import sdss
 from photoz_survey.sky.archive import FileCache
 from photoz_survey.sky.cutout_file import Source, failed_path, write_cutouts
 from photoz_survey.sky.frames import SdssFrames
 from photoz_survey.sky.legacy import ADDRESS, LAYERS, LegacySurveys
-from photoz_survey.sky.reddening import from_maps
 from photoz_survey.sky.targets import Targets, read_targets
 from photoz_survey.terminal import progress
 
 # The options of the command that `open_source` takes.
 SOURCE_OPTIONS = ("source", "archive", "catalogue", "size", "cache", "cache_gb", "offline", "rate")
+
+# The published maps of Schlegel, Finkbeiner and Davis 1998 (SFD), north and south of the Galactic equator.
+MAPS = ("SFD_dust_4096_ngp.fits", "SFD_dust_4096_sgp.fits")
 
 
 def open_source(
@@ -56,6 +61,14 @@ def open_targets(position: tuple[float, ...], path: Path | None, sql: str | None
 def locate(targets: Targets, sfd: Path | None, source: Source) -> Targets:
     """Find galaxies in an archive, and E(B-V) in the maps of a folder, if there is one, where it is not given."""
     return source.locate(targets if sfd is None else targets.with_ebv(from_maps(targets, sfd)))
+
+
+def from_maps(targets: Targets, folder: Path) -> FloatArray:
+    """Return E(B-V), (n,), interpolated in the maps in a folder; raises `InvalidInput` if a map is missing."""
+    if missing := [name for name in MAPS if not (folder / name).is_file()]:
+        raise InvalidInput(f"expected the maps {' and '.join(MAPS)} in {folder}; missing: {', '.join(missing)}")
+    maps = SFDMap(str(folder), *MAPS, scaling=1.0)  # the default is the scale of Schlafly and Finkbeiner 2011
+    return np.asarray(maps.ebv(targets.ra, targets.dec), np.float64)
 
 
 def cut_out(targets: Targets, sfd: Path | None, source: Source, output: Path, workers: int) -> None:

@@ -15,11 +15,12 @@ import numpy.typing as npt
 from photoz import __version__
 from photoz.errors import InvalidDataset
 from photoz.io.hdf5 import create_hdf5, write_columns
-from photoz.io.npz import read_arrays
+from photoz.io.npz import npz_bytes, read_arrays
 from photoz_survey.processes import run_in_processes
 from photoz_survey.sky.frames import SdssFrames
 from photoz_survey.sky.legacy import LegacySurveys
 from photoz_survey.sky.targets import Targets
+from photoz_survey.storage import write_local
 
 NOT_FOUND = "no object of the catalogue is near, or offline it is not known"
 
@@ -55,10 +56,7 @@ def cut_job(job: Job, source: Source, parts: Path) -> None:
     arrays = {"rows": job.rows, "reasons": result.reasons, "images": result.images[good]}
     if result.ivar is not None:
         arrays["ivar"] = result.ivar[good]
-    scratch = parts / f".{job.name}"
-    with scratch.open("wb") as file:
-        np.savez(file, **arrays)
-    scratch.replace(parts / job.name)
+    write_local(parts / job.name, npz_bytes(arrays))
 
 
 def write_cutouts(targets: Targets, source: Source, output: Path, workers: int) -> Iterator[int]:

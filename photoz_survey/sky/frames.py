@@ -21,9 +21,6 @@ PATH = f"/dr{sdss.RELEASE}/eboss/photoObj/frames"  # follows the address of the 
 # Most galaxies of a field that are cut together, which limits memory in crowded fields.
 AT_ONCE = 256
 
-# Returns the frame of a field in a band.
-Read = Callable[["Field", str], Frame]
-
 
 @dataclass(frozen=True, order=True)
 class Field:
@@ -97,7 +94,9 @@ class SdssFrames:
         with self.files.open(f"{self.address.rstrip('/')}{PATH}/{field.path(band)}", field.name(band)) as file:
             return read_frame(file)
 
-    def _cut_across(self, field: Field, band: str, ra: float, dec: float, read: Read) -> Pixels:
+    def _cut_across(
+        self, field: Field, band: str, ra: float, dec: float, read: Callable[[Field, str], Frame]
+    ) -> Pixels:
         """Cut a galaxy out of a frame and, at its edges, out of the frames before and after it in the scan."""
         pixels = cut(read(field, band), ra, dec, self.image.size, self.image.pixel_scale)
         for neighbour in field.neighbours() if np.isnan(pixels).any() else ():

@@ -17,9 +17,10 @@ from photoz.errors import InvalidDataset
 from photoz.grid import FloatArray, IntArray
 from photoz.io.catalogue_files import NamedTable
 from photoz.io.cutouts import Column
+from photoz.io.npz import npz_bytes
 from photoz_survey.sky.archive import ArchiveError, explain, open_session
-from photoz_survey.sky.reddening import from_extinction
 from photoz_survey.sky.targets import Targets, as_targets
+from photoz_survey.storage import write_local
 
 RELEASE = 17
 
@@ -30,6 +31,10 @@ MAGNITUDES = tuple(f"modelMag_{band}" for band in "ugriz")
 
 # Columns (n, 5) that combine one column of the catalogue for each band.
 BY_BAND = {"fwhm": FWHM, "magnitudes": MAGNITUDES}
+
+# A/E(B-V) in g and r of the catalogue's extinction: Stoughton et al. 2002 (AJ 123, 485), table 22, in later releases
+# Schlafly and Finkbeiner 2011 (ApJ 737, 103), table 6.
+EXTINCTION_COEFFICIENTS = ((3.793, 2.751), (3.303, 2.285))
 
 # Largest distance of a catalogue object from a position.
 RADIUS = 5.0 * u.arcsec
@@ -108,6 +113,16 @@ def _with_columns(targets: Targets, rows: IntArray, columns: Mapping[str, Column
     return targets
 
 
+def from_extinction(extinction_g: Any, extinction_r: Any) -> FloatArray:
+    """Return E(B-V) on the scale of SFD, (n,), from extinctions in mag; NaN if their ratio fits no coefficients."""
+    g, r = np.asarray(extinction_g, float), np.asarray(extinction_r, float)
+    ebv = np.full(len(r), np.nan)
+    for in_g, in_r in EXTINCTION_COEFFICIENTS:
+        fits = np.abs(g / in_g - r / in_r) <= 0.005 * r / in_r + 1e-4
+        ebv[fits] = (r / in_r)[fits]
+    return ebv
+
+
 def _numbers(columns: Mapping[str, Column], names: Sequence[str]) -> FloatArray:
     table = NamedTable(Path("the list"), columns, {name: name for name in names})
     return np.column_stack([table.numbers(name) for name in names])
@@ -121,11 +136,7 @@ def _cross_identified(targets: Targets, rows: IntArray, catalogue: str | None, f
         if catalogue is None:
             return {}
         answer: dict[str, Any] = _ask(catalogue, partial(_cross_identify, SkyCoord(ra, dec, unit="deg")))
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = cached.with_name(f".{cached.name}")
-        with scratch.open("wb") as file:
-            np.savez(file, **answer)
-        scratch.replace(cached)
+        write_local(cached, npz_bytes(answer))
     with np.load(cached) as arrays:
         columns = dict(arrays)
     return {**columns, "row": rows[columns["row"]]} if columns else {}

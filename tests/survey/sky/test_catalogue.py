@@ -11,7 +11,8 @@ from photoz import __version__
 from photoz.errors import InvalidDataset, InvalidInput
 from photoz.io.reader import open_cutouts
 from photoz_survey.sky import sdss
-from photoz_survey.sky.reddening import from_extinction, from_maps
+from photoz_survey.sky.cut_out import from_maps
+from photoz_survey.sky.sdss import from_extinction
 from photoz_survey.sky.targets import Targets, read_targets
 from tests.survey.loopback_archive import (
     FWHM,
