@@ -1,7 +1,4 @@
-"""The steps of a request: traced where a collector is set, and in a thread if they work on much.
-
-The event loop stays free for other requests.
-"""
+"""The steps of a request: traced where a collector is set, and in a thread, off the event loop, if they are large."""
 
 import gc
 import threading

@@ -39,19 +39,14 @@ quantiles_option = click.option(
 
 def image_options(command: F) -> F:
     """Add `--bands`, `--zero-point` and `--ebv`, for what files of cutouts do not say."""
-    for option in (
-        click.option("--ebv", type=float, help="E(B-V) in mag for all cutouts, instead of the column of the files."),
-        click.option(
-            "--zero-point",
-            type=float,
-            help="AB magnitude of a pixel with the value 1, if the files do not say the unit.",
-        ),
-        click.option(
-            "--bands",
-            default="",
-            callback=parsed_by(parse_bands),
-            help="Bands of the images in order, such as ugriz or u,g,r,i,z, if the files do not say.",
-        ),
-    ):
-        command = option(command)
-    return command
+    ebv = click.option("--ebv", type=float, help="E(B-V) in mag for all cutouts, instead of the column of the files.")
+    zero_point = click.option(
+        "--zero-point", type=float, help="AB magnitude of a pixel with the value 1, if the files do not say the unit."
+    )
+    bands = click.option(
+        "--bands",
+        default="",
+        callback=parsed_by(parse_bands),
+        help="Bands of the images in order, such as ugriz or u,g,r,i,z, if the files do not say.",
+    )
+    return bands(zero_point(ebv(command)))

@@ -1,20 +1,17 @@
 """Tables of estimates as astropy tables, FITS files and VOTables, with the descriptions and UCDs of their columns."""
 
-from typing import TYPE_CHECKING, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from photoz.io.tables import ResultTable, column_info
 
-if TYPE_CHECKING:
-    from astropy import table as astropy_table
 
-
-def to_astropy(table: ResultTable) -> "astropy_table.Table":
+def to_astropy(table: ResultTable) -> Any:
     """Return an astropy table whose columns have descriptions, UCDs (`column.meta["ucd"]`) and units."""
-    from astropy.table import Table as AstropyTable
+    from astropy.table import Table
 
-    result = AstropyTable(dict(table.columns()), meta={"model": table.model})
+    result = Table(dict(table.columns()), meta={"model": table.model})
     for name in result.colnames:
         column, info = result[name], column_info(name)
         column.description, column.meta["ucd"], column.unit = info.description, info.ucd, info.unit or None
@@ -50,5 +47,5 @@ def write_votable(table: ResultTable, target: BinaryIO) -> None:
     file.to_xml(target, tabledata_format="binary2")
 
 
-def _texts(table: "astropy_table.Table") -> list[str]:
+def _texts(table: Any) -> list[str]:
     return [name for name in table.colnames if table[name].dtype.kind == "U"]

@@ -1,6 +1,6 @@
 """PDFs as an ensemble of qp (LSSTDESC), which RAIL and other codes for photometric redshifts read."""
 
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -8,11 +8,8 @@ import numpy as np
 from photoz.grid import FloatArray
 from photoz.io.tables import ResultTable, check_pdfs
 
-if TYPE_CHECKING:
-    import qp
 
-
-def to_qp(table: ResultTable) -> "qp.Ensemble":
+def to_qp(table: ResultTable) -> Any:
     """Return the PDFs as a qp ensemble in the parameterisation `hist`, which is ours: density flat inside of each bin.
 
     The table has n PDFs and their grid, or `InvalidPdfs` is raised. `ancil` of the ensemble holds the other columns,

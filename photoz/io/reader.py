@@ -1,16 +1,21 @@
 """Open cutouts in any supported format: a file, a folder of files, or a pattern such as ``"cutouts/*.fits"``."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
 from glob import glob
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from photoz.errors import InvalidDataset, UnsupportedType
 from photoz.io import formats
-from photoz.io.cutouts import Cutouts
+from photoz.io.cutouts import Column, Cutouts, LazyImages
 from photoz.io.fits import open_fits
-from photoz.io.folder import Opener, join_files
 from photoz.io.formats import READ_SUFFIXES, Format, read_format
 from photoz.io.hdf5 import open_hdf5
 from photoz.io.npz import map_npy, read_npz
@@ -33,7 +38,7 @@ def open_cutouts(path: str | os.PathLike[str]) -> Iterator[Cutouts]:
     """
     path = Path(path)
     if (paths := _several(path)) is not None:
-        yield join_files(paths, _open_file)
+        yield _join(paths)
     else:
         with _open_file(path) as cutouts:
             yield cutouts
@@ -69,6 +74,49 @@ def _open_file(path: Path) -> AbstractContextManager[Cutouts]:
     return OPENERS[format](path)
 
 
+def _join(paths: Sequence[Path]) -> Cutouts:
+    """Join the cutouts of one or more files. Columns that all files have are read now, images when they are sliced.
+
+    A file of a single cutout without an object_id is named after the file. Raises `InvalidDataset` if layouts differ.
+    """
+    tables: list[dict[str, Column]] = []
+    lengths: list[int] = []
+    first: Cutouts | None = None
+    for path in paths:
+        with _open_file(path) as cutouts:
+            first = first or cutouts
+            if _layout(cutouts) != _layout(first):
+                raise InvalidDataset(
+                    f"expected files of one layout, got {_layout(first)} in {paths[0]}; {_layout(cutouts)} in {path}"
+                )
+            named = {"object_id": np.array([path.name.partition(".")[0]])} if len(cutouts) == 1 else {}
+            tables.append(named | dict(cutouts.columns))
+            lengths.append(len(cutouts))
+    assert first is not None
+    common = [name for name in tables[0] if all(name in table for table in tables)]
+    images = LazyImages(partial(_read_rows, paths), np.cumsum(lengths), tuple(first.images.shape[1:]))
+    columns = {name: np.concatenate([table[name] for table in tables]) for name in common}
+    return replace(first, images=images, columns=columns, provenance=f"{len(paths)} files in {paths[0].parent.name}")
+
+
+def _read_rows(paths: Sequence[Path], number: int, rows: slice) -> npt.NDArray[Any]:
+    with _open_file(paths[number]) as cutouts:
+        return np.asarray(cutouts.images[rows])
+
+
+def _layout(cutouts: Cutouts) -> str:
+    """Describe what has to be the same in all files."""
+    spec = cutouts.spec or cutouts
+    properties = {
+        "images": tuple(cutouts.images.shape[1:]),
+        "bands": ",".join(spec.bands),
+        "unit": spec.unit,
+        "zero point": cutouts.zero_point,
+        "pixel scale": spec.pixel_scale and f"{spec.pixel_scale:.4g}",
+    }
+    return ", ".join(f"{name} {value}" for name, value in properties.items() if value)
+
+
 def _open_npz(path: Path) -> AbstractContextManager[Cutouts]:
     if is_pasquet(path):
         return nullcontext(open_pasquet(path))
@@ -76,7 +124,7 @@ def _open_npz(path: Path) -> AbstractContextManager[Cutouts]:
         return nullcontext(read_npz(stream))
 
 
-OPENERS: Mapping[Format, Opener] = {
+OPENERS: Mapping[Format, Callable[[Path], AbstractContextManager[Cutouts]]] = {
     formats.NPY: lambda path: nullcontext(Cutouts(map_npy(path), {})),
     formats.NPZ: _open_npz,
     formats.FITS: open_fits,
