@@ -83,7 +83,7 @@ def from_pdfs(
 def summaries(pdfs: FloatArray, grid: RedshiftGrid, wanted: Collection[str]) -> dict[str, npt.NDArray[Any]]:
     """Compute those of the wanted columns, (n,) each, that follow from PDFs, (n, n_bins), alone.
 
-    Of the flags these are the ones of `photoz.flags.flag_pdfs`.
+    Of the flags, it sets only those that `photoz.flags.flag_pdfs` sets.
     """
     if len(pdfs) > pdf.ROWS_AT_ONCE:
         blocks = range(0, len(pdfs), pdf.ROWS_AT_ONCE)

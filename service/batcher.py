@@ -58,7 +58,7 @@ class DynamicBatcher:
             threading.Thread(target=self._work, name=f"batcher-{number}", daemon=True).start()
 
     async def predict(self, batch: Batch, columns: frozenset[str]) -> Columns:
-        """Estimate the redshifts of any number of validated galaxies: these columns and perhaps others, in their order.
+        """Estimate the redshifts of any number of galaxies; return at least these columns, rows in the same order.
 
         Raises what the model raised for these galaxies, never what it raised for those of another request.
         """
@@ -84,7 +84,7 @@ class DynamicBatcher:
     def _work(self) -> None:
         lower_priority()
         while True:
-            self._run_batch()  # in a function, so that nothing of it is held until the next
+            self._run_batch()  # a function, so that its variables are freed before the next batch
 
     def _run_batch(self) -> None:
         with self._engine:
@@ -110,7 +110,7 @@ class DynamicBatcher:
             if not part.future.cancelled():  # else the client has gone
                 parts.append(part)
                 n += len(part.batch)
-            del part  # one that was cancelled would be held until the next comes
+            del part  # otherwise a cancelled part stays in memory until another arrives
         return parts
 
     def _run_alone(self, part: _Part) -> Outcome:

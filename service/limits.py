@@ -37,7 +37,7 @@ WATCH_CLIENT_AFTER = 0.2
 # The body of a refused request is read for this long, since most clients read a response only when they have sent all.
 DRAIN_SECONDS = 10.0
 
-# Bytes of a response that are sent at a time: the server takes the next when the client has read most of the others.
+# Bytes of a response sent at a time; the server accepts the next part once the client has read most of the others.
 PART_BYTES = 256 * 1024
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that closed the connection before the response
@@ -54,7 +54,7 @@ BENTOML_TYPES = "application/vnd.bentoml"
 
 
 class ConcurrencyLimit:
-    """Limits how much runs or waits at a time, in all and for each client; `what` names it in errors."""
+    """Limits how many things run or wait at once, in total and per client; `what` names them in errors."""
 
     def __init__(self, what: str, in_all: int, of_client: int) -> None:
         self._what, self._in_all, self._of_client = what, in_all, of_client
@@ -128,7 +128,8 @@ class Limits:
 class LimitsMiddleware:
     """Applies the limits to each request, answers those that are refused, and records all.
 
-    `app` gets requests whose body has been received, in the scope under `SCOPE_KEY`. `limits` is called at the first.
+    `app` gets requests whose body has been received, in the scope under `SCOPE_KEY`. `limits` is called at the first
+    request.
     """
 
     def __init__(self, app: ASGIApp, limits: Callable[[], Limits]) -> None:
@@ -201,7 +202,7 @@ class LimitsMiddleware:
             with limits.in_flight.enter(request.client):
                 await self._run(scope, receive, send)
         except PhotozError as error:
-            if request.status:  # the response has started: its end does not come in time
+            if request.status:  # the response has started but cannot be finished in time
                 raise ClientDisconnect from error
             request.memory.release(request)
             response = error_response(error)
@@ -262,7 +263,7 @@ async def receive_body(request: Request, receive: Receive, settings: Settings) -
                     request.add_chunk(chunk)
                 if request.received_bytes > limit:
                     raise TooLarge(f"expected a body of at most {limit:,} bytes, got more: send it in parts")
-                if request.received_bytes == length:  # no further switch to granian's thread, only to hear of the end
+                if request.received_bytes == length:  # saves a switch to granian's thread for the end alone
                     request.has_arrived = True
     except TimeoutError as error:
         arrived = f"{request.received_bytes:,} bytes in {settings.transfer_timeout:g} s"

@@ -35,8 +35,8 @@ SMALL_CHUNK = 4096
 SCOPE_KEY = "photoz.request"
 
 
-# The last quarter of the budget is for requests that hold no more than that: with the smallest budget, 200 cutouts.
-# Half of it is kept from a client whose requests hold all the rest.
+# The last quarter of the budget serves only requests that hold at most a quarter: 200 cutouts with the smallest budget.
+# Half of it stays out of reach of a client whose requests hold all the rest.
 SMALL_SHARE = 4
 
 

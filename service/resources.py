@@ -17,7 +17,7 @@ CGROUP_MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/
 
 RETURN_EVERY = 20.0  # seconds
 
-LOWER_BY = 5  # nice values: a third of the processor time that a thread with the usual one gets beside it
+LOWER_BY = 5  # nice value: such a thread gets a third of the processor time of a normal thread beside it
 
 # The CPU quota and the period that it counts for, in microseconds.
 CGROUP_CPU = (
@@ -48,7 +48,7 @@ def keep_returning_memory() -> None:
     def keep_returning() -> None:
         while True:
             time.sleep(RETURN_EVERY)
-            if gc.isenabled():  # else JSON is decoded
+            if gc.isenabled():  # it is paused while JSON is being decoded
                 gc.collect()
             trim(0)
 
@@ -68,7 +68,7 @@ def end_if_frozen(loop: asyncio.AbstractEventLoop, seconds: float = 15.0) -> Non
 def lower_priority() -> None:
     """Let other threads of this process go first, and those that this one starts too; only on Linux.
 
-    The event loop needs little time, but at once: beside it, the threads of the engine take all that there is.
+    The event loop needs little time, but without delay; at equal priority the engine's threads would take all of it.
     """
     if sys.platform == "linux":  # elsewhere it would be that of the process
         with contextlib.suppress(OSError):  # a sandbox may forbid it
