@@ -15,9 +15,9 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import parquet
 
-from photoz.conditions import meets, parse_conditions
 from photoz.errors import InvalidInput, InvalidPdfs
 from photoz.grid import FloatArray, RedshiftGrid
+from photoz.selection import meets, parse_conditions
 from photoz_survey.manifest import NAME, Manifest, read_manifest
 from photoz_survey.parts import DONE
 from photoz_survey.storage import Folder

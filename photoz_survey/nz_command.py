@@ -10,12 +10,12 @@ from pydantic_core import to_json
 
 from photoz.cli.command import Command
 from photoz.cli.options import SELECT, json_option, parsed_by
-from photoz.conditions import parse_conditions
 from photoz.errors import InvalidInput, UnsupportedType
 from photoz.grid import RedshiftGrid
 from photoz.io.formats import written_format
 from photoz.io.tables import ResultTable
 from photoz.io.writer import write_table
+from photoz.selection import parse_conditions
 from photoz_survey.nz import NOfZ, TomographicBin, as_columns, bins_between, stack
 
 FILE = click.Path(dir_okay=False, writable=True, path_type=Path)

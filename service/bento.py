@@ -69,7 +69,7 @@ class RawInput(bentoml.IODescriptor):
 
 
 def _api(name: str, answer: type[BaseModel]) -> Any:
-    """Return an endpoint as a method that BentoML knows as an API."""
+    """Return an endpoint as an API of BentoML, whose route comes before that of the application."""
     endpoint = APIS[name]
 
     async def call(self: "Photoz", request: Request) -> Response:

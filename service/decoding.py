@@ -40,7 +40,7 @@ async def read_file(request: Request, reader: FileReader, max_bytes: int) -> Arr
 
 
 async def reserve_decoding(request: Request, *, n_json: int = 0, archive: Archive | None = None) -> None:
-    """Reserve the memory that a body takes while it is decoded; it is an archive, or its first bytes are JSON."""
+    """Reserve the memory for decoding; pass `archive` for a .npz file, `n_json` for leading bytes of JSON."""
     size = 0  # the arrays of other bodies are views of them
     if n_json > MAX_JSON_BYTES:
         raise TooLarge(f"expected at most {MAX_JSON_BYTES:,} bytes of JSON, got {n_json:,}: send them as binary")

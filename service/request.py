@@ -41,7 +41,7 @@ SMALL_SHARE = 4
 
 
 class MemoryBudget:
-    """The bytes that all requests may hold together."""
+    """The bytes that all requests hold: bodies (`limits`), what they decode into and convert to (`decoding`)."""
 
     def __init__(self, total_bytes: int) -> None:
         self.total_bytes = total_bytes

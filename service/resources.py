@@ -58,8 +58,8 @@ def keep_returning_memory() -> None:
 def end_if_frozen(loop: asyncio.AbstractEventLoop, seconds: float = 15.0) -> None:
     """End this process if the loop stands still for so long from now on, with the stacks of its threads on stderr.
 
-    Workers were seen that waited for the interpreter's lock for ever while they shut down, in the loop and in a thread
-    of granian. Then no Python runs any more, but faulthandler's thread needs none.
+    We have seen workers hang at shutdown, waiting for ever for the interpreter's lock in the loop and in a thread of
+    granian. Then no Python runs any more, but faulthandler's thread needs none.
     """
     faulthandler.dump_traceback_later(seconds, exit=True)
     loop.call_later(seconds / 15, end_if_frozen, loop, seconds)

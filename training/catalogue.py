@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from photoz.conditions import find_selected
 from photoz.errors import InvalidDataset
 from photoz.grid import SDSS_GRID, BoolArray, FloatArray, IntArray
 from photoz.images import SDSS_IMAGES, SFD_COEFFICIENTS, ZERO_POINT
 from photoz.io.cutouts import TEST, TRAIN, VALIDATION
+from photoz.selection import find_selected
 from training.splits import random_split
 
 SPLITS = (TRAIN, VALIDATION, TEST)

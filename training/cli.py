@@ -10,11 +10,11 @@ import click
 from photoz.cli.command import Group
 from photoz.cli.options import SELECT
 from photoz.cli.text import reading_report
-from photoz.conditions import parse_conditions
 from photoz.errors import reason
 from photoz.grid import SDSS_GRID, RedshiftGrid
 from photoz.images import ImageSpec, parse_bands
 from photoz.model.card import EngineRecord
+from photoz.selection import parse_conditions
 from training import options
 from training.imaging_surveys import read_survey
 from training.options import ANY_PATH, BUNDLE, DATA, EXISTING_FILE, POSITIVE, REPORTS, RUNS, SURVEY_HELP, checked_by

@@ -7,8 +7,8 @@ import click
 
 from photoz.cli.command import Command
 from photoz.cli.options import SELECT, WORKERS
-from photoz.conditions import parse_conditions
 from photoz.images import SDSS_IMAGES, ImageSpec, parse_bands
+from photoz.selection import parse_conditions
 from training import options
 from training.imaging_surveys import read_survey
 from training.options import ANY_PATH, DATA, EXISTING_FILE, POSITIVE, SURVEY_HELP

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from photoz.conditions import find_selected
 from photoz.errors import InvalidDataset
 from photoz.grid import FloatArray, IntArray, RedshiftGrid
 from photoz.io.cutouts import TEST, TRAIN, VALIDATION, Column, Cutouts
+from photoz.selection import find_selected
 
 SPLIT_SEED = 0
 VALIDATION_FRACTION = 0.1  # of the galaxies that are not for testing
