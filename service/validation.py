@@ -60,8 +60,8 @@ def as_batch(arrays: Arrays, card: Card, max_rows: int) -> Batch:
 def as_labelled(arrays: Arrays, card: Card, max_rows: int) -> LabelledGalaxies:
     """Validate galaxies to evaluate: `z_spec`, `images` or `pdfs` and, optionally, `ebv`, `object_id` and `magnitudes`.
 
-    At most `max_rows` galaxies as cutouts, or 25 times as many as PDFs. Those whose redshift is not on the grid are dropped before
-    anything is predicted.
+    At most `max_rows` galaxies as cutouts, or 25 times as many as PDFs. Galaxies whose redshift is not on the grid are
+    dropped before anything is predicted.
     """
     if ("images" in arrays) == ("pdfs" in arrays):
         raise InvalidInput("expected either images or pdfs beside z_spec, got both or neither")
