@@ -1,6 +1,7 @@
 """Request bodies to arrays: first the memory is reserved that this takes, then they are decoded."""
 
 import io
+from operator import attrgetter
 
 import numpy as np
 
@@ -19,10 +20,10 @@ NPY_MAGIC, ZIP_MAGIC, ZIP_ENTRY = b"\x93NUMPY", b"PK\x03\x04", b"PK\x01\x02"
 
 async def read_file(request: Request, reader: FileReader, max_bytes: int) -> Arrays:
     """Return the arrays of a file by name: `.npy`, FITS, HDF5, or `.npz` that unpacks into at most `max_bytes`."""
-    body, archive = request.body, None
+    body, archive = await run_step("join", request.received_bytes, attrgetter("body"), request), None
     if body.startswith(ZIP_MAGIC):
         # Each entry of the directory becomes an object of half a kB before zipfile counts them.
-        if body.count(ZIP_ENTRY) > MAX_MEMBERS:
+        if await run_step("count", len(body), body.count, ZIP_ENTRY) > MAX_MEMBERS:
             raise MalformedInput(f"not a readable .npz file: expected at most {MAX_MEMBERS} arrays, got more")
         archive = Archive.open(io.BytesIO(body), max_bytes)
     await reserve_decoding(request, archive=archive)

@@ -128,8 +128,7 @@ class Limits:
 class LimitsMiddleware:
     """Applies the limits to each request, answers those that are refused, and records all.
 
-    `app` gets requests whose body has been received, in the scope under `SCOPE_KEY`. `limits` is called at the first
-    request.
+    `app` gets requests whose body has been received, in the scope under `SCOPE_KEY`. `limits` is called once.
     """
 
     def __init__(self, app: ASGIApp, limits: Callable[[], Limits]) -> None:
