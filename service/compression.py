@@ -42,7 +42,7 @@ def decompressed(request: Request, receive: Receive) -> Receive:
             packed, more = message.get("body", b""), message.get("more_body", False)
             request.has_arrived = not more
         try:
-            part = await run_step("decompress", len(packed), stream.decompress, packed, PART_BYTES)
+            part = await run_step("decompress", PART_BYTES, stream.decompress, packed, PART_BYTES)
         except zlib.error as error:
             raise MalformedInput(f"expected a body compressed with {encoding}, got other bytes: {error}") from error
         if stream.unused_data:
