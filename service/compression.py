@@ -23,7 +23,7 @@ COMPRESSORS: Mapping[str, Callable[[bytes], bytes]] = {
     "deflate": lambda body: zlib.compress(body, LEVEL),
 }
 
-PART_BYTES = 4 * 1024 * 1024  # that are unpacked at a time
+UNPACK_BYTES = 4 * 1024 * 1024  # at a time
 
 
 def decompressed(request: Request, receive: Receive) -> Receive:
@@ -42,12 +42,12 @@ def decompressed(request: Request, receive: Receive) -> Receive:
             packed, more = message.get("body", b""), message.get("more_body", False)
             request.has_arrived = not more
         try:
-            part = await run_step("decompress", PART_BYTES, stream.decompress, packed, PART_BYTES)
+            part = await run_step("decompress", UNPACK_BYTES, stream.decompress, packed, UNPACK_BYTES)
         except zlib.error as error:
             raise MalformedInput(f"expected a body compressed with {encoding}, got other bytes: {error}") from error
         if stream.unused_data:
             raise MalformedInput(f"expected one {encoding} stream as the body, got more bytes behind it")
-        pending = len(part) == PART_BYTES  # there may be more
+        pending = len(part) == UNPACK_BYTES  # there may be more
         if not (more or pending or stream.eof):
             raise MalformedInput(f"the body ends before its {encoding} stream does")
         return {"type": "http.request", "body": part, "more_body": more or pending}

@@ -16,7 +16,7 @@ from service.limits import ConcurrencyLimit
 
 T = TypeVar("T")
 
-LOWER_BY = 10  # nice values: predictions go first
+NICENESS = 10  # predictions go first
 
 
 class JobQueue:
@@ -28,7 +28,7 @@ class JobQueue:
     def __init__(self, what: str, in_all: int, of_client: int, *, max_tasks: int = 1) -> None:
         self._queued = ConcurrencyLimit(what, in_all, of_client)
         self._lock = asyncio.Lock()
-        self._make_pool = partial(process_pool, max_tasks=max_tasks, initializer=os.nice, initargs=(LOWER_BY,))
+        self._make_pool = partial(process_pool, max_tasks=max_tasks, initializer=os.nice, initargs=(NICENESS,))
         self._pool = self._make_pool()
 
     async def run(self, client: str, timeout: float, function: Callable[..., T], *arguments: object) -> T:

@@ -38,7 +38,7 @@ WATCH_CLIENT_AFTER = 0.2
 DRAIN_SECONDS = 10.0
 
 # Bytes of a response sent at a time; the server accepts the next part once the client has read most of the others.
-PART_BYTES = 256 * 1024
+SEND_BYTES = 256 * 1024
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that closed the connection before the response
 
@@ -165,10 +165,10 @@ class LimitsMiddleware:
                 if limits.draining:  # the client's next request finds another instance
                     message["headers"].append((b"connection", b"close"))
             body = message.get("body", b"")
-            last = max(len(body) - 1, 0) // PART_BYTES * PART_BYTES
+            last = max(len(body) - 1, 0) // SEND_BYTES * SEND_BYTES
             try:
-                for start in range(0, last, PART_BYTES):
-                    await send({**message, "body": body[start : start + PART_BYTES], "more_body": True})
+                for start in range(0, last, SEND_BYTES):
+                    await send({**message, "body": body[start : start + SEND_BYTES], "more_body": True})
                 await send({**message, "body": body[last:]} if last else message)
             except (RuntimeError, OSError) as error:  # the connection has ended
                 raise ClientDisconnect from error

@@ -34,7 +34,7 @@ async def run_step(name: str, size: int, function: Callable[..., T], *arguments:
 
 async def offload(function: Callable[..., T], *arguments: object) -> T:
     """Call a function in a thread; what it raises passes through."""
-    outcome = await to_thread.run_sync(_outcome, function, arguments, limiter=_limiter)
+    outcome = await to_thread.run_sync(_call_in_thread, function, arguments, limiter=_limiter)
     if isinstance(outcome, PhotozError):
         try:
             raise outcome
@@ -43,7 +43,7 @@ async def offload(function: Callable[..., T], *arguments: object) -> T:
     return outcome
 
 
-def _outcome(function: Callable[..., T], arguments: tuple[object, ...]) -> T | PhotozError:
+def _call_in_thread(function: Callable[..., T], arguments: tuple[object, ...]) -> T | PhotozError:
     """Call a function, and drop the traceback of an expected error.
 
     The traceback would keep all that was unpacked alive until the garbage collector runs, since anyio's future and the

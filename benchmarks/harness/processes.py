@@ -59,7 +59,7 @@ class Server:
         return FORMS[self.recipe.form].ask(self.recipe.port, self.recipe.path, n)
 
     def load(self, clients: int, images: int, seconds: float, form: str = "") -> dict[str, float]:
-        """Measure it with `run_h2load`, by requests of so many images; add `images_per_s`."""
+        """Measure it with `run_h2load`, `images` cutouts per request; add `images_per_s`."""
         body, before = FORMS[form or self.recipe.form].encode(*cutouts(images)), self._settled_pdfs(images)
         url = f"http://127.0.0.1:{self.recipe.port}{self.recipe.path}"
         figures = run_h2load(url, body, clients, seconds)
