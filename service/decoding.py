@@ -46,7 +46,8 @@ async def reserve_decoding(request: Request, *, n_json: int = 0, archive: Archiv
     if n_json > MAX_JSON_BYTES:
         raise TooLarge(f"expected at most {MAX_JSON_BYTES:,} bytes of JSON, got {n_json:,}: send them as binary")
     if n_json:
-        size = await run_step("reserve", n_json, estimate_memory, request.first_bytes(n_json))
+        content = await run_step("join", n_json, request.first_bytes, n_json)
+        size = await run_step("reserve", n_json, estimate_memory, content)
     elif archive is not None:
         size = archive.unpacked_bytes
     elif request.body.startswith(files.MAGICS):  # a copy is sent to the child, and the arrays come back

@@ -34,7 +34,6 @@ SMALL_CHUNK = 4096
 # Where a request is in its ASGI scope.
 SCOPE_KEY = "photoz.request"
 
-
 # The last quarter of the budget serves only requests that hold at most a quarter: 200 cutouts with the smallest budget.
 # Half of it stays out of reach of a client whose requests hold all the rest.
 SMALL_SHARE = 4
@@ -102,7 +101,6 @@ class Request:
         self.content_encoding = "" if encoding == "identity" else encoding
         self.accept = self.headers.get("accept", "*/*")
         self.client, self.api_key = scope["client"][0] if scope["client"] else "", ""
-        # None if the body comes in chunks.
         chunked = "transfer-encoding" in self.headers
         self.content_length = None if chunked else int(self.headers.get("content-length", "0"))
         self.has_arrived = self.content_length == 0  # or the connection has ended
@@ -122,14 +120,15 @@ class Request:
     @property
     def body(self) -> bytes:
         """The body in one piece."""
-        body = self.chunks[0] if len(self.chunks) == 1 else b""
-        if not body or isinstance(body, bytearray):
-            body = b"".join(self.chunks)
-            self.chunks = [body]  # replaced, so that it is not in memory twice
-        return body
+        if len(self.chunks) != 1 or isinstance(self.chunks[0], bytearray):
+            # Replaced, so that it is not in memory twice. Joining a bytearray would block the interpreter.
+            self.chunks = [b"".join(map(bytes, self.chunks))]
+        return bytes(self.chunks[0])
 
     def first_bytes(self, n: int) -> bytes:
-        """Return the first `n` bytes of the body, without joining all of it."""
+        """Return the first `n` bytes of the body, which is joined only if that is all of it."""
+        if n >= self.received_bytes:
+            return self.body
         parts = []
         for chunk in self.chunks:
             if n <= 0:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -44,42 +45,43 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--budgets", type=int, nargs="*", default=BUDGETS, help="PHOTOZ_MAX_MEMORY_BYTES")
     parser.add_argument("--seconds", type=float, default=30.0, help="of each attack")
     parser.add_argument("--seconds-of-all", type=float, default=300.0, help="of all at once")
-    parser.add_argument(
-        "--peace", type=float, default=60.0, help="seconds after an attack until the memory is measured again"
-    )
+    parser.add_argument("--peace", type=float, default=60.0, help="seconds until the memory is measured after an attack")
 
 
-def attack_once(port: int, siege: Siege, budget: int, n: int, stop: threading.Event) -> None:
-    """Open n connections, send on each until the server takes no more, and hold them for a while."""
-    with contextlib.ExitStack() as stack:
-        for _ in range(n):
-            with contextlib.suppress(OSError):
-                connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), 5.0))
-                connection.settimeout(1.0)
-                for piece in siege.pieces(budget):
-                    connection.sendall(piece)
-                    if stop.is_set():
-                        return
-                if siege.reads:
-                    connection.settimeout(20.0)
-                    connection.recv(65_536)
-            if stop.is_set():
-                return
-        if not siege.reads:
-            stop.wait(HOLD)
+def keep_attacking(port: int, siege: Siege, budget: int, n: int) -> None:
+    """Open n connections, send on each until the server takes no more, hold them for a while, and start again."""
+    while True:
+        with contextlib.ExitStack() as stack:
+            for _ in range(n):
+                with contextlib.suppress(OSError):
+                    connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), 5.0))
+                    connection.settimeout(1.0)
+                    for piece in siege.pieces(budget):
+                        connection.sendall(piece)
+                    if siege.reads:
+                        connection.settimeout(20.0)
+                        connection.recv(65_536)
+            if not siege.reads:
+                time.sleep(HOLD)
+
+
+def attack_until_killed(port: int, sieges: list[Siege], budget: int) -> None:
+    n_threads = SEVERAL if len(sieges) == 1 else 2
+    for siege in sieges * n_threads:
+        n = max(1, siege.connections // n_threads)
+        threading.Thread(target=keep_attacking, args=(port, siege, budget, n)).start()
 
 
 @contextlib.contextmanager
 def attackers(port: int, sieges: list[Siege], budget: int) -> Iterator[None]:
-    """Attack as long as the context lasts."""
-    stop, threads = threading.Event(), SEVERAL if len(sieges) == 1 else 2
-
-    def keep_attacking(siege: Siege) -> None:
-        while not stop.is_set():
-            attack_once(port, siege, budget, max(1, siege.connections // threads), stop)
-
-    with background([partial(keep_attacking, siege) for siege in sieges for _ in range(threads)], stop):
+    """Attack as long as the context lasts, from a process of its own, whose threads do not delay those that measure."""
+    process = get_context("spawn").Process(target=attack_until_killed, args=(port, sieges, budget))
+    process.start()
+    try:
         yield
+    finally:
+        process.kill()
+        process.join()
 
 
 def besiege(server: Server, port: int, sieges: list[Siege], budget: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -99,7 +101,7 @@ def besiege(server: Server, port: int, sieges: list[Siege], budget: int, options
     time.sleep(options.peace)
     after = server.memory_mb()
     with attackers(port, sieges, budget):
-        time.sleep(3.0)
+        time.sleep(8.0)  # it takes seconds until they begin
         server.process.send_signal(signal.SIGTERM)
         exit_s, code = server.wait_for_exit(400.0)
     times = [answer.took_s for answer in probes.answers]
