@@ -18,17 +18,15 @@ from service.validation import Arrays
 
 PACKAGES = ("astroquery", "photoz_client", "photoz_survey", "reproject")
 
-# A field has five frames of 4 MB.
-TIMEOUT = 120  # seconds
+TIMEOUT = 120  # seconds; a field has five frames of 4 MB
 
 # Positions that are looked up or wait, in all and of one client; one at a time is looked up.
 MAX_QUEUED, MAX_OF_CLIENT = 8, 4
 
 
-def check_options(options: str | None) -> None:
+def check_packages() -> None:
     """Raise `InvalidInput` if positions cannot be looked up here."""
-    missing = [name for name in PACKAGES if find_spec(name) is None] if options is not None else []
-    if missing:
+    if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise InvalidInput(f"PHOTOZ_SKY needs {', '.join(missing)}: install photoz[sky]")
 
 

@@ -11,7 +11,6 @@ from photoz.model.bundle import ModelBundle
 from service import logs
 from service.api_keys import read_keys
 from service.settings import ALLOCATOR, ONE_THREAD, Settings
-from service.sky import check_options
 from service.tracing import tracing_options
 from service.validation import unpacked_limit
 
@@ -36,7 +35,10 @@ def worker_environment() -> dict[str, str]:
     logs.configure(settings.log_format)
     if settings.api_keys_file:
         read_keys(settings.api_keys_file)
-    check_options(settings.sky)
+    if settings.sky is not None:
+        from service.sky import check_packages  # imports 8 MB, which are in the worker anyway
+
+        check_packages()
     tracing_options()
     bundle = bundle_path(settings.bundle)
     engine = preflight(bundle, settings.engine, settings.threads)

@@ -6,6 +6,7 @@ the load generator leaves the cores to the server.
 """
 
 import contextlib
+import select
 import socket
 import struct
 import time
@@ -104,9 +105,10 @@ class Connection:
         """Whether the server has closed the connection, or sent bytes that no request asked for."""
         return self._ended or bool(self._parser.replies) or self._peek() is not None
 
-    def is_closed_by_server(self) -> bool:
-        """Whether the server has ended its side of the connection, and sent nothing else."""
-        return self._peek() == b""
+    def is_reset(self) -> bool:
+        """Whether the connection is reset, now or within a second: the server has closed it and left bytes unread."""
+        (poll := select.poll()).register(self._socket, 0)  # no events but errors
+        return bool(poll.poll(1000))
 
     def finish_sending(self) -> None:
         """Shut down the sending side."""

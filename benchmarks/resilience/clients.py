@@ -15,8 +15,6 @@ from benchmarks.harness.threads import background
 from benchmarks.resilience.known_answers import ALIVE, CheckedRequest, Mix, WrongAnswer
 from photoz.protocol.contract import MODEL_HEADER
 
-FIRST_PART = 16 * 1024  # bytes that the kernel accepts at once
-
 CAPACITY_CLIENTS = 16
 OFTEN, SELDOM = 16, 8  # clients of `raw_load`; half of the former keep their connections, all of the latter do
 SELDOM_S = 8.0  # seconds within which a client that asks seldom asks once: many are idle all through a shutdown
@@ -101,18 +99,17 @@ class Client:
     def exchange(self, content: bytes, fresh: bool | None = None) -> Reply:
         """Send bytes and return the answer; `Lost`, `NotHttp` or `Refused` if there is none.
 
-        A server may close an idle connection at any time, also while a request is on its way (RFC 9112, 9.5). If the
-        connection is closed when the first bytes have just been sent, the two crossed, which no server can prevent.
+        A server may close an idle connection at any time, also while a request is on its way (RFC 9112, 9.5). The two
+        crossed, which no server can prevent, if it has not read the request: then its kernel resets the connection.
         """
-        self._fresh, self._crossed = self.is_over() if fresh is None else fresh, False
+        self._fresh = self.is_over() if fresh is None else fresh
         if self._connection is None or self._fresh:
             self.close()
             self._connection = Connection(self._port, self._address)
         try:
-            self._connection.send(content[:FIRST_PART])
-            self._crossed = not self._fresh and self._connection.is_closed_by_server()
-            reply = self._connection.ask(content[FIRST_PART:])
+            reply = self._connection.ask(content)
         except (Lost, NotHttp):
+            self._crossed = not self._fresh and self._connection.is_reset()
             self.close()
             raise
         if reply.closes or not self._keeps:
@@ -120,10 +117,10 @@ class Client:
         return reply
 
     def _loss(self, error: Lost | NotHttp) -> str:
-        if self._crossed:
-            return "crossed"
         if isinstance(error, Cut):
             return "cut"
+        if self._crossed:
+            return "crossed"
         return "lost_fresh" if self._fresh else self._kept
 
     def is_over(self) -> bool:

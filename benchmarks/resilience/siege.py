@@ -45,7 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--budgets", type=int, nargs="*", default=BUDGETS, help="PHOTOZ_MAX_MEMORY_BYTES")
     parser.add_argument("--seconds", type=float, default=30.0, help="of each attack")
     parser.add_argument("--seconds-of-all", type=float, default=300.0, help="of all at once")
-    parser.add_argument("--peace", type=float, default=60.0, help="seconds until the memory is measured after an attack")
+    parser.add_argument("--peace", type=float, default=60.0, help="seconds from an attack until the memory is measured")
 
 
 def keep_attacking(port: int, siege: Siege, budget: int, n: int) -> None:

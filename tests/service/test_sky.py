@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("astroquery", reason="needs the packages of photoz[sky]")
 
 from photoz.errors import InvalidInput
-from service.sky import check_options
+from service.sky import check_packages
 from tests.service.helpers import check_error
 from tests.survey.loopback_archive import draw, frame_bytes, frame_path, frame_wcs, running_archive
 
@@ -60,9 +60,8 @@ def test_it_is_off_by_default(client):
 
 def test_missing_packages_end_the_start(monkeypatch):
     monkeypatch.setattr("service.sky.PACKAGES", ("numpy", "nowhere"))
-    check_options(None)
     with pytest.raises(InvalidInput, match=r"PHOTOZ_SKY needs nowhere: install photoz\[sky\]"):
-        check_options("--source sdss")
+        check_packages()
 
 
 @pytest.mark.slow
