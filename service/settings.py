@@ -32,7 +32,7 @@ MIB = 1024 * 1024
 
 # Bytes that granian reads from a connection at a time and holds at most, so that it bounds the head of a request. A
 # smaller buffer makes large uploads slower.
-HEADER_BUFFER_BYTES = 128 * 1024
+HEADER_BUFFER_BYTES = 256 * 1024
 
 # Memory of one instance without request bodies, with the shipped network: half a GB after half an hour of load.
 BASE_MEMORY_BYTES = 550_000_000
