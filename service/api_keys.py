@@ -24,17 +24,14 @@ EXPECTED = "expected lines NAME SHA256, as `python -m service keys create NAME` 
 
 MAX_FILE_BYTES = 1024 * 1024
 
-CHECK_INTERVAL = 1.0  # seconds between checks whether the file has changed
+READ_EVERY = 1.0  # seconds
 
 
 class ApiKeys:
-    """The keys of a file, which is read again when it changes; raises as `read_keys`."""
+    """The keys of a file, which is read again every second; raises as `read_keys`."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._fingerprint = _fingerprint(path)
-        self._digests = read_keys(path)
-        self._checked = time.monotonic()
+        self._path, self._digests, self._read_at = path, read_keys(path), time.monotonic()
 
     @property
     def n_keys(self) -> int:
@@ -43,7 +40,7 @@ class ApiKeys:
 
     def check(self, authorization: str) -> str:
         """Return the name of the key in an Authorization header; raises `RequestError` (401)."""
-        self._reload_if_changed()
+        self._read_again()
         scheme, _, key = authorization.partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             raise RequestError(
@@ -56,18 +53,19 @@ class ApiKeys:
             raise RequestError(HTTPStatus.UNAUTHORIZED, "unknown API key: it is wrong or was withdrawn")
         return names[0]
 
-    def _reload_if_changed(self) -> None:
-        now = time.monotonic()
-        if now - self._checked < CHECK_INTERVAL:
+    def _read_again(self) -> None:
+        """Read the file, unless it was read just now; also another file that has taken its name, as in Kubernetes."""
+        if (now := time.monotonic()) - self._read_at < READ_EVERY:
             return
-        self._checked = now
+        self._read_at = now
         try:
-            fingerprint = _fingerprint(self._path)
-            if fingerprint != self._fingerprint:
-                self._digests, self._fingerprint = read_keys(self._path), fingerprint
-                logger.info("reloaded %d API keys from %s", len(self._digests), self._path)
+            digests = read_keys(self._path)
         except InvalidInput as error:
             logger.error("API keys not reloaded, the previous ones stay valid: %s", error)
+            return
+        if digests != self._digests:
+            self._digests = digests
+            logger.info("reloaded %d API keys from %s", len(digests), self._path)
 
 
 def read_keys(path: Path) -> dict[str, bytes]:
@@ -94,15 +92,6 @@ def read_keys(path: Path) -> dict[str, bytes]:
             raise InvalidInput(f"PHOTOZ_API_KEYS_FILE={path}: {EXPECTED}; line {number} {why}")
         digests[match["name"]] = bytes.fromhex(match["digest"])
     return digests
-
-
-def _fingerprint(path: Path) -> tuple[int, int, int] | None:
-    """Return what changes with a file, also when another one takes its name, as in Kubernetes; None without a file."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ctime_ns, status.st_size, status.st_ino
 
 
 def create_key(name: str) -> tuple[str, str]:

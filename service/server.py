@@ -1,13 +1,14 @@
 """The HTTP server: granian with BentoML's ASGI application, in a worker process that is restarted when it dies."""
 
 import contextlib
-import ipaddress
+import ctypes
 import logging
 import multiprocessing
 import os
 import resource
 import signal
 import socket
+import struct
 import sys
 import tempfile
 import threading
@@ -28,11 +29,14 @@ logger = logging.getLogger("bentoml.photoz")
 # Open files that are not connections, and the most connections, whatever the limit on files.
 SPARE_FILES, MAX_CONNECTIONS = 128, 8192
 
-# Seconds after which the kernel closes a connection whose client acknowledges nothing.
-UNACKNOWLEDGED_SECONDS = 30
+UNACKNOWLEDGED_SECONDS = 30  # after which the kernel closes a connection whose client acknowledges nothing
 
-# Failed starts in a row, after which the next would fail too.
-MAX_FAILED_STARTS = 3
+# A BPF program (code, jumps if true and if false, operand): drop a TCP segment with the flag SYN, accept all others.
+DROP_SYN = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+SO_ATTACH_FILTER = 26  # on Linux; the module socket does not name it
+ACCEPT_SECONDS = 0.1  # in which the connections that were made are accepted
+
+MAX_FAILED_STARTS = 3  # in a row: the next would fail too
 
 OUT_OF_MEMORY = " (killed by the system, perhaps for lack of memory: docs/operations.md#size)"
 
@@ -78,9 +82,21 @@ class PhotozServer(MPServer):
         for worker in self.wrks:
             with contextlib.suppress(ProcessLookupError):  # it has just died
                 os.kill(worker.inner.pid, DRAIN_SIGNAL)
-        self._shutdown = threading.Timer(self._drain_seconds, super().signal_handler_interrupt)
-        self._shutdown.daemon = True
-        self._shutdown.start()
+        end = super().signal_handler_interrupt
+        for delay, call in ((0.0, self._refuse_connections), (ACCEPT_SECONDS, end)):
+            self._shutdown = threading.Timer(self._drain_seconds + delay, call)
+            self._shutdown.daemon = True
+            self._shutdown.start()
+
+    def _refuse_connections(self) -> None:
+        """Drop what would open a connection: the kernel resets those that wait on a socket that is closed.
+
+        A dropped segment is sent again after a second, to the process that listens by then, or is refused.
+        """
+        if sys.platform == "linux":
+            program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in DROP_SYN))
+            option = struct.pack("@HP", len(DROP_SYN), ctypes.addressof(program))
+            self._listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, option)
 
     def _init_shared_socket(self) -> None:
         """Listen in this process and share the socket, so that connections wait while a dead worker is replaced.
@@ -88,7 +104,7 @@ class PhotozServer(MPServer):
         By default each worker has its own socket, and connections are refused meanwhile.
         """
         holder = SocketSpec(self.bind_addr, self.bind_port, self.backlog).build()
-        listener = socket.socket(fileno=holder.get_fd())
+        self._listener = listener = socket.socket(fileno=holder.get_fd())
         listener.set_inheritable(True)
         if sys.platform == "linux":  # connections inherit it
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNACKNOWLEDGED_SECONDS)
@@ -119,7 +135,7 @@ def serve(host: str, port: int) -> None:
     _check_port(host, port)
     os.environ.update(worker_environment())
     settings = Settings.from_environment()
-    if not settings.api_keys_file and not _is_loopback(host):
+    if not settings.api_keys_file and host not in ("localhost", "::1") and not host.startswith("127."):
         logger.warning(NO_KEYS, host)
     signal.signal(DRAIN_SIGNAL, signal.SIG_IGN)  # inherited by a worker until it has its own handler
     # A fork would inherit the handlers and threads of this process. `force`: the preflight has set the default.
@@ -161,10 +177,3 @@ def _check_port(host: str, port: int) -> None:
             listener.bind((host, port))
     except (OSError, OverflowError) as error:
         raise OSError(f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -199,7 +199,7 @@ def test_changed_secret_is_read_again(tmp_path, monkeypatch):
         (tmp_path / key / "keys.txt").write_text(f"alice {sha256(key.encode()).hexdigest()}\n")
     (tmp_path / "..data").symlink_to("old")
     (tmp_path / "keys.txt").symlink_to("..data/keys.txt")
-    monkeypatch.setattr(api_keys, "CHECK_INTERVAL", 0.0)
+    monkeypatch.setattr(api_keys, "READ_EVERY", 0.0)
     keys = api_keys.ApiKeys(tmp_path / "keys.txt")
     assert keys.check("Bearer old") == "alice"
     (tmp_path / "..next").symlink_to("new")

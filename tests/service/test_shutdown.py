@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from photoz.io.npz import npz_bytes
+from service.server import PhotozServer
 from tests.running import ROOT, running_service
 from tests.service.helpers import wait_for
 from tests.service.raw_http import RawConnection, head
@@ -75,6 +77,21 @@ def test_shutdown_answers_all_requests(running):
     assert running.process.wait(20) == 0
     assert "Traceback" not in running.log.read_text()
     assert "Timeout" not in running.log.read_text()  # the worker did not wait for the child that drew
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs BPF programs of Linux")
+def test_at_the_end_nobody_connects_any_more_and_those_who_have_are_accepted():
+    server = object.__new__(PhotozServer)
+    with socket.create_server(("127.0.0.1", 0)) as server._listener:
+        address = server._listener.getsockname()
+        with socket.create_connection(address) as client:
+            server._refuse_connections()
+            client.sendall(b"request")
+            with pytest.raises(TimeoutError):
+                socket.create_connection(address, 0.2)
+            connection, _ = server._listener.accept()
+            with connection:
+                assert connection.recv(7) == b"request"
 
 
 def test_ctrl_c_shuts_down_as_sigterm_does(running):
