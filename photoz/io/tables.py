@@ -147,7 +147,8 @@ def csv_bytes(table: Estimates | ResultTable) -> bytes:
 
 def json_bytes(table: Estimates | ResultTable, model: str) -> bytes:
     """Write the JSON of a `PredictResponse`, with the name and version of the model; NaN is null."""
-    columns = {name: values.tolist() for name, values in table.columns()}
+    # PDFs row by row: all at once would block the interpreter.
+    columns = {name: v.tolist() if v.ndim == 1 else (row.tolist() for row in v) for name, v in table.columns()}
     return to_json({"model": model, **columns}, inf_nan_mode="null")
 
 
