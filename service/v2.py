@@ -40,6 +40,7 @@ async def _infer(request: Request, state: State) -> Response:
     size = request.received_bytes + JSON_WORK * n_json
     chunks, request.chunks = request.chunks, []
     inference = await run_step("decode", size, format.decode, chunks, header_length, max_rows)
+    del chunks  # the arrays are in another buffer
     arrays = inference.arrays
     reserve_conversion(request, arrays, inference.pdf_bytes(card))
     batch = await run_step("validate", size, as_batch, arrays, card, max_rows)
