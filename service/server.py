@@ -96,7 +96,8 @@ class PhotozServer(MPServer):
         if sys.platform == "linux":
             program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in DROP_SYN))
             option = struct.pack("@HP", len(DROP_SYN), ctypes.addressof(program))
-            self._listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, option)
+            with contextlib.suppress(OSError):  # a sandbox may forbid it
+                self._listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, option)
 
     def _init_shared_socket(self) -> None:
         """Listen in this process and share the socket, so that connections wait while a dead worker is replaced.

@@ -36,7 +36,7 @@ def worker_environment() -> dict[str, str]:
     if settings.api_keys_file:
         read_keys(settings.api_keys_file)
     if settings.sky is not None:
-        from service.sky import check_packages  # imports 8 MB, which are in the worker anyway
+        from service.sky import check_packages  # takes 9 MB, which only the worker needs otherwise
 
         check_packages()
     tracing_options()
