@@ -235,6 +235,7 @@ def summarise_flags(galaxies: GalaxyScores, flags: npt.ArrayLike) -> list[FlagSc
     n = len(galaxies)
     if masks.shape != (n,) or masks.dtype.kind not in "iu":
         raise InvalidInput(f"expected {n} whole-number flags, one for each galaxy, got {masks.dtype} of {masks.shape}")
+    masks = masks.astype(np.int64)
     groups = {"none": masks == 0, **{str(flag.name): (masks & int(flag)) != 0 for flag in Flag}, "any": masks != 0}
     rows = []
     for name, inside in groups.items():

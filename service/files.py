@@ -5,6 +5,7 @@ These libraries trust their files: a header of 80 bytes makes astropy take all m
 
 import io
 import logging
+import os
 import resource
 import sys
 from collections.abc import Callable
@@ -37,7 +38,6 @@ READERS: dict[bytes, tuple[str, Opener]] = {
     b"SIMPLE  =": ("the FITS file", open_fits),
     b"\x89HDF\r\n\x1a\n": ("the HDF5 file", open_hdf5),
 }
-
 MAGICS = tuple(READERS)
 
 # Memory of a child beside the libraries: what the file becomes while it is read, converted and sent back.
@@ -105,7 +105,7 @@ def limit_resources(allowed: int, seconds: int) -> None:
     """Allow this process `allowed` bytes more and some seconds of processor time, and to write no file."""
     for line in Path("/proc/self/status").read_text().splitlines() if sys.platform == "linux" else ():
         if line.startswith("VmData:"):
-            limit = 1024 * int(line.split()[1]) + allowed
-            resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+            resource.setrlimit(resource.RLIMIT_DATA, (limit := 1024 * int(line.split()[1]) + allowed, limit))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))  # first SIGXCPU, which tells why
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # a warning to a log that is a file would be refused
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))

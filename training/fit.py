@@ -99,6 +99,7 @@ def _run(model: keras.Model, training: Batches, validation: Batches | None, chec
         initial_epoch=training.epoch,
         epochs=checkpoint.settings.epochs,
         callbacks=[*averaging, checkpoint, keras.callbacks.TensorBoard(checkpoint.run / "tensorboard")],
+        shuffle=False,  # the order of the batches is theirs, also in a run that is resumed
     )
 
 
