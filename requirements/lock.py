@@ -4,19 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+DEV = [
+    *("pyproject.toml", "--extra=bento", "--extra=training", "--extra=qp", "--extra=s3", "--extra=sky", "--extra=zarr"),
+    *("--group=test", "--group=lint"),
+]
 SETS = {
-    "all": [
-        *(
-            "pyproject.toml",
-            "--extra=bento",
-            "--extra=training",
-            "--extra=rail",
-            "--extra=ray",
-            "--extra=s3",
-            "--extra=sky",
-        ),
-        *("--group=test", "--group=lint", "--group=docs"),
-    ],
+    "all": [*DEV, "--extra=rail", "--extra=ray", "--group=acceptance", "--group=docs"],
+    # What `make test` and `make lint` need.
+    "dev": [*DEV, "--constraint=requirements/all.txt"],
     # Serving and training use the versions that were tested.
     "service": ["pyproject.toml", "--extra=service", "--constraint=requirements/all.txt"],
     "bento": ["pyproject.toml", "--extra=bento", "--constraint=requirements/all.txt"],
@@ -34,6 +29,8 @@ SETS = {
     "audit": ["--group=audit"],
     "dist": ["--group=dist"],
     "fuzz": ["--group=fuzz"],
+    # What installs the others.
+    "uv": ["--group=uv", "--constraint=requirements/all.txt"],
 }
 
 UV = str(Path(sys.executable).with_name("uv"))

@@ -12,11 +12,22 @@ from photoz.model.card import Card
 from photoz_client.cli import main
 from tests.running import ROOT, RunningService, running_service
 
+QUICK_SECONDS = 5.0
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with the files whose tests are slow, so that both processes end at about the same time."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the tests of `make test` that were not quick."""
+    calls = [
+        report
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if report.__dict__.get("when") == "call"
+    ]
+    slow = [report for report in calls if report.duration > QUICK_SECONDS and "acceptance" not in report.keywords]
+    if slow:
+        terminalreporter.section(f"took more than {QUICK_SECONDS:g} s: make them quicker, or mark them with acceptance")
+        for report in sorted(slow, key=lambda report: report.duration, reverse=True):
+            terminalreporter.line(f"{report.duration:6.1f} s  {report.nodeid}")
 
 
 @pytest.fixture(scope="session")
