@@ -1,18 +1,16 @@
-"""Import rules: the direction of imports between packages, no import cycles, and no heavy imports in the core."""
+"""Rules of the source code: imports without cycles and in one direction, short functions, frozen dataclasses."""
 
 import ast
+import importlib
 import pkgutil
 import subprocess
 import sys
-from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
-
-import pytest
+from dataclasses import is_dataclass
+from functools import cache
+from graphlib import TopologicalSorter
 
 import photoz
-
-ROOT = Path(__file__).parents[2]
-FOLDERS = {"photoz_client": "clients/python/photoz_client"}
+from tests.running import ROOT
 
 # What a package, or a single module, may import of the other packages, as drawn in CONTRIBUTING.md.
 ARROWS = {
@@ -44,28 +42,30 @@ PARTS = {
 HEAVY = {"PIL", "scipy", "pandas", "sklearn", "astropy", "tensorflow", "keras", "openvino", "bentoml"}
 
 
-def read_sources():
-    """Return the source code of our packages by module name."""
-    sources = {}
+@cache
+def read_trees():
+    """Return the syntax trees of our packages by module name."""
+    trees = {}
     for package in sorted(PACKAGES):
-        folder = ROOT / FOLDERS.get(package, package)
+        folder = ROOT / {"photoz_client": "clients/python/photoz_client"}.get(package, package)
         for path in folder.rglob("*.py"):
             parts = (package, *path.relative_to(folder).with_suffix("").parts)
-            sources[".".join(parts).removesuffix(".__init__")] = path.read_text(encoding="utf-8")
-    return sources
+            trees[".".join(parts).removesuffix(".__init__")] = ast.parse(path.read_text(encoding="utf-8"))
+    return trees
 
 
-def imported(node):
-    """Yield the modules, or names of modules, that an import statement imports."""
-    if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom):
-        assert not node.level, "expected absolute imports"
-        yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def all_imports(source):
-    return {name for node in ast.walk(ast.parse(source)) for name in imported(node)}
+def imports(node, at_start=False):
+    """Yield the modules, or names in modules, that are imported anywhere, or when the module itself is imported."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert not child.level, "expected absolute imports"
+            yield from (f"{child.module}.{alias.name}" for alias in child.names)
+        is_typing = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+        is_later = is_typing or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+        if not isinstance(child, ast.expr) and not (at_start and is_later):
+            yield from imports(child, at_start)
 
 
 def is_within(module, package):
@@ -75,131 +75,67 @@ def is_within(module, package):
 def forbidden(module):
     """Return the packages that a module must not import."""
     own = module.partition(".")[0]
-    allowed = ARROWS.get(module, ARROWS[own])
     inner = {name for package, names in FORBIDDEN.items() if is_within(module, package) for name in names}
     command_line = set() if own != "photoz" or is_within(module, "photoz.cli") else {"photoz.cli"}
-    return (PACKAGES - allowed - {own}) | inner | command_line
+    return (PACKAGES - ARROWS.get(module, ARROWS[own]) - {own}) | inner | command_line
 
 
-def violations(sources):
-    """Return what modules import against the rules, wherever in their code."""
-    return sorted(
-        f"{module} imports {name}"
-        for module, source in sources.items()
-        for name in all_imports(source)
-        if any(is_within(name, other) for other in forbidden(module))
-    )
+def test_packages_import_in_one_direction_and_modules_not_in_cycles():
+    trees = read_trees()
+    assert {module.partition(".")[0] for module in trees} == PACKAGES
+    pairs = [(module, name) for module, tree in trees.items() for name in imports(tree)]
+    assert ("photoz.cli.options", "photoz.images.parse_bands") in pairs
+    assert [pair for pair in pairs if any(is_within(pair[1], other) for other in forbidden(pair[0]))] == []
+    graph = {module: set() for module in trees}
+    for module, name in pairs:
+        graph[module] |= {name if name in trees else name.rpartition(".")[0]} & trees.keys()
+    TopologicalSorter(graph).prepare()  # raises CycleError
 
 
-def imports_at_start(node):
-    """Yield the imports that run when a module is imported: those outside of functions and `if TYPE_CHECKING`."""
-    for child in ast.iter_child_nodes(node):
-        is_typing = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
-        if not is_typing and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            yield from imported(child)
-            yield from imports_at_start(child)
-
-
-def import_graph(sources):
-    """Return which of the modules each module imports, wherever in its code."""
-    return {
-        module: {name if name in sources else name.rpartition(".")[0] for name in all_imports(source)} & sources.keys()
-        for module, source in sources.items()
-    }
-
-
-def cycle(graph):
-    """Return a path that leads from a module back to itself, or nothing."""
-    try:
-        TopologicalSorter(graph).prepare()
-    except CycleError as error:
-        return error.args[1]
-    return []
-
-
-def test_packages_import_in_one_direction():
-    sources = read_sources()
-    assert {module.partition(".")[0] for module in sources} == PACKAGES
-    assert violations(sources) == []
-
-
-@pytest.mark.parametrize(
-    ("module", "source", "name"),
-    [
-        ("photoz.pdf", "import service", "service"),
-        ("photoz.pdf", "def f():\n    from training.fit import fit", "training.fit.fit"),
-        ("service.app", "from photoz_client import Client", "photoz_client.Client"),
-        ("service.app", "import photoz_survey.scoring", "photoz_survey.scoring"),
-        ("service.sky", "import photoz_client", "photoz_client"),
-        ("training.fit", "import benchmarks.speed", "benchmarks.speed"),
-        ("photoz.io.tables", "from photoz.cli.text import text_table", "photoz.cli.text.text_table"),
-        ("photoz_client.cli", "import training.fit as fit", "training.fit"),
-        ("service.limits", "from service import batcher", "service.batcher"),
-        ("service.limits", "from photoz.inference.engines import Engine", "photoz.inference.engines.Engine"),
-        ("service.limits", "if True:\n    import service.formats.json_", "service.formats.json_"),
-    ],
-)
-def test_forbidden_import_is_found(module, source, name):
-    allowed = {
-        "service.app": "from service import batcher\nimport photoz.inference",
-        "service.sky": "import photoz_survey.sky",
-        "photoz.cli.options": "import photoz.cli.command",
-        "benchmarks.speed": "import service, training, photoz_client",
-    }
-    assert violations({**allowed, module: source}) == [f"{module} imports {name}"]
-
-
-def test_modules_do_not_import_each_other_in_cycles():
-    assert cycle(import_graph(read_sources())) == []
-
-
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [
-        ("import b", "abc"),
-        ("from b import thing", "abc"),
-        ("class A:\n    import b", "abc"),
-        ("def f():\n    import b", "abc"),
-        ("import d", ""),
-    ],
-)
-def test_import_cycle_is_found(source, expected):
-    sources = {"a": source, "b": "from c import other", "c": "import a", "d": "import json"}
-    assert set(cycle(import_graph(sources))) == set(expected)
-
-
-def modules_after(*modules):
-    """Return the modules, and their top-level packages, in a new interpreter after these imports."""
-    code = f"import sys, {', '.join(modules)}; print(*{{name.split('.')[0] for name in sys.modules}}, *sys.modules)"
+def modules_after(*steps):
+    """Return the modules, and their top-level packages, in a new interpreter after each of these steps."""
+    show = "print(*{name.split('.')[0] for name in sys.modules}, *sys.modules)"
+    code = "\n".join(["import sys", *(f"{step}\n{show}" for step in steps)])
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    return set(result.stdout.split())
+    return [set(line.split()) for line in result.stdout.splitlines()]
 
 
-def test_core_imports_few_packages():
-    core = {name: source for name, source in read_sources().items() if is_within(name, "photoz")}
-    imported_by = {
-        name: {module.partition(".")[0] for module in imports_at_start(ast.parse(source))}
-        for name, source in core.items()
-    }
-    for name, packages in imported_by.items():
-        extra = {package for part, packages in PARTS.items() if is_within(name, part) for package in packages}
-        assert packages - sys.stdlib_module_names - {"photoz"} <= CORE | extra, name
-
-
-def test_core_loads_nothing_heavy():
+def test_core_imports_few_packages_and_nothing_heavy_before_it_is_needed():
     names = {module.name for module in pkgutil.walk_packages(photoz.__path__, "photoz.")}
-    plain = {name for name in names if not any(is_within(name, part) for part in PARTS)}
-    heavy = set().union(*PARTS.values()) | HEAVY | PACKAGES
-    assert not modules_after(*sorted(plain)) & (heavy - {"photoz"})
+    plain = sorted(name for name in names if not any(is_within(name, part) for part in PARTS))
+    calls = [f"photoz.inference.openvino.import_{what}()" for what in ("openvino", "converter")]
+    first, drawn, *loaded = modules_after(f"import {', '.join(plain)}", "import photoz.plots, photoz.report", *calls)
+    assert not first & ((set().union(*PARTS.values()) | HEAVY | PACKAGES) - {"photoz"})
+    assert [name in drawn for name in ("matplotlib.figure", "matplotlib.pyplot")] == [True, False]
+    assert ["openvino.tools.ovc" in modules for modules in loaded] == [False, True]
+    for name, tree in read_trees().items():
+        if is_within(name, "photoz"):
+            extra = {package for part, packages in PARTS.items() if is_within(name, part) for package in packages}
+            packages = {module.partition(".")[0] for module in imports(tree, at_start=True)}
+            assert packages - sys.stdlib_module_names - {"photoz"} <= CORE | extra, name
 
 
-def test_drawing_does_not_import_pyplot():
-    loaded = modules_after("photoz.plots", "photoz.report")
-    assert "matplotlib.figure" in loaded
-    assert "matplotlib.pyplot" not in loaded
+FOLDERS = (*PACKAGES - {"photoz_client"}, "clients", "tests", "docs", "deploy", "requirements")
+MAX_FILE, MAX_FUNCTION = 300, 40
 
 
-def test_openvino_is_imported_without_its_converter_until_that_is_needed():
-    module = "photoz.inference.openvino"
-    assert "openvino.tools.ovc" not in modules_after(module, f"{module}; {module}.import_openvino()")
-    assert "openvino.tools.ovc" in modules_after(module, f"{module}; {module}.import_converter()")
+def lines_of(function):
+    """Count the lines of a function without its docstring."""
+    first = function.body[0]
+    docstring = first.end_lineno - first.lineno + 1 if ast.get_docstring(function) is not None else 0
+    return function.end_lineno - function.lineno + 1 - docstring
+
+
+def test_files_and_functions_are_short_and_dataclasses_of_the_core_frozen():
+    paths = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
+    sources = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in paths}
+    assert len(sources) > 100
+    assert {path: n for path, source in sources.items() if (n := source.count("\n")) > MAX_FILE} == {}
+    nodes = [(path, node) for path, source in sources.items() for node in ast.walk(ast.parse(source))]
+    functions = [pair for pair in nodes if isinstance(pair[1], ast.FunctionDef | ast.AsyncFunctionDef)]
+    assert [(path, node.name) for path, node in functions if lines_of(node) > MAX_FUNCTION] == []
+    modules = [importlib.import_module(module.name) for module in pkgutil.walk_packages(photoz.__path__, "photoz.")]
+    classes = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
+    dataclasses = [cls for cls in classes if is_dataclass(cls) and cls.__module__.startswith("photoz.")]
+    assert len(dataclasses) > 10
+    assert [cls for cls in dataclasses if not cls.__dataclass_params__.frozen] == []

@@ -1,145 +1,153 @@
+"""PDFs on a redshift grid: the grid, estimates and recalibration by hand, and what is refused."""
+
+from itertools import product
+
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
+from pydantic import ValidationError
 
 from photoz import pdf
-from photoz.errors import InvalidPdfs
-from photoz.flags import SECOND_PEAK_LIMIT
+from photoz.calibration import Calibration, apply
+from photoz.errors import InvalidPdfs, InvalidRedshifts
 from photoz.grid import SDSS_GRID, RedshiftGrid
+from tests.pdfs import gaussian_pdfs
 
-GRID = RedshiftGrid(0.6, 12)
-WIDTH = SDSS_GRID.width
-
-masses = hnp.arrays(float, (3, GRID.n_bins), elements=st.just(0.0) | st.floats(1e-3, 1.0))
-any_pdfs = masses.filter(lambda m: (m.sum(axis=1) > 0).all()).map(lambda m: pdf.as_pdfs(m, GRID))
+FOUR, RISING = RedshiftGrid(0.8, 4), np.array([[0.1, 0.2, 0.3, 0.4]])  # a PDF that can be calculated by hand
 
 
-def uniform(grid=SDSS_GRID):
-    return np.full((1, grid.n_bins), 1.0 / grid.n_bins)
+def test_bins_hold_their_lower_edge_and_centre_but_not_their_upper_edge():
+    for grid in (SDSS_GRID, RedshiftGrid(0.6, 90), RedshiftGrid(0.7, 7)):
+        for inside in (grid.edges[:-1], grid.centres, np.nextafter(grid.edges[1:], 0.0)):
+            np.testing.assert_array_equal(grid.bin_index(inside), np.arange(grid.n_bins))
+        assert grid.bin_index(grid.z_max) == grid.n_bins - 1
+    grid = RedshiftGrid(0.6, 3)
+    np.testing.assert_allclose(grid.edges, [0.0, 0.2, 0.4, 0.6], rtol=1e-15)
+    np.testing.assert_allclose(grid.centres, [0.1, 0.3, 0.5], rtol=1e-15)
+    assert grid.width == pytest.approx(0.2, rel=1e-15)
+    assert RedshiftGrid(0.4, 180) == SDSS_GRID != RedshiftGrid(0.4, 90)
+    for shape in ((), (2, 3), (0,)):
+        np.testing.assert_array_equal(SDSS_GRID.bin_index(np.full(shape, 0.1)), np.full(shape, 45))
+        np.testing.assert_array_equal(SDSS_GRID.contains(np.full(shape, 0.1)), np.full(shape, True))
+    for values in (grid.edges, grid.centres):
+        with pytest.raises(ValueError, match="read-only"):
+            values[0] = 1.0
 
 
-def one_hot(index, grid=SDSS_GRID):
-    return np.eye(grid.n_bins)[[index]]
+def test_invalid_grids_redshifts_and_pdfs_are_refused():
+    for z in (np.nan, -1e-12, 0.4000001, np.inf, -np.inf):
+        assert not SDSS_GRID.contains(z)
+        message = f"^1 of 2 redshifts are not on the grid: expected 0 <= z <= 0.4, got for example {z:g}$"
+        with pytest.raises(InvalidRedshifts, match=message):
+            SDSS_GRID.bin_index([0.1, z])
+    assert [RedshiftGrid(z_max, 2).z_max for z_max in (1e-3, 1e3)] == [1e-3, 1e3]
+    for z_max, n_bins in (*((z_max, 180) for z_max in (0.0, 0.99e-3, 1001.0, np.nan, np.inf)), (0.4, 1)):
+        with pytest.raises(ValidationError):
+            RedshiftGrid(z_max, n_bins)
+    for pdfs, reason in (
+        (np.ones(180), r"^expected pdfs of shape \(n, 180\), got \(180,\)$"),
+        (np.ones((2, 90)), r"^expected pdfs of shape \(n, 180\), got \(2, 90\)$"),
+        (np.eye(180)[:3] - 0.1, "^expected finite pdfs without negative mass$"),
+        (np.full((1, 180), np.nan), "^expected finite pdfs"),
+        (np.full((1, 180), np.inf), "^expected finite pdfs"),
+        (np.eye(180)[:3] * [[1], [0], [1]], "^pdf 1 has no finite mass above 0$"),
+        (np.full((1, 180), 1e308), "^pdf 0 has no finite mass"),
+        ([["a"] * 180], "^expected pdfs as numbers: could not"),
+    ):
+        with pytest.raises(InvalidPdfs, match=reason):
+            pdf.as_pdfs(pdfs, SDSS_GRID)
 
 
-def test_uniform_pdf_has_closed_forms():
-    p = uniform()
-    assert pdf.mean(p, SDSS_GRID)[0] == pytest.approx(0.2)
-    assert pdf.median(p, SDSS_GRID)[0] == pytest.approx(0.2)
-    assert pdf.std(p, SDSS_GRID)[0] == pytest.approx(0.4 / np.sqrt(12))
-    assert pdf.quantile(p, SDSS_GRID, 0.3)[0] == pytest.approx(0.12)
-    z_lo, z_hi = pdf.shortest_interval(p, SDSS_GRID, 0.68)
-    assert z_hi[0] - z_lo[0] == pytest.approx(0.68 * 0.4)
+def test_estimates_by_hand():
+    for estimate, expected in (
+        (pdf.mean, 0.5),
+        (pdf.median, 0.4 + 0.2 * 2 / 3),
+        (pdf.mode, 0.7),
+        (pdf.std, np.sqrt(0.29 + 0.04 / 12 - 0.25)),
+        (pdf.odds, 0.204),  # from 0.649 to 0.751
+        (lambda p, grid: pdf.quantile(p, grid, 0.05), 0.1),
+        (lambda p, grid: pdf.quantile(p, grid, 0.0), 0.0),
+        (lambda p, grid: pdf.quantile(p, grid, 0.6), 0.6),
+        (lambda p, grid: pdf.quantile(p, grid, 1.0), 0.8),
+    ):
+        assert estimate(RISING, FOUR) == pytest.approx([expected], rel=1e-12)
+        mirrored = estimate(np.vstack([RISING[:, ::-1], RISING]), FOUR)
+        assert mirrored[1] == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("index", [0, 57, 179])
-def test_one_hot_pdf_is_a_box_of_one_bin(index):
-    p, centre = one_hot(index), SDSS_GRID.centres[index]
-    for estimate in (pdf.mean, pdf.median, pdf.mode):
-        assert estimate(p, SDSS_GRID)[0] == pytest.approx(centre)
-    assert pdf.std(p, SDSS_GRID)[0] == pytest.approx(WIDTH / np.sqrt(12))
-    z_lo, z_hi = pdf.shortest_interval(p, SDSS_GRID, 0.95)
-    assert z_hi[0] - z_lo[0] == pytest.approx(0.95 * WIDTH)
-    assert SDSS_GRID.edges[index] - 1e-12 <= z_lo[0] < z_hi[0] <= SDSS_GRID.edges[index + 1] + 1e-12
-    assert pdf.odds(p, SDSS_GRID)[0] == pytest.approx(1.0)
-    assert pdf.second_peak(p)[0] == 0.0
+def test_cdf_stack_scaling_and_second_peak_by_hand():
+    np.testing.assert_allclose(pdf.cdf(2 * RISING), [[0.0, 0.1, 0.3, 0.6, 1.0]], rtol=1e-15)
+    assert pdf.cdf(np.full((1, 49), 1 / 49))[0, -1] == 1.0
+    both = np.vstack([RISING, RISING[:, ::-1]])
+    np.testing.assert_allclose(pdf.cdf_at(both, FOUR, [0.5, 0.3]), [0.45, 0.55], rtol=1e-12)
+    at = pdf.cdf_at(both, FOUR, [[-1.0, 0.2, 0.7], [0.8, 2.0, 0.05]])
+    np.testing.assert_allclose(at, [[0.0, 0.1, 0.8], [1.0, 1.0, 0.1]], rtol=1e-12)
+    np.testing.assert_allclose(pdf.stack(both, FOUR), [2.5, 2.5, 2.5, 2.5], rtol=1e-12)
+    scaled = pdf.as_pdfs([[0, 2, 0, 6]], FOUR)
+    assert (scaled.tolist(), scaled.dtype) == ([[0.0, 0.25, 0.0, 0.75]], np.float64)
+    outputs = np.array([[1, 3], [0, 0], [np.nan, 1], [np.inf, 1], [-1, 2], [0, 2]], np.float32)
+    expected = [[0.25, 0.75], *[[np.nan, np.nan]] * 4, [0.0, 1.0]]
+    np.testing.assert_array_equal(pdf.from_network(outputs), expected)
+    for *row, expected in (
+        (0.3, 0.1, 0.4, 0.2, 0.5),
+        (0.2, 0.4, 0.1, 0.3, 0.5),
+        (0.2, 0.1, 0.4, 0.05, 0.25, 0.5),
+        (0.1, 0.2, 0.4, 0.3, 0.0),
+        (0.4, 0.2, 0.3, 0.1, 0.25),
+    ):
+        np.testing.assert_allclose(pdf.second_peak(np.array([row, row])), expected, atol=1e-12)
 
 
-@given(any_pdfs, st.floats(0.0, 1.0))
-def test_cdf_at_a_quantile_is_its_probability(p, q):
-    np.testing.assert_allclose(pdf.cdf_at(p, GRID, pdf.quantile(p, GRID, q)), q, atol=1e-12)
+def test_shortest_interval_by_hand_and_against_others_of_the_same_mass(monkeypatch, rng):
+    for row, mass, expected in (
+        (RISING[0], 0.7, (0.4, 0.8)),
+        (RISING[0], 0.5, (0.4 + 0.4 / 3, 0.8)),
+        (RISING[0, ::-1], 0.5, (0.0, 0.4 - 0.4 / 3)),
+        ([0.1, 0.5, 0.3, 0.1], 0.68, (0.2, 0.52)),
+        ([0.1, 0.3, 0.5, 0.1], 0.68, (0.28, 0.6)),
+        ([0.0, 1.0, 0.0, 0.0], 0.95, (0.2, 0.39)),
+    ):
+        rows = np.array([[0.25] * 4, row, row, RISING[0], row])
+        for block in (256, 2):
+            monkeypatch.setattr(pdf, "BLOCK", block)
+            z_lo, z_hi = pdf.shortest_interval(rows, FOUR, mass)
+            for i in (1, 2, 4):
+                assert (z_lo[i], z_hi[i]) == pytest.approx(expected, abs=1e-12)
+            assert z_hi[0] - z_lo[0] == pytest.approx(0.8 * mass)
+        assert [len(ends) for ends in pdf.shortest_interval(rows[:0], FOUR, mass)] == [0, 0]
+    grid, masses = RedshiftGrid(0.6, 12), rng.dirichlet(np.full(12, 0.5), 300)
+    pdfs = pdf.as_pdfs(np.where(masses < 0.02, 0.0, masses), grid)
+    for mass in (0.05, 0.3, 0.68, 0.95, 0.99):
+        z_lo, z_hi = pdf.shortest_interval(pdfs, grid, mass)
+        np.testing.assert_allclose(pdf.cdf_at(pdfs, grid, z_hi) - pdf.cdf_at(pdfs, grid, z_lo), mass, atol=1e-9)
+        for below in np.linspace(0.0, 1.0 - mass, 60):
+            length = pdf.quantile(pdfs, grid, below + mass) - pdf.quantile(pdfs, grid, below)
+            assert (z_hi - z_lo <= length + 1e-9).all()
 
 
-@given(any_pdfs)
-def test_cdf_rises_from_exactly_0_to_exactly_1(p):
-    edges = pdf.cdf(p)
-    assert (edges[:, 0] == 0).all()
-    assert (edges[:, -1] == 1).all()
-    assert (np.diff(edges, axis=1) >= 0).all()
-    for index, z in enumerate(GRID.edges):
-        np.testing.assert_allclose(pdf.cdf_at(p, GRID, np.full(3, z)), edges[:, index], atol=1e-12)
+def test_recalibration_by_hand():
+    for calibration, expected in (
+        (Calibration(temperature=0.5), [0.01 / 0.3, 0.04 / 0.3, 0.09 / 0.3, 0.16 / 0.3]),
+        (Calibration(temperature=2.0), np.sqrt(RISING[0]) / np.sqrt(RISING[0]).sum()),
+        (Calibration(a=2.0), [0.01, 0.08, 0.27, 0.64]),  # differences of 0.1^2, 0.3^2, 0.6^2, 1
+        (Calibration(b=2.0), [0.19, 0.32, 0.33, 0.16]),  # of 1 - 0.9^2, 1 - 0.7^2, 1 - 0.4^2, 1
+        (Calibration(a=2.0, b=3.0), [0.029701, 0.216728, 0.491427, 0.262144]),  # of 1 - 0.99^3, 1 - 0.91^3, ...
+        (Calibration(0.5, 2.0, 1.0), [1 / 900, 24 / 900, 171 / 900, 704 / 900]),  # of (1/30)^2, (5/30)^2, (14/30)^2, 1
+    ):
+        np.testing.assert_allclose(apply(RISING, calibration)[0], expected, rtol=1e-12)
+        np.testing.assert_allclose(apply(np.vstack([RISING, RISING[:, ::-1]]), calibration)[0], expected, rtol=1e-12)
+        for nothing in (None, Calibration(), Calibration(1.0, 1.0, 1.0)):
+            assert apply(RISING, nothing) is RISING
 
 
-@given(any_pdfs, st.floats(0.05, 0.99))
-def test_no_interval_of_the_same_mass_is_shorter(p, mass):
-    z_lo, z_hi = pdf.shortest_interval(p, GRID, mass)
-    np.testing.assert_allclose(pdf.cdf_at(p, GRID, z_hi) - pdf.cdf_at(p, GRID, z_lo), mass, atol=1e-9)
-    for below in np.linspace(0.0, 1.0 - mass, 60):
-        length = pdf.quantile(p, GRID, below + mass) - pdf.quantile(p, GRID, below)
-        assert (z_hi - z_lo <= length + 1e-9).all()
-
-
-@given(any_pdfs)
-def test_estimates_stay_on_the_grid(p):
-    for estimate in (pdf.mean, pdf.median, pdf.mode):
-        assert GRID.contains(estimate(p, GRID)).all()
-    assert (pdf.std(p, GRID) >= GRID.width / np.sqrt(12) - 1e-12).all()
-    assert ((pdf.odds(p, GRID) >= 0) & (pdf.odds(p, GRID) <= 1 + 1e-12)).all()
-
-
-@given(any_pdfs)
-def test_moments_agree_with_numerical_integral(p):
-    z = (np.arange(GRID.n_bins * 400) + 0.5) * GRID.width / 400
-    density = np.repeat(p, 400, axis=1) / 400
-    mean = density @ z
-    np.testing.assert_allclose(pdf.mean(p, GRID), mean, atol=1e-12)
-    np.testing.assert_allclose(pdf.std(p, GRID) ** 2, density @ z**2 - mean**2, atol=1e-8)
-
-
-def test_rows_are_independent(rng):
-    p = pdf.as_pdfs(rng.dirichlet(np.full(180, 0.1), 500), SDSS_GRID)
-    together = (pdf.median(p, SDSS_GRID), *pdf.shortest_interval(p, SDSS_GRID, 0.68), pdf.odds(p, SDSS_GRID))
-    assert [len(ends) for ends in pdf.shortest_interval(p[:0], SDSS_GRID, 0.68)] == [0, 0]
-    for row in (0, 250, 499):
-        one = p[[row]]
-        alone = (pdf.median(one, SDSS_GRID), *pdf.shortest_interval(one, SDSS_GRID, 0.68), pdf.odds(one, SDSS_GRID))
-        np.testing.assert_allclose([values[row] for values in together], np.ravel(alone), atol=1e-9)
-
-
-def test_odds_are_the_mass_within_the_window(gaussian_pdfs):
-    # mode at the centre of bin 89: 0.1989; a window of +- 1 sigma
-    p = gaussian_pdfs(SDSS_GRID.centres[89], 0.03 * (1 + SDSS_GRID.centres[89]))
-    assert pdf.odds(p, SDSS_GRID)[0] == pytest.approx(0.6827, abs=2e-3)
-
-
-@pytest.mark.parametrize(("second", "is_two_peaked"), [(0.0, False), (0.05, False), (0.5, True)])
-@pytest.mark.parametrize("at", [0.08, 0.32])
-def test_second_peak_counts_if_it_is_prominent(gaussian_pdfs, second, is_two_peaked, at):
-    p = gaussian_pdfs(0.2, 0.015) + second * gaussian_pdfs(at, 0.015)
-    assert (pdf.second_peak(p)[0] >= SECOND_PEAK_LIMIT) == is_two_peaked
-
-
-def test_shoulder_is_not_a_second_peak(gaussian_pdfs):
-    assert pdf.second_peak(gaussian_pdfs(0.2, 0.02) + 0.4 * gaussian_pdfs(0.235, 0.02))[0] < SECOND_PEAK_LIMIT
-
-
-def test_stack_integrates_to_the_number_of_galaxies(gaussian_pdfs):
-    stack = pdf.stack(gaussian_pdfs(np.linspace(0.05, 0.35, 31), 0.02), SDSS_GRID)
-    assert stack.sum() * WIDTH == pytest.approx(31)
-
-
-def test_masses_are_scaled_to_sum_to_1():
-    p = pdf.as_pdfs([[2] + [0] * 178 + [6]], SDSS_GRID)
-    assert (p[0, 0], p[0, -1], p.sum()) == (0.25, 0.75, 1.0)
-    assert p.dtype == np.float64
-
-
-@pytest.mark.parametrize(
-    ("pdfs", "reason"),
-    [
-        (np.ones(180), r"shape \(n, 180\), got \(180,\)"),
-        (np.ones((2, 90)), r"shape \(n, 180\), got \(2, 90\)"),
-        (np.eye(180)[:3] - 0.1, "negative"),
-        (np.full((1, 180), np.nan), "finite"),
-        (np.full((1, 180), np.inf), "finite"),
-        (np.eye(180)[:3] * [[1], [0], [1]], "pdf 1 has no finite mass"),
-        (np.full((1, 180), 1e308), "pdf 0 has no finite mass"),
-        ([["a"] * 180], "numbers"),
-        ([[1.0], [1.0, 2.0]], "numbers"),
-    ],
-)
-def test_invalid_pdfs_are_refused(pdfs, reason):
-    with pytest.raises(InvalidPdfs, match=reason):
-        pdf.as_pdfs(pdfs, SDSS_GRID)
+def test_recalibrated_pdfs_are_pdfs_and_parameters_are_from_a_hundredth_to_a_hundred():
+    gaussians = gaussian_pdfs(np.array([0.0, 0.05, 0.2, 0.39]), [0.004, 0.01, 0.05, 0.2])
+    for temperature, (a, b) in product((0.05, 0.8, 20.0), ((1.0, 1.0), (3.0, 0.3), (0.05, 20.0))):
+        for given_pdfs in (gaussians, np.eye(SDSS_GRID.n_bins), np.full((1, 180), 1 / 180)):
+            recalibrated = apply(given_pdfs, Calibration(temperature, a, b))
+            assert (recalibrated >= 0.0).all()
+            np.testing.assert_allclose(recalibrated.sum(axis=1), 1.0, atol=1e-12)
+    for name in ("temperature", "a", "b"):
+        assert [getattr(Calibration(**{name: allowed}), name) for allowed in (0.01, 100.0)] == [0.01, 100.0]
+        for value in (0.0099, 100.1, np.inf, np.nan):
+            with pytest.raises(ValidationError):
+                Calibration(**{name: value})
