@@ -1,192 +1,251 @@
-"""The command `photoz`, on the real service or on servers that fail."""
+"""The command `photoz`, and its wheel, which holds the core, the client and the survey package and needs little."""
 
-import csv
-import json
+import io
+import re
+import runpy
+import subprocess
+import sys
+import tomllib
+import zipfile
+from email.parser import HeaderParser
+from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
+import yaml
 from astropy.io import fits
+from packaging.requirements import Requirement
+from pyarrow.parquet import ParquetFile
 
 from photoz import __version__
-from photoz.protocol.contract import PredictResponse
-from photoz_client import Card, PhotozClient
+from photoz.grid import SDSS_GRID
+from photoz.images import ImageSpec
+from photoz.io.formats import WRITTEN_SUFFIXES, written_format
+from photoz.io.tables import json_bytes, result_table
+from photoz.io.writer import write_table
+from photoz.metrics import Score
+from photoz.model import card as cards
+from photoz_client import PhotozClient
+from photoz_client._cli_text import card_text, evaluation_text
+from tests.client.answers import EVALUATION, EVALUATIONS, decode, failing_at, numbered_cutouts, with_card
+from tests.client.server import ROWS, TIMEOUT
+from tests.running import ROOT
+from tests.toys import toy_card
+
+ASSUMED = """\
+  assumed: the bands are g,r in this order
+  assumed: pixels are in nanomaggy
+  assumed: pixels are 0.396 arcsec wide
+"""
 
 
-@pytest.fixture
-def run(photoz, service_url, folder, monkeypatch):
-    """Run the command against the real service, in a folder with cutouts."""
-    monkeypatch.setenv("PHOTOZ_URL", service_url)
-    monkeypatch.chdir(folder)
-    return photoz
+def expected_table(server, quantiles=()):
+    with PhotozClient(server.url, timeout=TIMEOUT) as client:
+        prediction = client.predict(numbered_cutouts(12), pdf=True)
+    return result_table(prediction, "photoz 1", SDSS_GRID, quantiles, {"z_spec": np.linspace(0.01, 0.12, 12)})
 
 
-@pytest.fixture
-def npy(tmp_path):
-    """A file of another size and other bands than the model takes."""
-    np.save(tmp_path / "small.npy", np.ones((1, 8, 8, 2)))
-    return tmp_path / "small.npy"
+@pytest.mark.parametrize("suffix", {written_format(Path("z" + suffix)): suffix for suffix in WRITTEN_SUFFIXES}.values())
+def test_predict_writes_what_the_sdk_returns(run, server, suffix):
+    written, expected = Path(f"written{suffix}"), Path(f"expected{suffix}")
+    cases = [(("--pdf",), ()), (("--quantiles", "0.16,0.84"), (0.16, 0.84))]
+    for options, quantiles in cases[: 1 if suffix == ".qp.hdf5" else 2]:
+        report = f"cutouts.npz: 12 cutouts read, all used\n{ASSUMED}wrote 12 rows to {written}\n"
+        assert run("predict", "cutouts.npz", *options, "-o", written) == (0, "", report)
+        write_table(expected_table(server, quantiles), expected)
+        if suffix == ".parquet":
+            pd.testing.assert_frame_equal(pd.read_parquet(written), pd.read_parquet(expected))
+            assert ParquetFile(io.BytesIO(written.read_bytes())).num_row_groups == 3
+        else:
+            assert written.read_bytes() == expected.read_bytes()
 
 
-@pytest.mark.e2e
-def test_predict_writes_what_the_sdk_returns(run, columns, service_url):
-    with PhotozClient(service_url) as client:
-        expected = client.predict(columns["images"], ebv=columns["ebv"], object_id=columns["object_id"], pdf=True)
-        run("predict", "cutouts.npz", "--ebv", 0.5, "-o", "ebv.npz")
-        with np.load("ebv.npz") as arrays:
-            assert arrays["z_mean"].tolist() == client.predict(columns["images"], ebv=0.5).z_mean.tolist()
-    with PhotozClient(service_url, wire_dtype="float16") as client:
-        run("predict", "cutouts.npz", "--ebv", 0.5, "--wire-dtype", "float16", "-o", "half.npz")
-        with np.load("half.npz") as arrays:
-            assert arrays["z_mean"].tolist() == client.predict(columns["images"], ebv=0.5).z_mean.tolist()
-    for suffix in ("csv", "npz", "json"):
-        status, out, err = run("predict", "cutouts.npz", "--pdf", "-o", f"out.{suffix}")
-        assert (status, out) == (0, "")
-        assert "6 rows" in err
-    rows = list(csv.DictReader(Path("out.csv").read_text().splitlines()))
-    assert [float(row["z_mean"]) for row in rows] == expected.z_mean.tolist()
-    assert [float(row["pdf_7"]) for row in rows] == expected.pdf[:, 7].tolist()
-    with np.load("out.npz") as arrays:
-        np.testing.assert_array_equal(arrays["pdf"], expected.pdf)
-        np.testing.assert_array_equal(arrays["object_id"], expected.object_id)
-    content = json.loads(Path("out.json").read_text())
-    assert content.pop("z_spec") == columns["z_spec"].tolist()
-    response = PredictResponse.model_validate(content)
-    assert response.z_hi95 == expected.z_hi95.tolist()
+def test_predict_prints_a_table_or_json(run, server):
+    status, out, err = run("predict", "cutouts.npz", "--split", "test", "--reading-report", "read.txt")
+    report = f"cutouts.npz: 12 cutouts read, 6 used, 6 left out: not of the split test\n{ASSUMED}"
+    assert (status, err, Path("read.txt").read_text()) == (0, report, report)
+    head, *rows = (line.split() for line in out.splitlines())
+    assert head == ["object_id", "z_mean", "z_lo68", "z_hi68", "odds", "flags"]
+    assert [row[:2] for row in rows] == [[str(i), f"{SDSS_GRID.centres[i + 6]:.4f}"] for i in range(6)]
+    status, out, _ = run("predict", "cutouts.npz", "--json", "--pdf")
+    assert (status, out) == (0, json_bytes(expected_table(server), "photoz 1").decode() + "\n")
+    status, _, err = run("predict", "cutouts.npz", "--split", "tset")
+    assert (status, err) == (1, "Error: no cutout belongs to the split 'tset'; the file has test, train\n")
 
 
-@pytest.mark.e2e
-def test_predict_prints_one_line_per_galaxy_of_the_split(run):
-    for file in ("cutouts.h5", "cutouts.npz"):
-        status, out, err = run("predict", file, "--split", "test")
-        assert status == 0
-        assert f"{file}: 6 cutouts read, 3 used, 3 left out: not of the split test\n" in err
-        words = [line.split() for line in out.splitlines()]
-        assert words[0] == ["object_id", "z_mean", "z_lo68", "z_hi68", "odds", "flags"]
-        assert [name for name, *_ in words[1:]] == ["galaxy-1", "galaxy-3", "galaxy-5"]
-    status, _, err = run("predict", "cutouts.h5", "--split", "tset")
-    assert (status, err.splitlines()[-1]) == (
-        1,
-        "Error: no cutout belongs to the split 'tset'; the file has test, train",
-    )
+def test_options_select_what_is_sent_and_how(run, server):
+    for options, dtype, ebv in (((), "FP32", 0.25), (("--ebv", 0.5, "--wire-dtype", "float16"), "FP16", 0.5)):
+        server.concurrent.clear()
+        assert run("predict", "cutouts.npz", "--in-flight", 1, *options)[0] == 0
+        sent = decode(server.requests[-1]).inputs
+        assert (sent["images"].datatype, set(sent["ebv"].array.tolist())) == (dtype, {ebv})
+        assert set(server.concurrent) == {1}
+    pixels = numbered_cutouts(3) + np.float32([0, 1])
+    fits.PrimaryHDU(np.ascontiguousarray(np.moveaxis(pixels, -1, 1)[:, ::-1] * 100)).writeto("images.fits")
+    status, _, err = run("predict", "images.*", "--bands", "rg", "--zero-point", 27.5)
+    assert (status, err.splitlines()[0]) == (0, "images.*: 3 cutouts read, all used")
+    assert "\n  assumed: the bands g,r are taken from r,g\n" in err
+    assert "\n  assumed: pixels are multiplied by 0.01, for the zero point 27.5\n" in err
+    sent = decode(server.requests[-1]).inputs
+    np.testing.assert_allclose(sent["images"].array, pixels, rtol=1e-6)
+    assert ("  assumed: E(B-V) is unknown" in err, "ebv" in sent) == (True, False)
 
 
-@pytest.mark.e2e
-def test_unusable_files_print_one_line(run, npy, columns):
-    np.save("images.npy", columns["images"])
-    for arguments, message in (
-        (["predict", "images.npy", "--split", "test"], "expected a column 'split'"),
-        (["evaluate", "images.npy"], "expected a column 'z_spec'"),
-        (["predict", npy], "expected 5 bands as the second or the last axis of images, got shape (1, 8, 8, 2)"),
+def test_evaluate_prints_scores_and_writes_report_and_plot(run, server):
+    text = "2 galaxies, model photoz 1\n  bias    0.0012 ± 0.0004\nleft out, z_spec not on the grid: 1 (b)\n"
+    status, out, _ = run("evaluate", "cutouts.npz", "--report", "r.html", "--plot", "pit", "--plot-file", "p.SVG")
+    assert (status, out) == (0, text)
+    assert Path("r.html").read_bytes() == EVALUATIONS["text/html"]
+    assert Path("p.SVG").read_bytes() == EVALUATIONS["image/svg+xml"]
+    assert server.requests[-1].url.params["plot"] == "pit"
+    status, out, _ = run("evaluate", "cutouts.npz", "--plot-file", "scatter.png", "--json")
+    assert (status, out) == (0, EVALUATION.model_dump_json(indent=2) + "\n")
+    assert Path("scatter.png").read_bytes() == EVALUATIONS["image/png"]
+    assert server.requests[-1].url.params["plot"] == "scatter"
+    many = EVALUATION.model_copy(update={"dropped": list("abcdef")})
+    assert evaluation_text(many).endswith("left out, z_spec not on the grid: 6 (a, b, c, d, e, ...)")
+
+
+def test_the_card_is_printed(run):
+    assert run("--version") == (0, f"photoz, version {__version__}\n", "")
+    status, out, err = run("model")
+    assert (status, err, out.split()[:2]) == (0, "", ["photoz", "1,"])
+    card = toy_card(ImageSpec(size=8, bands="gr"), SDSS_GRID, takes_ebv=True, caveats=("Only for tests.",))
+    tested = cards.TestRecord(data="mocks", n_galaxies=1986, scores={"mean": {"bias": Score(0.0012, 0.0004)}})
+    for inputs, ebv in (
+        (card.inputs, "used; 0.030 mag is assumed if it is not given"),
+        (cards.Inputs(ebv=False), "not used"),
+        (cards.Inputs(ebv=True, ebv_assumed=None), "used; PDFs are broader if it is not given"),
     ):
-        status, out, err = run(*arguments)
+        assert card_text(card.model_copy(update={"test": tested, "inputs": inputs})).splitlines() == [
+            f"toy 1, made 2026-01-01, licence {card.licence}",
+            "takes     8 x 8 x 2 cutouts, bands g,r, 0.396 arcsec/pixel, nanomaggy",
+            f"E(B-V)    {ebv}",
+            "gives     p(z) in 180 bins, 0 <= z <= 0.4",
+            "network   toy, 0 parameters",
+            "trained   on 0 galaxies: none",
+            "tested    on 1,986 galaxies: mocks",
+            "  mean",
+            "    bias    0.0012 ± 0.0004",
+            "caveat    Only for tests.",
+        ]
+
+
+@pytest.mark.parametrize("options", [(), ("--in-flight", 1), ("--quantiles", "0.5")])
+def test_other_cutouts_are_printed_or_written_when_some_fail(run, server, card, options):
+    server.behave = with_card(card, failing_at(ROWS))
+    rows = ["0", "1", "2", "3", "8", "9", "10", "11"]
+    message = "Error: 4 of 12 cutouts have no prediction; cutouts 4 to 7: the service at"
+    status, out, _ = run("predict", "cutouts.npz")
+    assert (status, [line.split()[0] for line in out.splitlines()[1:]]) == (1, rows)
+    for suffix in ("csv", "npz", "parquet"):
+        status, out, err = run("predict", "cutouts.npz", *options, "-o", f"z.{suffix}")
         assert (status, out) == (1, "")
-        assert err.splitlines()[-1].startswith(f"Error: {message}")
-
-
-@pytest.mark.e2e
-def test_bands_and_zero_point_of_a_fits_file(run, columns, service_url):
-    with PhotozClient(service_url) as client:
-        expected = client.predict(columns["images"], ebv=0.1).z_mean
-    bands_first = np.moveaxis(columns["images"], -1, 1)[:, ::-1] * np.float32(100)
-    fits.PrimaryHDU(np.ascontiguousarray(bands_first)).writeto("images.fits")
-    options = ("--bands", "zirgu", "--zero-point", 27.5, "--ebv", 0.1, "-o", "z.npz", "--reading-report", "read.txt")
-    status, _, err = run("predict", "images.fits", *options)
-    assert status == 0
-    report = Path("read.txt").read_text()
-    assert report.splitlines()[:3] == [
-        "images.fits: 6 cutouts read, all used",
-        "  assumed: the bands u,g,r,i,z are taken from z,i,r,g,u",
-        "  assumed: pixels are multiplied by 0.01, for the zero point 27.5",
-    ]
-    assert report in err
+        *_, wrote, error = err.splitlines()
+        assert (wrote, error.startswith(message)) == (f"wrote 8 rows to z.{suffix}", True)
     with np.load("z.npz") as arrays:
-        np.testing.assert_allclose(arrays["z_mean"], expected, atol=1e-4)
-
-
-@pytest.mark.e2e
-def test_evaluate_prints_metrics_and_writes_report_and_plot(run):
-    status, out, _ = run("evaluate", "cutouts.h5", "--report", "r.html", "--plot", "pit", "--plot-file", "p.SVG")
-    assert status == 0
-    assert out.startswith("6 galaxies, model ")
-    (line,) = (line for line in out.splitlines() if line.split()[0] == "sigma_mad")
-    assert line.split()[2] == "±"
-    assert "</html>" in Path("r.html").read_text(encoding="utf-8")
-    assert "<svg" in Path("p.SVG").read_text()
-    assert run("evaluate", "cutouts.h5", "--plot-file", "scatter.png")[0] == 0
-    assert Path("scatter.png").read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.e2e
-def test_wait_and_model_print_nothing_and_the_card(run):
-    status, out, _ = run("model")
-    assert status == 0
-    assert "p(z) in" in out
-    assert Card.model_validate_json(run("model", "--json")[1]).is_sealed()
-    assert run("wait") == (0, "", "")
-
-
-PREDICTED = [str(row) for row in (0, 1, 2, 3, 8, 9, 10, 11)]
-MESSAGE = "Error: 4 of 12 cutouts have no prediction; cutouts 4 to 7: the service at"
-
-
-@pytest.mark.parametrize("in_flight", [1, 3])
-def test_other_cutouts_are_printed_or_written_when_some_fail(photoz, one_part_fails, tmp_path, in_flight):
-    status, out, err = photoz("predict", *one_part_fails)
-    assert (status, [line.split()[0] for line in out.splitlines()[1:]]) == (1, PREDICTED)
-    assert err.splitlines()[-1].startswith(MESSAGE)
-    for suffix in ("csv", "npz"):
-        status, out, err = photoz("predict", *one_part_fails, "--in-flight", in_flight, "-o", tmp_path / f"z.{suffix}")
-        assert (status, out) == (1, "")
-        *_, wrote, message = err.splitlines()
-        assert wrote.startswith("wrote 8 rows to ")
-        assert message.startswith(MESSAGE)
-    rows = list(csv.DictReader((tmp_path / "z.csv").read_text().splitlines()))
-    assert [row["object_id"] for row in rows] == PREDICTED
-    with np.load(tmp_path / "z.npz") as arrays:
-        assert arrays["object_id"].tolist() == PREDICTED
-
-
-def test_unreachable_service_prints_one_line(photoz, npy):
-    url = "http://127.0.0.1:9"
-    message = f"no photoz service answers at {url}: connection refused; is it running?\n"
-    assert photoz("predict", npy, "--url", url) == (1, "", f"Error: {message}")
-    expected = f"Error: the service was not ready after 0.1 s: {message}"
-    assert photoz("wait", "--url", url, "--timeout", 0.1) == (1, "", expected)
+        assert arrays["object_id"].tolist() == rows
+        assert ("z_q50" in arrays) == ("--quantiles" in options)
+    for table in (pd.read_csv("z.csv", dtype={"object_id": str}), pd.read_parquet("z.parquet")):
+        assert table["object_id"].tolist() == rows
+        assert table["z_spec"].tolist() == pytest.approx([0.01 * (int(row) + 1) for row in rows])
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["predict", "missing.npy"], "does not exist"),
-        (["predict", "{npy}", "-o", "out.xls"], "should end in .csv, .json, .npz"),
-        (["predict", "{npy}", "-o", "no/such/folder/out.csv"], "there is no folder no/such/folder"),
-        (["predict", "{npy}", "--pdf"], "--pdf needs --output"),
-        (["predict", "{npy}", "--ebv", "much"], "'much' is not a valid float"),
-        (["predict", "{npy}", "--in-flight", "0"], "0 is not in the range x>=1"),
-        (["evaluate", "{npy}", "--plot", "pit"], "--plot needs --plot-file"),
+        (["predict", "missing.npy"], "missing.npy does not exist"),
+        (["predict", "cutouts.npz", "-o", "out.xls"], "out.xls should end in .csv, .json, .npz"),
+        (["predict", "cutouts.npz", "-o", "no/such/folder/out.csv"], "there is no folder no/such/folder"),
+        (["predict", "cutouts.npz", "-o", "{cwd}/cutouts.npz"], "holds the cutouts: choose another file"),
+        (["predict", "cutouts.npz", "-o", "z.csv", "--json"], "leave out --output, or --json"),
+        (["predict", "cutouts.npz", "--pdf"], "--pdf needs --output or --json: tables have no PDFs"),
+        (["predict", "cutouts.npz", "--quantiles", "0.5"], "--quantiles needs --output or --json"),
+        (["predict", "cutouts.npz", "--quantiles", "0.5", "--pdf", "-o", "z.csv"], "are written in place of the PDFs"),
+        (["predict", "cutouts.npz", "--quantiles", "0.5", "-o", "z.qp.hdf5"], "are written in place of the PDFs"),
+        (["predict", "cutouts.npz", "--quantiles", "0.5;0.9"], "expected numbers such as 0.05,0.5,0.95, got 0.5;0.9"),
+        (["evaluate", "cutouts.npz", "--plot", "pit"], "--plot needs --plot-file"),
+        (["predict", "cutouts.npz", "-o", "z.qp.h5"], "Error: z.qp.h5 should end in .csv, "),
+        (["predict", "cutouts.npz", "-o", "z.parquet"], "Error: z.parquet needs pyarrow: install it with pip install"),
     ],
 )
-def test_wrong_usage_is_refused_before_any_work(photoz, npy, arguments, message):
-    status, _, err = photoz(*(argument.format(npy=npy) for argument in arguments))
-    assert status == 2
-    assert message in err
+def test_wrong_usage_is_refused_before_anything_is_sent(run, server, monkeypatch, arguments, message):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    status, out, err = run(*(argument.format(cwd=Path.cwd()) for argument in arguments))
+    assert (status, out, message in " ".join(err.split())) == (1 if message.startswith("Error") else 2, "", True), err
+    assert server.requests == []
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"\x93NUMPY\x01\x00"])
-@pytest.mark.parametrize("suffix", ["npy", "npz", "h5", "fits"])
-def test_a_file_without_cutouts_prints_one_line(photoz, tmp_path, suffix, content):
-    path = tmp_path / f"cutouts.{suffix}"
-    path.write_bytes(content)
-    status, _, err = photoz("predict", path)
-    assert status == 1
-    assert err.startswith("Error: ")
-    assert err.count("\n") == 1
+def test_unusable_files_print_one_line(run):
+    for suffix, content in product(("npy", "npz", "h5", "fits"), (b"", b"hello", b"\x93NUMPY\x01\x00")):
+        Path(f"bad.{suffix}").write_bytes(content)
+        status, out, err = run("predict", f"bad.{suffix}")
+        assert (status, out, err[:7], err.count("\n"), "service" in err) == (1, "", "Error: ", 1, False)
 
 
-@pytest.mark.parametrize("command", [(), ("predict",), ("evaluate",), ("compare",), ("model",), ("wait",)])
-def test_help_and_version(photoz, command):
-    status, out, _ = photoz(*command, "--help")
-    assert status == 0
-    assert out.startswith(" ".join(["Usage: photoz", *command]))
-    assert photoz("--version") == (0, f"photoz, version {__version__}\n", "")
+def test_unreachable_service_prints_one_line(run, monkeypatch):
+    monkeypatch.setattr("photoz_client._retries.FIRST_CONTACT_BUDGET", 0.0)
+    assert run("wait") == (0, "", "")
+    url = "http://127.0.0.1:9"
+    message = f"no photoz service answers at {url}: connection refused; is it running?\n"
+    assert run("predict", "cutouts.npz", "--url", url) == (1, "", f"Error: {message}")
+    expected = f"Error: the service was not ready after 0.1 s: {message}"
+    assert run("wait", "--url", url, "--timeout", 0.1) == (1, "", expected)
+
+
+DEPENDENCIES = (PROJECT := tomllib.loads((ROOT / "pyproject.toml").read_text()))["project"]["dependencies"]
+DIST = SimpleNamespace(**runpy.run_path(str(ROOT / "requirements" / "dist.py")))
+
+
+def test_every_package_and_light_dependencies_are_declared():
+    modules = {name.rpartition("/")[0].replace("/", ".") for _, name in DIST.sources() if name.endswith("/__init__.py")}
+    assert sorted(PROJECT["tool"]["setuptools"]["packages"]) == sorted(modules)
+    assert {Requirement(entry).name for entry in DEPENDENCIES} == {"numpy", "pydantic", "httpx", "click", "h5py"}
+
+
+def test_the_command_works_with_light_packages_alone(server, tmp_path):
+    heavy = "tensorflow keras bentoml scipy matplotlib astropy openvino pandas jinja2 fsspec pebble tqdm"
+    code = f"""
+import sys
+sys.modules |= dict.fromkeys("{heavy}".split())  # as if they were not installed
+from photoz_client.cli import main
+for command in (["predict", *sys.argv[1:]], ["score", "--bundle", "x", "--output", "x", "x"]):
+    try:
+        main(command)
+    except SystemExit as end:
+        print(end.code)
+"""
+    np.save(tmp_path / "cutouts.npy", numbered_cutouts(8))
+    command = [sys.executable, "-c", code, tmp_path / "cutouts.npy", "--url", server.url]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["object_id", *"01234567", "0", "1"], done.stderr
+    assert done.stderr.endswith("install it with pip install 'photoz[survey]'\n")
+
+
+def test_the_newest_release_is_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    newest = re.search(r"^## \[(\d.*)\] - (.*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert newest.groups() == (__version__, citation["date-released"])
+    assert citation["version"] == __version__
+    assert f"ARG VERSION={__version__} " in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
+@pytest.mark.acceptance
+def test_the_distributions_hold_our_packages_and_nothing_else(tmp_path):
+    sdist, wheel = DIST.build(tmp_path / "dist")
+    assert DIST.differences(sdist, wheel) == []
+    assert {"photoz/report.html", "photoz/py.typed", "photoz_client/py.typed"} <= set(DIST.contents(wheel))
+    changed = tmp_path / wheel.name
+    with zipfile.ZipFile(wheel) as good, zipfile.ZipFile(changed, "w") as bad:
+        texts = {name.rpartition("/")[2]: good.read(name).decode() for name in good.namelist() if "-info" in name}
+        bad.writestr("tests/__init__.py", "")
+        for name in {*good.namelist()} - {"photoz/py.typed"}:
+            bad.writestr(name, good.read(name))
+    expected = [f"{changed.name} lacks photoz/py.typed", f"{changed.name} should not have tests/__init__.py"]
+    assert DIST.differences(sdist, changed) == expected
+    required = HeaderParser().parsestr(texts["METADATA"]).get_all("Requires-Dist")
+    assert sorted(entry for entry in required if "extra ==" not in entry) == sorted(DEPENDENCIES)
+    assert "photoz = photoz_client.cli:main" in texts["entry_points.txt"]
