@@ -1,146 +1,274 @@
-from collections.abc import Callable
+"""Catalogues, surveys, and samples of galaxies drawn from them."""
+
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
+from scipy.spatial import cKDTree
 
-from photoz.errors import InvalidDataset
+from photoz.errors import InvalidDataset, InvalidInput
 from photoz.images import SDSS_IMAGES, ImageSpec
 from photoz.io.cutouts import TEST, TRAIN
 from photoz.io.reader import open_cutouts
-from training.catalogue import Catalogue
-from training.cli import main
+from tests.training.small import SPEC, N
+from training import splits
+from training.catalogue import read_kcorrect
+from training.galaxies import WIDE, Galaxies, draw_galaxies, draw_neighbours
+from training.imaging_surveys import NAMES, Observation, extinction_caveats, read_survey, sdss
+from training.render import add_noise, render, render_with_galsim
 from training.sample import make_sample
-from training.splits import group_by_galaxy
+
+TWO_BANDS = ImageSpec(bands="gr")
+HEADER = 'title = "Mine"\npixel_scale = 0.5\n'
+OTHER = HEADER + "[bands.J]\nextinction = 0.7\nfwhm = 1.0\ndepth = 22.0\n[bands.F606W]\n"
 
 
-def test_sample_has_the_columns_of_the_catalogue(sample_file: Path, catalogue: Catalogue) -> None:
-    with open_cutouts(sample_file) as cutouts:
-        assert cutouts.images.shape == (300, 64, 64, 5)
-        assert cutouts.spec == SDSS_IMAGES
-        assert cutouts.provenance.startswith("rendered from real photometry")
-        assert np.isfinite(cutouts.images[:]).all()
-        for name in ("ebv", "z_spec", "magnitudes", "object_id", "ra", "dec", "split"):
-            assert np.array_equal(cutouts.column(name), getattr(catalogue, name)[:300]), name
+@pytest.mark.parametrize("name", NAMES)
+def test_known_surveys_can_be_drawn(name):
+    survey = read_survey(name)
+    spec = survey.images(size=32)
+    assert None not in spec.extinction_coefficients
+    assert (np.diff(spec.extinction) < 0).all()
+    assert list(survey.observations) == list(spec.bands)
+    assert survey.extinction_source
+    assert survey.psf_source
+    galaxies = draw_galaxies(np.ones((50, len(spec.bands))), spec, np.random.default_rng(0), survey=survey)
+    expected = [observation.fwhm for observation in survey.observations.values()]
+    np.testing.assert_allclose(np.median(galaxies.fwhm, axis=0), expected, rtol=0.1)
 
 
-def test_file_does_not_depend_on_the_number_of_workers(tmp_path: Path, catalogue: Catalogue) -> None:
-    for name, workers in (("one", 1), ("two", 2)):
-        make_sample(catalogue.head(100), tmp_path / name, SDSS_IMAGES, seed=7, workers=workers)
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+def test_files_describe_other_surveys(tmp_path):
+    path = tmp_path / "mine.toml"
+
+    def read(text):
+        path.write_bytes(text.encode("latin-1"))
+        return read_survey(str(path))
+
+    observation, spec = read(OTHER).observations["J"], read(OTHER).images()
+    offset = np.arange(-20.0, 21.0)
+    psf = np.exp(-0.5 * (offset[:, np.newaxis] ** 2 + offset**2) * (2.3548 * 0.5) ** 2)
+    error = observation.sky_sigma / np.sqrt((psf**2).sum()) * psf.sum()  # of the flux under the best weights
+    assert 10.0 ** (0.4 * (22.5 - 22.0)) / error == pytest.approx(5.0, rel=2e-3)  # the depth, sampled by pixels
+    assert observation.electrons == np.inf
+    given = read(HEADER + "[bands.r]\nfwhm = 1.5\nsky_sigma = 0.2\nelectrons = 9\n[bands.i]\nfwhm = 1")
+    assert given.observations == {"r": Observation(1.5, 0.2, 9.0)}
+    assert (spec.bands, spec.pixel_scale, spec.extinction_coefficients) == (("J", "F606W"), 0.5, (0.7, None))
+    assert extinction_caveats(spec) == ("Not corrected for Galactic extinction in F606W: no coefficient is known.",)
+    for text, message in {
+        "title = ": f"{path} cannot be read as a survey",
+        HEADER.replace("0.5", "0") + "bands = {r = {}}": f"{path} .* pixel_scale: Input should be greater than 0",
+        HEADER + "bands = {}": "expected one or more bands",
+        HEADER + "bands = {r = {fwhn = 1.0}}": "bands.r.fwhn: Extra inputs are not permitted",
+        "\xff": "cannot be read as a survey",
+    }.items():
+        with pytest.raises(InvalidInput, match=message):
+            read(text)
+    assert sdss().images() == SDSS_IMAGES
+    assert extinction_caveats(SDSS_IMAGES) == ()
+    assert read_survey("des").images(("G", "DES_z")).extinction.tolist() == [3.186, 1.196]
 
 
-def test_seeds_give_different_noise(tmp_path: Path, catalogue: Catalogue) -> None:
-    files = [tmp_path / "0.h5", tmp_path / "1.h5"]
-    for seed, path in enumerate(files):
-        make_sample(catalogue.head(2), path, SDSS_IMAGES, seed=seed, workers=1)
-    with open_cutouts(files[0]) as first, open_cutouts(files[1]) as second:
-        assert not np.array_equal(first.images[:], second.images[:])
+def test_kcorrect_has_9986_galaxies_with_a_fixed_split(catalogue):
+    order = np.random.default_rng(0).permutation(9986)
+    assert np.array_equal(np.sort(order[8000:]), np.flatnonzero(catalogue.split == "test"))
+    assert catalogue.describe(("u", "g", "r", "i", "z")).splitlines() == [
+        "the table in kcorrect, of SDSS model fluxes and redshifts: 10,000 rows read, 9,986 used",
+        "  left out: 14 without 0 < z < 0.4 and positive fluxes",
+        "  median magnitudes as observed: u 19.4, g 17.7, r 16.8, i 16.3, z 16.0",
+        "  E(B-V): 0.003474 to 0.3254",
+        "  z_spec: 0.01011 to 0.3773",
+        "  split: 7,200 train, 800 validation, 1,986 test",
+    ]
+    # EXTINCTION_r of the first row is 0.14023; Schlafly and Finkbeiner's 2.285 would give 0.0614.
+    first = [catalogue.ebv[0] * 2.751, catalogue.ra[0], catalogue.dec[0], catalogue.z_spec[0]]
+    assert first == pytest.approx([0.14023204, 122.086662, 36.196854, 0.08265872])
+    assert (catalogue.object_id[0], catalogue.split[0]) == ("kcorrect-0", "train")
+    magnitudes, errors = catalogue.magnitudes[0], catalogue.magnitude_errors[0]
+    np.testing.assert_allclose(magnitudes, [18.911047, 17.82719, 17.193905, 16.755476, 16.558312], rtol=1e-6)
+    np.testing.assert_allclose(errors, [0.03220999, 0.006415889, 0.005254277, 0.005357192, 0.01121793], rtol=1e-6)
+    swapped = read_kcorrect(("z", "g"))
+    assert np.array_equal(swapped.fluxes, catalogue.fluxes[:, [4, 1]])
+    np.testing.assert_array_equal(swapped.flux_errors, catalogue.flux_errors[:, [4, 1]])
+    with pytest.raises(InvalidDataset, match="kcorrect's table has u,g,r,i,z, not y: choose from these with --bands"):
+        read_kcorrect(("g", "y"))
 
 
-def test_bands_without_observing_conditions_are_refused(tmp_path: Path, catalogue: Catalogue) -> None:
-    with pytest.raises(InvalidDataset, match="cannot draw y"):
-        make_sample(catalogue.head(2), tmp_path / "s.h5", ImageSpec(bands="ugriy"))
-    assert not list(tmp_path.iterdir())
+@pytest.fixture(scope="module")
+def griz():
+    return read_kcorrect(SPEC.bands)
 
 
-def test_renders_add_cutouts_of_galaxies_not_for_testing(tmp_path: Path, catalogue: Catalogue) -> None:
-    few = catalogue.head(100)
-    make_sample(few, tmp_path / "once.h5", SDSS_IMAGES, workers=1)
-    make_sample(few, tmp_path / "thrice.h5", SDSS_IMAGES, renders=3, workers=1)
-    again = np.tile(np.flatnonzero(few.split != TEST), 2)
-    with open_cutouts(tmp_path / "once.h5") as once, open_cutouts(tmp_path / "thrice.h5") as thrice:
-        assert len(thrice) == 100 + len(again)
-        assert thrice.provenance == f"{once.provenance}; 3 renders of those not tested on"
-        np.testing.assert_array_equal(thrice.images[:100], once.images[:])
+def test_sample_has_the_columns_of_the_catalogue_and_is_always_the_same(cutouts, griz):
+    assert cutouts.images.shape == (N, 16, 16, 4)
+    assert cutouts.spec == SPEC
+    assert cutouts.provenance == (
+        f"rendered from real photometry: {N} galaxies of the table in kcorrect, of SDSS model fluxes and "
+        "redshifts, as seen by Sloan Digital Sky Survey"
+    )
+    assert np.isfinite(cutouts.images[:]).all()
+    for name in ("ebv", "z_spec", "magnitudes", "magnitude_errors", "object_id", "ra", "dec", "split"):
+        assert np.array_equal(cutouts.column(name), getattr(griz, name)[:N]), name
+    np.testing.assert_allclose(cutouts.images[66][7, 7], [2.480751, 6.01509, 7.570631, 11.20158], rtol=1e-4)
+    np.testing.assert_allclose(cutouts.column("offset")[66], [-0.2309594, 0.1276352], rtol=1e-5)
+    assert np.flatnonzero(cutouts.column("n_neighbours")).tolist() == [6, 26, 62]
+
+
+def test_file_does_not_depend_on_the_number_of_workers_and_galsim_draws_the_same(tmp_path, griz):
+    cases = (("one", 70, "fft", 1), ("two", 70, "fft", 2), ("a", 3, "fft", 1), ("b", 3, "galsim", 1))
+    for name, n, renderer, workers in cases:
+        path, spec = tmp_path / f"{name}.h5", ImageSpec(size=8, bands="griz")
+        make_sample(griz.head(n), path, spec, seed=7, renderer=renderer, workers=workers)
+    assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "two.h5").read_bytes()
+    with open_cutouts(tmp_path / "a.h5") as ours, open_cutouts(tmp_path / "b.h5") as theirs:
+        np.testing.assert_allclose(theirs.images[:], ours.images[:], atol=0.1)
+        assert not np.array_equal(theirs.images[:], ours.images[:])
+
+
+def test_renders_add_cutouts_of_galaxies_not_for_testing(tmp_path, griz, cutouts):
+    make_sample(griz.head(N), tmp_path / "thrice.h5", SPEC, renders=3, workers=1)
+    with open_cutouts(tmp_path / "thrice.h5") as thrice:
+        again = np.tile(np.flatnonzero(cutouts.column("split") != TEST), 2)
+        assert len(thrice) == N + len(again)
+        assert thrice.provenance == f"{cutouts.provenance}; 3 renders of those not tested on"
+        np.testing.assert_array_equal(thrice.images[:N], cutouts.images[:])
         for name in ("object_id", "z_spec", "split", "magnitudes"):
-            np.testing.assert_array_equal(thrice.column(name)[100:], once.column(name)[again])
-        assert not np.isclose(thrice.column("position_angle")[100:], once.column("position_angle")[again]).any()
-        first, galaxy = group_by_galaxy(thrice, thrice.rows(TRAIN))
-        np.testing.assert_array_equal(np.sort(first), once.rows(TRAIN))
+            np.testing.assert_array_equal(thrice.column(name)[N:], cutouts.column(name)[again])
+        assert not np.isclose(thrice.column("position_angle")[N:], cutouts.column("position_angle")[again]).any()
+        first, galaxy = splits.group_by_galaxy(thrice, thrice.rows(TRAIN))
+        np.testing.assert_array_equal(np.sort(first), cutouts.rows(TRAIN))
         assert np.bincount(galaxy).tolist() == [3] * len(first)
+        np.testing.assert_allclose(thrice.column("offset")[N + 3], [-0.02799113, 1.450037], rtol=1e-5)
+        np.testing.assert_allclose(thrice.images[N + 3][7, 7], [2.405046, 5.741666, 9.064161, 11.42668], rtol=1e-4)
 
 
-def magnitudes_file(folder: Path, catalogue: Catalogue) -> Path:
-    """Write galaxies as a user's file of magnitudes, without E(B-V)."""
-    frame = pd.DataFrame(catalogue.head(40).magnitudes, columns=list("ugriz")).assign(specz=catalogue.z_spec[:40])
-    frame.to_csv(folder / "cat.csv", index=False)
-    return folder / "cat.csv"
+@pytest.fixture
+def magnitudes_file(tmp_path, griz):
+    frame = pd.DataFrame(griz.head(40).magnitudes, columns=list("griz")).assign(specz=griz.z_spec[:40])
+    frame.to_csv(tmp_path / "cat.csv", index=False)
+    return tmp_path / "cat.csv"
 
 
-def test_file_of_magnitudes_becomes_a_sample(tmp_path: Path, catalogue: Catalogue, run_cli: Callable[..., str]) -> None:
-    path, out = magnitudes_file(tmp_path, catalogue), tmp_path / "sample.h5"
+def test_file_of_magnitudes_becomes_a_sample(tmp_path, magnitudes_file, griz, run_cli):
+    out, report = tmp_path / "sample.h5", tmp_path / "report.txt"
     options = ("--columns", "z_spec=specz", "--select", "r>16,z_spec>0.05", "--limit", 5, "--workers", 1)
-    report = tmp_path / "report.txt"
-    output = run_cli("sample", out, "--catalogue", path, "--reading-report", report, *options)
-    assert report.read_text() in output
-    chosen = np.flatnonzero((catalogue.magnitudes[:40, 2] > 16) & (catalogue.z_spec[:40] > 0.05))
-    assert "cat.csv: 40 rows read, 5 used" in output
-    assert f"left out: {40 - len(chosen)} that do not meet r>16,z_spec>0.05" in output
-    assert f"left out: {len(chosen) - 5} after the first 5" in output
-    assert "E(B-V): unknown for 5\n" in output
+    places = (out, "--catalogue", magnitudes_file, "--reading-report", report)
+    output = run_cli("sample", *places, *options, "--bands", "griz", "--size", 16)
+    chosen = np.flatnonzero((griz.magnitudes[:40, 1] > 16) & (griz.z_spec[:40] > 0.05))
+    for line in (
+        report.read_text(),
+        f"{out}: 5 galaxies of 16x16 pixels in g,r,i,z\n",
+        "cat.csv: 40 rows read, 5 used",
+        f"left out: {40 - len(chosen)} that do not meet r>16,z_spec>0.05",
+        f"left out: {len(chosen) - 5} after the first 5",
+        "E(B-V): unknown for 5\n",
+    ):
+        assert line in output
     with open_cutouts(out) as cutouts:
-        assert cutouts.provenance == (
-            "rendered from real photometry: 5 galaxies of cat.csv, as seen by Sloan Digital Sky Survey"
-        )
+        assert cutouts.provenance.endswith(": 5 galaxies of cat.csv, as seen by Sloan Digital Sky Survey")
         assert np.isnan(cutouts.column("ebv")).all()
-        np.testing.assert_allclose(cutouts.column("z_spec"), catalogue.z_spec[chosen[:5]])
-        np.testing.assert_allclose(cutouts.column("magnitudes"), catalogue.magnitudes[chosen[:5]])
+        np.testing.assert_allclose(cutouts.column("z_spec"), griz.z_spec[chosen[:5]])
+        np.testing.assert_allclose(cutouts.column("magnitudes"), griz.magnitudes[chosen[:5]])
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--dereddened"], "--dereddened needs E(B-V)"),
-        (["--columns", "z_spec=typo"], "lacks the columns z_spec=typo; it has u, g, r, i, z, specz"),
-        (["--columns", "u=g,u=r"], "expected name=column,... with distinct names, got 'u=g,u=r'"),
-        (["--select", "r"], "expected conditions such as"),
-        (["--bands", "gg"], "cannot draw 64 pixels in the bands 'gg': expected 8 to 1024 pixels and distinct bands"),
-        (["--size", "4"], "cannot draw 4 pixels in the bands 'u,g,r,i,z'"),
-        (["--survey", "legcy"], "no survey legcy: expected one of des, hsc, kids, legacy, lsst, ps1, sdss, or a file"),
-        (["--survey", "ps1"], "lacks the columns y=y"),
-        (["--quantity", "flux"], "These look like magnitudes: use --quantity magnitude"),
+        ("--dereddened", "--columns and --dereddened describe a file: expected --catalogue FILE"),
+        ("--catalogue FILE --bands griz --dereddened", "--dereddened needs E(B-V)"),
+        ("--catalogue FILE --bands griz --columns z_spec=typo", "lacks the columns z_spec=typo; it has g, r, i, z, sp"),
+        ("--catalogue FILE --columns u=g,u=r", "expected name=column,... with distinct names, got 'u=g,u=r'"),
+        ("--select r", "expected conditions such as"),
+        ("--bands gg", "cannot draw 64 pixels in the bands 'gg': expected 8 to 1024 pixels and distinct bands"),
+        ("--survey legcy", "no survey legcy: expected one of des, hsc, kids, legacy, lsst, ps1, sdss, or a file"),
+        ("--catalogue FILE --bands griz --quantity flux", "These look like magnitudes: use --quantity magnitude"),
     ],
 )
-def test_unusable_options_are_refused(tmp_path: Path, catalogue: Catalogue, options: list[str], message: str) -> None:
-    path = magnitudes_file(tmp_path, catalogue)
-    done = CliRunner().invoke(main, ["sample", str(tmp_path / "s.h5"), "--catalogue", str(path), *options])
-    assert done.exit_code in (1, 2)
-    assert message in done.output
-    assert not (tmp_path / "s.h5").exists()
+def test_unusable_options_are_refused(tmp_path, magnitudes_file, griz, refused, options, message):
+    options = options.replace("FILE", str(magnitudes_file)).split()
+    assert message in refused("sample", tmp_path / "s.h5", *options)
+    with pytest.raises(InvalidDataset, match="cannot draw y: Sloan Digital Sky Survey has seeing and noise of u,g,r,i"):
+        make_sample(griz.head(2), tmp_path / "s.h5", ImageSpec(bands="griy"))
+    assert list(tmp_path.iterdir()) == [magnitudes_file]
 
 
-def test_options_of_a_file_need_one() -> None:
-    done = CliRunner().invoke(main, ["sample", "--dereddened"])
-    assert "--columns and --dereddened describe a file: expected --catalogue FILE" in done.output
+def draw(catalogue, seed, rows=slice(None)):
+    return draw_galaxies(catalogue.fluxes[rows], SDSS_IMAGES, np.random.default_rng(seed))
 
 
-def test_sample_for_testing_only_cannot_train(tmp_path: Path, catalogue: Catalogue) -> None:
-    few = replace(catalogue.head(4), split=np.full(4, TEST))
-    make_sample(few, tmp_path / "s.h5", SDSS_IMAGES, workers=1)
-    run = ["--bundle", str(tmp_path / "bundle"), "--run", str(tmp_path / "run")]
-    trained = CliRunner().invoke(main, ["train", "--data", str(tmp_path / "s.h5"), *run])
-    assert "no galaxy of split 'train' has 0 <= z_spec <= 0.4; the data have 4 in 'test'" in trained.output
+def test_render_agrees_with_galsim_and_with_the_middle_of_a_wide_stamp(catalogue):
+    drawn = draw(catalogue, 6)
+    widest = np.argsort(drawn.half_light_radius / np.sqrt(drawn.axis_ratio))[-20:]
+    rows = np.append(np.arange(0, len(drawn), 500), widest)  # any galaxies, and the largest ones
+    some = Galaxies(**{name: values[rows] for name, values in vars(drawn).items()})
+    some = replace(some, **{name: getattr(some, name)[:, 1:3] for name in ("fluxes", "fwhm", "sky_sigma")})
+    ours, theirs = render(some, TWO_BANDS), render_with_galsim(some, TWO_BANDS)
+    np.testing.assert_allclose(ours.sum(axis=(1, 2)), theirs.sum(axis=(1, 2)), rtol=1e-3)
+    np.testing.assert_allclose(ours.max(axis=(1, 2)), theirs.max(axis=(1, 2)), rtol=2e-3)
+    assert (np.abs(ours - theirs).max(axis=(1, 2)) < 2e-3 * theirs.max(axis=(1, 2))).all()
+    few = replace(some, **{name: values[::4] for name, values in vars(some).items()})
+    wide = render(few, replace(TWO_BANDS, size=512))
+    np.testing.assert_allclose(wide.sum(axis=(1, 2)), few.fluxes, rtol=1e-3)
+    middle = wide[:, 224:288, 224:288]
+    np.testing.assert_allclose(ours[::4], middle, atol=1e-4 * middle.max())
+    np.testing.assert_allclose(ours[::4].sum(axis=(1, 2)), middle.sum(axis=(1, 2)), rtol=1e-3)
 
 
-def test_a_whole_sample_or_a_part_of_it_is_a_test(tmp_path: Path, catalogue: Catalogue) -> None:
-    make_sample(catalogue.head(40), tmp_path / "s.h5", SDSS_IMAGES, workers=1)
-    for options, n in (
-        (["--all"], 40),
-        (["--all", "--select", "z_spec<0.1"], int((catalogue.z_spec[:40] < 0.1).sum())),
-    ):
-        arguments = [
-            "evaluate",
-            "models/photoz",
-            str(tmp_path / "s.h5"),
-            "--output",
-            str(tmp_path / "report"),
-            "--no-figures",
-        ]
-        done = CliRunner().invoke(main, [*arguments, *options])
-        assert done.exit_code == 0, done.output
-        assert f"figures ({n} galaxies)" in done.output
-        assert "local linear regression" not in done.output
+def test_noise_is_sky_and_photon_noise_as_in_the_catalogue(catalogue):
+    galaxies = draw(catalogue, 5, slice(12))
+    stamps = render(galaxies, SDSS_IMAGES)
+    noise = add_noise(stamps, galaxies, SDSS_IMAGES, np.random.default_rng(0)) - stamps
+    electrons = np.array([sdss().observations[band].electrons for band in SDSS_IMAGES.bands])
+    scaled = noise / np.sqrt(galaxies.sky_sigma[:, None, None] ** 2 + stamps / electrons)
+    for part in (scaled[:, :8, :8], scaled[:, 28:36, 28:36]):
+        np.testing.assert_allclose(part.std(axis=(0, 1, 2)), 1.0, atol=0.1)
+    bright = (noise[:, 28:36, 28:36, 1] / galaxies.sky_sigma[:, None, None, 1]).std()  # g, where the sky is dark
+    assert bright > 1.2
+    # Fluxes under the true profile have the errors of SDSS's model fluxes to 7 %.
+    some = np.arange(0, len(catalogue), 20)
+    drawn = draw(catalogue, 2, some)
+    profiles = render(replace(drawn, fluxes=np.ones_like(drawn.fluxes)), SDSS_IMAGES)
+    square = (profiles**2).sum(axis=(1, 2))
+    sky = drawn.sky_sigma**2 / square
+    photons = drawn.fluxes * (profiles**3).sum(axis=(1, 2)) / square**2 / electrons
+    ratio = np.nanmedian(np.sqrt(sky + photons) / catalogue.flux_errors[some], axis=0)
+    np.testing.assert_allclose(ratio, 1.0, atol=0.07)
+
+
+def test_galaxies_of_a_seed_are_always_the_same(catalogue):
+    drawn = draw_galaxies(catalogue.fluxes[:3], SDSS_IMAGES, np.random.default_rng(1), WIDE)
+    assert {name: values[1].tolist() for name, values in drawn.columns().items()} == {
+        "half_light_radius": pytest.approx(1.995189, rel=1e-6),
+        "axis_ratio": pytest.approx(0.3919967, rel=1e-6),
+        "position_angle": pytest.approx(1.285537, rel=1e-6),
+        "bulge_fraction": pytest.approx(0.9331911, rel=1e-6),
+        "offset": pytest.approx([-0.5904155, -0.1395063], rel=1e-6),
+        "fwhm": pytest.approx([1.864412, 1.209893, 1.204104, 1.364298, 1.362646], rel=1e-6),
+        "sky_sigma": pytest.approx([0.04949983, 0.02581336, 0.03821371, 0.06535459, 0.2099956], rel=1e-6),
+    }
+    rows, neighbours = draw_neighbours(catalogue.fluxes[:20], SDSS_IMAGES, np.random.default_rng(1))
+    assert rows.tolist() == [1, 2, 4, 7, 9, 15, 17, 17, 17]
+    np.testing.assert_allclose(neighbours.fluxes[0], [1.4072, 7.424519, 16.18804, 23.31292, 30.58353], rtol=1e-6)
+    expected = [0.7006158, 0.05, 0.05, 0.5, 0.5, 0.5, 0.8197018, 3.092992, 0.05]
+    np.testing.assert_allclose(neighbours.half_light_radius, expected, rtol=1e-6)
+    np.testing.assert_allclose(neighbours.offset[0], [5.887385, -16.02487], rtol=1e-6)
+
+
+def test_shapes_and_neighbours_carry_no_information_about_redshift(catalogue):
+    """A galaxy differs in z from its twin in magnitude and colour independently of their shapes; a leak is noticed."""
+    drawn, magnitudes, z_spec = draw(catalogue, 4), catalogue.magnitudes, catalogue.z_spec
+    known = np.stack([magnitudes[:, 2], magnitudes[:, 0] - magnitudes[:, 2]], axis=1)  # shapes are drawn from these
+    twin = cKDTree(known).query(known, 2)[1][:, 1]
+
+    def correlation(shape):
+        return np.corrcoef(np.log(shape / shape[twin]), z_spec - z_spec[twin])[0, 1]
+
+    for shape in (drawn.half_light_radius, drawn.axis_ratio, drawn.bulge_fraction):
+        assert abs(correlation(shape)) < 4 / np.sqrt(len(z_spec))
+    assert correlation(drawn.half_light_radius * (0.1 / z_spec) ** 0.5) < -0.1
+    rows, neighbours = draw_neighbours(catalogue.fluxes[:4000], SDSS_IMAGES, np.random.default_rng(3))
+    assert len(rows) / 4000 == pytest.approx(0.5, abs=0.05)
+    distance = np.hypot(*neighbours.offset.T) / 64
+    assert 0.2 <= distance.min() < 0.21 < 0.49 < distance.max() <= 0.5
+    colour = 2.5 * np.log10(neighbours.fluxes[:, 2] / neighbours.fluxes[:, 1])
+    assert abs(np.corrcoef(colour, catalogue.z_spec[rows])[0, 1]) < 4 / np.sqrt(len(rows))
