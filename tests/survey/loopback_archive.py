@@ -6,12 +6,10 @@ It is also the cutout service of the Legacy Surveys, whose answers are as those 
 
 import bz2
 import io
-import itertools
 import re
 import socket
 import struct
 import threading
-import time
 from collections import Counter
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,14 +19,11 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 
-FRAMES = "/sas/dr17/eboss/photoObj/frames"
 RUN, RERUN, CAMCOL = 94, 301, 3
 RA, DEC = 150.1, 2.2  # of the centre of the field
-SHAPE = (420, 500)
+SHAPE = (256, 320)
 FWHM = (1.53, 1.44, 1.32, 1.26, 1.29)  # arcsec, of every frame
-COLUMNS = "name,run,rerun,camcol,field,extinction_g,extinction_r,type," + ",".join(
-    f"psffwhm_{band}" for band in "ugriz"
-)
+COLUMNS = "name,run,rerun,camcol,field,extinction_g,extinction_r,type," + ",".join(f"psffwhm_{b}" for b in "ugriz")
 
 
 def around(x, y):
@@ -42,8 +37,7 @@ def frame_wcs(ra, dec, angle, shape, pixel_scale=0.396):
     wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
     wcs.wcs.crval, wcs.wcs.crpix = [ra, dec], [shape[1] / 2 + 1, shape[0] / 2 + 1]
     turn = np.radians(angle)
-    matrix = [[-np.cos(turn), np.sin(turn)], [np.sin(turn), np.cos(turn)]]
-    wcs.wcs.cd = pixel_scale / 3600 * np.array(matrix)
+    wcs.wcs.cd = pixel_scale / 3600 * np.array([[-np.cos(turn), np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     return wcs
 
 
@@ -57,44 +51,41 @@ def draw(wcs, shape, galaxies, sigma=2.5):
     return pixels.astype(np.float32)
 
 
-def frame_bytes(pixels, wcs):
-    """Return a frame as SDSS writes it: the image, its calibration, the sky and asTrans; packed."""
-    header = wcs.to_header()
-    header["BUNIT"] = "nanomaggy"
-    calibration = fits.ImageHDU(np.ones(pixels.shape[1], np.float32))
-    sky = fits.BinTableHDU.from_columns([fits.Column("ALLSKY", "4E", array=np.zeros((1, 4), np.float32))])
-    as_trans = fits.BinTableHDU.from_columns([fits.Column("run", "J", array=[RUN])])
+def fits_bytes(header, *planes):
     stream = io.BytesIO()
-    fits.HDUList([fits.PrimaryHDU(pixels, header), calibration, sky, as_trans]).writeto(stream)
-    return bz2.compress(stream.getvalue(), 1)
+    hdus = [fits.PrimaryHDU(planes[0], header), *(fits.ImageHDU(plane, header) for plane in planes[1:])]
+    fits.HDUList(hdus).writeto(stream)
+    return stream.getvalue()
+
+
+def frame_bytes(pixels, wcs):
+    """Return a frame as SDSS writes it: the image, and more HDUs that nothing reads; packed."""
+    return bz2.compress(fits_bytes(wcs.to_header(), pixels, pixels[:1]), 1)
 
 
 def frame_path(band, field):
-    return f"{FRAMES}/{RERUN}/{RUN}/{CAMCOL}/frame-{band}-{RUN:06d}-{CAMCOL}-{field:04d}.fits.bz2"
+    folder = f"/sas/dr17/eboss/photoObj/frames/{RERUN}/{RUN}/{CAMCOL}"
+    return f"{folder}/frame-{band}-{RUN:06d}-{CAMCOL}-{field:04d}.fits.bz2"
 
 
 class Archive(ThreadingHTTPServer):
     """`files` by their paths; `catalogue` has (ra, dec, field, extinction_g, extinction_r) of each galaxy.
 
-    `faults` are lists of what to do to the next requests of a path: "404", "500", "reset", "cut", "page" (a web page
-    instead), "slow" (a second for an answer) or "stall" (half of it). `asked` and `sent` count requests and bytes by
-    path. `sql` is the answer to any query.
+    `faults` are lists of what to do to the next requests of a path: "404", "500", "reset", "cut", or a function to
+    call before an answer. `asked` and `sent` count requests and bytes by path. `sql` is the answer to any query.
 
     The cutouts of the Legacy Surveys show `galaxies`, (ra, dec, flux) each, times 1, 2, ... in the bands; declinations
-    above `north` are not covered, and the western quarter of every image is not.
+    above 60 are not covered, and the western quarter of every image is not.
     """
 
     daemon_threads = True
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
         self.files, self.catalogue, self.faults, self.agents = {}, [], {}, set()
         self.asked, self.sent, self.queries = Counter(), Counter(), []
-        self.sql, self.galaxies, self.north, self.largest = b"", [], 90.0, 3000
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}"
+        self.sql, self.galaxies = b"", []
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -110,75 +101,56 @@ class Handler(BaseHTTPRequestHandler):
             self.server.queries.append(query["cmd"][0])
             return self.answer(200, self.server.sql)
         content, fault = self.server.files.get(path), (self.server.faults.get(path) or [""]).pop(0)
+        if callable(fault):
+            fault()
         if fault == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             return self.connection.close()
         if content is None or fault in ("404", "500"):
-            return self.answer(int(fault or 404), b"not here")
-        if fault == "page":
-            return self.answer(200, b"<html>We are closed.</html>")
-        self.file(path, content, fault)
-
-    def file(self, path, content, fault):
-        """Send a file, or the rest of it if the request asks for that of the same file."""
+            return self.answer(500 if fault == "500" else 404, b"not here")
         etag, first = f'"{hash(content):x}"', 0
         if self.headers["If-Range"] == etag:
             first = int(re.fullmatch(r"bytes=(\d+)-", self.headers["Range"])[1])
-        self.send_response(206 if first else 200)
-        self.send_header("ETag", etag)
-        self.send_header("Content-Length", str(len(content) - first))
-        self.end_headers()
-        last = first + (len(content) - first) // 2 if fault in ("cut", "stall") else len(content)
-        pieces = np.linspace(first, last, 11, dtype=int) if fault == "slow" else [first, last]
+        rest = content[first:]
+        sent = rest[: len(rest) // 2] if fault == "cut" else rest
+        self.server.sent[path] += len(sent)
         with suppress(ConnectionError):
-            for start, stop in itertools.pairwise(pieces):
-                self.wfile.write(content[start:stop])
-                self.server.sent[path] += stop - start
-                time.sleep(0.1 if fault == "slow" else 0)
-        if fault == "stall":
-            time.sleep(3)
-        self.close_connection = self.close_connection or fault in ("cut", "stall")
+            self.answer(206 if first else 200, sent, len(rest), etag)
 
     def cutout(self, query):
-        """Answer with an image and its inverse variance, no larger than allowed, in other bands if it lacks some."""
+        """Answer with an image and its inverse variance, in other bands if it lacks some."""
         ra, dec, scale = (float(query[name][0]) for name in ("ra", "dec", "pixscale"))
-        size = min(int(query["size"][0]), self.server.largest)
-        if dec > self.server.north:
+        if dec > 60:
             return self.answer(404, b"No overlap")
+        size = int(query["size"][0])
         bands = query["bands"][0] if set(query["bands"][0]) <= set("griz") else "grz"
         wcs = frame_wcs(ra, dec, 0.0, (size - 1, size - 1), scale)
-        drawn = draw(wcs, (size, size), self.server.galaxies)
-        cube = np.stack([(number + 1) * drawn for number in range(len(bands))])
-        header = wcs.to_header()
-        header["BANDS"] = bands
+        cube = np.multiply.outer(np.arange(1, len(bands) + 1), draw(wcs, (size, size), self.server.galaxies))
         ivar = np.full_like(cube, 400.0)
         ivar[..., -size // 4 :] = 0.0
-        planes = [fits.PrimaryHDU(np.where(ivar > 0, cube, 0.0).astype(np.float32), header)]
-        if "invvar" in query:
-            planes.append(fits.ImageHDU(ivar, header))
-        stream = io.BytesIO()
-        fits.HDUList(planes).writeto(stream)
-        self.answer(200, stream.getvalue())
+        header = wcs.to_header()
+        header["BANDS"] = bands
+        planes = [np.where(ivar > 0, cube, 0.0).astype(np.float32), ivar]
+        self.answer(200, fits_bytes(header, *planes[: 1 + ("invvar" in query)]))
 
     def do_POST(self):
         """Answer a cross-identification with the nearest galaxy within the radius."""
         self.server.asked["crossid"] += 1
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        radius = float(re.search(r'name="radius"\s+([\d.e-]+)', body)[1]) / 60
-        rows, fwhm = [], ",".join(map(str, FWHM))
-        for name, ra, dec in re.findall(r"^\s*(\w+) ([\d.]+) ([-\d.]+)\s*$", body, re.MULTILINE):
-            ra, dec = float(ra), float(dec)
-            near = [
-                (np.hypot((ra - one[0]) * np.cos(np.radians(dec)), dec - one[1]), one) for one in self.server.catalogue
-            ]
-            distance, one = min(near, default=(np.inf, None), key=lambda pair: pair[0])
+        radius, rows = float(re.search(r'name="radius"\s+([\d.e-]+)', body)[1]) / 60, ["#Table1", COLUMNS]
+        for name, *place in re.findall(r"^\s*(\w+) ([\d.]+) ([-\d.]+)\s*$", body, re.MULTILINE):
+            ra, dec = map(float, place)
+            near = [(np.hypot((ra - a) * np.cos(np.radians(dec)), dec - d), k) for a, d, *k in self.server.catalogue]
+            distance, known = min(near, default=(np.inf, []))
             if distance <= radius:
-                rows.append(f"{name},{RUN},{RERUN},{CAMCOL},{one[2]},{one[3]},{one[4]},GALAXY,{fwhm}")
-        self.answer(200, "\n".join(["#Table1", COLUMNS, *rows]).encode() + b"\n")
+                rows.append(",".join(map(str, (name, RUN, RERUN, CAMCOL, *known, "GALAXY", *FWHM))))
+        self.answer(200, "\n".join(rows).encode() + b"\n")
 
-    def answer(self, status, content):
+    def answer(self, status, content, length=None, etag=""):
+        """Send an answer, and claim that it has a length."""
         self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Content-Length", str(len(content) if length is None else length))
+        self.send_header("ETag", etag)
         self.end_headers()
         self.wfile.write(content)
 
@@ -189,6 +161,6 @@ class Handler(BaseHTTPRequestHandler):
 @contextmanager
 def running_archive():
     with Archive() as archive:
-        threading.Thread(target=archive.serve_forever, daemon=True).start()
+        threading.Thread(target=archive.serve_forever, args=(0.02,), daemon=True).start()
         yield archive
         archive.shutdown()

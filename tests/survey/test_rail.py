@@ -2,24 +2,18 @@
 
 import os
 import sys
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import h5py
 import numpy as np
 import pytest
 import qp
 
-pytest.importorskip("rail.estimation.estimator", reason="needs RAIL: pip install 'photoz[rail]'")
-
-from ceci import Pipeline
-from rail.core.stage import RailPipeline
-from rail.evaluation.dist_to_point_evaluator import DistToPointEvaluator
-from rail.evaluation.point_to_point_evaluator import PointToPointEvaluator
-
 from photoz import metrics
 from photoz.errors import InvalidBundle, InvalidEbv, InvalidImages, InvalidInput
 from photoz.inference.predictor import Predictor
-from photoz_survey.rail import PhotozEstimator
-from tests.running import ROOT
+from tests.survey.conftest import ENVIRONMENT
 from tests.toys import GRID_90, GRIZ, galaxies, toy_batch
 
 N = 100  # as many as the quantiles of RAIL's PIT metric, which are then the PIT values themselves
@@ -32,145 +26,114 @@ TABLE = {
 }
 
 
-@pytest.fixture
-def expected(bundle):
-    return Predictor.load(bundle).predict(toy_batch(IMAGES, bundle.card, TABLE["ebv"]))
+class CatEstimator:
+    """A stand-in for the base class of RAIL's stages; `output` is what was written."""
+
+    config_options = {}
+    config = SimpleNamespace(id_col="object_id", redshift_col="redshift")
+    get_module = classmethod(lambda cls: cls.__module__)
+    generate_command = classmethod(lambda cls, *options: f"python3 -m photoz_survey PhotozEstimator {options}")
+
+    def _do_chunk_output(self, *chunk, data):
+        self.output.append(chunk)
 
 
 @pytest.fixture
-def table(tmp_path):
-    """Return the path of the table of cutouts."""
-    with h5py.File(tmp_path / "cutouts.hdf5", "w") as file:
-        for name, values in TABLE.items():
-            file[f"photometry/{name}"] = values
-    return tmp_path / "cutouts.hdf5"
+def stage(bundle, monkeypatch):
+    """Our stage on a stand-in for RAIL, with the model open."""
+    core = MagicMock(DataHandle=SimpleNamespace)
+    for name in ("core.common_params", "core.data", "core.enums"):
+        monkeypatch.setitem(sys.modules, f"rail.{name}", core)
+    monkeypatch.setitem(sys.modules, "rail.estimation.estimator", SimpleNamespace(CatEstimator=CatEstimator))
+    monkeypatch.delitem(sys.modules, "photoz_survey.rail", raising=False)
+    from photoz_survey.rail import PhotozEstimator
+
+    core.SharedParams.copy_param.return_value.set_default.assert_called_once_with(256)
+    assert PhotozEstimator.default_distribution_type() is core.DistributionType.posterior
+    assert PhotozEstimator.generate_command("-x") == "python3 -m ceci photoz_survey.rail.PhotozEstimator ('-x',)"
+    stage = PhotozEstimator()
+    stage.output = []
+    assert stage.open_model(model=SimpleNamespace(path=bundle.path)).card == bundle.card
+    yield stage
+    del sys.modules["photoz_survey.rail"]
 
 
-@pytest.fixture
-def estimate(bundle, tmp_path, monkeypatch):
-    """Return a function that runs the stage alone, on a table in memory or in a file."""
-    monkeypatch.chdir(tmp_path)
-
-    def estimate(table, model=bundle.path, **config):
-        stage = PhotozEstimator.make_stage(name="photoz", model=str(model), **config)
-        if not isinstance(table, dict):
-            table = stage.get_handle("input", path=str(table), allow_missing=True)
-        return stage.estimate(table).data
-
-    return estimate
-
-
-def run(pipeline, folder, **inputs):
-    """Run a pipeline as its users do: from the file that it was saved to, each stage in a process of its own."""
-    places = {"output_dir": str(folder), "log_dir": str(folder), "resume": False}
-    pipeline.initialize({name: str(path) for name, path in inputs.items()}, places, None)
-    pipeline.save(str(folder / "pipeline.yaml"))
-    pipeline = Pipeline.read(str(folder / "pipeline.yaml"))
-    pipeline.launcher_config["interval"] = 0.1
-    assert pipeline.run() == 0, "\n".join(path.read_text() for path in folder.glob("*.out"))
-
-
-@pytest.mark.slow
-def test_metrics_of_a_pipeline_are_ours(bundle, expected, table, tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "clients/python")]))
-    edges = GRID_90.edges
-    ends = np.sort(np.concatenate([edges[:-1] + 1e-10, edges[1:] - 1e-10]))  # trapezoids are boxes between these
-    pipeline = RailPipeline()
-    pipeline.estimate = PhotozEstimator.build(chunk_size=30)
-    pipeline.pdfs = DistToPointEvaluator.build(
-        connections={"input": pipeline.estimate.io.output},
-        metrics=["cdeloss", "pit"],
-        metric_config={"cdeloss": {"eval_grid": ends.tolist()}},
-        force_exact=True,
-    )
-    pipeline.points = PointToPointEvaluator.build(
-        connections={"input": pipeline.estimate.io.output},
-        metrics=["point_stats_sigma_mad"],
-        point_estimate_key="z_mean",
-        force_exact=True,
-    )
-    run(pipeline, tmp_path, model=bundle.path, input=table, truth=table)
-    scores = metrics.galaxy_scores(expected.pdf, TABLE["redshift"], GRID_90)
-    with h5py.File(tmp_path / "summary_pdfs.hdf5") as file:
-        assert file["cdeloss"][0] == pytest.approx(scores.cde_loss.mean(), rel=1e-6)
-    with h5py.File(tmp_path / "summary_points.hdf5") as file:
-        assert file["point_stats_sigma_mad"][0] == pytest.approx(metrics.sigma_mad(scores.dz), rel=1e-6)
-    pit = qp.read_dict(str(tmp_path / "single_distribution_summary_pdfs.hdf5"))["pit"].objdata["locs"]
-    assert metrics.uniform_ks(np.ravel(pit)) == pytest.approx(metrics.uniform_ks(scores.pit), abs=1e-6)
-
-
-@pytest.mark.parametrize("chunk_size", [N, 30, N - 1])
-def test_pdfs_and_columns_are_those_of_the_predictor(estimate, expected, table, tmp_path, chunk_size):
-    estimate(table, chunk_size=chunk_size)
-    found = qp.read(str(tmp_path / "output_photoz.hdf5"))
-    np.testing.assert_array_equal(found.metadata["bins"].ravel(), GRID_90.edges)
+def test_chunks_are_those_of_the_predictor(stage, bundle):
+    expected = Predictor.load(bundle).predict(toy_batch(IMAGES[30:60], bundle.card, TABLE["ebv"][30:60]))
+    stage._process_chunk(30, 60, {name: values[30:60] for name, values in TABLE.items()}, False)
+    stage._process_chunk(30, 60, {"image": TABLE["image"][30:60]}, True)
+    (found, *place), (without, *place_without) = stage.output
+    assert (place, place_without) == ([30, 60, False], [30, 60, True])
     np.testing.assert_allclose(found.objdata["pdfs"] * GRID_90.width, expected.pdf, rtol=1e-6)
-    for name, values in expected.columns():
-        if name not in ("object_id", "pdf"):
-            np.testing.assert_allclose(found.ancil[name], values, rtol=1e-6, err_msg=name)
-    np.testing.assert_array_equal(found.ancil["object_id"], TABLE["object_id"].astype(str))
-    np.testing.assert_array_equal(found.ancil["redshift"], TABLE["redshift"])
-    assert set(found.ancil["distribution_type"]) == {1}
+    np.testing.assert_array_equal(found.ancil["object_id"], TABLE["object_id"][30:60])
+    np.testing.assert_array_equal(without.ancil["object_id"], np.arange(30, 60))
+    assert set(without.ancil["flags"] & 1) == {1}  # E(B-V) is assumed
 
 
-def test_only_the_images_are_needed(estimate, bundle, table):
-    with h5py.File(table, "r+") as file:
-        for name in ("ebv", "object_id", "redshift"):
-            del file["photometry"][name]
-    found = estimate(table, chunk_size=30)
-    expected = Predictor.load(bundle).predict(toy_batch(IMAGES, bundle.card))
-    np.testing.assert_allclose(found.objdata["pdfs"] * GRID_90.width, expected.pdf, rtol=1e-6)
-    np.testing.assert_array_equal(found.ancil["object_id"], np.arange(N))
+def image_with(value):
+    return {"image": np.where(np.arange(N)[:, None] == 7, np.float32(value), TABLE["image"])}
 
 
-def test_summaries_of_rail(estimate, expected, table):
-    found = estimate(table, chunk_size=30, calc_summary_stats=True).ancil
-    for name in ("z_mean", "z_median", "z_mode"):
-        np.testing.assert_allclose(np.ravel(found[name]), getattr(expected, name), atol=1e-6)
-    assert {"z_q2p5", "z_q16", "z_q84", "z_97p5"} <= found.keys()
+SHAPE = "shape (100, 2116), cutouts of 23x23 pixels with the bands g,r,i,z last, each flattened; got (100, 2115)"
 
 
-def with_row(name, value):
-    values = TABLE[name].copy()
-    values[7] = value
-    return TABLE | {name: values}
-
-
-@pytest.mark.parametrize(
-    ("table", "error", "message"),
-    [
-        (with_row("image", np.nan), InvalidImages, "cutout 7 has no finite pixel; expected some signal in each cutout"),
-        (with_row("image", 3e38), InvalidImages, "NaN for galaxy 7: its pixel values overflow the network; mask such"),
-        (with_row("ebv", -1), InvalidEbv, "expected 0 <= ebv <= 10 mag, got -1 for cutout 7"),
+def test_what_cannot_be_used_is_refused(stage, tmp_path):
+    for changes, error, message in [
+        (image_with(np.nan), InvalidImages, "cutout 7 has no finite pixel; expected some signal in each cutout"),
+        (image_with(3e38), InvalidImages, "NaN for galaxy 7: its pixel values overflow the network; mask such"),
+        ({"ebv": TABLE["redshift"] - 0.1}, InvalidEbv, "expected 0 <= ebv <= 10 mag, got -0.0997 for cutout 0"),
+        ({"image": TABLE["image"][:, 1:]}, InvalidImages, f"expected a column `image` of {SHAPE}"),
+        ({"image": None}, InvalidImages, "expected a column `image` of flattened cutouts; there are ebv, object_id"),
         (
-            TABLE | {"image": TABLE["image"][:, 1:]},
-            InvalidImages,
-            "expected a column `image` of shape (100, 2116), cutouts of 23x23 pixels with the bands g,r,i,z last, each "
-            "flattened; got (100, 2115)",
-        ),
-        ({"ebv": TABLE["ebv"]}, InvalidImages, "expected a column `image` of flattened cutouts; there are ebv"),
-        (
-            TABLE | {"object_id": TABLE["object_id"].astype(object)},
+            {"object_id": np.full(N, "a", object)},
             InvalidInput,
-            "expected the column `object_id` as numbers or as text of a fixed length (numpy dtype S), got object",
+            "expected the column `object_id` as numbers or as text of",
         ),
-    ],
-)
-def test_what_cannot_be_used_is_refused(estimate, table, error, message):
-    with pytest.raises(error) as caught:
-        estimate(table, hdf5_groupname="")
-    assert str(caught.value).startswith(f"rows 0 to 99 of the input: {message}")
-
-
-def test_rows_of_later_chunks_are_counted_from_the_first(estimate, table):
-    with h5py.File(table, "r+") as file:
-        file["photometry/image"][67] = np.nan
-    with pytest.raises(InvalidImages, match="rows 60 to 89 of the input: cutout 7 has no finite pixel"):
-        estimate(table, chunk_size=30)
-
-
-def test_a_file_that_is_no_bundle_is_not_unpickled(estimate, tmp_path):
+    ]:
+        table = {name: values for name, values in (TABLE | changes).items() if values is not None}
+        with pytest.raises(error) as caught:
+            stage._process_chunk(60, 60 + N, table, True)
+        assert str(caught.value).startswith(f"rows 60 to 159 of the input: {message}")
     (tmp_path / "model.pkl").write_bytes(b"csys\nexit\n(tR.")  # raises SystemExit when it is unpickled
     with pytest.raises(InvalidBundle, match=r"model\.pkl"):
-        estimate(TABLE, model="model.pkl", hdf5_groupname="")
+        stage.open_model(model=str(tmp_path / "model.pkl"))
+
+
+@pytest.mark.acceptance
+def test_metrics_of_a_pipeline_are_ours(bundle, tmp_path, monkeypatch):
+    """A pipeline as its users run it: from the file that it was saved to, each stage in a process of its own."""
+    pytest.importorskip("rail.estimation.estimator", reason="needs RAIL: pip install 'photoz[rail]'")
+    from ceci import Pipeline
+    from rail.core.stage import RailPipeline
+    from rail.evaluation.dist_to_point_evaluator import DistToPointEvaluator
+    from rail.evaluation.point_to_point_evaluator import PointToPointEvaluator
+
+    from photoz_survey.rail import PhotozEstimator
+
+    table, pipeline, edges = tmp_path / "cutouts.hdf5", RailPipeline(), GRID_90.edges
+    with h5py.File(table, "w") as file:
+        file.update({f"photometry/{name}": values for name, values in TABLE.items()})
+    pipeline.estimate = PhotozEstimator.build(chunk_size=30)
+    estimates = {"connections": {"input": pipeline.estimate.io.output}, "force_exact": True}
+    ends = np.sort(np.concatenate([edges[:-1] + 1e-10, edges[1:] - 1e-10]))  # trapezoids are boxes between these
+    grid = {"cdeloss": {"eval_grid": ends.tolist()}}
+    pipeline.pdfs = DistToPointEvaluator.build(metrics=["cdeloss", "pit"], metric_config=grid, **estimates)
+    sigma = {"metrics": ["point_stats_sigma_mad"], "point_estimate_key": "z_mean"}
+    pipeline.points = PointToPointEvaluator.build(**sigma, **estimates)
+    inputs = {"model": str(bundle.path), "input": str(table), "truth": str(table)}
+    pipeline.initialize(inputs, {"output_dir": str(tmp_path), "log_dir": str(tmp_path), "resume": False}, None)
+    pipeline.save(str(tmp_path / "pipeline.yaml"))
+    monkeypatch.setenv("PATH", f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
+    assert Pipeline.read(str(tmp_path / "pipeline.yaml")).run() == 0
+    found = qp.read(str(tmp_path / "output_estimate.hdf5")).ancil
+    expected = Predictor.load(bundle).predict(toy_batch(IMAGES, bundle.card, TABLE["ebv"]))
+    np.testing.assert_allclose(found["z_mean"], expected.z_mean, rtol=1e-6)
+    assert found["object_id"].tolist() == TABLE["object_id"].astype(str).tolist()
+    assert (found["redshift"].tolist(), set(found["distribution_type"])) == (TABLE["redshift"].tolist(), {1})
+    scores = metrics.galaxy_scores(expected.pdf, TABLE["redshift"], GRID_90)
+    with h5py.File(tmp_path / "summary_pdfs.hdf5") as pdfs, h5py.File(tmp_path / "summary_points.hdf5") as points:
+        assert pdfs["cdeloss"][0] == pytest.approx(scores.cde_loss.mean(), rel=1e-6)
+        assert points["point_stats_sigma_mad"][0] == pytest.approx(metrics.sigma_mad(scores.dz), rel=1e-6)
+    pit = qp.read_dict(str(tmp_path / "single_distribution_summary_pdfs.hdf5"))["pit"].objdata["locs"]
+    assert metrics.uniform_ks(np.ravel(pit)) == pytest.approx(metrics.uniform_ks(scores.pit), abs=1e-6)

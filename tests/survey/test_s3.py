@@ -1,14 +1,13 @@
-"""`photoz score` from S3 to S3, through a proxy that injects faults: no row is lost, and none is there twice."""
+"""`photoz score` from S3 to S3, whose server has faults: no row is lost, and none is there twice."""
 
 import os
 import re
-import signal
-import subprocess
+import socket
 import threading
 import time
+from collections import Counter
 
 import fsspec
-import h5py
 import numpy as np
 import pytest
 
@@ -17,206 +16,145 @@ from photoz_survey.inputs import find_inputs, has_changed
 from photoz_survey.manifest import ScoreOptions
 from photoz_survey.run import Run
 from photoz_survey.storage import local_copy
-from photoz_survey.workers import score_here
-from tests.running import ROOT
-from tests.survey.s3_proxy import KEY, Proxy
-from tests.survey.test_score import ENVIRONMENT, command, rows
-from tests.toys import GRIZ, galaxies
+from tests.survey.conftest import rows
 
-pytest.importorskip("s3fs", reason="needs s3fs")
-moto_server = pytest.importorskip("moto.server", reason="needs moto[s3] and flask-cors")
-boto3 = pytest.importorskip("boto3", reason="needs moto[s3] and flask-cors")
+pytest.importorskip("s3fs", reason="needs s3fs: pip install 'photoz[s3]'")
+moto = pytest.importorskip("moto.server", reason="needs moto: pip install 'moto[s3]' flask-cors")
 
-N_FILES, N_ROWS = 16, 20
+ERROR = b"<Error><Code>InternalError</Code><Message>We encountered an error.</Message></Error>"
 
 
-@pytest.fixture(scope="module")
-def proxy():
-    server = moto_server.ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    with Proxy(server.get_host_and_port()[1]) as proxy:
-        threading.Thread(target=proxy.serve_forever, daemon=True).start()
-        yield proxy
-        proxy.shutdown()
-    server.stop()
+class FaultyS3:
+    """An S3 server; `fault` says what to do to a request, such as "PUT /bucket/key": "" is nothing."""
 
+    def __init__(self):
+        self.app, self.injected = moto.DomainDispatcherApplication(moto.create_backend_app), Counter()
 
-@pytest.fixture(scope="module")
-def cutouts(tmp_path_factory):
-    """Files of cutouts on this machine; one has a row without pixels, and one is broken."""
-    folder = tmp_path_factory.mktemp("in")
-    for number in range(N_FILES):
-        images = galaxies(GRIZ, N_ROWS, seed=number)
-        if number == 3:
-            images[7] = np.nan
-        with h5py.File(folder / f"{number:02d}.h5", "w") as file:
-            file["images"], file["ebv"] = images, np.linspace(0, 0.2, N_ROWS)
-    (folder / "broken.h5").write_bytes(b"no HDF5")
-    return folder
+    def __call__(self, environ, start_response):
+        fault = self.fault(f"{environ['REQUEST_METHOD']} {environ['REQUEST_URI']}")
+        self.injected[fault] += 1
+        if fault in ("500", "503"):
+            start_response(f"{fault} Error", [("Content-Length", str(len(ERROR)))])
+            return [ERROR]
+        time.sleep(0.2 if fault == "slow" else 0.0)
+        content = b"" if fault == "drop" else b"".join(self.app(environ, start_response))
+        if fault in ("drop", "lost"):  # it is done, but the client does not get to know
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+            raise ConnectionError(fault)
+        return [content[: len(content) // 2] if fault == "cut" else content]
 
 
 @pytest.fixture(scope="module")
-def expected(cutouts, bundle, tmp_path_factory):
-    """The rows of a run from files to files; each file is a part, as on S3: the last bit depends on the batch."""
-    out = tmp_path_factory.mktemp("out")
-    settings = ScoreOptions(pdf="float32", rows_per_part=N_ROWS)
-    run = Run.begin([str(cutouts)], bundle.path, settings, str(out), resume=False)
-    list(score_here(run.plan, bundle.path, run.folder, run.missing(), workers=1))
-    return named_rows(out)
+def server():
+    from werkzeug.serving import make_server  # a requirement of moto
 
-
-def named_rows(folder):
-    """Return the values of all rows of a run, which are different, by file and row; None for those rejected."""
-    found = [(row, row) for row in rows(folder)] + [(row, None) for row in rows(folder, "rejected")]
-    named = {(os.path.basename(row.pop("file")), row["row"]): values for row, values in found}
-    assert len(named) == len(found)
-    return named
+    server = make_server("127.0.0.1", 0, FaultyS3(), threaded=True, request_handler=moto.MotoRequestHandler)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture
-def s3(proxy, cutouts, monkeypatch):
-    """A client without faults of a bucket that has the files; other clients get the address of the proxy."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.server_port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    client = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{proxy.upstream}")
-    client.create_bucket(Bucket="survey")
-    for path in cutouts.iterdir():
-        client.put_object(Bucket="survey", Key=f"in/{path.name}", Body=path.read_bytes())
-    yield client
-    proxy.heal()
-    client.delete_objects(Bucket="survey", Delete={"Objects": [{"Key": key} for key in keys(client)]})
-    client.delete_bucket(Bucket="survey")
-    client.close()
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
+def s3(server, write_cutouts, tmp_path, monkeypatch):
+    """The file system of a server whose bucket has some files, one of them broken; `s3.server` may get faults."""
+    variables = {"ENDPOINT_URL": f"http://127.0.0.1:{server.port}", "MAX_ATTEMPTS": "1"}
+    for name, value in (variables | {"ACCESS_KEY_ID": "photoz", "SECRET_ACCESS_KEY": "secret"}).items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    (tmp_path / "in").mkdir()
+    for number in range(8):
+        ebv = np.where(np.arange(20) == 7 + 4 * number, -1.0, 0.1)  # some cannot be scored
+        write_cutouts(f"in/{number:02d}.h5", 20, seed=number, ebv=ebv)
+    (tmp_path / "in/broken.h5").write_bytes(b"no HDF5")
+    s3 = fsspec.filesystem("s3", skip_instance_cache=True, use_listings_cache=False)
+    s3.server = server.app
+    s3.server.fault = lambda request: ""
+    s3.mkdir("survey")
+    s3.put([str(path) for path in (tmp_path / "in").iterdir()], "survey/in/")
+    yield s3
+    s3.server.fault = lambda request: ""
+    s3.rm("survey", recursive=True)
+    type(s3).clear_instance_cache()
 
 
-def keys(client, prefix=""):
-    return [one["Key"] for one in client.list_objects_v2(Bucket="survey", Prefix=prefix).get("Contents", ())]
+def all_rows(folder):
+    """Return all rows of a run, done and rejected, with the names of their files, and without reasons."""
+    found = rows(folder) + rows(folder, "rejected")
+    return [row | {"file": os.path.basename(row["file"]), "reason": ""} for row in found]
 
 
-def scored(client, folder):
-    """Return the rows of the run in the bucket."""
-    for key in keys(client, "out/"):
-        (folder / key).parent.mkdir(parents=True, exist_ok=True)
-        client.download_file("survey", key, str(folder / key))
-    return named_rows(folder / "out")
-
-
-def start(bundle, *options, **variables):
-    """Start the command, which has the address and the keys from its environment."""
-    arguments = ["--bundle", bundle.path, "-o", "s3://survey/out", "--workers", 2, "--pdf", "float32", *options]
-    environment = {**os.environ, "PYTHONPATH": ENVIRONMENT["PYTHONPATH"], **variables}
-    return subprocess.Popen(
-        command("s3://survey/in", *arguments), env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True
-    )
-
-
-def wait_for_parts(client, process, n):
-    while len(keys(client, "out/done/")) < n:
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.05)
-
-
-def assert_ends_well(process):
-    message = process.communicate()[1]
-    assert process.returncode == 0, message
-    assert message.count("\n") == 1, message
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "faults",
-    [{}, {"500": 0.05, "503": 0.05, "reset": 0.04, "lost": 0.04, "cut": 0.05, "short": 0.05, "slow": 0.05}],
-    ids=["none", "many"],
-)
-def test_the_result_is_that_of_files(s3, proxy, bundle, expected, tmp_path, faults):
-    proxy.faults = faults
-    assert_ends_well(start(bundle, AWS_MAX_ATTEMPTS="10"))  # by default 5
-    assert proxy.injected.total() >= 24 * bool(faults)
-    np.testing.assert_equal(scored(s3, tmp_path), expected)
-
-
-@pytest.mark.slow
-def test_a_run_that_was_stopped_is_resumed(s3, proxy, bundle, expected, tmp_path):
-    proxy.faults = {"slow": 1.0}
-    process = start(bundle)
-    wait_for_parts(s3, process, 3)
-    process.kill()
-    process.communicate()
-    process = start(bundle, "--resume", AWS_MAX_ATTEMPTS="2")
-    wait_for_parts(s3, process, 7)
-    proxy.faults = {"500": 1.0}
-    message = process.communicate()[1].splitlines()
-    assert process.returncode == 1
-    assert len(message) == 2
-    assert re.fullmatch(r"Error: s3://survey/.*: (We encountered an error\.|Internal Server Error)", message[1])
-    assert 7 <= len(keys(s3, "out/done/")) < N_FILES
-    proxy.heal()
-    assert_ends_well(start(bundle, "--resume"))
-    np.testing.assert_equal(scored(s3, tmp_path), expected)
+@pytest.mark.parametrize("share", [0.0, pytest.param(0.05, marks=pytest.mark.acceptance)])
+def test_a_run_that_an_error_stopped_is_resumed(photoz, s3, bundle, score, tmp_path, monkeypatch, here, share):
+    """Beside the error, requests have each of the faults with a probability."""
+    options = ("score", "s3://survey/in", "--bundle", bundle.path, "-o", "s3://survey/out", "--pdf", "float32")
+    s3.server.fault = lambda request: "500" * request.startswith("PUT /survey/out/done/part-0000005")
+    status, _, err = photoz(*options)
+    begun, error = err.splitlines()
+    assert (status, begun) == (1, "9 files, 9 of unknown length; 9 of 9 parts are not scored yet")
+    name = re.escape("s3://survey/out/done/part-0000005.parquet")
+    assert re.fullmatch(rf"Error: {name}: (We encountered an error\.|Internal Server Error)", error)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "10")  # by default 5
+    type(s3).clear_instance_cache()
+    rng, faults = np.random.default_rng(1), ["500", "503", "drop", "lost", "cut", "slow", ""]
+    s3.server.fault = lambda request: rng.choice(faults, p=[share] * 6 + [1.0 - 6 * share])
+    s3.server.injected.clear()
+    status, out, err = photoz(*options, "--resume")
+    assert (status, err) == (0, "9 files, 9 of unknown length; 4 of 9 parts are not scored yet\n")
+    assert s3.server.injected.total() - s3.server.injected[""] >= 200 * share
+    assert out.startswith("156 rows with estimates, 5 rejected\n")
+    s3.server.fault = lambda request: ""
+    s3.get("survey/out", str(tmp_path / "out"), recursive=True)
+    # Each file is a part, as on S3: the last bit depends on the batch.
+    score(tmp_path / "in", output=tmp_path / "local", pdf="float32", rows_per_part=20)
+    np.testing.assert_equal(all_rows(tmp_path / "out"), all_rows(tmp_path / "local"))
 
 
 def test_an_object_that_was_replaced_is_noticed(s3, bundle):
     begin = ["s3://survey/in"], bundle.path, ScoreOptions(), "s3://survey/out"
-    run = Run.begin(*begin, resume=False)
-    assert not any(map(has_changed, run.plan.inputs))
-    body = s3.get_object(Bucket="survey", Key="in/04.h5")["Body"].read()
-    s3.put_object(Bucket="survey", Key="in/04.h5", Body=body[:-1] + b"1")
-    assert [file.path for file in run.plan.inputs if has_changed(file)] == ["s3://survey/in/04.h5"]
+    inputs = Run.begin(*begin, resume=False).plan.inputs
+    assert not any(map(has_changed, inputs))
+    s3.pipe_file("survey/in/04.h5", s3.cat_file("survey/in/04.h5")[:-1] + b"1")
+    assert [file.path for file in inputs if has_changed(file)] == ["s3://survey/in/04.h5"]
     with pytest.raises(InvalidInput, match=r"s3://survey/in/04\.h5 has changed since the run was begun"):
         Run.begin(*begin, resume=True)
 
 
-def test_a_folder_that_cannot_be_listed_is_an_error(s3, proxy, monkeypatch):
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    for key in ("in/a/1.h5", "in/b/2.h5", "in/b/c/3.h5"):
-        s3.put_object(Bucket="survey", Key=key)
+def test_a_folder_that_cannot_be_listed_is_an_error(s3):
+    for key in ("a/1.h5", "b/2.h5", "b/c/3.h5"):
+        s3.pipe_file(f"survey/in/{key}", b"")
     assert [file.path[-6:] for file in find_inputs(["s3://survey/i?/[ab]/*.h5"])] == ["a/1.h5", "b/2.h5"]
     assert [file.path[-6:] for file in find_inputs(["s3://survey/in/**/[123].h5"])] == ["a/1.h5", "b/2.h5", "c/3.h5"]
-    proxy.faults, proxy.where = {"500": 1.0}, lambda request: "prefix=in%2Fb" in request.path
+    s3.server.fault = lambda request: "500" * ("prefix=in%2Fb" in request)
     with pytest.raises(OSError, match=r"s3://survey/\*/\*/\*\.h5: We encountered an error"):
         find_inputs(["s3://survey/*/*/*.h5"])
 
 
-def test_a_copy_is_whole(s3, proxy, cutouts, monkeypatch):
+def test_a_copy_is_whole(s3, tmp_path, monkeypatch):
     monkeypatch.setitem(fsspec.config.conf, "s3", {"default_block_size": 10_000})  # the file is large to s3fs
-    proxy.faults, proxy.where = {"cut": 1.0}, lambda request: proxy.injected.total() < 2
-    with local_copy("s3://survey/in/00.h5") as path:
-        assert path.read_bytes() == (cutouts / "00.h5").read_bytes()
-    proxy.where = lambda request: True
+    s3.server.injected.clear()
+    s3.server.fault = lambda request: "cut" * request.startswith("GET")
     for _ in range(2):
         with pytest.raises(OSError, match=r"s3://survey/in/00\.h5: "), local_copy("s3://survey/in/00.h5"):
             pass
-    assert proxy.injected.total() > 10  # more than s3fs has connections
-    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "size", lambda *_: 11)
-    fsspec.filesystem("memory").pipe_file("/a.h5", b"0123456789")
+    assert s3.server.injected["cut"] == 10  # as many as s3fs has connections, which are free again
+    s3.server.fault = lambda request: ""
+    with local_copy("s3://survey/in/00.h5") as path:
+        assert path.read_bytes() == (tmp_path / "in/00.h5").read_bytes()
+    assert not path.exists()
+    memory = fsspec.filesystem("memory")
+    monkeypatch.setattr(type(memory), "size", lambda *_: 11)
+    memory.pipe_file("/a.h5", b"0123456789")
     with pytest.raises(OSError, match=r"memory://a\.h5: expected 11 bytes, got 10"), local_copy("memory://a.h5"):
         pass
 
 
-@pytest.mark.parametrize(
-    ("source", "output", "variables", "message"),
-    [
-        ("s3://missing/*.h5", "s3://survey/out", {}, "s3://missing/*.h5: The specified bucket does not exist"),
-        ("s3://survey", "s3://survey/out", {}, "no file of cutouts at s3://survey"),
-        ("s3://survey/i*", "s3://survey/out", {}, "s3://survey/in is a folder: from URLs, only files of cutouts"),
-        ("s3://survey/in", "s3://missing/out", {}, "s3://missing/out/manifest.json: The specified bucket does not"),
-        ("s3://survey/in", "s3://survey/out", {"AWS_ACCESS_KEY_ID": "wrong"}, "s3://survey/in: The access key does"),
-        ("s3://survey/in", "s3://survey/out", {"AWS_PROFILE": "missing"}, "s3://survey/in: The config profile (missin"),
-        ("s3://survey/in", "s3://survey/out", {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "s3://survey/in: Could not"),
-        ("nothing://in", "s3://survey/out", {}, "nothing://in: Protocol not known: nothing"),
-    ],
-)
-def test_what_is_wrong_is_said_in_one_line(photoz, s3, bundle, monkeypatch, source, output, variables, message):
-    for name, value in {"AWS_MAX_ATTEMPTS": "1", **variables}.items():
-        monkeypatch.setenv(name, value)
-    before = signal.getsignal(signal.SIGTERM)
-    try:
+def test_what_is_wrong_is_said_in_one_line(photoz, s3, bundle):
+    for source, output, message in [
+        ("s3://missing/*.h5", "s3://survey/out", "s3://missing/*.h5: The specified bucket does not exist"),
+        ("s3://survey", "s3://survey/out", "no file of cutouts at s3://survey"),
+        ("s3://survey/i*", "s3://survey/out", "s3://survey/in is a folder: from URLs, only files of cutouts"),
+        ("s3://survey/in", "s3://missing/out", "s3://missing/out/manifest.json: The specified bucket does not"),
+        ("nothing://in", "s3://survey/out", "nothing://in: Protocol not known: nothing"),
+    ]:
         status, _, err = photoz("score", source, "--bundle", bundle.path, "-o", output)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert status == 1
-    assert err.startswith(f"Error: {message}")
-    assert err.count("\n") == 1
-    assert len(s3.list_buckets()["Buckets"]) == 1
+        assert (status, err[: len(message) + 7], err.count("\n")) == (1, f"Error: {message}", 1)

@@ -3,210 +3,214 @@
 import json
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from astropy.io import fits
 from pyarrow import parquet
 
 from photoz.errors import InvalidInput
 from photoz.inference.predictor import Predictor
 from photoz.pdf import quantile
-from photoz_survey.manifest import Manifest
-from tests.running import ROOT
+from photoz_survey.inputs import Chunk, Segment
+from photoz_survey.manifest import Manifest, ScoreOptions, versions
+from photoz_survey.run import Run
+from photoz_survey.scoring import Scorer
+from photoz_survey.terminal import LINE_EVERY, progress, stop_at_sigterm
+from photoz_survey.workers import ONE_THREAD
+from tests.survey.conftest import ENVIRONMENT, files, program, rows
 from tests.toys import GRIZ, galaxies, toy_batch
-
-ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "clients/python")])}
-
-
-def rows(folder, kind="done"):
-    """Return all rows of a run, in the order of their parts."""
-    parts = sorted((folder / kind).glob("part-*.parquet"))
-    return [row for part in parts for row in parquet.read_table(part).to_pylist()]
-
-
-def files(folder):
-    """Return the bytes of all files in `done` and `rejected`, by their names."""
-    return {path.relative_to(folder): path.read_bytes() for path in folder.glob("*/*")}
-
-
-def command(*arguments):
-    return [sys.executable, "-c", "from photoz_client.cli import main; main()", "score", *map(str, arguments)]
 
 
 def test_estimates_are_those_of_the_predictor(score, bundle, write_cutouts, tmp_path):
     first, second = galaxies(GRIZ, 300, seed=2), galaxies(GRIZ, 5, seed=3)
     z_spec, names = np.linspace(0.1, 0.5, 300), [f"galaxy {row}" for row in range(300)]
-    paths = [
-        write_cutouts("a.h5", 300, images=first, z_spec=z_spec, object_id=names, run=np.arange(300)),
-        write_cutouts("b.h5", 5, images=second, run=np.arange(5)),
-    ]
-    summary = score(*paths, rows_per_part=256, pdf="float32", quantiles=(0.25,), columns=("run",))
+    a = write_cutouts("a.h5", 300, images=first, z_spec=z_spec, object_id=names, run=np.arange(300))
+    b = write_cutouts("b.h5", 5, images=second, run=np.arange(5))
+    summary = score(a, b, rows_per_part=256, pdf="float32", quantiles=(0.25,), columns=("run",))
     assert (summary.n_done, summary.n_rejected) == (305, 0)
     found = rows(tmp_path / "out")
-    assert [(row["file"], row["row"]) for row in found] == [
-        (str(path), row) for path, n in zip(paths, (300, 5), strict=True) for row in range(n)
-    ]
-    predictor = Predictor.load(bundle)
-    expected = predictor.predict(toy_batch(first[:256], bundle.card, np.linspace(0, 0.2, 300)[:256]))
-    for name, values in expected.columns():
-        if name not in ("object_id", "pdf"):
-            np.testing.assert_array_equal([row[name] for row in found[:256]], values)
-    np.testing.assert_array_equal([row["pdf"] for row in found[:256]], expected.pdf.astype(np.float32))
-    assert [row["z_q25"] for row in found[:256]] == quantile(expected.pdf, bundle.card.grid, 0.25).tolist()
-    assert [row["object_id"] for row in found[298:302]] == ["galaxy 298", "galaxy 299", "0", "1"]
-    assert [row["run"] for row in found[298:302]] == [298, 299, 0, 1]
-    assert found[299]["z_spec"] == 0.5
-    assert np.isnan([found[300]["z_spec"], found[0]["ra"]]).all()
+    places = [(str(a), row) for row in range(300)] + [(str(b), row) for row in range(5)]
+    assert [(row["file"], row["row"]) for row in found] == places
+    expected = Predictor.load(bundle).predict(toy_batch(first[:256], bundle.card, np.linspace(0, 0.2, 300)[:256]))
+    columns = dict(expected.columns()) | {"object_id": names[:256], "pdf": expected.pdf.astype(np.float32)}
+    columns["z_q25"] = quantile(expected.pdf, bundle.card.grid, 0.25)
+    for name, values in columns.items():
+        np.testing.assert_array_equal([row[name] for row in found[:256]], values)
+    some = [(row["object_id"], row["run"], row["z_spec"], row["ra"]) for row in found[298:302]]
+    expected = [("galaxy 298", 298, z_spec[298]), ("galaxy 299", 299, 0.5), ("0", 0, np.nan), ("1", 1, np.nan)]
+    np.testing.assert_equal(some, [(*values, np.nan) for values in expected])
 
 
 def test_bad_rows_and_files_are_rejected_with_the_reason(score, write_cutouts, tmp_path):
-    images = galaxies(GRIZ, 300)
-    images[7], images[8] = np.nan, 3e38
-    ebv = np.where(np.arange(300) == 9, -1.0, 0.1)
-    paths = [write_cutouts("bad.h5", 300, images=images, ebv=ebv), tmp_path / "broken.h5", write_cutouts("no.h5", 2)]
-    paths[1].write_bytes(b"no HDF5")
-    summary = score(*paths, columns=())
-    assert (summary.n_done, summary.n_rejected) == (299, 4)
-    rejected = {(row["file"], row["row"]): row["reason"] for row in rows(tmp_path / "out", "rejected")}
-    assert rejected[str(paths[0]), 7].startswith("the cutout has no finite pixel")
-    assert rejected[str(paths[0]), 8].startswith("the pixel values overflow the network")
-    assert rejected[str(paths[0]), 9] == "expected 0 <= ebv <= 10 mag, got -1 for the cutout"
-    assert "broken.h5" in rejected[str(paths[1]), None]
-    done = {(row["file"], row["row"]) for row in rows(tmp_path / "out")}
-    assert done.isdisjoint(rejected)
-    assert len(done) == 299
-
-
-def test_a_column_that_is_missing_is_the_reason(score, write_cutouts, tmp_path):
-    score(write_cutouts("a.h5", 3), columns=("run",))
-    assert {row["reason"] for row in rows(tmp_path / "out", "rejected")} == {"expected a column 'run'; there are ebv"}
-    assert parquet.read_schema(tmp_path / "out/done/part-0000000.parquet").names[:3] == ["file", "row", "object_id"]
-
-
-def test_many_files_of_a_cutout_each_share_parts(score, tmp_path):
-    folder = tmp_path / "fits"
-    folder.mkdir()
-    for number, image in enumerate(galaxies(GRIZ, 20)):
-        hdu = fits.PrimaryHDU(np.moveaxis(image, -1, 0))
-        hdu.header["BANDS"] = "griz"
-        hdu.writeto(folder / f"galaxy-{number:02d}.fits")
-    score(folder, rows_per_part=8)
-    assert len(list((tmp_path / "out/done").iterdir())) == 3
-    assert [row["file"] for row in rows(tmp_path / "out")] == sorted(map(str, folder.iterdir()))
+    images, ebv, broken = galaxies(GRIZ, 300), np.full(300, 0.1), tmp_path / "broken.h5"
+    images[7], images[8], ebv[9] = np.nan, 3e38, -1.0
+    bad, without = write_cutouts("a.h5", 300, images=images, ebv=ebv, run=ebv), write_cutouts("c.h5", 2)
+    broken.write_bytes(b"no HDF5")
+    summary = score(bad, broken, without, rows_per_part=300, columns=("run",))
+    assert (summary.n_done, summary.n_rejected) == (297, 6)
+    rejected = {tuple(row.values())[:3]: row["reason"] for row in rows(tmp_path / "out", "rejected")}
+    for key, reason in {
+        (str(bad), 7, "7"): "the cutout has no finite pixel",
+        (str(bad), 8, "8"): "the pixel values overflow the network: mask such pixels with NaN",
+        (str(bad), 9, "9"): "expected 0 <= ebv <= 10 mag, got -1 for the cutout",
+        (str(broken), None, ""): str(broken),
+        (str(without), 0, "0"): "expected a column 'run'; there are ebv",
+        (str(without), 1, "1"): "expected a column 'run'; there are ebv",
+    }.items():
+        assert reason in rejected[key]
+    assert {row["row"] for row in rows(tmp_path / "out")} == set(range(300)) - {7, 8, 9}
+    schema = parquet.read_schema(tmp_path / "out/done/part-0000001.parquet")  # it has no rows
+    assert schema.names[:7] == ["file", "row", "object_id", "ra", "dec", "z_spec", "run"]
+    assert [str(schema.field(name).type) for name in ("file", "row", "flags")] == ["string", "int64", "int32"]
 
 
 def test_only_what_is_missing_is_scored_again(score, write_cutouts, tmp_path):
     path, out = write_cutouts("a.h5", 100), tmp_path / "out"
     score(path, rows_per_part=30)
+    assert {os.environ[name] for name in ONE_THREAD} == {"1"}
     before, kept = files(out), (out / "done/part-0000001.parquet").stat().st_mtime_ns
     (out / "done/part-0000002.parquet").unlink()
+    (out / "done/.part-0000002.parquet-x").mkdir()  # left by a process that was killed
     with pytest.raises(InvalidInput, match="holds a run already: give --resume"):
         score(path, rows_per_part=30)
     score(path, rows_per_part=30, resume=True)
     assert files(out) == before
+    assert not (out / "done/.part-0000002.parquet-x").exists()
     assert (out / "done/part-0000001.parquet").stat().st_mtime_ns == kept
-    manifest = Manifest.model_validate(json.loads((out / "manifest.json").read_text()))
-    assert manifest.is_complete
-    assert [part.n_done for part in manifest.parts] == [30, 30, 30, 10]
-
-
-def test_what_has_changed_is_noticed(score, write_cutouts, tmp_path):
-    path = write_cutouts("a.h5", 10)
-    with pytest.raises(InvalidInput, match=r"holds no manifest.json: leave out --resume"):
+    manifest = Manifest.model_validate_json((out / "manifest.json").read_text())
+    assert (manifest.is_complete, manifest.versions) == (True, versions())
+    parts = [(part.number, part.n_done, part.n_rejected) for part in manifest.parts]
+    assert parts == [(0, 30, 0), (1, 30, 0), (2, 30, 0), (3, 10, 0)]
+    (out / "manifest.json").write_text('{"plan": 1}')
+    with pytest.raises(InvalidInput, match=r"out/manifest\.json is not a manifest: plan: Input should be an object"):
         score(path, resume=True)
-    score(path)
-    with pytest.raises(InvalidInput, match="the run was begun with ebv = None, got 0.1"):
-        score(path, resume=True, ebv=0.1)
-    with pytest.raises(InvalidInput, match=r"1 inputs were not there when the run was begun, such as .*b\.h5"):
-        score(path, write_cutouts("b.h5", 1), resume=True)
+
+
+def test_what_has_changed_is_noticed(score, bundle, make_toy_bundle, write_cutouts, tmp_path):
+    a, b = write_cutouts("a.h5", 10), write_cutouts("b.h5", 1)
+
+    def check(message, *paths, **options):
+        with pytest.raises(InvalidInput, match=message):
+            score(*paths, resume=True, **options)
+
+    check(r"holds no manifest.json: leave out --resume", a)
+    score(a)
+    plan = Run.begin([str(a)], bundle.path, ScoreOptions(), str(tmp_path / "out"), resume=True).plan
+    with pytest.raises(InvalidInput, match="expected the bundle of toy 1, got another one at "):
+        Scorer(plan, make_toy_bundle())
+    check(r"the run was begun with ebv = None, got 0\.1", a, ebv=0.1)
+    check(r"1 inputs were not there when the run was begun, such as .*b\.h5", a, b)
+    check(r"1 inputs are missing, such as .*a\.h5", b)
     write_cutouts("a.h5", 10, seed=5)
+    check(r"a\.h5 has changed since the run was begun", a)
     with pytest.raises(InvalidInput, match=r"a\.h5 has changed since the run was begun"):
-        score(path, resume=True)
+        Scorer(plan, bundle).score(Chunk(0, (Segment(0, 0, 10),)))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
-def test_a_run_that_was_stopped_is_resumed(bundle, write_cutouts, tmp_path, score, end):
-    path = write_cutouts("a.h5", 4000)
-    score(path, output=tmp_path / "whole", rows_per_part=50)
-    arguments = command(path, "--bundle", bundle.path, "-o", tmp_path / "out", "--rows-per-part", 50, "--workers", 1)
-    process = subprocess.Popen(arguments, env=ENVIRONMENT, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    done = tmp_path / "out/done"
+def test_a_summary_compares_the_estimates_with_those_of_the_card(photoz, bundle, write_cutouts, tmp_path):
+    images = galaxies(GRIZ, 100)
+    images[0] = np.nan
+    path = write_cutouts("a.h5", 100, images=images, ebv=np.where(np.arange(100) < 4, np.nan, 0.1))
+    options = ("score", path, "--bundle", bundle.path, "-o", tmp_path / "out", "--rows-per-part", 60)
+    status, out, err = photoz(*options, "--workers", 1)
+    assert (status, err) == (0, "100 rows of 1 file; 2 of 2 parts are not scored yet\n")
+    found = rows(tmp_path / "out")
+    fractions = [np.mean([row["z_mean"] <= edge for row in found]) for edge in (0.2, 0.3)]
+    difference = max(abs(fractions[0] - 0.5), abs(fractions[1] - 1.0))
+    status, record, err = photoz(*options, "--resume", "--json")
+    assert (status, err) == (0, "100 rows of 1 file; 0 of 2 parts are not scored yet\n")
+    record = json.loads(record)
+    assert (record["n_done"], record["n_rejected"], record["flags"]["EBV_ASSUMED"]) == (99, 1, 3)
+    assert record["differences"] == {"z_mean": pytest.approx(difference)}
+    assert out.splitlines() == [
+        "99 rows with estimates, 1 rejected",
+        *(f"  {name}: {count} ({count / 99:.1%})" for name, count in record["flags"].items()),
+        "largest difference from the distributions of the galaxies in the model card:",
+        f"  z_mean: {difference:.3f}",
+    ]
+
+
+def test_a_terminal_shows_progress_in_a_bar_or_lines_and_how_to_resume(capsys, monkeypatch):
+    clock = iter([0.0, 29.0, 30.0, 59.0, 80.0])
+    monkeypatch.setattr("photoz_survey.terminal.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("photoz_survey.terminal.LINE_EVERY", LINE_EVERY)
+    stop_at_sigterm("continue with --resume")
+    with progress(4000, "rows") as advance:
+        for _ in range(4):
+            advance(600)
+    with pytest.raises(SystemExit) as stopped:
+        signal.raise_signal(signal.SIGTERM)
+    lines = ["1,200 of 4,000 rows, 40.0 rows/s, 70 s left", "2,400 of 4,000 rows, 30.0 rows/s, 53 s left"]
+    assert capsys.readouterr().err.splitlines() == [*lines, "stopped by SIGTERM; continue with --resume"]
+    assert stopped.value.code == 143
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with progress(4000, "rows") as advance:
+        advance(4000)
+    assert "4000/4000 " in capsys.readouterr().err
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize(("end", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
+def test_a_run_that_was_stopped_is_resumed(bundle, write_cutouts, tmp_path, score, end, code):
+    path, done = write_cutouts("a.h5", 4000), tmp_path / "out/done"
+    options = ("--bundle", bundle.path, "-o", tmp_path / "out", "--rows-per-part", 50, "--workers", 1)
+    command = program("score", path, *options)
+    process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
     while len(list(done.glob("part-*"))) < 3:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)
     process.send_signal(end)
-    message = process.communicate()[1]
-    if end == signal.SIGTERM:
-        assert process.returncode == 143
-        assert "stopped by SIGTERM" in message
-    assert 3 <= len(list(done.glob("part-*"))) < 80
-    subprocess.run([*arguments, "--resume"], env=ENVIRONMENT, cwd=ROOT, check=True, capture_output=True)
+    process.communicate()
+    assert (process.returncode, 3 <= len(list(done.glob("part-*"))) < 80) == (code, True)
+    subprocess.run([*command, "--resume"], env=ENVIRONMENT, check=True, capture_output=True)
+    score(path, output=tmp_path / "whole", rows_per_part=50)
     assert files(tmp_path / "out") == files(tmp_path / "whole")
 
 
-def test_estimate_says_what_rows_take_and_writes_nothing(photoz, bundle, write_cutouts, tmp_path):
-    path = write_cutouts("a.h5", 100)
-    status, out, err = photoz("score", str(path), "--bundle", str(bundle.path), "--estimate", "1000000")
-    assert (status, err) == (0, "")
-    rate = float(re.match(r"on one core: ([\d,]+) rows/s, of 100 rows\n", out)[1].replace(",", ""))
-    hours = float(re.search(r"  ([\d,.]+) core hours\n", out)[1])
-    assert hours == pytest.approx(1e6 / rate / 3600, abs=0.06, rel=0.02)
-    assert f"for each row: {path.stat().st_size / 100:,.0f} bytes to read, " in out
-    assert f"{path.stat().st_size / 100 * 1e6 / 1e9:,.1f} GB to read" in out
-    assert " to write, in 123 parts\n" in out
-    status, _, err = photoz("score", str(path), "--bundle", str(bundle.path))
-    assert (status, err.splitlines()[-1]) == (2, "Error: Missing option '-o' / '--output'.")
-    path.write_bytes(b"")
-    status, _, err = photoz("score", str(path), "--bundle", str(bundle.path), "--estimate", "10")
-    assert status == 1
-    assert err.startswith("Error: no input can be read: ")
+def test_estimate_says_what_rows_take_and_writes_nothing(photoz, score, bundle, write_cutouts, tmp_path, monkeypatch):
+    path = write_cutouts("a.h5", 3000)
+    score(path, rows_per_part=2048)
+    written = (tmp_path / "out/done/part-0000000.parquet").stat().st_size / 2048
+    clock = iter([5.0, 9.0])
+    monkeypatch.setattr("photoz_survey.run.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    read = path.stat().st_size / 3000
+    lines = [
+        "on one core: 512 rows/s, of 2,048 rows",
+        f"for each row: {read:,.0f} bytes to read, {written:,.0f} to write",
+        "1,000,000 rows:",
+        f"  {read / 1e3:,.1f} GB to read; if they are not local, {read * 512 * 8e-9:,.2f} Gbit/s for each core",
+        f"  {written / 1e3:,.1f} GB to write, in 123 parts",
+        "  0.5 core hours",
+        "  about 738 requests of an object store, if each part has an input of its own\n",
+    ]
+    assert photoz("score", path, "--bundle", bundle.path, "--estimate", "1000000") == (0, "\n".join(lines), "")
 
 
-@pytest.mark.slow
-def test_a_full_disk_ends_a_run_that_is_resumed(bundle, write_cutouts, tmp_path, score):
-    path, disk, kept = write_cutouts("a.h5", 4000), tmp_path / "disk", tmp_path / "kept"
-    for folder in (disk, kept):
-        folder.mkdir()
-    alone = ["unshare", "--mount"]
-    if subprocess.run([*alone, "mount", "-t", "tmpfs", "tmpfs", disk], capture_output=True).returncode:
-        pytest.skip("no file system can be mounted here")
-    whole = score(path, output=tmp_path / "whole", rows_per_part=500, pdf="float32")
-    arguments = command(path, "--bundle", bundle.path, "-o", disk / "out", "--rows-per-part", 500, "--pdf", "float32")
-    run, size = shlex.join(map(str, arguments)), sum(map(len, files(tmp_path / "whole").values())) // 2
-    script = f"""
-        mount -t tmpfs -o size={size} tmpfs {disk} || exit 3
-        {run} && exit 4
-        mount -o remount,size=100m {disk} && {run} --resume && cp -r {disk}/out {kept}
-    """
-    found = subprocess.run([*alone, "sh", "-c", script], env=ENVIRONMENT, capture_output=True, text=True)
-    assert found.returncode == 0, found.stderr
-    assert "Error: [Errno 28] No space left on device" in found.stderr
-    assert whole.n_done == 4000
-    assert files(kept / "out") == files(tmp_path / "whole")
+def test_an_estimate_without_rows_or_a_run_without_an_output_is_refused(photoz, bundle, write_cutouts, tmp_path):
+    path, broken = write_cutouts("a.h5", 2, images=np.full((2, *GRIZ.shape), np.nan)), tmp_path / "b.h5"
+    broken.touch()
+    for arguments, status, message in [
+        ((path,), 2, "Error: Missing option '-o' / '--output'."),
+        ((path, "--estimate", "9", "--json"), 2, "Error: --json is for the summary of a run: leave out --estimate"),
+        ((path, "--estimate", "9"), 1, f"Error: no row of {path} has estimates: the cutout has no finite pixel"),
+        ((broken, "--estimate", "9"), 1, "Error: no input can be read: "),
+    ]:
+        found, _, err = photoz("score", *arguments, "--bundle", bundle.path)
+        assert (found, err.splitlines()[-1][: len(message)]) == (status, message)
 
 
-@pytest.mark.parametrize(
-    ("command", "package", "extra"),
-    [
-        (("score", "a.h5", "--bundle", "models/photoz", "-o", "c"), "fsspec", "survey"),
-        (("sky", "150.1", "2.2"), "astroquery", "sky"),
-    ],
-)
-def test_without_its_packages_the_command_says_what_it_needs(command, package, extra):
-    def photoz(*arguments):
-        program = f"import sys; sys.modules[{package!r}] = None; from photoz_client.cli import main; main()"
-        return subprocess.run(
-            [sys.executable, "-c", program, *arguments], env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True
-        )
-
-    refused = photoz(*command)
-    expected = f"Error: photoz {command[0]} needs {package}: install it with pip install 'photoz[{extra}]'\n"
-    assert (refused.returncode, refused.stderr) == (1, expected)
-    assert photoz("evaluate", "--help").returncode == 0
+def test_without_its_packages_the_command_says_what_it_needs(photoz, monkeypatch):
+    commands = [("fsspec", "survey", "score", "a --bundle models -o c"), ("astroquery", "sky", "sky", "150.1 2.2")]
+    for package, extra, name, arguments in commands:
+        for module in list(sys.modules):
+            if re.match(rf"(photoz_survey|{package})(\.|$)", module):
+                monkeypatch.delitem(sys.modules, module)
+        monkeypatch.setitem(sys.modules, package, None)
+        expected = f"Error: photoz {name} needs {package}: install it with pip install 'photoz[{extra}]'\n"
+        assert photoz(name, *arguments.split()) == (1, "", expected)
+        monkeypatch.undo()

@@ -1,38 +1,60 @@
+from types import SimpleNamespace
+
 import pytest
 
 
-@pytest.fixture
-def archive():
-    """An archive with two fields that overlap by 128 rows, as in a scan, each with galaxies in all bands."""
+@pytest.fixture(autouse=True)
+def clock(monkeypatch):
+    """The time of downloads, which passes only while something sleeps, at once; `slept` are the seconds of each."""
+
+    def sleep(seconds):
+        clock.slept.append(seconds)
+        clock.now += seconds
+
+    clock = SimpleNamespace(now=1000.0, slept=[], sleep=sleep, monotonic=lambda: clock.now)
+    for module in ("photoz_survey.sky.archive", "urllib3.util.retry"):
+        monkeypatch.setattr(f"{module}.time", clock)
+    return clock
+
+
+@pytest.fixture(scope="session")
+def survey():
+    """The galaxies and files of two fields that overlap by 128 rows, as in a scan; all galaxies are in all bands."""
     from tests.survey import loopback_archive as loopback  # needs astropy
 
     first = loopback.frame_wcs(loopback.RA, loopback.DEC, 0.0, loopback.SHAPE)
     second = first.deepcopy()
     second.wcs.crpix = second.wcs.crpix - [0, loopback.SHAPE[0] - 128]  # the same sky, later
-    places = [loopback.around(x, y) for x, y in [(0, 0), (30, 10), (-40, -30), (0, 76)]]
-    galaxies = [(ra, dec, 10.0 * (number + 1)) for number, (ra, dec) in enumerate(places)]
-    with loopback.running_archive() as archive:
-        for field, wcs in ((100, first), (101, second)):
-            for number, band in enumerate("ugriz"):
-                brighter = [(ra, dec, (number + 1) * flux) for ra, dec, flux in galaxies]
-                archive.files[loopback.frame_path(band, field)] = loopback.frame_bytes(
-                    loopback.draw(wcs, loopback.SHAPE, brighter), wcs
-                )
-        # The last reaches beyond the first frame.
-        archive.catalogue = [(ra, dec, 100, 0.1 * 3.793, 0.1 * 2.751) for ra, dec, _ in galaxies]
-        archive.galaxies = galaxies
+    places = [(0, 0), (30, 10), (-40, -30), (0, 43.5)]  # the last reaches beyond the first frame
+    galaxies = [(*loopback.around(*place), 10.0 * number) for number, place in enumerate(places, 1)]
+    files = {}
+    for field, wcs in ((100, first), (101, second)):
+        drawn = loopback.draw(wcs, loopback.SHAPE, galaxies)
+        for number, band in enumerate("ugriz", 1):
+            files[loopback.frame_path(band, field)] = loopback.frame_bytes(number * drawn, wcs)
+    return galaxies, files
+
+
+@pytest.fixture
+def archive(survey):
+    from tests.survey.loopback_archive import running_archive
+
+    with running_archive() as archive:
+        archive.galaxies, archive.files = survey[0], survey[1].copy()
+        archive.catalogue = [(ra, dec, 100, 0.1 * 3.793, 0.1 * 2.751) for ra, dec, _ in archive.galaxies]
         yield archive
 
 
 @pytest.fixture
-def sky(photoz, archive, tmp_path):
-    """Return a function that runs the command."""
+def where(archive, tmp_path):
+    """The options that say where images and the catalogue are."""
+    return ("--archive", f"{archive.url}/sas", "--catalogue", archive.url, "--cache", str(tmp_path / "frames"))
 
-    def sky(*arguments):
-        where = ("--archive", f"{archive.url}/sas", "--catalogue", archive.url, "--cache", str(tmp_path / "frames"))
-        return photoz("sky", *map(str, arguments), "-o", str(tmp_path / "cutouts.h5"), *where, "--workers", "2")
 
-    return sky
+@pytest.fixture
+def sky(photoz, where, tmp_path, here):
+    """Return a function that runs the command, which cuts in this process."""
+    return lambda *arguments: photoz("sky", *arguments, "-o", tmp_path / "cutouts.h5", *where, "--workers", 1)
 
 
 @pytest.fixture

@@ -1,104 +1,168 @@
-"""Lists of galaxies, SDSS's catalogue, and E(B-V) from either or from maps."""
+"""Lists of galaxies, the catalogue of SDSS, maps of E(B-V), and the cutout service of the Legacy Surveys."""
 
+import re
+from dataclasses import replace
+
+import h5py
 import numpy as np
 import pytest
 
-pytest.importorskip("astroquery", reason="needs the packages of photoz[sky]")
+pytest.importorskip("astroquery", reason="needs the packages of photoz[sky]: pip install 'photoz[sky]'")
 
 from astropy.io import fits
 
 from photoz import __version__
-from photoz.errors import InvalidDataset, InvalidInput
+from photoz.errors import InvalidDataset, InvalidInput, PhotozError
+from photoz.images import SDSS_IMAGES, ImageSpec
 from photoz.io.reader import open_cutouts
 from photoz_survey.sky import sdss
-from photoz_survey.sky.cut_out import from_maps
-from photoz_survey.sky.sdss import from_extinction
+from photoz_survey.sky.cut_out import locate
+from photoz_survey.sky.legacy import EXTINCTION, LAYERS, LegacySurveys
+from photoz_survey.sky.source import fitting
 from photoz_survey.sky.targets import Targets, read_targets
-from tests.survey.loopback_archive import (
-    FWHM,
-)
+from tests.survey.loopback_archive import FWHM
+from training.imaging_surveys import read_survey
 
 
 def test_extinction_of_either_release():
     ebv = np.array([0.02, 0.1, 0.5])
     for in_g, in_r in ((3.793, 2.751), (3.303, 2.285)):
-        np.testing.assert_allclose(from_extinction(ebv * in_g, ebv * in_r), ebv)
-    assert np.isnan(from_extinction([0.3], [0.3])).all()
+        np.testing.assert_allclose(sdss.from_extinction(ebv * in_g, ebv * in_r), ebv)
+        np.testing.assert_allclose(sdss.from_extinction([1.004 * in_g, 1.006 * in_g], [in_r, in_r]), [1.0, np.nan])
+    assert np.isnan(sdss.from_extinction([0.3], [0.3])).all()
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("name,dec\na,1\n", "lacks ra in degrees; it has name, dec"),
-        ("ra,dec\n10,1\n361,2\n", "got 361 2 in row 2"),
-        ("ra,dec,object_id\n1,2,a\n1,3,a\n", "has the object_id 'a' more than once"),
-    ],
-)
-def test_lists_that_cannot_be_used(tmp_path, text, message):
-    (tmp_path / "list.csv").write_text(text)
-    with pytest.raises(InvalidDataset, match=message):
-        read_targets(tmp_path / "list.csv")
+def test_lists_that_cannot_be_used(tmp_path):
+    for text, message in [
+        ("name,dec\na,1", "lacks ra in degrees; it has name, dec"),
+        ("ra,dec\n0,-90\n360,90\n-0.1,2", "got -0.1 2 in row 3"),
+        ("ra,dec\n360.1,90", "got 360.1 90 in row 1"),
+        ("ra,dec\n0,-90.5", "got 0 -90.5 in row 1"),
+        ("ra,dec,object_id\n1,2,a\n1,3,a", "has the object_id 'a' more than once"),
+    ]:
+        (tmp_path / "list.csv").write_text(text)
+        with pytest.raises(InvalidDataset, match=message):
+            read_targets(tmp_path / "list.csv")
 
 
 def test_columns_of_the_list_are_kept(sky, archive, tmp_path):
     ra, dec, _ = archive.galaxies[0]
-    (tmp_path / "list.csv").write_text(f"ra,dec,split,petro_r,field\n{ra},{dec},test,17.5,\n")
+    (tmp_path / "list.csv").write_text(f"ra,dec,split,petro_r,field,fwhm\n{ra},{dec},test,17.5,,1.5\n")
     assert sky("--list", tmp_path / "list.csv")[0] == 0
     with open_cutouts(tmp_path / "cutouts.h5") as cutouts:
-        found = {name: cutouts.column(name)[0] for name in ("split", "petro_r", "run", "field")}
+        found = {name: cutouts.column(name)[0] for name in ("object_id", "split", "petro_r", "run", "field", "fwhm")}
         assert cutouts.provenance.startswith(f"frames of SDSS DR17, cut by photoz {__version__}, astropy ")
-    assert found == {"split": "test", "petro_r": 17.5, "run": 94, "field": 100}
+    assert found == {"object_id": "0", "split": "test", "petro_r": 17.5, "run": 94, "field": 100, "fwhm": 1.5}
 
 
-@pytest.mark.parametrize(("sql", "sent"), [("SELECT TOP 1 ra FROM x", "SELECT TOP 1 ra FROM x"), ("main-sample", None)])
-def test_galaxies_of_a_query(sky, archive, tmp_path, sql, sent):
+@pytest.mark.parametrize("sql", ["SELECT TOP 1 ra", "main-sample"])
+def test_galaxies_of_a_query(sky, archive, tmp_path, sql):
     columns = ("object_id", "ra", "dec", "z_spec", *sdss.EXTINCTION, *sdss.FWHM, *sdss.FIELD_COLUMNS)
     row = (1237663784734621888, *archive.galaxies[1][:2], 0.12, 0.3793, 0.2751, *FWHM, 94, 301, 3, 100)
     archive.sql = f"#Table1\n{','.join(columns)}\n{','.join(map(str, row))}\n".encode()
-    status, _, err = sky("--sql", sql)
-    assert status == 0, err
-    assert [query.split() for query in archive.queries] == [(sent or sdss.MAIN_SAMPLE_SQL).split()]
+    assert sky("--sql", sql)[0] == 0
+    sent = {"main-sample": sdss.MAIN_SAMPLE_SQL}.get(sql, sql).split()
+    assert ([query.split() for query in archive.queries], archive.asked["crossid"]) == ([sent], 0)
     with open_cutouts(tmp_path / "cutouts.h5") as cutouts:
-        assert cutouts.column("object_id").tolist() == ["1237663784734621888"]
-        assert cutouts.column("z_spec").tolist() == [0.12]
+        found = [cutouts.column(name)[0] for name in ("object_id", "z_spec", "fwhm")]
+        np.testing.assert_equal(found, ["1237663784734621888", 0.12, FWHM])
         np.testing.assert_allclose(cutouts.column("ebv"), 0.1, rtol=1e-6)
-        np.testing.assert_allclose(cutouts.column("fwhm"), [FWHM])
+        assert not {*sdss.FWHM} & cutouts.columns.keys()
         assert cutouts.images[0, ..., 0].sum() == pytest.approx(20, rel=0.005)
+    for archive.sql, message in [
+        (b"#Table1\nra,dec\n", "the query found no galaxies"),
+        (b"<html>", "gave no positions: "),
+    ]:
+        with pytest.raises(PhotozError, match=message):
+            sdss.query(sql, archive.url)
 
 
-def test_a_query_that_is_refused(sky, archive):
-    archive.sql = b"<html>Your query has a mistake</html>"
-    status, _, err = sky("--sql", "SELECT")
-    assert status == 1
-    assert f"Error: the catalogue at {archive.url} gave no positions: " in err
+def test_positions_are_found_in_blocks_and_once(archive, tmp_path, monkeypatch):
+    monkeypatch.setattr(sdss, "AT_ONCE", 2)
+    ra, dec, _ = np.transpose(archive.galaxies)
+    ra, dec, unknown = np.append(ra, 10.0), np.append(dec, 4.9 / 3600), np.full(5, np.nan)
+    archive.catalogue.append((10.0, 0.0, 7, 0.3793, 0.2751))  # 4.9 arcsec from the last
+    targets = Targets(np.arange(5).astype(str), ra, dec, unknown, unknown)
+    for _ in range(2):
+        found = sdss.locate(targets, archive.url, tmp_path)
+        assert sdss.fields(found).tolist() == [[94, 301, 3, 100]] * 4 + [[94, 301, 3, 7]]
+        np.testing.assert_allclose(found.ebv, 0.1)
+        assert archive.asked["crossid"] == 3
+    known = sdss.locate(found.take(np.arange(2)), None, tmp_path / "none")
+    np.testing.assert_allclose(known.others["fwhm"], [FWHM] * 2)
+    assert np.isnan(sdss.locate(targets, None, tmp_path / "none").ebv).all()
+    beyond = Targets.of(10.0, 5.1 / 3600)
+    assert sdss.fields(sdss.locate(beyond, archive.url, tmp_path)).tolist() == [[-1] * 4]
 
 
-def write_maps(folder, ebv):
-    """Write small maps in the form of those of Schlegel, Finkbeiner and Davis, with a value for each hemisphere."""
-    folder.mkdir()
-    for name, sign, value in (("ngp", 1, ebv[0]), ("sgp", -1, ebv[1])):
-        hdu = fits.PrimaryHDU(np.full((64, 64), value, np.float32))
+def test_maps_give_the_reddening_that_is_unknown(tmp_path):
+    targets = Targets.of(192.86, 27.13), Targets.of(12.86, -27.13)  # the Galactic poles
+    for name, sign, ebv in (("ngp", 1, 0.02), ("sgp", -1, 0.03)):  # as those of Schlegel, Finkbeiner and Davis
+        hdu = fits.PrimaryHDU(np.full((64, 64), ebv, np.float32))
         hdu.header.update({"CRPIX1": 32.5, "CRPIX2": 32.5, "LAM_SCAL": 32, "LAM_NSGP": sign})
-        hdu.writeto(folder / f"SFD_dust_4096_{name}.fits")
-    return folder
+        hdu.writeto(tmp_path / f"SFD_dust_4096_{name}.fits")
+    source = LegacySurveys.of("", "ls-dr9", None)
+    found = [locate(target, tmp_path, source).ebv for target in targets]
+    np.testing.assert_allclose(np.ravel(found), [0.02, 0.03], rtol=1e-6)  # not 0.86 of it
+    known = targets[0].with_ebv(np.array([0.05]))
+    assert locate(known, tmp_path, source).ebv.tolist() == [0.05]
+    assert np.isnan(locate(targets[0], None, source).ebv)
+    with pytest.raises(InvalidInput, match=r"expected the maps .*; missing: SFD_dust_4096_ngp\.fits, SFD"):
+        locate(known, tmp_path / "none", source)
 
 
-def test_reddening_of_maps(tmp_path):
-    north, south = (192.86, 27.13), (12.86, -27.13)  # the Galactic poles
-    unknown = np.full(2, np.nan)
-    targets = Targets(np.array(["a", "b"]), *np.array([north, south]).T, unknown, unknown)
-    found = from_maps(targets, write_maps(tmp_path / "maps", (0.02, 0.03)))
-    np.testing.assert_allclose(found, [0.02, 0.03], rtol=1e-6)  # not 0.86 of it
-    with pytest.raises(InvalidInput, match=r"expected the maps .*SFD_dust_4096_ngp\.fits"):
-        from_maps(targets, tmp_path)
+def test_a_source_fits_models_of_some_bands_and_any_size():
+    wanted = ImageSpec(size=32, bands="g", pixel_scale=0.4, extinction_coefficients=(3.793 * 1.009,))
+    unlike = replace(wanted, extinction_coefficients=(3.834,))
+    assert fitting("SDSS", SDSS_IMAGES, wanted) == replace(wanted, pixel_scale=0.396)
+    for other, message in [
+        (ImageSpec(bands="gry"), "the model takes the band y, and SDSS has u,g,r,i,z"),
+        (ImageSpec(pixel_scale=0.262), "takes pixels of 0.262 arcsec, and those of SDSS are 0.396 arcsec"),
+        (ImageSpec(unit="Jy"), "takes pixels in Jy, and those of SDSS are in nanomaggy"),
+        (unlike, "another g band than that of SDSS: A/E(B-V) is 3.834 there"),
+    ]:
+        with pytest.raises(InvalidInput, match=re.escape(message)):
+            fitting("SDSS", SDSS_IMAGES, other)
 
 
-def test_what_is_known_comes_before_the_maps(sky, archive, positions, tmp_path):
-    maps = write_maps(tmp_path / "maps", (0.7, 0.7))
-    (tmp_path / "list.csv").write_text(
-        "ra,dec,ebv\n"
-        + "\n".join(f"{ra},{dec},{ebv}" for (ra, dec, _), ebv in zip(archive.galaxies, (0.05, ""), strict=False))
-    )
-    assert sky("--list", tmp_path / "list.csv", "--sfd", maps)[0] == 0
-    with open_cutouts(tmp_path / "cutouts.h5") as cutouts:
-        np.testing.assert_allclose(cutouts.column("ebv"), [0.05, 0.7], rtol=1e-6)
+@pytest.fixture
+def legacy(archive, tmp_path, photoz, here):
+    """Return a function that runs the command with the cutouts of the Legacy Surveys."""
+    rows = [f"{ra},{dec},0.1" for ra, dec, _ in archive.galaxies] + ["150.1,70.0,0.1"]
+    (tmp_path / "list.csv").write_text("\n".join(["ra,dec,ebv", *rows]))
+    given = ("--list", tmp_path / "list.csv", "-o", tmp_path / "cutouts.h5", "--cache", tmp_path, "--workers", 1)
+    return lambda *arguments: photoz("sky", *arguments, *given, "--archive", f"{archive.url}/viewer/fits-cutout")
+
+
+def test_bands_and_extinction_are_those_of_the_survey():
+    survey = read_survey("legacy")
+    for layer, bands in LAYERS.items():
+        coefficients = tuple(survey.bands[band].extinction for band in bands)
+        expected = ImageSpec(bands=bands, pixel_scale=survey.pixel_scale, extinction_coefficients=coefficients)
+        assert LegacySurveys.of("", layer, None).image == expected
+
+
+def test_cutouts_of_the_legacy_surveys(legacy, archive, tmp_path):
+    assert legacy("--source", "ls-dr10")[0] == 0
+    with open_cutouts(tmp_path / "cutouts.h5") as cutouts, h5py.File(tmp_path / "cutouts.h5") as file:
+        images, ivar = cutouts.images[:], file["planes/ivar"][:]
+        assert (cutouts.spec.bands, cutouts.spec.pixel_scale) == (tuple("griz"), 0.262)
+        assert cutouts.provenance.startswith("layer ls-dr10 of the Legacy Surveys, cut by photoz")
+        assert "ivar" not in cutouts.columns
+    assert images.shape == (4, 64, 64, 4)
+    assert np.isnan(images[:, :, 48:]).all()  # not covered
+    np.testing.assert_array_equal(ivar, np.where(np.isfinite(images), 400.0, 0.0))
+    np.testing.assert_allclose(np.nansum(images, axis=(1, 2)), np.outer([10, 20, 30, 40], [1, 2, 3, 4]), rtol=0.01)
+    (failed,) = (tmp_path / "cutouts.failed.csv").read_text().splitlines()[1:]
+    assert re.fullmatch("4,150.1,70.0,.*&invvar: 404 Not Found", failed)
+    asked = archive.asked.total()
+    assert legacy("--source", "ls-dr10", "--offline")[0] == 0
+    assert archive.asked.total() == asked
+
+
+def test_answers_with_other_bands_are_refused(legacy, monkeypatch):
+    monkeypatch.setitem(LAYERS, "ls-dr9", ("g", "r", "y"))
+    monkeypatch.setitem(EXTINCTION, "y", 1.0)
+    status, _, err = legacy("--source", "ls-dr9")
+    expected = "expected the bands g,r,y in shape (3, 64, 64), got the bands grz in an image of shape (3, 64, 64)"
+    assert (status, expected in err) == (1, True)
