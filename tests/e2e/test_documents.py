@@ -1,12 +1,13 @@
-"""The code in the docs runs as it is written, except for the address of the service.
+"""The code in the docs runs as it is written, except for the address of the service; tutorials run as notebooks.
 
-All blocks of a page run in order, in one folder with the files that the docs name. A block that cannot run here begins
-with the line `# Not tested: REASON`, and is listed with the skipped tests. `make` and `training train` would take
-minutes: only their target and arguments are checked. `pip` does not run.
+All blocks of a document run in order, in one folder with the files that the docs name. A block that cannot run here
+begins with the line `# Not tested: REASON`. `make` and `training train` would take minutes: only their target and
+arguments are checked. `pip` does not run.
 """
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -16,14 +17,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.e2e.documents import PAGES, read_blocks, write_files
-from tests.running import ROOT
+from tests.running import ROOT, free_port
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
-
-ADDRESS = re.compile(r"127\.0\.0\.1:300[01]")
-BLOCKS = {str(path.relative_to(ROOT)): read_blocks(path) for path in PAGES if "tutorials" not in path.parts}
-RUN = {page: run for page, blocks in BLOCKS.items() if (run := [block for block in blocks if not block.skip_reason])}
-NOT_RUN = [block for blocks in BLOCKS.values() for block in blocks if block.skip_reason]
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+BLOCKS = {str(path.relative_to(ROOT)): read_blocks(path) for path in PAGES if path not in TUTORIALS}
+NOT_RUN = [block for blocks in BLOCKS.values() for block in blocks if block.text.startswith("# Not tested: ")]
+RUN = {name: run for name, blocks in BLOCKS.items() if (run := [block for block in blocks if block not in NOT_RUN])}
 
 PRELUDE = """
 make() { command make --dry-run --directory "$ROOT" "$@" >/dev/null; }
@@ -40,41 +39,63 @@ python() {
 PARSE = "import sys; from training.cli import train; train.make_context('train', sys.argv[1:])"
 
 
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, bundle_path):
+    """The files that the docs use, of which each document gets a copy."""
+    write_files(folder := tmp_path_factory.mktemp("files"), bundle_path)
+    return folder
+
+
 @pytest.fixture
-def environment(tmp_path, service_url):
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    packages = os.pathsep.join([str(ROOT), str(ROOT / "clients" / "python")])
-    ours = {"ROOT": str(ROOT), "PARSE": PARSE, "KEY": "a-key", "PATH": path, "PYTHONPATH": packages}
-    return {**os.environ, **ours, "PHOTOZ_URL": service_url, "BENTOML_HOME": str(tmp_path / "bentoml")}
-
-
-def run_commands(block, text, environment):
-    command = ["bash", "-euo", "pipefail", "-c", PRELUDE + text]
-    done = subprocess.run(command, env=environment, capture_output=True, timeout=300)
-    output, errors = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
-    assert done.returncode == 0, f"{block}\n{output[-1000:]}\n{errors[-3000:]}"
-    document = (ROOT / block.page).read_text(encoding="utf-8")
-    for status in set(re.findall(r"<status (\d+)>", errors)) - {"200"}:
-        assert f"answers {status} with `{output.strip()}`" in document, f"{block}: {status} {output}"
-
-
-@pytest.mark.parametrize("page", sorted(RUN))
-def test_code_runs(page, environment, service_url, bundle_path, tmp_path, monkeypatch):
-    write_files(tmp_path, bundle_path)
+def folder(tmp_path, monkeypatch, service_url):
+    """The current folder, in which commands are those of this environment."""
     monkeypatch.chdir(tmp_path)
-    names = {}
-    for block in RUN[page]:
-        text = ADDRESS.sub(urlsplit(service_url).netloc, block.text)
-        if block.language == "sh":
-            run_commands(block, text, environment)
-        else:
-            exec(compile(text, str(block), "exec"), names)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "clients" / "python")]))
+    variables = {"ROOT": str(ROOT), "PARSE": PARSE, "KEY": "a-key", "PHOTOZ_URL": service_url}
+    bentoml = {"BENTOML_HOME": str(tmp_path / "bentoml"), "BENTOML_DO_NOT_TRACK": "true"}
+    for name, value in (variables | bentoml).items():
+        monkeypatch.setenv(name, value)
+    return tmp_path
 
 
-@pytest.mark.parametrize("block", NOT_RUN, ids=str)
-def test_other_code_is_listed(block):
-    subprocess.run(["bash", "-n", "-c", block.text], check=True)
-    pytest.skip(block.skip_reason)
+@pytest.mark.acceptance
+@pytest.mark.parametrize("document", sorted(RUN))
+def test_code_runs(document, folder, service_url, files):
+    shutil.copytree(files, folder, symlinks=True, dirs_exist_ok=True)
+    names, answers = {}, (ROOT / document).read_text(encoding="utf-8")
+    for block in RUN[document]:
+        text = re.sub(r"127\.0\.0\.1:300[01]", urlsplit(service_url).netloc, block.text)
+        if block.language == "python":
+            exec(compile(text, block.place, "exec"), names)
+            continue
+        done = subprocess.run(["bash", "-euo", "pipefail", "-c", PRELUDE + text], capture_output=True)
+        output, errors = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+        assert done.returncode == 0, f"{block.place}\n{output[-1000:]}\n{errors[-3000:]}"
+        for status in set(re.findall(r"<status (\d+)>", errors)) - {"200"}:
+            assert f"answers {status} with `{output.strip()}`" in answers, f"{block.place}: {status} {output}"
+
+
+@pytest.mark.acceptance
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of nbclient and what it needs
+@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+def test_tutorial_runs(path, folder, service_url):
+    jupytext, nbclient, _ = (
+        pytest.importorskip(package, reason=f"needs {package}: pip install {package}")
+        for package in ("jupytext", "nbclient", "ipykernel")
+    )
+    shutil.copytree(ROOT / "examples", folder / "examples")
+    (here := folder / "docs" / "tutorials").mkdir(parents=True)
+    text = path.read_text(encoding="utf-8").replace("http://127.0.0.1:3000", service_url)
+    notebook = jupytext.reads(text.replace("3001", str(free_port())), fmt="md")
+    nbclient.NotebookClient(notebook, timeout=None, resources={"metadata": {"path": str(here)}}).execute()
+    shown = set(re.findall(r"^!\[.*\]\((.*)\)$", text, flags=re.MULTILINE))
+    assert {figure.name for figure in here.iterdir()} == shown != set()
+
+
+def test_shell_commands_that_do_not_run_have_no_wrong_syntax():
+    for block in NOT_RUN:
+        subprocess.run(["bash", "-n", "-c", block.text], check=True)
 
 
 def test_extras_exist():
