@@ -1,25 +1,16 @@
-"""The corpus of malformed input for tests, fuzzing and `hostile`: odd values and mutations."""
+"""Odd values for requests, for tests, fuzzing and the benchmarks `hostile` and `replay`."""
 
-import copy
-import json
-from random import Random
+import struct
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
 from photoz.protocol.open_inference import HEADER_LENGTH
+from tests.attack.files import npy_with_header
 
 # For request heads, and in place of them. Rows only keep the lines short.
 
-CONTENT_LENGTHS = (
-    *("-1", "+1", "0x10", "1e3", "", " ", "1 2", "1,2", "abc", "\u00b2", "9" * 30, "18446744073709551616", "1_0", "00"),
-)
-VERSIONS = (b"HTTP/1.0", b"HTTP/1.0\r\nConnection: keep-alive", b"HTTP/0.9", b"HTTP/1.2", b"HTTP/2.0", b"http/1.1")
-CODINGS = (
-    *("chunked", "Chunked", "chunked, identity", "identity", "xchunked", " chunked", "gzip, chunked", "\x0bchunked"),
-)
-EXPECTATIONS = ("100-continue", "100-Continue", "200-ok", "", "100-continue, x")
 METHODS = (
     *("GETT", "get", "HEAD", "OPTIONS", "TRACE", "CONNECT", "PATCH", "DELETE", "PUT", "PRI", "M-SEARCH", "A" * 300),
     "\x01",
@@ -35,25 +26,6 @@ QUERIES = (
     *("pdf=maybe", "pdf=true&pdf=false", "ebv=nan", "ebv=inf", "ebv=1e999", "ebv=", "ebv=%00", "%ff=%fe", "&&&", "="),
     "?",
 )
-_TYPES = (
-    *("*/*;q=0", "text/csv;q=9", "a" * 5000, "\xff", ",,,,", "application/json;q=abc", "text/csv, */*;q=0.1", "*", "/"),
-    *("application/x-npz", "image/png", ";", "text/*", "application/json;version=\x7f"),
-)
-ACCEPTS = tuple(f"Accept: {value}" for value in _TYPES)
-CHUNKS = (
-    *(b"zz\r\nhello\r\n0\r\n\r\n", b"-1\r\n\r\n0\r\n\r\n", b"fffffffffffffffff\r\nx", b"5\r\nhel", b"5\nhello\n0\n\n"),
-    *(b"\r\n\r\n", b"5;" + b"x" * 20_000 + b"\r\nhello\r\n0\r\n\r\n", b"5\r\nhelloXX0\r\n\r\n", b"0\r\n\r\n"),
-    *(b"0\r\nBad trailer\r\n\r\n", b"1\r\nx\r\n" * 3000 + b"0\r\n\r\n", b"7fffffffffffffff\r\nx"),
-    b"0\r\n" + b"t: v\r\n" * 3000 + b"\r\n",
-)
-NOT_HTTP = (
-    *(b"\x00" * 100, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200), b"\r\n\r\n\r\n", b"GET\r\n\r\n"),
-    *(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n"),
-    *(b"GET / HTTP/1.1\r\nHost\r\n\r\n", b"GET / FTP/1.1\r\n\r\n", b"\n\nGET /livez\n\n"),
-    *(b"GET /livez HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"GET  /livez  HTTP/1.1\r\nHost: a\r\n\r\n"),
-    *(b"GET /livez HTTP/1.1\r\n Folded: x\r\n\r\n", b"GET /livez HTTP/1.1\r\nA\x00b: c\r\n\r\n"),
-    *(b"GET /livez HTTP/1.1\r\nA: b\x00c\r\n\r\n", b"GET /livez HTTP/1.1\nHost: a\n\n"),
-)
 HEADERS = (
     *("Content-Encoding: br", "Content-Encoding: gzip", "Content-Encoding: deflate, gzip", "Content-Encoding: \xff"),
     *("Content-Type: multipart/form-data; boundary=x", "Content-Type: multipart/form-data", "Content-Type: \xff/\xfe"),
@@ -65,6 +37,8 @@ HEADERS = (
     *("Accept-Encoding: deflate", "Traceparent: 00-zz-zz-zz", "Bentoml-Payload-Meta: {", "Args-Number: 9"),
     *("Payload-Container: PandasDataFrameContainer", "Batch-Size: -1", "Payload-Meta: \xff"),
     *(f"{HEADER_LENGTH}: {value}" for value in ("-1", "+5", "5 5", "\u00b2", "9" * 25, "", "1e2", "0")),
+    *("Accept: */*;q=0", "Accept: text/csv;q=9", "Accept: " + "a" * 5000, "Accept: \xff", "Accept: ,,,,", "Accept: *"),
+    *("Accept: application/json;q=abc", "Accept: text/csv, */*;q=0.1", "Accept: /", "Accept: ;", "Accept: a/b;c=\x7f"),
 )
 
 # For bodies.
@@ -88,81 +62,43 @@ OBJECT_IDS = (
     *("", "x" * 256, "x" * 257, "\x00", 'a\nb,c"d', "=cmd()", "\u202e", "\U0001f30c" * 100, "\ud800", "NaN", "-0"),
     *("\u00e9", " "),
 )
-NPY_HEADERS = (
-    "{'descr': '<f4', 'fortran_order': False, 'shape': (100000000, 64, 64, 5), }",
-    "{'descr': '|O', 'fortran_order': False, 'shape': (1,), }",
-    "{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 64, 64, 5), }",
-    "{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904, 4), }",
-    "{'descr': '<f4', 'fortran_order': 1, 'shape': (1,)}",
-    "{'descr': [('a', '<f4', (1000000, 100000))], 'fortran_order': False, 'shape': (100,), }",
-    "{'descr': '<f4', 'fortran_order': True, 'shape': (1, 64, 64, 5), }",
-    "{'descr': '<f4', 'fortran_order': False, 'shape': (True, 64, 64, 5), }",
-    *("__import__('os').system('true')", "{" * 900, "", "{}", "(" * 200 + ")" * 200, "{'descr':\x00}"),
-)
 PICKLE = b"cos\nsystem\n(S'true'\ntR."  # it would run a command
 EVALUATIONS = (
     *("plot=nothing", "plot=", "plot=scatter&seed=x", "plot=pdfs&num_images=0", "plot=pdfs&num_images=-1"),
     *("plot=pdfs&num_images=1000000", "seed=-1&plot=pdfs", "seed=99999999999999999999&plot=pdfs"),
 )
+# Values of FITS cards that are wrong for most keywords.
+FITS_VALUES = (
+    *("0", "1", "-1", "2", "8", "64", "999", "2147483648", "9223372036854775807", "1" * 30, "T", "F", "NaN", "1E400"),
+    *("", "'1E'", "'128E'", "'999999999E'", "'1PE(3)'", "'16A'", "'1X'", "'Q'", "'(8,8,2)'", "'(2,-8,8)'"),
+    *("'(9999999,8)'", "'BINTABLE'", "'IMAGE   '", "'TABLE   '", "'RA---TAN'", "'nJy'", "'g,r'", "'", "'it''s'"),
+    *("(1, 2)", "'1E' / x"),
+)
 
 
-def mutate_bytes(random: Random, whole: bytes) -> bytes:
-    """Flip, cut, repeat, insert or remove some bytes."""
-    mutated = bytearray(whole)
-    for _ in range(random.choice((1, 1, 2, 8, 64))):
-        # Half of the changes go to the first bytes, where the structure is.
-        at = random.randrange(min(len(mutated), random.choice((256, len(mutated)))) or 1)
-        size = random.choice((1, 2, 8, 1000))
-        match random.randrange(5):
-            case 0:
-                mutated[at : at + 1] = random.randbytes(1)
-            case 1:
-                del mutated[at : at + size]
-            case 2:
-                mutated[at:at] = random.randbytes(size)
-            case 3:
-                mutated[at:at] = mutated[at : at + size]
-            case _:
-                del mutated[random.randrange(len(mutated) + 1) :]
-        if not mutated:
-            break
-    return bytes(mutated)
+def with_header(descr="<f4", shape=(2, 8, 8, 2)):
+    header = f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape!r}, }}"
+    return npy_with_header(header.encode(), bytes(8))
 
 
-def mutate_json(random: Random, text: bytes) -> bytes | None:
-    """Change a few values of a JSON text, which stays well-formed; None if it cannot be read or written."""
-    try:
-        content = [json.loads(text)]
-        for _ in range(random.choice((1, 1, 2, 4))):
-            _change_value(random, content)
-        return json.dumps(content[0]).encode()
-    except (ValueError, ArithmeticError, RecursionError):
-        return None
-
-
-def _change_value(random: Random, content: list[Any]) -> None:
-    """Descend to some value and change it."""
-    holder: Any = content
-    key: Any = 0
-    while (keys := _keys(holder[key])) and random.random() < 0.85:
-        holder, key = holder[key], random.choice(keys)
-    match random.randrange(6):
-        case 0:
-            del holder[key]
-            content or content.append(None)
-        case 1:
-            holder[key] = [holder[key]]
-        case 2 if isinstance(holder, list):
-            holder.insert(key, holder[key])
-        case 3 if isinstance(holder[key], int | float):
-            holder[key] *= random.choice((-1, 0.5, 2, 256))
-        case 4 if isinstance(holder, dict):
-            holder[random.choice((*holder, "extra"))] = holder[key]
-        case _:
-            holder[key] = copy.deepcopy(random.choice(ODD_VALUES))
-
-
-def _keys(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return list(value)
-    return list(range(len(value))) if isinstance(value, list) else []
+# `.npy` files, each with why it is refused where cutouts of 8 x 8 pixels in two bands are expected.
+UNREADABLE = r"not a readable \.npy file"
+NPY_FILES = {
+    "terabytes": (with_header(shape=(2**40,)), "expected 4,398,046,511,104 bytes"),
+    "overflow": (with_header(shape=(2**62, 8)), "expected 147,573,952,589,676,412,928 bytes"),
+    "empty and huge": (with_header(shape=(2**40, 2**40, 0)), UNREADABLE),
+    "negative": (with_header(shape=(-1, -1)), "no negative length"),
+    "objects": (with_header("|O"), "nothing is unpickled"),
+    "objects in fields": (with_header([("a", "<f4"), ("b", "|O")]), "nothing is unpickled"),
+    "objects of variable length": (with_header("T"), "nothing is unpickled"),
+    "elements without a size": (with_header("|S0", (2**62,)), "expected numbers or text"),
+    "wide elements": (with_header(("<f4", (2**28,)), (16,)), "expected 17,179,869,184 bytes"),
+    "deep expression": (npy_with_header(b"(" * 5000), UNREADABLE),
+    "expression of signs": (npy_with_header(b"-" * 9000 + b"1"), UNREADABLE),
+    "power": (npy_with_header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (9**9**9,)}"), UNREADABLE),
+    "call": (npy_with_header(b"__import__('os')._exit(66)"), UNREADABLE),
+    "a million digits": (npy_with_header(b"{'shape': (" + b"9" * 9000 + b",)}"), UNREADABLE),
+    "longer than numpy reads": (npy_with_header(b" " * 60_000), "its header has expressions or field names that are"),
+    "four gigabytes": (b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**32 - 1) + bytes(1000), UNREADABLE),
+    "truncated": (with_header(), "expected 1,024 bytes for shape .* got 8"),
+}

