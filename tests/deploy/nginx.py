@@ -8,13 +8,10 @@ import string
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-
-import psutil
-import pytest
+from typing import NamedTuple
 
 from tests.running import ROOT, free_port
 from tests.service.helpers import wait_for
@@ -23,20 +20,11 @@ NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 FOLDER = ROOT / "deploy" / "nginx"
 MIB = 1024 * 1024
 
-needs_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is not installed (Debian's package nginx-light)")
 
-
-@dataclass(frozen=True)
-class RunningNginx:
-    """nginx, ready."""
-
+class RunningNginx(NamedTuple):
     url: str
     process: subprocess.Popen
     log: Path
-
-    @property
-    def workers(self) -> set[int]:
-        return {child.pid for child in psutil.Process(self.process.pid).children()}
 
 
 def read_defaults() -> dict[str, str]:
@@ -68,33 +56,27 @@ def running_nginx(folder: Path, upstream_port: int, **variables: object) -> Iter
         yield nginx
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=120)
 
 
 class _Recorder(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        self.server.requests.append(self.headers)
-        self.rfile.read(int(self.headers["content-length"]))
+        self.server.requests.append((self.headers, self.rfile.read(int(self.headers["content-length"]))))
         self.send_response(200)
         self.send_header("content-length", "0")
         self.end_headers()
         self.close_connection = True  # without saying so, as a service does that dies
 
-    def log_message(self, *_: object) -> None:
-        pass
-
 
 @contextmanager
 def recording_server(port: int) -> Iterator[list]:
-    """Answer all requests, and yield the list of their headers."""
+    """Answer all requests, and yield the list of their headers and bodies."""
     with ThreadingHTTPServer(("127.0.0.1", port), _Recorder) as server:
         server.requests = []
-        thread = Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+        Thread(target=server.serve_forever, args=(0.01,)).start()
         try:
             yield server.requests
         finally:
             server.shutdown()
-            thread.join()

@@ -1,24 +1,25 @@
-"""deploy/kubernetes is valid for the oldest and newest version, and agrees with the service that it runs."""
+"""deploy/kubernetes and deploy/kserve are valid in Kubernetes, and agree with the service that they run.
+
+Kustomize is part of kubectl; without it, tests of rendered manifests are skipped.
+"""
 
 import os
 import re
+import shutil
 import subprocess
 import sys
-from hashlib import sha256
 from pathlib import Path
+from unittest import mock
 
 import kubernetes_validate
 import pytest
 import yaml
 
-from service import api_keys
-from service.errors import RequestError
 from service.limits import PROBES
 from service.settings import Settings
-from tests.deploy import manifests
-from tests.deploy.manifests import KUBERNETES, of_kind, render, settings_of
 from tests.running import ROOT
 
+KUBERNETES, KSERVE = ROOT / "deploy" / "kubernetes", ROOT / "deploy" / "kserve"
 OLDEST, NEWEST = "1.28", kubernetes_validate.latest_version()
 OLDEST_OF = {"model-image": "1.33"}  # image volumes
 CUSTOM_RESOURCES = {"ScaledObject", "PodMonitor"}  # not in the schemas of Kubernetes
@@ -31,7 +32,33 @@ SHARED = [
     {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "photoz"}},
     {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "photoz-models"}},
 ]
+CONFINED = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
 CASES = ["base", *sorted(OVERLAYS), *sorted(COMPONENTS), "many", "canary of many"]
+
+
+def render(folder: Path) -> list[dict]:
+    if not shutil.which("kubectl"):
+        pytest.skip("kubectl, which contains kustomize, is not installed")
+    done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, timeout=60)
+    assert not done.returncode, done.stderr
+    assert "deprecated" not in done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def of_kind(manifests: list[dict], *kinds: str) -> list[dict]:
+    return [manifest for manifest in manifests if manifest["kind"] in kinds]
+
+
+def check_resources(container: dict, grace_period: float) -> Settings:
+    """Check that memory and grace period are enough for the settings, and return these."""
+    values = {one["name"]: one["value"] for one in container["env"] if "value" in one}
+    assert "PHOTOZ_MAX_MEMORY_BYTES" in values  # the default depends on this machine
+    with mock.patch.dict(os.environ, values, clear=True):
+        settings = Settings.from_environment()
+    memory = container["resources"]["limits"]["memory"]
+    assert int(memory[:-2]) * {"Mi": 1024**2, "Gi": 1024**3}[memory[-2:]] >= settings.documented_memory_bytes
+    assert grace_period > settings.drain_seconds + settings.transfer_timeout + settings.request_timeout
+    return settings
 
 
 def write_overlay(folder: Path, components: tuple[str, ...], *resources: str, **fields) -> Path:
@@ -48,9 +75,8 @@ def folder_of(case: str, folder: Path) -> Path:
     if case != "canary of many":
         components = {**COMPONENTS, "many": MANY}.get(case)
         return write_overlay(folder, components) if components else OVERLAYS.get(case, KUBERNETES / case)
-    mine, canary = folder / "mine", folder / "canary"  # overlays/canary with another overlay in place of the base
-    mine.mkdir()
-    canary.mkdir()
+    (mine := folder / "mine").mkdir()  # in place of the base of overlays/canary
+    (canary := folder / "canary").mkdir()
     write_overlay(mine, MANY, "shared.yaml", images=[{"name": "photoz", "newName": "registry.example.org/photoz"}])
     (mine / "shared.yaml").write_text(yaml.safe_dump_all(SHARED))
     text = (OVERLAYS["canary"] / "kustomization.yaml").read_text()
@@ -60,80 +86,57 @@ def folder_of(case: str, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module", params=CASES)
-def case(request):
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def rendered(case, tmp_path_factory):
-    """Return the manifests that an operator would apply."""
-    return render(folder_of(case, tmp_path_factory.mktemp("kustomize")))
-
-
-@pytest.fixture(scope="module")
-def deployment(rendered):
-    (found,) = of_kind(rendered, "Deployment")
-    return found["spec"]
-
-
-@pytest.fixture(scope="module")
-def container(deployment):
-    (found,) = deployment["template"]["spec"]["containers"]
-    return found
+def case(request, tmp_path_factory):
+    """Return the name of a case, the manifests that an operator would apply, their deployment and its container."""
+    rendered = render(folder_of(request.param, tmp_path_factory.mktemp("kustomize")))
+    (deployment,) = of_kind(rendered, "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    return request.param, rendered, deployment["spec"], container
 
 
 def selects(selector: dict[str, str], labels: dict[str, str]) -> bool:
     return bool(selector) and selector.items() <= labels.items()
 
 
-@pytest.mark.parametrize("version", [OLDEST, NEWEST])
-def test_manifests_are_valid(case, rendered, version):
-    version = max(version, OLDEST_OF.get(case, version))
-    for manifest in rendered:
-        if manifest["kind"] not in CUSTOM_RESOURCES:
-            kubernetes_validate.validate(manifest, version, strict=True)
+def test_manifests_are_valid_and_the_container_is_confined_and_probed(case):
+    name, rendered, deployment, container = case
+    for version in (OLDEST_OF.get(name, OLDEST), NEWEST):
+        for manifest in rendered:
+            if manifest["kind"] not in CUSTOM_RESOURCES:
+                kubernetes_validate.validate(manifest, version, strict=True)
     assert not of_kind(rendered, "Secret")
-
-
-def test_probes_need_no_key(container):
-    assert {"containerPort": 3000, "name": "http"} in container["ports"]
-    probes = [container[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")]
-    assert [probe["path"] for probe in probes] == ["/readyz", "/readyz", "/livez"]
-    assert {probe["port"] for probe in probes} == {"http"}
-    assert {probe["path"] for probe in probes} <= PROBES
-
-
-def test_container_is_confined(deployment, container):
     pod = deployment["template"]["spec"]
     user = re.search(r"^USER (\d+):(\d+)$", (ROOT / "Dockerfile").read_text(), re.M)
     identity = {"runAsNonRoot": True, "runAsUser": int(user[1]), "runAsGroup": int(user[2])}
     assert pod["securityContext"] == identity | {"seccompProfile": {"type": "RuntimeDefault"}}
-    assert container["securityContext"] == manifests.CONFINED
+    assert container["securityContext"] == CONFINED
     assert pod["automountServiceAccountToken"] is False
     assert [mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")] == ["/tmp"]
+    assert {"containerPort": 3000, "name": "http"} in container["ports"]
+    probes = [container[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness", "liveness")]
+    assert probes == [{"path": path, "port": "http"} for path in ("/readyz", "/readyz", "/livez")]
+    assert {probe["path"] for probe in probes} <= PROBES  # which need no key
 
 
-def test_variables_are_settings_and_service_links_are_not(deployment, rendered, container):
+def test_variables_memory_and_times_fit_the_settings(case):
+    _, rendered, deployment, container = case
+    pod, resources = deployment["template"]["spec"], container["resources"]
+    settings = check_resources(container, pod["terminationGracePeriodSeconds"])
+    assert settings.drain_seconds >= 5  # all nodes have to update the endpoints
+    assert resources["requests"]["memory"] == resources["limits"]["memory"]
+    threads = {"containerName": container["name"], "resource": "requests.cpu"}
+    assert {"name": "PHOTOZ_THREADS", "valueFrom": {"resourceFieldRef": threads}} in container["env"]
+    assert re.fullmatch(r"\d+", str(resources["requests"]["cpu"]))
     assert {variable["name"] for variable in container["env"]} <= SETTINGS | OTHER_VARIABLES
-    assert deployment["template"]["spec"]["enableServiceLinks"] is False
+    assert pod["enableServiceLinks"] is False
     for service in of_kind(rendered, "Service"):
         prefix = service["metadata"]["name"].upper().replace("-", "_")
         link = re.compile(rf"{prefix}_(SERVICE_HOST|(SERVICE_)?PORT)(_\w+)?")
         assert not [name for name in SETTINGS if link.fullmatch(name)]
 
 
-def test_memory_times_and_threads_fit_the_settings(deployment, container):
-    settings, resources = settings_of(container), container["resources"]
-    assert deployment["template"]["spec"]["terminationGracePeriodSeconds"] > manifests.longest_shutdown(settings)
-    assert settings.drain_seconds >= 5  # all nodes have to update the endpoints
-    assert manifests.memory_limit(container) >= settings.documented_memory_bytes
-    assert resources["requests"]["memory"] == resources["limits"]["memory"]
-    threads = {"containerName": container["name"], "resource": "requests.cpu"}
-    assert {"name": "PHOTOZ_THREADS", "valueFrom": {"resourceFieldRef": threads}} in container["env"]
-    assert re.fullmatch(r"\d+", str(resources["requests"]["cpu"]))
-
-
-def test_selectors_match_the_pods(rendered, deployment):
+def test_selectors_match_the_pods_and_one_object_sets_their_number(case):
+    _, rendered, deployment, _ = case
     (spread,) = deployment["template"]["spec"]["topologySpreadConstraints"]
     (service,) = of_kind(rendered, "Service")
     others = of_kind(rendered, "PodDisruptionBudget", "PodMonitor", "NetworkPolicy")
@@ -141,27 +144,25 @@ def test_selectors_match_the_pods(rendered, deployment):
     selectors = [one["matchLabels"] for one in (*selectors, deployment["selector"], spread["labelSelector"])]
     labels = deployment["template"]["metadata"]["labels"]
     assert all(selects(selector, labels) for selector in (*selectors, service["spec"]["selector"]))
-
-
-def test_exactly_one_object_sets_the_number_of_pods(rendered, deployment):
     scalers = of_kind(rendered, "HorizontalPodAutoscaler", "ScaledObject")
     assert len(scalers) + ("replicas" in deployment) == 1
     names = {one["metadata"]["name"] for one in of_kind(rendered, "Deployment")}
     assert {scaler["spec"]["scaleTargetRef"]["name"] for scaler in scalers} <= names
 
 
-def test_access_from_outside_needs_keys(rendered, container):
-    has_keys = "PHOTOZ_API_KEYS_FILE" in [variable["name"] for variable in container["env"]]
+def test_access_from_outside_needs_keys(case):
+    _, rendered, deployment, container = case
+    settings = check_resources(container, deployment["template"]["spec"]["terminationGracePeriodSeconds"])
+    variables = {variable["name"] for variable in container["env"]}
+    has_keys = "PHOTOZ_API_KEYS_FILE" in variables
     for ingress in of_kind(rendered, "Ingress"):
-        assert has_keys
+        assert {"PHOTOZ_API_KEYS_FILE", "PHOTOZ_TRUSTED_PROXIES"} <= variables
         rules, tls = ingress["spec"]["rules"], ingress["spec"]["tls"]
         assert {host for one in tls for host in one["hosts"]} == {rule["host"] for rule in rules}
         annotations = {name.rpartition("/")[2]: value for name, value in ingress["metadata"]["annotations"].items()}
-        settings = settings_of(container)
         assert int(annotations["proxy-body-size"].removesuffix("m")) * 1024**2 > settings.max_body_bytes
         assert int(annotations["proxy-read-timeout"]) > settings.request_timeout
         assert {annotations[name] for name in ("proxy-request-buffering", "proxy-buffering")} == {"on"}
-        assert "PHOTOZ_TRUSTED_PROXIES" in [variable["name"] for variable in container["env"]]
     assert {service["spec"]["type"] for service in of_kind(rendered, "Service")} == {"ClusterIP"}
     for monitor in of_kind(rendered, "PodMonitor"):  # Prometheus has a key exactly if keys are needed
         (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
@@ -192,18 +193,39 @@ def test_prometheus_rule_has_the_rules_of_prometheus():
     assert (rule["kind"], rule["spec"]) == ("PrometheusRule", {"groups": groups})
 
 
-def test_changed_secret_is_read_again(tmp_path, monkeypatch):
-    """Kubernetes replaces a link to a folder; the file of the volume is a link through it."""
-    for key in ("old", "new"):
-        (tmp_path / key).mkdir()
-        (tmp_path / key / "keys.txt").write_text(f"alice {sha256(key.encode()).hexdigest()}\n")
-    (tmp_path / "..data").symlink_to("old")
-    (tmp_path / "keys.txt").symlink_to("..data/keys.txt")
-    monkeypatch.setattr(api_keys, "READ_EVERY", 0.0)
-    keys = api_keys.ApiKeys(tmp_path / "keys.txt")
-    assert keys.check("Bearer old") == "alice"
-    (tmp_path / "..next").symlink_to("new")
-    (tmp_path / "..next").rename(tmp_path / "..data")
-    assert keys.check("Bearer new") == "alice"
-    with pytest.raises(RequestError, match="API key"):
-        keys.check("Bearer old")
+KSERVE_FOLDERS = {path.parent.name: path.parent for path in KSERVE.glob("**/kustomization.yaml")}
+# Fields of a predictor that are not fields of a pod (kserve 0.21, V1beta1PredictorSpec).
+PREDICTOR_FIELDS = {"minReplicas", "maxReplicas", "scaleMetric", "scaleTarget", "timeout", "containerConcurrency"}
+# Knative refuses a pod with these, some of them unless a flag is set (knative/serving, pkg/apis/serving/fieldmask.go).
+REFUSED_BY_KNATIVE = {"terminationGracePeriodSeconds", "automountServiceAccountToken", "securityContext"}
+
+
+@pytest.mark.parametrize("name", sorted(KSERVE_FOLDERS))
+def test_pod_of_kserve_is_valid_confined_and_fits_the_settings(name):
+    (found,) = render(KSERVE_FOLDERS[name])
+    kind = found["apiVersion"], found["kind"], found["metadata"]["name"]
+    assert kind == ("serving.kserve.io/v1beta1", "InferenceService", "photoz")
+    predictor = found["spec"]["predictor"]
+    spec = {field: value for field, value in predictor.items() if field not in PREDICTOR_FIELDS}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "photoz"}, "spec": spec}
+    kubernetes_validate.validate(pod, NEWEST, strict=True)
+    (container,) = predictor["containers"]
+    assert container["name"] == "kserve-container"
+    assert [port["containerPort"] for port in container["ports"]] == [3000]
+    assert {"name": "PROTOCOL", "value": "v2"} in container["env"]
+    probes = [container[name]["httpGet"] for name in ("readinessProbe", "livenessProbe")]
+    assert all(probe["path"] in PROBES and probe["port"] == 3000 for probe in probes)
+    required = CONFINED | {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    assert container["securityContext"].items() >= required.items()
+    assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/tmp"]
+    settings = check_resources(container, predictor.get("terminationGracePeriodSeconds", 1e9))
+    assert predictor["timeout"] > settings.request_timeout
+    requested, limit = (int(container["resources"][name]["cpu"]) for name in ("requests", "limits"))
+    assert settings.threads == requested <= limit
+    if name == "knative":
+        assert not REFUSED_BY_KNATIVE & predictor.keys()
+        assert "startupProbe" not in container
+        assert 0 < predictor["containerConcurrency"] <= settings.max_in_flight
+    if name == "storage":
+        assert {"name": "PHOTOZ_BUNDLE", "value": "/mnt/models"} in container["env"]
+        assert "STORAGE_URI" in [variable["name"] for variable in container["env"]]
