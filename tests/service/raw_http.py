@@ -1,12 +1,14 @@
 """Send requests byte by byte, as HTTP clients do not, and read the responses."""
 
 import socket
-import struct
+from contextlib import suppress
 from http.client import parse_headers
 from typing import Self
 from urllib.parse import urlsplit
 
 import httpx
+
+from tests.service.helpers import PATIENCE
 
 
 class RawConnection:
@@ -17,7 +19,7 @@ class RawConnection:
         self._socket = socket.socket()
         if receive_buffer is not None:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self._socket.settimeout(20.0)
+        self._socket.settimeout(PATIENCE)
         try:
             self._socket.connect((parts.hostname, parts.port))
         except OSError:
@@ -38,34 +40,26 @@ class RawConnection:
     def set_timeout(self, seconds: float) -> None:
         self._socket.settimeout(seconds)
 
-    def reset_at_exit(self) -> None:
-        """Let the other side see a reset, not an end, when this one is closed."""
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
     def close_sending(self) -> None:
         self._socket.shutdown(socket.SHUT_WR)
 
-    def read_response(self, *, bodiless: bool = False) -> httpx.Response | None:
-        """Read the next response, without its body if it is one to HEAD; None if the connection ends before it."""
-        try:
+    def read_response(self) -> httpx.Response | None:
+        """Read the next response; None if the connection ends before it."""
+        line = b""
+        with suppress(ConnectionResetError):
             line = self._file.readline()
-        except ConnectionResetError:
-            line = b""
         if not line:
             return None
         headers = httpx.Headers(parse_headers(self._file).items())
-        content = b"" if bodiless else self._file.read(int(headers.get("content-length", 0)))
+        content = self._file.read(int(headers.get("content-length", 0)))
         return httpx.Response(int(line.split()[1]), headers=headers, content=content)
 
     def is_closed(self) -> bool:
-        """Whether the other side closes the connection within 5 s, without sending more."""
-        self._socket.settimeout(5.0)
+        """Whether the other side closes the connection without sending more."""
         try:
             return self._file.read(1) == b""
-        except ConnectionResetError:
-            return True
-        except TimeoutError:
-            return False
+        except (ConnectionResetError, TimeoutError) as error:
+            return isinstance(error, ConnectionResetError)
 
 
 def head(path: str, *headers: str, method: str = "POST") -> bytes:

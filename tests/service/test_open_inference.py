@@ -1,11 +1,13 @@
-"""The Open Inference Protocol, with our own encoder; `test_tritonclient` uses Triton's."""
+"""The Open Inference Protocol, with our own encoder and Triton's client."""
 
 import io
 import itertools
-import json
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
+from tritonclient.utils import InferenceServerException
 
 from photoz.estimates import COLUMNS
 from photoz.flags import Flag
@@ -19,24 +21,20 @@ from tests.toys import galaxies
 
 
 @pytest.fixture(scope="module")
-def path(card):
-    return f"/v2/models/{card.name}/infer"
-
-
-@pytest.fixture(scope="module")
-def infer(client, path):
+def infer(client, card):
     """Post arrays, as bytes or as JSON; `change` changes the body."""
 
     def post(arrays, outputs=None, change=bytes, headers=(), **options):
         message = encode_request([Tensor.of(*item) for item in arrays.items()], outputs, **options)
         length = {} if message.header_length is None else {HEADER_LENGTH: str(message.header_length)}
-        return client.post(path, content=change(message.body), headers=length | dict(headers))
+        return client.post(
+            f"/v2/models/{card.name}/infer", content=change(message.body), headers=length | dict(headers)
+        )
 
     return post
 
 
 def outputs(response):
-    """Read the outputs of a successful response as arrays by name."""
     assert response.status_code == 200, response.text
     length = response.headers.get(HEADER_LENGTH)
     decoded = decode_response(response.content, length and int(length))
@@ -61,93 +59,56 @@ def check_same(post_npz):
     return check
 
 
-@pytest.mark.parametrize("binary", [True, False])
-def test_estimates_are_those_of_the_other_endpoints(infer, check_same, images, binary):
-    arrays = {"images": images, "ebv": np.linspace(0.0, 0.2, len(images), dtype=np.float32)}
-    arrays["object_id"] = np.array([f"NGC {i} é" for i in range(len(images))])
-    check_same(infer(arrays, binary=binary), arrays)
-
-
-def test_large_request_in_chunks_is_answered_in_order(infer, check_same, card):
-    arrays = {"images": galaxies(card.image, 70)}
-
+def test_estimates_are_those_of_the_other_endpoints(infer, check_same, card):
     def chunked(body):
         return (body[start:stop] for start, stop in itertools.pairwise([0, 7, 205, 100_001, None]))
 
-    check_same(infer(arrays, change=chunked), arrays)
-
-
-@pytest.mark.parametrize("binary", [True, False])
-def test_masked_pixels_and_unknown_ebv_raise_flags(infer, card, images, binary):
-    masked = images[:2].copy()
-    masked[1, 0, 0, 0] = np.nan
-    ebv = np.array([[0.02], [np.nan]], np.float32)
-    flags = outputs(infer({"images": masked, "ebv": ebv}, ["flags"], binary=binary))["flags"]
-    assert [bool(flag & Flag.MASKED_PIXELS) for flag in flags] == [False, True]
-    assert [bool(flag & Flag.EBV_ASSUMED) for flag in flags] == [False, card.inputs.ebv]
-
-
-def test_requested_outputs_are_returned_in_their_order(infer, images, card):
-    names = np.array([587722952230174996, 2**63 - 1])
-    arrays = {"images": images[:2], "object_id": names}
-    response = infer(arrays, ["flags", "pdf", "object_id"], request_id="a-7")
+    images, ebv = galaxies(card.image, 70), np.linspace(0.0, 0.2, 70, dtype=np.float32)
+    images[1, 0, 0, 0] = ebv[1] = np.nan
+    arrays = {"images": images, "ebv": ebv, "object_id": np.array([f"NGC {i} é" for i in range(70)])}
+    numbered, few = arrays | {"object_id": 2**63 - 1 - np.arange(70)}, {name: a[:6] for name, a in arrays.items()}
+    for sent, change, binary in ((numbered, chunked, True), (few, bytes, True), (few, bytes, False)):
+        response = infer(sent, change=change, binary=binary)
+        check_same(response, sent)
+        flags = outputs(response)["flags"]
+        assert [bool(flag & Flag.MASKED_PIXELS) for flag in flags[:2]] == [False, True]
+        assert [bool(flag & Flag.EBV_ASSUMED) for flag in flags[:2]] == [False, card.inputs.ebv]
+    response = infer(few, ["flags", "z_mean"])
+    some = decode_response(response.content, int(response.headers[HEADER_LENGTH]))
+    assert (list(some.outputs), some.request_id) == (["flags", "z_mean"], None)
     assert response.headers["content-type"] == "application/octet-stream"
     assert response.headers[contract.MODEL_HEADER] == f"{card.name} {card.version}"
-    decoded = decode_response(response.content, int(response.headers[HEADER_LENGTH]))
-    assert (decoded.model_name, decoded.model_version, decoded.request_id) == (card.name, card.version, "a-7")
-    expected = [("flags", "INT32", (2,)), ("pdf", "FP32", (2, card.grid.n_bins)), ("object_id", "BYTES", (2,))]
-    assert [(t.name, t.datatype, t.array.shape) for t in decoded.outputs.values()] == expected
-    assert decoded.outputs["object_id"].array.tolist() == [str(name) for name in names]
 
 
-def test_outputs_are_json_by_default(client, path, images):
+def test_outputs_are_json_by_default_as_the_metadata_say(client, card, images):
     tensor = {"name": "images", "shape": images[:1].shape, "datatype": "FP32", "data": images[:1].tolist()}
-    response = client.post(path, json={"inputs": [tensor], "outputs": [{"name": "z_mean"}]})
+    response = client.post(f"/v2/models/{card.name}/infer", json={"inputs": [tensor]})
     assert response.headers["content-type"] == "application/json"
     assert HEADER_LENGTH not in response.headers
     assert "id" not in response.json()
-    (output,) = response.json()["outputs"]
-    assert (output["name"], output["shape"], output["datatype"]) == ("z_mean", [1], "FP64")
-    assert 0 < output["data"][0] < 1
+    found = response.json()["outputs"]
+    inputs = {"images": ("FP32", [-1, *card.image.shape]), "ebv": ("FP32", [-1]), "object_id": ("BYTES", [-1])}
+    assert client.get(f"/v2/models/{card.name}/versions/{card.version}").json() == {
+        "name": card.name,
+        "versions": [card.version],
+        "platform": "photoz_bundle",
+        "inputs": [{"name": name, "datatype": kind, "shape": shape} for name, (kind, shape) in inputs.items()],
+        "outputs": [{"name": o["name"], "datatype": o["datatype"], "shape": [-1, *o["shape"][1:]]} for o in found],
+    }
 
 
-def test_metadata_describe_the_tensors(client, infer, card, images):
-    model = client.get(f"/v2/models/{card.name}/versions/{card.version}").json()
-    assert [tensor["name"] for tensor in model["inputs"]] == ["images", "ebv", "object_id"]
-    found = json.loads(infer({"images": images}, binary=False).content)["outputs"]
-    for tensor, described in zip(found, model["outputs"], strict=True):
-        assert (tensor["name"], tensor["datatype"]) == (described["name"], described["datatype"])
-        assert [-1, *tensor["shape"][1:]] == described["shape"]
-
-
-def test_unknown_models_versions_and_methods(client, card):
-    name = card.name
-    check_error(client.get("/v2/models/other"), 404, "no model other here", name, card.version)
-    check_error(client.get(f"/v2/models/{name}/versions/0/ready"), 404, f"no version 0 of model {name}", card.version)
-    check_error(client.post("/v2/models/other/infer", content=b"x"), 404, "no model other here")
-    check_error(client.get(f"/v2/models/{name}/config"), 404, "/config")
-    check_error(client.get(f"/v2/models/{name}/infer"), 405, "GET")
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"images": lambda a: a[:, 1:]}, "expected images of shape"),
-        ({"images": lambda a: np.full((2, 2), "a")}, "expected images as FP32 or"),
-        ({"ebv": lambda a: np.zeros(len(a) + 1)}, "expected ebv as one number"),
-        ({"object_id": lambda a: np.full(len(a), 0.5)}, "expected object_id as BYTES or"),
-        ({"pixels": lambda a: a}, "there is no input pixels; expected images"),
-    ],
-)
-@pytest.mark.parametrize("binary", [True, False])
-def test_unusable_inputs(infer, images, card, change, words, binary):
-    arrays = {"images": images[:2]} | {name: make(images[:2]) for name, make in change.items()}
-    refused = infer(arrays, binary=binary)
-    check_error(refused, 400, words)
+def test_unusable_inputs_and_malformed_bodies(client, infer, images, card):
+    two, path = images[:2], f"/v2/models/{card.name}/infer"
+    for change, words in (
+        ({"images": two[:, 1:]}, "expected images of shape"),
+        ({"images": np.full((2, 2), "a")}, "expected images as FP32 or"),
+        ({"ebv": np.zeros(3)}, "expected ebv as one number"),
+        ({"object_id": np.full(2, 0.5)}, "expected object_id as BYTES or INT64 or"),
+        ({"pixels": two}, "there is no input pixels; expected images"),
+    ):
+        for binary in (True, False):
+            check_error(refused := infer({"images": two} | change, binary=binary), 400, words)
     assert refused.headers[contract.MODEL_HEADER] == f"{card.name} {card.version}"
-
-
-def test_malformed_bodies(client, path, infer, images):
     check_error(infer({"ebv": np.zeros(1)}), 400, "expected an input images, got ebv")
     check_error(infer({"images": images}, ["redshift"]), 400, "there is no output redshift", "z_mean")
     check_error(infer({"images": images}, change=lambda body: body[:-4]), 400, "bytes after the JSON")
@@ -156,26 +117,80 @@ def test_malformed_bodies(client, path, infer, images):
         check_error(client.post(path, content=b"{}", headers={HEADER_LENGTH: length}), 400, HEADER_LENGTH)
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-def test_compressed_request_gets_a_compressed_response_on_request(infer, images, check_same, encoding):
-    def post(accepted):
-        headers = {"content-encoding": encoding, "accept-encoding": accepted}
-        return infer({"images": images}, change=COMPRESSORS[encoding], headers=headers)
+def test_responses_are_compressed_only_as_asked(infer, images):
+    def post(accepted, sent="gzip"):
+        headers = {"content-encoding": sent, "accept-encoding": accepted}
+        return infer({"images": images}, change=COMPRESSORS["gzip"], headers=headers)
 
-    response = post(encoding)
-    assert response.headers["content-encoding"] == encoding  # httpx decompresses it
-    check_same(response, {"images": images})
+    assert post("GZIP").headers["content-encoding"] == "gzip"
     for accepted in ("gzip, deflate, br", ""):  # as browsers and HTTP libraries send it with every request
         assert "content-encoding" not in post(accepted).headers
+    check_error(post("", sent="deflate"), 400, "expected a body compressed with deflate, got other bytes")
+    check_error(post("", sent="br"), 415, "cannot read Content-Encoding br: expected gzip or deflate")
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-def test_unreadable_compressed_body(infer, images, encoding):
-    def check(change, status, message, encoding=encoding):
-        check_error(infer({"images": images}, change=change, headers={"content-encoding": encoding}), status, message)
+@pytest.fixture(scope="module")
+def triton(service_url):
+    with InferenceServerClient(urlsplit(service_url).netloc, concurrency=4) as triton:  # its timeouts are 60 s
+        yield triton
 
-    compress = COMPRESSORS[encoding]
-    check(bytes, 415, "cannot read Content-Encoding br: expected gzip or deflate", "br")
-    check(lambda body: compress(body)[:-50], 400, f"ends before its {encoding} stream")
-    check(lambda body: compress(body) + b"junk", 400, f"one {encoding} stream as the body, got more bytes")
-    check(lambda body: compress(body)[2:], 400, f"compressed with {encoding}")
+
+def tensor(name, array, datatype="FP32", binary=True):
+    filled = InferInput(name, list(array.shape), datatype)
+    filled.set_data_from_numpy(array, binary_data=binary)
+    return filled
+
+
+def test_health_readiness_and_unknown_models(triton, client, card):
+    assert triton.is_server_live()
+    assert triton.is_server_ready()
+    assert "binary_tensor_data" in triton.get_server_metadata()["extensions"]
+    model = {"name": card.name, "version": card.version, "state": "READY", "reason": ""}
+    assert triton.get_model_repository_index() == [model]
+    for version in ("", card.version):
+        assert triton.is_model_ready(card.name, version)
+        assert triton.get_model_metadata(card.name, version)["versions"] == [card.version]
+    expected = f"here; expected model {card.name}, version {card.version}"
+    for path in ("", "/ready"):
+        check_error(client.get(f"/v2/models/other{path}"), 404, f"there is no model other {expected}")
+        refused = client.get(f"/v2/models/{card.name}/versions/0{path}")
+        check_error(refused, 404, f"there is no version 0 of model {card.name} {expected}")
+    check_error(client.post("/v2/models/other/infer", content=b"x"), 404, f"there is no model other {expected}")
+    check_error(client.get(f"/v2/models/{card.name}/infer"), 405, "GET")
+    for call in (triton.get_model_config, triton.get_inference_statistics, triton.load_model):
+        with pytest.raises(InferenceServerException, match="no such path: /v2/"):
+            call(card.name)
+
+
+@pytest.mark.parametrize(
+    ("binary", "sent", "received"), [(True, "gzip", None), (False, "deflate", "gzip"), (True, None, "deflate")]
+)
+def test_triton_sends_and_receives_all_tensors(triton, card, images, post_npz, binary, sent, received):
+    names = np.array([f"galaxy é {i}" for i in range(len(images))], object)
+    ebv = np.full((len(images), 1), 0.05, np.float32)
+    expected = post_npz("/predict_file?pdf=true", {"images": images, "ebv": ebv}).json() | {"object_id": names.tolist()}
+    inputs = [tensor("object_id", names, "BYTES", binary), tensor("images", images), tensor("ebv", ebv, binary=binary)]
+    outputs = [InferRequestedOutput(name, binary_data=binary) for name in ("pdf", *COLUMNS)]
+    encodings = {"request_compression_algorithm": sent, "response_compression_algorithm": received}
+    result = triton.infer(card.name, inputs, card.version, outputs, request_id="a-7", **encodings)
+    answer = result.get_response()
+    assert (answer["model_name"], answer["model_version"], answer["id"]) == (card.name, card.version, "a-7")
+    assert [output["name"] for output in answer["outputs"]] == ["pdf", *COLUMNS]
+    assert ("data" in answer["outputs"][1]) is not binary
+    for name in ("pdf", *COLUMNS):
+        values = result.as_numpy(name)
+        if values.dtype == object:
+            values = [value if isinstance(value, str) else value.decode() for value in values]
+        np.testing.assert_array_equal(values, np.array(expected[name], np.float32 if name == "pdf" else None), name)
+    with pytest.raises(InferenceServerException, match="classification is not supported"):
+        triton.infer(card.name, inputs, outputs=[InferRequestedOutput("pdf", class_count=3)])
+
+
+def test_tensors_of_other_types_are_refused(triton, card, images):
+    for array, datatype, status, words in (
+        (np.bool_, "BOOL", "400", "inputs.0.datatype: input should be .*, got .BOOL."),
+        (np.bytes_, "BYTES", "413", "images: expected at most 4,096 texts"),
+    ):
+        with pytest.raises(InferenceServerException, match=words) as caught:
+            triton.infer(card.name, [tensor("images", images[:1].astype(array), datatype)])
+        assert caught.value.status() == status

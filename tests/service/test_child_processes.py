@@ -1,0 +1,289 @@
+"""Child processes of the service: their jobs, files in FITS and HDF5, and positions on the sky."""
+
+import asyncio
+import io
+import os
+import shlex
+import shutil
+import sys
+import time
+
+import h5py
+import httpx
+import numpy as np
+import psutil
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+from pebble import ProcessExpired
+
+from photoz.errors import InvalidDataset, InvalidInput, MalformedInput, TooLarge, UnsupportedType
+from photoz.io import formats
+from photoz.protocol.contract import ASSUMED_HEADER
+from service import files, predict, sky
+from service.errors import RequestError
+from service.jobs import JobQueue
+from tests.service.helpers import check_error
+from tests.service.requests import local_worker, make_request
+from tests.survey.loopback_archive import draw, frame_bytes, frame_path, frame_wcs, running_archive
+from tests.toys import GRIZ, galaxies
+
+LONG = 600.0  # seconds, which no job takes here
+RA, DEC, SHAPE = 150.1, -2.2, (420, 500)
+NOT_FOUND = "no cutout of 1 positions; the first: no object of"
+
+
+def work(seconds):
+    """Return when it began and ended, and in which process."""
+    begin = time.monotonic()
+    time.sleep(seconds)
+    return begin, time.monotonic(), os.getpid()
+
+
+def refuse():
+    raise InvalidInput("expected something else")
+
+
+def end(*job):
+    os._exit(3)
+
+
+def wait(*job):
+    time.sleep(LONG)
+
+
+def in_queue(test, max_tasks=10):
+    """Run a test of a queue for two jobs, one of each client, and see that the queue still works afterwards."""
+
+    async def run():
+        queue = JobQueue("jobs run or wait", 2, 1, max_tasks=max_tasks)
+        child = psutil.Process(await queue.run("alice", LONG, os.getpid))
+        await test(queue, child)
+        return child, await queue.run("alice", LONG, os.getpid)
+
+    return asyncio.run(run())
+
+
+def test_result_and_error_of_a_job_are_passed_on():
+    async def check(queue, child):
+        with pytest.raises(InvalidInput, match="expected something else"):
+            await queue.run("alice", LONG, refuse)
+        assert child.nice() == min(psutil.Process().nice() + 10, 19)
+
+    child, again = in_queue(check)
+    assert child.pid == again != os.getpid()
+
+
+def test_jobs_run_one_at_a_time_and_places_are_limited():
+    async def check(queue, child):
+        calls = [queue.run(client, LONG, work, 0.1) for client in ("alice", "alice", "bob", "carol")]
+        alice, again, bob, carol = await asyncio.gather(*calls, return_exceptions=True)
+        assert isinstance(again, RequestError)
+        assert again.status == carol.status == 429
+        assert str(again) == "1 of your jobs run or wait already; try again later"
+        assert str(carol) == "2 jobs run or wait already; try again later"
+        assert alice[1] <= bob[0]
+        assert len({child.pid, alice[2], bob[2]}) == 3  # each has a child of its own
+
+    in_queue(check, max_tasks=1)
+
+
+async def kill(queue, child):
+    child.kill()
+    while queue._pool.active:  # until the pool has noticed
+        await asyncio.sleep(0.01)
+
+
+async def die(queue, child):
+    with pytest.raises(ProcessExpired) as expired:
+        await queue.run("alice", LONG, end)
+    assert expired.value.exitcode == 3
+
+
+async def exceed(queue, child):
+    with pytest.raises(RequestError, match=r"^this took longer than 0\.1 s: send less at a time") as refused:
+        await queue.run("alice", 0.1, wait)
+    assert refused.value.status == 504
+
+
+async def cancel(queue, child):
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await queue.run("alice", LONG, wait)
+
+
+@pytest.mark.parametrize("stop", [kill, die, exceed, cancel])
+def test_child_that_dies_or_is_killed_is_replaced(stop):
+    child, again = in_queue(stop)
+    assert child.pid != again
+    child.wait(60)
+
+
+def fits_bytes(*hdus):
+    fits.HDUList(list(hdus)).writeto(buffer := io.BytesIO())
+    return buffer.getvalue()
+
+
+def cube(images, **header):
+    return fits_bytes(fits.PrimaryHDU(np.moveaxis(images, -1, 1), fits.Header(header)))
+
+
+def hdf5_bytes(**columns):
+    with h5py.File(buffer := io.BytesIO(), "w") as file:
+        for name, values in columns.items():
+            file[name] = values
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def read(monkeypatch, card):
+    monkeypatch.setattr(files, "TIMEOUT", 600)
+    return lambda content: asyncio.run(files.FileReader(card.image).read(make_request(content)))
+
+
+def test_cutouts_are_converted_to_the_layout_of_the_model(client, post_npz, images, card):
+    spoilt, first = images.copy(), np.moveaxis(images, -1, 1)
+    spoilt[2, 5, 6, 1] = np.nan
+    columns = {"object_id": np.array([*"ébcdef"]), "z_spec": np.linspace(0, 0.2, 6), "ra": np.arange(6.0)}
+    others = {"other": np.zeros(6), "dec": np.zeros(1)}
+    text = columns | {"object_id": columns["object_id"].astype(object), "images": np.moveaxis(spoilt, -1, 1)}
+    table = fits.table_to_hdu(Table({"image": first[:, ::-1], "z_spec": columns["z_spec"], "E_BV": np.ones(6)}))
+    table.header["BANDS"] = "".join(reversed(card.image.bands))
+    of_table = {"images": images, "z_spec": columns["z_spec"], "ebv": np.ones(6)}
+    for answer, expected in (
+        (post_npz("/cutouts", {"images": spoilt.astype(">f8"), **columns, **others}), {"images": spoilt} | columns),
+        (client.post("/cutouts", content=hdf5_bytes(**text)), {"images": spoilt} | columns),
+        (client.post("/cutouts", content=fits_bytes(fits.PrimaryHDU(), table)), of_table),
+        (post_npz("/cutouts", {"images": images[0]}), {"images": images[:1]}),
+    ):
+        assert answer.headers["content-type"] == formats.NPZ.media_type
+        with np.load(io.BytesIO(answer.content)) as found:
+            assert set(found) == set(expected)
+            for name, values in expected.items():
+                np.testing.assert_array_equal(found[name], values, name, strict=name == "images")
+    expected = post_npz("/predict_file", {"images": images}).json()
+    nanojansky = cube(images * 3631.0, BANDS="".join(card.image.bands), BUNIT="nJy")
+    predicted = client.post("/predict_file", content=nanojansky, headers={"content-type": formats.FITS.media_type})
+    np.testing.assert_allclose(predicted.json()["z_mean"], expected["z_mean"], atol=1e-4)
+    assert predicted.headers[ASSUMED_HEADER] == (
+        f"pixels are multiplied by 0.000275406, for the unit nJy; pixels are {card.image.pixel_scale:g} arcsec wide"
+    )
+    labelled = {"images": images, "z_spec": np.linspace(0.05, 0.3, len(images))}
+    scores = post_npz("/evaluate", labelled).json()
+    assert client.post("/evaluate", content=hdf5_bytes(**labelled)).json() == scores
+    check_error(client.post("/cutouts?ebv=1", content=b""), 422, "expected no options, got ?ebv")
+    check_error(client.post("/cutouts", content=b"nothing"), 400, "a .npy, .npz, FITS or HDF5 file, got 7 bytes")
+
+
+def test_files_that_do_not_fit_are_refused(monkeypatch, card, images):
+    monkeypatch.setattr(files, "limit_resources", lambda *limits: None)  # it is this process that reads
+
+    def check(content, words, error=(InvalidDataset, InvalidInput)):
+        with pytest.raises(error, match=words):
+            files.parse_file(content, card.image, 10**9, 60)
+
+    check(cube(images, BUNIT="erg"), "pixels are in erg")
+    for content, name in ((cube(images), "FITS"), (hdf5_bytes(images=images), "HDF5")):
+        for n in (100, len(content) // 2, len(content) - 3000):
+            check(content[:n], f"the {name} file")
+    check(hdf5_bytes(images=h5py.ExternalLink("/etc/hostname", "images")), "is a link, perhaps to other files")
+    monkeypatch.setitem(sys.modules, "astropy", None)
+    check(cube(images), "FITS files need astropy", UnsupportedType)
+
+
+def hostile_files(images):
+    whole, shape = cube(images), images.shape[1:]
+    with h5py.File(packed := io.BytesIO(), "w") as file:
+        file.create_dataset("images", (20_000, *shape), "f4", chunks=(1000, *shape), compression="gzip")
+    return {  # without limits astropy would take all memory for the first, and seconds for the second
+        "axes": whole.replace(b"NAXIS   =                    4", b"NAXIS   =  9223372036854775807"),
+        "long header": whole[:240] + b"COMMENT x".ljust(80) * 200_000,
+        "length": whole.replace(b"NAXIS4  =                    6", b"NAXIS4  =           9999999999"),
+        "packed": packed.getvalue(),
+    }
+
+
+@pytest.mark.parametrize("name", ["axes", "long header", "length", "packed"])
+def test_hostile_files_are_refused_by_a_child(read, images, name):
+    words = "^the FITS file |^reading the file takes more than 16,777,216 bytes: send it in parts$|its reader failed"
+    with pytest.raises((InvalidDataset, MalformedInput, TooLarge), match=words):
+        read(hostile_files(images)[name])
+
+
+def test_reader_that_dies_or_takes_too_long(monkeypatch, read, images):
+    monkeypatch.setattr(files, "parse_file", end)
+    with pytest.raises(MalformedInput, match="its reader failed, or took too long"):
+        read(cube(images))
+    monkeypatch.setattr(files, "parse_file", wait)
+    monkeypatch.setattr(files, "TIMEOUT", 0.1)
+    with pytest.raises(RequestError, match=r"this took longer than 0\.1 s"):
+        read(cube(images))
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory):
+    """Options for an archive with a galaxy at RA, DEC, brighter in each band."""
+    pytest.importorskip("astroquery", reason="needs astroquery: pip install 'photoz[sky]'")
+    wcs = frame_wcs(RA, DEC, 20.0, SHAPE)
+    with running_archive() as archive:
+        for number, band in enumerate("ugriz"):
+            archive.files[frame_path(band, 100)] = frame_bytes(draw(wcs, SHAPE, [(RA, DEC, 10.0 * (number + 1))]), wcs)
+        archive.catalogue = [(RA, DEC, 100, 0.1 * 3.793, 0.1 * 2.751)]
+        cache = str(tmp_path_factory.mktemp("sky") / "a cache")
+        yield ["--archive", f"{archive.url}/sas", "--catalogue", archive.url, "--cache", cache]
+
+
+def test_a_position_is_cut_out(options, card):
+    arrays, _ = sky.cut_out(RA, DEC, options, card.image)
+    np.testing.assert_allclose(arrays["images"].sum(axis=(1, 2)), [[10, 20, 30, 40, 50]], rtol=0.005)
+    np.testing.assert_allclose(arrays["ebv"], [0.1], rtol=1e-6)
+    assert arrays["ra"].tolist() == [RA]
+    with pytest.raises(RequestError, match=NOT_FOUND) as refused:
+        sky.cut_out(10, 10, options, card.image)
+    assert refused.value.status == 502
+
+
+def assume(ra, dec, options, spec):
+    return {"images": galaxies(spec, 1), "ra": np.array([ra])}, (f"{dec:g}, {options}",)
+
+
+def test_a_child_looks_up_each_position(monkeypatch, small_bundle):
+    monkeypatch.setattr(sky, "TIMEOUT", 600)
+    with local_worker(bundle=small_bundle.path, sky="--cache 'a cache'") as post:
+        monkeypatch.setattr(sky, "cut_out", assume)
+        found = post(predict.sky, b'{"ra": 1.5, "dec": -2}')
+        monkeypatch.setattr(sky, "cut_out", end)
+        refused = post(predict.sky, b'{"ra": 1.5, "dec": -2}')
+    check_error(refused, 502, "the process that asked the archive ended with 3")
+    assert (found.status_code, found.headers[ASSUMED_HEADER]) == (200, "-2, ['--cache', 'a cache']")
+    with np.load(io.BytesIO(found.content)) as arrays:
+        np.testing.assert_array_equal(arrays["images"], galaxies(GRIZ, 1))
+        assert arrays["ra"].tolist() == [1.5]
+
+
+def test_it_is_off_by_default_and_needs_packages(client, monkeypatch):
+    check_error(client.post("/sky", json={"ra": RA, "dec": DEC}), 404, "its operator may allow that, with PHOTOZ_SKY")
+    for ra in (400, "--help"):
+        check_error(client.post("/sky", json={"ra": ra, "dec": DEC}), 422, "ra: input should be")
+    assert client.get("/ui/options.json").json()["sky"] is False
+    monkeypatch.setattr(sky, "PACKAGES", ("numpy", "nowhere"))
+    with pytest.raises(InvalidInput, match=r"PHOTOZ_SKY needs nowhere: install photoz\[sky\]"):
+        sky.check_packages()
+
+
+@pytest.mark.acceptance
+def test_a_position_on_the_page(options, start_service, bundle_path, tmp_path):
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    if not (chromium := shutil.which("chromium")):
+        pytest.skip("needs the browser chromium: install chromium")
+    variables = {"PHOTOZ_BUNDLE": bundle_path, "PHOTOZ_SKY": shlex.join(options)}
+    with start_service(tmp_path, **variables) as running, playwright.sync_playwright() as started:
+        refused = httpx.post(f"{running.url}/sky", json={"ra": 10, "dec": 10}, timeout=180.0)
+        check_error(refused, 502, NOT_FOUND)
+        page = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"]).new_page()
+        page.goto(running.url)
+        page.fill("#ra", str(RA))
+        page.fill("#dec", str(DEC))
+        page.get_by_role("button", name="Look it up").click()
+        page.locator("#status", has_text="1 redshift of").wait_for(timeout=180_000)
+        assert page.locator("#pictures canvas").count() == 6
