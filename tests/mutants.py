@@ -1,0 +1,214 @@
+"""How many small mistakes the quick tests notice: mutants of a package, each against the tests that run its line.
+
+python -m tests.mutants map                     runs the quick tests once, and notes which of them execute which line
+python -m tests.mutants try photoz 200 --seed 7 prints each mutant that no test notices, and the share that is noticed
+
+A service is a process of its own, which several tests share: a mutant of a line that such a process runs meets all
+tests of the folders in `PROCESSES`. A line outside functions runs when its module is imported: it meets all tests that
+execute anything of its file.
+"""
+
+import ast
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from tempfile import TemporaryDirectory
+
+import click
+import coverage
+import pytest
+
+from tests.running import ROOT
+
+PACKAGES = ("photoz", "photoz_client", "photoz_survey", "service", "training")
+PROCESSES = {"training": ("tests/training",), "photoz_survey": ("tests/survey",), "photoz_client": ("tests/client",)}
+SERVICES = ("tests/service", "tests/attack", "tests/deploy")
+MAP = ROOT / "build" / "mutants" / "map.json"
+PYTEST = ["-n0", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "-m", "not acceptance"]
+TIMEOUT = 900.0  # seconds; a mutant that takes longer is noticed
+OPERATORS = {
+    **{ast.Lt: ("<", "<="), ast.LtE: ("<=", "<"), ast.Gt: (">", ">="), ast.GtE: (">=", ">"), ast.Eq: ("==", "!=")},
+    **{ast.NotEq: ("!=", "=="), ast.Is: ("is", "is not"), ast.IsNot: ("is not", "is"), ast.In: ("in", "not in")},
+    **{
+        ast.NotIn: ("not in", "in"),
+        ast.Add: ("+", "-"),
+        ast.Sub: ("-", "+"),
+        ast.Mult: ("*", "/"),
+        ast.Div: ("/", "*"),
+    },
+    **{
+        ast.FloorDiv: ("//", "/"),
+        ast.Mod: ("%", "*"),
+        ast.Pow: ("**", "*"),
+        ast.And: ("and", "or"),
+        ast.Or: ("or", "and"),
+    },
+    **{ast.BitAnd: ("&", "|"), ast.BitOr: ("|", "&")},
+}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """Bytes [start, end) of a file, and what replaces them."""
+
+    file: str
+    line: int
+    lines: tuple[int, ...] | None  # of its statement; none outside functions
+    start: int
+    end: int
+    old: str
+    new: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.old!r} -> {self.new!r}"
+
+
+def mutants_of(file: str) -> Iterator[Mutant]:
+    """Yield the mutants of a file: other operators, numbers and return values, negated conditions, calls left out."""
+    source = (ROOT / file).read_bytes()
+    starts = [0]
+    for line in source.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+
+    def first(node: ast.AST) -> int:
+        return starts[node.lineno - 1] + node.col_offset
+
+    def last(node: ast.AST) -> int:
+        return starts[node.end_lineno - 1] + node.end_col_offset
+
+    for node, lines in _code(ast.parse(source), None):
+
+        def mutant(start: int, end: int, new: str, node=node, lines=lines) -> Mutant:
+            return Mutant(file, node.lineno, lines, start, end, source[start:end].decode(), new)
+
+        match node:
+            case (
+                ast.BinOp(left, operator, right)
+                | ast.Compare(left, [operator], [right])
+                | ast.BoolOp(operator, [left, right, *_])
+            ) if type(operator) in OPERATORS:
+                old, new = OPERATORS[type(operator)]
+                at = source.index(old.encode(), last(left), first(right))
+                yield mutant(at, at + len(old), new)
+            case ast.UnaryOp(ast.Not() | ast.USub() as operator):
+                yield mutant(first(node), first(node) + (3 if isinstance(operator, ast.Not) else 1), "")
+            case ast.Constant(bool(value)):
+                yield mutant(first(node), last(node), str(not value))
+            case ast.Constant(int(value) | float(value)):
+                yield mutant(first(node), last(node), str(value + 1))
+            case ast.Return(ast.AST() as value) if not (isinstance(value, ast.Constant) and value.value is None):
+                yield mutant(first(value), last(value), "None")
+            case ast.If(test) | ast.IfExp(test) if not isinstance(test, ast.Compare | ast.UnaryOp):
+                yield mutant(first(test), last(test), f"(not ({source[first(test) : last(test)].decode()}))")
+            case ast.Expr(ast.Call()):
+                yield mutant(first(node), last(node), "None")
+
+
+def _code(node: ast.AST, lines: tuple[int, ...] | None) -> Iterator[tuple[ast.AST, tuple[int, ...] | None]]:
+    """Yield the nodes of code, without annotations, each with the lines of its statement if that is in a function."""
+    for name, value in ast.iter_fields(node):
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST) and name not in {"annotation", "returns"}:
+                inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and name == "body"
+                if isinstance(child, ast.stmt) and (inside or lines):
+                    body = [*getattr(child, "body", []), None][0]
+                    lines_of = tuple(range(child.lineno, body.lineno if body else child.end_lineno + 1))
+                else:
+                    lines_of = lines
+                yield child, lines_of
+                yield from _code(child, lines_of)
+
+
+class Contexts:
+    """A plugin of pytest: lines are noted with the test that executes them."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item):
+        coverage.Coverage.current().switch_context(item.nodeid)
+        return (yield)
+
+
+@click.group()
+def main() -> None:
+    """Run the command line."""
+
+
+@main.command("map")
+@click.argument("tests", nargs=-1)
+def map_lines(tests: tuple[str, ...]) -> None:
+    """Run the quick tests in one process, all or TESTS, and write which lines each executes."""
+    shutil.rmtree(MAP.parent, ignore_errors=True)
+    MAP.parent.mkdir(parents=True)
+    data, settings = MAP.with_suffix(".coverage"), MAP.with_suffix(".ini")
+    settings.write_text(f"[run]\npatch = subprocess\nparallel = true\nsigterm = true\ndata_file = {data}\n")
+    measured = coverage.Coverage(config_file=str(settings), source=PACKAGES)
+    measured.start()
+    pytest.main([*PYTEST, *tests], plugins=[Contexts()])
+    measured.stop()
+    measured.save()
+    measured.combine()
+    of_lines = measured.get_data().contexts_by_lineno
+    files = measured.get_data().measured_files()
+    MAP.write_text(json.dumps({os.path.relpath(file, ROOT): of_lines(file) for file in files}))
+
+
+@main.command("try")
+@click.argument("package", type=click.Choice(PACKAGES))
+@click.argument("n", type=int)
+@click.option("--seed", type=int, required=True)
+@click.option("--jobs", default=2)
+def try_mutants(package: str, n: int, seed: int, jobs: int) -> None:
+    """Draw N mutants of PACKAGE, of the commit that is checked out, and see whether a test notices them."""
+    files = subprocess.check_output(["git", "ls-files", f"*{package}/*.py"], cwd=ROOT, text=True).split()
+    mutants = [mutant for file in files if f"/{package}/" in f"/{file}" for mutant in mutants_of(file)]
+    executed, clones = json.loads(MAP.read_text()), SimpleQueue()
+    with TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
+        for number in range(jobs):
+            subprocess.run(["git", "clone", "--quiet", "--shared", ROOT, Path(folder, str(number))], check=True)
+            clones.put(Path(folder, str(number)))
+
+        def try_one(mutant: Mutant) -> bool:
+            clone = clones.get()
+            noticed = is_noticed(mutant, executed.get(mutant.file, {}), PROCESSES.get(package, SERVICES), clone)
+            clones.put(clone)
+            print("noticed " if noticed else "SURVIVED", mutant, flush=True)
+            return noticed
+
+        noticed = sum(pool.map(try_one, random.Random(seed).sample(mutants, n)))
+    print(f"{package}: {noticed} of {n} noticed, {noticed / n:.1%}, seed {seed}")
+
+
+def is_noticed(mutant: Mutant, executed: dict[str, list[str]], in_processes: Sequence[str], clone: Path) -> bool:
+    """Return whether a test fails with the mutant; `executed` gives the tests that execute the lines of its file."""
+    lines = executed if mutant.lines is None else map(str, mutant.lines)
+    tests = {test for line in lines for test in executed.get(line, ())}
+    path = clone / mutant.file
+    source = path.read_bytes()
+    path.write_bytes(source[: mutant.start] + mutant.new.encode() + source[mutant.end :])
+    try:
+        here = sorted(tests - {""})
+        return bool(here and fail(clone, here)) or ("" in tests and fail(clone, in_processes))
+    finally:
+        path.write_bytes(source)
+
+
+def fail(clone: Path, tests: Sequence[str]) -> bool:
+    """Return whether one of the tests fails, or does not end."""
+    environment = {**os.environ, "PYTHONPATH": f"{clone}:{clone}/clients/python", "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", "-x", *PYTEST, *tests]
+    try:
+        return subprocess.run(command, cwd=clone, env=environment, capture_output=True, timeout=TIMEOUT).returncode != 0
+    except subprocess.TimeoutExpired:
+        return True
+
+
+if __name__ == "__main__":
+    main()
