@@ -1,7 +1,9 @@
-"""Whether the resilience programs notice faults: each is shown some."""
+"""Whether the resilience programs notice faults: each is shown some; and what tables and records say of results."""
 
+import argparse
 import contextlib
 import json
+import shutil
 import socket
 from types import SimpleNamespace
 
@@ -9,61 +11,34 @@ import numpy as np
 import pytest
 
 from benchmarks.harness.http_client import Reply
-from benchmarks.harness.processes import Server
-from benchmarks.harness.results import all_met
+from benchmarks.harness.results import all_met, at_least, at_most, conclude, reported
 from benchmarks.harness.threads import background
-from benchmarks.resilience import drain, hostile, kills, overload, soak
+from benchmarks.resilience import __main__, rollout
 from benchmarks.resilience.clients import Answer, Client, Failure, RequestLog, standing_client
-from benchmarks.resilience.known_answers import ALIVE, LONG, METRICS, Reference, WrongAnswer
+from benchmarks.resilience.known_answers import ALIVE, Reference, WrongAnswer
+from benchmarks.resilience.rollout import Record, Rollout
 from benchmarks.resilience.sdk_clients import SdkLog
 from photoz.protocol import open_inference
 from photoz.protocol.tensors import Tensor
-from photoz_client import ConnectionFailed
-from photoz_client._parts import MODEL_CHANGED
-from tests.attack.attacks import Attack, attack_of
 
 REFERENCE = Reference("/v2", np.random.default_rng(0).random((64, 180), np.float32), np.linspace(0, 1, 64))
+RIGHT = [62, 63, 0, 1]
 
 
 @pytest.mark.parametrize(
-    ("rows", "off", "status", "right"),
+    ("rows", "off", "status"),
     [
-        ([62, 63, 0, 1], 3e-7, 200, True),
-        ([62, 63, 0], 0.0, 200, False),  # a row is missing
-        ([62, 63, 0, 1, 1], 0.0, 200, False),  # one came twice
-        ([62, 63, 1, 0], 0.0, 200, False),  # two changed places
-        *[([62, 63, 0, 1], 2e-6, 200, False), ([62, 63, 0, 1], np.nan, 200, False), ([62, 63, 0, 1], 0.0, 500, False)],
+        *[(RIGHT, 3e-7, 200), (RIGHT, 2e-6, 200), (RIGHT, np.nan, 200), (RIGHT, 0.0, 500)],  # only the first is right
+        *[(RIGHT[:3], 0.0, 200), ([*RIGHT, 1], 0.0, 200), ([62, 63, 1, 0], 0.0, 200)],  # missing, doubled, exchanged
     ],
 )
-def test_a_wrong_answer_is_noticed(rows, off, status, right):
+def test_a_wrong_answer_is_noticed(rows, off, status):
     columns = {"pdf": REFERENCE.pdf[rows], "z_mean": REFERENCE.z_mean[rows] + off}
     outputs = [(Tensor.of(name, values), True) for name, values in columns.items()]
     message = open_inference.encode_response(outputs, model_name="photoz", model_version="1")
     reply = Reply(status, {open_inference.HEADER_LENGTH: str(message.header_length)}, bytes(message.body))
-    with contextlib.nullcontext() if right else pytest.raises(WrongAnswer):
+    with contextlib.nullcontext() if off == 3e-7 else pytest.raises(WrongAnswer):
         assert REFERENCE.infer(4, 62).check(reply) == pytest.approx(off)
-
-
-def test_a_table_of_other_galaxies_is_noticed():
-    def table(names):
-        return Reply(200, {}, json.dumps({"object_id": names, "z_mean": REFERENCE.z_mean[:2].tolist()}).encode())
-
-    assert REFERENCE.file(2).check(table(["g0", "g1"])) == 0
-    for reply in (table(["g0", "g2"]), table(["g0"]), Reply(200, {}, b"{"), Reply(200, {}, b"{}")):
-        with pytest.raises(WrongAnswer):
-            REFERENCE.file(2).check(reply)
-    with pytest.raises(WrongAnswer):
-        METRICS.check(Reply(200, {}, b""))
-
-
-def test_attacks_follow_from_seed_and_number_alone_and_every_5xx_is_counted():
-    attacks, tally = [attack_of(3, number) for number in range(400)], hostile.Tally()
-    assert attacks == [attack_of(3, number) for number in range(400)]
-    assert len({attack.kind for attack in attacks}) > 25
-    for number, status in enumerate(["500"] * 9 + ["422"]):
-        tally.note(number, Attack("odd", (b"sent",)), status)
-    assert tally.server_errors == 9
-    assert [example["number"] for example in tally.examples] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(("reads", "outcome"), [(False, "crossed"), (True, "lost_late")])
@@ -112,68 +87,66 @@ def test_missing_doubled_and_wrong_rows_are_counted(parts, missing_doubled_wrong
     assert (log.missing, log.doubled, log.wrong) == missing_doubled_wrong
 
 
-@pytest.mark.parametrize(("reason", "cut"), [("gone", 0), (f"{MODEL_CHANGED}, from a to b", 1)])
-def test_a_call_that_raises_misses_its_rows(reason, cut):
-    def broken():
-        yield predicted([0, 1])
-        raise ConnectionFailed(reason)
-
-    log = SdkLog()
-    log.note(broken(), EXPECTED)
-    assert (log.missing, log.rows, log.raised) == (4, 2, [f"ConnectionFailed: {reason}"])
-    assert (log.cut, log.rows_cut) == (cut, 4 * cut)
-    assert not all_met(kills.results_of(log, [1.0]))
-    assert [all_met(kills.results_of(SdkLog(rows=1), [1.0, longest])) for longest in (2.9, 60.0)] == [True, False]
+def is_good(spoil=lambda record: None) -> bool:
+    """Whether two roll-outs that meet all thresholds still do when their record is changed."""
+    record = Record(rollouts=[Rollout(*"ab", 1.0, 2.0, 3.0, 1.0, 0), Rollout(*"ba", 5.0, 6.0, 7.0, 1.0, 0)])
+    for old, new, at in (("a", "b", 0.0), ("b", "a", 4.0)):
+        record.log.answers += [Answer(at + 1.5, at + 2.5, kind, old) for kind in ("infer-1000", "plot", "livez")]
+        record.log.answers.append(Answer(at + 3.5, at + 3.6, "infer-1", new))
+    record.sdk.rows = 7
+    spoil(record)
+    return all_met(rollout.results_of(record))
 
 
-def good_round():
-    answers = [Answer(0.0, 1.0, kind) for kind in ("livez", f"infer-{LONG}", "plot")]
-    log = RequestLog(answers, [Failure(3.0, "refused", "")])
-    return drain.Round(log, ready=[(2.0, "503"), (3.0, "refused")], sigterm_at=1.0, exit_s=1.0, exit_code=0)
-
-
-def test_a_lost_request_readiness_and_an_unclean_exit_fail_the_drain():
-    def met(spoil):
-        bad = good_round()
-        spoil(bad)
-        return all_met(drain.results_of([good_round(), bad]))
-
-    assert [met(lambda bad, number=number: bad.log.answers.pop(number)) for number in range(3)] == [True, False, False]
-    for failure in ((0.5, "refused"), (0.5, "lost_kept"), (2.0, "lost_fresh"), (2.0, "crossed"), (2.0, "wrong")):
-        assert not met(lambda bad, failure=failure: bad.log.failures.append(Failure(*failure, "")))
-    for statuses, right in ((["200", "503"], True), (["200", "refused"], False), (["refused", "503"], False)):
-        assert met(lambda bad, s=statuses: setattr(bad, "ready", [(0.0, "503"), *((2.0, one) for one in s)])) == right
+def test_faults_of_a_roll_out_are_noticed():
+    assert is_good()
+    bad = ["lost_kept", "lost_fresh", "lost_late", "cut", "refused", "wrong", "unavailable", "busy"]
+    for failure in (Failure(1.0, outcome, "") for outcome in [*bad, "crossed"]):
+        assert is_good(lambda record, failure=failure: record.log.failures.append(failure)) == (
+            failure.outcome == "crossed"
+        )
+    for name, value in (("raised", ["gone"]), ("missing", 1), ("doubled", 1), ("wrong", 1)):
+        assert not is_good(lambda record, name=name, value=value: setattr(record.sdk, name, value))
     for code in (1, -9, None):
-        assert not met(lambda bad, code=code: setattr(bad, "exit_code", code))
+        assert not is_good(lambda record, code=code: setattr(record.rollouts[1], "exit_code", code))
 
 
-def test_less_goodput_and_slow_refusals_fail_the_overload():
-    good = {"goodput": 0.95, "refused": 10.0, "refused_p99_ms": 10.0, "capacity": 1.0}
-    good |= dict.fromkeys(("without_retry_after", "lost", "others"), 0.0)
-    slow = good | {"goodput": 0.5, "refused_p99_ms": 90.0}
-    assert all_met(overload.results_of("singles", [good, slow, good]))
-    assert not all_met(overload.results_of("singles", [slow, slow, good]))
-    for name, value in (("goodput", 0.89), ("refused_p99_ms", 51), ("refused", 0)):
-        assert not all_met(overload.results_of("singles", [good | {name: value}]))
-    for name in ("lost", "others", "without_retry_after"):
-        assert not all_met(overload.results_of("singles", [good, good | {name: 1.0}, good]))
+@pytest.mark.parametrize("kind", ["infer-1000", "plot", "infer-1"])
+@pytest.mark.parametrize("other", [{"a": "b", "b": "a"}, {}])
+def test_answers_that_are_missing_or_from_the_other_version_are_noticed(kind, other):
+    def spoil(record):
+        changed = [a._replace(label=other[a.label]) for a in record.log.answers if a.kind == kind and other]
+        record.log.answers = changed + [answer for answer in record.log.answers if answer.kind != kind]
+
+    assert not is_good(spoil)
 
 
-def test_memory_that_grows_and_answers_that_slow_down_fail_the_soak():
-    def results(mb_per_hour, slowing):
-        rng = np.random.default_rng(0)
-        memory = [(at, 500 + mb_per_hour * at / 3600 + rng.normal(0, 0.02)) for at in np.arange(0.0, 1800.0, 5.0)]
-        sent = np.arange(0.0, 1800.0, 0.5)
-        log = RequestLog([Answer(7 + at, 7 + at + 0.01 * (1 + slowing * at / 1800), "infer-1") for at in sent])
-        return soak.results_of(log, 7.0, memory, 1800.0)
-
-    assert soak.slope([0.0, 1.0, 2.0, 3.0], [1.0, 2.0, 2.0, 3.0]) == pytest.approx((0.6, np.sqrt(0.2 / 2 / 5)))
-    assert results(3.0, 0.0)[2].median == pytest.approx(3.0, abs=0.1)
-    assert [all_met(results(*change)) for change in ((0.0, 0.0), (3.0, 0.0), (0.0, 0.5))] == [True, False, False]
+@pytest.mark.acceptance
+@pytest.mark.skipif(not shutil.which("haproxy", path="/usr/sbin:/usr/bin"), reason="needs HAProxy")
+def test_a_roll_out_of_the_real_service_loses_nothing(tmp_path, bundle_path, capsys):
+    output = tmp_path / "rollout.json"
+    options = ["--rollouts=1", "--calm=3", "--capacity-seconds=1", "--probe=0.5", "--propagation=0.2"]
+    parsed = __main__.parse(["rollout", f"--bundle={bundle_path}", f"--output={output}", *options])
+    assert rollout.run(parsed) == 0, capsys.readouterr().out
+    assert [found["new"].endswith("-next") for found in json.loads(output.read_text())["rollouts"]] == [True, False]
 
 
-def test_errors_in_the_log_are_found(tmp_path):
-    log = tmp_path / "log"
-    lines = ['{"level": "error", "exception": "Traceback (most recent call last)"}', '{"level": "info"}', "[ERROR] a"]
-    log.write_text("\n".join([*lines, "[INFO] b", "Traceback (most recent call last):", "  x", "ValueError: c"]))
-    assert Server(None, None, log, 1.0).errors() == [lines[0], lines[2], "Traceback (most recent call last):"]
+def test_the_median_is_judged_by_the_limit_and_nothing_meets_none():
+    assert at_least("speed", [100, 200, 800], 200).cells == ("speed", "200 (100 to 800)", "at least 200", "yes")
+    assert at_least("speed", [100, 199, 800], 200).cells[-1] == "**no**"
+    assert at_least("speed", None, 2).cells == ("speed", "not measured", "at least 2", "")
+    assert reported("time", 2.5).cells == ("time", "2.50", "", "")
+    assert [all_met([at_most("lost", lost, 0), reported("time", None)]) for lost in (0, 1)] == [True, False]
+    for missing in (at_least("speed", [], 2), at_most("lost", None, 0), at_most("lost", float("nan"), 0)):
+        assert not all_met([missing])
+
+
+def test_a_program_prints_its_results_and_writes_a_record(tmp_path, capsys):
+    options = argparse.Namespace(program="x", run=print, output=tmp_path / "sub" / "x.json", seed=7)
+    assert conclude(options, [at_most("lost", 0, 0), reported("time", [2.5, 3.5])], {"curve": [1]}) == 0
+    assert "x: PASS" in capsys.readouterr().out
+    record = json.loads(options.output.read_text())
+    assert (record["passed"], record["options"], record["curve"]) == (True, {"program": "x", "seed": 7}, [1])
+    assert record["results"][1] == {"what": "time", "median": 3.0, "values": [2.5, 3.5], "limit": None}
+    assert conclude(options, [at_most("lost", 1, 0)], {}) == 1
+    assert "x: FAIL" in capsys.readouterr().out
