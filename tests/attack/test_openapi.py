@@ -12,7 +12,7 @@ from photoz.protocol.open_inference import HEADER_LENGTH, encode_request
 from photoz.protocol.tensors import Tensor
 from service.formats.negotiation import FILE_TYPES, OCTETS, PREDICTIONS
 
-schemathesis = pytest.importorskip("schemathesis", reason="needs schemathesis: pip install schemathesis")
+schemathesis = pytest.importorskip("schemathesis", reason="needs schemathesis: make acceptance installs it")
 pytestmark = pytest.mark.acceptance
 
 # The document cannot say that a batch has as many names as images: valid requests may be refused, too.

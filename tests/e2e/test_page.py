@@ -19,7 +19,7 @@ from tests.running import ROOT
 
 pytestmark = pytest.mark.acceptance
 
-expect = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright").expect
+expect = pytest.importorskip("playwright.sync_api", reason="needs playwright: make acceptance installs it").expect
 expect.set_options(timeout=TIMEOUT)
 
 SAMPLE = (ROOT / "examples" / "cutouts.npz").read_bytes()

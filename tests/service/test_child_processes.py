@@ -273,7 +273,7 @@ def test_it_is_off_by_default_and_needs_packages(client, monkeypatch):
 
 @pytest.mark.acceptance
 def test_a_position_on_the_page(options, start_service, bundle_path, tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: make acceptance installs it")
     if not (chromium := shutil.which("chromium")):
         pytest.skip("needs the browser chromium: install chromium")
     variables = {"PHOTOZ_BUNDLE": bundle_path, "PHOTOZ_SKY": shlex.join(options)}
