@@ -76,7 +76,8 @@ def test_sequential_requests_use_no_threads_and_answered_ones_are_freed_without_
                 assert len(result) == n_parts * ROWS
                 assert all(values.flags.writeable for _, values in result.columns())
                 assert (threads == {main}) == (in_flight != 2)
-            assert [request() for request in sent] == [None] * (3 + 1 + 5 + 9)
+            assert len(sent) >= 3 + 1 + 5 + 9  # one is repeated if it crosses the close of its connection
+            assert not any(request() for request in sent)
     finally:
         gc.enable()
 
