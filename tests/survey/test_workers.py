@@ -55,7 +55,7 @@ def test_files_of_folders_and_patterns_are_found_in_order(write_cutouts, tmp_pat
 
 
 def end_at_some(item, folder, times):
-    """Note an item; the process of each third one ends so many times."""
+    """Record an item; each third item kills its process the first few times."""
     seen = len(list(folder.glob(f"{item}-*")))
     (folder / f"{item}-{seen}").touch()
     if item % 3 == 0 and seen < times:
