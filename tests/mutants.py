@@ -1,7 +1,7 @@
 """How many small mistakes the quick tests notice: mutants of a package, each against the tests that run its line.
 
 python -m tests.mutants map                     runs the quick tests once, and notes which of them execute which line
-python -m tests.mutants try photoz 200 --seed 7 prints each mutant that no test notices, and the share that is noticed
+python -m tests.mutants try photoz 200 --seed 7 prints each mutant, whether a test notices it, and the share of those
 
 A service is a process of its own, which several tests share: a mutant of a line that such a process runs meets all
 tests of the folders in `PROCESSES`. A line outside functions runs when its module is imported: it meets all tests that
@@ -34,25 +34,11 @@ SERVICES = ("tests/service", "tests/attack", "tests/deploy")
 MAP = ROOT / "build" / "mutants" / "map.json"
 PYTEST = ["-n0", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "-m", "not acceptance"]
 TIMEOUT = 900.0  # seconds; a mutant that takes longer is noticed
-OPERATORS = {
-    **{ast.Lt: ("<", "<="), ast.LtE: ("<=", "<"), ast.Gt: (">", ">="), ast.GtE: (">=", ">"), ast.Eq: ("==", "!=")},
-    **{ast.NotEq: ("!=", "=="), ast.Is: ("is", "is not"), ast.IsNot: ("is not", "is"), ast.In: ("in", "not in")},
-    **{
-        ast.NotIn: ("not in", "in"),
-        ast.Add: ("+", "-"),
-        ast.Sub: ("-", "+"),
-        ast.Mult: ("*", "/"),
-        ast.Div: ("/", "*"),
-    },
-    **{
-        ast.FloorDiv: ("//", "/"),
-        ast.Mod: ("%", "*"),
-        ast.Pow: ("**", "*"),
-        ast.And: ("and", "or"),
-        ast.Or: ("or", "and"),
-    },
-    **{ast.BitAnd: ("&", "|"), ast.BitOr: ("|", "&")},
-}
+# An operator, and what replaces it.
+SWAPS = (
+    "<:<=, <=:<, >:>=, >=:>, ==:!=, !=:==, is:is not, is not:is, in:not in, not in:in, and:or, or:and, +:-, -:+, *:/"
+)
+OPERATORS = dict(pair.split(":") for pair in f"{SWAPS}, /:*, //:/, %:*, **:*, &:|, |:&".split(", "))
 
 
 @dataclass(frozen=True)
@@ -90,14 +76,11 @@ def mutants_of(file: str) -> Iterator[Mutant]:
             return Mutant(file, node.lineno, lines, start, end, source[start:end].decode(), new)
 
         match node:
-            case (
-                ast.BinOp(left, operator, right)
-                | ast.Compare(left, [operator], [right])
-                | ast.BoolOp(operator, [left, right, *_])
-            ) if type(operator) in OPERATORS:
-                old, new = OPERATORS[type(operator)]
-                at = source.index(old.encode(), last(left), first(right))
-                yield mutant(at, at + len(old), new)
+            case ast.BinOp(left, _, right) | ast.Compare(left, [_], [right]) | ast.BoolOp(_, [left, right, *_]):
+                old = source[last(left) : first(right)].decode().strip(" ()\n")
+                if old in OPERATORS:
+                    at = source.index(old.encode(), last(left))
+                    yield mutant(at, at + len(old), OPERATORS[old])
             case ast.UnaryOp(ast.Not() | ast.USub() as operator):
                 yield mutant(first(node), first(node) + (3 if isinstance(operator, ast.Not) else 1), "")
             case ast.Constant(bool(value)):
@@ -151,7 +134,8 @@ def map_lines(tests: tuple[str, ...]) -> None:
     settings.write_text(f"[run]\npatch = subprocess\nparallel = true\nsigterm = true\ndata_file = {data}\n")
     measured = coverage.Coverage(config_file=str(settings), source=PACKAGES)
     measured.start()
-    pytest.main([*PYTEST, *tests], plugins=[Contexts()])
+    if pytest.main([*PYTEST, *tests], plugins=[Contexts()]) != pytest.ExitCode.OK:
+        raise click.ClickException("the tests fail as they are")
     measured.stop()
     measured.save()
     measured.combine()
