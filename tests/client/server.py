@@ -74,7 +74,7 @@ class Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+    protocol_version, disable_nagle_algorithm = "HTTP/1.1", True
 
     def do_POST(self):
         server, content = self.server, self.rfile.read(int(self.headers.get("Content-Length", 0)))
