@@ -3,9 +3,8 @@
 python -m tests.mutants map                     runs the quick tests once, and notes which of them execute which line
 python -m tests.mutants try photoz 200 --seed 7 prints each mutant, whether a test notices it, and the share of those
 
-A service is a process of its own, which several tests share: a mutant of a line that such a process runs meets all
-tests of the folders in `PROCESSES`. A line outside functions runs when its module is imported: it meets all tests that
-execute anything of its file.
+What a fixture executes, also in processes that it starts, such as a service, counts for all tests that use it. A line
+outside functions runs when its module is imported: it meets all tests that execute anything of its file.
 """
 
 import ast
@@ -15,6 +14,7 @@ import random
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,8 +29,6 @@ import pytest
 from tests.running import ROOT
 
 PACKAGES = ("photoz", "photoz_client", "photoz_survey", "service", "training")
-PROCESSES = {"training": ("tests/training",), "photoz_survey": ("tests/survey",), "photoz_client": ("tests/client",)}
-SERVICES = ("tests/service", "tests/attack", "tests/deploy")
 MAP = ROOT / "build" / "mutants" / "map.json"
 PYTEST = ["-n0", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "-m", "not acceptance"]
 TIMEOUT = 900.0  # seconds; a mutant that takes longer is noticed
@@ -111,12 +109,45 @@ def _code(node: ast.AST, lines: tuple[int, ...] | None) -> Iterator[tuple[ast.AS
 
 
 class Contexts:
-    """A plugin of pytest: lines are noted with the test that executes them."""
+    """A plugin of pytest: lines are noted with the test or fixture that executes them, in any process."""
+
+    def __init__(self) -> None:
+        self.users = defaultdict(list)  # the tests of each context
+
+    def pytest_collection_finish(self, session):
+        for item in session.items:
+            self.users[item.nodeid].append(item.nodeid)
+            for definitions in item._fixtureinfo.name2fixturedefs.values():
+                self.users[_name(definitions[-1])].append(item.nodeid)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef, request):
+        if request.scope == "function":
+            return (yield)
+        before = _switch_context(_name(fixturedef))
+        try:
+            return (yield)
+        finally:
+            _switch_context(before)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item):
-        coverage.Coverage.current().switch_context(item.nodeid)
+        _switch_context(item.nodeid)
         return (yield)
+
+
+def _name(fixture) -> str:
+    return f"{fixture.baseid} {fixture.argname}"
+
+
+def _switch_context(new: str) -> str:
+    """Return the context before; processes that are started from here on have the new one."""
+    measured = coverage.Coverage.current()
+    before = measured.get_option("run:context") or ""
+    measured.set_option("run:context", new)
+    os.environ["COVERAGE_PROCESS_CONFIG"] = measured.config.serialize()
+    measured.switch_context(new)
+    return before
 
 
 @click.group()
@@ -134,14 +165,18 @@ def map_lines(tests: tuple[str, ...]) -> None:
     settings.write_text(f"[run]\npatch = subprocess\nparallel = true\nsigterm = true\ndata_file = {data}\n")
     measured = coverage.Coverage(config_file=str(settings), source=PACKAGES)
     measured.start()
-    if pytest.main([*PYTEST, *tests], plugins=[Contexts()]) != pytest.ExitCode.OK:
+    contexts = Contexts()
+    if pytest.main([*PYTEST, *tests], plugins=[contexts]) != pytest.ExitCode.OK:
         raise click.ClickException("the tests fail as they are")
     measured.stop()
     measured.save()
     measured.combine()
-    of_lines = measured.get_data().contexts_by_lineno
-    files = measured.get_data().measured_files()
-    MAP.write_text(json.dumps({os.path.relpath(file, ROOT): of_lines(file) for file in files}))
+    executed = {}
+    for file in measured.get_data().measured_files():
+        lines = measured.get_data().contexts_by_lineno(file).items()
+        tests_of = {line: {test for name in names for test in contexts.users.get(name, ())} for line, names in lines}
+        executed[os.path.relpath(file, ROOT)] = {line: sorted(tests) for line, tests in tests_of.items()}
+    MAP.write_text(json.dumps(executed))
 
 
 @main.command("try")
@@ -161,7 +196,7 @@ def try_mutants(package: str, n: int, seed: int, jobs: int) -> None:
 
         def try_one(mutant: Mutant) -> bool:
             clone = clones.get()
-            noticed = is_noticed(mutant, executed.get(mutant.file, {}), PROCESSES.get(package, SERVICES), clone)
+            noticed = is_noticed(mutant, executed.get(mutant.file, {}), clone)
             clones.put(clone)
             print("noticed " if noticed else "SURVIVED", mutant, flush=True)
             return noticed
@@ -170,7 +205,7 @@ def try_mutants(package: str, n: int, seed: int, jobs: int) -> None:
     print(f"{package}: {noticed} of {n} noticed, {noticed / n:.1%}, seed {seed}")
 
 
-def is_noticed(mutant: Mutant, executed: dict[str, list[str]], in_processes: Sequence[str], clone: Path) -> bool:
+def is_noticed(mutant: Mutant, executed: dict[str, list[str]], clone: Path) -> bool:
     """Return whether a test fails with the mutant; `executed` gives the tests that execute the lines of its file."""
     lines = executed if mutant.lines is None else map(str, mutant.lines)
     tests = {test for line in lines for test in executed.get(line, ())}
@@ -178,8 +213,7 @@ def is_noticed(mutant: Mutant, executed: dict[str, list[str]], in_processes: Seq
     source = path.read_bytes()
     path.write_bytes(source[: mutant.start] + mutant.new.encode() + source[mutant.end :])
     try:
-        here = sorted(tests - {""})
-        return bool(here and fail(clone, here)) or ("" in tests and fail(clone, in_processes))
+        return bool(tests) and fail(clone, sorted(tests))
     finally:
         path.write_bytes(source)
 
