@@ -186,7 +186,7 @@ def map_lines(tests: tuple[str, ...]) -> None:
 @click.option("--jobs", default=2)
 def try_mutants(package: str, n: int, seed: int, jobs: int) -> None:
     """Draw N mutants of PACKAGE, of the commit that is checked out, and see whether a test notices them."""
-    files = subprocess.check_output(["git", "ls-files", f"*{package}/*.py"], cwd=ROOT, text=True).split()
+    files = subprocess.check_output(["git", "ls-files", f"*{package}/*.py", ":!tests"], cwd=ROOT, text=True).split()
     mutants = [mutant for file in files if f"/{package}/" in f"/{file}" for mutant in mutants_of(file)]
     executed, clones = json.loads(MAP.read_text()), SimpleQueue()
     with TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
