@@ -11,11 +11,12 @@ import ast
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,14 @@ import pytest
 
 from tests.running import ROOT
 
-PACKAGES = ("photoz", "photoz_client", "photoz_survey", "service", "training")
+# The folder of each package's own tests, which meet its mutants first.
+PACKAGES = {
+    "photoz": "core",
+    "photoz_client": "client",
+    "photoz_survey": "survey",
+    "service": "service",
+    "training": "training",
+}
 MAP = ROOT / "build" / "mutants" / "map.json"
 PYTEST = ["-n0", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "-m", "not acceptance"]
 TIMEOUT = 900.0  # seconds; a mutant that takes longer is noticed
@@ -163,7 +171,7 @@ def map_lines(tests: tuple[str, ...]) -> None:
     MAP.parent.mkdir(parents=True)
     data, settings = MAP.with_suffix(".coverage"), MAP.with_suffix(".ini")
     settings.write_text(f"[run]\npatch = subprocess\nparallel = true\nsigterm = true\ndata_file = {data}\n")
-    measured = coverage.Coverage(config_file=str(settings), source=PACKAGES)
+    measured = coverage.Coverage(config_file=str(settings), source=[*PACKAGES])
     measured.start()
     contexts = Contexts()
     if pytest.main([*PYTEST, *tests], plugins=[contexts]) != pytest.ExitCode.OK:
@@ -180,7 +188,7 @@ def map_lines(tests: tuple[str, ...]) -> None:
 
 
 @main.command("try")
-@click.argument("package", type=click.Choice(PACKAGES))
+@click.argument("package", type=click.Choice([*PACKAGES]))
 @click.argument("n", type=int)
 @click.option("--seed", type=int, required=True)
 @click.option("--jobs", default=2)
@@ -196,36 +204,35 @@ def try_mutants(package: str, n: int, seed: int, jobs: int) -> None:
 
         def try_one(mutant: Mutant) -> bool:
             clone = clones.get()
-            noticed = is_noticed(mutant, executed.get(mutant.file, {}), clone)
+            noticed = first_failure(mutant, executed.get(mutant.file, {}), PACKAGES[package], clone)
             clones.put(clone)
-            print("noticed " if noticed else "SURVIVED", mutant, flush=True)
-            return noticed
+            print("noticed " if noticed else "SURVIVED", mutant, noticed, flush=True)
+            return bool(noticed)
 
         noticed = sum(pool.map(try_one, random.Random(seed).sample(mutants, n)))
     print(f"{package}: {noticed} of {n} noticed, {noticed / n:.1%}, seed {seed}")
 
 
-def is_noticed(mutant: Mutant, executed: dict[str, list[str]], clone: Path) -> bool:
-    """Return whether a test fails with the mutant; `executed` gives the tests that execute the lines of its file."""
+def first_failure(mutant: Mutant, executed: dict[str, list[str]], folder: str, clone: Path) -> str:
+    """Return which test fails with the mutant, if any; `executed` gives the tests that execute the lines of its file."""
     lines = executed if mutant.lines is None else map(str, mutant.lines)
     tests = {test for line in lines for test in executed.get(line, ())}
+    if not tests:
+        return ""
     path = clone / mutant.file
     source = path.read_bytes()
     path.write_bytes(source[: mutant.start] + mutant.new.encode() + source[mutant.end :])
+    environment = {**os.environ, "PYTHONPATH": f"{clone}:{clone}/clients/python", "PYTHONDONTWRITEBYTECODE": "1"}
+    ordered = sorted(tests, key=lambda test: (not test.startswith(f"tests/{folder}/"), test))
+    command = [sys.executable, "-m", "pytest", "-x", *PYTEST, *ordered]
     try:
-        return bool(tests) and fail(clone, sorted(tests))
+        run = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        return "no end"
     finally:
         path.write_bytes(source)
-
-
-def fail(clone: Path, tests: Sequence[str]) -> bool:
-    """Return whether one of the tests fails, or does not end."""
-    environment = {**os.environ, "PYTHONPATH": f"{clone}:{clone}/clients/python", "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", *PYTEST, *tests]
-    try:
-        return subprocess.run(command, cwd=clone, env=environment, capture_output=True, timeout=TIMEOUT).returncode != 0
-    except subprocess.TimeoutExpired:
-        return True
+    failed = re.search("^(FAILED|ERROR) (.*)", run.stdout, re.MULTILINE)
+    return "" if run.returncode == 0 else failed[2] if failed else f"exit status {run.returncode}"
 
 
 if __name__ == "__main__":

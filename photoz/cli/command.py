@@ -8,8 +8,8 @@ import click
 
 from photoz.errors import PhotozError
 
-FAILED = 1
-INTERRUPTED = 130  # by Ctrl-C, as in a shell: 128 + SIGINT
+FAILED, INTERRUPTED = 1, 130  # the second by Ctrl-C, as in a shell: 128 + SIGINT
+HELP: Any = {"help_option_names": ["-h", "--help"]}  # click keeps those of the first call
 
 
 class Command(click.Command):
@@ -17,7 +17,7 @@ class Command(click.Command):
 
     def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.examples = examples
+        self.examples, self.context_settings = examples, HELP | self.context_settings
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write each example on one line, so that it can be copied."""
@@ -34,7 +34,7 @@ class Group(click.Group):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.context_settings.setdefault("help_option_names", ["-h", "--help"])
+        self.context_settings = HELP | self.context_settings
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command and exit with 0, 1 after a failure, 2 after wrong usage, or the command's own status."""
