@@ -214,7 +214,7 @@ def try_mutants(package: str, n: int, seed: int, jobs: int) -> None:
 
 
 def first_failure(mutant: Mutant, executed: dict[str, list[str]], folder: str, clone: Path) -> str:
-    """Return which test fails with the mutant, if any; `executed` gives the tests that execute the lines of its file."""
+    """Return which test fails with the mutant, if any; `executed` gives the tests of each line of its file."""
     lines = executed if mutant.lines is None else map(str, mutant.lines)
     tests = {test for line in lines for test in executed.get(line, ())}
     if not tests:
