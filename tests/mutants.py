@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,22 +29,15 @@ import pytest
 
 from tests.running import ROOT
 
-# The folders with the tests of each package. Other tests would notice a few more of its mutants, and take long.
-PACKAGES = {
-    "photoz": ("core", "attack"),
-    "photoz_client": ("client",),
-    "photoz_survey": ("survey",),
-    "service": ("service", "attack"),
-    "training": ("training",),
-}
+PACKAGES = ("photoz", "photoz_client", "photoz_survey", "service", "training")
+# The folders with the tests of each. Other tests would notice a few more of its mutants, and take long.
+FOLDERS = {"photoz": ("core", "attack"), "photoz_client": ("client",), "photoz_survey": ("survey",)}
 MAP = ROOT / "build" / "mutants" / "map.json"
 PYTEST = ["-n0", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "-m", "not acceptance"]
 TIMEOUT = 900.0  # seconds; a mutant that takes longer is noticed
 # An operator, and what replaces it.
-SWAPS = (
-    "<:<=, <=:<, >:>=, >=:>, ==:!=, !=:==, is:is not, is not:is, in:not in, not in:in, and:or, or:and, +:-, -:+, *:/"
-)
-OPERATORS = dict(pair.split(":") for pair in f"{SWAPS}, /:*, //:/, %:*, **:*, &:|, |:&".split(", "))
+SWAPS = "<:<=, <=:<, >:>=, >=:>, ==:!=, !=:==, is:is not, is not:is, in:not in, not in:in, and:or, or:and, +:-, -:+"
+OPERATORS = dict(pair.split(":") for pair in f"{SWAPS}, *:/, /:*, //:/, %:*, **:*, &:|, |:&".split(", "))
 
 
 @dataclass(frozen=True)
@@ -58,9 +51,6 @@ class Mutant:
     end: int
     old: str
     new: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.old!r} -> {self.new!r}"
 
 
 def mutants_of(file: str) -> Iterator[Mutant]:
@@ -171,7 +161,7 @@ def map_lines(tests: tuple[str, ...]) -> None:
     MAP.parent.mkdir(parents=True)
     data, settings = MAP.with_suffix(".coverage"), MAP.with_suffix(".ini")
     settings.write_text(f"[run]\npatch = subprocess\nparallel = true\nsigterm = true\ndata_file = {data}\n")
-    measured = coverage.Coverage(config_file=str(settings), source=[*PACKAGES])
+    measured = coverage.Coverage(config_file=str(settings), source=PACKAGES)
     measured.start()
     contexts = Contexts()
     if pytest.main([*PYTEST, *tests], plugins=[contexts]) != pytest.ExitCode.OK:
@@ -188,7 +178,7 @@ def map_lines(tests: tuple[str, ...]) -> None:
 
 
 @main.command("try")
-@click.argument("package", type=click.Choice([*PACKAGES]))
+@click.argument("package", type=click.Choice(PACKAGES))
 @click.argument("n", type=int)
 @click.option("--seed", type=int, required=True)
 @click.option("--jobs", default=2)
@@ -204,17 +194,18 @@ def try_mutants(package: str, n: int, seed: int, jobs: int) -> None:
 
         def try_one(mutant: Mutant) -> bool:
             clone = clones.get()
-            noticed = first_failure(mutant, executed.get(mutant.file, {}), PACKAGES[package], clone)
+            noticed = first_failure(mutant, executed.get(mutant.file, {}), package, clone)
             clones.put(clone)
-            print("noticed " if noticed else "SURVIVED", mutant, noticed, flush=True)
+            change = f"{mutant.file}:{mutant.line}: {mutant.old!r} -> {mutant.new!r}"
+            print("noticed " if noticed else "SURVIVED", change, noticed, flush=True)
             return bool(noticed)
 
         noticed = sum(pool.map(try_one, random.Random(seed).sample(mutants, n)))
     print(f"{package}: {noticed} of {n} noticed, {noticed / n:.1%}, seed {seed}")
 
 
-def first_failure(mutant: Mutant, executed: dict[str, list[str]], folders: Sequence[str], clone: Path) -> str:
-    """Return which test fails with the mutant, if any: of the folders or, if none of them runs its line, of all."""
+def first_failure(mutant: Mutant, executed: dict[str, list[str]], package: str, clone: Path) -> str:
+    """Return which test fails with the mutant, if any: of the package's own or, if none runs its line, of all."""
     lines = executed if mutant.lines is None else map(str, mutant.lines)
     tests = {test for line in lines for test in executed.get(line, ())}
     if not tests:
@@ -223,7 +214,7 @@ def first_failure(mutant: Mutant, executed: dict[str, list[str]], folders: Seque
     source = path.read_bytes()
     path.write_bytes(source[: mutant.start] + mutant.new.encode() + source[mutant.end :])
     environment = {**os.environ, "PYTHONPATH": f"{clone}:{clone}/clients/python", "PYTHONDONTWRITEBYTECODE": "1"}
-    own = {test for test in tests if test.split("/")[1] in folders}
+    own = {test for test in tests if test.split("/")[1] in FOLDERS.get(package, (package, "attack"))}
     command = [sys.executable, "-m", "pytest", "-x", *PYTEST, *sorted(own or tests)]
     try:
         run = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, timeout=TIMEOUT)

@@ -52,6 +52,12 @@ def wait(*job):
     time.sleep(LONG)
 
 
+def compute(content, spec, allowed, seconds):
+    files.limit_resources(allowed, 1)
+    while True:
+        pass
+
+
 def in_queue(test, max_tasks=10):
     """Run a test of a queue for two jobs, one of each client, and see that the queue still works afterwards."""
 
@@ -211,7 +217,7 @@ def test_hostile_files_are_refused_by_a_child(read, images, name):
 
 
 def test_reader_that_dies_or_takes_too_long(monkeypatch, read, images):
-    monkeypatch.setattr(files, "parse_file", end)
+    monkeypatch.setattr(files, "parse_file", compute)
     with pytest.raises(MalformedInput, match="its reader failed, or took too long"):
         read(cube(images))
     monkeypatch.setattr(files, "parse_file", wait)

@@ -197,14 +197,16 @@ def test_forwarded_address_of_a_trusted_proxy_alone_is_the_client():
 
 
 @pytest.mark.parametrize("error", [TimeoutError("of something else"), ValueError("secret")])
-def test_unexpected_error_is_500_without_its_details(limits, error):
+def test_unexpected_error_is_500_without_its_details(limits, error, monkeypatch, caplog):
     async def fail(scope, receive, send):
         raise error
 
+    monkeypatch.setattr(limits_module.logger, "propagate", True)
     response = get(wrap(fail, limits), x_request_id="mine")
     check_error(response, 500, "internal error, not a fault of the request; the log has the details by x-request-id")
     assert response.headers["x-request-id"] == "mine"
     assert recorded(limits, 500)
+    assert str(error) in caplog.text
 
 
 def test_request_id_of_the_client_is_used_if_it_is_harmless(limits):
