@@ -18,7 +18,7 @@ from tests.toys import GRIZ, galaxies, toy_feature_groups, toy_ood_record, write
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory):
     """A toy model that takes E(B-V)."""
-    histogram = Histogram(edges=(0.2, 0.3), fractions=(0.5, 1.0))
+    histogram = Histogram(edges=(0.3044, 0.4), fractions=(0.5, 1.0))
     return write_toy_bundle(
         tmp_path_factory.mktemp("bundle"),
         takes_ebv=True,
