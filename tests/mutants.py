@@ -33,6 +33,8 @@ PACKAGES = ("photoz", "photoz_client", "photoz_survey", "service", "training")
 # The folders with the tests of each. Other tests would notice a few more of its mutants, and take long.
 FOLDERS = {"photoz": ("core", "attack"), "photoz_client": ("client",), "photoz_survey": ("survey",)}
 MAP = ROOT / "build" / "mutants" / "map.json"
+# Fails where lines are measured: coverage catches SIGTERM before the service does.
+UNMEASURED = "--deselect=tests/service/test_startup.py::test_sigterm_during_the_start"
 PYTEST = ["-n0", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "-m", "not acceptance"]
 TIMEOUT = 900.0  # seconds; a mutant that takes longer is noticed
 # An operator, and what replaces it.
@@ -116,13 +118,13 @@ class Contexts:
         for item in session.items:
             self.users[item.nodeid].append(item.nodeid)
             for definitions in item._fixtureinfo.name2fixturedefs.values():
-                self.users[_name(definitions[-1])].append(item.nodeid)
+                self.users[str(id(definitions[-1]))].append(item.nodeid)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef, request):
         if request.scope == "function":
             return (yield)
-        before = _switch_context(_name(fixturedef))
+        before = _switch_context(str(id(fixturedef)))
         try:
             return (yield)
         finally:
@@ -132,10 +134,6 @@ class Contexts:
     def pytest_runtest_protocol(self, item):
         _switch_context(item.nodeid)
         return (yield)
-
-
-def _name(fixture) -> str:
-    return f"{fixture.baseid} {fixture.argname}"
 
 
 def _switch_context(new: str) -> str:
@@ -164,7 +162,7 @@ def map_lines(tests: tuple[str, ...]) -> None:
     measured = coverage.Coverage(config_file=str(settings), source=PACKAGES)
     measured.start()
     contexts = Contexts()
-    if pytest.main([*PYTEST, *tests], plugins=[contexts]) != pytest.ExitCode.OK:
+    if pytest.main([*PYTEST, UNMEASURED, *tests], plugins=[contexts]) != pytest.ExitCode.OK:
         raise click.ClickException("the tests fail as they are")
     measured.stop()
     measured.save()

@@ -65,7 +65,7 @@ def test_figure_looks_as_recorded(name):
     assert dict(matplotlib.rcParams) == before
     recorded = json.loads(Path(__file__).with_name("figure_hashes.json").read_text())
     if recorded["matplotlib"] != matplotlib.__version__:
-        pytest.skip("recorded with another version of matplotlib")
+        pytest.skip(f"recorded with another version: pip install matplotlib=={recorded['matplotlib']}")
     assert hashlib.sha256(svg).hexdigest()[:16] == recorded[name]
 
 
