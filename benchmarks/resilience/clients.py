@@ -123,6 +123,11 @@ class Client:
             return "crossed"
         return "lost_fresh" if self._fresh else self._kept
 
+    @property
+    def sent_at(self) -> float:
+        """When the last byte of the last request had been sent."""
+        return connection.sent_at if (connection := self._connection) else float("inf")
+
     def is_over(self) -> bool:
         """Whether there is no connection, or the server has closed it."""
         return self._connection is None or self._connection.is_over()

@@ -6,9 +6,8 @@ SIGTERM. HAProxy learns of the shutdown by its probes alone, which is the worse 
 it ends out of the endpoints without waiting for a probe.
 
 Half of the roll-outs are under raw clients that never retry, on kept and on fresh connections, half under clients of
-the SDK with its retries. In all of them a request of 1,000 cutouts and a plot, sent without retries on connections from
-before the new instance was there, are under way at SIGTERM; and idle connections to the old instance ask just when it
-closes them.
+the SDK with its retries. In all of them a request of 1,000 cutouts and a plot, sent without retries to the old
+instance, are under way at SIGTERM; and idle connections to it ask just when it closes them.
 """
 
 import argparse
@@ -30,7 +29,6 @@ from benchmarks.harness.processes import Server, running, service
 from benchmarks.harness.results import Result, at_least, at_most, conclude, reported
 from benchmarks.resilience.balancer import Balancer, running_balancer
 from benchmarks.resilience.clients import RequestLog, ask_late, capacity, raw_load, standing_client
-from benchmarks.resilience.drain import AHEAD
 from benchmarks.resilience.known_answers import LONG, CheckedRequest, Mix, Reference, plot
 from benchmarks.resilience.sdk_clients import FEW, SdkLog, sdk_load
 from photoz.model.bundle import ModelBundle
@@ -172,17 +170,16 @@ class Cluster:
         """Launch another version, stop the old instance while it works on long requests, and return the new one."""
         rollout, log = Rollout(old.version.label, version.label, now()), self.record.log
         self.record.rollouts.append(rollout)
-        standing = [standing_client(self.balancer.port, log) for _ in long]
         (port,) = set(self.balancer.ports) - {old.server.recipe.port}
         new = self.launch(version, port)
-        late = [
-            standing_client(old.server.recipe.port, log, "lost_late") for _ in range(LATE)
-        ]  # directly, without the balancer
+        # Directly: the balancer would spread them, and the service closes connections that were idle since before.
+        late = [standing_client(old.server.recipe.port, log, "lost_late") for _ in range(LATE)]
+        standing = [standing_client(old.server.recipe.port, log) for _ in long]
+        made_at = now()
         with ThreadPoolExecutor(len(long) + 1) as pool:
-            asked = []
-            for client, request in zip(standing, long, strict=True):
-                asked.append(pool.submit(client.ask, request))
-                time.sleep(AHEAD / len(long))
+            asked = [pool.submit(client.ask, request) for client, request in zip(standing, long, strict=True)]
+            while any(client.sent_at < made_at for client in standing):
+                time.sleep(0.001)
             rollout.sigterm_at = now()
             asked.append(pool.submit(ask_late, late, rollout.sigterm_at + self._drain, LATE_S))
             old.server.process.terminate()
