@@ -4,20 +4,16 @@ import argparse
 import contextlib
 import json
 import shutil
-import socket
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from benchmarks.harness.http_client import Reply
-from benchmarks.harness.results import all_met, at_least, at_most, conclude, reported
-from benchmarks.harness.threads import background
+from benchmarks.harness.results import all_met, at_most, conclude, reported
 from benchmarks.resilience import __main__, rollout
-from benchmarks.resilience.clients import Answer, Client, Failure, RequestLog, standing_client
-from benchmarks.resilience.known_answers import ALIVE, Reference, WrongAnswer
+from benchmarks.resilience.clients import Answer, Failure
+from benchmarks.resilience.known_answers import Reference, WrongAnswer
 from benchmarks.resilience.rollout import Record, Rollout
-from benchmarks.resilience.sdk_clients import SdkLog
 from photoz.protocol import open_inference
 from photoz.protocol.tensors import Tensor
 
@@ -39,52 +35,6 @@ def test_a_wrong_answer_is_noticed(rows, off, status):
     reply = Reply(status, {open_inference.HEADER_LENGTH: str(message.header_length)}, bytes(message.body))
     with contextlib.nullcontext() if off == 3e-7 else pytest.raises(WrongAnswer):
         assert REFERENCE.infer(4, 62).check(reply) == pytest.approx(off)
-
-
-@pytest.mark.parametrize(("reads", "outcome"), [(False, "crossed"), (True, "lost_late")])
-def test_a_request_that_crosses_the_close_of_its_connection_is_told_from_a_loss(reads, outcome, monkeypatch):
-    def serve():
-        client, _ = listener.accept()
-        with client:
-            client.recv(1 << 16)
-            client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-            if reads:
-                client.recv(1 << 16)
-            client.shutdown(socket.SHUT_WR)  # as hyper does, before it closes the connection
-
-    log = RequestLog()
-    with socket.create_server(("127.0.0.1", 0)) as listener, background([serve]):
-        client = standing_client(listener.getsockname()[1], log, "lost_late")
-        monkeypatch.setattr(Client, "is_over", lambda self: False)  # as if the close came just after it was asked
-        client.ask(ALIVE)
-    assert log.outcomes() == {outcome: 1}
-
-
-def predicted(rows, **changes):
-    """Make the part of an answer of the SDK for some of six galaxies."""
-    names = np.array([f"galaxy {row}" for row in rows])
-    columns = {"object_id": names, "z_mean": np.array(rows) / 6, "flags": np.zeros(len(rows)), "pdf": np.eye(6)[rows]}
-    return np.array(rows), SimpleNamespace(model="a", **columns | changes)
-
-
-EXPECTED, FIRST = predicted(range(6))[1], predicted([0, 1, 2, 3])
-
-
-@pytest.mark.parametrize(
-    ("parts", "missing_doubled_wrong"),
-    [
-        ([FIRST, predicted([4, 5])], (0, 0, 0)),
-        ([predicted([0, 1, 2]), predicted([4, 5])], (1, 0, 0)),
-        ([FIRST, predicted([3, 4, 5])], (0, 1, 0)),
-        ([FIRST, predicted([4, 5], z_mean=np.array([4 / 6, 5 / 6 + 2e-6]))], (0, 0, 1)),
-        ([FIRST, predicted([4, 5], object_id=np.array(["galaxy 5", "galaxy 4"]))], (0, 0, 2)),
-        ([FIRST, predicted([4, 5], pdf=None)], (0, 0, 2)),
-    ],
-)
-def test_missing_doubled_and_wrong_rows_are_counted(parts, missing_doubled_wrong):
-    log = SdkLog()
-    log.note(iter(parts), EXPECTED)
-    assert (log.missing, log.doubled, log.wrong) == missing_doubled_wrong
 
 
 def is_good(spoil=lambda record: None) -> bool:
@@ -111,16 +61,6 @@ def test_faults_of_a_roll_out_are_noticed():
         assert not is_good(lambda record, code=code: setattr(record.rollouts[1], "exit_code", code))
 
 
-@pytest.mark.parametrize("kind", ["infer-1000", "plot", "infer-1"])
-@pytest.mark.parametrize("other", [{"a": "b", "b": "a"}, {}])
-def test_answers_that_are_missing_or_from_the_other_version_are_noticed(kind, other):
-    def spoil(record):
-        changed = [a._replace(label=other[a.label]) for a in record.log.answers if a.kind == kind and other]
-        record.log.answers = changed + [answer for answer in record.log.answers if answer.kind != kind]
-
-    assert not is_good(spoil)
-
-
 @pytest.mark.acceptance
 @pytest.mark.skipif(not shutil.which("haproxy", path="/usr/sbin:/usr/bin"), reason="needs HAProxy")
 def test_a_roll_out_of_the_real_service_loses_nothing(tmp_path, bundle_path, capsys):
@@ -129,16 +69,6 @@ def test_a_roll_out_of_the_real_service_loses_nothing(tmp_path, bundle_path, cap
     parsed = __main__.parse(["rollout", f"--bundle={bundle_path}", f"--output={output}", *options])
     assert rollout.run(parsed) == 0, capsys.readouterr().out
     assert [found["new"].endswith("-next") for found in json.loads(output.read_text())["rollouts"]] == [True, False]
-
-
-def test_the_median_is_judged_by_the_limit_and_nothing_meets_none():
-    assert at_least("speed", [100, 200, 800], 200).cells == ("speed", "200 (100 to 800)", "at least 200", "yes")
-    assert at_least("speed", [100, 199, 800], 200).cells[-1] == "**no**"
-    assert at_least("speed", None, 2).cells == ("speed", "not measured", "at least 2", "")
-    assert reported("time", 2.5).cells == ("time", "2.50", "", "")
-    assert [all_met([at_most("lost", lost, 0), reported("time", None)]) for lost in (0, 1)] == [True, False]
-    for missing in (at_least("speed", [], 2), at_most("lost", None, 0), at_most("lost", float("nan"), 0)):
-        assert not all_met([missing])
 
 
 def test_a_program_prints_its_results_and_writes_a_record(tmp_path, capsys):

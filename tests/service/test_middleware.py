@@ -78,6 +78,7 @@ def get(app, path="/", **options):
 def recorded(limits, status):
     """Whether one request with this status was counted, and none is left in flight or in memory."""
     assert (limits.in_flight.total, limits.memory.used_bytes) == (0, 0)
+    assert not limits.in_flight._counts | limits.memory._of_client  # clients are forgotten
     return f'status="{status}"}} 1.0' in limits.metrics.exposition().decode()
 
 

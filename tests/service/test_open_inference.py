@@ -13,9 +13,10 @@ from photoz.estimates import COLUMNS
 from photoz.flags import Flag
 from photoz.io import formats, npz
 from photoz.protocol import contract
-from photoz.protocol.open_inference import HEADER_LENGTH, decode_response, encode_request
+from photoz.protocol.open_inference import HEADER_LENGTH, RequestedOutput, decode_response, encode_request
 from photoz.protocol.tensors import Tensor
 from service.compression import COMPRESSORS
+from service.formats.infer import InferRequest, decode, encoding_work
 from tests.service.helpers import check_error
 from tests.toys import galaxies
 
@@ -78,6 +79,23 @@ def test_estimates_are_those_of_the_other_endpoints(infer, check_same, card):
     assert (list(some.outputs), some.request_id) == (["flags", "z_mean"], None)
     assert response.headers["content-type"] == "application/octet-stream"
     assert response.headers[contract.MODEL_HEADER] == f"{card.name} {card.version}"
+
+
+def test_tensors_are_aligned_behind_any_header_and_not_copied(images):
+    message = encode_request([Tensor.of("images", images)])
+    header, data = bytes(message.body[: message.header_length]), bytes(message.body[message.header_length :])
+    for n_spaces in range(8):
+        array = decode([header + b" " * n_spaces, data], len(header) + n_spaces, 1).arrays["images"]
+        assert (array.ctypes.data % 8, array.flags.owndata) == (0, False)
+        np.testing.assert_array_equal(array, images)
+
+
+def test_memory_of_an_answer_and_work_to_encode_it(card, images):
+    asked = [(RequestedOutput("pdf", binary),) for binary in (True, False)]
+    for array, n in ((images, len(images)), (np.array(1.0), 1)):
+        requests = [InferRequest({"images": array}, outputs, None) for outputs in asked]
+        assert [request.pdf_bytes(card) for request in requests] == [n * 180 * 8, n * 180 * 60]
+    assert [encoding_work(outputs, 3, card) for outputs in asked] == [3 * 180 * 4, 3 * 180 * 4 * 20]
 
 
 def test_outputs_are_json_by_default_as_the_metadata_say(client, card, images):

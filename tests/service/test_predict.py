@@ -23,10 +23,14 @@ from service import openapi
 from service.errors import RequestError
 from service.formats.estimates import encode_estimates
 from service.formats.negotiation import OCTETS
+from service.predict import cutouts as convert
+from service.predict import predict_file
+from service.request import MemoryBudget
 from service.settings import Settings
 from tests.running import ROOT
 from tests.service.helpers import check_error
-from tests.toys import npy_bytes, toy_batch
+from tests.service.requests import local_worker
+from tests.toys import GRIZ, galaxies, npy_bytes, toy_batch
 
 EBV = 0.03
 FORM = "application/x-www-form-urlencoded"  # what curl sends by default
@@ -98,6 +102,17 @@ def test_missing_package_for_an_answer_is_named(monkeypatch, card):
     with pytest.raises(RequestError, match=r"cannot answer as .*parquet here: the service lacks pyarrow") as refused:
         encode_estimates(found, formats.PARQUET.media_type, "model", card.grid)
     assert refused.value.status == 406
+
+
+def test_memory_of_an_answer_is_reserved(small_bundle):
+    cutouts, n = galaxies(GRIZ, 3), {formats.JSON: 60, formats.CSV: 60, formats.FITS: 24, formats.NPZ: 8}
+    with local_worker(bundle=small_bundle.path) as post:
+        for format, n_bytes in n.items():
+            options = {"memory": MemoryBudget(2**30), "accept": format.media_type}
+            assert post(predict_file, npy_bytes(cutouts), "/predict_file?pdf=true", **options).status_code == 200
+            assert options["memory"].used_bytes == n_bytes * 3 * 90
+        assert post(convert, npy_bytes(cutouts), memory=(memory := MemoryBudget(2**30))).status_code == 200
+        assert memory.used_bytes == 2 * cutouts.nbytes
 
 
 def test_one_cutout_needs_no_first_axis_and_may_have_masked_pixels(client, card, post_npy, images):

@@ -1,6 +1,7 @@
 """Settings from environment variables, and what is checked before a worker starts."""
 
 import logging
+import math
 import os
 import re
 import resource
@@ -14,15 +15,14 @@ import pytest
 from click.testing import CliRunner
 
 from photoz.errors import InvalidInput
-from photoz.model.bundle import ModelBundle
 from service import resources, server
 from service.cli import main
 from service.resources import available_memory
 from service.settings import ALLOCATOR, MIB, Settings
 from service.startup import worker_environment
-from service.validation import unpacked_limit
 from tests.running import ROOT, running_service
 from tests.service.helpers import wait_for
+from tests.toys import GRID_90, GRIZ
 
 
 @pytest.fixture(autouse=True)
@@ -186,15 +186,16 @@ def test_folders_are_writable_or_replaced(tmp_path, monkeypatch):
 
 def test_worker_environment(toy, tmp_path, monkeypatch):
     variables = {"PHOTOZ_BUNDLE": os.path.relpath(toy), "MALLOC_ARENA_MAX": "7", "HOME": str(tmp_path), "CI": ""}
-    os.environ.update(variables)
-    monkeypatch.setattr("service.logs.configure", lambda log_format: None)
+    os.environ.update(variables | {"PHOTOZ_LOG_FORMAT": "text"})
+    monkeypatch.setattr("service.logs.configure", (configured := []).append)
     chosen = {"PHOTOZ_BUNDLE": str(toy), "PHOTOZ_ENGINE": "openvino-f32"}  # what passed preflight, in place of auto
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     # What the operator sets of the allocators counts.
     assert worker_environment() == ALLOCATOR | os.environ | one_thread | chosen
+    assert configured == ["text"]
     assert int(ALLOCATOR["MALLOC_TRIM_THRESHOLD_"]) > 0
     assert not (tmp_path / "intel").exists()  # where OpenVINO keeps the id that it reports its use with
-    needed = 4 * unpacked_limit(ModelBundle.load(toy).card, 1)
+    needed = 4 * (8 * math.prod(GRIZ.shape) + 8 * GRID_90.n_bins + 4096)
     os.environ["PHOTOZ_MAX_MEMORY_BYTES"] = str(needed)
     assert worker_environment()["PHOTOZ_MAX_MEMORY_BYTES"] == str(needed)
     os.environ["PHOTOZ_MAX_MEMORY_BYTES"] = str(needed - 1)
@@ -213,6 +214,7 @@ def test_listening_for_others_without_keys_is_warned_of(start, toy, monkeypatch,
     caplog.set_level(logging.WARNING, server.logger.name)
     assert start(host, **({"PHOTOZ_API_KEYS_FILE": keys} if keys else {})).exit_code == 0
     assert server.PhotozServer.call_args.args[:2] == (host, 0)
+    assert os.environ["BENTOML_DO_NOT_TRACK"] == "true"
     assert server.PhotozServer.call_args.args[2].bundle == toy
     assert [message[:40] for message in caplog.messages] == ["Listening on 0.0.0.0 without API keys: a"] * warns
 

@@ -1,7 +1,9 @@
 """Bundles in BentoML's model store."""
 
+import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import bentoml
 import pytest
@@ -59,6 +61,31 @@ def test_bundle_is_found_by_its_tag(small_bundle, change, model_store, tmp_path,
     monkeypatch.chdir(tmp_path)
     (tmp_path / "toy:1").mkdir()
     assert str(resolve(Path("toy:1"))) == "toy:1"  # a folder has precedence over a tag
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what BentoML imports
+def test_bento_serves_the_bundle_it_was_built_with_and_reports_nothing(small_bundle, monkeypatch):
+    from bentoml._internal.utils.analytics import usage_stats
+
+    from service import bento
+
+    tag = store.add(small_bundle.path)
+    models = [SimpleNamespace(alias=alias, tag=of) for alias, of in (("other", "other:1"), ("bundle", tag))]
+    usage_stats.do_not_track.cache_clear()
+    monkeypatch.setenv("CHECKED", "")
+    monkeypatch.delenv("BENTOML_DO_NOT_TRACK")
+    assert not usage_stats.do_not_track()  # which it keeps
+    for given, built, expected in (("", [], ""), ("chosen", models, "chosen"), ("", models, store.find(tag))):
+        monkeypatch.setenv("PHOTOZ_BUNDLE", given)
+        monkeypatch.setattr(bento.bento_service, "bento", SimpleNamespace(info=SimpleNamespace(all_models=built)))
+        monkeypatch.setattr(bento, "worker_environment", lambda: {"CHECKED": os.environ["PHOTOZ_BUNDLE"]})
+        bento.Photoz.inner.check_before_deployment()
+        assert os.environ["CHECKED"] == str(expected)
+    assert (usage_stats.do_not_track(), os.environ["BENTOML_DO_NOT_TRACK"]) == (True, "true")
+    models[1].tag = "other:1"
+    monkeypatch.setenv("PHOTOZ_BUNDLE", "")
+    with pytest.raises(SystemExit, match="^photoz: the model store has no bundle other:1; "):
+        bento.Photoz.inner.check_before_deployment()
 
 
 def test_tag_is_made_from_most_names(small_bundle, change):

@@ -199,6 +199,7 @@ def test_an_estimate_without_rows_or_a_run_without_an_output_is_refused(photoz, 
         ((path, "--estimate", "9", "--json"), 2, "Error: --json is for the summary of a run: leave out --estimate"),
         ((path, "--estimate", "9"), 1, f"Error: no row of {path} has estimates: the cutout has no finite pixel"),
         ((broken, "--estimate", "9"), 1, "Error: no input can be read: "),
+        ((tmp_path / "none.h5", "--estimate", "9"), 1, f"Error: no file of cutouts at {tmp_path / 'none.h5'}"),
     ]:
         found, _, err = photoz("score", *arguments, "--bundle", bundle.path)
         assert (found, err.splitlines()[-1][: len(message)]) == (status, message)

@@ -11,10 +11,11 @@ import pytest
 
 pytest.importorskip("astroquery", reason="needs the packages of photoz[sky]: pip install 'photoz[sky]'")
 import sep
+from astropy.wcs.utils import proj_plane_pixel_scales
 
 from benchmarks.science.real_field import FOLDER
 from photoz_survey.sky.archive import ArchiveError, FileCache
-from photoz_survey.sky.cutting import Frame, cut, read_frame
+from photoz_survey.sky.cutting import Frame, cut, read_frame, tangential_grid
 from tests.survey.loopback_archive import DEC, RA, SHAPE, around, draw, frame_wcs
 
 FITS = b"SIMPLE  =".ljust(2880)
@@ -101,6 +102,10 @@ def test_flux_and_position_are_kept_with_north_up_and_east_left(angle):
         assert image.sum() == pytest.approx(100.0, rel=0.005)
         row, column = (np.indices(image.shape) * image).sum(axis=(1, 2)) / image.sum()
         assert (column, row) == pytest.approx(place, abs=0.1)
+
+
+def test_pixels_are_as_large_as_asked():
+    np.testing.assert_allclose(3600 * proj_plane_pixel_scales(tangential_grid(RA, DEC, 64, 0.396)), 0.396, rtol=1e-7)
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.014, -0.014, 1.0, -1.0, 180.0])

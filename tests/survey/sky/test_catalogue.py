@@ -88,6 +88,8 @@ def test_positions_are_found_in_blocks_and_once(archive, tmp_path, monkeypatch):
         assert sdss.fields(found).tolist() == [[94, 301, 3, 100]] * 4 + [[94, 301, 3, 7]]
         np.testing.assert_allclose(found.ebv, 0.1)
         assert archive.asked["crossid"] == 3
+    without = replace(found.take(np.arange(1)), ebv=np.full(1, np.nan))  # the field is known
+    np.testing.assert_allclose(sdss.locate(without, archive.url, tmp_path).ebv, 0.1)
     known = sdss.locate(found.take(np.arange(2)), None, tmp_path / "none")
     np.testing.assert_allclose(known.others["fwhm"], [FWHM] * 2)
     assert np.isnan(sdss.locate(targets, None, tmp_path / "none").ebv).all()
