@@ -22,9 +22,7 @@ from service.request import SCOPE_KEY
 from service.state import Endpoint, state_of
 
 # The endpoints that BentoML knows as APIs.
-APIS: Mapping[str, Endpoint] = {
-    endpoint.__name__: endpoint for endpoint in (predict, predict_file, cutouts, sky, evaluate)
-}
+APIS: Mapping[str, Endpoint] = {api.__name__: api for api in (predict, predict_file, cutouts, sky, evaluate)}
 
 
 def _route(endpoint: Endpoint) -> Route:

@@ -15,16 +15,14 @@ from typing import Any, Self
 import bentoml
 from pydantic import BaseModel
 from starlette import requests
-from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from photoz.errors import PhotozError
 from photoz.protocol import contract
 from service import logs, tracing
 from service.app import APIS, application
-from service.errors import EXCEPTION_HANDLERS
 from service.limits import LimitsMiddleware
 from service.request import SCOPE_KEY, Request
 from service.resources import end_if_frozen, keep_returning_memory
@@ -152,17 +150,22 @@ bento_service: Any = Photoz  # the decorator has made it a BentoML service
 bento_service.add_asgi_middleware(LimitsMiddleware, limits=lambda: state_of(app).limits)
 
 
-def asgi() -> Starlette:
+def asgi() -> ASGIApp:
     """Return the ASGI application that granian serves, in a worker with a process group of its own.
 
-    Ctrl-C signals the whole group in the foreground: only the main process decides when the worker ends.
+    Ctrl-C signals the whole group in the foreground: only the main process decides when the worker ends. BentoML starts
+    and ends the application, and answers `/schema.json`. Other requests do not pass its layers, which would take a
+    quarter of the work on one cutout (docs/decisions.md).
     """
     os.setpgid(0, 0)
-    served = _without_unused_middleware(bento_service.to_asgi())
-    for kind, handler in EXCEPTION_HANDLERS.items():  # for paths that no mount matches, such as "*" or with a newline
-        served.add_exception_handler(kind, handler)
-    served.router.redirect_slashes = False  # the redirect would name the host that the client made up
-    return served
+    bentoml_app: ASGIApp = bento_service.to_asgi()
+    served = tracing.traced(LimitsMiddleware(app, limits=lambda: state_of(app).limits))
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        of_bentoml = scope["type"] == "lifespan" or scope["path"] == "/schema.json"
+        await (bentoml_app if of_bentoml else served)(scope, receive, send)
+
+    return serve
 
 
 def _use_bundle_of(bento: bentoml.Bento | None) -> None:
@@ -184,21 +187,6 @@ def _disable_usage_tracking() -> None:
 
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
     usage_stats.do_not_track.cache_clear()
-
-
-def _without_unused_middleware(app: Starlette) -> Starlette:
-    """Remove BentoML's timeout, whose timers are never cancelled, and its tracing where no collector is set.
-
-    Each request leaves a timer for the whole of `traffic.timeout`: at 2,000 requests a second, half a gigabyte that the
-    garbage collector scans again and again (bentoml/_internal/server/http/traffic.py). `LimitsMiddleware` has the
-    timeout that counts. The tracing looks at every request to find that it is excluded.
-    """
-    from bentoml._internal.server.http.traffic import TimeoutMiddleware
-    from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
-
-    unused: list[Any] = [TimeoutMiddleware] if tracing.is_enabled() else [TimeoutMiddleware, OpenTelemetryMiddleware]
-    app.user_middleware = [middleware for middleware in app.user_middleware if middleware.cls not in unused]
-    return app
 
 
 def _use_in_process_metrics() -> None:

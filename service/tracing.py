@@ -4,6 +4,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from starlette.types import ASGIApp
+
 from photoz.errors import InvalidInput
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -28,3 +30,15 @@ def tracing_options(environment: Mapping[str, str] = os.environ) -> dict[str, An
         raise InvalidInput(f"OTEL_TRACES_SAMPLER_ARG={given} cannot be used: expected a number from 0 to 1")
     # The exporter reads its endpoint from the environment; without `otlp` BentoML makes no exporter.
     return {"exporter_type": "otlp", "sample_rate": sampled, "otlp": {"protocol": "http"}, "excluded_urls": PROBES}
+
+
+def traced(app: ASGIApp) -> ASGIApp:
+    """Return an application whose requests are traced, as BentoML would do it, where a collector is set."""
+    if not is_enabled():
+        return app
+    from bentoml._internal.configuration.containers import BentoMLContainer
+    from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+
+    excluded, provider = BentoMLContainer.tracing_excluded_urls.get(), BentoMLContainer.tracer_provider.get()
+    traced: ASGIApp = OpenTelemetryMiddleware(app, excluded_urls=excluded, tracer_provider=provider)
+    return traced

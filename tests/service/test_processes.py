@@ -1,17 +1,14 @@
 """What the processes of the service load and listen on, and what they answer beside predictions."""
 
-import os
 import re
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import psutil
-import pytest
 
 from service import page
 from service.formats.negotiation import PREDICTIONS
-from service.limits import LimitsMiddleware
 
 
 def test_processes_load_and_listen_on_what_they_need_alone(service, post_npz, card):
@@ -37,6 +34,7 @@ def test_openapi_document_lists_the_endpoints(client, card):
     assert predict["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/PredictRequest")
     assert list(predict["responses"]["200"]["content"]) == list(PREDICTIONS)
     assert {option["name"] for option in evaluate["parameters"]} == {"plot", "num_images", "seed"}
+    assert client.get("/schema.json").json()["name"] == "Photoz"  # BentoML's own
     schemas = set(re.findall(r'"#/components/schemas/(\w+)"', response.text))
     assert schemas >= {"PredictRequest", "PredictResponse", "EvaluateResponse", "RequestJson", "ErrorResponse", "Card"}
     assert schemas <= set(document["components"]["schemas"])
@@ -57,18 +55,3 @@ def test_pages_load_nothing_from_elsewhere(client):
     policy = client.get("/ui").headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; ")
     assert client.get("/ui/../app.py").status_code == client.get("/ui/nothing.js").status_code == 404
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what BentoML imports
-def test_unused_middleware_of_bentoml_is_removed(monkeypatch):
-    from bentoml._internal.server.http.traffic import TimeoutMiddleware
-    from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
-
-    from service.bento import Photoz, asgi
-
-    monkeypatch.setattr(os, "setpgid", lambda *_: None)  # this process keeps its group
-    unchanged, changed = ({one.cls for one in app.user_middleware} for app in (Photoz.to_asgi(), asgi()))
-    assert unchanged - changed == {TimeoutMiddleware, OpenTelemetryMiddleware}
-    assert LimitsMiddleware in changed
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector")
-    assert OpenTelemetryMiddleware in {one.cls for one in asgi().user_middleware}

@@ -42,11 +42,11 @@ def trace() -> dict[tuple[str, str], int]:
 
 async def _send(recording: threading.Event) -> None:
     from service import limits
-    from service.bento import asgi
+    from service.bento import asgi, bento_service
 
     limits.WATCH_CLIENT_AFTER = 3600.0  # however slow this machine is
-    app, body = asgi(), (ROOT / "examples" / "cutouts.npz").read_bytes()
-    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://tour")
+    app, body = bento_service.to_asgi(), (ROOT / "examples" / "cutouts.npz").read_bytes()
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(asgi()), base_url="http://tour")
     async with app.router.lifespan_context(app), client:
         for _ in range(4):  # the second of the batcher's two threads begins its batch in one of them
             (await client.post("/predict_file", content=body)).raise_for_status()
