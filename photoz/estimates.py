@@ -1,8 +1,7 @@
 """Point estimates and intervals from PDFs: the table of estimates."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, fields
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -89,20 +88,18 @@ def summaries(pdfs: FloatArray, grid: RedshiftGrid, wanted: Collection[str]) -> 
         blocks = range(0, len(pdfs), pdf.ROWS_AT_ONCE)
         parts = [summaries(pdfs[start : start + pdf.ROWS_AT_ONCE], grid, wanted) for start in blocks]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    columns: dict[str, npt.NDArray[Any]] = {name: _OF_PDF[name](pdfs, grid) for name in wanted if name in _OF_PDF}
+    cumulative = pdf.cdf(pdfs)
+    columns: dict[str, npt.NDArray[Any]] = {
+        "z_mean": pdf.mean(pdfs, grid),
+        "z_median": pdf.quantile(pdfs, grid, 0.5, cumulative),
+        "z_mode": pdf.mode(pdfs, grid),
+        "z_std": pdf.std(pdfs, grid),
+        "odds": pdf.odds(pdfs, grid, cumulative),
+    }
     for percent in (68, 95):
         names = (f"z_lo{percent}", f"z_hi{percent}")
         if not set(names).isdisjoint(wanted) or (percent == 68 and "flags" in wanted):
-            columns |= zip(names, pdf.shortest_interval(pdfs, grid, percent / 100), strict=True)
+            columns |= zip(names, pdf.shortest_interval(pdfs, grid, percent / 100, cumulative), strict=True)
     if "flags" in wanted:
         columns["flags"] = flag_pdfs(pdfs, grid, columns["z_hi68"] - columns["z_lo68"])
     return {name: columns[name] for name in wanted if name in columns}
-
-
-_OF_PDF: Mapping[str, Callable[[FloatArray, RedshiftGrid], FloatArray]] = {
-    "z_mean": pdf.mean,
-    "z_median": partial(pdf.quantile, q=0.5),
-    "z_mode": pdf.mode,
-    "z_std": pdf.std,
-    "odds": pdf.odds,
-}

@@ -64,7 +64,7 @@ def flag_pdfs(pdfs: FloatArray, grid: RedshiftGrid, width: FloatArray) -> IntArr
     flags = np.zeros(len(pdfs), np.int32)
     flags[pdfs[:, 0] + pdfs[:, -1] > EDGE_MASS_LIMIT] |= Flag.EDGE_MASS
     flags[width > BROAD_LIMIT * (1.0 + pdf.mean(pdfs, grid))] |= Flag.BROAD_PDF
-    flags[pdf.second_peak(pdfs) >= SECOND_PEAK_LIMIT] |= Flag.MULTIMODAL
+    flags[pdf.has_second_peak(pdfs, SECOND_PEAK_LIMIT)] |= Flag.MULTIMODAL
     return flags
 
 
@@ -75,8 +75,8 @@ def flag_ood(ood_score: FloatArray, ood_threshold: float) -> IntArray:
 
 def flag_range(pdfs: FloatArray, grid: RedshiftGrid, z_range: tuple[float, float]) -> IntArray:
     """Flag PDFs, (n, n_bins), that reach beyond the range of the training redshifts as BEYOND_TRAINING, (n,) int32."""
-    below, above = pdf.cdf_at(pdfs, grid, np.tile(z_range, (len(pdfs), 1))).T
-    return np.where(below + 1.0 - above > RANGE_MASS_LIMIT, np.int32(Flag.BEYOND_TRAINING), np.int32(0))
+    inside = np.diff(np.clip(grid.edges, *z_range)) / grid.width  # fraction of each bin
+    return np.where(pdfs @ (1.0 - inside) > RANGE_MASS_LIMIT, np.int32(Flag.BEYOND_TRAINING), np.int32(0))
 
 
 def flag_inputs(batch: Batch) -> IntArray:

@@ -125,7 +125,7 @@ def _defects(images: npt.NDArray[np.float32], noise: FloatArray) -> dict[str, Fl
     """
     n, size, _, n_bands = images.shape
     low, half = size // 4, size // 4 * 2
-    rows = images.reshape(n, size, -1)[:, low : low + half, low * n_bands : (low + half) * n_bands]
+    rows = images.reshape(n, size, -1)[:, low : low + half, low * n_bands : (low + half) * n_bands].copy()
     with np.errstate(over="ignore", invalid="ignore"):  # pixels near the largest float32 come from no real galaxy
         total, brightest = _of_blocks(rows, n_bands, np.add), _of_blocks(rows, n_bands, np.maximum)
         sharp = brightest - np.float32(SHARP_FRACTION) * _largest_around(total, 2 * n_bands)
@@ -169,12 +169,19 @@ def _band_minus_its_neighbours(n_bands: int) -> npt.NDArray[np.float32]:
 
 def _largest(values: npt.NDArray[np.float32], n_bands: int) -> npt.NDArray[np.float32]:
     """Largest of each band in flat rows (n, m, k n_bands); (n, n_bands)."""
-    return np.asarray(values.max(axis=1).reshape(len(values), -1, n_bands).max(axis=1))
+    return _halved(_halved(values).reshape(len(values), -1, n_bands))
+
+
+def _halved(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Largest along the second axis, by halves: half the time of `max` where the last axis is short."""
+    while (n := values.shape[1]) > 1:
+        values = np.maximum(values[:, : (n + 1) // 2], values[:, n // 2 :])
+    return values[:, 0]
 
 
 def _largest_gap(profile: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Largest amount by which a value of a profile (n, size, n_bands) is below both beside it; (n, n_bands)."""
-    return np.asarray((np.minimum(profile[:, :-2], profile[:, 2:]) - profile[:, 1:-1]).max(axis=1))
+    return _halved(np.minimum(profile[:, :-2], profile[:, 2:]) - profile[:, 1:-1])
 
 
 def _concentration(images: npt.NDArray[np.float32], noise: FloatArray) -> FloatArray:

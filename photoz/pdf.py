@@ -2,21 +2,18 @@
 
 Everywhere `pdfs` is (n, n_bins) float, probability mass per bin on the given grid, rows sum to 1. The density inside a
 bin is flat, so the CDF is piecewise linear between the bin edges, and every function here is exact for it. Unless it
-says otherwise, a function returns (n,) float64, one value per PDF.
+says otherwise, a function returns (n,) float64, one value per PDF. `of` is the result of `cdf` for the PDFs, if known.
 """
 
 import numpy as np
 import numpy.typing as npt
 
 from photoz.errors import InvalidPdfs
-from photoz.grid import FloatArray, IntArray, RedshiftGrid
+from photoz.grid import BoolArray, FloatArray, IntArray, RedshiftGrid
 
 # Half width, in units of 1 + z, of the window that `odds` sums: about twice the scatter of a good photo-z at these
 # redshifts, the "2 sigma" of Benitez 2000 (ApJ 536, 571, eq. 17).
 ODDS_HALF_WIDTH = 0.03
-
-# Galaxies per block for functions that need several times the memory of the PDFs; a block fits the processor's cache.
-BLOCK = 256
 
 # PDFs that are summarised or scored at a time, which takes several times their memory.
 ROWS_AT_ONCE = 4096
@@ -59,14 +56,14 @@ def cdf(pdfs: FloatArray) -> FloatArray:
     return edges
 
 
-def cdf_at(pdfs: FloatArray, grid: RedshiftGrid, z: npt.ArrayLike) -> FloatArray:
+def cdf_at(pdfs: FloatArray, grid: RedshiftGrid, z: npt.ArrayLike, of: FloatArray | None = None) -> FloatArray:
     """Cumulative distribution of each PDF at redshifts of its own, z (n,) or (n, m): 0 below the grid, 1 above it."""
-    cumulative = cdf(pdfs)
+    of = cdf(pdfs) if of is None else of
     z = np.asarray(z, dtype=np.float64)
     position = np.clip(z, 0.0, grid.z_max) / grid.width
     index = np.minimum(position.astype(int), grid.n_bins - 1)
     rows = np.arange(len(pdfs)) if z.ndim == 1 else np.arange(len(pdfs))[:, np.newaxis]
-    low, high = cumulative[rows, index], cumulative[rows, index + 1]
+    low, high = of[rows, index], of[rows, index + 1]
     return np.asarray(low + (position - index) * (high - low))
 
 
@@ -86,14 +83,9 @@ def mode(pdfs: FloatArray, grid: RedshiftGrid) -> FloatArray:
     return np.asarray(grid.centres[np.argmax(pdfs, axis=1)])
 
 
-def median(pdfs: FloatArray, grid: RedshiftGrid) -> FloatArray:
-    """Redshift below which half of the probability lies."""
-    return quantile(pdfs, grid, 0.5)
-
-
-def quantile(pdfs: FloatArray, grid: RedshiftGrid, q: float) -> FloatArray:
+def quantile(pdfs: FloatArray, grid: RedshiftGrid, q: float, of: FloatArray | None = None) -> FloatArray:
     """Redshift below which the probability is `q`, in [0, 1]; interpolated inside the bin."""
-    return _invert(cdf(pdfs), grid, np.arange(len(pdfs)), np.full(len(pdfs), q))
+    return _invert(cdf(pdfs) if of is None else of, grid, np.arange(len(pdfs)), np.full(len(pdfs), q))
 
 
 def _invert(cumulative: FloatArray, grid: RedshiftGrid, rows: IntArray, targets: FloatArray) -> FloatArray:
@@ -109,48 +101,51 @@ def _invert(cumulative: FloatArray, grid: RedshiftGrid, rows: IntArray, targets:
     return np.asarray(grid.edges[high - 1 - first] + np.clip(fraction, 0.0, 1.0) * grid.width)
 
 
-def shortest_interval(pdfs: FloatArray, grid: RedshiftGrid, mass: float) -> tuple[FloatArray, FloatArray]:
-    """Shortest interval with a given probability (the highest-density interval of a one-peaked PDF).
+def shortest_interval(pdfs: FloatArray, grid: RedshiftGrid, mass: float, of: FloatArray | None = None) -> FloatArray:
+    """Shortest interval that holds a mass from (0, 1) (the highest-density interval of a one-peaked PDF); (2, n).
 
     The CDF is piecewise linear, so the length of the interval is piecewise linear in its position, and at least one end
-    of a shortest one lies on a bin edge. Trying every edge as the lower and as the upper end finds it exactly.
-
-    `mass` is the probability inside, in (0, 1). Returns the lower and the upper ends, (n,) float64 each.
+    of a shortest one lies on a bin edge. Trying every edge as the lower and as the upper end finds it exactly; left out
+    are the edges from which an interval as long as that between the quantiles (1 -+ mass) / 2 holds too little.
     """
-    if len(pdfs) > BLOCK:
-        blocks = [pdfs[start : start + BLOCK] for start in range(0, len(pdfs), BLOCK)]
-        z_lo, z_hi = np.concatenate([shortest_interval(block, grid, mass) for block in blocks], axis=1)
-        return z_lo, z_hi
-    cumulative = cdf(pdfs)
-    n_edges = cumulative.shape[1]
-    z_lo, z_hi = np.zeros((len(pdfs), 2 * n_edges)), np.full((len(pdfs), 2 * n_edges), np.inf)
-    from_lower, from_upper = np.nonzero(cumulative + mass <= 1.0), np.nonzero(cumulative - mass >= 0.0)
-    z_lo[from_lower] = grid.edges[from_lower[1]]
-    z_hi[from_lower] = _invert(cumulative, grid, from_lower[0], cumulative[from_lower] + mass)
-    place = (from_upper[0], from_upper[1] + n_edges)
-    z_lo[place] = _invert(cumulative, grid, from_upper[0], cumulative[from_upper] - mass)
-    z_hi[place] = grid.edges[from_upper[1]]
-    best = np.argmin(z_hi - z_lo, axis=1)[:, np.newaxis]
-    return np.take_along_axis(z_lo, best, 1)[:, 0], np.take_along_axis(z_hi, best, 1)[:, 0]
+    of = cdf(pdfs) if of is None else of
+    (n, n_edges), rows = of.shape, np.arange(len(of))
+    ends = np.stack([_invert(of, grid, rows, np.full(n, (1.0 + sign * mass) / 2)) for sign in (-1, 1)])
+    reach = ((ends[1] - ends[0]) / grid.width + 1e-9).astype(int)[:, np.newaxis] + 1  # bins, at least as long as that
+    first, edges = n_edges * rows[:, np.newaxis], np.arange(n_edges)
+    ahead = np.take(of, first + np.minimum(edges + reach, n_edges - 1))
+    behind = np.take(of, first + np.maximum(edges - reach, 0))
+    at = [np.flatnonzero(of + mass <= ahead), np.flatnonzero(of - mass >= behind)]
+    row, edge = np.divmod(np.concatenate(at), n_edges)
+    is_lower = np.arange(len(row)) < len(at[0])
+    found = _invert(of, grid, row, of[row, edge] + np.where(is_lower, mass, -mass))
+    tried = np.where(is_lower, [grid.edges[edge], found], [found, grid.edges[edge]])
+    length, shortest = tried[1] - tried[0], np.full(n, np.inf)
+    np.minimum.at(shortest, row, length)
+    best = np.flatnonzero(length == shortest[row])[::-1]  # the first of several is assigned last
+    ends[:, row[best]] = tried[:, best]
+    return ends
 
 
-def odds(pdfs: FloatArray, grid: RedshiftGrid) -> FloatArray:
+def odds(pdfs: FloatArray, grid: RedshiftGrid, of: FloatArray | None = None) -> FloatArray:
     """Probability within `ODDS_HALF_WIDTH` (1 + z_mode) of the mode (Benitez 2000)."""
     z = mode(pdfs, grid)
     reach = ODDS_HALF_WIDTH * (1.0 + z)
-    below, above = cdf_at(pdfs, grid, np.stack([z - reach, z + reach], axis=1)).T
+    below, above = cdf_at(pdfs, grid, np.stack([z - reach, z + reach], axis=1), of).T
     return np.asarray(above - below)
 
 
-def second_peak(pdfs: FloatArray) -> FloatArray:
-    """Height of a second peak above the valley between it and the highest one, in units of the highest; 0 if none."""
-    peak = np.argmax(pdfs, axis=1)[:, np.newaxis]
-    height = np.take_along_axis(pdfs, peak, 1)
-    bins = np.arange(pdfs.shape[1])
-    right = np.where(bins >= peak, pdfs, height)
-    left = np.where(bins <= peak, pdfs, height)[:, ::-1]
-    rises = [(side - np.minimum.accumulate(side, axis=1)).max(axis=1) for side in (right, left)]
-    return np.asarray(np.maximum(*rises) / height[:, 0])
+def has_second_peak(pdfs: FloatArray, limit: float) -> BoolArray:
+    """Whether a second peak rises above the valley between it and the highest one by `limit` of the highest; (n,)."""
+    height = pdfs.max(axis=1)
+    # Twice what all rises away from the peak add up to: 0 for nearly all PDFs.
+    rises = np.abs(np.diff(pdfs, axis=1)).sum(axis=1) - (2.0 * height - pdfs[:, 0] - pdfs[:, -1])
+    found: BoolArray = rises > limit * height
+    peaks, top = pdfs[found], height[found, np.newaxis]
+    bins, peak = np.arange(pdfs.shape[1]), np.argmax(peaks, axis=1)[:, np.newaxis]
+    sides = (np.where(bins >= peak, peaks, top), np.where(bins <= peak, peaks, top)[:, ::-1])
+    found[found] = np.max([(side - np.minimum.accumulate(side, axis=1)) >= limit * top for side in sides], axis=(0, 2))
+    return found
 
 
 def stack(pdfs: FloatArray, grid: RedshiftGrid) -> FloatArray:
