@@ -205,23 +205,35 @@ def try_mutants(package: str, n: int, seed: int, jobs: int) -> None:
 
 
 def first_failure(mutant: Mutant, executed: dict[str, list[str]], package: str, clone: Path) -> str:
-    """Return which test fails with the mutant, if any: of the package's own or, if none runs its line, of all."""
+    """Return which test fails with the mutant, if any: of the package's own or, if none runs its line, of all.
+
+    First those that run its line, then those that run its file: processes that are killed do not tell their lines.
+    """
     lines = executed if mutant.lines is None else map(str, mutant.lines)
     tests = {test for line in lines for test in executed.get(line, ())}
-    if not tests:
-        return ""
+    folders = {*FOLDERS.get(package, (package,)), "attack", "e2e"}
+    of_line, of_file = (
+        {test for test in some if test.split("/")[1] in folders} for some in (tests, set().union(*executed.values()))
+    )
     path = clone / mutant.file
     source = path.read_bytes()
     path.write_bytes(source[: mutant.start] + mutant.new.encode() + source[mutant.end :])
+    try:
+        return next(filter(None, (_failure(some, clone) for some in (of_line or tests, of_file - of_line))), "")
+    finally:
+        path.write_bytes(source)
+
+
+def _failure(tests: set[str], clone: Path) -> str:
+    """Return which of the tests fails first, if any."""
+    if not tests:
+        return ""
     environment = {**os.environ, "PYTHONPATH": f"{clone}:{clone}/clients/python", "PYTHONDONTWRITEBYTECODE": "1"}
-    own = {test for test in tests if test.split("/")[1] in {*FOLDERS.get(package, (package,)), "attack", "e2e"}}
-    command = [sys.executable, "-m", "pytest", "-x", *PYTEST, *sorted(own or tests)]
+    command = [sys.executable, "-m", "pytest", "-x", *PYTEST, *sorted(tests)]
     try:
         run = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
         return "no end"
-    finally:
-        path.write_bytes(source)
     failed = re.search("^(FAILED|ERROR) (.*)", run.stdout, re.MULTILINE)
     return "" if run.returncode == 0 else failed[2] if failed else f"exit status {run.returncode}"
 

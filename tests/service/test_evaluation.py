@@ -8,6 +8,7 @@ import pytest
 
 from photoz import metrics, pdf
 from photoz.errors import TooLarge
+from photoz.images import ImageSpec
 from photoz.io import formats
 from photoz.io.npz import npz_bytes
 from photoz.protocol import contract
@@ -16,7 +17,7 @@ from service.evaluate import evaluate
 from service.validation import as_labelled
 from tests.service.helpers import check_error
 from tests.service.requests import local_worker
-from tests.toys import GRID_90, GRIZ, galaxies
+from tests.toys import GRID_90, GRIZ, galaxies, toy_card
 
 N = 40
 
@@ -86,6 +87,9 @@ def test_unusable_evaluations(client, post_npz, card):
     check_error(refused, 400, "images or pdfs (.npz), got other bytes")
     pdfs, z_spec = np.ones((51, card.grid.n_bins)), np.full(51, 0.1)
     assert len(as_labelled({"pdfs": pdfs[:50], "z_spec": z_spec[:50]}, card, 2).z_spec) == 50
+    magnitudes, izy = np.arange(150.0).reshape(50, 3) / 10, toy_card(ImageSpec(23, "izy"), card.grid, False)
+    arrays = {"pdfs": pdfs[:50], "z_spec": z_spec[:50], "magnitudes": magnitudes}
+    assert as_labelled(arrays, izy, 2).magnitudes.tolist() == magnitudes[:, 1].tolist()  # no r: the middle band
     with pytest.raises(TooLarge, match="expected at most 50 galaxies in one request, got 51: send them in parts"):
         as_labelled({"pdfs": pdfs, "z_spec": z_spec}, card, 2)
     with pytest.raises(TooLarge, match="expected at most 2 galaxies in one request, got 3: send them in parts"):

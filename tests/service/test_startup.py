@@ -162,6 +162,12 @@ def test_unusable_configuration_ends_the_start_with_one_line(start, variables, m
     assert line.startswith(f"Error: {message}")
 
 
+def test_service_starts_without_a_command(start, toy):
+    start(PHOTOZ_BUNDLE=toy)
+    assert CliRunner().invoke(main, []).exit_code == 0
+    assert [call.args[:2] for call in server.PhotozServer.call_args_list] == [("127.0.0.1", 0), ("127.0.0.1", 3000)]
+
+
 def test_port_that_is_taken_is_refused(start):
     """granian would share it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -122,7 +122,9 @@ def test_command_adds_a_whole_bundle(small_bundle, tmp_path):
     damaged = shutil.copytree(small_bundle.path, tmp_path / "damaged")
     (damaged / "model.keras").write_bytes(b"something else")
     expected = "is not the file that the bundle was sealed with: its sha256 differs"
+    os.environ.pop("BENTOML_DO_NOT_TRACK")  # which a fixture restores
     added = CliRunner().invoke(main, ["store", "add", str(damaged)])
+    assert os.environ["BENTOML_DO_NOT_TRACK"] == "true"
     assert (added.exit_code, added.output) == (1, f"Error: {damaged / 'model.keras'} {expected}\n")
     assert not bentoml.models.list()
     added = CliRunner().invoke(main, ["store", "add", str(small_bundle.path)])
