@@ -3,13 +3,10 @@
 import asyncio
 import io
 import os
-import re
-import resource
 import shlex
 import shutil
 import sys
 import time
-from pathlib import Path
 
 import h5py
 import httpx
@@ -22,7 +19,6 @@ from pebble import ProcessExpired
 
 from photoz.errors import InvalidDataset, InvalidInput, MalformedInput, TooLarge, UnsupportedType
 from photoz.io import formats
-from photoz.processes import process_pool
 from photoz.protocol.contract import ASSUMED_HEADER
 from service import files, predict, sky
 from service.errors import RequestError
@@ -199,21 +195,6 @@ def test_files_that_do_not_fit_are_refused(monkeypatch, card, images):
     check(hdf5_bytes(images=h5py.ExternalLink("/etc/hostname", "images")), "is a link, perhaps to other files")
     monkeypatch.setitem(sys.modules, "astropy", None)
     check(cube(images), "FITS files need astropy", UnsupportedType)
-
-
-def limits_within():
-    """Limit this process; return the limits on its processor time, its data beyond 2**30 bytes, and its files."""
-    files.limit_resources(2**30, 7)
-    data, limit = resource.getrlimit(resource.RLIMIT_DATA)
-    used = 1024 * int(re.search(r"VmData:\s+(\d+)", Path("/proc/self/status").read_text())[1])
-    limits = [resource.getrlimit(of) for of in (resource.RLIMIT_CPU, resource.RLIMIT_FSIZE)]
-    return *limits, data == limit, abs(limit - 2**30 - used) < 2**24
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="limits are those of Linux")
-def test_limits_of_a_child_that_reads_a_file():
-    with process_pool(1) as pool:
-        assert pool.schedule(limits_within).result(LONG) == ((7, 8), (0, 0), True, True)
 
 
 def hostile_files(images):

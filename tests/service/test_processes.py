@@ -1,14 +1,18 @@
-"""What the processes of the service load and listen on, and what they answer beside predictions."""
+"""What the processes of the service load, listen on and are limited to, and what they answer beside predictions."""
 
 import re
+import resource
+import sys
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import psutil
+import pytest
 
 from photoz.estimates import COLUMNS
-from service import page
+from photoz.processes import process_pool
+from service import files, page
 from service.formats.negotiation import PREDICTIONS
 
 
@@ -57,3 +61,18 @@ def test_pages_load_nothing_from_elsewhere(client):
     policy = client.get("/ui").headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; ")
     assert client.get("/ui/../app.py").status_code == client.get("/ui/nothing.js").status_code == 404
+
+
+def limits_within():
+    """Limit this process; return the limits on its processor time, its data beyond 2**30 bytes, and its files."""
+    files.limit_resources(2**30, 7)
+    data, limit = resource.getrlimit(resource.RLIMIT_DATA)
+    used = 1024 * int(re.search(r"VmData:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+    limits = [resource.getrlimit(of) for of in (resource.RLIMIT_CPU, resource.RLIMIT_FSIZE)]
+    return *limits, data == limit, abs(limit - 2**30 - used) < 2**24
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits are those of Linux")
+def test_limits_of_a_child_that_reads_a_file():
+    with process_pool(1) as pool:
+        assert pool.schedule(limits_within).result(600) == ((7, 8), (0, 0), True, True)
