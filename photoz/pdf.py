@@ -2,7 +2,7 @@
 
 Everywhere `pdfs` is (n, n_bins) float, probability mass per bin on the given grid, rows sum to 1. The density inside a
 bin is flat, so the CDF is piecewise linear between the bin edges, and every function here is exact for it. Unless it
-says otherwise, a function returns (n,) float64, one value per PDF. `of` is the result of `cdf` for the PDFs, if known.
+says otherwise, a function returns (n,) float64, one value per PDF. `cdfs` is what `cdf` returns, if known.
 """
 
 import numpy as np
@@ -56,14 +56,14 @@ def cdf(pdfs: FloatArray) -> FloatArray:
     return edges
 
 
-def cdf_at(pdfs: FloatArray, grid: RedshiftGrid, z: npt.ArrayLike, of: FloatArray | None = None) -> FloatArray:
+def cdf_at(pdfs: FloatArray, grid: RedshiftGrid, z: npt.ArrayLike, cdfs: FloatArray | None = None) -> FloatArray:
     """Cumulative distribution of each PDF at redshifts of its own, z (n,) or (n, m): 0 below the grid, 1 above it."""
-    of = cdf(pdfs) if of is None else of
+    cdfs = cdf(pdfs) if cdfs is None else cdfs
     z = np.asarray(z, dtype=np.float64)
     position = np.clip(z, 0.0, grid.z_max) / grid.width
     index = np.minimum(position.astype(int), grid.n_bins - 1)
     rows = np.arange(len(pdfs)) if z.ndim == 1 else np.arange(len(pdfs))[:, np.newaxis]
-    low, high = of[rows, index], of[rows, index + 1]
+    low, high = cdfs[rows, index], cdfs[rows, index + 1]
     return np.asarray(low + (position - index) * (high - low))
 
 
@@ -83,9 +83,9 @@ def mode(pdfs: FloatArray, grid: RedshiftGrid) -> FloatArray:
     return np.asarray(grid.centres[np.argmax(pdfs, axis=1)])
 
 
-def quantile(pdfs: FloatArray, grid: RedshiftGrid, q: float, of: FloatArray | None = None) -> FloatArray:
+def quantile(pdfs: FloatArray, grid: RedshiftGrid, q: float, cdfs: FloatArray | None = None) -> FloatArray:
     """Redshift below which the probability is `q`, in [0, 1]; interpolated inside the bin."""
-    return _invert(cdf(pdfs) if of is None else of, grid, np.arange(len(pdfs)), np.full(len(pdfs), q))
+    return _invert(cdf(pdfs) if cdfs is None else cdfs, grid, np.arange(len(pdfs)), np.full(len(pdfs), q))
 
 
 def _invert(cumulative: FloatArray, grid: RedshiftGrid, rows: IntArray, targets: FloatArray) -> FloatArray:
@@ -101,24 +101,24 @@ def _invert(cumulative: FloatArray, grid: RedshiftGrid, rows: IntArray, targets:
     return np.asarray(grid.edges[high - 1 - first] + np.clip(fraction, 0.0, 1.0) * grid.width)
 
 
-def shortest_interval(pdfs: FloatArray, grid: RedshiftGrid, mass: float, of: FloatArray | None = None) -> FloatArray:
+def shortest_interval(pdfs: FloatArray, grid: RedshiftGrid, mass: float, cdfs: FloatArray | None = None) -> FloatArray:
     """Shortest interval that holds a mass from (0, 1) (the highest-density interval of a one-peaked PDF); (2, n).
 
     The CDF is piecewise linear, so the length of the interval is piecewise linear in its position, and at least one end
     of a shortest one lies on a bin edge. Trying every edge as the lower and as the upper end finds it exactly; left out
     are the edges from which an interval as long as that between the quantiles (1 -+ mass) / 2 holds too little.
     """
-    of = cdf(pdfs) if of is None else of
-    (n, n_edges), rows = of.shape, np.arange(len(of))
-    ends = np.stack([_invert(of, grid, rows, np.full(n, (1.0 + sign * mass) / 2)) for sign in (-1, 1)])
+    cdfs = cdf(pdfs) if cdfs is None else cdfs
+    (n, n_edges), rows = cdfs.shape, np.arange(len(cdfs))
+    ends = np.stack([_invert(cdfs, grid, rows, np.full(n, (1.0 + sign * mass) / 2)) for sign in (-1, 1)])
     reach = ((ends[1] - ends[0]) / grid.width + 1e-9).astype(int)[:, np.newaxis] + 1  # bins, at least as long as that
     first, edges = n_edges * rows[:, np.newaxis], np.arange(n_edges)
-    ahead = np.take(of, first + np.minimum(edges + reach, n_edges - 1))
-    behind = np.take(of, first + np.maximum(edges - reach, 0))
-    at = [np.flatnonzero(of + mass <= ahead), np.flatnonzero(of - mass >= behind)]
+    ahead = np.take(cdfs, first + np.minimum(edges + reach, n_edges - 1))
+    behind = np.take(cdfs, first + np.maximum(edges - reach, 0))
+    at = [np.flatnonzero(cdfs + mass <= ahead), np.flatnonzero(cdfs - mass >= behind)]
     row, edge = np.divmod(np.concatenate(at), n_edges)
     is_lower = np.arange(len(row)) < len(at[0])
-    found = _invert(of, grid, row, of[row, edge] + np.where(is_lower, mass, -mass))
+    found = _invert(cdfs, grid, row, cdfs[row, edge] + np.where(is_lower, mass, -mass))
     tried = np.where(is_lower, [grid.edges[edge], found], [found, grid.edges[edge]])
     length, shortest = tried[1] - tried[0], np.full(n, np.inf)
     np.minimum.at(shortest, row, length)
@@ -127,11 +127,11 @@ def shortest_interval(pdfs: FloatArray, grid: RedshiftGrid, mass: float, of: Flo
     return ends
 
 
-def odds(pdfs: FloatArray, grid: RedshiftGrid, of: FloatArray | None = None) -> FloatArray:
+def odds(pdfs: FloatArray, grid: RedshiftGrid, cdfs: FloatArray | None = None) -> FloatArray:
     """Probability within `ODDS_HALF_WIDTH` (1 + z_mode) of the mode (Benitez 2000)."""
     z = mode(pdfs, grid)
     reach = ODDS_HALF_WIDTH * (1.0 + z)
-    below, above = cdf_at(pdfs, grid, np.stack([z - reach, z + reach], axis=1), of).T
+    below, above = cdf_at(pdfs, grid, np.stack([z - reach, z + reach], axis=1), cdfs).T
     return np.asarray(above - below)
 
 

@@ -154,8 +154,7 @@ def asgi() -> ASGIApp:
     """Return the ASGI application that granian serves, in a worker with a process group of its own.
 
     Ctrl-C signals the whole group in the foreground: only the main process decides when the worker ends. BentoML starts
-    and ends the application, and answers `/schema.json`. Other requests do not pass its layers, which would take a
-    quarter of the work on one cutout (docs/decisions.md).
+    and ends the application, and answers `/schema.json`. Other requests do not pass its layers (docs/decisions.md).
     """
     os.setpgid(0, 0)
     bentoml_app: ASGIApp = bento_service.to_asgi()

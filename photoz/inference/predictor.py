@@ -74,7 +74,7 @@ class Predictor:
         finite = np.isfinite(output.pdfs[:, 0])
         flat = np.float64(1 / self.grid.n_bins)  # replaces missing PDFs, so that they cause no warnings
         pdfs = calibration.apply(np.where(finite[:, np.newaxis], output.pdfs, flat), self.calibration)
-        computed = estimates.summaries(pdfs, self.grid, columns) | {"pdf": pdfs}
+        computed = {"pdf": pdfs} | (estimates.summaries(pdfs, self.grid, columns) if columns != {"pdf"} else {})
         if not columns.isdisjoint({"ood_score", "flags"}):
             computed["ood_score"] = self._ood_score(batch, output)
         if "flags" in columns:

@@ -26,8 +26,8 @@ class PdfDistances:
 def pdf_distances(pdfs_a: FloatArray, pdfs_b: FloatArray, grid_a: RedshiftGrid, grid_b: RedshiftGrid) -> PdfDistances:
     """Summarise the distances between PDFs, (n, n_bins) probability mass per bin of either grid."""
     distances, crps_a = np.zeros((2, len(pdfs_a)))
-    for start in range(0, len(pdfs_a), 256):  # so that intermediate arrays stay small compared with the PDFs
-        rows = slice(start, start + 256)
+    for start in (blocks := range(0, len(pdfs_a), 256)):  # so that intermediate arrays stay small beside the PDFs
+        rows = slice(start, start + blocks.step)
         block_a, block_b = pdf.as_pdfs(pdfs_a[rows], grid_a), pdf.as_pdfs(pdfs_b[rows], grid_b)
         distances[rows] = quadratic_distances(block_a, block_b, grid_a, grid_b)
         crps_a[rows] = expected_crps(block_a, grid_a)
