@@ -38,5 +38,5 @@ def apply(pdfs: FloatArray, calibration: Calibration | None) -> FloatArray:
     powered = (pdfs / pdfs.max(axis=1, keepdims=True)) ** (1.0 / calibration.temperature)
     below = np.minimum(pdf.cdf(powered) ** calibration.a, 1.0 - 1e-16)  # so that its logarithm is finite
     mapped = -np.expm1(calibration.b * np.log1p(-below))
-    mass = np.maximum(np.diff(mapped, axis=1), 0.0)
+    mass = np.maximum(mapped[:, 1:] - mapped[:, :-1], 0.0)
     return np.asarray(mass / mass.sum(axis=1, keepdims=True))

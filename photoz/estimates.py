@@ -60,6 +60,7 @@ class Estimates:
 
 
 COLUMNS = tuple(field.name for field in fields(Estimates) if field.name != "pdf")
+_INTERVALS = ("z_lo68", "z_hi68", "z_lo95", "z_hi95")
 
 
 def from_pdfs(
@@ -96,10 +97,9 @@ def summaries(pdfs: FloatArray, grid: RedshiftGrid, wanted: Collection[str]) -> 
         "z_std": pdf.std(pdfs, grid),
         "odds": pdf.odds(pdfs, grid, cumulative),
     }
-    for percent in (68, 95):
-        names = (f"z_lo{percent}", f"z_hi{percent}")
-        if not set(names).isdisjoint(wanted) or (percent == 68 and "flags" in wanted):
-            columns |= zip(names, pdf.shortest_interval(pdfs, grid, percent / 100, cumulative), strict=True)
+    if not {*_INTERVALS, "flags"}.isdisjoint(wanted):
+        ends = pdf.shortest_interval(pdfs, grid, [[0.68], [0.95]], cumulative)
+        columns |= zip(_INTERVALS, ends.swapaxes(0, 1).reshape(4, -1), strict=True)
     if "flags" in wanted:
         columns["flags"] = flag_pdfs(pdfs, grid, columns["z_hi68"] - columns["z_lo68"])
     return {name: columns[name] for name in wanted if name in columns}

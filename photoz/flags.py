@@ -6,7 +6,7 @@ from enum import IntFlag
 import numpy as np
 
 from photoz import pdf
-from photoz.grid import FloatArray, IntArray, RedshiftGrid
+from photoz.grid import BoolArray, FloatArray, IntArray, RedshiftGrid
 from photoz.images import Batch, signal_to_noise
 
 
@@ -61,29 +61,34 @@ def flag_names(flags: int) -> str:
 
 def flag_pdfs(pdfs: FloatArray, grid: RedshiftGrid, width: FloatArray) -> IntArray:
     """Return the flags, (n,) int32, of PDFs, (n, n_bins), whose 68 % intervals have these widths, (n,)."""
-    flags = np.zeros(len(pdfs), np.int32)
-    flags[pdfs[:, 0] + pdfs[:, -1] > EDGE_MASS_LIMIT] |= Flag.EDGE_MASS
-    flags[width > BROAD_LIMIT * (1.0 + pdf.mean(pdfs, grid))] |= Flag.BROAD_PDF
-    flags[pdf.has_second_peak(pdfs, SECOND_PEAK_LIMIT)] |= Flag.MULTIMODAL
-    return flags
+    return (
+        _raise(Flag.EDGE_MASS, pdfs[:, 0] + pdfs[:, -1] > EDGE_MASS_LIMIT)
+        | _raise(Flag.BROAD_PDF, width > BROAD_LIMIT * (1.0 + pdf.mean(pdfs, grid)))
+        | _raise(Flag.MULTIMODAL, pdf.has_second_peak(pdfs, SECOND_PEAK_LIMIT))
+    )
+
+
+def _raise(flag: Flag, where: BoolArray) -> IntArray:
+    return np.where(where, np.int32(flag), np.int32(0))
 
 
 def flag_ood(ood_score: FloatArray, ood_threshold: float) -> IntArray:
     """Flag scores, (n,) float, above a threshold as OUT_OF_DISTRIBUTION, (n,) int32; NaN raises no flag."""
-    return np.where(ood_score > ood_threshold, np.int32(Flag.OUT_OF_DISTRIBUTION), np.int32(0))
+    return _raise(Flag.OUT_OF_DISTRIBUTION, ood_score > ood_threshold)
 
 
 def flag_range(pdfs: FloatArray, grid: RedshiftGrid, z_range: tuple[float, float]) -> IntArray:
     """Flag PDFs, (n, n_bins), that reach beyond the range of the training redshifts as BEYOND_TRAINING, (n,) int32."""
     inside = np.diff(np.clip(grid.edges, *z_range)) / grid.width  # fraction of each bin
-    return np.where(pdfs @ (1.0 - inside) > RANGE_MASS_LIMIT, np.int32(Flag.BEYOND_TRAINING), np.int32(0))
+    return _raise(Flag.BEYOND_TRAINING, pdfs @ (1.0 - inside) > RANGE_MASS_LIMIT)
 
 
 def flag_inputs(batch: Batch) -> IntArray:
     """Return the flags, (n,) int32, that follow from the input alone."""
-    flags = np.zeros(len(batch), np.int32)
-    flags[batch.ebv_assumed] |= Flag.EBV_ASSUMED
-    flags[batch.masked] |= Flag.MASKED_PIXELS
-    flags[batch.band_missing] |= Flag.BAND_MISSING
-    flags[(signal_to_noise(batch.images, batch.border.noise) < LOW_SNR_LIMIT).all(axis=1)] |= Flag.LOW_SNR
-    return flags
+    faint = signal_to_noise(batch.images, batch.border.noise).max(axis=1) < LOW_SNR_LIMIT
+    return (
+        _raise(Flag.EBV_ASSUMED, batch.ebv_assumed)
+        | _raise(Flag.MASKED_PIXELS, batch.masked)
+        | _raise(Flag.BAND_MISSING, batch.band_missing)
+        | _raise(Flag.LOW_SNR, faint)
+    )

@@ -102,13 +102,13 @@ def extract_features(
     border : Border, optional
         Result of `photoz.images.measure_border`; computed if not given.
     """
-    border = border or measure_border(images)
+    border, rows = border or measure_border(images), _central_half(images)
     noise = np.asarray(border.noise, dtype=np.float64)
     groups = {
         "noise": np.log(np.maximum(noise, _TINY)),
         "background": _over(border.median, noise),
-        **_defects(images, noise),
-        "concentration": _concentration(images, noise),
+        **_defects(rows, noise),
+        "concentration": _concentration(images, rows, noise),
     }
     return groups if features is None else {FEATURES: np.asarray(features, dtype=np.float64), **groups}
 
@@ -118,24 +118,32 @@ def _over(values: npt.NDArray[np.floating[Any]], noise: FloatArray) -> FloatArra
     return np.asarray(np.divide(values, noise, out=np.zeros_like(noise), where=noise > _TINY))
 
 
-def _defects(images: npt.NDArray[np.float32], noise: FloatArray) -> dict[str, FloatArray]:
-    """Measure "sharpness", "single_band" and "dark_line" in the central half of cutouts; (n, n_bands) each.
+def _central_half(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Copy the central half of cutouts, (n, size / 2, size / 2 n_bands): the bands of a pixel, then those of the next.
 
-    Rows are kept flat, the bands of one pixel after those of another: numpy is slow where the last axis is short.
+    Rows are kept flat: numpy is slow where the last axis is short.
     """
     n, size, _, n_bands = images.shape
     low, half = size // 4, size // 4 * 2
-    rows = images.reshape(n, size, -1)[:, low : low + half, low * n_bands : (low + half) * n_bands].copy()
+    return images.reshape(n, size, -1)[:, low : low + half, low * n_bands : (low + half) * n_bands].copy()
+
+
+def _defects(rows: npt.NDArray[np.float32], noise: FloatArray) -> dict[str, FloatArray]:
+    """Measure "sharpness", "single_band" and "dark_line" in the rows of `_central_half`; (n, n_bands) each."""
+    (n, half, _), n_bands = rows.shape, noise.shape[1]
+    differences = _band_minus_its_neighbours(n_bands)
     with np.errstate(over="ignore", invalid="ignore"):  # pixels near the largest float32 come from no real galaxy
-        total, brightest = _of_blocks(rows, n_bands, np.add), _of_blocks(rows, n_bands, np.maximum)
-        sharp = brightest - np.float32(SHARP_FRACTION) * _largest_around(total, 2 * n_bands)
-        single = (total.reshape(-1, n_bands) @ _band_minus_its_neighbours(n_bands)).reshape(total.shape)
+        total = _of_blocks(rows, n_bands, np.add)
+        single = _largest((total.reshape(-1, n_bands) @ differences).reshape(total.shape), n_bands)
+        sharp = _largest_around(total, 2 * n_bands)
+        sharp *= -np.float32(SHARP_FRACTION)
+        sharp += _of_blocks(rows, n_bands, np.maximum)
         columns = rows.sum(axis=1).reshape(n, half, n_bands)
-        sum_of_bands = np.tile(np.eye(n_bands, dtype=np.float32), (half, 1))
-        dark = np.maximum(_largest_gap(columns), _largest_gap(rows @ sum_of_bands))
+        lines = (rows.reshape(n * half, -1) @ _sum_of_bands(half, n_bands)).reshape(n, half, n_bands)
+        dark = np.maximum(_largest_gap(columns), _largest_gap(lines))
     return {
         "sharpness": _over(_largest(sharp, n_bands), noise),
-        "single_band": _over(_largest(single, n_bands), noise @ np.abs(_band_minus_its_neighbours(n_bands))),
+        "single_band": _over(single, noise @ np.abs(differences)),
         "dark_line": _over(dark, noise),
     }
 
@@ -155,6 +163,12 @@ def _largest_around(blocks: npt.NDArray[np.float32], step: int) -> npt.NDArray[n
     np.maximum(around[..., step:], column[..., :-step], out=around[..., step:])
     np.maximum(around[..., :-step], column[..., step:], out=around[..., :-step])
     return around
+
+
+@cache
+def _sum_of_bands(n_pixels: int, n_bands: int) -> npt.NDArray[np.float32]:
+    """Matrix that sums each band over the pixels of a flat row."""
+    return np.tile(np.eye(n_bands, dtype=np.float32), (n_pixels, 1))
 
 
 @cache
@@ -184,14 +198,17 @@ def _largest_gap(profile: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return _halved(np.minimum(profile[:, :-2], profile[:, 2:]) - profile[:, 1:-1])
 
 
-def _concentration(images: npt.NDArray[np.float32], noise: FloatArray) -> FloatArray:
-    """Ratio of core to total light over all bands in units of their noise, or pixels of a plateau; (n, 1)."""
-    n, size, _, n_bands = images.shape
-    offset = (np.arange(size) - (size - 1) / 2.0) / size
+def _concentration(images: npt.NDArray[np.float32], rows: npt.NDArray[np.float32], noise: FloatArray) -> FloatArray:
+    """Ratio of core to total light over all bands in units of their noise, or pixels of a plateau; (n, 1).
+
+    The light is that of the central half, `rows` of `_central_half`.
+    """
+    n, half, _ = rows.shape
+    offset = (np.arange(half) - (half - 1) / 2.0) / images.shape[1]
     profiles = np.exp(-0.5 * (offset / np.array([[CORE], [WHOLE]])) ** 2).astype(np.float32)
     significance = np.divide(1.0, noise, out=np.zeros_like(noise), where=noise > _TINY)
     with np.errstate(over="ignore", invalid="ignore"):  # a ratio that is not finite gets the distance FARTHEST
-        lines = np.matmul(profiles, images.reshape(n, size, -1)).reshape(n, 2, size, n_bands)  # Gaussians are separable
+        lines = np.matmul(profiles, rows).reshape(n, 2, half, -1)  # Gaussians are separable
         sums = np.matmul(profiles[:, np.newaxis], lines)[:, :, 0].astype(np.float64)
         core, whole = np.maximum(np.einsum("nab,nb->an", sums, significance), _TINY)
         ratio = core / np.maximum(whole, core)

@@ -51,7 +51,7 @@ def from_network(outputs: npt.NDArray[np.floating]) -> FloatArray:
 def cdf(pdfs: FloatArray) -> FloatArray:
     """Cumulative distribution at the bin edges, (n, n_bins + 1), from exactly 0 to exactly 1."""
     edges = np.zeros((pdfs.shape[0], pdfs.shape[1] + 1))
-    np.cumsum(pdfs, axis=1, out=edges[:, 1:])
+    np.add.accumulate(pdfs, axis=1, out=edges[:, 1:])
     edges /= edges[:, -1:]
     return edges
 
@@ -60,7 +60,7 @@ def cdf_at(pdfs: FloatArray, grid: RedshiftGrid, z: npt.ArrayLike, cdfs: FloatAr
     """Cumulative distribution of each PDF at redshifts of its own, z (n,) or (n, m): 0 below the grid, 1 above it."""
     cdfs = cdf(pdfs) if cdfs is None else cdfs
     z = np.asarray(z, dtype=np.float64)
-    position = np.clip(z, 0.0, grid.z_max) / grid.width
+    position = np.minimum(np.maximum(z, 0.0), grid.z_max) / grid.width
     index = np.minimum(position.astype(int), grid.n_bins - 1)
     rows = np.arange(len(pdfs)) if z.ndim == 1 else np.arange(len(pdfs))[:, np.newaxis]
     low, high = cdfs[rows, index], cdfs[rows, index + 1]
@@ -83,48 +83,60 @@ def mode(pdfs: FloatArray, grid: RedshiftGrid) -> FloatArray:
     return np.asarray(grid.centres[np.argmax(pdfs, axis=1)])
 
 
-def quantile(pdfs: FloatArray, grid: RedshiftGrid, q: float, cdfs: FloatArray | None = None) -> FloatArray:
-    """Redshift below which the probability is `q`, in [0, 1]; interpolated inside the bin."""
-    return _invert(cdf(pdfs) if cdfs is None else cdfs, grid, np.arange(len(pdfs)), np.full(len(pdfs), q))
+def quantile(pdfs: FloatArray, grid: RedshiftGrid, q: npt.ArrayLike, cdfs: FloatArray | None = None) -> FloatArray:
+    """Redshift below which the probability is `q`, in [0, 1]; interpolated inside the bin.
+
+    `q` is one number, or an array whose last axis is 1 or n, such as (k, 1) for k quantiles; then the result is (k, n).
+    """
+    return _invert(cdf(pdfs) if cdfs is None else cdfs, grid, np.arange(len(pdfs)), np.asarray(q))
 
 
-def _invert(cumulative: FloatArray, grid: RedshiftGrid, rows: IntArray, targets: FloatArray) -> FloatArray:
-    """Invert piecewise-linear CDFs, each target (m,) in the CDF of its row (m,): redshifts, shape (m,)."""
-    n, n_edges = cumulative.shape
+def _invert(cdfs: FloatArray, grid: RedshiftGrid, rows: IntArray, targets: FloatArray) -> FloatArray:
+    """Invert piecewise-linear CDFs, each target in the CDF of its row; both of one shape, or broadcast to it."""
+    n, n_edges = cdfs.shape
     # One search for all rows: the CDF of row i is shifted to [2i, 2i + 1].
-    shifted = (cumulative + 2.0 * np.arange(n)[:, np.newaxis]).ravel()
+    shifted = (cdfs + 2.0 * np.arange(n)[:, np.newaxis]).ravel()
     first = rows * n_edges
-    high = np.clip(np.searchsorted(shifted, targets + 2.0 * rows, side="left"), first + 1, first + n_edges - 1)
-    c_low, c_high = cumulative.ravel()[high - 1], cumulative.ravel()[high]
-    rise = c_high - c_low
-    fraction = np.divide(targets - c_low, rise, out=np.ones_like(rise), where=rise > 0)
-    return np.asarray(grid.edges[high - 1 - first] + np.clip(fraction, 0.0, 1.0) * grid.width)
+    high = np.minimum(np.maximum(np.searchsorted(shifted, targets + 2.0 * rows), first + 1), first + n_edges - 1)
+    c_low, c_high = cdfs.take(high - 1), cdfs.take(high)
+    above, rise = targets - c_low, c_high - c_low
+    fraction = np.divide(above, rise, out=np.ones_like(rise), where=rise > 0)
+    return np.asarray(grid.edges[high - 1 - first] + np.minimum(np.maximum(fraction, 0.0), 1.0) * grid.width)
 
 
-def shortest_interval(pdfs: FloatArray, grid: RedshiftGrid, mass: float, cdfs: FloatArray | None = None) -> FloatArray:
+def shortest_interval(
+    pdfs: FloatArray, grid: RedshiftGrid, mass: npt.ArrayLike, cdfs: FloatArray | None = None
+) -> FloatArray:
     """Shortest interval that holds a mass from (0, 1) (the highest-density interval of a one-peaked PDF); (2, n).
+
+    `mass` is one number, or (k, 1) for k of them; then the result is (2, k, n).
 
     The CDF is piecewise linear, so the length of the interval is piecewise linear in its position, and at least one end
     of a shortest one lies on a bin edge. Trying every edge as the lower and as the upper end finds it exactly; left out
-    are the edges from which an interval as long as that between the quantiles (1 -+ mass) / 2 holds too little.
+    are edges that it cannot reach: it is no longer than that between the quantiles (1 -+ mass) / 2, begins before the
+    quantile 1 - mass and ends after the quantile `mass`.
     """
     cdfs = cdf(pdfs) if cdfs is None else cdfs
-    (n, n_edges), rows = cdfs.shape, np.arange(len(cdfs))
-    ends = np.stack([_invert(cdfs, grid, rows, np.full(n, (1.0 + sign * mass) / 2)) for sign in (-1, 1)])
-    reach = ((ends[1] - ends[0]) / grid.width + 1e-9).astype(int)[:, np.newaxis] + 1  # bins, at least as long as that
-    first, edges = n_edges * rows[:, np.newaxis], np.arange(n_edges)
-    ahead = np.take(cdfs, first + np.minimum(edges + reach, n_edges - 1))
-    behind = np.take(cdfs, first + np.maximum(edges - reach, 0))
-    at = [np.flatnonzero(cdfs + mass <= ahead), np.flatnonzero(cdfs - mass >= behind)]
-    row, edge = np.divmod(np.concatenate(at), n_edges)
-    is_lower = np.arange(len(row)) < len(at[0])
-    found = _invert(cdfs, grid, row, cdfs[row, edge] + np.where(is_lower, mass, -mass))
+    n, mass = len(cdfs), np.atleast_1d(np.asarray(mass, dtype=np.float64))
+    quantiles = np.stack([(1.0 - mass) / 2, (1.0 + mass) / 2, 1.0 - mass + 1e-12, mass - 1e-12])
+    *ends, last_low, first_high = quantile(pdfs, grid, quantiles, cdfs)
+    longest = ends[1] - ends[0]
+    start, stop = np.array([[first_high - longest, first_high], [last_low, last_low + longest]]) / grid.width
+    start = np.maximum(np.ceil(start.ravel() - 1e-9), 0.0).astype(int)  # in bins, of the lower and of the upper ends
+    stop = np.minimum(np.floor(stop.ravel() + 1e-9), grid.n_bins).astype(int) + 1
+    count = np.maximum(stop - start, 0)
+    end = np.repeat(np.arange(count.size), count)
+    edge = np.arange(end.size) + (start - np.cumsum(count) + count)[end]
+    interval, is_lower = end % longest.size, end < longest.size
+    row, masses = interval % n, np.broadcast_to(mass, longest.shape).ravel()[interval]
+    found = _invert(cdfs, grid, row, cdfs[row, edge] + np.where(is_lower, masses, -masses))
     tried = np.where(is_lower, [grid.edges[edge], found], [found, grid.edges[edge]])
-    length, shortest = tried[1] - tried[0], np.full(n, np.inf)
-    np.minimum.at(shortest, row, length)
-    best = np.flatnonzero(length == shortest[row])[::-1]  # the first of several is assigned last
-    ends[:, row[best]] = tried[:, best]
-    return ends
+    length, shortest = tried[1] - tried[0], np.full(longest.size, np.inf)
+    np.minimum.at(shortest, interval, length)
+    best = np.flatnonzero(length == shortest[interval])[::-1]  # the first of several is assigned last
+    intervals = np.reshape(ends, (2, -1))
+    intervals[:, interval[best]] = tried[:, best]
+    return intervals.reshape(2, *longest.shape)
 
 
 def odds(pdfs: FloatArray, grid: RedshiftGrid, cdfs: FloatArray | None = None) -> FloatArray:
@@ -139,7 +151,7 @@ def has_second_peak(pdfs: FloatArray, limit: float) -> BoolArray:
     """Whether a second peak rises above the valley between it and the highest one by `limit` of the highest; (n,)."""
     height = pdfs.max(axis=1)
     # Twice what all rises away from the peak add up to: 0 for nearly all PDFs.
-    rises = np.abs(np.diff(pdfs, axis=1)).sum(axis=1) - (2.0 * height - pdfs[:, 0] - pdfs[:, -1])
+    rises = np.abs(pdfs[:, 1:] - pdfs[:, :-1]).sum(axis=1) - (2.0 * height - pdfs[:, 0] - pdfs[:, -1])
     found: BoolArray = rises > limit * height
     peaks, top = pdfs[found], height[found, np.newaxis]
     bins, peak = np.arange(pdfs.shape[1]), np.argmax(peaks, axis=1)[:, np.newaxis]
