@@ -138,7 +138,8 @@ class Scorer:
         columns = {name: found[name] for name in names}
         columns |= {quantile_name(q): pdf.quantile(found["pdf"], self._card.grid, q) for q in settings.quantiles}
         if settings.pdf is not None:
-            columns["pdf"] = found["pdf"].astype(settings.pdf)
+            flat = pa.array(found["pdf"].astype(np.float32).ravel())  # to float16 five times as fast as numpy
+            columns["pdf"] = flat.cast(pa.type_for_alias(settings.pdf)).to_numpy().reshape(found["pdf"].shape)
         return to_arrow(ResultTable(columns, self._plan.model, self._card.grid))
 
 
