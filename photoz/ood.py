@@ -23,7 +23,7 @@ the largest. So few training galaxies exceed 1; the exact threshold is in the mo
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ _TINY = 1e-12
 Features = Mapping[str, FloatArray]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FeatureGroup:
     """Distribution of one group of p features over the training galaxies."""
 
@@ -69,13 +69,6 @@ class FeatureGroup:
     centre: FloatArray  # (p,), mean of the standardised features with compressed tails
     whitening: FloatArray  # (p, k); maps those, less the centre, to k uncorrelated values of variance 1
     scale: float  # distance that few training galaxies exceed
-
-    def distance(self, values: FloatArray) -> FloatArray:
-        """Return the distance of features (n, p) in units of the scale, (n,); `FARTHEST` if any is not finite."""
-        usable = np.asarray(np.isfinite(values).all(axis=1))
-        offset = compress((np.where(usable[:, np.newaxis], values, self.mean) - self.mean) / self.std) - self.centre
-        squared = np.sum((offset @ self.whitening) ** 2, axis=1)
-        return np.asarray(np.where(usable, np.sqrt(squared) / self.scale, FARTHEST))
 
 
 FeatureGroups = Mapping[str, FeatureGroup]
@@ -104,18 +97,20 @@ def extract_features(
     """
     border, rows = border or measure_border(images), _central_half(images)
     noise = np.asarray(border.noise, dtype=np.float64)
-    groups = {
-        "noise": np.log(np.maximum(noise, _TINY)),
-        "background": _over(border.median, noise),
-        **_defects(rows, noise),
-        "concentration": _concentration(images, rows, noise),
-    }
+    per_noise = _inverse(noise)
+    with np.errstate(over="ignore", invalid="ignore"):  # pixels near the largest float32 come from no real galaxy
+        groups = {
+            "noise": np.log(np.maximum(noise, _TINY)),
+            "background": border.median * per_noise,
+            **_defects(rows, noise, per_noise),
+            "concentration": _concentration(images, rows, per_noise),
+        }
     return groups if features is None else {FEATURES: np.asarray(features, dtype=np.float64), **groups}
 
 
-def _over(values: npt.NDArray[np.floating[Any]], noise: FloatArray) -> FloatArray:
-    """Divide values (n, n_bands) by the noise; 0 where there is none."""
-    return np.asarray(np.divide(values, noise, out=np.zeros_like(noise), where=noise > _TINY))
+def _inverse(noise: FloatArray) -> FloatArray:
+    """Return 1 / noise; 0 where there is none."""
+    return np.divide(1.0, noise, out=np.zeros_like(noise), where=noise > _TINY)
 
 
 def _central_half(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -128,23 +123,21 @@ def _central_half(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return images.reshape(n, size, -1)[:, low : low + half, low * n_bands : (low + half) * n_bands].copy()
 
 
-def _defects(rows: npt.NDArray[np.float32], noise: FloatArray) -> dict[str, FloatArray]:
+def _defects(rows: npt.NDArray[np.float32], noise: FloatArray, per_noise: FloatArray) -> dict[str, FloatArray]:
     """Measure "sharpness", "single_band" and "dark_line" in the rows of `_central_half`; (n, n_bands) each."""
     (n, half, _), n_bands = rows.shape, noise.shape[1]
     differences = _band_minus_its_neighbours(n_bands)
-    with np.errstate(over="ignore", invalid="ignore"):  # pixels near the largest float32 come from no real galaxy
-        total = _of_blocks(rows, n_bands, np.add)
-        single = _largest((total.reshape(-1, n_bands) @ differences).reshape(total.shape), n_bands)
-        sharp = _largest_around(total, 2 * n_bands)
-        sharp *= -np.float32(SHARP_FRACTION)
-        sharp += _of_blocks(rows, n_bands, np.maximum)
-        columns = rows.sum(axis=1).reshape(n, half, n_bands)
-        lines = (rows.reshape(n * half, -1) @ _sum_of_bands(half, n_bands)).reshape(n, half, n_bands)
-        dark = np.maximum(_largest_gap(columns), _largest_gap(lines))
+    total = _of_blocks(rows, n_bands, np.add)
+    single = _largest((total.reshape(-1, n_bands) @ differences).reshape(total.shape), n_bands)
+    sharp = _largest_around(total, 2 * n_bands)
+    sharp *= -np.float32(SHARP_FRACTION)
+    sharp += _of_blocks(rows, n_bands, np.maximum)
+    columns = rows.sum(axis=1).reshape(n, half, n_bands)
+    lines = (rows.reshape(n * half, -1) @ _sum_of_bands(half, n_bands)).reshape(n, half, n_bands)
     return {
-        "sharpness": _over(_largest(sharp, n_bands), noise),
-        "single_band": _over(single, noise @ np.abs(differences)),
-        "dark_line": _over(dark, noise),
+        "sharpness": _largest(sharp, n_bands) * per_noise,
+        "single_band": single * _inverse(noise @ np.abs(differences)),
+        "dark_line": np.maximum(_largest_gap(columns), _largest_gap(lines)) * per_noise,
     }
 
 
@@ -198,20 +191,19 @@ def _largest_gap(profile: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return _halved(np.minimum(profile[:, :-2], profile[:, 2:]) - profile[:, 1:-1])
 
 
-def _concentration(images: npt.NDArray[np.float32], rows: npt.NDArray[np.float32], noise: FloatArray) -> FloatArray:
+def _concentration(
+    images: npt.NDArray[np.float32], rows: npt.NDArray[np.float32], per_noise: FloatArray
+) -> FloatArray:
     """Ratio of core to total light over all bands in units of their noise, or pixels of a plateau; (n, 1).
 
     The light is that of the central half, `rows` of `_central_half`.
     """
     n, half, _ = rows.shape
-    offset = (np.arange(half) - (half - 1) / 2.0) / images.shape[1]
-    profiles = np.exp(-0.5 * (offset / np.array([[CORE], [WHOLE]])) ** 2).astype(np.float32)
-    significance = np.divide(1.0, noise, out=np.zeros_like(noise), where=noise > _TINY)
-    with np.errstate(over="ignore", invalid="ignore"):  # a ratio that is not finite gets the distance FARTHEST
-        lines = np.matmul(profiles, rows).reshape(n, 2, half, -1)  # Gaussians are separable
-        sums = np.matmul(profiles[:, np.newaxis], lines)[:, :, 0].astype(np.float64)
-        core, whole = np.maximum(np.einsum("nab,nb->an", sums, significance), _TINY)
-        ratio = core / np.maximum(whole, core)
+    apertures = _apertures(half, images.shape[1])
+    lines = np.matmul(apertures, rows).reshape(n, 2, half, -1)  # Gaussians are separable
+    sums = np.matmul(apertures[:, np.newaxis], lines)[:, :, 0].astype(np.float64)
+    core, whole = np.maximum(np.einsum("nab,nb->an", sums, per_noise), _TINY)
+    ratio = core / np.maximum(whole, core)  # where it is not finite, the distance is `FARTHEST`
     by_band = np.ascontiguousarray(central_box(images).transpose(0, 2, 1))  # numpy is faster along the last axis
     brightest = by_band.max(axis=-1)
     count = np.count_nonzero(by_band >= np.float32(1.0 - PLATEAU_DEPTH) * brightest[:, :, np.newaxis], axis=-1)
@@ -219,9 +211,39 @@ def _concentration(images: npt.NDArray[np.float32], rows: npt.NDArray[np.float32
     return np.asarray(np.where(plateau > PLATEAU_PIXELS, plateau, ratio)[:, np.newaxis])
 
 
+@cache
+def _apertures(n_pixels: int, size: int) -> npt.NDArray[np.float32]:
+    """Profiles of the core and of the whole across the middle of a cutout, (2, n_pixels)."""
+    offset = (np.arange(n_pixels) - (n_pixels - 1) / 2.0) / size
+    return np.exp(-0.5 * (offset / np.array([[CORE], [WHOLE]])) ** 2).astype(np.float32)
+
+
 def score(feature_groups: FeatureGroups, features: Features) -> FloatArray:
-    """Return the largest distance over all groups, (n,), of features from `extract_features`."""
-    return np.asarray(np.max([group.distance(features[name]) for name, group in feature_groups.items()], axis=0))
+    """Return the largest distance over all groups, (n,), of features from `extract_features`.
+
+    Each is in units of its group's scale, and `FARTHEST` if a feature of the group is not finite.
+    """
+    mean, std, centre, whitening, starts, ends = _stacked(tuple(feature_groups.values()))
+    values = np.concatenate([features[name] for name in feature_groups], axis=1)
+    finite = np.isfinite(values)
+    offset = compress((np.where(finite, values, mean) - mean) / std) - centre
+    squared = np.add.reduceat((offset @ whitening) ** 2, ends, axis=1)
+    usable = np.logical_and.reduceat(finite, starts, axis=1)
+    return np.asarray(np.where(usable, np.sqrt(squared), FARTHEST).max(axis=1))
+
+
+@lru_cache(maxsize=4)
+def _stacked(groups: tuple[FeatureGroup, ...]) -> tuple[npt.NDArray[Any], ...]:
+    """Join groups, so that one product gives all distances: numpy's calls take longer than it, where galaxies are few.
+
+    Returns the fields, with the scale in the whitening, and the first row and the first column there of each group.
+    """
+    mean, std, centre = (np.concatenate([getattr(group, name) for group in groups]) for name in ("mean", "std", "centre"))
+    corners = np.cumsum([(0, 0), *(group.whitening.shape for group in groups)], axis=0)
+    whitening = np.zeros(corners[-1])
+    for group, (row, column), (below, right) in zip(groups, corners, corners[1:], strict=False):
+        whitening[row:below, column:right] = group.whitening / group.scale
+    return mean, std, centre, whitening, *corners[:-1].T
 
 
 def save(feature_groups: FeatureGroups, path: Path) -> None:

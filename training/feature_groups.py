@@ -5,7 +5,7 @@ import numpy as np
 from photoz.grid import FloatArray, IntArray
 from photoz.io.cutouts import Cutouts
 from photoz.model.card import OodRecord
-from photoz.ood import FEATURES, FeatureGroup, FeatureGroups, Features, compress
+from photoz.ood import FEATURES, FeatureGroup, FeatureGroups, Features, compress, score
 from training.splits import group_by_galaxy
 from training.trained_model import TrainedModel
 
@@ -48,7 +48,7 @@ def _fit_group(values: FloatArray, exceeded_by: float) -> FeatureGroup:
     compressed = compress((values - mean) / std)
     centre = compressed.mean(axis=0)
     whitening = _whitening(compressed - centre)
-    distances = FeatureGroup(mean, std, centre, whitening, 1.0).distance(values)
+    distances = score({"": FeatureGroup(mean, std, centre, whitening, 1.0)}, {"": values})
     scale = float(np.quantile(distances, 1.0 - exceeded_by))
     return FeatureGroup(mean, std, centre, whitening, scale or 1.0)
 
