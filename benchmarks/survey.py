@@ -23,19 +23,19 @@ from benchmarks.speed.inprocess import InProcess
 
 COMMAND = (sys.executable, "-c", "from photoz_client.cli import main; main()")
 ROWS_PER_PART = 5000
-BATCH = 256  # of `photoz score`
+BATCH = 128  # of `photoz score`
 SDSS = 516_525  # galaxies of Pasquet et al. 2019
 EDGES = "0,0.1,0.2,0.4"
 
 
-def links(file: Path, n_rows: int, folder: Path) -> Path:
-    """Fill a folder with links to a file, for so many rows or a few more."""
+def links(file: Path, n_rows: int, folder: Path) -> int:
+    """Fill a folder with links to a file, for so many rows or a few more; return how many there are."""
     with h5py.File(file) as opened:
         n = len(opened["images"])
     folder.mkdir()
     for number in range(-(-n_rows // n)):
         (folder / f"{number:04d}.h5").symlink_to(file.resolve())
-    return folder
+    return n * (number + 1)
 
 
 def score(inputs: Path, bundle: Path, output: Path, *more: str) -> list[str]:
@@ -70,14 +70,15 @@ def alone(kind: str, bundle: Path, seconds: float) -> float:
 
 def million(options: argparse.Namespace, folder: Path) -> tuple[list[Result], Mapping[str, object]]:
     """Score a million rows between two measurements of the engine alone, and stack them."""
-    inputs, output = links(options.file, options.rows, folder / "inputs"), folder / "scored"
+    inputs, output = folder / "inputs", folder / "scored"
+    n_rows = links(options.file, options.rows, inputs)
     kinds = ("engine", "predictor")
     rates: dict[str, list[float]] = {kind: [alone(kind, options.bundle, options.seconds)] for kind in kinds}
     samples = list(watched(score(inputs, options.bundle, output), lambda: n_parts(output)))
     for kind in kinds:
         rates[kind].append(alone(kind, options.bundle, options.seconds))
     first, last = (next(t for t, parts, _ in samples if parts >= n) for n in (2, n_parts(output) - 2))
-    steady = (n_parts(output) - 4) * ROWS_PER_PART / (last - first)
+    steady = n_rows * (1 - 4 / n_parts(output)) / (last - first)
     early = max(pss for t, _, pss in samples if t <= first + options.settle)
     late = max(pss for t, _, pss in samples if last - options.settle <= t)
     stacked = list(watched([*COMMAND, "nz", str(output), "--edges", EDGES, "-o", str(folder / "nz.parquet")], int))
@@ -92,7 +93,7 @@ def million(options: argparse.Namespace, folder: Path) -> tuple[list[Result], Ma
         at_most("n(z), seconds", stacked[-1][0], 60),
         at_most("n(z), MB at the most", max(pss for _, _, pss in stacked), 500),
     ]
-    return results, {"alone": rates, "seconds": samples[-1][0], "rows": n_parts(output) * ROWS_PER_PART}
+    return results, {"alone": rates, "seconds": samples[-1][0], "rows": n_rows}
 
 
 def main() -> int:

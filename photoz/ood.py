@@ -191,9 +191,7 @@ def _largest_gap(profile: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return _halved(np.minimum(profile[:, :-2], profile[:, 2:]) - profile[:, 1:-1])
 
 
-def _concentration(
-    images: npt.NDArray[np.float32], rows: npt.NDArray[np.float32], per_noise: FloatArray
-) -> FloatArray:
+def _concentration(images: npt.NDArray[np.float32], rows: npt.NDArray[np.float32], per_noise: FloatArray) -> FloatArray:
     """Ratio of core to total light over all bands in units of their noise, or pixels of a plateau; (n, 1).
 
     The light is that of the central half, `rows` of `_central_half`.
@@ -215,7 +213,7 @@ def _concentration(
 def _apertures(n_pixels: int, size: int) -> npt.NDArray[np.float32]:
     """Profiles of the core and of the whole across the middle of a cutout, (2, n_pixels)."""
     offset = (np.arange(n_pixels) - (n_pixels - 1) / 2.0) / size
-    return np.exp(-0.5 * (offset / np.array([[CORE], [WHOLE]])) ** 2).astype(np.float32)
+    return np.asarray(np.exp(-0.5 * (offset / np.array([[CORE], [WHOLE]])) ** 2), dtype=np.float32)
 
 
 def score(feature_groups: FeatureGroups, features: Features) -> FloatArray:
@@ -238,7 +236,9 @@ def _stacked(groups: tuple[FeatureGroup, ...]) -> tuple[npt.NDArray[Any], ...]:
 
     Returns the fields, with the scale in the whitening, and the first row and the first column there of each group.
     """
-    mean, std, centre = (np.concatenate([getattr(group, name) for group in groups]) for name in ("mean", "std", "centre"))
+    mean, std, centre = (
+        np.concatenate([getattr(group, name) for group in groups]) for name in ("mean", "std", "centre")
+    )
     corners = np.cumsum([(0, 0), *(group.whitening.shape for group in groups)], axis=0)
     whitening = np.zeros(corners[-1])
     for group, (row, column), (below, right) in zip(groups, corners, corners[1:], strict=False):

@@ -1,4 +1,4 @@
-"""Install each peer into a venv of its own in benchmarks/.venvs, from its pinned requirements.
+"""Install each peer into a venv of its own in build/peers, from its pinned requirements.
 
 python -m benchmarks.peers.install [PEER ...]
 """
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-VENVS = HERE.parent / ".venvs"
+VENVS = HERE.parents[1] / "build" / "peers"  # not among the packages, whose files the tests read
 PEERS = ("fastapi", "ray")
 
 

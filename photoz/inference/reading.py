@@ -10,7 +10,7 @@ from photoz.images import Batch, ImageSpec, as_reddening
 from photoz.io.cutouts import Cutouts
 
 # Cutouts that are read into memory at a time; engines run the network on fewer.
-BATCH_ROWS = 256
+BATCH_ROWS = 128
 
 Reject = Callable[[int, str], object]
 

@@ -1,4 +1,4 @@
-"""Odd values for requests, for tests, fuzzing and the benchmarks `hostile` and `replay`."""
+"""Odd values for requests, for tests, fuzzing and the benchmark `hostile`."""
 
 import struct
 from typing import Any

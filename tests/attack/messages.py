@@ -1,6 +1,6 @@
 """Whole HTTP requests for all endpoints, formats, options and errors, the same each time, for the shipped model.
 
-`benchmarks.replay` sends each of them; `attacks` changes them at random.
+`attacks` changes them at random.
 """
 
 import gzip

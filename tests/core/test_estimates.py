@@ -224,7 +224,9 @@ def test_score_is_the_largest_distance_of_whitened_features_with_compressed_tail
     group = FeatureGroup(np.array([1.0, 2.0]), np.array([2.0, 0.5]), np.array([0.1, -0.2]), whitening, scale=4.0)
     offset = 3 * np.arcsinh(np.array([1.0, 6.0]) / 3) - [0.1, -0.2]
     expected = np.hypot(offset[0], 0.5 * offset[0] + 2 * offset[1]) / 4
-    np.testing.assert_allclose(ood.score({"": group}, {"": np.array([[3.0, 5.0], [np.nan, 0.0]])}), [expected, FARTHEST], rtol=1e-12)
+    np.testing.assert_allclose(
+        ood.score({"": group}, {"": np.array([[3.0, 5.0], [np.nan, 0.0]])}), [expected, FARTHEST], rtol=1e-12
+    )
     groups = {"one": unit_group(2), "two": unit_group(1, scale=10.0)}
     seen = {"one": np.array([[0.3, 0.4], [0.0, np.inf], [0.0, 0.0]]), "two": np.array([[0.1], [0.2], [3.0]])}
     first = np.hypot(3 * np.arcsinh(0.1), 3 * np.arcsinh(0.4 / 3))
