@@ -58,7 +58,7 @@ def write_list(path: Path, n: int, fields: list[Field], folder: Path, url: str) 
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("ra", "dec", "ebv", "run", "rerun", "camcol", "field"))
-        for row, (ra, dec) in enumerate(frame.wcs.wcs_pix2world(pixels, 0)):
+        for row, (ra, dec) in enumerate(frame.wcs.all_pix2world(pixels, 0)):
             field = fields[row * len(fields) // n]
             writer.writerow((f"{ra:.7f}", f"{dec:.7f}", 0.05, field.run, field.rerun, field.camcol, field.number))
     return path

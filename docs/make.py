@@ -113,7 +113,7 @@ def write_contact_sheet() -> None:
     size, scale, shown = SDSS_IMAGES.size, SDSS_IMAGES.pixel_scale, np.flatnonzero(sources.r > 16.5)[:24]
     tiles = []
     for x, y in zip(sources.x[shown], sources.y[shown], strict=True):
-        ra, dec = map(float, frames[1].wcs.wcs_pix2world(x, y, 0))
+        ra, dec = map(float, frames[1].wcs.all_pix2world(x, y, 0))
         tile = make_lupton_rgb(*(cut(frame, ra, dec, size, scale) for frame in frames), stretch=0.5, Q=8)
         tiles.append(np.pad(tile[::-1], ((2, 2), (2, 2), (0, 0)), constant_values=255))
     sheet = np.vstack([np.hstack(tiles[row : row + 8]) for row in range(0, len(tiles), 8)])

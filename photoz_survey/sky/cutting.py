@@ -9,6 +9,7 @@ from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 from reproject import reproject_interp
 
+from photoz_survey.sky.astrometry import astrometry
 from photoz_survey.sky.source import Pixels
 
 # Pixels around a cutout that its interpolation needs.
@@ -24,10 +25,14 @@ class Frame:
 
 
 def read_frame(file: BinaryIO) -> Frame:
-    """Read the first image of a FITS file, as SDSS writes it; raises `OSError` if the file is damaged."""
+    """Read the first image of a FITS file, as SDSS writes it, with the astrometry of its fourth HDU if it has one.
+
+    Raises `OSError` if the file is damaged, `InvalidDataset` as `astrometry`.
+    """
     with fits.open(file, memmap=False) as hdus, warnings.catch_warnings():
         warnings.simplefilter("ignore", FITSFixedWarning)  # SDSS's headers have outdated keywords
-        return Frame(np.asarray(hdus[0].data, np.float32), WCS(hdus[0].header))
+        pixels, wcs = np.asarray(hdus[0].data, np.float32), WCS(hdus[0].header)
+        return Frame(pixels, astrometry(wcs, hdus[3].data[0], pixels.shape) if len(hdus) > 3 else wcs)
 
 
 def tangential_grid(ra: float, dec: float, size: int, pixel_scale: float) -> Any:
@@ -52,7 +57,7 @@ def cut(frame: Frame, ra: float, dec: float, size: int, pixel_scale: float) -> P
     """
     target = tangential_grid(ra, dec, size, pixel_scale)
     frame_scale = np.sqrt(np.abs(np.linalg.det(frame.wcs.pixel_scale_matrix))) * 3600
-    x, y = frame.wcs.wcs_world2pix(ra, dec, 0)
+    x, y = frame.wcs.wcs_world2pix(ra, dec, 0)  # distortions are less than a pixel
     if not np.isfinite([x, y]).all():  # more than 90 degrees from the frame
         return np.full((size, size), np.nan, np.float32)
     reach = int(np.ceil(size * pixel_scale / frame_scale / np.sqrt(2))) + MARGIN

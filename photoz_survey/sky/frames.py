@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+from photoz.errors import InvalidDataset
 from photoz.images import SDSS_IMAGES, ImageSpec
 from photoz_survey.sky import sdss
 from photoz_survey.sky.archive import ArchiveError, FileCache
@@ -92,7 +93,10 @@ class SdssFrames:
 
     def _read(self, field: Field, band: str) -> Frame:
         with self.files.open(f"{self.address.rstrip('/')}{PATH}/{field.path(band)}", field.name(band)) as file:
-            return read_frame(file)
+            try:
+                return read_frame(file)
+            except InvalidDataset as error:
+                raise ArchiveError(f"{field.name(band)}: {error}") from error
 
     def _cut_across(
         self, field: Field, band: str, ra: float, dec: float, read: Callable[[Field, str], Frame]

@@ -11,9 +11,12 @@ import pytest
 
 pytest.importorskip("astroquery", reason="needs the packages of photoz[sky]: pip install 'photoz[sky]'")
 import sep
+from astropy.io import fits
+from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales
 
 from benchmarks.science.real_field import FOLDER
+from photoz.errors import InvalidDataset
 from photoz_survey.sky.archive import ArchiveError, FileCache
 from photoz_survey.sky.cutting import Frame, cut, read_frame, tangential_grid
 from tests.survey.loopback_archive import DEC, RA, SHAPE, around, draw, frame_wcs
@@ -131,6 +134,28 @@ def test_noise_of_resampling_is_as_documented(angle):
     assert boxes.std() / 8 == pytest.approx(1.0, abs=0.02)
 
 
+@pytest.mark.parametrize("off", [0.0, 100.0])
+def test_astrometry_is_that_of_astrans_and_a_header_that_differs_is_refused(off):
+    names = ("A", "B", "C", "D", "E", "F", *(f"{kind}{power}" for kind in ("DROW", "DCOL") for power in range(4)))
+    numbers = (359.93, 1.1e-4, 2e-7, -0.05, -2e-7, 1.1e-4, 0.03, 0, 0, 0, -0.2, 8e-4, -9e-7, 3e-10)  # spans RA 0
+    row = dict(zip((*names, "NODE", "INCL"), (*numbers, 95.0, 0.0), strict=True))
+    table = fits.BinTableHDU.from_columns([fits.Column(name, "D", array=[value]) for name, value in row.items()])
+    header = WCS(naxis=2)  # x along Dec, y along RA
+    header.wcs.ctype, header.wcs.crval, header.wcs.crpix = ("RA---TAN", "DEC--TAN"), (0.0, 0.0), (456.2, 636 + off)
+    header.wcs.cd = [[2e-7, 1.1e-4], [1.1e-4, -2e-7]]
+    file, pixels = io.BytesIO(), np.zeros((1489, 2048), np.float32)
+    fits.HDUList([fits.PrimaryHDU(pixels, header.to_header()), *[fits.ImageHDU()] * 2, table]).writeto(file)
+    file.seek(0)
+    if off:
+        with pytest.raises(InvalidDataset, match=r"in the header and in asTrans, differ by up to 100\.\d pixels"):
+            read_frame(file)
+        return
+    x, y = np.array([0.0, 700.0, 2047.0]), np.array([0.0, 1488.0, 600.0])
+    column = x + 0.5 - 0.2 + 8e-4 * (x + 0.5) - 9e-7 * (x + 0.5) ** 2 + 3e-10 * (x + 0.5) ** 3
+    expected = (359.93 + 1.1e-4 * (y + 0.53) + 2e-7 * column) % 360, -0.05 - 2e-7 * (y + 0.53) + 1.1e-4 * column
+    np.testing.assert_allclose(read_frame(file).wcs.all_pix2world(x, y, 0), expected, rtol=0, atol=3e-7)  # 0.01 pixels
+
+
 @pytest.mark.acceptance
 @pytest.mark.skipif(not FOLDER.is_dir(), reason="needs the shared SDSS files")
 @pytest.mark.parametrize("band", "ugriz")
@@ -144,7 +169,7 @@ def test_apertures_of_real_frames_keep_their_fluxes(band):
     inside = (np.abs(x - nx / 2) < nx / 2 - 60) & (np.abs(y - ny / 2) < ny / 2 - 60)
     chosen = sources[inside & (sources["flag"] == 0) & (sources["flux"] > 20)]
     for source in np.random.default_rng(1).permutation(chosen)[:20]:
-        ra, dec = (float(value) for value in frame.wcs.wcs_pix2world(source["x"], source["y"], 0))
+        ra, dec = (float(value) for value in frame.wcs.all_pix2world(source["x"], source["y"], 0))
         expected, _, _ = sep.sum_circle(raw, [source["x"]], [source["y"]], 8.0)
         found, _, _ = sep.sum_circle(np.ascontiguousarray(cut(frame, ra, dec, 64, 0.396)), [31.5], [31.5], 8.0)
         assert found == pytest.approx(expected, rel=0.02), (ra, dec)
