@@ -138,7 +138,7 @@ def test_a_real_cluster(photoz, bundle, write_cutouts, tmp_path, score, monkeypa
         none = photoz("score", path, "--bundle", bundle.path, "-o", tmp_path / "none", "--ray", "auto")
         assert "Error: no Ray cluster at auto: " in none[2]
         places = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
-        environment = ENVIRONMENT | {"PATH": places, "RAY_TMPDIR": folder}
+        environment = ENVIRONMENT | {"PATH": places, "RAY_TMPDIR": folder, "HOME": folder}  # without a token
         options = {"env": environment, "capture_output": True, "text": True}
         run = subprocess.run([*alone, "sh", "-c", script, "sh", *command], **options)
     assert run.returncode == 0, run.stdout + run.stderr
