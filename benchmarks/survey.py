@@ -29,7 +29,7 @@ EDGES = "0,0.1,0.2,0.4"
 
 
 def links(file: Path, n_rows: int, folder: Path) -> int:
-    """Fill a folder with links to a file, for so many rows or a few more; return how many there are."""
+    """Fill a folder with links to a file until they have `n_rows` rows or more; return how many they have."""
     with h5py.File(file) as opened:
         n = len(opened["images"])
     folder.mkdir()

@@ -60,7 +60,7 @@ _TINY = 1e-12
 Features = Mapping[str, FloatArray]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False)  # so that groups can be arguments of a cached function
 class FeatureGroup:
     """Distribution of one group of p features over the training galaxies."""
 
@@ -221,20 +221,20 @@ def score(feature_groups: FeatureGroups, features: Features) -> FloatArray:
 
     Each is in units of its group's scale, and `FARTHEST` if a feature of the group is not finite.
     """
-    mean, std, centre, whitening, starts, ends = _stacked(tuple(feature_groups.values()))
+    mean, std, centre, whitening, first_rows, first_columns = _stacked(tuple(feature_groups.values()))
     values = np.concatenate([features[name] for name in feature_groups], axis=1)
     finite = np.isfinite(values)
     offset = compress((np.where(finite, values, mean) - mean) / std) - centre
-    squared = np.add.reduceat((offset @ whitening) ** 2, ends, axis=1)
-    usable = np.logical_and.reduceat(finite, starts, axis=1)
+    squared = np.add.reduceat((offset @ whitening) ** 2, first_columns, axis=1)
+    usable = np.logical_and.reduceat(finite, first_rows, axis=1)
     return np.asarray(np.where(usable, np.sqrt(squared), FARTHEST).max(axis=1))
 
 
 @lru_cache(maxsize=4)
 def _stacked(groups: tuple[FeatureGroup, ...]) -> tuple[npt.NDArray[Any], ...]:
-    """Join groups, so that one product gives all distances: numpy's calls take longer than it, where galaxies are few.
+    """Join groups, so that one product gives all distances: for few galaxies a call of numpy costs more than its work.
 
-    Returns the fields, with the scale in the whitening, and the first row and the first column there of each group.
+    Returns the fields, the whitening divided by the scale, and its first row and first column of each group.
     """
     mean, std, centre = (
         np.concatenate([getattr(group, name) for group in groups]) for name in ("mean", "std", "centre")

@@ -118,6 +118,7 @@ def shortest_interval(
     """
     cdfs = cdf(pdfs) if cdfs is None else cdfs
     n, mass = len(cdfs), np.atleast_1d(np.asarray(mass, dtype=np.float64))
+    # The small numbers here and below allow for rounding.
     quantiles = np.stack([(1.0 - mass) / 2, (1.0 + mass) / 2, 1.0 - mass + 1e-12, mass - 1e-12])
     *ends, last_low, first_high = quantile(pdfs, grid, quantiles, cdfs)
     longest = ends[1] - ends[0]

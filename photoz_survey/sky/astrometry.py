@@ -14,7 +14,7 @@ from astropy.wcs.utils import fit_wcs_from_points
 from photoz.errors import InvalidDataset
 from photoz.grid import FloatArray
 
-# Largest distance between the two, in pixels. The header's leaves out distortions of up to 0.4 pixels.
+# Largest distance between the two, in pixels. The header's leaves out distortions, 0.33 pixels at most in six frames.
 MAX_DISTANCE = 1.0
 
 # Pixels along each axis at which they are compared, and the order of the distortions that are fitted.
@@ -40,10 +40,10 @@ def astrometry(header_wcs: Any, table: Mapping[str, Any], shape: tuple[int, int]
 
 
 def _positions(table: Mapping[str, Any], x: FloatArray, y: FloatArray) -> SkyCoord:
-    """Positions of pixels, whose centres have whole numbers, by a row of asTrans, for objects of average colour.
+    """Positions of pixels, whose centres have whole numbers, by a row of asTrans, without its terms for the colour.
 
-    https://data.sdss.org/datamodel/files/PHOTO_REDUX/RERUN/RUN/astrom/asTrans.html: corrected rows and columns, whose
-    centres have halves, are linear in the great circle coordinates of the run (Pier et al. 2003, AJ 125, 1559).
+    http://data.sdss3.org/datamodel/files/PHOTO_REDUX/RERUN/RUN/astrom/asTrans.html: the great circle coordinates of the
+    run (Pier et al. 2003, AJ 125, 1559) are linear in corrected rows and columns; the first centre is at 0.5.
     """
     column = x + 0.5
     row, column = (
