@@ -4,6 +4,7 @@ Each takes dereddened colours and a magnitude, from the catalogue or measured on
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
 
 import numpy as np
 from scipy.stats import norm
@@ -30,18 +31,10 @@ MIN_GALAXIES = 5  # to train on: one for each fold of a cross-validation
 CHUNK = 512
 
 # Columns of `training.sample` with the shapes of the galaxies.
-SHAPE_COLUMNS = (
-    "half_light_radius",
-    "axis_ratio",
-    "position_angle",
-    "bulge_fraction",
-    "offset",
-    "fwhm",
-    "sky_sigma",
-)
+SHAPE_COLUMNS = tuple(field.name for field in fields(Galaxies) if field.name != "fluxes")
 
 # Columns with one number per band.
-BAND_COLUMNS = ("magnitudes", "fwhm", "sky_sigma")
+BAND_COLUMNS = ("magnitudes", "fwhm", "psf_sigma_ratio", "psf_amplitude_ratio", "sky_sigma")
 
 
 def check_columns(cutouts: Cutouts, spec: ImageSpec) -> None:
@@ -85,7 +78,7 @@ def _photometries(cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv: FloatA
         if np.isfinite(magnitudes).all():  # the methods need all of them
             photometries["catalogue photometry"] = magnitudes - spec.extinction * ebv[rows, None]
     photometries["aperture fluxes of the cutouts"] = aperture_magnitudes(cutouts, rows, spec, ebv)
-    if all(name in cutouts.columns for name in SHAPE_COLUMNS):
+    if all(name in cutouts.columns for name in (*SHAPE_COLUMNS, "sky_sigma")):
         photometries["true-profile fluxes of the cutouts"] = profile_magnitudes(cutouts, rows, spec, ebv)
     return photometries
 
@@ -125,7 +118,7 @@ def _fit_profiles(cutouts: Cutouts, rows: IntArray, spec: ImageSpec) -> tuple[Fl
     profiles = render(Galaxies(fluxes=np.ones((len(rows), len(spec.bands))), **shapes), spec).astype(np.float64)
     square = (profiles**2).sum(axis=(1, 2))
     images = Batch.of(cutouts.read_images(rows), spec).images
-    return (profiles * images).sum(axis=(1, 2)) / square, shapes["sky_sigma"] / np.sqrt(square)
+    return (profiles * images).sum(axis=(1, 2)) / square, numbers(cutouts, "sky_sigma", rows) / np.sqrt(square)
 
 
 def _sum_apertures(cutouts: Cutouts, rows: IntArray, spec: ImageSpec) -> tuple[FloatArray, FloatArray]:

@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from photoz.errors import InvalidInput
 from photoz.images import ZERO_POINT, ImageSpec
 from photoz.io.layout import without_survey
+from training.camera import Camera, Magnitude, Positive, Record
 
 FOLDER = Path(__file__).parent / "surveys"
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
 
 FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# Shape of the PSF, a double Gaussian as fitted by SDSS's photo pipeline: sigma2 / sigma1 and the ratio of the central
+# amplitudes, medians of psf_sigma2_2G / psf_sigma1_2G and psf_b_2G of the psField file of run 5754 over the bands.
+PSF_SHAPE = (2.4, 0.09)
 
 
 @dataclass(frozen=True)
@@ -31,29 +34,29 @@ class Observation:
     fwhm: float  # median, of the PSF, arcsec
     sky_sigma: float  # median, of the sky noise per pixel, nanomaggies
     electrons: float  # photo-electrons per nanomaggy; infinite for galaxies without photon noise
+    psf_shape: tuple[float, float] = PSF_SHAPE
+    camera: Camera | None = None  # from which the noise follows
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Band(_Record):
+class Band(Record):
     """One band of a survey; missing values are unknown."""
 
     extinction: Annotated[float, Field(ge=0, le=20)] | None = None  # A / E(B-V), for the E(B-V) of SFD
     fwhm: Positive | None = None  # median of the PSF, arcsec
+    psf_shape: tuple[Positive, Positive] = PSF_SHAPE
     sky_sigma: Positive | None = None  # of the sky noise per pixel, nanomaggies
-    depth: Annotated[float, Field(ge=10, le=40)] | None = (
-        None  # AB magnitude of a point source at 5 sigma, instead of sky_sigma
-    )
+    depth: Magnitude | None = None  # AB magnitude of a point source at 5 sigma, instead of sky_sigma
     electrons: Positive | None = None  # photo-electrons per nanomaggy
+    camera: Camera | None = None  # instead of sky_sigma and electrons
 
     def observation(self, pixel_scale: float) -> Observation | None:
         """Return the conditions for drawing galaxies; None if they are unknown."""
-        if self.fwhm is None or (self.sky_sigma is None and self.depth is None):
+        if self.fwhm is None or (self.sky_sigma is None and self.depth is None and self.camera is None):
             return None
+        if self.camera is not None:
+            return Observation(self.fwhm, *self.camera.median_noise(pixel_scale), self.psf_shape, self.camera)
         sky_sigma = self.sky_sigma or _sky_sigma(self.depth or 0.0, self.fwhm / pixel_scale)
-        return Observation(self.fwhm, sky_sigma, self.electrons or np.inf)
+        return Observation(self.fwhm, sky_sigma, self.electrons or np.inf, self.psf_shape)
 
 
 def _sky_sigma(depth: float, fwhm: float) -> float:
@@ -65,7 +68,7 @@ def _sky_sigma(depth: float, fwhm: float) -> float:
     return float(flux / (5.0 * np.sqrt(4.0 * np.pi) * fwhm / FWHM_PER_SIGMA))
 
 
-class Survey(_Record):
+class Survey(Record):
     """An imaging survey."""
 
     title: str

@@ -9,6 +9,7 @@ from photoz.cli import options
 from training.imaging_surveys import NAMES
 
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 ANY_PATH = click.Path(path_type=Path)
 POSITIVE = click.IntRange(min=1)
 

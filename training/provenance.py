@@ -8,7 +8,7 @@ from pathlib import Path
 LIBRARIES = ("keras", "tensorflow", "numpy", "openvino", "h5py", "galsim", "kcorrect")
 
 RENDERED_CAVEATS = (
-    "Trained and tested on cutouts rendered from real photometry: not yet shown on real pixels.",
+    "Trained and tested on cutouts rendered from real photometry, not on real images of galaxies.",
     "Its scores must not be compared with those published for real images.",
 )
 

@@ -6,7 +6,8 @@ sums the profiles in Fourier space, where both have closed or tabulated forms, f
 """
 
 import math
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
 
 import galsim
 import numpy as np
@@ -15,7 +16,6 @@ from scipy.fft import next_fast_len
 from photoz.grid import FloatArray
 from photoz.images import ImageSpec
 from training.galaxies import Galaxies
-from training.imaging_surveys import Survey, sdss
 
 # SDSS truncates its de Vaucouleurs model at this number of half-light radii; see
 # https://www.sdss4.org/dr17/algorithms/magnitudes/#mag_model.
@@ -23,27 +23,8 @@ BULGE_TRUNCATION = 8.0
 
 EXPONENTIAL_HALF_LIGHT = 1.6783469900166605  # half-light radius of exp(-r), in scale lengths
 
-# Double-Gaussian PSF as fitted by SDSS's photo pipeline: sigma2 / sigma1 and the ratio b of the central amplitudes,
-# medians of psf_sigma2_2G / psf_sigma1_2G and psf_b_2G over the bands of the psField file of run 5754, camcol 3.
-PSF_SIGMA_RATIO = 2.4
-PSF_AMPLITUDE_RATIO = 0.09
-
 # Radius of the PSF in units of its wider sigma: 3e-4 of the wing's light lies beyond.
 PSF_REACH = 4.0
-
-
-def add_noise(
-    stamps: FloatArray, galaxies: Galaxies, spec: ImageSpec, rng: np.random.Generator, survey: Survey | None = None
-) -> FloatArray:
-    """Add sky noise and photon noise to noise-free stamps (n, size, size, n_bands) in nanomaggies; float32.
-
-    The noise is Gaussian: with tens of electrons per pixel from the sky, it hardly differs from Poisson noise.
-    """
-    conditions = (survey or sdss()).observations
-    electrons = np.array([conditions[band].electrons for band in spec.bands])
-    variance = galaxies.sky_sigma[:, None, None] ** 2 + np.maximum(stamps, 0.0) / electrons
-    noise = rng.standard_normal(stamps.shape, dtype=np.float32)
-    return np.asarray(stamps + np.sqrt(variance) * noise, dtype=np.float32)
 
 
 def render(galaxies: Galaxies, spec: ImageSpec) -> FloatArray:
@@ -60,9 +41,11 @@ def _draw(galaxies: Galaxies, row: int, spec: ImageSpec) -> FloatArray:
     kx, ky = 2.0 * np.pi * np.fft.rfftfreq(side), 2.0 * np.pi * np.fft.fftfreq(side)[:, None]
     pixel = np.sinc(kx / (2.0 * np.pi)) * np.sinc(ky / (2.0 * np.pi))
     profile = _profile(galaxies, row, kx, ky, spec) * pixel * _shift(galaxies.offset[row], kx, ky, spec)
-    fwhm = galaxies.fwhm[row] / spec.pixel_scale
     bands = np.stack(
-        [flux * profile * _psf(kx**2 + ky**2, f) for flux, f in zip(galaxies.fluxes[row], fwhm, strict=True)]
+        [
+            flux * profile * psf.transform(kx**2 + ky**2)
+            for flux, psf in zip(galaxies.fluxes[row], psfs_of(galaxies, row, spec.pixel_scale), strict=True)
+        ]
     )
     drawn = np.fft.irfft2(bands.astype(np.complex64), s=(side, side))
     return np.moveaxis(drawn[:, : spec.size, : spec.size], 0, -1)
@@ -71,8 +54,8 @@ def _draw(galaxies: Galaxies, row: int, spec: ImageSpec) -> FloatArray:
 def _grid_side(galaxies: Galaxies, row: int, spec: ImageSpec) -> int:
     """Return the smallest fast FFT size in pixels with which periodic images do not reach the cutout."""
     major = galaxies.half_light_radius[row] / np.sqrt(galaxies.axis_ratio[row])
-    wing = PSF_SIGMA_RATIO * _double_gaussian(galaxies.fwhm[row].max())[1]
-    reach = (BULGE_TRUNCATION * major + PSF_REACH * wing) / spec.pixel_scale
+    wing = max(psf.sigma2 for psf in psfs_of(galaxies, row, spec.pixel_scale))
+    reach = BULGE_TRUNCATION * major / spec.pixel_scale + PSF_REACH * wing
     to_edge = spec.size / 2.0 + np.abs(galaxies.offset[row]).max()
     return int(next_fast_len(max(spec.size, math.ceil(to_edge + reach)), real=True))
 
@@ -107,24 +90,35 @@ def _shift(offset: FloatArray, kx: FloatArray, ky: FloatArray, spec: ImageSpec) 
     return np.asarray(np.exp(-1j * (kx * x + ky * y)))
 
 
-def _psf(k_squared: FloatArray, fwhm: float) -> FloatArray:
-    """Fourier transform of the double Gaussian; `fwhm` in pixels."""
-    core, sigma = _double_gaussian(fwhm)
-    wing = np.exp(-0.5 * k_squared * (PSF_SIGMA_RATIO * sigma) ** 2)
-    return np.asarray(core * np.exp(-0.5 * k_squared * sigma**2) + (1.0 - core) * wing)
+@dataclass(frozen=True)
+class DoubleGaussian:
+    """A PSF: two Gaussians with the same centre."""
+
+    core: float  # fraction of the light in the narrower one
+    sigma1: float  # pixels
+    sigma2: float
+
+    def transform(self, k_squared: FloatArray) -> FloatArray:
+        """Fourier transform; `k_squared` in radians per pixel, squared."""
+        narrow, wide = (np.exp(-0.5 * k_squared * sigma**2) for sigma in (self.sigma1, self.sigma2))
+        return np.asarray(self.core * narrow + (1.0 - self.core) * wide)
 
 
-def _double_gaussian(fwhm: float) -> tuple[float, float]:
-    """Return the fraction of light in the core and the core's sigma, in the unit of `fwhm`."""
-    core = 1.0 / (1.0 + PSF_AMPLITUDE_RATIO * PSF_SIGMA_RATIO**2)
-    return core, fwhm / _unit_fwhm()
+def psfs_of(galaxies: Galaxies, row: int, pixel_scale: float) -> list[DoubleGaussian]:
+    """Return the PSFs of a galaxy by band."""
+    psfs = []
+    shapes = (galaxies.fwhm, galaxies.psf_sigma_ratio, galaxies.psf_amplitude_ratio)
+    for fwhm, ratio, amplitude in zip(*(shape[row].tolist() for shape in shapes), strict=True):
+        sigma = fwhm / pixel_scale / _unit_fwhm(ratio, amplitude)
+        psfs.append(DoubleGaussian(1.0 / (1.0 + amplitude * ratio**2), sigma, ratio * sigma))
+    return psfs
 
 
-@cache
-def _unit_fwhm() -> float:
+@lru_cache(maxsize=1024)
+def _unit_fwhm(ratio: float, amplitude: float) -> float:
     """Full width at half maximum of the double Gaussian whose core has sigma 1."""
     r = np.linspace(0.0, 3.0, 30001)
-    profile = np.exp(-0.5 * r**2) + PSF_AMPLITUDE_RATIO * np.exp(-0.5 * (r / PSF_SIGMA_RATIO) ** 2)
+    profile = np.exp(-0.5 * r**2) + amplitude * np.exp(-0.5 * (r / ratio) ** 2)
     return 2.0 * float(np.interp(-0.5 * profile[0], -profile, r))
 
 
@@ -132,18 +126,19 @@ def render_with_galsim(galaxies: Galaxies, spec: ImageSpec) -> FloatArray:
     """Draw the same stamps as `render` with GalSim, one by one; ten times slower."""
     stamps = np.empty((len(galaxies), *spec.shape), dtype=np.float32)
     for row in range(len(galaxies)):
-        light = _galsim_profile(galaxies, row)
-        for band, (flux, fwhm) in enumerate(zip(galaxies.fluxes[row], galaxies.fwhm[row], strict=True)):
-            core, sigma = _double_gaussian(fwhm)
-            wing = galsim.Gaussian(sigma=PSF_SIGMA_RATIO * sigma, flux=1 - core)
-            seen = galsim.Convolve(light, galsim.Gaussian(sigma=sigma, flux=core) + wing).withFlux(flux)
+        light = galsim_profile(galaxies, row)
+        for band, (flux, psf) in enumerate(zip(galaxies.fluxes[row], psfs_of(galaxies, row, 1.0), strict=True)):
+            core = galsim.Gaussian(sigma=psf.sigma1, flux=psf.core)
+            wing = galsim.Gaussian(sigma=psf.sigma2, flux=1.0 - psf.core)
+            seen = galsim.Convolve(light, core + wing).withFlux(flux)
             offset = galsim.PositionD(*galaxies.offset[row])
             image = seen.drawImage(nx=spec.size, ny=spec.size, scale=spec.pixel_scale, offset=offset)
             stamps[row, :, :, band] = image.array
     return stamps
 
 
-def _galsim_profile(galaxies: Galaxies, row: int) -> galsim.GSObject:
+def galsim_profile(galaxies: Galaxies, row: int) -> galsim.GSObject:
+    """Return the light of a galaxy, of unit flux, without the PSF; lengths in arcsec."""
     radius, bulge_fraction = galaxies.half_light_radius[row], galaxies.bulge_fraction[row]
     disc = galsim.Exponential(half_light_radius=radius, flux=1.0 - bulge_fraction)
     bulge = galsim.DeVaucouleurs(half_light_radius=radius, trunc=BULGE_TRUNCATION * radius, flux=bulge_fraction)

@@ -1,7 +1,9 @@
 """Simulate labelled cutouts of the galaxies in a catalogue, in parallel."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +16,31 @@ from photoz.io.cutouts import TEST, Column
 from photoz.io.hdf5 import create_hdf5, write_columns
 from photoz.processes import process_pool
 from training.catalogue import Catalogue
-from training.galaxies import USUAL, WIDE, Variety, draw_galaxies, draw_neighbours
+from training.galaxies import USUAL, WIDE, Galaxies, Variety, draw_galaxies, draw_neighbours
 from training.imaging_surveys import Survey, sdss
-from training.render import add_noise, render, render_with_galsim
+from training.render import render, render_with_galsim
+from training.sky import add_sky, draw_sky
 
 # Galaxies in a task. Each task has its own random stream, so that a sample does not depend on the number of processes.
 CHUNK = 64
 
-Task = tuple[FloatArray, Variety, ImageSpec, Survey, np.random.SeedSequence, str]
+Frames = tuple[Path, ...]  # of one field, in the order of the bands
 Drawn = tuple[FloatArray, dict[str, Column]]  # cutouts and their columns
 
 RENDERERS = {"fft": render, "galsim": render_with_galsim}
+
+
+@dataclass(frozen=True)
+class Task:
+    """Galaxies that are drawn together."""
+
+    fluxes: FloatArray  # (n, n_bands) nanomaggies
+    variety: Variety
+    spec: ImageSpec
+    survey: Survey
+    stream: np.random.SeedSequence
+    renderer: str
+    frames: Frames | None  # None for a rendered sky
 
 
 def make_sample(
@@ -37,8 +53,11 @@ def make_sample(
     renderer: str = "fft",
     renders: int = 1,
     workers: int | None = None,
+    fields: Sequence[Frames] = (),
 ) -> None:
     """Draw every galaxy of a catalogue with noise and write the cutouts as HDF5; the file appears when it is complete.
+
+    With the frames of some fields, galaxies are drawn into these in turn, by GalSim (`training.frames`).
 
     Galaxies that are not for testing get `renders` cutouts, each with its own shape, seeing, neighbours and noise. The
     first cutouts of all galaxies come first, resemble the survey, and do not depend on `renders`; the others vary more
@@ -55,8 +74,13 @@ def make_sample(
     chunks = [(fluxes, USUAL) for fluxes in _chunks(catalogue.fluxes)]
     chunks += [(fluxes, WIDE) for fluxes in _chunks(catalogue.fluxes[again])]
     streams = np.random.SeedSequence(seed).spawn(len(chunks))
-    tasks = [(*chunk, spec, survey, stream, renderer) for chunk, stream in zip(chunks, streams, strict=True)]
+    frames = cycle(fields or [None])
+    tasks = [
+        Task(*chunk, spec, survey, stream, renderer, next(frames))
+        for chunk, stream in zip(chunks, streams, strict=True)
+    ]
     provenance = f"{catalogue.provenance}, as seen by {survey.title}"
+    provenance += f"; drawn into frames of {len(fields)} fields" if fields else ""
     provenance += f"; {renders} renders of those not tested on" if renders > 1 else ""
     catalogue = catalogue.take(np.concatenate([np.arange(len(catalogue)), again]))
     shapes: list[dict[str, Column]] = []
@@ -85,14 +109,28 @@ def _draw_all(tasks: list[Task], workers: int) -> Iterator[Drawn]:
 
 
 def _draw(task: Task) -> Drawn:
-    fluxes, variety, spec, survey, stream, renderer = task
-    rng = np.random.default_rng(stream)
-    galaxies = draw_galaxies(fluxes, spec, rng, variety, survey)
-    rows, neighbours = draw_neighbours(fluxes, spec, rng, variety, survey)
-    stamps = RENDERERS[renderer](galaxies, spec)
-    np.add.at(stamps, rows, RENDERERS[renderer](neighbours, spec))
-    columns: dict[str, Column] = {**galaxies.columns(), "n_neighbours": np.bincount(rows, minlength=len(galaxies))}
-    return add_noise(stamps, galaxies, spec, rng, survey), columns
+    rng = np.random.default_rng(task.stream)
+    galaxies = draw_galaxies(task.fluxes, task.spec, rng, task.variety, task.survey)
+    if task.frames is None:
+        return _render(task, galaxies, rng)
+    from training.frames import draw_into, read_field  # needs the extra `frames`
+
+    return draw_into(read_field(task.frames, task.spec), galaxies, task.spec, task.survey, rng)
+
+
+def _render(task: Task, galaxies: Galaxies, rng: np.random.Generator) -> Drawn:
+    """Draw galaxies, and neighbours and a sky for them."""
+    variety, spec, survey = task.variety, task.spec, task.survey
+    rows, neighbours = draw_neighbours(galaxies, spec, rng, variety, survey)
+    sky = draw_sky(len(galaxies), spec, rng, variety, survey)
+    stamps = RENDERERS[task.renderer](galaxies, spec)
+    np.add.at(stamps, rows, RENDERERS[task.renderer](neighbours, spec))
+    columns: dict[str, Column] = {
+        **galaxies.columns(),
+        **vars(sky),
+        "n_neighbours": np.bincount(rows, minlength=len(galaxies)),
+    }
+    return add_sky(stamps, sky, rng), columns
 
 
 def _catalogue_columns(catalogue: Catalogue) -> dict[str, np.ndarray]:

@@ -10,8 +10,8 @@ from photoz.cli.options import SELECT, WORKERS
 from photoz.images import SDSS_IMAGES, ImageSpec, parse_bands
 from photoz.selection import parse_conditions
 from training import options
-from training.imaging_surveys import read_survey
-from training.options import ANY_PATH, DATA, EXISTING_FILE, POSITIVE, SURVEY_HELP
+from training.imaging_surveys import Survey, read_survey
+from training.options import ANY_PATH, DATA, EXISTING_FILE, EXISTING_FOLDER, POSITIVE, SURVEY_HELP
 
 if TYPE_CHECKING:
     from training.catalogue import Catalogue
@@ -52,6 +52,11 @@ if TYPE_CHECKING:
 @click.option("--limit", type=POSITIVE, help="Draw only the first galaxies.")
 @click.option("--renderer", type=click.Choice(["fft", "galsim"]), default="fft", help="GalSim takes ten times as long.")
 @click.option("--renders", type=POSITIVE, default=1, help="Cutouts of each galaxy that is not for testing.")
+@click.option(
+    "--frames",
+    type=EXISTING_FOLDER,
+    help="Draw into the frames in this folder, with their sky, noise, PSF and neighbours, instead of rendering these.",
+)
 @click.option("--workers", type=POSITIVE, help=WORKERS)
 @options.seed_option
 @options.report_option
@@ -68,6 +73,7 @@ def sample(
     limit: int | None,
     renderer: str,
     renders: int,
+    frames: Path | None,
     workers: int | None,
     seed: int,
     report: Path | None,
@@ -81,20 +87,34 @@ def sample(
     from training.sample import make_sample
 
     imaging_survey = read_survey(survey)
-    try:
-        spec = imaging_survey.images(parse_bands(bands), size)
-    except ValueError as error:
-        names = bands or ",".join(imaging_survey.bands)
-        message = f"cannot draw {size} pixels in the bands {names!r}: expected 8 to 1024 pixels and distinct bands"
-        raise click.UsageError(message) from error
+    spec = _spec(imaging_survey, bands, size)
     if not catalogue and (columns or dereddened):
         raise click.UsageError("--columns and --dereddened describe a file: expected --catalogue FILE")
     galaxies = _read(catalogue, columns, spec, quantity, dereddened)
     galaxies = galaxies.select(select, spec.bands) if select else galaxies
     galaxies = galaxies.head(limit) if limit else galaxies
     options.print_report(galaxies.describe(spec.bands), report)
-    make_sample(galaxies, out, spec, imaging_survey, seed=seed, renderer=renderer, renders=renders, workers=workers)
+    make_sample(
+        galaxies,
+        out,
+        spec,
+        imaging_survey,
+        seed=seed,
+        renderer=renderer,
+        renders=renders,
+        workers=workers,
+        fields=_fields(frames, spec),
+    )
     click.echo(f"{out}: {len(galaxies)} galaxies of {size}x{size} pixels in {','.join(spec.bands)}")
+
+
+def _spec(survey: Survey, bands: str, size: int) -> ImageSpec:
+    try:
+        return survey.images(parse_bands(bands), size)
+    except ValueError as error:
+        names = bands or ",".join(survey.bands)
+        message = f"cannot draw {size} pixels in the bands {names!r}: expected 8 to 1024 pixels and distinct bands"
+        raise click.UsageError(message) from error
 
 
 def _read(path: Path | None, columns: str, spec: ImageSpec, quantity: str, dereddened: bool) -> "Catalogue":
@@ -105,6 +125,21 @@ def _read(path: Path | None, columns: str, spec: ImageSpec, quantity: str, dered
         return read_kcorrect(spec.bands)
     are_magnitudes = quantity == "magnitude"
     return read_catalogue(path, _pairs(columns), spec, are_magnitudes=are_magnitudes, dereddened=dereddened)
+
+
+def _fields(folder: Path | None, spec: ImageSpec) -> tuple[tuple[Path, ...], ...]:
+    """Return the frames of each field in a folder, and say what is left out."""
+    if folder is None:
+        return ()
+    try:
+        from photoz_survey.sky.observed import find_fields
+    except ModuleNotFoundError as error:
+        raise click.UsageError(f"--frames needs {error.name}: pip install 'photoz[frames]'") from error
+    fields, incomplete = find_fields(folder, spec.bands)
+    click.echo(f"{folder}: {len(fields)} fields in {','.join(spec.bands)}")
+    if incomplete:
+        click.echo(f"  left out: {', '.join(incomplete)}, without all of these bands")
+    return tuple(fields.values())
 
 
 def _pairs(text: str) -> dict[str, str]:

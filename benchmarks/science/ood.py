@@ -11,7 +11,7 @@ the centre. All three, and the dead column through the core, are in r. Worse see
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,8 @@ from photoz.io.reader import open_cutouts
 from photoz.model.bundle import ModelBundle
 from training.defects import add_hits, draw_trail, kill_column, leave_sky_in
 from training.galaxies import Galaxies
-from training.imaging_surveys import sdss
-from training.render import add_noise, render
+from training.render import render
+from training.sky import Sky, add_sky
 
 BATCH = 256
 POINT = 0.01  # arcsec, half-light radius of a star
@@ -42,13 +42,24 @@ MIDDLE = 2  # the band r
 
 Images = np.ndarray[Any, np.dtype[np.float32]]
 Columns = Mapping[str, np.ndarray[Any, Any]]
-Spoil = Callable[[Images, Galaxies, ImageSpec, np.random.Generator], Images]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What some cutouts were rendered with."""
+
+    galaxies: Galaxies
+    sky: Sky
+    spec: ImageSpec
+
+
+Spoil = Callable[[Images, Truth, np.random.Generator], Images]
 
 
 def each(spoil: Callable[[Any, np.random.Generator], None]) -> Spoil:
     """Return a function that changes a copy of each cutout by another function, in place."""
 
-    def spoil_copies(images: Images, galaxies: Galaxies, spec: ImageSpec, rng: np.random.Generator) -> Images:
+    def spoil_copies(images: Images, truth: Truth, rng: np.random.Generator) -> Images:
         spoilt = images.copy()
         for image in spoilt:
             spoil(image, rng)
@@ -67,13 +78,13 @@ SPOILT: dict[str, Spoil] = {
     "ten times the unit": lambda images, *_: images * 10,
     "a tenth of the unit": lambda images, *_: images / 10,
     "2.5 times the unit": lambda images, *_: images * np.float32(2.5),
-    "counts": lambda images, galaxies, spec, _: images * _electrons(spec),
-    "counts with their sky": lambda images, galaxies, spec, _: (images + _sky(galaxies, spec)) * _electrons(spec),
-    "a star": lambda images, galaxies, spec, rng: _star(galaxies, spec, rng),
-    "blank sky": lambda images, galaxies, spec, rng: add_noise(np.zeros_like(images), galaxies, spec, rng),
+    "counts": lambda images, truth, _: images * _electrons(truth),
+    "counts with their sky": lambda images, truth, _: (images + _brightness(truth)) * _electrons(truth),
+    "a star": lambda _, truth, rng: _star(truth, rng),
+    "blank sky": lambda images, truth, rng: add_sky(np.zeros_like(images), truth.sky, rng),
     "5 pixels off": lambda images, *_: np.roll(images, 5, axis=1),
     "10 pixels off": lambda images, *_: np.roll(images, 10, axis=1),
-    "sky not subtracted": lambda images, galaxies, spec, _: images + _sky(galaxies, spec),
+    "sky not subtracted": lambda images, truth, _: images + _brightness(truth),
     "sky off by 0.1": lambda images, *_: images + np.float32(0.1),
     "sky off by 0.01": lambda images, *_: images + np.float32(0.01),
     "saturated": lambda images, *_: clipped(images),
@@ -87,7 +98,7 @@ SPOILT: dict[str, Spoil] = {
     "a satellite trail": each(
         lambda image, rng: draw_trail(image, MIDDLE, rng.uniform(0.0, np.pi), rng.uniform(-16.0, 16.0), 0.5)
     ),
-    "seeing 30 % worse": lambda images, galaxies, spec, _: images + _blur(galaxies, spec, 1.3),
+    "seeing 30 % worse": lambda images, truth, _: images + _blur(truth, 1.3),
 }
 
 
@@ -101,18 +112,19 @@ def clipped(images: Images, bands: slice = slice(None)) -> Images:
     return spoilt
 
 
-def _electrons(spec: ImageSpec) -> Images:
-    return np.array([sdss().observations[band].electrons for band in spec.bands], np.float32)
+def _electrons(truth: Truth) -> Images:
+    return np.asarray(truth.sky.electrons[:, None, None], np.float32)
 
 
-def _sky(galaxies: Galaxies, spec: ImageSpec) -> Images:
+def _brightness(truth: Truth) -> Images:
     """Sky, in nanomaggies per pixel, whose photons make the noise."""
-    return np.asarray(galaxies.sky_sigma[:, None, None] ** 2 * _electrons(spec), np.float32)
+    return np.asarray(truth.sky.sky_sigma[:, None, None] ** 2 * _electrons(truth), np.float32)
 
 
-def _star(galaxies: Galaxies, spec: ImageSpec, rng: np.random.Generator) -> Images:
-    points = replace(galaxies, half_light_radius=np.full(len(galaxies), POINT), axis_ratio=np.ones(len(galaxies)))
-    return add_noise(render(points, spec), points, spec, rng)
+def _star(truth: Truth, rng: np.random.Generator) -> Images:
+    n = len(truth.galaxies)
+    points = replace(truth.galaxies, half_light_radius=np.full(n, POINT), axis_ratio=np.ones(n))
+    return add_sky(render(points, truth.spec), truth.sky, rng)
 
 
 def _track(image: Any, n: int) -> tuple[FloatArray, FloatArray]:
@@ -121,10 +133,10 @@ def _track(image: Any, n: int) -> tuple[FloatArray, FloatArray]:
     return start + 0.5 * steps, start - 1.0 * steps
 
 
-def _blur(galaxies: Galaxies, spec: ImageSpec, factor: float) -> Images:
+def _blur(truth: Truth, factor: float) -> Images:
     """Change of the noise-free cutouts by another seeing."""
-    worse = replace(galaxies, fwhm=factor * galaxies.fwhm)
-    return np.asarray(render(worse, spec) - render(galaxies, spec), np.float32)
+    worse = replace(truth.galaxies, fwhm=factor * truth.galaxies.fwhm)
+    return np.asarray(render(worse, truth.spec) - render(truth.galaxies, truth.spec), np.float32)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -155,13 +167,17 @@ def _estimates(bundle: ModelBundle, predictor: Predictor, cutouts: Cutouts, rows
     parts = []
     for start in range(0, len(rows), BATCH):
         some = rows[start : start + BATCH]
-        spoilt = spoil(cutouts.read_images(some), galaxies_of(cutouts, some), card.image, rng)
+        spoilt = spoil(cutouts.read_images(some), truth_of(cutouts, some, card.image), rng)
         batch = Batch.of(spoilt, card.image, cutouts.column("ebv")[some], card.inputs.ebv_default)
         parts.append(predictor.predict(batch))
     return {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("z_mean", "ood_score", "flags")}
 
 
-def galaxies_of(cutouts: Cutouts, rows: Any) -> Galaxies:
-    """Return the shapes that some cutouts were rendered with."""
-    shapes = {field.name: cutouts.column(field.name)[rows] for field in fields(Galaxies) if field.name != "fluxes"}
-    return Galaxies(10.0 ** (0.4 * (ZERO_POINT - cutouts.column("magnitudes")[rows])), **shapes)
+def truth_of(cutouts: Cutouts, rows: Any, spec: ImageSpec) -> Truth:
+    """Return what some cutouts were rendered with."""
+    fluxes = 10.0 ** (0.4 * (ZERO_POINT - cutouts.column("magnitudes")[rows]))
+    shapes, sky = (
+        {field.name: cutouts.column(field.name)[rows] for field in fields(kind) if field.name != "fluxes"}
+        for kind in (Galaxies, Sky)
+    )
+    return Truth(Galaxies(fluxes, **shapes), Sky(**sky), spec)

@@ -1,7 +1,7 @@
 """Cut galaxies out of frames, each on its own grid: tangential at the galaxy, north up."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -22,6 +22,23 @@ class Frame:
 
     pixels: Pixels  # (ny, nx), nanomaggies per pixel
     wcs: Any  # astropy.wcs.WCS
+
+    @property
+    def pixel_scale(self) -> float:
+        """Side of a pixel in arcsec."""
+        return float(np.sqrt(np.abs(np.linalg.det(self.wcs.pixel_scale_matrix))) * 3600)
+
+    def around(self, ra: float, dec: float, width: float) -> "Frame":
+        """Return the part that a cutout of `width` arcsec in any rotation needs; it may have no pixels."""
+        x, y = self.wcs.wcs_world2pix(ra, dec, 0)  # distortions are less than a pixel
+        if not np.isfinite([x, y]).all():  # more than 90 degrees from the frame
+            return replace(self, pixels=self.pixels[:0])
+        reach = int(np.ceil(width / self.pixel_scale / np.sqrt(2))) + MARGIN
+        box = tuple(
+            slice(max(round(float(at)) - reach, 0), max(min(round(float(at)) + reach + 1, length), 0))
+            for at, length in zip((y, x), self.pixels.shape, strict=True)
+        )
+        return Frame(self.pixels[box], self.wcs.slice(box))
 
 
 def read_frame(file: BinaryIO) -> Frame:
@@ -55,25 +72,15 @@ def cut(frame: Frame, ra: float, dec: float, size: int, pixel_scale: float) -> P
     (size, size) float32
         Nanomaggies per pixel; NaN outside of the frame.
     """
-    target = tangential_grid(ra, dec, size, pixel_scale)
-    frame_scale = np.sqrt(np.abs(np.linalg.det(frame.wcs.pixel_scale_matrix))) * 3600
-    x, y = frame.wcs.wcs_world2pix(ra, dec, 0)  # distortions are less than a pixel
-    if not np.isfinite([x, y]).all():  # more than 90 degrees from the frame
-        return np.full((size, size), np.nan, np.float32)
-    reach = int(np.ceil(size * pixel_scale / frame_scale / np.sqrt(2))) + MARGIN
-    box = tuple(
-        slice(max(round(float(at)) - reach, 0), max(min(round(float(at)) + reach + 1, length), 0))
-        for at, length in zip((y, x), frame.pixels.shape, strict=True)
-    )
-    pixels = frame.pixels[box]
-    if min(pixels.shape) < 2:
+    part = frame.around(ra, dec, size * pixel_scale)
+    if min(part.pixels.shape) < 2:
         return np.full((size, size), np.nan, np.float32)
     resampled = reproject_interp(
-        (pixels, frame.wcs.slice(box)),
-        target,
+        (part.pixels, part.wcs),
+        tangential_grid(ra, dec, size, pixel_scale),
         shape_out=(size, size),
         order="bicubic",
         roundtrip_coords=False,  # needed for all-sky projections only, and takes as long as the rest
         return_footprint=False,
     )
-    return np.asarray(resampled * (pixel_scale / frame_scale) ** 2, np.float32)
+    return np.asarray(resampled * (pixel_scale / frame.pixel_scale) ** 2, np.float32)

@@ -18,6 +18,8 @@ ARROWS = {
     "photoz_client": {"photoz"},
     "photoz_survey": {"photoz", "photoz_client"},
     "training": {"photoz"},
+    "training.frames": {"photoz", "photoz_survey"},
+    "training.sample_command": {"photoz", "photoz_survey"},
     "service": {"photoz"},
     "service.sky": {"photoz", "photoz_survey"},
     "benchmarks": {"photoz", "photoz_client", "photoz_survey", "training", "service"},

@@ -42,7 +42,8 @@ from training.cli import main as training
 from training.galaxies import Galaxies, draw_galaxies, draw_neighbours
 from training.photometry import gaussian_aperture, measure
 from training.pixel_statistics import REFERENCE_SIGMA, sky_noise
-from training.render import add_noise, render
+from training.render import render
+from training.sky import Sky, add_sky, draw_sky
 from training.splits import usable_rows
 from training.trained_model import TrainedModel
 
@@ -55,6 +56,7 @@ SPACING, JITTER, STAMP = 120, 8, 96
 GRID = (SHAPE[0] // SPACING, SHAPE[1] // SPACING)
 PER_FIELD = GRID[0] * GRID[1]
 
+BY_BAND = ("fluxes", "fwhm", "psf_sigma_ratio", "psf_amplitude_ratio")  # columns of objects
 APERTURES = "local linear regression, aperture fluxes of the cutouts"
 N_PIXELS = 1000  # cutouts whose pixels are compared
 
@@ -84,18 +86,20 @@ def _draw_field(task):
     catalogue, stream, folder, number = task
     rng = np.random.default_rng(stream)
     centres, cutout, objects, header = _make_field(catalogue, rng)
+    sky = draw_sky(1, SDSS_IMAGES, rng)
     for index, band in enumerate(SDSS_IMAGES.bands):
         frame, spec = header.copy(), ImageSpec(STAMP, (band,))
         for axis in ("CRPIX1", "CRPIX2"):
             frame[axis] += rng.uniform(-0.5, 0.5)
-        of_band = {name: getattr(objects, name)[:, [index]] for name in ("fluxes", "fwhm", "sky_sigma")}
+        of_band = {name: getattr(objects, name)[:, [index]] for name in BY_BAND}
         corners, turned = _in_frame(centres, cutout, replace(objects, **of_band), WCS(frame))
         pixels = np.zeros((1, *SHAPE, 1), np.float32)
         for (x, y), stamp in zip(corners, _stamps(len(centres), cutout, turned, spec), strict=True):
             pixels[0, y : y + STAMP, x : x + STAMP] += stamp
         path = folder / "frames" / f"frame-{band}-{RUN:06d}-{CAMCOL}-{number:04d}.fits"
-        fits.PrimaryHDU(_add_noise(pixels, turned, spec, rng)[0, ..., 0], frame).writeto(path)
-    cutouts = _add_noise(_stamps(len(centres), cutout, objects, SDSS_IMAGES), objects, SDSS_IMAGES, rng)
+        fits.PrimaryHDU(add_sky(pixels, _repeat(sky, 1, [index]), rng)[0, ..., 0], frame).writeto(path)
+    stamps = _stamps(len(centres), cutout, objects, SDSS_IMAGES)
+    cutouts = add_sky(stamps, _repeat(sky, len(stamps), range(len(SDSS_IMAGES.bands))), rng)
     return cutouts, np.stack([centres.ra.deg, centres.dec.deg])
 
 
@@ -106,10 +110,9 @@ def _make_field(catalogue, rng):
     their neighbours; the m objects; and the header of the frames, which differ by fractions of a pixel.
     """
     galaxies = draw_galaxies(catalogue.fluxes, SDSS_IMAGES, rng)
-    rows, neighbours = draw_neighbours(catalogue.fluxes, SDSS_IMAGES, rng)
+    galaxies = replace(galaxies, fwhm=np.broadcast_to(galaxies.fwhm[0], galaxies.fwhm.shape))
+    rows, neighbours = draw_neighbours(galaxies, SDSS_IMAGES, rng)
     both = {name: np.concatenate([value, getattr(neighbours, name)]) for name, value in vars(galaxies).items()}
-    for name in ("fwhm", "sky_sigma"):
-        both[name] = np.broadcast_to(both[name][0], both[name].shape)
     angle = rng.uniform(0.0, 2.0 * np.pi)
     c, s = SDSS_IMAGES.pixel_scale / 3600 * np.array([np.cos(angle), np.sin(angle)])
     header = fits.Header({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 1025.0, "CRPIX2": 745.0})
@@ -146,8 +149,10 @@ def _stamps(n, cutout, objects, spec):
     return stamps
 
 
-def _add_noise(stamps, objects, spec, rng):
-    return add_noise(stamps, replace(objects, sky_sigma=objects.sky_sigma[: len(stamps)]), spec, rng)
+def _repeat(sky, n, bands):
+    """Return the sky of one field in some bands of n images, none of which is resampled."""
+    by_band = (getattr(sky, name)[:, bands].repeat(n, axis=0) for name in ("sky_sigma", "sky_left_in", "electrons"))
+    return Sky(*by_band, is_resampled=np.zeros(n, bool))
 
 
 def run(program, *words):

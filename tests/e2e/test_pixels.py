@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from benchmarks.science.ood import OFF, SPOILT, galaxies_of
+from benchmarks.science.ood import OFF, SPOILT, truth_of
 from photoz import drift
 from photoz.flags import Flag
 from photoz.images import SDSS_IMAGES
@@ -133,7 +133,7 @@ def predict_spoilt(predict, tmp_path_factory):
         with open_cutouts(path) as cutouts:
             for start in range(0, n, REQUEST_ROWS):
                 rows = np.arange(start, min(start + REQUEST_ROWS, n))
-                images = SPOILT[name](cutouts.read_images(rows), galaxies_of(cutouts, rows), SDSS_IMAGES, rng)
+                images = SPOILT[name](cutouts.read_images(rows), truth_of(cutouts, rows, SDSS_IMAGES), rng)
                 tables.append(predict(images, cutouts.column("ebv")[rows]))
         names = ("z_mean", "z_lo68", "z_hi68", "ood_score", "flags")
         return {name: np.concatenate([table[name] for table in tables]) for name in names}

@@ -118,11 +118,11 @@ def test_cutouts_are_turned_and_flipped_and_lose_their_reddening_or_get_defects_
 def test_statistics_of_the_pixels(cutouts):
     found = pixel_statistics(cutouts, np.arange(0, 80, 2), SPEC)
     assert found.ebv == np.median(cutouts.column("ebv")[::2])
-    np.testing.assert_allclose(found.noise, [0.0645369, 0.126666, 0.188828, 0.346017], rtol=1e-3)
-    np.testing.assert_allclose(found.magnitude_mean, [-4.98027, -5.21824, -5.23944, -4.88878], rtol=1e-3)
-    np.testing.assert_allclose(found.magnitude_std, [1.05296, 0.913149, 0.853265, 0.837235], rtol=1e-3)
-    np.testing.assert_allclose(found.colour_mean, [0.237966, 0.0212038, -0.350664], rtol=1e-3)
-    np.testing.assert_allclose(found.colour_std, [0.258366, 0.127606, 0.0823286], rtol=1e-3)
+    np.testing.assert_allclose(found.noise, [0.0573862, 0.116616, 0.172661, 0.303995], rtol=1e-3)
+    np.testing.assert_allclose(found.magnitude_mean, [-5.12446, -5.28904, -5.31992, -5.01278], rtol=1e-3)
+    np.testing.assert_allclose(found.magnitude_std, [1.06911, 0.914317, 0.861273, 0.854413], rtol=1e-3)
+    np.testing.assert_allclose(found.colour_mean, [0.164581, 0.030876, -0.30714], rtol=1e-3)
+    np.testing.assert_allclose(found.colour_std, [0.25775, 0.115887, 0.100444], rtol=1e-3)
     unknown = replace(cutouts, columns={"ebv": np.where(np.arange(80) < 2, 0.1, np.nan)})
     assert [median_ebv(unknown, np.arange(3)), median_ebv(unknown, np.arange(5, 9))] == [0.1, 0.0]
     assert sky_noise(np.ones((2, 8, 8, 1))) == [1.0]

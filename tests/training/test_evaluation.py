@@ -60,10 +60,10 @@ def test_methods_are_scored_on_the_photometries_that_the_data_have(bundle, cutou
     expected = {
         "local linear regression, catalogue photometry": 0.0138448,
         "gradient-boosted trees, catalogue photometry": 0.0200103,
-        "local linear regression, aperture fluxes of the cutouts": 0.0176591,
-        "gradient-boosted trees, aperture fluxes of the cutouts": 0.0217258,
-        "local linear regression, true-profile fluxes of the cutouts": 0.0136356,
-        "gradient-boosted trees, true-profile fluxes of the cutouts": 0.0203825,
+        "local linear regression, aperture fluxes of the cutouts": 0.0170612,
+        "gradient-boosted trees, aperture fluxes of the cutouts": 0.0205801,
+        "local linear regression, true-profile fluxes of the cutouts": 0.0143438,
+        "gradient-boosted trees, true-profile fluxes of the cutouts": 0.0199865,
     }
     assert crps == pytest.approx(expected, rel=0.01)
     monkeypatch.setattr(baselines, "METHODS", {"mean": lambda x, z, y: (np.full(len(y), z.mean()), np.ones(len(y)))})
