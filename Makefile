@@ -86,7 +86,7 @@ data/sample.h5: | $(STAMPS)/dev
 	$(BIN)/python -m training sample $@ --renders 4
 
 train: data/sample.h5
-	$(BIN)/python -m training train --data data/sample.h5 --bundle models/photoz --epochs 8 --folds 4 --resume
+	$(BIN)/python -m training train --data data/sample.h5 --bundle models/photoz --epochs 12 --folds 4 --resume
 
 docs: data/sample.h5
 	$(BIN)/python docs/make.py
