@@ -26,6 +26,9 @@ EBV_MAX = 10.0
 # Input for an unknown E(B-V), of networks that were trained with unknown values too.
 UNKNOWN_EBV = -1.0
 
+CLIP = 3.0  # standard deviations
+QUARTILE = 0.6745  # distance of the quartiles of Gaussian noise from its median, standard deviations
+
 BLOCK = 16  # cutouts that are converted from half precision at a time
 
 
@@ -33,7 +36,7 @@ BLOCK = 16  # cutouts that are converted from half precision at a time
 class Border:
     """Statistics of the pixels on the border of cutouts, each (n, n_bands)."""
 
-    noise: FloatArray  # 1.4826 times the median absolute deviation: the noise per pixel
+    noise: FloatArray  # per pixel, from the darker half (`measure_border`)
     median: FloatArray
 
 
@@ -279,18 +282,18 @@ def central_box(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def measure_border(images: npt.NDArray[np.float32]) -> Border:
-    """Measure the pixels on the border of cutouts (n, size, size, n_bands)."""
+    """Measure the pixels on the border of cutouts (n, size, size, n_bands).
+
+    Light only brightens the sky, so noise is measured on the darker half of the pixels: the root mean square of their
+    distances from the median, of which none counts for more than `CLIP` times the noise that the quartile implies.
+    """
     border = np.concatenate([images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]], axis=1)
     by_band = border.transpose(0, 2, 1).copy()
-    with np.errstate(over="ignore"):  # as above
-        median = _median(by_band)
-        by_band -= median[:, :, np.newaxis]
-        noise = 1.4826 * _median(np.abs(by_band, out=by_band))
-        return Border(noise, median)
-
-
-def _median(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Sort values along the last axis, in place, and return their median: faster than numpy's own."""
-    values.sort(axis=-1)
-    middle = values.shape[-1] // 2
-    return np.asarray(values[..., middle] / 2 + values[..., (values.shape[-1] - 1) // 2] / 2)
+    by_band.sort(axis=-1)
+    n_below = by_band.shape[-1] // 2
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # as above; where all pixels are equal
+        median = by_band[..., n_below] / 2 + by_band[..., (by_band.shape[-1] - 1) // 2] / 2
+        below = median[..., np.newaxis] - by_band[..., :n_below]
+        largest = CLIP / QUARTILE * below[..., n_below // 2, np.newaxis]
+        noise = largest[..., 0] * np.sqrt(np.mean(np.minimum(below / largest, 1.0) ** 2, axis=-1))
+    return Border(np.where(largest[..., 0] > 0, noise, np.float32(0.0)), median)
