@@ -2,14 +2,16 @@
 
 It writes scores between the marks in README.md, the model card to docs/model-card.md, and figures to docs/scatter.png,
 docs/pdfs.png and, if the frames of `benchmarks.science real_field` are there, docs/real-galaxy.png and
-docs/sky-cutouts.png.
+docs/sky-cutouts.png. The figure docs/real-pixels.png is that of `benchmarks.science real_pixels`.
 """
 
 import bz2
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
@@ -22,6 +24,7 @@ from photoz.model.card import Card
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 MODEL_CARD, MODEL_CARD_TEMPLATE = ROOT / "docs" / "model-card.md", ROOT / "docs" / "model-card.md.jinja"
+REAL_PIXELS = ROOT / "benchmarks" / "results" / "real-pixels.json"
 METRICS = ("sigma_mad", "outlier_fraction", "bias", "crps", "pit_ks", "coverage_68", "coverage_95")
 README_METHODS = (
     "this model",
@@ -60,7 +63,14 @@ def model_card(card: Card) -> str:
         is_rendered="rendered" in card.training.data,
         score_table=score_table,
         asdict=asdict,
+        real=real_pixels(card),
     )
+
+
+def real_pixels(card: Card) -> Any:
+    """Return the record of `benchmarks.science real_pixels`, or None if it is not of this model."""
+    record = json.loads(REAL_PIXELS.read_text(encoding="utf-8")) if REAL_PIXELS.exists() else {}
+    return record if record.get("model") == card.digest else None
 
 
 def write_pdfs(bundle: ModelBundle) -> None:

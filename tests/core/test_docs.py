@@ -25,7 +25,7 @@ def test_model_card_and_scores_of_the_readme_are_up_to_date_and_links_exist(card
     training = card.training.model_copy(update={"data": "SDSS frames"})
     text = make["model_card"](card.model_copy(update={"training": training, "caveats": (), "test": None}))
     assert [words in text for words in ("endered", "It was not tested.")] == [False, True]
-    for words in ("not yet shown on real pixels", "must not be compared", "## Limits", "## Licence"):
+    for words in ("not on real images of galaxies", "must not be compared", "## Limits", "## Licence"):
         assert words in MODEL_CARD
     local = [link for link in re.findall(r"\]\(([^)#]+)\)", MODEL_CARD) if "://" not in link]
     assert local

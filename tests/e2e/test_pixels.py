@@ -48,7 +48,6 @@ PREDICTED = {name: (SPOILT[name], OOD, np.inf) for name in ("ten times the unit"
     "turned by 90 degrees": (lambda images: np.rot90(images, axes=(1, 2)), Flag(0), 5e-3),
     "2 pixels off": (lambda images: np.roll(images, 2, axis=1), Flag(0), 1e-2),
     "one NaN": (pixels(np.s_[:, 5, 5, 2], np.nan), MASKED, 1e-3),
-    "one inf in the core": (pixels(np.s_[:, 32, 32, 2], np.inf), MASKED, 1e-2),
     "beyond single precision": (pixels(np.s_[:, 5, 5], -1e300, np.float64), MASKED, 1e-3),
     "a block of NaN next to the galaxy": (pixels(np.s_[:, 44:52, 44:52], np.nan), MASKED, 1e-2),
     "a row of NaN": (pixels(np.s_[:, 10], np.nan), MASKED, 1e-2),
@@ -107,6 +106,12 @@ def test_unusual_pixels_are_flagged(predict, change, flags, tolerance):
     assert {Flag(int(raised)) | optional for raised in table["flags"] & INPUT_FLAGS} == {flags | optional}
     assert ((table["flags"] & flags) == flags).all()
     np.testing.assert_array_less(np.abs(table["z_mean"] - expected["z_mean"]), tolerance)
+
+
+def test_an_inf_in_the_core_is_masked_and_flags_a_bright_galaxy_too(predict):
+    expected, table = predict(IMAGES), predict(pixels(np.s_[:, 32, 32, 2], np.inf)(IMAGES))
+    assert (table["flags"] & INPUT_FLAGS).tolist() == [MASKED | OOD, *[MASKED] * 7]
+    np.testing.assert_allclose(table["z_mean"], expected["z_mean"], atol=1e-2)
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, ">i4"])
