@@ -13,7 +13,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from photoz.errors import InvalidDataset
-from photoz.grid import FloatArray
+from photoz.grid import BoolArray, FloatArray
 from photoz.images import ZERO_POINT, ImageSpec
 from photoz.io.cutouts import Column
 from photoz_survey.sky.cutting import MARGIN, Frame, cut
@@ -72,10 +72,16 @@ def open_places(frame: Frame, spec: ImageSpec) -> FloatArray:
     is_open = np.zeros(frame.pixels.shape, bool)
     edge = int(np.ceil(side / np.sqrt(2.0))) + MARGIN
     is_open[edge:-edge, edge:-edge] = True
+    is_open &= _distance_to(np.isnan(frame.pixels)) > side / np.sqrt(2.0)
     for magnitude, distance in CLEAR_OF:
         bright = np.append(False, sources["flux"] > 10.0 ** (0.4 * (ZERO_POINT - magnitude)))
-        is_open &= distance_transform_edt(~bright[segments]) >= distance * side
+        is_open &= _distance_to(bright[segments]) >= distance * side
     return np.argwhere(is_open)[:, ::-1].astype(np.float64)
+
+
+def _distance_to(these: BoolArray) -> FloatArray:
+    """Return the distance of each pixel to the nearest of these, infinite if there is none."""
+    return np.asarray(distance_transform_edt(~these)) if these.any() else np.full(these.shape, np.inf)
 
 
 def draw_into(

@@ -124,6 +124,8 @@ def _read_other(path: Path) -> Observed:
     with fits.open(path) as hdus:
         image = next(hdu for hdu in hdus if hdu.is_image and len(hdu.shape) == 2)
         header, pixels = image.header, np.asarray(image.data, np.float32)
+    if "BSOFTEN" in header:
+        raise InvalidDataset(f"{path} has asinh-scaled pixels (BSOFTEN): convert them to fluxes first")
     zero_points = [float(header[keyword]) for keyword in ZERO_POINTS if keyword in header]
     unit = str(header.get("BUNIT", "")).strip().lower()
     if not zero_points and unit not in NANOMAGGIES:

@@ -62,6 +62,7 @@ def test_fields_are_found_by_the_names_of_their_frames(folder, tmp_path):
         find_fields(folder, ("g", "i"))
     for name, content, message in (
         ("a-r.fits", fits.PrimaryHDU(np.ones((40, 40))), "neither a zero point, such as MAGZERO, nor a unit of flux"),
+        ("c-r.fits", fits.PrimaryHDU(np.ones((9, 9)), fits.Header({"BSOFTEN": 3.0})), "has asinh-scaled pixels"),
         ("b-r.fits", fits.PrimaryHDU(), "cannot be read as a frame"),
         ("fpC-000094-r3-0100.fit", fits.PrimaryHDU(np.ones((40, 40))), "needs the files psField and tsField of its fi"),
     ):
@@ -90,6 +91,13 @@ def test_places_are_clear_of_bright_sources_and_edges(field):
     assert np.hypot(x - BRIGHT[0], y - BRIGHT[1]).min() > 0.5 * side
     assert min(x.min(), y.min(), SHAPE[1] - 1 - x.max(), SHAPE[0] - 1 - y.max()) >= side / np.sqrt(2)
     assert 0.1 < len(x) / field.middle.pixels.size < 0.7
+    holes = field.middle.pixels.copy()
+    holes[:, 100:130] = np.nan
+    x, _ = frames.open_places(Frame(holes, field.middle.wcs), SPEC).T
+    assert len(x)
+    assert np.abs(x - 114.5).min() > 14.5 + side / np.sqrt(2)
+    empty = Frame(NOISE * np.random.default_rng(0).standard_normal(SHAPE), field.middle.wcs)
+    assert len(frames.open_places(empty, SPEC)) > 0.5 * holes.size
     dark = Frame(np.full(SHAPE, NOISE * 50) + field.middle.pixels, field.middle.wcs)
     assert len(frames.open_places(dark, SPEC)) == 0
 
