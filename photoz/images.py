@@ -26,8 +26,9 @@ EBV_MAX = 10.0
 # Input for an unknown E(B-V), of networks that were trained with unknown values too.
 UNKNOWN_EBV = -1.0
 
-CLIP = 3.0  # standard deviations
-QUARTILE = 0.6745  # distance of the quartiles of Gaussian noise from its median, standard deviations
+# In standard deviations of Gaussian noise: what a pixel on the border counts for at most, and the distance of the
+# quartiles from the median.
+CLIP, QUARTILE = 3.0, 0.6745
 
 BLOCK = 16  # cutouts that are converted from half precision at a time
 
@@ -291,7 +292,7 @@ def measure_border(images: npt.NDArray[np.float32]) -> Border:
     by_band = border.transpose(0, 2, 1).copy()
     by_band.sort(axis=-1)
     n_below = by_band.shape[-1] // 2
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # as above; where all pixels are equal
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # as above, and equal pixels
         median = by_band[..., n_below] / 2 + by_band[..., (by_band.shape[-1] - 1) // 2] / 2
         below = median[..., np.newaxis] - by_band[..., :n_below]
         largest = CLIP / QUARTILE * below[..., n_below // 2, np.newaxis]

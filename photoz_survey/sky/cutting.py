@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -23,7 +24,7 @@ class Frame:
     pixels: Pixels  # (ny, nx), nanomaggies per pixel
     wcs: Any  # astropy.wcs.WCS
 
-    @property
+    @cached_property
     def pixel_scale(self) -> float:
         """Side of a pixel in arcsec."""
         return float(np.sqrt(np.abs(np.linalg.det(self.wcs.pixel_scale_matrix))) * 3600)

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import sep
+from numpy.lib.recfunctions import append_fields
 
 from photoz.grid import FloatArray, IntArray
 
@@ -31,8 +32,4 @@ def find_sources(pixels: FloatArray, threshold: float) -> tuple[Any, IntArray]:
         image, threshold, err=background_noise(pixels), mask=mask, minarea=MIN_AREA, segmentation_map=True
     )
     radius, _ = sep.flux_radius(image, found["x"], found["y"], 6.0 * found["a"], 0.5, normflux=found["flux"])
-    columns = {name: found[name] for name in found.dtype.names} | {"radius": radius}
-    sources = np.empty(len(found), [(name, values.dtype) for name, values in columns.items()])
-    for name, values in columns.items():
-        sources[name] = values
-    return sources, segments
+    return append_fields(found, "radius", radius, usemask=False), segments

@@ -2,7 +2,7 @@
 
 Known are the frames of both of SDSS's pipelines, `frame-r-000094-3-0100.fits` (DR8 and later) and
 `fpC-000094-r3-0100.fit`, and any other FITS image with a zero point whose name ends in its band, `field-r.fits`. The
-files `psField` and, for fpC, `tsField` are beside them. All may be compressed.
+files `psField` and, for fpC, `tsField` are beside them, not compressed; frames may be.
 """
 
 import re
@@ -89,29 +89,33 @@ def _read_sdss(path: Path, match: re.Match[str]) -> Observed:
     beside = path.with_name(f"psField-{match['field']}.fit")
     if not beside.exists():
         return Observed(frame, psf_of_stars(frame.pixels), None)
-    index = SDSS_BANDS.index(match["band"])
-    with fits.open(beside) as hdus:
-        gain = float(hdus[6].data["gain"][0][index])
-        return Observed(frame, Psf.of_psfield(hdus[index + 1].data), gain / float(fits.getval(path, "NMGY")))
+    psf, gain = _read_psfield(beside, match["band"])
+    return Observed(frame, psf, gain / float(fits.getval(path, "NMGY")))
 
 
 def _read_fpc(path: Path, match: re.Match[str]) -> Observed:
     """Read a frame of the pipeline before DR8: counts with sky and a soft bias; calibration is in `tsField`."""
-    index, field = SDSS_BANDS.index(match["band"]), f"{match['camcol']}-{match['number']}"
+    index, run, camcol, number = SDSS_BANDS.index(match["band"]), match["run"], match["camcol"], match["number"]
     with fits.open(path, ignore_missing_end=True) as hdus:
         header, counts = hdus[0].header, np.asarray(hdus[0].data, np.float32)
-    tables = list(path.parent.glob(f"tsField-{match['run']}-{match['camcol']}-*-{match['number']}.fit"))
-    psfield = path.with_name(f"psField-{match['run']}-{field}.fit")
+    tables = list(path.parent.glob(f"tsField-{run}-{camcol}-*-{number}.fit"))
+    psfield = path.with_name(f"psField-{run}-{camcol}-{number}.fit")
     if not tables or not psfield.exists():
         raise InvalidDataset(f"{path} needs the files psField and tsField of its field beside it")
     of_field = {name: value[index] for name, value in _row(tables[0], 1).items() if np.shape(value) == (5,)}
     in_nanomaggies = 1e9 / EXPOSURE * 10.0 ** (0.4 * (of_field["aa"] + of_field["kk"] * of_field["airmass"]))
     pixels = (counts - sep.Background(counts, bw=SKY_BOX, bh=SKY_BOX).back()) * np.float32(in_nanomaggies)
     as_trans = {name.upper(): value for name, value in of_field.items()} | {n: header[n] for n in ("NODE", "INCL")}
-    with fits.open(psfield) as hdus:
-        psf, gain = Psf.of_psfield(hdus[index + 1].data), float(hdus[6].data["gain"][0][index])
+    psf, gain = _read_psfield(psfield, match["band"])
     frame = Frame(pixels, astrometry(_wcs(header), as_trans, pixels.shape))
     return Observed(frame, psf, gain / in_nanomaggies)
+
+
+def _read_psfield(path: Path, band: str) -> tuple[Psf, float]:
+    """Return the PSF of a band and its gain, photo-electrons per count."""
+    index = SDSS_BANDS.index(band)
+    with fits.open(path) as hdus:
+        return Psf.of_psfield(hdus[index + 1].data), float(hdus[6].data["gain"][0][index])
 
 
 def _row(path: Path, hdu: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ REACH = 15
 # The polynomials of psField have coordinates in units of a thousand pixels.
 UNIT = 1e-3
 
-# Stars: sources of this signal to noise, as wide as most of the narrowest quarter, with nothing as bright nearby.
+# Stars: bright sources that are not blended and whose radius is about that of the narrowest quarter of them.
 DETECTION, SIGNAL, NARROWEST, SAME_WIDTH, MIN_STARS = 10.0, 100.0, 25, 0.1, 5
 
 
@@ -60,7 +60,7 @@ def psf_of_stars(pixels: FloatArray) -> Psf:
 
 
 def _stamp(image: FloatArray, x: float, y: float) -> FloatArray | None:
-    """Return the pixels around a star, in the middle of one of them, with the sum 1; None at an edge."""
+    """Return an image of a star, centred on a pixel and normalised to the sum 1; None near an edge of the frame."""
     column, row = round(x), round(y)
     box = image[max(row - REACH - 1, 0) : row + REACH + 2, max(column - REACH - 1, 0) : column + REACH + 2]
     if box.shape != (2 * REACH + 3,) * 2:

@@ -144,7 +144,7 @@ def test_sample_in_frames_is_the_same_with_any_number_of_workers(folder, tmp_pat
 @pytest.mark.skipif(not FOLDER.is_dir(), reason="needs the shared SDSS files")
 @pytest.mark.filterwarnings("ignore::astropy.wcs.FITSFixedWarning")
 def test_frames_of_both_pipelines_are_read_with_psf_and_gain():
-    """Noise as in science.md, widths as the pipeline measured them, the same sources in the bands of a field."""
+    """Noise and gain are those of each band, and bands agree about the sky; the PSF of a bad night is wide."""
     bands = SDSS_IMAGES.bands
     fields = find_fields(FOLDER / TWICE, bands)[0]
     assert fields.keys() == {"004192-4-0300", "006377-4-0399"}
