@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket
 import sys
 import threading
 import time
@@ -129,6 +130,23 @@ def test_threads_share_a_client():
         with ThreadPoolExecutor(4) as threads:
             rows = threads.map(lambda offset: bins(client.predict(cutouts[offset:], pdf=True)), range(4))
         assert list(rows) == [list(range(offset, 8 * ROWS)) for offset in range(4)]
+
+
+def test_client_closed_while_a_thread_of_it_connects_leaves_no_socket_open(monkeypatch):
+    sockets = []
+
+    def connect_and_close(*arguments, **options):
+        sockets.append(connect(*arguments, **options))
+        client.close()
+        return sockets[0]
+
+    connect = socket.create_connection
+    monkeypatch.setattr(socket, "create_connection", connect_and_close)
+    with serve(prediction) as server:
+        client = PhotozClient(server.url, timeout=TIMEOUT)
+        with pytest.raises(RuntimeError, match="closed"):  # by the second request, after an answer to the first
+            client.predict(numbered_cutouts(1))
+        assert sockets[0].fileno() == -1
 
 
 @pytest.mark.parametrize("cancel", [False, True])

@@ -28,7 +28,10 @@ class BlockingBackend:
 
     async def send(self, method: str, url: str, **options: Any) -> httpx.Response:
         """Send a request, as `httpx.Client.request` does."""
-        return self._http.request(method, url, **options)
+        response = self._http.request(method, url, **options)
+        if self._http.is_closed:  # by another thread; while this one was connecting, that did not close its connection
+            response.extensions["network_stream"].close()
+        return response
 
     async def offload(self, function: Callable[[], T]) -> T:
         """Call a function that reads from disk or computes for a long time."""
