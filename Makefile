@@ -83,7 +83,7 @@ fix: $(STAMPS)/dev
 	$(BIN)/ruff check --fix .
 
 data/sample.h5: | $(STAMPS)/dev
-	$(BIN)/python -m training sample $@ --renders 4
+	$(BIN)/python -m training sample $@ --renders 6
 
 train: data/sample.h5
 	$(BIN)/python -m training train --data data/sample.h5 --bundle models/photoz --epochs 12 --folds 4 --resume
