@@ -69,3 +69,8 @@ def reason(error: Exception) -> str:
     if isinstance(error, PermissionError) and hasattr(os, "geteuid"):
         return f"permission denied to user {os.geteuid()}"
     return getattr(error, "strerror", None) or str(error)
+
+
+def shortened(text: str, most: int) -> str:
+    """Cut a text that a client may have made as long as it likes to `most` characters."""
+    return text if len(text) <= most else text[: most - 3] + "..."

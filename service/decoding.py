@@ -7,13 +7,13 @@ import numpy as np
 
 from photoz.errors import MalformedInput, TooLarge
 from photoz.io.npz import MAX_MEMBERS, Archive, view_array
+from photoz.validation import Arrays
 from service import files
 from service.files import FileReader
 from service.formats.json import estimate_memory
 from service.limits import MAX_JSON_BYTES
 from service.request import Request
 from service.steps import run_step, span
-from service.validation import Arrays
 
 NPY_MAGIC, ZIP_MAGIC, ZIP_ENTRY = b"\x93NUMPY", b"PK\x03\x04", b"PK\x01\x02"
 

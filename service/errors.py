@@ -40,11 +40,6 @@ HEADERS: Mapping[HTTPStatus, Mapping[str, str]] = {
 }
 
 
-def shortened(text: str, most: int) -> str:
-    """Cut a text that a client may have made as long as it likes to `most` characters."""
-    return text if len(text) <= most else text[: most - 3] + "..."
-
-
 def error_response(error: PhotozError) -> Response:
     """Return the response to an error: its message and status."""
     if isinstance(error, RequestError):

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 from starlette.responses import Response
 
-from photoz import estimates
+from photoz import estimates, evaluation
 from photoz.errors import MalformedInput
 from photoz.images import Batch
 from photoz.inference.predictor import ALL_COLUMNS, as_estimates
 from photoz.io.formats import HTML, JSON, SVG
 from photoz.protocol.contract import EvaluateOptions, EvaluateRequest, EvaluateResponse
-from service import drawing
+from photoz.validation import Arrays, as_labelled
 from service.decoding import ZIP_MAGIC, read_file, reserve_conversion, reserve_decoding
 from service.files import MAGICS
 from service.formats import json
@@ -20,7 +20,6 @@ from service.formats.negotiation import EVALUATIONS, FILE_TYPES, PLOTS, check_ty
 from service.request import Request
 from service.state import State
 from service.steps import SMALL, offload, run_step, span
-from service.validation import Arrays, LabelledGalaxies, as_labelled
 
 
 async def evaluate(request: Request, state: State) -> Response:
@@ -38,20 +37,21 @@ async def evaluate(request: Request, state: State) -> Response:
         table = await offload(partial(estimates.from_pdfs, source, grid, include_pdf=True))
     pdfs, z_spec = np.asarray(table.pdf), galaxies.z_spec
 
+    # In a child process: drawing holds the interpreter for seconds, and matplotlib takes 100 MB.
     run = partial(state.evaluations.run, request.client, state.settings.evaluation_timeout)
     with span("draw"):
         match media_type:
             case JSON.media_type:
-                scores = await run(drawing.scores, pdfs, z_spec, grid)
+                scores = await run(evaluation.scores, pdfs, z_spec, grid)
                 content: Any = EvaluateResponse(
                     model=state.model_label, n_galaxies=len(z_spec), scores=scores, dropped=list(galaxies.dropped)
                 ).model_dump_json()
             case HTML.media_type:
-                details = _details(galaxies, state.model_label) | {"flags": table.flags}
-                content = await run(drawing.report, pdfs, z_spec, grid, details)
+                details = evaluation.details(galaxies, state.model_label) | {"flags": table.flags}
+                content = await run(evaluation.report, pdfs, z_spec, grid, details)
             case _:
                 format = "svg" if media_type == SVG.media_type else "png"
-                content = await run(drawing.draw, pdfs, z_spec, galaxies.object_id, grid, options, format)
+                content = await run(evaluation.draw, pdfs, z_spec, galaxies.object_id, grid, options, format)
     return Response(content, media_type=media_type)
 
 
@@ -62,13 +62,3 @@ async def _read(request: Request, state: State) -> Arrays:
         raise MalformedInput("expected a file with z_spec and either images or pdfs (.npz), got other bytes")
     await reserve_decoding(request, n_json=request.received_bytes)
     return json.as_arrays(await run_step("decode", SMALL + 1, json.decode, request.body, EvaluateRequest))
-
-
-def _details(galaxies: LabelledGalaxies, model_label: str) -> dict[str, Any]:
-    """Return title, description and columns of a report."""
-    origin = f"predicted by {model_label}" if isinstance(galaxies.source, Batch) else "with PDFs as they were sent"
-    description = f"{len(galaxies.z_spec):,} galaxies, {origin}."
-    if galaxies.dropped:
-        description += f" {len(galaxies.dropped):,} others were left out: their true redshift is not on the grid."
-    texts = {"title": "Evaluation of photometric redshifts", "description": description}
-    return texts | {"object_id": galaxies.object_id, "magnitudes": galaxies.magnitudes}

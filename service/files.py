@@ -22,9 +22,9 @@ from photoz.io.cutouts import Cutouts
 from photoz.io.fits import load_astropy, open_fits
 from photoz.io.hdf5 import open_hdf5
 from photoz.io.layout import conform
+from photoz.validation import Arrays
 from service.jobs import JobQueue
 from service.request import Request
-from service.validation import Arrays
 
 logger = logging.getLogger("bentoml.photoz")
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from logging.handlers import QueueHandler, QueueListener
 from typing import Any
 
-from service.errors import shortened
+from photoz.errors import shortened
 from service.request import CURRENT_REQUEST, Request
 from service.resources import available_memory
 from service.settings import MIB, Settings

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from photoz.inference.predictor import ALL_COLUMNS, as_estimates
 from photoz.io.formats import JSON, QP
 from photoz.protocol.contract import PredictOptions, PredictRequest, SkyRequest
+from photoz.validation import Arrays, as_batch
 from service.decoding import read_file, reserve_conversion, reserve_decoding
 from service.formats import json
 from service.formats.estimates import BYTES_PER_NUMBER, encode_cutouts, encode_estimates
@@ -22,7 +23,6 @@ from service.formats.negotiation import (
 from service.request import Request
 from service.state import State
 from service.steps import SMALL, run_step
-from service.validation import Arrays, as_batch
 
 
 async def predict(request: Request, state: State) -> Response:

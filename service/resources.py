@@ -5,7 +5,6 @@ import contextlib
 import ctypes
 import faulthandler
 import gc
-import math
 import os
 import sys
 import threading
@@ -18,27 +17,6 @@ CGROUP_MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/
 RETURN_EVERY = 20.0  # seconds
 
 LOWER_BY = 5  # nice value: such a thread gets a third of the processor time of a normal thread beside it
-
-# The CPU quota and the period that it counts for, in microseconds.
-CGROUP_CPU = (
-    (Path("/sys/fs/cgroup/cpu.max"),),
-    (Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")),
-)
-
-
-def available_cpus() -> int:
-    """Return the number of CPUs in the affinity mask, or the CPU quota of the cgroup rounded up, if that is less."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
-    cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return math.ceil(min(cpus, _cpu_quota()))
-
-
-def _cpu_quota() -> float:
-    for paths in CGROUP_CPU:
-        with contextlib.suppress(OSError, ValueError):  # the other version of cgroups, or "max"
-            quota, period = (int(number) for path in paths for number in path.read_text().split())
-            return quota / period if quota > 0 else math.inf
-    return math.inf
 
 
 def keep_returning_memory() -> None:

@@ -10,8 +10,9 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveInt, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from photoz.cpus import available_cpus
 from photoz.errors import InvalidInput
-from service.resources import available_cpus, available_memory
+from service.resources import available_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 

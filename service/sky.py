@@ -10,11 +10,11 @@ from pebble import ProcessExpired
 from photoz.errors import InvalidInput, PhotozError
 from photoz.images import ImageSpec
 from photoz.protocol.contract import SkyRequest
+from photoz.validation import Arrays
 from service.errors import RequestError
 from service.files import conformed_arrays
 from service.jobs import JobQueue
 from service.request import Request
-from service.validation import Arrays
 
 PACKAGES = ("astroquery", "photoz_client", "photoz_survey", "reproject")
 

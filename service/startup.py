@@ -8,11 +8,11 @@ from pathlib import Path
 from photoz.errors import InvalidInput
 from photoz.inference.preflight import preflight
 from photoz.model.bundle import ModelBundle
+from photoz.validation import unpacked_limit
 from service import logs
 from service.api_keys import read_keys
 from service.settings import ALLOCATOR, ONE_THREAD, Settings
 from service.tracing import tracing_options
-from service.validation import unpacked_limit
 
 CANNOT_START = 3  # exit status of a worker that cannot start
 

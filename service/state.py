@@ -11,6 +11,7 @@ from photoz.images import Batch
 from photoz.inference.predictor import Predictor, refuse_missing_pdfs
 from photoz.model.bundle import ModelBundle
 from photoz.protocol.contract import ASSUMED_HEADER, MODEL_HEADER
+from photoz.validation import unpacked_limit
 from service import logs
 from service.batcher import Columns, DynamicBatcher
 from service.errors import error_response
@@ -23,7 +24,6 @@ from service.resources import lower_priority
 from service.settings import Settings
 from service.sky import SkyArchive
 from service.steps import span
-from service.validation import unpacked_limit
 
 MAX_ASSUMED = 1000  # characters of the header that says what was assumed about a file
 

@@ -10,13 +10,13 @@ from starlette.responses import JSONResponse, Response
 
 from photoz import __version__
 from photoz.protocol.open_inference import HEADER_LENGTH, read_header_length
+from photoz.validation import as_batch
 from service.decoding import reserve_conversion, reserve_decoding
 from service.formats import infer as format
 from service.formats.infer import JSON_WORK
 from service.request import SCOPE_KEY, Request
 from service.state import State, state_of
 from service.steps import run_step
-from service.validation import as_batch
 
 SERVER = {"name": "photoz", "version": __version__, "extensions": ("binary_tensor_data",)}
 

@@ -3,10 +3,13 @@
 Columns are named as in `photoz.estimates.Estimates`. NaN, which JSON does not have, is null.
 """
 
+import reprlib
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from photoz.errors import InvalidInput, shortened
 from photoz.io.html_table import scores_html
 from photoz.metrics import Score
 
@@ -17,6 +20,7 @@ MODEL_HEADER = "x-photoz-model"
 ASSUMED_HEADER = "x-photoz-assumed"
 
 T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 
 # Validation stops at the first wrong element: an error takes half a kB, a hundred times the element in the request.
 Values = Annotated[list[T], Field(fail_fast=True)]
@@ -132,3 +136,23 @@ class ErrorResponse(_Message):
     """Body of every error response."""
 
     error: str
+
+
+def validated(model: type[M], content: Mapping[str, Any], *, strict: bool) -> M:
+    """Validate decoded content; raises `InvalidInput` with the first thing that is wrong in one sentence."""
+    try:
+        return model.model_validate(content, strict=strict)
+    except ValidationError as error:
+        raise InvalidInput(_describe(error)) from error
+
+
+def _describe(error: ValidationError) -> str:
+    """Describe a validation error in a sentence, such as "images.0.3.2.1: input should be a valid number, got 'a'"."""
+    first, *others = error.errors(include_url=False, include_context=False)
+    # After the name of the field only indices: the rest are pydantic's names for the branches of a union.
+    place = [str(part) for i, part in enumerate(first["loc"]) if i == 0 or isinstance(part, int)]
+    message = first["msg"][:1].lower() + first["msg"][1:]
+    if first["type"] not in ("missing", "extra_forbidden"):
+        message += f", got {shortened(reprlib.repr(first['input']), 40)}"
+    more = f" (and {len(others)} more such errors)" if others else ""
+    return f"{'.'.join(place) or 'the body'}: {message}{more}"

@@ -13,8 +13,8 @@ from photoz.io.formats import FORMATS
 from photoz.io.npz import npz_bytes
 from photoz.io.tables import ResultTable, json_bytes
 from photoz.io.writer import WRITERS
+from photoz.validation import Arrays
 from service.errors import RequestError
-from service.validation import Arrays
 
 # Bytes that a number takes while it is written as text: a Python object, its place in a list, and its digits.
 TEXT_BYTES = 60

@@ -15,11 +15,11 @@ from photoz.model.card import Card
 from photoz.protocol import open_inference as protocol
 from photoz.protocol.open_inference import RequestedOutput
 from photoz.protocol.tensors import BYTES, NUMBERS, Tensor
+from photoz.validation import Arrays, Names
 from service.compression import COMPRESSORS
 from service.formats.estimates import TEXT_BYTES
 from service.formats.negotiation import OCTETS
 from service.steps import without_collector
-from service.validation import Arrays, Names
 
 Columns = Mapping[str, npt.NDArray[Any]]
 

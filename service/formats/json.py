@@ -1,19 +1,15 @@
 """JSON request bodies: decoded, validated, and turned into arrays."""
 
-import reprlib
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from pydantic_core import from_json
 
 from photoz.errors import InvalidImages, InvalidInput, MalformedInput
-from service.errors import shortened
+from photoz.protocol.contract import M, validated
 from service.steps import without_collector
-
-M = TypeVar("M", bound=BaseModel)
 
 # Bytes of memory for each list, object and element while it is decoded and validated, by measurement
 # (docs/decisions.md): honest cutouts become eight times as large, empty lists 67 times.
@@ -49,14 +45,6 @@ def _depth(content: Any) -> int:
     return depth
 
 
-def validated(model: type[M], content: Mapping[str, Any], *, strict: bool) -> M:
-    """Validate decoded content; raises `InvalidInput` with the first thing that is wrong in one sentence."""
-    try:
-        return model.model_validate(content, strict=strict)
-    except ValidationError as error:
-        raise InvalidInput(describe(error)) from error
-
-
 def as_arrays(message: BaseModel) -> dict[str, npt.NDArray[Any]]:
     """Return the fields that are given as arrays by name; numbers become float64, with NaN for null."""
     arrays: dict[str, npt.NDArray[Any]] = {}
@@ -69,15 +57,3 @@ def as_arrays(message: BaseModel) -> dict[str, npt.NDArray[Any]]:
     if (names := getattr(message, "object_id", None)) is not None:
         arrays["object_id"] = np.array(names, dtype=object)  # as text, each would take the memory of the longest
     return arrays
-
-
-def describe(error: ValidationError) -> str:
-    """Describe a validation error in a sentence, such as "images.0.3.2.1: input should be a valid number, got 'a'"."""
-    first, *others = error.errors(include_url=False, include_context=False)
-    # After the name of the field only indices: the rest are pydantic's names for the branches of a union.
-    place = [str(part) for i, part in enumerate(first["loc"]) if i == 0 or isinstance(part, int)]
-    message = first["msg"][:1].lower() + first["msg"][1:]
-    if first["type"] not in ("missing", "extra_forbidden"):
-        message += f", got {shortened(reprlib.repr(first['input']), 40)}"
-    more = f" (and {len(others)} more such errors)" if others else ""
-    return f"{'.'.join(place) or 'the body'}: {message}{more}"

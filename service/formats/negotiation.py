@@ -2,14 +2,11 @@
 
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import TypeVar
-
-from pydantic import BaseModel
 
 from photoz.errors import InvalidInput, UnsupportedType
 from photoz.io.formats import FORMATS, HTML, JSON, PNG, SVG
+from photoz.protocol.contract import M, validated
 from service.errors import RequestError
-from service.formats.json import validated
 from service.request import Request
 
 OCTETS = "application/octet-stream"
@@ -23,8 +20,6 @@ PREDICTIONS = (JSON.media_type, *(format.media_type for format in FORMATS if for
 
 PLOTS = (PNG.media_type, SVG.media_type)
 EVALUATIONS = (JSON.media_type, HTML.media_type, *PLOTS)
-
-M = TypeVar("M", bound=BaseModel)
 
 
 def check_no_query(request: Request) -> None:

@@ -9,7 +9,7 @@ from photoz.images import ImageSpec
 from photoz.model.card import Card
 from photoz.protocol.open_inference import encode_request
 from photoz.protocol.tensors import Tensor
-from service.validation import unpacked_limit
+from photoz.validation import unpacked_limit
 from tests.attack.files import make_npz, npy_bytes
 from tests.running import ROOT
 

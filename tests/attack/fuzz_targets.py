@@ -17,12 +17,12 @@ from photoz.io.npz import read_npz
 from photoz.protocol import open_inference as protocol
 from photoz.protocol.contract import PredictRequest
 from photoz.protocol.tensors import NUMBERS
+from photoz.validation import as_batch, as_labelled
 from service import evaluate as evaluation
 from service.compression import COMPRESSORS, WINDOW_BITS, decompressed
 from service.decoding import read_file
 from service.formats import infer as infer_format
 from service.formats import json
-from service.validation import as_batch, as_labelled
 from tests.attack import corpus
 from tests.attack.corpus import CARD, GRID, MAX_BYTES, MAX_ROWS, SPEC
 from tests.attack.malformed_inputs import NPY_FILES

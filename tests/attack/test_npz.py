@@ -10,7 +10,7 @@ import pytest
 
 from photoz.errors import InvalidInput, TooLarge
 from photoz.protocol.contract import MAX_OBJECT_ID
-from service.validation import as_batch
+from photoz.validation import as_batch
 from tests.attack.corpus import CARD, IMAGES, MAX_BYTES, MAX_ROWS, MB, Z_SPEC
 from tests.attack.files import make_npz, npy_bytes
 from tests.attack.fuzz_targets import evaluate, predict_file

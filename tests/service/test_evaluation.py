@@ -6,15 +6,14 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from photoz import metrics, pdf
+from photoz import evaluation, metrics, pdf
 from photoz.errors import TooLarge
 from photoz.images import ImageSpec
 from photoz.io import formats
 from photoz.io.npz import npz_bytes
 from photoz.protocol import contract
-from service import drawing
+from photoz.validation import as_labelled
 from service.evaluate import evaluate
-from service.validation import as_labelled
 from tests.service.helpers import check_error
 from tests.service.requests import local_worker
 from tests.toys import GRID_90, GRIZ, galaxies, toy_card
@@ -99,7 +98,7 @@ def test_unusable_evaluations(client, post_npz, card):
 def draw(grid, format="svg", **options):
     labelled = bumps(grid)
     pdfs, names = pdf.as_pdfs(labelled["pdfs"], grid), np.arange(N).astype(str)
-    return drawing.draw(pdfs, labelled["z_spec"], names, grid, contract.EvaluateOptions(**options), format)
+    return evaluation.draw(pdfs, labelled["z_spec"], names, grid, contract.EvaluateOptions(**options), format)
 
 
 def test_each_plot_is_another_and_png_by_default_or_svg(post):

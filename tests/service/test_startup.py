@@ -99,7 +99,7 @@ def test_threads_follow_from_the_cpu_quota(monkeypatch, tmp_path, files, cpus):
     for name, text in files.items():
         (tmp_path / name).write_text(f"{text}\n")
     versions = ("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-    monkeypatch.setattr(resources, "CGROUP_CPU", [[tmp_path / name for name in names] for names in versions])
+    monkeypatch.setattr("photoz.cpus.CGROUP_CPU", [[tmp_path / name for name in names] for names in versions])
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 5})
     assert (read().threads, read(THREADS="7").threads) == (cpus, 7)
 

@@ -1,4 +1,4 @@
-"""Validation of the arrays in a request, before they share a batch with those of other requests.
+"""Validation of the arrays of a request, before they share a batch with those of other requests.
 
 It raises `TooLarge` or `InvalidInput`.
 """
@@ -11,13 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz import pdf
-from photoz.errors import InvalidInput, InvalidRedshifts, TooLarge
+from photoz.errors import InvalidInput, InvalidRedshifts, TooLarge, shortened
 from photoz.grid import FloatArray
 from photoz.images import Batch, as_reddening
 from photoz.metrics import as_redshifts
 from photoz.model.card import Card
 from photoz.protocol.contract import MAX_OBJECT_ID
-from service.errors import shortened
 
 Names = npt.NDArray[np.str_]
 Arrays = dict[str, npt.NDArray[Any]]
@@ -48,7 +47,7 @@ def unpacked_limit(card: Card, max_rows: int) -> int:
     return max_rows * (8 * math.prod(card.image.shape) + 8 * card.grid.n_bins + 4096)
 
 
-def as_batch(arrays: Arrays, card: Card, max_rows: int) -> Batch:
+def as_batch(arrays: Arrays, card: Card, max_rows: float = math.inf) -> Batch:
     """Validate at most `max_rows` galaxies to predict: `images` and, optionally, `ebv` and `object_id`."""
     if "images" not in arrays:
         raise InvalidInput(f"expected an array 'images', got {_listed(arrays)}")
@@ -57,7 +56,7 @@ def as_batch(arrays: Arrays, card: Card, max_rows: int) -> Batch:
     return Batch.of(arrays["images"], card.image, ebv, card.inputs.ebv_default, _object_id(arrays, n))
 
 
-def as_labelled(arrays: Arrays, card: Card, max_rows: int) -> LabelledGalaxies:
+def as_labelled(arrays: Arrays, card: Card, max_rows: float = math.inf) -> LabelledGalaxies:
     """Validate galaxies to evaluate: `z_spec`, `images` or `pdfs` and, optionally, `ebv`, `object_id` and `magnitudes`.
 
     At most `max_rows` galaxies as cutouts, or 25 times as many as PDFs. Galaxies whose redshift is not on the grid are
@@ -102,7 +101,7 @@ def _listed(arrays: Arrays) -> str:
     return shortened(", ".join(arrays) or "none", 200)  # in a .npz file a name may have 65,535 characters
 
 
-def _count(rows: npt.NDArray[Any], n_axes: int, max_rows: int) -> int:
+def _count(rows: npt.NDArray[Any], n_axes: int, max_rows: float) -> int:
     """Return the number of galaxies; images of one may lack the first axis, and other shapes are refused later."""
     n = len(rows) if rows.ndim == n_axes else 1
     if n > max_rows:

@@ -1,16 +1,13 @@
-"""Metrics, plots and reports of an evaluation; these run in a child process.
-
-Drawing holds the interpreter for seconds and matplotlib takes 100 MB: the process that predicts has to stay free of
-both.
-"""
+"""Metrics, plots and reports of an evaluation, of galaxies from `photoz.validation.as_labelled`."""
 
 from typing import Any, Literal
 
 from photoz import metrics, pdf
 from photoz.grid import FloatArray, RedshiftGrid
+from photoz.images import Batch
 from photoz.metrics import Score
 from photoz.protocol.contract import EvaluateOptions
-from service.validation import Names
+from photoz.validation import LabelledGalaxies, Names
 
 
 def scores(pdfs: FloatArray, z_spec: FloatArray, grid: RedshiftGrid) -> dict[str, Score]:
@@ -55,3 +52,13 @@ def report(pdfs: FloatArray, z_spec: FloatArray, grid: RedshiftGrid, details: di
     from photoz.report import make_report
 
     return make_report(pdfs, z_spec, grid, **details).html()
+
+
+def details(galaxies: LabelledGalaxies, model_label: str) -> dict[str, Any]:
+    """Return title, description and columns of a report."""
+    origin = f"predicted by {model_label}" if isinstance(galaxies.source, Batch) else "with PDFs as they were sent"
+    description = f"{len(galaxies.z_spec):,} galaxies, {origin}."
+    if galaxies.dropped:
+        description += f" {len(galaxies.dropped):,} others were left out: their true redshift is not on the grid."
+    texts = {"title": "Evaluation of photometric redshifts", "description": description}
+    return texts | {"object_id": galaxies.object_id, "magnitudes": galaxies.magnitudes}
