@@ -14,7 +14,7 @@ from photoz.errors import InvalidBundle, InvalidImages
 from photoz.estimates import COLUMNS, Estimates
 from photoz.grid import FloatArray, RedshiftGrid
 from photoz.images import Batch
-from photoz.inference.engines import AUTO, BATCH_SIZES, Engine, NetworkOutput, load_engine
+from photoz.inference.engines import AUTO, BATCH_SIZES, MAX_BATCH, Engine, NetworkOutput, load_engine
 from photoz.model.bundle import ModelBundle
 from photoz.ood import FEATURES, FeatureGroups
 
@@ -85,8 +85,13 @@ class Predictor:
         return computed
 
     def predict(self, batch: Batch) -> Estimates:
-        """Return all columns of a batch; raises as `refuse_missing_pdfs`."""
-        columns = self.summarise(batch, self.run_network(batch))
+        """Return all columns of a batch; raises as `refuse_missing_pdfs`.
+
+        Galaxies are summarised `MAX_BATCH` at a time, as by the service: the last bit of some columns depends on it.
+        """
+        slices = [batch[start : start + MAX_BATCH] for start in range(0, len(batch), MAX_BATCH)]
+        parts = [self.summarise(some, self.run_network(some)) for some in slices]
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         refuse_missing_pdfs(columns["pdf"])
         return as_estimates(batch, columns)
 
