@@ -206,23 +206,32 @@ def test_every_package_and_light_dependencies_are_declared():
     assert {Requirement(entry).name for entry in DEPENDENCIES} == {"numpy", "pydantic", "httpx", "click", "h5py"}
 
 
-def test_the_command_works_with_light_packages_alone(server, tmp_path):
+def test_the_command_works_with_light_packages_alone(server, bundle_path, tmp_path):
     heavy = "tensorflow keras bentoml scipy matplotlib astropy openvino pandas jinja2 fsspec pebble tqdm"
     code = f"""
 import sys
 sys.modules |= dict.fromkeys("{heavy}".split())  # as if they were not installed
 from photoz_client.cli import main
-for command in (["predict", *sys.argv[1:]], ["score", "--bundle", "x", "--output", "x", "x"]):
+cutouts, url, bundle = sys.argv[1:]
+for command in (
+    ["predict", cutouts, "--url", url],
+    ["predict", cutouts, "--bundle", bundle],
+    ["score", "--bundle", "x", "--output", "x", "x"],
+):
     try:
         main(command)
     except SystemExit as end:
         print(end.code)
 """
     np.save(tmp_path / "cutouts.npy", numbered_cutouts(8))
-    command = [sys.executable, "-c", code, tmp_path / "cutouts.npy", "--url", server.url]
+    command = [sys.executable, "-c", code, tmp_path / "cutouts.npy", server.url, bundle_path]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["object_id", *"01234567", "0", "1"], done.stderr
-    assert done.stderr.endswith("install it with pip install 'photoz[survey]'\n")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["object_id", *"01234567", "0", "1", "1"], (
+        done.stderr
+    )
+    *_, local, survey = done.stderr.splitlines()
+    assert local == "Error: without a service this needs openvino: install it with pip install 'photoz[local]'"
+    assert survey.endswith("install it with pip install 'photoz[survey]'")
 
 
 def test_the_newest_release_is_this_version():

@@ -117,6 +117,11 @@ def test_core_imports_few_packages_and_nothing_heavy_before_it_is_needed():
             assert packages - sys.stdlib_module_names - {"photoz"} <= CORE | extra, name
 
 
+def test_the_client_imports_nothing_heavy_before_it_is_needed():
+    (modules,) = modules_after("import photoz_client._api, photoz_client._cli_commands")
+    assert not modules & HEAVY
+
+
 FOLDERS = (*PACKAGES - {"photoz_client"}, "clients", "tests", "docs", "deploy", "requirements")
 MAX_FILE, MAX_FUNCTION = 300, 40
 

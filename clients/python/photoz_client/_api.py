@@ -6,7 +6,7 @@ from photoz.flags import Flag
 from photoz.model.card import Card
 from photoz.protocol.contract import EvaluateResponse
 from photoz_client import _errors
-from photoz_client._client import AsyncPhotozClient, PhotozClient
+from photoz_client._client import AsyncPhotozClient, LocalClient, PhotozClient
 from photoz_client._errors import *  # noqa: F403
 from photoz_client._prediction import FailedRows, Prediction, PredictionIncomplete
 from photoz_client._retries import Retries
@@ -17,6 +17,7 @@ __all__ = [
     "EvaluateResponse",
     "FailedRows",
     "Flag",
+    "LocalClient",
     "PhotozClient",
     "PhotozError",
     "Prediction",

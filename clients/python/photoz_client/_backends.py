@@ -18,20 +18,10 @@ T = TypeVar("T")
 Event = threading.Event | asyncio.Event
 
 
-class BlockingBackend:
-    """Blocks the calling thread; several threads may share the `httpx.Client`."""
+class BlockingTasks:
+    """Blocks the calling thread; tasks are threads."""
 
     event = threading.Event
-
-    def __init__(self, http: httpx.Client) -> None:
-        self._http = http
-
-    async def send(self, method: str, url: str, **options: Any) -> httpx.Response:
-        """Send a request, as `httpx.Client.request` does."""
-        response = self._http.request(method, url, **options)
-        if self._http.is_closed:  # by another thread; while this one was connecting, that did not close its connection
-            response.extensions["network_stream"].close()
-        return response
 
     async def offload(self, function: Callable[[], T]) -> T:
         """Call a function that reads from disk or computes for a long time."""
@@ -53,6 +43,20 @@ class BlockingBackend:
     async def sleep(self, seconds: float, wake: Any = None) -> None:
         """Sleep for some time, or until the event is set."""
         (wake or threading.Event()).wait(seconds)
+
+
+class BlockingBackend(BlockingTasks):
+    """Also sends requests; several threads may share the `httpx.Client`."""
+
+    def __init__(self, http: httpx.Client) -> None:
+        self._http = http
+
+    async def send(self, method: str, url: str, **options: Any) -> httpx.Response:
+        """Send a request, as `httpx.Client.request` does."""
+        response = self._http.request(method, url, **options)
+        if self._http.is_closed:  # by another thread; while this one was connecting, that did not close its connection
+            response.extensions["network_stream"].close()
+        return response
 
 
 def _run(coroutine: Coroutine[Any, Any, T], future: Future[T]) -> None:

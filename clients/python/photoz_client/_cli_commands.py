@@ -1,4 +1,4 @@
-"""The commands of `photoz` that talk to a service."""
+"""The commands of `photoz` that talk to a service, two of them also without one."""
 
 from collections.abc import Iterator, Mapping
 from itertools import chain
@@ -21,6 +21,7 @@ from photoz_client import _cli_text
 from photoz_client._cli_compare import compare_command as compare
 from photoz_client._cli_options import (
     CutoutOptions,
+    bundle_option,
     cutout_options,
     key_option,
     make_client,
@@ -38,12 +39,13 @@ __all__ = ["compare", "evaluate", "model", "predict", "wait"]
     cls=Command,
     examples=(
         "photoz predict examples/cutouts.npz",
-        "photoz predict examples/cutouts.npz --pdf -o redshifts.npz",
+        "photoz predict examples/cutouts.npz --bundle models/photoz --pdf -o redshifts.npz",
     ),
 )
 @cutout_options
 @url_option
 @key_option
+@bundle_option
 @click.option("--pdf", is_flag=True, help="Also write the PDFs.")
 @quantiles_option
 @json_option
@@ -57,12 +59,13 @@ def predict(
     options: CutoutOptions,
     url: str,
     key_file: Path | None,
+    bundle: Path | None,
     pdf: bool,
     quantiles: tuple[float, ...],
     as_json: bool,
     output: Path | None,
 ) -> None:
-    """Estimate the redshifts of cutouts with a service.
+    """Estimate the redshifts of cutouts, with or without a service.
 
     CUTOUTS is a .npy, .npz, .h5, .fits or .parquet file, a .zarr folder, or a folder or a pattern of files. Prints a
     table with the mean, the 68 % interval, the odds and the quality flags, or all columns as JSON, or writes all
@@ -72,7 +75,7 @@ def predict(
     """
     pdf = pdf or (output is not None and written_format(output) is QP)
     _check_output(options.path, output, as_json, pdf, quantiles)
-    with options.client(url, key_file) as client, options.open(card := client.model()) as cutouts:
+    with options.client(url, key_file, bundle) as client, options.open(card := client.model()) as cutouts:
         predict_options = options.predict_options(cutouts, pdf or bool(quantiles))
         parts = (
             client.predict_parts(cutouts.images, **predict_options)
@@ -148,6 +151,7 @@ def _check_output(cutouts: Path, output: Path | None, as_json: bool, pdf: bool, 
 @cutout_options
 @url_option
 @key_option
+@bundle_option
 @json_option
 @output_option("--report", suffixes=HTML.suffixes, help="Write the metrics and all plots to this .html page.")
 @click.option("--plot", type=click.Choice(get_args(Plot)), help="Which plot to write; by default scatter.")
@@ -156,6 +160,7 @@ def evaluate(
     options: CutoutOptions,
     url: str,
     key_file: Path | None,
+    bundle: Path | None,
     as_json: bool,
     report: Path | None,
     plot: Plot | None,
@@ -168,7 +173,7 @@ def evaluate(
     """
     if plot is not None and plot_file is None:
         raise click.UsageError("--plot needs --plot-file")
-    with options.client(url, key_file) as client, options.open(client.model()) as cutouts:
+    with options.client(url, key_file, bundle) as client, options.open(client.model()) as cutouts:
         z_spec, object_id = cutouts.column("z_spec"), cutouts.columns.get("object_id")
         # The cutouts are sent once; everything below uses their PDFs.
         pdfs = client.predict(cutouts.images, **options.predict_options(cutouts, pdf=True)).pdf

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import click
 import numpy as np
+from click.core import ParameterSource
 
 from photoz.cli.options import image_options
 from photoz.cli.text import reading_report
@@ -18,7 +19,7 @@ from photoz.io.layout import conform
 from photoz.io.reader import is_pattern, open_cutouts
 from photoz.model.card import Card
 from photoz_client._auth import ENVIRONMENT_VARIABLE, read_api_key
-from photoz_client._client import IN_FLIGHT, PhotozClient
+from photoz_client._client import IN_FLIGHT, LocalClient, PhotozClient
 from photoz_client._inputs import PredictInputs, WireDtype
 
 DEFAULT_URL = "http://127.0.0.1:3000"
@@ -41,6 +42,15 @@ key_option = click.option(
     type=INPUT_FILE,
     help=f"File that holds the service's API key; by default the key is taken from ${ENVIRONMENT_VARIABLE}.",
 )
+
+bundle_option = click.option(
+    "--bundle",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Predict in this process with this model bundle, without a service.",
+)
+
+# Options that have no meaning without a service.
+OF_SERVICES = ("url", "key_file", "in_flight", "wire_dtype")
 
 
 def output_option(*names: str, suffixes: tuple[str, ...], help: str) -> Callable[[Function], Function]:
@@ -66,7 +76,7 @@ def make_client(url: str, key_file: Path | None, **options: Any) -> PhotozClient
 
 @dataclass(frozen=True)
 class CutoutOptions:
-    """Which cutouts to send, and how."""
+    """Which cutouts to predict, and how to send them."""
 
     path: Path
     bands: tuple[str, ...]
@@ -92,9 +102,16 @@ class CutoutOptions:
                 self.reading_report.write_text(report + "\n", encoding="utf-8")
             yield used
 
-    def client(self, url: str, key_file: Path | None) -> PhotozClient:
-        """Make a client that sends the cutouts."""
-        return make_client(url, key_file, in_flight=self.in_flight, wire_dtype=self.wire_dtype)
+    def client(self, url: str, key_file: Path | None, bundle: Path | None = None) -> PhotozClient:
+        """Make a client that sends the cutouts, or predicts them with a bundle."""
+        if bundle is None:
+            return make_client(url, key_file, in_flight=self.in_flight, wire_dtype=self.wire_dtype)
+        context = click.get_current_context()
+        for option in context.command.params:
+            name = str(option.name)
+            if name in OF_SERVICES and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                raise click.UsageError(f"{option.opts[0]} is for a service: leave it out, or --bundle")
+        return LocalClient(bundle)
 
     def predict_options(self, cutouts: Cutouts, pdf: bool) -> dict[str, Any]:
         """Return the keyword arguments of `PhotozClient.predict` for the opened file."""

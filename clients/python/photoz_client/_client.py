@@ -1,5 +1,6 @@
 """The two clients: blocking and asyncio."""
 
+import os
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from functools import wraps
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
@@ -7,10 +8,12 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 import httpx
 
 from photoz import __version__
+from photoz.inference.engines import AUTO
 from photoz_client._auth import find_auth
 from photoz_client._backends import AsyncBackend, Backend, BlockingBackend, iterate_blocking, run_blocking
-from photoz_client._connection import ServiceConnection
+from photoz_client._connection import Connection, ServiceConnection
 from photoz_client._inputs import WireDtype
+from photoz_client._local import LocalConnection
 from photoz_client._operations import Operations
 from photoz_client._retries import DEFAULT_RETRIES, Retries
 
@@ -30,6 +33,7 @@ class _BaseClient(Generic[Http]):
 
     _http_type: type[Http]
     _backend_type: Callable[[Http], Backend]
+    _connection: Connection
 
     def __init__(
         self,
@@ -52,7 +56,7 @@ class _BaseClient(Generic[Http]):
         self._connection = ServiceConnection(base_url, auth, timeout, retries, in_flight, wire_dtype, backend)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._connection.redacted_url!r})"
+        return f"{type(self).__name__}({self._connection.address!r})"
 
 
 class AsyncPhotozClient(_BaseClient[httpx.AsyncClient], Operations):
@@ -151,3 +155,32 @@ class PhotozClient(_BaseClient[httpx.Client]):
     evaluate_plot = _blocking(Operations.evaluate_plot)
     model = _blocking(Operations.model)
     wait_until_ready = _blocking(Operations.wait_until_ready)
+
+
+class LocalClient(PhotozClient):
+    """A model bundle in this process, without a service: the methods of `PhotozClient`, with the same results.
+
+    It needs ``pip install 'photoz[local]'``. Threads may share it.
+
+    Parameters
+    ----------
+    bundle : path
+        Folder of the model bundle, such as "models/photoz".
+    engine : str
+        Name of an engine in the model's card; by default the first that this processor runs.
+    threads : int, optional
+        Threads of the network; by default one for each CPU that this process may use.
+
+    Raises
+    ------
+    InvalidBundle
+        If the bundle cannot be used.
+    MissingExtra
+        If a package is not installed.
+    """
+
+    def __init__(self, bundle: str | os.PathLike[str], *, engine: str = AUTO, threads: int | None = None) -> None:
+        self._connection = LocalConnection(bundle, engine, threads)
+
+    def close(self) -> None:
+        """Do nothing: there are no connections."""

@@ -1,6 +1,6 @@
 """Send requests to one service, with retries, and translate the errors of httpx."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -8,13 +8,20 @@ from http import HTTPStatus
 from typing import TypeVar, get_args
 
 import httpx
+import numpy as np
+import numpy.typing as npt
 
 from photoz.errors import InvalidInput
+from photoz.io.formats import Format
+from photoz.model.card import Card
+from photoz.protocol.contract import EvaluateResponse
 from photoz_client import _requests, _responses
 from photoz_client._auth import ApiKeyAuth
 from photoz_client._backends import Backend, Event
 from photoz_client._errors import ConnectionFailed, PhotozClientError, RequestRefused, TimedOut, UnexpectedResponse
-from photoz_client._inputs import WireDtype
+from photoz_client._inputs import Arrays, EvaluateInputs, WireDtype, as_float16
+from photoz_client._local import LocalConnection
+from photoz_client._prediction import Prediction
 from photoz_client._requests import PreparedRequest
 from photoz_client._retries import Retries
 
@@ -39,9 +46,45 @@ class ServiceConnection:
         if self.wire_dtype not in get_args(WireDtype):
             raise InvalidInput(f"expected wire_dtype {' or '.join(get_args(WireDtype))}, got {self.wire_dtype!r}")
         self.base_url = _requests.check_url(self.base_url)
-        self.redacted_url = _requests.redact_url(self.base_url)
+        self.address = _requests.redact_url(self.base_url)
         self._has_answered = False
         self._model_name: str | None = None
+
+    async def predict(
+        self,
+        read: Callable[[], Arrays],
+        object_id: npt.NDArray[np.str_],
+        pdf: bool,
+        first_row: int,
+        stop: Event | None = None,
+    ) -> Prediction:
+        """Predict m cutouts with the names `object_id` (m,); `first_row` is the number of the first one's part."""
+
+        def build(model: str) -> PreparedRequest:
+            arrays = read()
+            if self.wire_dtype == "float16" and arrays["images"].dtype.itemsize > 2:
+                arrays["images"] = as_float16(arrays["images"])
+            return _requests.predict_request(arrays, model, pdf, first_row)
+
+        return await self.send_to_model(build, partial(_responses.parse_prediction, object_id=object_id), stop)
+
+    async def evaluate(self, inputs: EvaluateInputs) -> EvaluateResponse:
+        """Return the metrics."""
+        parse = partial(_responses.parse_json, message=EvaluateResponse)
+        return await self.send(partial(_requests.evaluate_request, inputs), parse)
+
+    async def draw(self, inputs: EvaluateInputs, format: Format, params: Mapping[str, str]) -> bytes:
+        """Return a report or a plot; `params` selects the plot."""
+        request = partial(_requests.evaluate_request, inputs, format, params)
+        return await self.send(request, lambda response: response.content)
+
+    async def model(self) -> Card:
+        """Return the card of the model."""
+        return await self.send(lambda: _requests.MODEL_CARD, partial(_responses.parse_json, message=Card))
+
+    async def check_ready(self, timeout: float) -> None:
+        """Raise a `PhotozClientError` if the service is not ready to predict."""
+        await self.send_once(_requests.READY, timeout)
 
     async def model_name(self, stop: Event | None = None) -> str:
         """Return the name of the service's model, requested only once."""
@@ -88,7 +131,7 @@ class ServiceConnection:
     async def send_once(self, request: PreparedRequest, timeout: float | None = None) -> httpx.Response:
         """Return a response of status 200; raise a `PhotozClientError` in place of any other."""
         timeout = self.timeout if timeout is None else timeout
-        with _httpx_errors_translated(self.redacted_url, timeout):
+        with _httpx_errors_translated(self.address, timeout):
             response = await self.backend.send(
                 request.method,
                 self.base_url + request.path,
@@ -104,6 +147,9 @@ class ServiceConnection:
         response.stream = httpx.ByteStream(b"")
         self._has_answered = True
         return _responses.check_response(response, request)
+
+
+Connection = ServiceConnection | LocalConnection
 
 
 @contextmanager

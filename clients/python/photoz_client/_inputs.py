@@ -103,6 +103,11 @@ class EvaluateInputs:
         return arrays
 
 
+def counted_from(first_row: int, message: str) -> str:
+    """Add to a message about cutouts of a part which of the caller's rows comes first in it."""
+    return f"{message} (counted from cutout {first_row} on)" if first_row else message
+
+
 def has_finite_pixel(arrays: Arrays) -> BoolArray:
     """Return whether any pixel of each cutout is finite, (n,); the service refuses requests with other cutouts."""
     return np.asarray(np.isfinite(arrays["images"]).any(axis=(1, 2, 3)))

@@ -1,27 +1,23 @@
 """What both clients offer, written once as coroutines over a connection."""
 
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from dataclasses import replace
-from functools import partial
 from typing import Literal
 
-import httpx
 import numpy.typing as npt
 
 from photoz.errors import InvalidInput
 from photoz.io.cutouts import ImageSource
-from photoz.io.formats import HTML, JSON, PNG, SVG, Format
+from photoz.io.formats import HTML, PNG, SVG
 from photoz.model.card import Card
 from photoz.protocol.contract import EvaluateResponse
-from photoz_client import _requests
-from photoz_client._connection import ServiceConnection
+from photoz_client._connection import Connection
 from photoz_client._errors import ConnectionFailed, ServiceUnavailable, TimedOut
 from photoz_client._inputs import EvaluateInputs, PredictInputs
 from photoz_client._parts import Part, PredictionParts
 from photoz_client._prediction import Prediction, PredictionIncomplete, join
 from photoz_client._progress import Progress
-from photoz_client._responses import parse_json
 
 # Seconds between two checks whether the service is ready.
 POLL_INTERVAL = 0.2
@@ -32,7 +28,7 @@ PLOT_FORMATS = {"png": PNG, "svg": SVG}
 class Operations:
     """The methods of `AsyncPhotozClient`, which `PhotozClient` runs to their end."""
 
-    def __init__(self, connection: ServiceConnection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     async def predict(
@@ -152,8 +148,8 @@ class Operations:
         InvalidInput, PhotozClientError
             As in `predict`.
         """
-        response = await self._evaluate(EvaluateInputs(z_spec, images, pdfs, ebv, object_id), JSON)
-        return parse_json(response, EvaluateResponse)
+        inputs = EvaluateInputs(z_spec, images, pdfs, ebv, object_id)
+        return await self._connection.evaluate(await self._with_pdfs(inputs))
 
     async def evaluate_report(
         self,
@@ -175,7 +171,7 @@ class Operations:
             Adds the residuals by magnitude to the page. The r band is used if there are several.
         """
         inputs = EvaluateInputs(z_spec, images, pdfs, ebv, object_id, magnitudes)
-        return (await self._evaluate(inputs, HTML)).text
+        return (await self._connection.draw(await self._with_pdfs(inputs), HTML, {})).decode()
 
     async def evaluate_plot(
         self,
@@ -207,21 +203,20 @@ class Operations:
             raise InvalidInput(f"expected format {' or '.join(PLOT_FORMATS)}, got {format!r}")
         inputs = EvaluateInputs(z_spec, images, pdfs, ebv, object_id)
         params = {"plot": plot, "num_images": str(num_images), "seed": str(seed)}
-        return (await self._evaluate(inputs, PLOT_FORMATS[format], params)).content
+        return await self._connection.draw(await self._with_pdfs(inputs), PLOT_FORMATS[format], params)
 
-    async def _evaluate(
-        self, inputs: EvaluateInputs, format: Format, params: Mapping[str, str] | None = None
-    ) -> httpx.Response:
-        images = inputs.images if inputs.pdfs is None else None
-        if images is not None and PredictInputs.of(images).needs_several_requests():
-            pdfs = (await self.predict(images, ebv=inputs.ebv, pdf=True)).pdf
-            inputs = replace(inputs, images=None, pdfs=pdfs)
-        request = partial(_requests.evaluate_request, inputs, format, params)
-        return await self._connection.send(request, lambda response: response)
+    async def _with_pdfs(self, inputs: EvaluateInputs) -> EvaluateInputs:
+        """Predict cutouts that do not fit into one request."""
+        if inputs.images is None or inputs.pdfs is not None:
+            return inputs
+        if not PredictInputs.of(inputs.images).needs_several_requests():
+            return inputs
+        pdfs = (await self.predict(inputs.images, ebv=inputs.ebv, pdf=True)).pdf
+        return replace(inputs, images=None, pdfs=pdfs)
 
     async def model(self) -> Card:
         """Return the card of the service's model: grid, bands, size and unit of the cutouts, scores."""
-        return await self._connection.send(lambda: _requests.MODEL_CARD, lambda response: parse_json(response, Card))
+        return await self._connection.model()
 
     async def wait_until_ready(self, timeout: float = 60.0) -> None:
         """Return as soon as the service is ready to predict.
@@ -241,7 +236,7 @@ class Operations:
         deadline = time.monotonic() + timeout
         while True:
             try:
-                await self._connection.send_once(_requests.READY, max(deadline - time.monotonic(), POLL_INTERVAL))
+                await self._connection.check_ready(max(deadline - time.monotonic(), POLL_INTERVAL))
                 return
             except (ConnectionFailed, ServiceUnavailable, TimedOut) as error:
                 if time.monotonic() > deadline:

@@ -8,10 +8,9 @@ from functools import partial
 
 import numpy as np
 
-from photoz.errors import InvalidImages, PhotozError
+from photoz.errors import InvalidImages, InvalidInput, PhotozError
 from photoz.grid import IntArray
-from photoz_client import _requests, _responses
-from photoz_client._connection import ServiceConnection
+from photoz_client._connection import Connection
 from photoz_client._errors import (
     BadInput,
     NotTried,
@@ -20,7 +19,7 @@ from photoz_client._errors import (
     TooLargeForService,
     UnexpectedResponse,
 )
-from photoz_client._inputs import PredictInputs, as_float16, has_finite_pixel
+from photoz_client._inputs import Arrays, PredictInputs, has_finite_pixel
 from photoz_client._prediction import FailedRows, Prediction, PredictionIncomplete
 from photoz_client._progress import Progress, progress_bar
 
@@ -50,7 +49,7 @@ class _Outcome:
 class PredictionParts:
     """Sends the parts of one prediction and collects the results; see `Operations.predict`."""
 
-    def __init__(self, connection: ServiceConnection, inputs: PredictInputs, pdf: bool, progress: Progress) -> None:
+    def __init__(self, connection: Connection, inputs: PredictInputs, pdf: bool, progress: Progress) -> None:
         self._connection = connection
         self._inputs = inputs
         self._pdf = pdf
@@ -135,13 +134,13 @@ class PredictionParts:
     async def _predict_part(self, part: range) -> _Outcome:
         rows = np.arange(part.start, part.stop)
         outcome = await self._predict_rows(part, rows)
-        is_bad_input = outcome.failed is not None and isinstance(outcome.failed.error, BadInput)
+        is_bad_input = outcome.failed is not None and isinstance(outcome.failed.error, InvalidInput)
         if not is_bad_input or not self._inputs.needs_several_requests():
             return outcome
-        # The service refuses the whole request if one cutout has no finite pixel: send the others again.
+        # The whole part is refused if one cutout has no finite pixel: send the others again.
         try:
             good = await self._connection.backend.offload(lambda: has_finite_pixel(self._inputs.read(part)))
-        except OSError as error:
+        except (PhotozError, OSError) as error:
             return _Outcome(len(part), failed=_failed_rows(rows, error))
         if good.all():
             return outcome
@@ -153,20 +152,16 @@ class PredictionParts:
 
     async def _predict_rows(self, part: range, rows: IntArray) -> _Outcome:
         """Predict some rows (m,) of a part."""
-        parse = partial(_responses.parse_prediction, object_id=self._inputs.names(rows))
+        read, names = partial(self._read, part, rows), self._inputs.names(rows)
         try:
-            prediction = await self._connection.send_to_model(partial(self._build, part, rows), parse, self._stop)
+            prediction = await self._connection.predict(read, names, self._pdf, part.start, self._stop)
             return _Outcome(len(part), part=(rows, prediction))
         except (PhotozError, OSError) as error:
             return _Outcome(len(part), failed=_failed_rows(rows, error))
 
-    def _build(self, part: range, rows: IntArray, model: str) -> _requests.PreparedRequest:
+    def _read(self, part: range, rows: IntArray) -> Arrays:
         arrays = self._inputs.read(part)
-        if len(rows) < len(part):
-            arrays = {name: values[rows - part.start] for name, values in arrays.items()}
-        if self._connection.wire_dtype == "float16" and arrays["images"].dtype.itemsize > 2:
-            arrays["images"] = as_float16(arrays["images"])
-        return _requests.predict_request(arrays, model, self._pdf, first_row=part.start)
+        return arrays if len(rows) == len(part) else {name: some[rows - part.start] for name, some in arrays.items()}
 
 
 def _failed_rows(rows: IntArray, error: Exception) -> FailedRows:

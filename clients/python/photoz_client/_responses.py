@@ -15,6 +15,7 @@ from photoz.protocol import open_inference
 from photoz.protocol.contract import MODEL_HEADER
 from photoz_client import _errors
 from photoz_client._auth import ENVIRONMENT_VARIABLE
+from photoz_client._inputs import counted_from
 from photoz_client._prediction import Prediction
 from photoz_client._requests import ANY_TYPE, ESTIMATES, PreparedRequest, redact_url
 
@@ -94,8 +95,7 @@ def _error(response: httpx.Response, request: PreparedRequest) -> _errors.Photoz
         case _ if message is None:
             return _unexpected(response, f"answered {text}, which a photoz service does not: is the URL right?")
         case 400 | 422:
-            first = request.first_row
-            return _errors.BadInput(status, f"{message} (counted from cutout {first} on)" if first else message)
+            return _errors.BadInput(status, counted_from(request.first_row, message))
         case _:
             return _errors.RequestRefused(status, message)
 

@@ -16,7 +16,7 @@ ENTRY_POINTS = "photoz.commands"  # the group of the commands of other packages
 # The commands by task, with the first line of their help.
 COMMANDS = {
     "Redshifts": {
-        "predict": "Estimate the redshifts of cutouts with a service.",
+        "predict": "Estimate the redshifts of cutouts, with or without a service.",
         "evaluate": "Score the redshifts of cutouts against true ones.",
         "score": "Estimate the redshifts of whole surveys, without a service.",
         "nz": "Stack the PDFs of a survey to n(z) of tomographic bins.",
