@@ -41,6 +41,7 @@ main.add_command(sample)
 @click.option("--size", type=int, help="Side of the cutouts in pixels; larger ones are cropped to their centre.")
 @click.option("--pixel-scale", type=float, help="Arcsec per pixel, if neither the file nor the survey gives it.")
 @click.option("--survey", default="", help=SURVEY_HELP)
+@click.option("--select", default="", callback=checked_by(parse_conditions), help=f"{SELECT} 'z_spec>=0'.")
 @options.report_option
 def convert(
     source: Path,
@@ -49,13 +50,14 @@ def convert(
     size: int | None,
     pixel_scale: float | None,
     survey: str,
+    select: str,
     report: Path | None,
 ) -> None:
     """Convert cutouts of any format to HDF5.
 
     SOURCE is a FITS, .h5, .npz, .npy, Zarr or Parquet file, or a folder of them, and is read in blocks. Name a survey,
     or use the other options, for what it does not say about its bands and pixels. The published cube of Pasquet et al.
-    2019 (.npz) needs conversion only if it is compressed.
+    2019 (.npz) needs conversion only if it is compressed. The layouts of docs/public-sets.md are recognised.
 
     A pickle (.pkl, .pickle) holds a dict of plain numpy arrays with `images` and `z_spec`, or that pair. It is read
     into memory, and nothing in it is executed. Name its bands when you train: --bands griz.
@@ -64,15 +66,17 @@ def convert(
     from training.convert import convert_cube, convert_cutouts, convert_pickle
 
     assumptions: tuple[str, ...] = ()
-    if source.suffix.lower() in (".pkl", ".pickle"):
-        n = convert_pickle(source, target)
-    elif source.is_file() and source.suffix.lower() == ".npz" and is_pasquet(source):
-        n = convert_cube(source, target)
+    is_pickle = source.suffix.lower() in (".pkl", ".pickle")
+    if is_pickle or (source.is_file() and source.suffix.lower() == ".npz" and is_pasquet(source)):
+        if select:
+            raise click.UsageError("--select is not for pickles and the published cube: use it in training")
+        n_read = n = convert_pickle(source, target) if is_pickle else convert_cube(source, target)
     else:
-        n, assumptions = convert_cutouts(
-            source, target, parse_bands(bands), size, pixel_scale, read_survey(survey) if survey else None
+        imaging_survey = read_survey(survey) if survey else None
+        n_read, n, assumptions = convert_cutouts(
+            source, target, parse_bands(bands), size, pixel_scale, imaging_survey, select
         )
-    options.print_report(reading_report(source, n, assumptions), report)
+    options.print_report(reading_report(source, n_read, assumptions, f"not {select}", n_read - n), report)
     click.echo(f"{target}: {n} cutouts")
 
 

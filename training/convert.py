@@ -9,12 +9,14 @@ import numpy as np
 from tqdm import tqdm
 
 from photoz.errors import InvalidDataset
+from photoz.grid import BoolArray
 from photoz.images import SDSS_IMAGES, ImageSpec
-from photoz.io.cutouts import Column, Cutouts
+from photoz.io.cutouts import Column, Cutouts, ImageSource
 from photoz.io.hdf5 import create_hdf5, write_columns
 from photoz.io.layout import Assumptions, conform, described
 from photoz.io.pasquet import PROVENANCE, is_pasquet, stream_pasquet
 from photoz.io.reader import open_cutouts
+from photoz.selection import find_selected
 from training.imaging_surveys import Survey
 from training.pickles import read_pickle
 
@@ -46,19 +48,31 @@ def convert_cutouts(
     size: int | None = None,
     pixel_scale: float | None = None,
     survey: Survey | None = None,
-) -> tuple[int, Assumptions]:
-    """Convert what `open_cutouts` reads to HDF5 in blocks; return the number of cutouts and what was assumed.
+    select: str = "",
+) -> tuple[int, int, Assumptions]:
+    """Convert what `open_cutouts` reads to HDF5 in blocks, or the galaxies that meet the conditions `select`.
 
     The arguments override the file's description of its images; the survey fills in what neither gives. The target
-    appears when it is complete. Raises `InvalidDataset` if the bands or the pixel scale are unknown, or as
-    `open_cutouts`.
+    appears when it is complete. Returns the numbers of cutouts read and written, and what was assumed. Raises
+    `InvalidDataset` if the bands or the pixel scale are unknown, or as `open_cutouts` and `find_selected`.
     """
     with open_cutouts(source) as opened:
         cutouts, spec, assumptions = _conformed(opened, bands, size, pixel_scale, survey)
-        blocks = (cutouts.images[start : start + BLOCK] for start in range(0, len(cutouts), BLOCK))
-        with create_hdf5(target, len(cutouts), spec, cutouts.provenance or source.name) as file:
-            _write(file, blocks, cutouts.columns)
-        return len(cutouts), assumptions
+        if "z_spec" not in cutouts.columns:
+            assumptions = (*assumptions, "there are no redshifts; training needs a column z_spec")
+        rows = find_selected(cutouts.column, len(cutouts), select)
+        columns = {name: values[rows] if np.ndim(values) else values for name, values in cutouts.columns.items()}
+        n = int(rows.sum())
+        with create_hdf5(target, n, spec, cutouts.provenance or source.name) as file:
+            _write(file, _selected(cutouts.images, rows), columns)
+        return len(cutouts), n, assumptions
+
+
+def _selected(images: ImageSource, rows: BoolArray) -> Iterator[Column]:
+    for start in range(0, len(rows), BLOCK):
+        block = slice(start, start + BLOCK)
+        if rows[block].any():
+            yield images[block][rows[block]]
 
 
 def _conformed(
