@@ -69,6 +69,7 @@ class Cutouts:
     unit: str = ""  # of the pixels
     zero_point: float | None = None  # magnitude of a pixel with the value 1
     pixel_scale: float | None = None  # arcseconds
+    assumed: tuple[str, ...] = ()  # by the reader, in words
 
     def __post_init__(self) -> None:
         check_lengths(self.images.shape, self.columns)

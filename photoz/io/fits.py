@@ -211,13 +211,13 @@ def _of_tables(tables: Sequence[Any], path: Path) -> Cutouts:
             raise InvalidDataset(f"expected one column of images in {path}, got {', '.join(image_names)}")
         for image_name in image_names:
             rows = hdu.data
-            columns = {name.lower(): _native(rows[name]) for name in fields if name != image_name}
+            columns = {name.lower(): native(rows[name]) for name in fields if name != image_name}
             unit = str(hdu.columns[image_name].unit or "")
             return _described(rows[image_name], columns, _bands(hdu.header), hdu, path, unit)
     raise InvalidDataset(f"{path} holds no images: neither an image of two axes or more nor a column of images")
 
 
-def _native(values: npt.NDArray[Any]) -> Column:
+def native(values: npt.NDArray[Any]) -> Column:
     """Copy a column in the byte order of this machine; text becomes numpy strings."""
     array = np.array(values)
     return array.astype(np.str_) if array.dtype.kind in "SU" else array.astype(array.dtype.newbyteorder("="))

@@ -21,6 +21,7 @@ from photoz.errors import InvalidDataset
 from photoz.images import SDSS_IMAGES, ImageSpec
 from photoz.io.cutouts import Column, Cutouts, check_lengths, refusing
 from photoz.io.layout import from_attributes
+from photoz.io.public_sets import read_public_set
 from photoz.io.tables import ResultTable, column_info
 
 
@@ -44,6 +45,8 @@ def open_hdf5(path: Path, content: BinaryIO | None = None) -> Iterator[Cutouts]:
 def _from_hdf5(file: h5py.File, path: Path) -> Cutouts:
     with refusing(f"{path} cannot be read"):
         datasets = {name: item for name in file if (item := _dataset(file, name, path)) is not None}
+        if "image_spec" not in file.attrs and (cutouts := read_public_set(datasets, _read_column, path)) is not None:
+            return cutouts
         images = datasets.pop("images", None)
         if images is None:
             raise InvalidDataset(f"{path} holds no dataset 'images'")

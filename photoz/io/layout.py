@@ -141,7 +141,7 @@ def conform(
         If a band is missing, the axis of the bands is ambiguous, the cutouts are too small, or the pixels have another
         scale or an unknown unit.
     """
-    assumptions: list[str] = []
+    assumptions = list(cutouts.assumed)
     columns = _renamed(cutouts.columns, spec, assumptions)
     source = cutouts.spec or cutouts
     bands = _band_names(bands or source.bands, spec)

@@ -21,6 +21,7 @@ from photoz.io.hdf5 import open_hdf5
 from photoz.io.npz import map_npy, read_npz
 from photoz.io.parquet import open_parquet_cutouts
 from photoz.io.pasquet import is_pasquet, open_pasquet
+from photoz.io.public_sets import find_piczl, open_piczl
 from photoz.io.zarr import open_zarr
 
 
@@ -37,7 +38,9 @@ def open_cutouts(path: str | os.PathLike[str]) -> Iterator[Cutouts]:
     `InvalidDataset` or `MalformedInput` if the file cannot be used.
     """
     path = Path(path)
-    if (paths := _several(path)) is not None:
+    if path.is_dir() and (images := find_piczl(path)) is not None:
+        yield open_piczl(path, images)
+    elif (paths := _several(path)) is not None:
         yield _join(paths)
     else:
         with _open_file(path) as cutouts:
@@ -52,7 +55,10 @@ def is_pattern(path: Path) -> bool:
 def _several(path: Path) -> list[Path] | None:
     """Return the files of a folder or a pattern; None for a single file."""
     if path.is_dir() and read_format(path) is not formats.ZARR:
-        files = sorted(file for file in path.iterdir() if read_format(file) and not file.name.startswith("."))
+        folders = (path, *path.glob("healpix=*"))
+        files = sorted(
+            file for folder in folders for file in folder.iterdir() if read_format(file) and file.name[0] != "."
+        )
         if not files:
             raise InvalidDataset(f"the folder {path} holds no file of the formats {', '.join(READ_SUFFIXES)}")
         return files
@@ -96,7 +102,8 @@ def _join(paths: Sequence[Path]) -> Cutouts:
     common = [name for name in tables[0] if all(name in table for table in tables)]
     images = LazyImages(partial(_read_rows, paths), np.cumsum(lengths), tuple(first.images.shape[1:]))
     columns = {name: np.concatenate([table[name] for table in tables]) for name in common}
-    return replace(first, images=images, columns=columns, provenance=f"{len(paths)} files in {paths[0].parent.name}")
+    folder = Path(os.path.commonpath([path.parent for path in paths]))
+    return replace(first, images=images, columns=columns, provenance=f"{len(paths)} files in {folder.name}")
 
 
 def _read_rows(paths: Sequence[Path], number: int, rows: slice) -> npt.NDArray[Any]:
