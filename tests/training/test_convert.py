@@ -174,6 +174,7 @@ def test_pickled_arrays_of_all_protocols_are_read_and_converted(tmp_path, run_cl
     source, target = write(tmp_path, COLUMNS).rename(tmp_path / "mine.PKL"), tmp_path / "mine.h5"
     (tmp_path / "mine.npz").write_bytes(npz_bytes({**COLUMNS, "images": IMAGES.astype(np.float32)}))
     report = f"\n{source}: {N} cutouts read, all used\n{target}: {N} cutouts\n"
+    assert "--select is not for pickles" in run_cli("convert", source, target, "--select", "z_spec>0", exit_codes=(2,))
     assert run_cli("convert", source, target).endswith(report)  # after the progress bar
     with open_cutouts(tmp_path / "mine.npz") as expected, open_cutouts(target) as converted:
         assert converted.spec is None, "a pickle does not name its bands"
