@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-NAMES = ("ood", "real_field", "real_pixels")
+NAMES = ("adapting", "ood", "real_field", "real_pixels")
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in NAMES:
