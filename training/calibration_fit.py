@@ -17,28 +17,38 @@ PRIOR_WIDTH = 0.05
 STEP = 0.1  # initial step of the search, in the logarithms
 
 
-def fit_calibration(pdfs: FloatArray, z_spec: FloatArray, grid: RedshiftGrid) -> CalibrationRecord:
+def fit_calibration(
+    pdfs: FloatArray, z_spec: FloatArray, grid: RedshiftGrid, start: Calibration | None = None
+) -> CalibrationRecord:
+    """Fit the recalibration as `fit_parameters`; the record has the scores of these galaxies before and after."""
+    parameters = fit_parameters(pdfs, z_spec, grid, start)
+    scores = {
+        "before": summarise(galaxy_scores(pdfs, z_spec, grid)),
+        "after": summarise(galaxy_scores(apply(pdfs, parameters), z_spec, grid)),
+    }
+    return CalibrationRecord(parameters=parameters, n_galaxies=len(pdfs), scores=scores)
+
+
+def fit_parameters(
+    pdfs: FloatArray, z_spec: FloatArray, grid: RedshiftGrid, start: Calibration | None = None
+) -> Calibration:
     """Fit the recalibration that maximises the likelihood of the true redshifts.
 
     The likelihood is a proper score like the CRPS, but far more sensitive to the widths of the PDFs. Parameters that do
     not improve Akaike's information criterion (1974, IEEE Trans. Autom. Control 19, 716) are left out.
 
     Takes raw PDFs (n, n_bins) of galaxies that the networks were not trained on, and their redshifts (n,) on the grid.
-    The record has the scores of these galaxies before and after.
+    `start` is the calibration of a model that is adapted, which stays as it is unless these galaxies contradict it.
     """
     truth = (np.arange(len(pdfs)), grid.bin_index(z_spec))
+    offset = np.zeros(3) if start is None else np.log([start.temperature, start.a, start.b])
 
     def loss(logarithms: FloatArray) -> float:
-        mass = apply(pdfs, _calibration(logarithms))[truth]
+        mass = apply(pdfs, _calibration(offset + logarithms))[truth]
         prior = np.log1p((logarithms / PRIOR_WIDTH) ** 2).sum()
         return float(prior - np.log(np.maximum(mass, 1e-12)).sum())
 
-    calibration = _calibration(_fit(loss))
-    scores = {
-        "before": summarise(galaxy_scores(pdfs, z_spec, grid)),
-        "after": summarise(galaxy_scores(apply(pdfs, calibration), z_spec, grid)),
-    }
-    return CalibrationRecord(parameters=calibration, n_galaxies=len(pdfs), scores=scores)
+    return _calibration(offset + _fit(loss))
 
 
 def _fit(loss: Callable[[FloatArray], float]) -> FloatArray:

@@ -16,6 +16,7 @@ from photoz.images import ImageSpec, parse_bands
 from photoz.model.card import EngineRecord
 from photoz.selection import parse_conditions
 from training import options
+from training.adapt_command import adapt
 from training.imaging_surveys import read_survey
 from training.options import ANY_PATH, BUNDLE, DATA, EXISTING_FILE, POSITIVE, REPORTS, RUNS, SURVEY_HELP, checked_by
 from training.recipes import BY_ARCHITECTURE, PRECISIONS, PRESETS, TrainingSettings, settings_for
@@ -30,6 +31,7 @@ def main() -> None:
 
 
 main.add_command(sample)
+main.add_command(adapt)
 
 
 @main.command(examples=("python -m training convert examples/cutouts.npz mine.h5 --bands ugriz",))

@@ -14,7 +14,7 @@ instructions for int8, it is no faster than float32.
 import statistics
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,7 @@ import keras
 import numpy as np
 
 from photoz.errors import InvalidBundle, InvalidDataset
-from photoz.grid import IntArray
+from photoz.grid import IntArray, RedshiftGrid
 from photoz.images import Batch
 from photoz.inference.engines import MAX_BATCH
 from photoz.inference.openvino import import_converter, import_openvino, runs
@@ -54,7 +54,8 @@ def export_engines(
     """Write compiled copies of a network to `openvino/` in a folder and return their records, the fastest first.
 
     The network is quantised with training galaxies, and compared with Keras on the test galaxies or, without any, on
-    the validation galaxies. Raises `InvalidBundle` if the copy in float32 does not agree with Keras.
+    the validation galaxies or those of the training. Raises `InvalidBundle` if the copy in float32 does not agree with
+    Keras.
     """
     converted = to_openvino(model.network)
     save(converted, folder / F32_PATH)
@@ -100,10 +101,7 @@ class _Checker:
 
     def __init__(self, model: TrainedModel, cutouts: Cutouts, folder: Path, processes: ExitStack) -> None:
         self.cutouts, self.folder, self._model, self._processes = cutouts, folder, model, processes
-        try:
-            self.rows = usable_rows(cutouts, model.grid, TEST)
-        except InvalidDataset:
-            self.rows = usable_rows(cutouts, model.grid, VALIDATION)
+        self.rows = _rows_to_compare(cutouts, model.grid)
         self._keras = model.predict(cutouts, self.rows)
 
     def read(self, rows: IntArray) -> Batch:
@@ -118,6 +116,13 @@ class _Checker:
         if objections := difference.objections():
             raise EngineRejected("; ".join(objections))
         return _Engine(name, path, precision, difference, engine)
+
+
+def _rows_to_compare(cutouts: Cutouts, grid: RedshiftGrid) -> IntArray:
+    for split in (TEST, VALIDATION):
+        with suppress(InvalidDataset):
+            return usable_rows(cutouts, grid, split)
+    return usable_rows(cutouts, grid, TRAIN)
 
 
 def _fast_engines(checker: _Checker, converted: Any) -> list[_Engine]:

@@ -19,6 +19,9 @@ GALAXIES_PER_DIRECTION = 20
 # Maximum number of training galaxies, chosen at random: more do not change the result.
 MAX_GALAXIES = 20_000
 
+# Weight of the covariance of a model that is adapted to another survey, in galaxies of that survey.
+GALAXIES_OF_PARENT = 200
+
 # Minimum variance of a direction, in units of the mean variance: smaller ones are rounding errors.
 MIN_VARIANCE = 1e-3
 
@@ -33,6 +36,15 @@ def learn_feature_groups(model: TrainedModel, cutouts: Cutouts, rows: IntArray) 
 def fit_feature_groups(train: Features) -> dict[str, FeatureGroup]:
     """Fit all feature groups to the features of the training galaxies from `photoz.ood.extract_features`."""
     return {name: _fit_group(values, FALSE_ALARMS / len(train)) for name, values in train.items()}
+
+
+def adapt_feature_groups(groups: FeatureGroups, features: Features) -> dict[str, FeatureGroup]:
+    """Move feature groups to the galaxies of another survey, few of which are known.
+
+    The centre is that of the features, from `photoz.ood.extract_features`. The covariance is the mean of theirs and of
+    that of the groups, which counts as much as `GALAXIES_OF_PARENT` galaxies.
+    """
+    return {name: _adapt_group(group, features[name], FALSE_ALARMS / len(groups)) for name, group in groups.items()}
 
 
 def choose_threshold(feature_groups: FeatureGroups, held_out: FloatArray) -> OodRecord:
@@ -51,6 +63,21 @@ def _fit_group(values: FloatArray, exceeded_by: float) -> FeatureGroup:
     distances = score({"": FeatureGroup(mean, std, centre, whitening, 1.0)}, {"": values})
     scale = float(np.quantile(distances, 1.0 - exceeded_by))
     return FeatureGroup(mean, std, centre, whitening, scale or 1.0)
+
+
+def _adapt_group(group: FeatureGroup, values: FloatArray, exceeded_by: float) -> FeatureGroup:
+    compressed = compress((values - group.mean) / group.std)
+    centre = compressed.mean(axis=0)
+    offsets, n = compressed - centre, len(values)
+    old = np.linalg.pinv(group.whitening @ group.whitening.T, hermitian=True)
+    covariance = (offsets.T @ offsets + GALAXIES_OF_PARENT * old) / (n + GALAXIES_OF_PARENT)
+    variances, axes = np.linalg.eigh(covariance)
+    floor = max(MIN_VARIANCE * float(variances.mean()), 1e-12)
+    whitening = np.asarray(axes / np.sqrt(np.maximum(variances, floor)))
+    distances = score({"": FeatureGroup(group.mean, group.std, centre, whitening, 1.0)}, {"": values})
+    return FeatureGroup(
+        group.mean, group.std, centre, whitening, float(np.quantile(distances, 1.0 - exceeded_by)) or 1.0
+    )
 
 
 def _whitening(offsets: FloatArray) -> FloatArray:

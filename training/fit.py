@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from photoz.grid import IntArray, RedshiftGrid
+from photoz.grid import FloatArray, IntArray, RedshiftGrid
 from photoz.images import UNKNOWN_EBV, ImageSpec
 from photoz.io.cutouts import TRAIN, VALIDATION, Cutouts
 from training import architectures
@@ -50,12 +50,37 @@ def fit(
     epoch.
     """
     train = usable_rows(cutouts, grid, TRAIN)
-    validation = usable_rows(cutouts, grid, VALIDATION) if len(cutouts.rows(VALIDATION)) else None
     keras.utils.set_random_seed(settings.seed)
     statistics = pixel_statistics(cutouts, train, spec)
     ebv_default = UNKNOWN_EBV if architectures.takes_unknown_ebv(settings.architecture) else statistics.ebv
     with _dtype_policy(settings):
         model = architectures.build(settings.architecture, spec, grid, statistics)
+    checkpoint = train_network(
+        model, cutouts, spec, grid, settings, run, noise=statistics.noise, ebv_default=ebv_default, resume=resume
+    )
+    best = architectures.build(settings.architecture, spec, grid, statistics)
+    best.set_weights(checkpoint.best_weights)
+    n_validation = len(_validation_rows(cutouts, grid))
+    return Fitted(best, checkpoint.history, ebv_default, _z_range(cutouts, train), len(train), n_validation)
+
+
+def train_network(
+    model: keras.Model,
+    cutouts: Cutouts,
+    spec: ImageSpec,
+    grid: RedshiftGrid,
+    settings: TrainingSettings,
+    run: Path,
+    *,
+    noise: FloatArray,
+    ebv_default: float,
+    resume: bool,
+) -> CheckpointCallback:
+    """Train a network from its weights on, as for `fit`; `noise` (n_bands,) of the sky is that of `pixel_statistics`.
+
+    Returns the checkpoint with the history and the best weights; those of the network are the last ones.
+    """
+    train, validation = usable_rows(cutouts, grid, TRAIN), _validation_rows(cutouts, grid)
     target = objective(settings.objective, grid)
 
     def batches(rows: IntArray, **options: Any) -> Batches:
@@ -73,13 +98,16 @@ def fit(
     model.compile(optimizer=_optimizer(settings, -(-len(train) // settings.batch_size)), loss=target.loss)
     checkpoint = CheckpointCallback(run, settings, resume=resume)
     first_epoch = checkpoint.restore(model)
-    augmentation = Augmentation(settings.seed, statistics.noise, settings.defects, settings.unknown_ebv)
+    augmentation = Augmentation(settings.seed, noise, settings.defects, settings.unknown_ebv)
     training = batches(train, augmentation=augmentation, first_epoch=first_epoch)
-    _run(model, training, None if validation is None else batches(validation), checkpoint)
-    best = architectures.build(settings.architecture, spec, grid, statistics)
-    best.set_weights(checkpoint.best_weights)
-    n_validation = 0 if validation is None else len(validation)
-    return Fitted(best, checkpoint.history, ebv_default, _z_range(cutouts, train), len(train), n_validation)
+    _run(model, training, batches(validation) if len(validation) else None, checkpoint)
+    return checkpoint
+
+
+def _validation_rows(cutouts: Cutouts, grid: RedshiftGrid) -> IntArray:
+    """Return the validation galaxies, which may be none; raises `InvalidDataset` if none of them is on the grid."""
+    rows = cutouts.rows(VALIDATION)
+    return usable_rows(cutouts, grid, VALIDATION) if len(rows) else rows
 
 
 def _z_range(cutouts: Cutouts, rows: IntArray) -> tuple[float, float]:

@@ -62,7 +62,7 @@ def train_bundle(
         model = replace(model, calibration=calibration.parameters, ood_threshold=ood_record.threshold)
         evaluation = evaluate(model, cutouts)
         source = cutouts.provenance or data.name
-        bundle = _write_bundle(
+        bundle = write_bundle(
             path,
             model,
             cutouts,
@@ -80,7 +80,7 @@ def train_bundle(
     return bundle
 
 
-def _write_bundle(path: Path, model: TrainedModel, cutouts: Cutouts, only_f32: bool, **records: Any) -> ModelBundle:
+def write_bundle(path: Path, model: TrainedModel, cutouts: Cutouts, only_f32: bool, **records: Any) -> ModelBundle:
     """Write a model and its engines as a bundle; `records` are further fields of its card."""
     created = datetime.now(UTC).replace(microsecond=0)
     with tempfile.TemporaryDirectory() as scratch:

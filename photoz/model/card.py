@@ -104,6 +104,21 @@ class OodRecord(_Record):
     n_features: int  # length of the network's output "features"; 0 if the score does not use it
 
 
+class AdaptationRecord(_Record):
+    """How the model was adapted from another one, whose training its card describes."""
+
+    parent: str  # name and version
+    parent_digest: str  # of its card
+    data: str
+    data_sha256: str
+    n_galaxies: int
+    network: str  # what changed in it: "network as it is", "band gains" or "all weights"
+    gains: dict[str, float]  # of the pixels, by band; empty if they did not change
+    seed: int
+    improvements: dict[str, Score]  # of the metrics over those of the parent, on the same galaxies; above 0 is better
+    git_commit: str | None
+
+
 class Histogram(_Record):
     """Cumulative distribution of a quantity: the fraction of galaxies at or below each edge, up to infinity."""
 
@@ -138,6 +153,7 @@ class Card(_Record):
     inputs: Inputs
     architecture: Architecture
     training: TrainingRecord
+    adaptation: AdaptationRecord | None = None
     test: TestRecord | None = None
     calibration: CalibrationRecord | None = None
     ood: OodRecord | None = None
@@ -159,5 +175,7 @@ class Card(_Record):
         return self.digest == self._digest()
 
     def _digest(self) -> str:
-        content = self.model_dump(mode="json", exclude={"digest"})
+        # Cards of models that were not adapted have no such field if they are from before 2026.12.
+        absent = {"adaptation"} if self.adaptation is None else set()
+        content = self.model_dump(mode="json", exclude={"digest", *absent})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
