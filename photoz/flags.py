@@ -83,11 +83,11 @@ def flag_range(pdfs: FloatArray, grid: RedshiftGrid, z_range: tuple[float, float
     return _raise(Flag.BEYOND_TRAINING, pdfs @ (1.0 - inside) > RANGE_MASS_LIMIT)
 
 
-def flag_inputs(batch: Batch) -> IntArray:
-    """Return the flags, (n,) int32, that follow from the input alone."""
+def flag_inputs(batch: Batch, *, takes_ebv: bool = True) -> IntArray:
+    """Return the flags, (n,) int32, that follow from the input alone; `takes_ebv` says whether the network does."""
     faint = signal_to_noise(batch.images, batch.border.noise).max(axis=1) < LOW_SNR_LIMIT
     return (
-        _raise(Flag.EBV_ASSUMED, batch.ebv_assumed)
+        _raise(Flag.EBV_ASSUMED, batch.ebv_assumed & takes_ebv)
         | _raise(Flag.MASKED_PIXELS, batch.masked)
         | _raise(Flag.BAND_MISSING, batch.band_missing)
         | _raise(Flag.LOW_SNR, faint)

@@ -52,7 +52,7 @@ def as_batch(arrays: Arrays, card: Card, max_rows: float = math.inf) -> Batch:
     if "images" not in arrays:
         raise InvalidInput(f"expected an array 'images', got {_listed(arrays)}")
     n = _count(arrays["images"], 4, max_rows)
-    ebv = _ebv(arrays, n, card)
+    ebv = _ebv(arrays, n)
     return Batch.of(arrays["images"], card.image, ebv, card.inputs.ebv_default, _object_id(arrays, n))
 
 
@@ -67,7 +67,7 @@ def as_labelled(arrays: Arrays, card: Card, max_rows: float = math.inf) -> Label
     pdfs = _numbers(arrays, "pdfs")
     rows = arrays["images"] if pdfs is None else pdfs
     n = _count(rows, 4, max_rows) if pdfs is None else _count(rows, 2, PDFS_PER_CUTOUT * max_rows)
-    z_spec, magnitudes, ebv = _z_spec(arrays, n), _magnitudes(arrays, n, card), _ebv(arrays, n, card)
+    z_spec, magnitudes, ebv = _z_spec(arrays, n), _magnitudes(arrays, n, card), _ebv(arrays, n)
     given_names = _object_id(arrays, n)
     object_id = np.arange(n).astype(np.str_) if given_names is None else given_names
     keep = card.grid.contains(z_spec)
@@ -109,9 +109,8 @@ def _count(rows: npt.NDArray[Any], n_axes: int, max_rows: float) -> int:
     return n
 
 
-def _ebv(arrays: Arrays, n: int, card: Card) -> npt.NDArray[np.float32]:
-    ebv = as_reddening(_numbers(arrays, "ebv"), n)
-    return ebv if card.inputs.ebv else np.nan_to_num(ebv)  # not used, so not assumed
+def _ebv(arrays: Arrays, n: int) -> npt.NDArray[np.float32]:
+    return as_reddening(_numbers(arrays, "ebv"), n)
 
 
 def _object_id(arrays: Arrays, n: int) -> Names | None:

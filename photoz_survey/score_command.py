@@ -1,7 +1,6 @@
 """The command `photoz score`."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import click
 
 from photoz.cli.command import Command
 from photoz.cli.options import WORKERS, image_options, json_option, parsed_by, quantiles_option
+from photoz.cpus import available_cpus
 from photoz.model.bundle import ModelBundle
 from photoz_survey.inputs import Chunk
 from photoz_survey.manifest import ScoreOptions
@@ -103,5 +103,5 @@ def _inputs(run: Run) -> str:
 
 def _score(run: Run, bundle: Path, missing: list[Chunk], workers: int | None, ray: str | None) -> Iterator[Chunk]:
     if ray is None:
-        return score_here(run.plan, bundle, run.folder, missing, workers or len(os.sched_getaffinity(0)))
+        return score_here(run.plan, bundle, run.folder, missing, workers or available_cpus())
     return score_on_cluster(run.plan, bundle, run.folder, missing, ray, workers)

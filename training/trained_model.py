@@ -73,6 +73,7 @@ class TrainedModel:
             feature_groups=self.feature_groups or None,
             ood_threshold=self.ood_threshold,
             z_range=self.z_range,
+            takes_ebv="ebv" in network_signature(self.network).inputs,
         )
         n, n_bins = len(rows), self.grid.n_bins  # joined from parts, they would be in memory twice
         predictions = Predictions(np.empty((n, n_bins)), np.empty((n, n_bins)), np.empty(n), np.empty(n, np.int32))

@@ -33,6 +33,7 @@ class Predictor:
     feature_groups: FeatureGroups | None = None  # of the training images; without them `ood_score` is NaN
     ood_threshold: float = math.inf  # a larger `ood_score` raises the flag OUT_OF_DISTRIBUTION
     z_range: tuple[float, float] = (0.0, math.inf)  # of the training redshifts, for the flag BEYOND_TRAINING
+    takes_ebv: bool = True  # whether the network does; otherwise none is assumed
 
     @classmethod
     def load(
@@ -57,6 +58,7 @@ class Predictor:
             feature_groups=load_feature_groups(bundle),
             ood_threshold=bundle.card.ood.threshold if bundle.card.ood else math.inf,
             z_range=bundle.card.training.z_range,
+            takes_ebv=bundle.card.inputs.ebv,
         )
 
     def run_network(self, batch: Batch) -> NetworkOutput:
@@ -78,7 +80,7 @@ class Predictor:
         if not columns.isdisjoint({"ood_score", "flags"}):
             computed["ood_score"] = self._ood_score(batch, output)
         if "flags" in columns:
-            computed["flags"] |= flags.flag_inputs(batch)
+            computed["flags"] |= flags.flag_inputs(batch, takes_ebv=self.takes_ebv)
             computed["flags"] |= flags.flag_ood(computed["ood_score"], self.ood_threshold)
             computed["flags"] |= flags.flag_range(pdfs, self.grid, self.z_range)
         pdfs[~finite] = np.nan

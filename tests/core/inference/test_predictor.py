@@ -56,6 +56,7 @@ def test_flags_are_joined_and_the_network_runs_when_it_is_loaded(make_toy_bundle
     expected |= flag_inputs(batch) | flag_range(estimates.pdf, grid, (0.0, 0.7))
     np.testing.assert_array_equal(estimates.flags, expected)
     assert (estimates.flags & Flag.EBV_ASSUMED).all()
+    assert not (predict(make_toy_bundle()).flags & Flag.EBV_ASSUMED).any()  # it takes none, so none is assumed
     predictor = Predictor(Predictor.load(bundle).engine, grid, z_range=(0.2, 0.3))
     expected = flag_range(estimates.pdf, grid, (0.2, 0.3)) & Flag.BEYOND_TRAINING
     np.testing.assert_array_equal(predictor.predict(batch).flags & Flag.BEYOND_TRAINING, expected)
