@@ -24,18 +24,22 @@ from photoz.model.card import Card
 from training.band_gains import apply_gains, fit_gains
 from training.calibration_fit import fit_parameters
 from training.feature_groups import adapt_feature_groups
-from training.fit import train_network
+from training.fit import fit, train_network
+from training.learning_curve import scaled
 from training.pixel_statistics import pixel_statistics
-from training.recipes import TrainingSettings
+from training.recipes import BY_ARCHITECTURE, TrainingSettings
 from training.splits import group_by_galaxy, numbers, without
 from training.trained_model import Predictions, TrainedModel
 
 N_FOLDS = 4
 
 AS_IT_IS, GAINS, WEIGHTS = "network as it is", "band gains", "all weights"
+FROM_NOTHING = "from nothing"  # no step: a network that is trained on the same galaxies alone, to compare with
 
 BATCH_SIZE, STEPS, MIN_EPOCHS = 32, 200, 10  # of the training of all weights
 LEARNING_RATE = 0.1  # in units of that of the model's training
+
+N_OF_RECIPE = 8000  # galaxies for which the epochs of a recipe are meant
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Adaptation:
     settings: TrainingSettings
     seed: int = 0
     only_calibration: bool = False
+    from_nothing: bool = False
     resume: bool = False
 
     @classmethod
@@ -65,7 +70,7 @@ class AdaptedNetwork:
 
 
 def adapt_network(
-    model: TrainedModel, cutouts: Cutouts, adaptation: Adaptation, run: Path, last: str = WEIGHTS
+    model: TrainedModel, cutouts: Cutouts, adaptation: Adaptation, run: Path, last: str = FROM_NOTHING
 ) -> dict[str, AdaptedNetwork]:
     """Adapt the network of a model to the training galaxies; return it after each step up to the last, by its name."""
     networks = {AS_IT_IS: AdaptedNetwork(model.network)}
@@ -87,6 +92,10 @@ def adapt_network(
     tuned = apply_gains(model.network, gains)
     tuned.set_weights(checkpoint.best_weights)
     networks[WEIGHTS] = AdaptedNetwork(tuned, gains)
+    if adaptation.from_nothing and last == FROM_NOTHING:
+        recipe = scaled(BY_ARCHITECTURE[settings.architecture], len(train), N_OF_RECIPE)
+        alone = fit(cutouts, *common[1:], recipe, run / "from-nothing", resume=adaptation.resume)
+        networks[FROM_NOTHING] = AdaptedNetwork(alone.network)
     return networks
 
 
@@ -125,7 +134,8 @@ def cross_fit(
     for number, left_out in enumerate(held_out):
         others = without(cutouts, rows[fold == number])
         for step, adapted in adapt_network(model, others, adaptation, run / f"fold-{number}").items():
-            one = adapt_statistics(model, adapted.network, others)
+            groups = {} if step == FROM_NOTHING else model.feature_groups  # which are those of the network's features
+            one = adapt_statistics(replace(model, feature_groups=groups), adapted.network, others)
             models.setdefault(step, []).append(one)
             parts.setdefault(step, []).append(one.predict(cutouts, left_out))
     joined = np.concatenate(held_out)
@@ -165,6 +175,8 @@ def choose_step(fitted: CrossFitted, grid: RedshiftGrid) -> str:
     """Return the last step that improves the CRPS by more than its error."""
     chosen, *others = fitted.models
     for step in others:
+        if step == FROM_NOTHING:
+            continue
         gain = fitted.crps(chosen, grid) - fitted.crps(step, grid)
         if gain.mean() > gain.std() / math.sqrt(len(gain)):
             chosen = step

@@ -21,6 +21,7 @@ from photoz.model.card import AdaptationRecord, CalibrationRecord, Card, OodReco
 from training import provenance
 from training.adapt import (
     AS_IT_IS,
+    FROM_NOTHING,
     N_FOLDS,
     Adaptation,
     CrossFitted,
@@ -77,6 +78,8 @@ class Adapted:
         """Return the evaluation for the report."""
         pdfs, grid = self.after.pdfs, self.model.grid
         scores = dict(zip((MODEL, BEFORE), map(summarise, self.galaxies), strict=True))
+        if FROM_NOTHING in self.fitted.pdfs:
+            scores[FROM_NOTHING] = summarise(galaxy_scores(self.fitted.pdfs[FROM_NOTHING], self.fitted.z_spec, grid))
         gaussian = properscoring.crps_gaussian(self.fitted.z_spec, pdf.mean(pdfs, grid), pdf.std(pdfs, grid))
         return Evaluation(
             pdfs, self.fitted.rows, scores, float(gaussian.mean()), self.after.flags, self.after.ood_scores

@@ -21,6 +21,7 @@ from training.options import ANY_PATH, BUNDLE, EXISTING_FILE, RUNS
 @click.option(
     "--only", type=click.Choice(["calibration"]), help="Adapt recalibration and OOD statistics, not the network."
 )
+@click.option("--from-nothing", is_flag=True, help="Also train from nothing, to compare: takes twice as long.")
 @options.seed_option
 @options.figures_option
 @options.only_f32_option
@@ -31,6 +32,7 @@ def adapt(
     run: Path | None,
     resume: bool,
     only: str | None,
+    from_nothing: bool,
     seed: int,
     figures: bool,
     only_f32: bool,
@@ -45,7 +47,9 @@ def adapt(
     from training.adapt_bundle import adapt_bundle
 
     loaded, run = ModelBundle.load(parent), run or RUNS / bundle.name
-    adaptation = Adaptation.of(loaded.card, seed=seed, only_calibration=only is not None, resume=resume)
+    adaptation = Adaptation.of(
+        loaded.card, seed=seed, only_calibration=only is not None, from_nothing=from_nothing, resume=resume
+    )
     written, assumptions = adapt_bundle(loaded, data, bundle, run, adaptation, figures=figures, only_f32=only_f32)
     for text in assumptions:
         click.echo(f"assumed: {text}", err=True)

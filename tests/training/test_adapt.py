@@ -17,7 +17,7 @@ from tests.pdfs import gaussian_pdfs
 from tests.running import ROOT
 from tests.training.small import GRID, SPEC
 from training import adapt, adapt_bundle
-from training.adapt import AS_IT_IS, GAINS, WEIGHTS, CrossFitted, choose_step
+from training.adapt import AS_IT_IS, FROM_NOTHING, GAINS, WEIGHTS, CrossFitted, choose_step
 from training.band_gains import apply_gains
 from training.calibration_fit import fit_parameters
 from training.feature_groups import adapt_feature_groups, fit_feature_groups
@@ -43,6 +43,7 @@ def few_steps(monkeypatch):
     """Let networks be adapted in a few steps, on data that the toy model predicts badly."""
     monkeypatch.setattr(adapt, "STEPS", 4)
     monkeypatch.setattr(adapt, "MIN_EPOCHS", 2)
+    monkeypatch.setattr(adapt, "N_OF_RECIPE", 1)
     monkeypatch.setattr("training.band_gains.STEPS", 6)
     monkeypatch.setattr(adapt_bundle, "N_FOLDS", 2)
     monkeypatch.setattr(adapt_bundle, "MAX_CRPS", 10.0)
@@ -65,7 +66,7 @@ def changed(source, target, images=None, **columns):
 def test_adapted_model_names_its_parent_and_is_served(bundle, galaxies, tmp_path, run_cli, monkeypatch):
     monkeypatch.setattr(adapt_bundle, "choose_step", lambda *_: GAINS)
     out, run = tmp_path / "mine", tmp_path / "run"
-    options = ("--bundle", out, "--run", run, "--only-f32", "--no-figures")
+    options = ("--bundle", out, "--run", run, "--from-nothing", "--only-f32", "--no-figures")
     output = run_cli("adapt", bundle.path, galaxies, *options)
     assert "60 of 60 galaxies have a z_spec of 0 to 0.5 and are not for testing" in output
     assert re.search(r"adapted: band gains; gains of the bands g \d.\d{3}, r .*, z \d", output)
@@ -75,7 +76,7 @@ def test_adapted_model_names_its_parent_and_is_served(bundle, galaxies, tmp_path
     assert (record.parent_digest, record.n_galaxies, record.network) == (bundle.card.digest, 60, GAINS)
     assert list(record.gains) == ["g", "r", "i", "z"]
     assert card.training == bundle.card.training
-    assert (card.test.n_galaxies, list(card.test.scores)) == (60, ["this model", "before adapting"])
+    assert (card.test.n_galaxies, list(card.test.scores)) == (60, ["this model", "before adapting", "from nothing"])
     assert json.loads((run / "report" / "metrics.json").read_text())["n_galaxies"] == 60
     before, after = (TrainedModel.load(ModelBundle.load(path)) for path in (bundle.path, out))
     with open_cutouts(galaxies) as cutouts:
@@ -156,6 +157,7 @@ def test_a_step_is_taken_if_it_improves_the_crps_by_more_than_its_error():
     assert chosen(**{AS_IT_IS: 0.02, GAINS: 0.02, WEIGHTS: 0.03}) == AS_IT_IS
     assert chosen(**{AS_IT_IS: 0.03, GAINS: 0.02, WEIGHTS: 0.02}) == GAINS
     assert chosen(**{AS_IT_IS: 0.03, GAINS: 0.04, WEIGHTS: 0.02}) == WEIGHTS
+    assert chosen(**{AS_IT_IS: 0.03, FROM_NOTHING: 0.01}) == AS_IT_IS
 
 
 def test_few_galaxies_change_a_calibration_only_if_they_contradict_it():
