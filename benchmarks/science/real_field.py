@@ -23,6 +23,7 @@ from photoz.estimates import Estimates
 from photoz.flags import Flag
 from photoz.grid import BoolArray, FloatArray
 from photoz.images import SDSS_IMAGES, Batch
+from photoz.inference.engines import AUTO
 from photoz.inference.predictor import Predictor
 from photoz.io.cutouts import TEST, Cutouts
 from photoz.model.bundle import ModelBundle
@@ -100,10 +101,10 @@ def _isolated(x: FloatArray, y: FloatArray, fluxes: FloatArray) -> BoolArray:
     return np.asarray(~(near & (fluxes > BRIGHT * fluxes[:, None])).any(axis=1))
 
 
-def predict(bundle: ModelBundle, cutouts: FloatArray, ebv: FloatArray | None = None) -> Estimates:
+def predict(bundle: ModelBundle, cutouts: FloatArray, ebv: FloatArray | None = None, engine: str = AUTO) -> Estimates:
     """Estimate the redshifts of cutouts (n, 64, 64, 5), as if they were galaxies; `ebv` (n,) is unknown by default."""
     batch = Batch.of(cutouts, bundle.card.image, ebv, bundle.card.inputs.ebv_default)
-    return Predictor.load(bundle, threads=CPUS).predict(batch)
+    return Predictor.load(bundle, engine=engine, threads=CPUS).predict(batch)
 
 
 def catalogue_method(cutouts: FloatArray, ebv: FloatArray, sample: Cutouts) -> tuple[FloatArray, FloatArray]:
