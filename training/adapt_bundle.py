@@ -235,7 +235,7 @@ def verdict(record: AdaptationRecord | None) -> str:
     assert record is not None
     gained = ", ".join(f"{name} {score.value:+.4f} ± {score.error:.4f}" for name, score in record.improvements.items())
     if record.network == AS_IT_IS:
-        what = "the network stays as it is, since adapting it gains less than the error; its calibration is adapted"
+        what = "the network stays as it is: no step was tried, or none gains more than its error; calibration adapted"
     else:
         gains = ", ".join(f"{band} {gain:.3f}" for band, gain in record.gains.items())
         what = f"adapted: {record.network}; gains of the bands {gains}"

@@ -30,7 +30,7 @@ from photoz.metrics import galaxy_scores
 from photoz.model.bundle import ModelBundle
 from photoz.processes import process_pool
 from photoz_survey.sky.observed import find_fields
-from training.adapt import Adaptation
+from training.adapt import N_OF_RECIPE, Adaptation
 from training.adapt_bundle import adapt_model
 from training.catalogue import read_kcorrect
 from training.fit import fit
@@ -47,7 +47,6 @@ FACTORS = np.array([0.9, 1.12, 0.95, 1.15, 1.0], np.float32)  # of the zero poin
 PIXEL, BRIGHTER = 0.396, 0.75  # arcsec, mag
 
 SIZES = (100, 300, 1000)
-N_TRAINED, EPOCHS = 8000, COMPACT.epochs  # of the recipe from which those for few galaxies follow
 SEED = 99
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
@@ -96,7 +95,7 @@ def measure(task: tuple[Path, Path, int, Path]) -> dict[str, Any]:
         cutouts = with_labels(opened, split)
         rows = cutouts.rows(TEST)
         adapted = adapt_model(model, cutouts, Adaptation.of(loaded.card), run / "adapted")
-        recipe = scaled(COMPACT, n, N_TRAINED)
+        recipe = scaled(COMPACT, n, N_OF_RECIPE)
         fitted = fit(cutouts, model.spec, grid, recipe, run / "from-nothing", resume=False)
         models = {
             "as it is": model,
