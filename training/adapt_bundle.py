@@ -1,7 +1,6 @@
 """The pipeline of `adapt`: check the data, cross-fit, choose, and write the bundle and the report."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +10,7 @@ import properscoring
 
 from photoz import pdf
 from photoz.errors import InvalidDataset
+from photoz.flags import Flag
 from photoz.grid import IntArray
 from photoz.io.cutouts import TEST, TRAIN, Cutouts
 from photoz.io.layout import Assumptions, conform
@@ -48,8 +48,9 @@ BEFORE = "before adapting"
 # rendered galaxies: 0.35; two bands swapped 0.55 to 3.2; pixels 3.6 times as bright 0.65; redshifts shuffled 1.7.
 MAX_CRPS = 0.8
 
-# Largest correction of a zero point, as a factor.
-MAX_GAIN = 1.4
+# Largest share of cutouts out of distribution. Measured on rendered galaxies: zero points off by 15 %, other seeing and
+# noise, and real frames at most 2 %; two bands swapped 97 to 100 %; pixels 2.5 times as bright or as faint 97 %.
+MAX_OUT = 0.5
 
 METRICS = ("bias", "sigma_mad", "outlier_fraction", "crps", "pit_ks")
 
@@ -135,7 +136,6 @@ def adapt_model(model: TrainedModel, cutouts: Cutouts, adaptation: Adaptation, r
     step = choose_step(fitted, model.grid)
     adapted = adapt_network(model, cutouts, adaptation, run, last=step)[step]
     gains = {} if adapted.gains is None else dict(zip(model.spec.bands, adapted.gains.tolist(), strict=True))
-    _check_gains(gains)
     held_out = fitted.predictions[step]
     calibration = fit_calibration(held_out.raw_pdfs, fitted.z_spec, model.grid, start=model.calibration)
     final = adapt_statistics(model, adapted.network, cutouts)
@@ -181,9 +181,15 @@ def _prepare(opened: Cutouts, parent: ModelBundle) -> tuple[Cutouts, Assumptions
 
 
 def _predict_before(model: TrainedModel, cutouts: Cutouts, rows: IntArray, fold: IntArray) -> Predictions:
-    """Predict all galaxies, in the order of `CrossFitted`; raises `InvalidDataset` if the redshifts do not fit."""
+    """Predict all galaxies, in the order of `CrossFitted`; raises `InvalidDataset` if images or redshifts do not fit."""
     parts = [group_by_galaxy(cutouts, rows[fold == number])[0] for number in range(fold.max() + 1)]
     before = join([model.predict(cutouts, part) for part in parts])
+    share = float(np.mean(before.flags & Flag.OUT_OF_DISTRIBUTION > 0))
+    if share > MAX_OUT:
+        raise InvalidDataset(
+            f"{share:.0%} of the cutouts are unlike those that the model was trained on, expected at most {MAX_OUT:.0%}. "
+            "Are the unit, the zero points (AB) and the order of the bands right? If they are, train a model on them"
+        )
     z_spec = numbers(cutouts, "z_spec", np.concatenate(parts))
     counts = np.bincount(model.grid.bin_index(z_spec), minlength=model.grid.n_bins)
     alone = crps(np.tile(counts / counts.sum(), (len(z_spec), 1)), z_spec, model.grid).mean()
@@ -194,16 +200,6 @@ def _predict_before(model: TrainedModel, cutouts: Cutouts, rows: IntArray, fold:
             f"galaxies {alone:.4f}. Are the unit and the order of the bands right, and does each image have its z_spec?"
         )
     return before
-
-
-def _check_gains(gains: Mapping[str, float]) -> None:
-    if all(1.0 / MAX_GAIN <= gain <= MAX_GAIN for gain in gains.values()):
-        return
-    listed = ", ".join(f"{band} {gain:.3g}" for band, gain in gains.items())
-    raise InvalidDataset(
-        f"the pixels would have to be multiplied by {listed}; expected {1 / MAX_GAIN:.2g} to {MAX_GAIN:g}. Are the "
-        "unit, the zero points (AB) and the order of the bands right?"
-    )
 
 
 def _predict_after(
