@@ -11,6 +11,8 @@ GEOMETRY = {"bands": "u,g,r,i,z", "pixel_scale": SCALE}
 COUNTS = {"zero_point": 31.0, **GEOMETRY}
 NAN = IMAGES.copy()
 NAN[:, 4:9, 50:60, 1] = np.nan
+EMPTY = IMAGES.copy()
+EMPTY[1] = np.nan
 
 
 def padded(height: int, width: int) -> np.ndarray:
@@ -55,6 +57,7 @@ PIXELS = {
     "int32 counts": (np.rint(IMAGES * factor_of(31.0)).astype(np.int32), COUNTS, {}),
     "int16 counts": (np.rint(IMAGES * factor_of(30.0)).astype(np.int16), COUNTS | {"zero_point": 30.0}, {}),
     "NaN": (NAN, DESCRIBED, {"images": NAN}),
+    "a cutout of NaN": (EMPTY, DESCRIBED, {"images": EMPTY}),
     "80x96 pixels": (padded(80, 96), DESCRIBED, {"said": {"used": "central"}}),
     "128 pixels, bands first": (np.moveaxis(padded(128, 128), -1, 1), DESCRIBED, {"said": {"used": "central"}}),
     "48 pixels": (IMAGES[:, 8:56, 8:56], DESCRIBED, {"refused": ["48", "64"]}),

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pyarrow as pa
-from astropy.table import MaskedColumn, Table
+from astropy.table import MaskedColumn
 
 from tests.layouts.fits_files import Layout, hdu_of, save, wcs
-from tests.layouts.galaxies import BANDS, DEC, EBV, IDS, IMAGES, PLANES, RA, SCALE, Z_SPEC, N
+from tests.layouts.galaxies import BANDS, DEC, EBV, IDS, PLANES, RA, Z_SPEC, N
 from tests.layouts.stores import FILES, row
 
 NAMES = ("object_id", "objid", "objID", "TARGETID", "SOURCE_ID", "objectId", "specObjID", "id")
@@ -41,8 +41,6 @@ for shift, kind in enumerate(FILES):
     if kind == "npz":
         continue
     for name, (values, units) in UNITS.items():
-        if (kind, name) == ("table", "hour angles"):  # no unit of FITS
-            continue
         LAYOUTS[f"{kind}, {name}"] = row(kind, values, units=units, columns=POSITIONS)
     LAYOUTS[f"{kind}, Z in mag"] = row(kind, {"Z": MAGNITUDES}, units={"Z": "mag"}, absent=["z_spec"])
     LAYOUTS[f"{kind}, z in mag"] = row(kind, {"z": MAGNITUDES}, units={"z": "mag"}, absent=["z_spec"])
@@ -52,15 +50,6 @@ LAYOUTS |= {
     f"{kind}, all magnitudes": row(kind, {band: MAGNITUDES for band in BANDS}, absent=["z_spec"])
     for kind in ("table", "parquet", "npz")
 }
-
-
-def masked_ids(path):
-    """Write a table whose first id is TNULL."""
-    ids = MaskedColumn(np.where(np.arange(N) == 0, -9999, IDS), mask=np.arange(N) == 0, fill_value=-9999)
-    table = Table(
-        {"IMAGE": IMAGES, "OBJID": ids}, units={"IMAGE": "nanomaggy"}, meta={"BANDS": BANDS, "PIXSCALE": SCALE}
-    )
-    table.write(path)
 
 
 def extensions(names=None, **keywords):
@@ -77,17 +66,16 @@ def extensions(names=None, **keywords):
 
 
 NGC = ["NGC 1", "NGC 2", "NGC 3", "NGC 4"]
+TNULL = MaskedColumn(np.where(np.arange(N) == 0, -9999, IDS), mask=np.arange(N) == 0, fill_value=-9999)
 INTEGERS = [int(value) for value in IDS]
 LAYOUTS |= {
-    "TNULL among ids": Layout(masked_ids, columns={"object_id": BLANK}),
+    "TNULL among ids": row("table", {"OBJID": TNULL}, columns={"object_id": BLANK}),
     "null among ids": row("parquet", {"object_id": pa.array([None, *INTEGERS[1:]])}, columns={"object_id": BLANK}),
     "extensions all called SCI": Layout(extensions(["SCI"] * N)),
     "extensions called by their galaxies": Layout(extensions(NGC), columns={"object_id": NGC}),
     "OBJECT in headers": Layout(extensions(["SCI"] * N, OBJECT=NGC), columns={"object_id": NGC}),
-    **{
-        f"{key} in headers": Layout(extensions(**{key: INTEGERS}), columns={"object_id": IDS})
-        for key in ("OBJID", "TARGETID")
-    },
+    "OBJID in headers": Layout(extensions(OBJID=INTEGERS), columns={"object_id": IDS}),
+    "TARGETID in headers": Layout(extensions(TARGETID=INTEGERS), columns={"object_id": IDS}),
     "EBV and Z_SPEC in headers": Layout(
         extensions(EBV=EBV.tolist(), Z_SPEC=Z_SPEC.tolist()), columns={"ebv": EBV, "z_spec": Z_SPEC}
     ),

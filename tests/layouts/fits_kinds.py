@@ -1,13 +1,14 @@
 """FITS: weights, masks, errors, PSFs and catalogues beside the images, which are neither galaxies nor bands."""
 
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from astropy.io import fits
-from astropy.table import Table
 
-from tests.layouts.fits_files import Layout, hdu_of, row
+from tests.layouts.fits_files import Layout, hdu_of, row, save, wcs
 from tests.layouts.galaxies import BANDS, IMAGES, PLANES, N
 
 # A corner without light, and a column of pixels.
@@ -31,9 +32,9 @@ def plane_of(kind: str, bad: np.ndarray, band: int = 0) -> np.ndarray:
     return np.full(bad.shape, 0.03 + 0.01 * band, np.float32)
 
 
-def beside(kind: str, keyword: str = "EXTNAME", galaxies: int = N) -> list[Any]:
+def beside(kind: str, keyword: str = "EXTNAME") -> list[Any]:
     """Return an HDU of a kind for each galaxy."""
-    return [hdu_of(plane_of(kind, bad), {keyword: kind}) for bad in BAD[:galaxies]]
+    return [hdu_of(plane_of(kind.upper(), bad), {keyword: kind}) for bad in BAD]
 
 
 def each_band(kind: str, name: str) -> list[Any]:
@@ -65,61 +66,57 @@ def hsc_masks(name: str) -> list[Any]:
 
 
 def interleaved(kind: str) -> list[Any]:
-    """Return an image and a plane of a kind for each galaxy in turn, without the first image."""
+    """Return a plane of a kind for the first galaxy, and an image and such a plane for each other one."""
     described = {"BANDS": BANDS, "BUNIT": "nanomaggy"}
-    pairs = [(hdu_of(p, described), other) for p, other in zip(PLANES[1:], beside(kind)[1:], strict=True)]
-    return [beside(kind)[0], *(hdu for pair in pairs for hdu in pair)]
+    first, *others = beside(kind)
+    pairs = [(hdu_of(pixels, described), other) for pixels, other in zip(PLANES[1:], others, strict=True)]
+    return [first, *(hdu for pair in pairs for hdu in pair)]
 
 
 def only(*kinds: str) -> Layout:
-    def write(path: Any) -> None:
-        fits.HDUList([fits.PrimaryHDU(), *(hdu for kind in kinds for hdu in beside(kind, galaxies=1))]).writeto(path)
-
-    return Layout(write, refused=kinds)
+    return Layout(lambda path: save(path, *(beside(kind)[0] for kind in kinds)), refused=kinds)
 
 
-def legacy(path: Any) -> None:
+def legacy(path: Path) -> None:
     """Write what the viewer of the Legacy Surveys returns with `&invvar`."""
-    header = {"SURVEY": "SDSS", "BANDS": BANDS, **{f"BAND{number}": band for number, band in enumerate(BANDS)}}
-    header |= {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 32.5, "CRPIX2": 32.5, "CRVAL1": 150.1}
-    header |= {"CRVAL2": 2.1, "CD1_1": -0.00011, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": 0.00011}
+    header = {"SURVEY": "SDSS", "BANDS": BANDS, **{f"BAND{n}": band for n, band in enumerate(BANDS)}, **wcs(0, 0)}
     image = hdu_of(PLANES[0], header | {"IMAGETYP": "image"}, fits.PrimaryHDU)
-    fits.HDUList([image, hdu_of(plane_of("IVAR", BAD[0]), header | {"IMAGETYP": "invvar"})]).writeto(path)
+    save(path, image, hdu_of(plane_of("IVAR", BAD[0]), header | {"IMAGETYP": "invvar"}))
 
 
-CATALOGUE = fits.table_to_hdu(Table({"x": [1.0, 2.0], "flux": [3.0, 4.0]}))
-CATALOGUE.name = "CATALOG"
+def named(name: str, pixels: np.ndarray) -> Callable[[], list[Any]]:
+    return lambda: [hdu_of(pixels, {"EXTNAME": name})]
+
+
+def catalogue() -> list[Any]:
+    return [fits.BinTableHDU.from_columns([fits.Column("flux", "E", array=np.ones(9))], name="CATALOG")]
+
+
+FLAGS = [hdu_of(bad[1].astype(np.uint8), {"EXTNAME": "MASK"}) for bad in BAD]
 LAYOUTS: dict[str, Layout] = {
     "legacy fits-cutout with invvar": Layout(legacy, n=1, images=MASKED),
-    "catalogue": row("cubes", more=lambda: [CATALOGUE], said={"left_out": "CATALOG"}),
-    "catalogue beside planes": row("planes", more=lambda: [CATALOGUE], said={"left_out": "CATALOG"}),
-    "spectrum": row(
-        "cubes", more=lambda: [hdu_of(np.ones(3800, np.float32), {"EXTNAME": "COADD"})], said={"left_out": "COADD"}
-    ),
-    "PSF of another size": row(
-        "cubes", more=lambda: [hdu_of(np.ones((5, 25, 25)), {"EXTNAME": "PSF"})], said={"left_out": "PSF"}
-    ),
-    "mask for all bands": row(
-        "cubes",
-        more=lambda: [hdu_of(bad[1].astype(np.uint8), {"EXTNAME": "MASK"}) for bad in BAD],
-        images=np.where(BAD[:, 1, ..., np.newaxis], np.nan, IMAGES),
-    ),
-    "weight without bad pixels": row("cubes", more=lambda: [hdu_of(np.ones((5, 64, 64)), {"EXTNAME": "WHT"})] * 4),
+    "catalogue": row("cubes", more=catalogue, said={"left_out": "CATALOG"}),
+    "catalogue beside planes": row("planes", more=catalogue, said={"left_out": "CATALOG"}),
+    "spectrum": row("cubes", more=named("COADD", np.ones(3800)), said={"left_out": "COADD"}),
+    "PSF of 25 pixels": row("cubes", more=named("PSF", np.ones((5, 25, 25))), said={"left_out": "PSF"}),
+    "mask for all bands": row("cubes", more=lambda: FLAGS, images=np.where(BAD[:, 1, ..., None], np.nan, IMAGES)),
+    "weight without bad pixels": row("cubes", more=lambda: named("WHT", np.ones((5, 64, 64)))() * N),
     "only weights": only("IVAR"),
     "only a mask": only("MASK"),
     "only PSF and MODEL": only("PSF", "MODEL"),
 }
-for kind in KINDS:
+for number, kind in enumerate(KINDS):
     LAYOUTS[f"{kind} of each galaxy"] = row("cubes", more=partial(beside, kind), **outcome(kind))
     LAYOUTS[f"{kind} of each band"] = row("planes", more=partial(each_band, kind, "{kind}_{band}"), **outcome(kind))
-for number, kind in enumerate(KINDS):
     keyword, name = KEYWORDS[number % 3], ("{band}_{kind}", "{kind}-{band}", "{band}.{kind}")[number % 3]
     LAYOUTS[f"{kind} by {keyword}"] = row("cubes", more=partial(beside, kind.lower(), keyword), **outcome(kind))
     LAYOUTS[f"{kind} as {name}"] = row("planes", more=partial(each_band, kind, name), **outcome(kind))
 for name, is_bad in {name: name in ("MP_BAD", "MP_SAT", "MP_NO_DATA") for name in HSC}.items():
     LAYOUTS[f"HSC {name}"] = row("cubes", more=partial(hsc_masks, name), images=MASKED if is_bad else IMAGES)
 for kind in ("IVAR", "MASK", "MODEL"):
-    LAYOUTS[f"{kind} first"] = row("cubes", pixels=PLANES[:1], more=partial(interleaved, kind), n=N, **outcome(kind))
+    LAYOUTS[f"{kind} after each image"] = row(
+        "cubes", pixels=PLANES[:1], more=partial(interleaved, kind), n=N, **outcome(kind)
+    )
 for kind in ("ivar", "mask", "model", "psf"):
     more = partial(by_keyword, kind)
     LAYOUTS[f"{kind} by keyword beside planes"] = row("planes", more=more, **outcome(kind.upper()))

@@ -2,7 +2,7 @@
 
 from astropy.coordinates import FK4, FK5, SkyCoord
 
-from tests.layouts.fits_files import Layout, frame, hdu_of, images, matrix, row, same, save, wcs
+from tests.layouts.fits_files import NANOMAGGIES, Layout, frame, hdu_of, images, matrix, row, save, wcs
 from tests.layouts.galaxies import BANDS, DEC, PLANES, RA, SCALE, N
 
 STEP = SCALE / 3600  # degrees
@@ -28,11 +28,17 @@ def equatorial(system: object, **cards: object):
 
 
 def at(**cards: float):
+    """Return the sky of cards beside a position."""
     return lambda galaxy, band: frame(galaxy) | cards
 
 
 def without_frame(**cards: float):
     return lambda galaxy, band: cards
+
+
+def declination_first(galaxy: int, band: int) -> dict:
+    at = (DEC[galaxy], RA[galaxy])
+    return frame(galaxy, "DEC--TAN", "RA---TAN", at=at) | {"CD1_1": STEP, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": -STEP}
 
 
 ROTATED = {"CDELT1": -STEP, "CDELT2": STEP, "CROTA2": 30.0}
@@ -57,13 +63,7 @@ SAID = {
     "galactic": (galactic, True),
     "1 % off": (at(**cdelt(0.4, 0.4)), True),
     "CD and PIXSCALE": (lambda *key: {**wcs(*key), "PIXSCALE": SCALE}, True),
-    "declination first": (
-        lambda galaxy, band: {
-            **frame(galaxy, "DEC--TAN", "RA---TAN", at=(DEC[galaxy], RA[galaxy])),
-            **dict(zip(("CD1_1", "CD1_2", "CD2_1", "CD2_2"), (STEP, 0.0, 0.0, -STEP), strict=True)),
-        },
-        True,
-    ),
+    "declination first": (declination_first, True),
 }
 # Scales that do not fit, and what the refusal has to say.
 WRONG = {
@@ -127,22 +127,12 @@ for shape in ("cubes", "planes"):
     )
 
 
-def write_primary_wcs(path):
-    """Write planes whose only world coordinates are in the primary header."""
-    parts = images("planes", same(BUNIT="nanomaggy"), PLANES, without_frame(), BANDS)
-    save(path, *(hdu_of(array, cards) for array, cards in parts), primary=wcs(0, 0))
-
-
-def write_positions(path):
-    """Write cutouts whose position is in keywords instead of world coordinates."""
-    hdus = [
-        hdu_of(pixels, {"BANDS": BANDS, "BUNIT": "nanomaggy", "PIXSCALE": SCALE, "RA": RA[row], "DEC": DEC[row]})
-        for row, pixels in enumerate(PLANES)
-    ]
-    save(path, *hdus)
-
-
+PRIMARY = images("planes", NANOMAGGIES, PLANES, without_frame(), BANDS)
+DESCRIBED = {"BANDS": BANDS, "BUNIT": "nanomaggy", "PIXSCALE": SCALE}
+KEYWORDS = [(pixels, DESCRIBED | {"RA": RA[n], "DEC": DEC[n]}) for n, pixels in enumerate(PLANES)]
 LAYOUTS |= {
-    "world coordinates of the primary header": Layout(write_primary_wcs, n=1, columns=CENTRES),
-    "positions in RA and DEC": Layout(write_positions, columns=CENTRES),
+    "world coordinates of the primary header": Layout(
+        lambda path: save(path, *(hdu_of(*part) for part in PRIMARY), primary=wcs(0, 0)), n=1, columns=CENTRES
+    ),
+    "positions in RA and DEC": Layout(lambda path: save(path, *(hdu_of(*part) for part in KEYWORDS)), columns=CENTRES),
 }

@@ -80,14 +80,14 @@ LAYOUTS: dict[str, Layout] = {
 }
 for template in ("image_{}", "IMAGE_{}", "img_{}", "flux_{}", "cutout_{}", "{}", "{}_image"):
     LAYOUTS[f"columns {template}"] = table_of(each_band(template))
-    LAYOUTS[f"columns {template} of flat vectors"] = table_of(
-        each_band(template, flat=True), refused=["axes|axis|TDIM|shape|image"], or_right=True
-    )
     LAYOUTS[f"columns {template} in units of their own"] = table_of(each_band(template, VARIED))
     LAYOUTS[f"columns {template}, one without a unit"] = table_of(
         each_band(template, SILENT), refused=[template.format("r"), "unit"]
     )
 LAYOUTS |= {
+    "columns of flat vectors": table_of(
+        each_band("image_{}", flat=True), refused=["axes|axis|TDIM|shape|image"], or_right=True
+    ),
     "columns in another order": table_of(each_band("image_{}", order="zgiur")),
     "columns of four bands": table_of(lambda: each_band("image_{}")()[1:], refused=[r"(\b|_)u\b"]),
     "columns in counts": table_of(each_band("image_{}", ("uJy",) * 5)),

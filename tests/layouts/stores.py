@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pyarrow as pa
 import zarr
+from astropy.io import fits
 from astropy.table import Table
 from pyarrow import parquet
 
@@ -58,9 +59,11 @@ def write_npz(path: Path, images: np.ndarray, columns: Attributes, about: Attrib
 
 
 def write_table(path: Path, images: np.ndarray, columns: Attributes, about: Attributes, own: Any, units: Any) -> None:
-    table = Table({"IMAGE": images, **columns}, units={"IMAGE": about.get("unit"), **units})
-    table.meta.update({"BANDS": about["bands"].replace(",", ""), "PIXSCALE": about["pixel_scale"]})
-    table.write(path)
+    header = {"BANDS": about["bands"].replace(",", ""), "PIXSCALE": about["pixel_scale"]}
+    hdu = fits.table_to_hdu(Table({"IMAGE": images, **columns}, meta=header))
+    for name, unit in {"IMAGE": about["unit"], **units}.items():  # astropy's tables drop units that they do not know
+        hdu.columns[name].unit = unit
+    hdu.writeto(path)
 
 
 WRITERS = {"h5": write_h5, "zarr": write_zarr, "parquet": write_parquet, "npz": write_npz, "table": write_table}

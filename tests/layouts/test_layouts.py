@@ -19,7 +19,7 @@ GROUPS = (fits_units, fits_sky, fits_kinds, fits_numbers, fits_tables, bands, co
 LAYOUTS = {
     f"{group.__name__.rpartition('.')[2]}: {name}": layout for group in GROUPS for name, layout in group.LAYOUTS.items()
 }
-QUICK = set(list(LAYOUTS)[::12])  # the others are for `make acceptance`
+QUICK = set(list(LAYOUTS)[::20])  # the others are for `make acceptance`
 Z_TOLERANCE = 0.004
 TENTH_OF_NOISE = np.array([4e-3, 2e-3, 3e-3, 4e-3, 15e-3])  # nanomaggies, by band: what lossy compression may change
 COLUMNS = {"rtol": 1e-6, "atol": 1e-4}  # 1e-4 degrees are 0.4 arcsec, a pixel
@@ -51,7 +51,7 @@ def read(path, spec):
 
 def check_refusal(message, layout):
     assert layout.refused, f"refused: {message}"
-    words = (*layout.refused, re.escape(layout.file))
+    words = (*layout.refused, re.escape(layout.file) if "." in layout.file else r"mine|\.(fits|npz|npy)")
     missing = [word for word in words if not re.search(word, message, re.IGNORECASE)]
     assert not missing, f"no {missing} in: {message}"
     assert re.search(ADVICE, message, re.IGNORECASE), f"nothing to do in: {message}"
@@ -90,8 +90,9 @@ def test_layout(tmp_path_factory, name, z_of, card):
     np.testing.assert_array_equal(np.isnan(images), np.isnan(expected))
     excess = np.nan_to_num(np.abs(images - expected) - TENTH_OF_NOISE - 2e-3 * np.abs(expected))
     assert excess.max() <= 0, f"pixels differ by up to {excess.max():.3g} nanomaggies too much"
-    z = z_of(images, values.get("ebv", EBV[: layout.n]))
-    assert np.abs(z - z_of(expected, EBV[: layout.n])).max() <= Z_TOLERANCE
+    rows = np.isfinite(expected).any(axis=(1, 2, 3))  # a cutout of NaN has no redshift
+    z = z_of(images[rows], np.asarray(values.get("ebv", EBV[: layout.n]))[rows])
+    assert np.abs(z - z_of(expected[rows], EBV[: layout.n][rows])).max() <= Z_TOLERANCE
     for kind, words in layout.said.items():
         assert re.search(words, said[kind], re.IGNORECASE), f"no {words!r} in what was {kind}: {said}"
 
