@@ -31,8 +31,9 @@ class InputFile(_Record):
 class ScoreOptions(_Record):
     """Options of the command ``photoz score``: how cutouts are read, and what is written."""
 
-    bands: tuple[str, ...] = ()  # of the images in order; overrides the files
-    zero_point: float | None = None  # AB magnitude of a pixel with the value 1; overrides the files
+    bands: tuple[str, ...] = ()  # of the images in order
+    zero_point: float | None = None  # AB magnitude of a pixel with the value 1
+    override: bool = False  # whether these replace what files say
     ebv: float | None = None  # E(B-V) in mag of all cutouts; overrides the files
     columns: tuple[str, ...] = ()  # of the files, written beside the estimates, ra, dec and z_spec
     pdf: Literal["float16", "float32"] | None = None  # type of the PDFs; None leaves them out

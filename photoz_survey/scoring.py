@@ -101,7 +101,7 @@ class Scorer:
 
     def _conformed(self, opened: Cutouts) -> Cutouts:
         settings = self._plan.settings
-        cutouts, _ = conform(opened, self._card.image, settings.bands, settings.zero_point)
+        cutouts, _ = conform(opened, self._card.image, settings.bands, settings.zero_point, settings.override)
         for name in settings.columns:
             cutouts.column(name)  # raises if it is missing
         if settings.ebv is None:

@@ -1,12 +1,16 @@
 """Request bodies to arrays: first the memory is reserved that this takes, then they are decoded."""
 
 import io
+import math
 from operator import attrgetter
+from pathlib import Path
 
 import numpy as np
 
 from photoz.errors import MalformedInput, TooLarge
-from photoz.io.npz import MAX_MEMBERS, Archive, view_array
+from photoz.images import ImageSpec
+from photoz.io.layout import conform
+from photoz.io.npz import MAX_MEMBERS, Archive, cutouts_of, view_array
 from photoz.validation import Arrays
 from service import files
 from service.files import FileReader
@@ -19,7 +23,10 @@ NPY_MAGIC, ZIP_MAGIC, ZIP_ENTRY = b"\x93NUMPY", b"PK\x03\x04", b"PK\x01\x02"
 
 
 async def read_file(request: Request, reader: FileReader, max_bytes: int) -> Arrays:
-    """Return the arrays of a file by name: `.npy`, FITS, HDF5, or `.npz` that unpacks into at most `max_bytes`."""
+    """Return the arrays of a file by name: `.npy`, FITS, HDF5, or `.npz` that unpacks into at most `max_bytes`.
+
+    Images are in the layout of the model that the reader is for.
+    """
     body, archive = await run_step("join", request.received_bytes, attrgetter("body"), request), None
     if body.startswith(ZIP_MAGIC):
         # Each entry of the directory becomes an object of half a kB before zipfile counts them.
@@ -28,16 +35,32 @@ async def read_file(request: Request, reader: FileReader, max_bytes: int) -> Arr
         archive = Archive.open(io.BytesIO(body), max_bytes)
     await reserve_decoding(request, archive=archive)
     if archive is not None:
-        return await run_step("decode", archive.unpacked_bytes, archive.read)
+        arrays = await run_step("decode", archive.unpacked_bytes, archive.read)
+        return await _conformed(request, arrays, reader.spec)
     if body.startswith(NPY_MAGIC):
         with span("decode"):
-            return {"images": view_array(body)}
+            arrays = {"images": view_array(body)}
+        return await _conformed(request, arrays, reader.spec)
     if body.startswith(files.MAGICS):
         with span("decode"):
             return await reader.read(request)
     raise MalformedInput(
         f"expected a .npy, .npz, FITS or HDF5 file, got {len(body)} bytes that start with {body[:6]!r}"
     )
+
+
+async def _conformed(request: Request, arrays: Arrays, spec: ImageSpec) -> Arrays:
+    """Bring the images of a `.npy` or `.npz` file into the layout of a model; other arrays are kept."""
+    if "images" not in arrays:
+        return arrays
+    cutouts = cutouts_of(arrays, Path("the file"))
+    conformed, request.reading = conform(cutouts, spec)
+    images = conformed.images
+    if images is not cutouts.images:
+        n_bytes = arrays["images"].dtype.itemsize * math.prod(images.shape)
+        request.memory.reserve(request, n_bytes)
+        images = await run_step("convert", n_bytes, images.__getitem__, slice(None))
+    return {"images": np.asarray(images), **conformed.columns}
 
 
 async def reserve_decoding(request: Request, *, n_json: int = 0, archive: Archive | None = None) -> None:

@@ -18,7 +18,7 @@ from pebble import ProcessExpired
 
 from photoz.errors import InvalidDataset, MalformedInput, PhotozError, TooLarge, reason
 from photoz.images import ImageSpec
-from photoz.io.cutouts import Cutouts
+from photoz.io.cutouts import Cutouts, Reading
 from photoz.io.fits import load_astropy, open_fits
 from photoz.io.hdf5 import open_hdf5
 from photoz.io.layout import conform
@@ -56,16 +56,16 @@ class FileReader:
     """Reads FITS and HDF5 files into the layout of a model that takes `spec`."""
 
     def __init__(self, spec: ImageSpec) -> None:
-        self._spec = spec
+        self.spec = spec
         self._jobs = JobQueue("files are decoded or wait", MAX_QUEUED, MAX_OF_CLIENT)
 
     async def read(self, request: Request) -> Arrays:
-        """Return the arrays of the file in a body by name; what was assumed becomes `assumptions` of the request."""
+        """Return the arrays of the file in a body by name; what was done becomes `reading` of the request."""
         body = request.body
         seconds = CPU_SECONDS + len(body) // BYTES_PER_CPU_SECOND
-        job = (body, self._spec, allowed_bytes(len(body)), seconds)
+        job = (body, self.spec, allowed_bytes(len(body)), seconds)
         try:
-            arrays, request.assumptions = await self._jobs.run(request.client, TIMEOUT, parse_file, *job)
+            arrays, request.reading = await self._jobs.run(request.client, TIMEOUT, parse_file, *job)
         except ProcessExpired as error:
             logger.warning("a file of %d bytes could not be read: the child ended with %s", len(body), error.exitcode)
             raise MalformedInput("the file cannot be read: its reader failed, or took too long") from error
@@ -77,8 +77,8 @@ def allowed_bytes(size: int) -> int:
     return max(FACTOR * size, LEAST_BYTES)
 
 
-def parse_file(content: bytes, spec: ImageSpec, allowed: int, seconds: int) -> tuple[Arrays, tuple[str, ...]]:
-    """Return the arrays of a file, the images in the layout of a model, and what was assumed; runs in a child."""
+def parse_file(content: bytes, spec: ImageSpec, allowed: int, seconds: int) -> tuple[Arrays, Reading]:
+    """Return the arrays of a file, the images in the layout of a model, and what was done; runs in a child."""
     if content.startswith(b"SIMPLE"):
         load_astropy()  # its memory and time are not the file's
     limit_resources(allowed, seconds)
@@ -94,11 +94,11 @@ def parse_file(content: bytes, spec: ImageSpec, allowed: int, seconds: int) -> t
         raise InvalidDataset(f"{name} cannot be read: {reason(error)}") from None
 
 
-def conformed_arrays(cutouts: Cutouts, spec: ImageSpec) -> tuple[Arrays, tuple[str, ...]]:
-    """Return images in the layout of a model and columns, by name, and what was assumed."""
-    conformed, assumptions = conform(cutouts, spec)
+def conformed_arrays(cutouts: Cutouts, spec: ImageSpec) -> tuple[Arrays, Reading]:
+    """Return images in the layout of a model and columns, by name, and what was done."""
+    conformed, reading = conform(cutouts, spec)
     columns = {name: np.asarray(conformed.columns[name]) for name in INPUT_COLUMNS if name in conformed.columns}
-    return {"images": np.asarray(conformed.images[:]), **columns}, tuple(assumptions)
+    return {"images": np.asarray(conformed.images[:]), **columns}, reading
 
 
 def limit_resources(allowed: int, seconds: int) -> None:

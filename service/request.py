@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 from starlette.types import Scope
 
 from photoz.errors import TooLarge
+from photoz.io.cutouts import Reading
 from service.errors import RequestError
 
 # Request ids that a client may choose: nothing that could break a line of the log or a header.
@@ -106,7 +107,7 @@ class Request:
         self.has_arrived = self.content_length == 0  # or the connection has ended
         self.chunks: list[bytes | bytearray] = []
         self.received_bytes = self.held_bytes = self.rows = self.status = 0
-        self.assumptions: tuple[str, ...] = ()
+        self.reading = Reading()
 
     def add_chunk(self, chunk: bytes) -> None:
         """Add what has arrived of the body."""

@@ -9,6 +9,7 @@ from pebble import ProcessExpired
 
 from photoz.errors import InvalidInput, PhotozError
 from photoz.images import ImageSpec
+from photoz.io.cutouts import Reading
 from photoz.protocol.contract import SkyRequest
 from photoz.validation import Arrays
 from service.errors import RequestError
@@ -39,21 +40,21 @@ class SkyArchive:
         self._jobs = JobQueue("positions are looked up or wait", MAX_QUEUED, MAX_OF_CLIENT)
 
     async def cut_out(self, request: Request, position: SkyRequest) -> Arrays:
-        """Return the arrays of the cutout at a position; what was assumed becomes `assumptions` of the request."""
+        """Return the arrays of the cutout at a position; what was used and assumed becomes `reading` of the request."""
         if self._options is None:
             message = "this service does not reach an archive: its operator may allow that, with PHOTOZ_SKY"
             raise RequestError(HTTPStatus.NOT_FOUND, message)
         job = (position.ra, position.dec, self._options, self._spec)
         try:
-            arrays, request.assumptions = await self._jobs.run(request.client, TIMEOUT, cut_out, *job)
+            arrays, request.reading = await self._jobs.run(request.client, TIMEOUT, cut_out, *job)
         except ProcessExpired as error:
             message = f"the process that asked the archive ended with {error.exitcode}"
             raise RequestError(HTTPStatus.BAD_GATEWAY, message) from error
         return arrays
 
 
-def cut_out(ra: float, dec: float, options: Sequence[str], spec: ImageSpec) -> tuple[Arrays, tuple[str, ...]]:
-    """Return the arrays of the cutout at a position, and what was assumed; runs in a child."""
+def cut_out(ra: float, dec: float, options: Sequence[str], spec: ImageSpec) -> tuple[Arrays, Reading]:
+    """Return the arrays of the cutout at a position, and what was used and assumed; runs in a child."""
     from photoz_survey.sky.position import cut_out_position  # takes seconds: astropy, astroquery and reproject
 
     try:

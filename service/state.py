@@ -10,7 +10,7 @@ from photoz.errors import PhotozError
 from photoz.images import Batch
 from photoz.inference.predictor import Predictor, refuse_missing_pdfs
 from photoz.model.bundle import ModelBundle
-from photoz.protocol.contract import ASSUMED_HEADER, MODEL_HEADER
+from photoz.protocol.contract import MODEL_HEADER, READING_HEADERS
 from photoz.validation import unpacked_limit
 from service import logs
 from service.batcher import Columns, DynamicBatcher
@@ -25,7 +25,7 @@ from service.settings import Settings
 from service.sky import SkyArchive
 from service.steps import span
 
-MAX_ASSUMED = 1000  # characters of the header that says what was assumed about a file
+MAX_READING = 1000  # characters of each header that says what was done with a file
 
 # Evaluations that run or wait, in all and of one client: the last of them waits for minutes at worst.
 MAX_EVALUATIONS, MAX_EVALUATIONS_OF_CLIENT = 12, 8
@@ -81,9 +81,10 @@ class State:
         except PhotozError as error:
             response = error_response(error)
         response.headers[MODEL_HEADER] = self.model_label
-        if request.assumptions:
-            text = "; ".join(request.assumptions).encode("ascii", "replace").decode("ascii")
-            response.headers[ASSUMED_HEADER] = text[:MAX_ASSUMED]
+        for name, texts in vars(request.reading).items():
+            if texts:
+                text = "; ".join(texts).encode("ascii", "replace").decode("ascii")
+                response.headers[READING_HEADERS[name]] = text[:MAX_READING]
         return response
 
     async def predict_columns(self, request: Request, batch: Batch, columns: frozenset[str]) -> Columns:

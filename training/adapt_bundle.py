@@ -12,8 +12,8 @@ from photoz import pdf
 from photoz.errors import InvalidDataset
 from photoz.flags import Flag
 from photoz.grid import IntArray
-from photoz.io.cutouts import TEST, TRAIN, Cutouts
-from photoz.io.layout import Assumptions, conform
+from photoz.io.cutouts import TEST, TRAIN, Cutouts, Reading
+from photoz.io.layout import conform
 from photoz.io.reader import open_cutouts
 from photoz.metrics import N_RESAMPLES, GalaxyScores, Score, bootstrap, crps, galaxy_scores, summarise
 from photoz.model.bundle import ModelBundle
@@ -96,15 +96,15 @@ def adapt_bundle(
     *,
     figures: bool = True,
     only_f32: bool = False,
-) -> tuple[ModelBundle, Assumptions]:
+) -> tuple[ModelBundle, Reading]:
     """Adapt a model to a file of cutouts with z_spec, and write its bundle to `path` and its report to `run`.
 
-    Returns the bundle and what was assumed about the file. Raises `InvalidDataset`, and writes no bundle, if the images
+    Returns the bundle and what was done with the file. Raises `InvalidDataset`, and writes no bundle, if the images
     are not those that the model takes, if fewer than `MIN_GALAXIES` can be used, or if units, bands or redshifts seem
     to be wrong.
     """
     with open_cutouts(data) as opened:
-        cutouts, assumptions = _prepare(opened, parent)
+        cutouts, reading = _prepare(opened, parent)
         adapted = adapt_model(TrainedModel.load(parent), cutouts, adaptation, run)
         source, n, card = cutouts.provenance or data.name, len(adapted.fitted.rows), parent.card
         evaluation = adapted.evaluation
@@ -125,7 +125,7 @@ def adapt_bundle(
         write_report(evaluation, cutouts, bundle.card, run / REPORT_FOLDER, figures=figures)
     print(table(evaluation.scores))
     print(verdict(bundle.card.adaptation))
-    return bundle, assumptions
+    return bundle, reading
 
 
 def adapt_model(model: TrainedModel, cutouts: Cutouts, adaptation: Adaptation, run: Path) -> Adapted:
@@ -161,11 +161,11 @@ def _record(adapted: Adapted, parent: Card, data: Path, source: str, seed: int) 
     )
 
 
-def _prepare(opened: Cutouts, parent: ModelBundle) -> tuple[Cutouts, Assumptions]:
+def _prepare(opened: Cutouts, parent: ModelBundle) -> tuple[Cutouts, Reading]:
     """Bring cutouts into the layout of the model; all but the test galaxies become training galaxies."""
     card = parent.card
     try:
-        cutouts, assumptions = conform(opened, card.image)
+        cutouts, reading = conform(opened, card.image)
     except InvalidDataset as error:
         raise InvalidDataset(
             f"{error}; {card.name} cannot be adapted to other bands or pixels: train a model on these images"
@@ -177,18 +177,19 @@ def _prepare(opened: Cutouts, parent: ModelBundle) -> tuple[Cutouts, Assumptions
     print(f"{n} of {len(cutouts)} galaxies have a z_spec of 0 to {card.grid.z_max:g} and are not for testing")
     if n < MIN_GALAXIES:
         raise InvalidDataset(f"expected at least {MIN_GALAXIES} galaxies with z_spec, got {n}: use the model as it is")
-    return cutouts, assumptions
+    return cutouts, reading
 
 
 def _predict_before(model: TrainedModel, cutouts: Cutouts, rows: IntArray, fold: IntArray) -> Predictions:
-    """Predict all galaxies, in the order of `CrossFitted`; raises `InvalidDataset` if images or redshifts do not fit."""
+    """Predict all galaxies, in the order of `CrossFitted`; raises `InvalidDataset` if they do not fit."""
     parts = [group_by_galaxy(cutouts, rows[fold == number])[0] for number in range(fold.max() + 1)]
     before = join([model.predict(cutouts, part) for part in parts])
     share = float(np.mean(before.flags & Flag.OUT_OF_DISTRIBUTION > 0))
     if share > MAX_OUT:
         raise InvalidDataset(
-            f"{share:.0%} of the cutouts are unlike those that the model was trained on, expected at most {MAX_OUT:.0%}. "
-            "Are the unit, the zero points (AB) and the order of the bands right? If they are, train a model on them"
+            f"{share:.0%} of the cutouts are unlike those that the model was trained on, expected at most "
+            f"{MAX_OUT:.0%}. Are the unit, the zero points (AB) and the order of the bands right? If they are, train a "
+            "model on these cutouts"
         )
     z_spec = numbers(cutouts, "z_spec", np.concatenate(parts))
     counts = np.bincount(model.grid.bin_index(z_spec), minlength=model.grid.n_bins)

@@ -50,7 +50,7 @@ def adapt(
     adaptation = Adaptation.of(
         loaded.card, seed=seed, only_calibration=only is not None, from_nothing=from_nothing, resume=resume
     )
-    written, assumptions = adapt_bundle(loaded, data, bundle, run, adaptation, figures=figures, only_f32=only_f32)
-    for text in assumptions:
-        click.echo(f"assumed: {text}", err=True)
+    written, reading = adapt_bundle(loaded, data, bundle, run, adaptation, figures=figures, only_f32=only_f32)
+    for line in reading.lines():
+        click.echo(line, err=True)
     click.echo(f"{written.path}: {written.card.name} {written.card.version}")

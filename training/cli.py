@@ -13,6 +13,7 @@ from photoz.cli.text import reading_report
 from photoz.errors import reason
 from photoz.grid import SDSS_GRID, RedshiftGrid
 from photoz.images import ImageSpec, parse_bands
+from photoz.io.cutouts import Reading
 from photoz.model.card import EngineRecord
 from photoz.selection import parse_conditions
 from training import options
@@ -67,7 +68,7 @@ def convert(
     from photoz.io.pasquet import is_pasquet
     from training.convert import convert_cube, convert_cutouts, convert_pickle
 
-    assumptions: tuple[str, ...] = ()
+    reading = Reading()
     is_pickle = source.suffix.lower() in (".pkl", ".pickle")
     if is_pickle or (source.is_file() and source.suffix.lower() == ".npz" and is_pasquet(source)):
         if select:
@@ -75,10 +76,10 @@ def convert(
         n_read = n = convert_pickle(source, target) if is_pickle else convert_cube(source, target)
     else:
         imaging_survey = read_survey(survey) if survey else None
-        n_read, n, assumptions = convert_cutouts(
+        n_read, n, reading = convert_cutouts(
             source, target, parse_bands(bands), size, pixel_scale, imaging_survey, select
         )
-    options.print_report(reading_report(source, n_read, assumptions, f"not {select}", n_read - n), report)
+    options.print_report(reading_report(source, n_read, reading, f"not {select}", n_read - n), report)
     click.echo(f"{target}: {n} cutouts")
 
 

@@ -11,9 +11,9 @@ from tqdm import tqdm
 from photoz.errors import InvalidDataset
 from photoz.grid import BoolArray
 from photoz.images import SDSS_IMAGES, ImageSpec
-from photoz.io.cutouts import Column, Cutouts, ImageSource
+from photoz.io.cutouts import Column, Cutouts, ImageSource, Reading
 from photoz.io.hdf5 import create_hdf5, write_columns
-from photoz.io.layout import Assumptions, conform, described
+from photoz.io.layout import conform, described, same_scale
 from photoz.io.pasquet import PROVENANCE, is_pasquet, stream_pasquet
 from photoz.io.reader import open_cutouts
 from photoz.selection import find_selected
@@ -49,23 +49,23 @@ def convert_cutouts(
     pixel_scale: float | None = None,
     survey: Survey | None = None,
     select: str = "",
-) -> tuple[int, int, Assumptions]:
+) -> tuple[int, int, Reading]:
     """Convert what `open_cutouts` reads to HDF5 in blocks, or the galaxies that meet the conditions `select`.
 
     The arguments override the file's description of its images; the survey fills in what neither gives. The target
-    appears when it is complete. Returns the numbers of cutouts read and written, and what was assumed. Raises
+    appears when it is complete. Returns the numbers of cutouts read and written, and what was done. Raises
     `InvalidDataset` if the bands or the pixel scale are unknown, or as `open_cutouts` and `find_selected`.
     """
     with open_cutouts(source) as opened:
-        cutouts, spec, assumptions = _conformed(opened, bands, size, pixel_scale, survey)
+        cutouts, spec, reading = _conformed(opened, bands, size, pixel_scale, survey)
         if "z_spec" not in cutouts.columns:
-            assumptions = (*assumptions, "there are no redshifts; training needs a column z_spec")
+            reading.assumed.append("there are no redshifts; training needs a column z_spec")
         rows = find_selected(cutouts.column, len(cutouts), select)
         columns = {name: values[rows] if np.ndim(values) else values for name, values in cutouts.columns.items()}
         n = int(rows.sum())
         with create_hdf5(target, n, spec, cutouts.provenance or source.name) as file:
             _write(file, _selected(cutouts.images, rows), columns)
-        return len(cutouts), n, assumptions
+        return len(cutouts), n, reading
 
 
 def _selected(images: ImageSource, rows: BoolArray) -> Iterator[Column]:
@@ -77,25 +77,26 @@ def _selected(images: ImageSource, rows: BoolArray) -> Iterator[Column]:
 
 def _conformed(
     opened: Cutouts, bands: tuple[str, ...], size: int | None, pixel_scale: float | None, survey: Survey | None
-) -> tuple[Cutouts, ImageSpec, Assumptions]:
-    """Bring cutouts into the layout of the file to write, and return it with them and with what was assumed."""
+) -> tuple[Cutouts, ImageSpec, Reading]:
+    """Bring cutouts into the layout of the file to write, and return it with them and with what was done."""
     names = bands or (tuple(survey.bands) if survey else ())
     unnamed = names if opened.spec is None and not opened.bands else ()
+    of_file = (opened.spec or opened).pixel_scale
+    if pixel_scale and of_file and not same_scale(pixel_scale, of_file):
+        raise InvalidDataset(f"the file says that pixels are {of_file:.4g} arcsec wide, and the option {pixel_scale:g}")
     cutouts = replace(opened, pixel_scale=pixel_scale or opened.pixel_scale)
     if survey is None:
         spec = described(cutouts, bands, size, pixel_scale)
-        cutouts, assumptions = conform(cutouts, spec, unnamed)
-        return (
-            cutouts,
-            spec,
-            assumptions if opened.spec else (*assumptions, "Galactic extinction is that of SDSS's bands"),
-        )
-    if opened.spec is None and not opened.unit and opened.zero_point is None:
+        cutouts, reading = conform(cutouts, spec, unnamed)
+        if opened.spec is None:
+            reading.assumed.append("Galactic extinction is that of SDSS's bands")
+        return cutouts, spec, reading
+    if opened.spec is None and not opened.unit and opened.zero_point is None and opened.factors is None:
         cutouts = replace(cutouts, unit=survey.unit, zero_point=survey.zero_point)
     spec = described(cutouts, bands or unnamed, size, pixel_scale or survey.pixel_scale)
     spec = replace(spec, extinction_coefficients=survey.images(spec.bands).extinction_coefficients)
-    cutouts, assumptions = conform(cutouts, spec, unnamed)
-    return cutouts, spec, assumptions
+    cutouts, reading = conform(cutouts, spec, unnamed)
+    return cutouts, spec, reading
 
 
 def convert_pickle(source: Path, target: Path) -> int:

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from photoz.errors import InvalidInput
 from photoz.images import ZERO_POINT, ImageSpec
-from photoz.io.layout import without_survey
+from photoz.io.bands import model_bands
 from training.camera import Camera, Magnitude, Positive, Record
 
 FOLDER = Path(__file__).parent / "surveys"
@@ -91,8 +91,7 @@ class Survey(Record):
         Names may be in upper case and begin with that of the survey, "DES_G". Other bands have no extinction.
         """
         bands = bands or tuple(self.bands)
-        lower = {name.lower(): band for name, band in self.bands.items()}
-        records = (self.bands.get(name) or lower.get(without_survey(name).lower()) for name in bands)
+        records = (self.bands.get(name) for name in model_bands(bands, tuple(self.bands)))
         coefficients = tuple(band.extinction if band else None for band in records)
         return ImageSpec(size, bands, self.pixel_scale, extinction_coefficients=coefficients)
 

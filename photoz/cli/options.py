@@ -38,7 +38,7 @@ quantiles_option = click.option(
 
 
 def image_options(command: F) -> F:
-    """Add `--bands`, `--zero-point` and `--ebv`, for what files of cutouts do not say."""
+    """Add `--bands`, `--zero-point`, `--override` and `--ebv`, for what files of cutouts do not say."""
     ebv = click.option("--ebv", type=float, help="E(B-V) in mag for all cutouts, instead of the column of the files.")
     zero_point = click.option(
         "--zero-point", type=float, help="AB magnitude of a pixel with the value 1, if the files do not say the unit."
@@ -49,4 +49,9 @@ def image_options(command: F) -> F:
         callback=parsed_by(parse_bands),
         help="Bands of the images in order, such as ugriz or u,g,r,i,z, if the files do not say.",
     )
-    return bands(zero_point(ebv(command)))
+    override = click.option(
+        "--override",
+        is_flag=True,
+        help="Let --bands and --zero-point replace what the files say, which is refused else.",
+    )
+    return bands(zero_point(override(ebv(command))))

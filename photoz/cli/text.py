@@ -1,10 +1,10 @@
 """Text for terminals: a table of estimates, and a report on the cutouts that were read."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from photoz.estimates import Estimates
 from photoz.flags import flag_names
+from photoz.io.cutouts import Reading
 
 
 def text_table(estimates: Estimates) -> str:
@@ -20,8 +20,8 @@ def text_table(estimates: Estimates) -> str:
     return "\n".join([head, *lines])
 
 
-def reading_report(source: Path, n: int, assumptions: Sequence[str], left_out: str = "", n_left_out: int = 0) -> str:
-    """Report how many of the n cutouts of a source are used, why others are left out, and what was assumed."""
+def reading_report(source: Path, n: int, reading: Reading, left_out: str = "", n_left_out: int = 0) -> str:
+    """Report how many of the n cutouts of a source are used, why others are left out, and what was done."""
     cutouts = "1 cutout" if n == 1 else f"{n:,} cutouts"
     used = f"{n - n_left_out:,} used, {n_left_out:,} left out: {left_out}" if n_left_out else "all used"
-    return "\n  ".join((f"{source}: {cutouts} read, {used}", *(f"assumed: {text}" for text in assumptions)))
+    return "\n  ".join((f"{source}: {cutouts} read, {used}", *reading.lines()))

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from photoz.errors import InvalidDataset, PhotozError, reason
+from photoz.grid import FloatArray
 from photoz.images import ImageSpec
 
 Column = npt.NDArray[np.generic]
@@ -57,6 +58,29 @@ class LazyImages:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """What was done with a file, in words."""
+
+    used: list[str] = field(default_factory=list)  # what it says, and what follows from it
+    assumed: list[str] = field(default_factory=list)  # what it does not say
+    left_out: list[str] = field(default_factory=list)  # what it holds and nothing was done with
+
+    def copy(self) -> "Reading":
+        """Return a copy that can be added to."""
+        return Reading(list(self.used), list(self.assumed), list(self.left_out))
+
+    def add(self, other: "Reading") -> None:
+        """Add the statements of another file that are new."""
+        for texts, more in zip(vars(self).values(), vars(other).values(), strict=True):
+            texts += [text for text in more if text not in texts]
+
+    def lines(self) -> list[str]:
+        """Return a line for each statement."""
+        names = {"used": self.used, "assumed": self.assumed, "left out": self.left_out}
+        return [f"{name}: {text}" for name, texts in names.items() for text in texts]
+
+
+@dataclass(frozen=True)
 class Cutouts:
     """A set of cutouts; raises `InvalidDataset` if a column has another length than the images."""
 
@@ -64,12 +88,16 @@ class Cutouts:
     columns: Mapping[str, Column]  # (n, ...) each, in memory; names as in `COLUMNS`
     spec: ImageSpec | None = None  # None if the format has none
     provenance: str = ""  # their source, for people
+    path: str = ""  # of their file, for errors
+    name: str = "images"  # in their file, for errors
     # What a file without a spec says about its images, for `photoz.io.layout`.
     bands: tuple[str, ...] = ()  # in the order of their axis
     unit: str = ""  # of the pixels
-    zero_point: float | None = None  # magnitude of a pixel with the value 1
+    zero_point: float | None = None  # AB magnitude of a pixel with the value 1
+    factors: FloatArray | None = None  # (n or 1, n_bands or 1) nanomaggies of such a pixel, where they differ
     pixel_scale: float | None = None  # arcseconds
-    assumed: tuple[str, ...] = ()  # by the reader, in words
+    column_units: Mapping[str, str] = field(default_factory=dict)  # by column
+    reading: Reading = field(default_factory=Reading)  # so far
 
     def __post_init__(self) -> None:
         check_lengths(self.images.shape, self.columns)

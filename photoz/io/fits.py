@@ -1,35 +1,42 @@
 """Cutouts in FITS files.
 
-Four layouts: a binary table with a column of images; an image of four axes, (n, ...); images of three axes, one for
-each galaxy; and images of two axes, one for each band of a single galaxy. Any of them may be compressed (fpack, .gz,
-.bz2). Bands, unit, position and pixel scale come from the headers, for `photoz.io.layout`.
+The layouts: an image of four axes, (n, ...); images of three axes, one for each galaxy; images of two axes, one for
+each band of a galaxy or for each galaxy and band; and a table with a column of images, or one for each band. Any of
+them may be compressed (fpack, .gz, .bz2). Each image is described by its own header (`photoz.io.fits_header`).
 """
 
 import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
 from photoz.errors import InvalidDataset
-from photoz.io.cutouts import Column, Cutouts, LazyImages, refusing
+from photoz.io.cutouts import Column, Cutouts, ImageSource, LazyImages, Reading, refusing
+from photoz.io.fits_header import BANDS, ImageHeader
+from photoz.io.fits_masks import Plane, with_masks
+from photoz.io.fits_table import columns_of, image_table, pixel_units, read_images
 from photoz.io.formats import FITS
+from photoz.io.layout import same_scale
+from photoz.io.pixel_units import common_unit
+from photoz.io.planes import arrange
 
 # Larger images are not cutouts. A compressed image of many cutouts is unpacked into memory.
 MAX_CUTOUT_BYTES, MAX_UNPACKED_BYTES = 64 * 1024 * 1024, 2 * 1024**3
 
 COMPRESSED = (".gz", ".bz2")  # as a whole
 
-# Keywords for the zero point: the magnitude of a pixel with the value 1.
-ZERO_POINTS = ("MAGZERO", "MAGZPT", "MAGZP", "ZEROPNT", "PHOTZP")
-
 # Keywords of a single cutout that become columns.
-OF_GALAXY = {"object_id": ("OBJID", "OBJECT"), "ebv": ("EBV", "E_BV"), "z_spec": ("Z_SPEC", "SPECZ", "REDSHIFT")}
+OF_GALAXY = {
+    "object_id": ("OBJID", "OBJECTID", "OBJ_ID", "TARGETID", "SOURCEID", "ID", "OBJECT"),
+    "ebv": ("EBV", "E_BV"),
+    "z_spec": ("Z_SPEC", "SPECZ", "REDSHIFT"),
+}
 
 
 @contextmanager
@@ -40,12 +47,16 @@ def open_fits(path: Path, content: BinaryIO | None = None) -> Iterator[Cutouts]:
     of unknown origin in a process with limits.
     """
     fits = load_astropy()
-    memmap = content is None and path.suffix.lower() not in COMPRESSED
-    with content or path.open("rb") as stream:  # astropy leaves a damaged file open
-        with refusing(f"{path} is not a readable FITS file"):
-            hdus = fits.open(stream, memmap=memmap, lazy_load_hdus=True)
-        with hdus:
-            yield _from_hdus(hdus, path, fits)
+    with content or path.open("rb") as stream, _opened(fits, stream, path, memmap=False) as hdus:
+        images, tables = _contents(hdus, fits, path)
+        if any(
+            len(header.hdu.shape) > 1 for header in images
+        ):  # read by sections, which astropy does not do for scaled integers that it maps into memory
+            yield _from_images(images, tables, path)
+            return
+        mapped = content is None and path.suffix.lower() not in COMPRESSED
+        with _opened(fits, stream, path, memmap=True) if mapped else _same(hdus) as again:
+            yield _from_tables(_contents(again, fits, path)[1], path)
 
 
 def load_astropy() -> ModuleType:
@@ -54,15 +65,44 @@ def load_astropy() -> ModuleType:
     return FITS.load("astropy.io.fits")
 
 
-def _from_hdus(hdus: Any, path: Path, fits: ModuleType) -> Cutouts:
+@contextmanager
+def _same(hdus: Any) -> Iterator[Any]:
+    yield hdus
+
+
+@contextmanager
+def _opened(fits: ModuleType, stream: BinaryIO, path: Path, memmap: bool) -> Iterator[Any]:
+    stream.seek(0)
+    with refusing(f"{path} is not a readable FITS file"):
+        hdus = fits.open(stream, memmap=memmap, lazy_load_hdus=True)
+    with hdus:
+        yield hdus
+
+
+def _contents(hdus: Any, fits: ModuleType, path: Path) -> tuple[list[ImageHeader], list[Any]]:
+    """Return the images and the tables."""
     with refusing(f"{path} cannot be read"), warnings.catch_warnings():
         warnings.simplefilter("error", fits.verify.VerifyWarning)
         warnings.filterwarnings("error", message=".*truncated.*")
-        images = [hdu for hdu in hdus if hdu.is_image and len(hdu.shape) >= 2]
-        tables = [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU)]
-        for hdu in images:
-            _check_size(hdu, path)
-        return _of_images(images, hdus[0].header, path) if images else _of_tables(tables, path)
+        images = [ImageHeader(hdu, i, hdus[0].header, path) for i, hdu in enumerate(hdus) if hdu.is_image and hdu.shape]
+        return images, [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
+
+
+def _from_images(headers: list[ImageHeader], tables: list[Any], path: Path) -> Cutouts:
+    with refusing(f"{path} cannot be read"):
+        images = [header for header in headers if not header.kind and len(header.hdu.shape) > 1]
+        if not images:
+            listed = ", ".join(dict.fromkeys(header.kind_word or header.name for header in headers))
+            raise InvalidDataset(f"{path} holds {listed}; expected images of the sky")
+        for header in images:
+            _check_size(header.hdu, path)
+        reading = Reading()
+        reading.left_out.extend(f"{header.name}, of one axis" for header in headers if len(header.hdu.shape) == 1)
+        planes = with_masks(
+            images, [header for header in headers if header.kind and len(header.hdu.shape) > 1], reading
+        )
+        cutouts = _of_images(planes, path, reading)
+        return _with_tables(cutouts, tables)
 
 
 def _check_size(hdu: Any, path: Path) -> None:
@@ -83,141 +123,147 @@ def _check_unpacked(size: int, path: Path) -> None:
         )
 
 
-def _of_images(images: Sequence[Any], primary: Any, path: Path) -> Cutouts:
-    axes = {len(hdu.shape) for hdu in images}
-    shapes = {hdu.shape for hdu in images}
-    if len(axes) > 1 or len(shapes) > 1 or (axes == {4} and len(images) > 1) or max(axes) > 4:
-        listed = ", ".join(f"{hdu.name or 'PRIMARY'} {hdu.shape}" for hdu in images[:6])
+def _of_images(planes: list[Plane], path: Path, reading: Reading) -> Cutouts:
+    headers = [plane.header for plane in planes]
+    shapes = [header.hdu.shape for header in headers]
+    n_axes = len(shapes[0])
+    if len(set(shapes)) > 1 or (n_axes == 4 and len(planes) > 1) or n_axes > 4:
+        listed = ", ".join(f"{header.name} {header.hdu.shape}" for header in headers[:6])
         raise InvalidDataset(
             f"expected one image of four axes, or images of one shape with three or two, in {path}; got {listed}"
         )
-    first = images[0].header
-    match axes.pop():
-        case 4:
-            return _described(images[0].data, {}, _bands(first), images[0], path)
-        case 3:
-            stacked = LazyImages(
-                lambda number, rows: _pixels(images[number])[np.newaxis][rows],
-                np.arange(1, len(images) + 1),
-                images[0].shape,
-            )
-            return _described(stacked, _columns(images, {}), _bands(first), images[0], path)
-        case _:
-            bands = tuple(_band(hdu) for hdu in images)
-            if "" in bands or len(set(bands)) < len(bands):
-                raise InvalidDataset(
-                    f"expected EXTNAME, FILTER or BAND to name the band of each image in {path}; got {', '.join(bands)}"
-                )
-            single = LazyImages(
-                lambda _, rows: np.stack([_pixels(hdu) for hdu in images], axis=-1)[np.newaxis][rows],
-                np.array([1]),
-                (*images[0].shape, len(images)),
-            )
-            return _described(single, _columns(images[:1], primary), bands, images[0], path)
+    if n_axes == 4:
+        images = LazyImages(lambda _, rows: planes[0].read(rows), np.array(shapes[0][:1]), shapes[0][1:])
+        return _described(images, {}, headers, headers[0].bands(), path, reading)
+    if n_axes == 3:
+        stacked = LazyImages(
+            lambda number, rows: planes[number].read()[np.newaxis][rows], np.arange(1, len(planes) + 1), shapes[0]
+        )
+        bands = {header.bands(): header for header in headers}
+        if len(bands) > 1:
+            listed = "; ".join(f"{','.join(names) or 'none'} ({header.name})" for names, header in bands.items())
+            raise InvalidDataset(f"expected the same bands for each galaxy in {path}, got {listed}")
+        return _described(stacked, _columns(headers), headers, headers[0].bands(), path, reading)
+    return _of_bands(planes, path, reading)
 
 
-def _pixels(hdu: Any) -> npt.NDArray[Any]:
-    """Read an image without keeping it in memory."""
-    pixels = np.array(hdu.data)
-    del hdu.data
-    return pixels
+def _of_bands(planes: list[Plane], path: Path, reading: Reading) -> Cutouts:
+    """Return cutouts from images of one band each."""
+    headers = [plane.header for plane in planes]
+    filters = [header.filter for header in headers]
+    if len(planes) == 1:
+        galaxies, bands, numbers = [""], [filters[0] or headers[0].text(*BANDS)], [[0]]
+    elif all(filters):
+        names = [str(header.own(*OF_GALAXY["object_id"]) or header.hdu.name) for header in headers]
+        versions = [f"{header.hdu.name}_{header.hdu.ver}" for header in headers]
+        galaxies, bands, numbers = arrange(names if len(set(names)) > 1 else versions, filters, path)
+    else:
+        galaxies, bands, numbers = arrange(
+            [header.filter or header.name for header in headers], [""] * len(headers), path
+        )
+    images = LazyImages(
+        lambda number, rows: np.stack([planes[i].read() for i in numbers[number]], axis=-1)[np.newaxis][rows],
+        np.arange(1, len(numbers) + 1),
+        (*headers[0].hdu.shape, len(bands)),
+    )
+    columns = _columns([headers[first] for first, *_ in numbers])
+    if len(galaxies) > 1 and "object_id" not in columns:
+        columns["object_id"] = np.array(galaxies)
+    flat = [headers[i] for row in numbers for i in row]
+    return _described(images, columns, flat, tuple(filter(None, bands)), path, reading)
 
 
-def _columns(images: Sequence[Any], primary: Any) -> dict[str, Column]:
-    """Return columns, (n,) each, from the headers of n single cutouts, or else from a primary header."""
+def _columns(headers: Sequence[ImageHeader]) -> dict[str, Column]:
+    """Return columns, (n,) each, from the headers of n galaxies."""
     values: dict[str, list[Any]] = {}
     for name, keywords in OF_GALAXY.items():
-        keyword = next((keyword for keyword in keywords if all(keyword in hdu.header for hdu in images)), None)
-        if keyword:
-            values[name] = [hdu.header[keyword] for hdu in images]
-        elif keyword := next((keyword for keyword in keywords if keyword in primary), None):
-            values[name] = [primary[keyword]]
-    named = all(hdu.name and hdu.name != "PRIMARY" for hdu in images)
-    if len(images) > 1 and named and "object_id" not in values:
-        values["object_id"] = [hdu.name for hdu in images]
-    centres = [_centre(hdu) for hdu in images]
+        given = [header.get(*keywords) if len(headers) == 1 else header.own(*keywords) for header in headers]
+        if all(value is not None for value in given):
+            values[name] = given
+    names = [str(value) for value in values.pop("object_id", [header.hdu.name for header in headers])]
+    if len(names) == 1 and headers[0].get(*OF_GALAXY["object_id"]) is None:
+        names = []  # the name of an image is that of a galaxy if there are several
+    if names and all(names) and len(set(names)) == len(names):
+        values["object_id"] = names
+    centres = [header.centre() for header in headers]
     if all(centre is not None for centre in centres):
         values["ra"], values["dec"] = ([centre[axis] for centre in centres if centre] for axis in (0, 1))
-    columns = {name: np.array(column) for name, column in values.items()}
-    if "object_id" in columns:
-        columns["object_id"] = columns["object_id"].astype(np.str_)
-    return columns
-
-
-def _celestial(hdu: Any) -> Any:
-    """Return the world coordinates of an image, or None."""
-    if not str(hdu.header.get("CTYPE1", "")).startswith(("RA", "DEC")):
-        return None
-    from astropy.wcs import WCS, FITSFixedWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FITSFixedWarning)
-        return WCS(hdu.header, naxis=2)
-
-
-def _centre(hdu: Any) -> tuple[float, float] | None:
-    """Return right ascension and declination of the centre in degrees, if the header has them."""
-    if (wcs := _celestial(hdu)) is None:
-        return None
-    ra, dec = wcs.pixel_to_world_values((hdu.shape[-1] - 1) / 2, (hdu.shape[-2] - 1) / 2)
-    return float(ra), float(dec)
-
-
-def _pixel_scale(hdu: Any) -> float | None:
-    """Return the width of a pixel in arcsec, if the header has it."""
-    if (wcs := _celestial(hdu)) is None:
-        return None
-    from astropy.wcs.utils import proj_plane_pixel_scales
-
-    return float(np.mean(proj_plane_pixel_scales(wcs)) * 3600)
-
-
-def _bands(header: Any) -> tuple[str, ...]:
-    """Return the names of the bands in the order of their axis, () if the header has none."""
-    if "BAND0" in header:
-        numbered = (f"BAND{number}" for number in range(100))
-        return tuple(str(header[key]).strip() for key in numbered if key in header)
-    text = str(header.get("BANDS", header.get("FILTERS", ""))).strip()
-    return tuple(part.strip() for part in text.split(",")) if "," in text else tuple(text)
-
-
-def _band(hdu: Any) -> str:
-    """Return the band of an image of two axes, "" if its header has none."""
-    return str(hdu.header.get("FILTER", hdu.header.get("BAND", "" if hdu.name == "PRIMARY" else hdu.name))).strip()
+    return {name: np.array(column) for name, column in values.items()}
 
 
 def _described(
-    images: Any, columns: dict[str, Column], bands: tuple[str, ...], hdu: Any, path: Path, unit: str = ""
+    images: ImageSource,
+    columns: dict[str, Column],
+    headers: Sequence[ImageHeader],
+    bands: tuple[str, ...],
+    path: Path,
+    reading: Reading,
 ) -> Cutouts:
-    zero_points = [float(hdu.header[keyword]) for keyword in ZERO_POINTS if keyword in hdu.header]
+    """Describe images by the headers of n galaxies, or of n galaxies in each of several bands."""
+    unit, factors = common_unit([header.pixel_unit() for header in headers], [header.name for header in headers], path)
     return Cutouts(
         images,
         columns,
-        provenance=str(hdu.header.get("ORIGIN", path.name)),
+        provenance=headers[0].text("ORIGIN") or path.name,
+        name=headers[0].name,
         bands=bands,
-        unit=unit or str(hdu.header.get("BUNIT", "")).strip(),
-        zero_point=zero_points[0] if zero_points else None,
-        pixel_scale=_pixel_scale(hdu) if hdu.is_image else None,
+        unit=unit.unit,
+        zero_point=unit.zero_point,
+        factors=None if factors is None else factors.reshape(images.shape[0], -1),
+        pixel_scale=_common_scale(headers, path),
+        reading=reading,
     )
 
 
-def _of_tables(tables: Sequence[Any], path: Path) -> Cutouts:
-    for hdu in tables:
-        if path.suffix.lower() in COMPRESSED:
+def _common_scale(headers: Sequence[ImageHeader], path: Path) -> float | None:
+    """Return the pixel scale of all images in arcsec; raises `InvalidDataset` if they differ."""
+    scales = [(scale, header) for header in headers if (scale := header.pixel_scale()) is not None]
+    for scale, header in scales[1:]:
+        if not same_scale(scale, scales[0][0]):
+            first = f"{scales[0][0]:.4g} in {scales[0][1].name}"
+            raise InvalidDataset(
+                f"expected pixels of one scale in {path}, got {first} and {scale:.4g} arcsec in {header.name}"
+            )
+    return scales[0][0] if scales else None
+
+
+def _with_tables(cutouts: Cutouts, tables: Sequence[Any]) -> Cutouts:
+    """Add the columns of the only table that has a row for each cutout; other tables are left out."""
+    reading, columns, units = cutouts.reading, dict(cutouts.columns), dict[str, str]()
+    fitting = [table for table in tables if len(table.data) == len(cutouts) and len(cutouts) > 1]
+    for table in tables:
+        name = table.name or "a table"
+        if fitting == [table]:
+            columns_, units = columns_of(table, reading)
+            columns = {**columns_, **columns}
+            reading.used.append(f"the columns of {name}, which has a row for each cutout")
+        else:
+            reading.left_out.append(f"{name}, a table of {len(table.data)} rows")
+    return replace(cutouts, columns=columns, column_units=units)
+
+
+def _from_tables(tables: list[Any], path: Path) -> Cutouts:
+    """Return the cutouts in the columns of a table."""
+    with refusing(f"{path} cannot be read"):
+        for hdu in tables if path.suffix.lower() in COMPRESSED else ():
             _check_unpacked(int(hdu.header["NAXIS1"]) * int(hdu.header["NAXIS2"]) + int(hdu.header["PCOUNT"]), path)
-        fields = hdu.columns.dtype.fields or {}
-        image_names = [name for name, (dtype, *_) in fields.items() if len(dtype.shape) == 3]
-        if len(image_names) > 1:
-            raise InvalidDataset(f"expected one column of images in {path}, got {', '.join(image_names)}")
-        for image_name in image_names:
-            rows = hdu.data
-            columns = {name.lower(): native(rows[name]) for name in fields if name != image_name}
-            unit = str(hdu.columns[image_name].unit or "")
-            return _described(rows[image_name], columns, _bands(hdu.header), hdu, path, unit)
-    raise InvalidDataset(f"{path} holds no images: neither an image of two axes or more nor a column of images")
-
-
-def native(values: npt.NDArray[Any]) -> Column:
-    """Copy a column in the byte order of this machine; text becomes numpy strings."""
-    array = np.array(values)
-    return array.astype(np.str_) if array.dtype.kind in "SU" else array.astype(array.dtype.newbyteorder("="))
+        reading = Reading()
+        table, names, of_columns = image_table(tables, path, reading)
+        header = ImageHeader(table, tables.index(table) + 1, table.header, path)
+        bands = header.bands() if of_columns == [""] else tuple(of_columns)
+        unit, factors = common_unit(pixel_units(table, names, header), names, path)
+        columns, units = columns_of(table, reading, names)
+        reading.left_out.extend(f"{other.name or 'a table'}, another table" for other in tables if other is not table)
+        return Cutouts(
+            read_images(table, names),
+            columns,
+            provenance=header.text("ORIGIN") or path.name,
+            name=", ".join(names),
+            bands=bands,
+            unit=unit.unit,
+            zero_point=unit.zero_point,
+            factors=None if factors is None else factors[np.newaxis],
+            pixel_scale=header.pixel_scale(),
+            column_units=units,
+            reading=reading,
+        )

@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from photoz.errors import InvalidDataset
 from photoz.images import SDSS_IMAGES, ImageSpec
+from photoz.io.attributes import from_attributes, merged
 from photoz.io.cutouts import Column, Cutouts, check_lengths, refusing
-from photoz.io.layout import from_attributes
 from photoz.io.public_sets import read_public_set
 from photoz.io.tables import ResultTable, column_info
 
@@ -52,7 +52,10 @@ def _from_hdf5(file: h5py.File, path: Path) -> Cutouts:
             raise InvalidDataset(f"{path} holds no dataset 'images'")
         check_lengths(images.shape, datasets)  # before a long column is read
         columns = {name: _read_column(dataset) for name, dataset in datasets.items()}
-        return from_attributes(images, columns, {"provenance": "", **file.attrs}, path)
+        units = {name: str(dataset.attrs.get("unit", "")) for name, dataset in datasets.items()}
+        groups = tuple(f"the group {name}" for name in file if name not in datasets and name != "images")
+        attributes = {"provenance": "", **merged(file.attrs, images.attrs, path)}
+        return from_attributes(images, columns, attributes, path, units, groups)
 
 
 def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset | None:

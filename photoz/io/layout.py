@@ -4,47 +4,25 @@ Properties that a file does not give are assumed to be those of the model, and r
 refused if that is not possible.
 """
 
-import json
-import re
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from photoz.errors import InvalidDataset
-from photoz.images import ZERO_POINT, ImageSpec, parse_bands
-from photoz.io.cutouts import Column, Cutouts, ImageSource, LazyImages
+from photoz.grid import FloatArray
+from photoz.images import ImageSpec
+from photoz.io.bands import model_bands, order_of_bands
+from photoz.io.columns import standard_columns
+from photoz.io.cutouts import Cutouts, ImageSource, LazyImages, Reading
+from photoz.io.pixel_units import PixelUnit, same_flux
+from photoz.io.units import nanomaggies_per
 
-# Other names of columns in published data sets, in lower case.
-ALIASES = {
-    "object_id": ("objid", "obj_id", "specobjid", "id", "name"),
-    "ebv": ("e_bv", "e(b-v)", "ebv_sfd"),
-    "z_spec": ("specz_redshift", "redshift", "zspec", "specz", "z"),
-    "ra": ("raj2000", "ra_j2000"),
-    "dec": ("dej2000", "dec_j2000", "decl"),
-}
-
-# Nanomaggies per unit of flux density, by the unit in lower case. 1 nanomaggy is 3.631 microjansky (AB).
-NANOMAGGIES = {
-    "nanomaggy": 1.0,
-    "nanomaggies": 1.0,
-    "nmgy": 1.0,
-    "maggy": 1e9,
-    "maggies": 1e9,
-    "jy": 1e6 / 3.631,
-    "mjy": 1e3 / 3.631,
-    "ujy": 1 / 3.631,
-    "njy": 1e-3 / 3.631,
-}
 NANOMAGGY = "nanomaggy"
 
 SAME_SCALE = 0.02  # largest relative difference of pixel scales
-
-Assumptions = tuple[str, ...]
 
 
 def described(
@@ -70,40 +48,23 @@ def described(
         raise InvalidDataset("the file does not say how wide its pixels are: give the pixel scale in arcsec")
     shape = cutouts.images.shape
     sides = shape[2:4] if _bands_first(shape, len(cutouts.bands or names)) else shape[1:3]
-    unit = NANOMAGGY if cutouts.unit.lower() in NANOMAGGIES or cutouts.zero_point is not None else cutouts.unit
-    return ImageSpec(size=size or min(sides), bands=names, pixel_scale=scale, unit=unit or NANOMAGGY)
-
-
-def from_attributes(
-    images: ImageSource, columns: Mapping[str, Column], attributes: Mapping[str, Any], path: Path
-) -> Cutouts:
-    """Return cutouts described by attributes of their file: `image_spec`, or `bands`, `unit` and `pixel_scale`."""
-    try:
-        described, scale = attributes.get("image_spec"), attributes.get("pixel_scale")
-        spec = None if described is None else _read_spec(described)
-        bands, pixel_scale = _read_bands(attributes.get("bands")), None if scale is None else float(scale)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidDataset(f"{path} describes its images in a way that cannot be read: {error}") from error
-    provenance, unit = str(attributes.get("provenance", path.name)), str(attributes.get("unit", ""))
-    return Cutouts(images, columns, spec, provenance, bands, unit, pixel_scale=pixel_scale)
-
-
-def _read_bands(bands: Any) -> tuple[str, ...]:
-    if bands is None or isinstance(bands, str):
-        return parse_bands(bands or "")
-    return tuple(band.decode() if isinstance(band, bytes) else str(band) for band in bands)
-
-
-def _read_spec(described: object) -> ImageSpec:
-    """Read the attribute `image_spec`, a mapping or its JSON; raises `TypeError` or `ValueError`."""
-    fields = json.loads(described) if isinstance(described, str) else described
-    if not isinstance(fields, Mapping):
-        raise TypeError(f"expected a mapping, got {fields!r}")
-    return ImageSpec(**fields)
+    is_flux = cutouts.factors is not None or PixelUnit(cutouts.unit, cutouts.zero_point).nanomaggies is not None
+    return ImageSpec(
+        size=size or min(sides),
+        bands=names,
+        pixel_scale=scale,
+        unit=NANOMAGGY if is_flux else cutouts.unit or NANOMAGGY,
+    )
 
 
 def _convert(
-    images: ImageSource, bands_first: bool, order: tuple[int, ...], size: int, factor: float, _: int, rows: slice
+    images: ImageSource,
+    bands_first: bool,
+    order: tuple[int, ...],
+    size: int,
+    factors: npt.NDArray[np.float32] | None,
+    _: int,
+    rows: slice,
 ) -> npt.NDArray[Any]:
     """Read some rows of images and convert them: axes, bands, central pixels and unit."""
     pixels = np.asarray(images[rows])
@@ -111,12 +72,19 @@ def _convert(
         pixels = np.moveaxis(pixels, -3, -1)
     top, left = ((length - size) // 2 for length in pixels.shape[-3:-1])
     pixels = pixels[..., top : top + size, left : left + size, :][..., list(order)]
-    return pixels if factor == 1.0 else np.asarray(pixels * np.float32(factor))
+    if factors is None:
+        return pixels
+    some = factors if len(factors) == 1 else factors[rows]
+    return np.asarray(pixels * some[:, np.newaxis, np.newaxis])
 
 
 def conform(
-    cutouts: Cutouts, spec: ImageSpec, bands: tuple[str, ...] = (), zero_point: float | None = None
-) -> tuple[Cutouts, Assumptions]:
+    cutouts: Cutouts,
+    spec: ImageSpec,
+    bands: tuple[str, ...] = (),
+    zero_point: float | None = None,
+    override: bool = False,
+) -> tuple[Cutouts, Reading]:
     """Convert cutouts to the layout of a model, `spec`.
 
     Parameters
@@ -126,89 +94,72 @@ def conform(
     spec : ImageSpec
         Layout of the model.
     bands, zero_point : tuple of str, float
-        Bands of the images in their order, and the AB magnitude of a pixel with the value 1, instead of those in the
-        file.
+        Bands of the images in their order, and the AB magnitude of a pixel with the value 1, which the file does not
+        give.
+    override : bool
+        Whether these replace what the file says; otherwise a contradiction is refused.
 
     Returns
     -------
-    Cutouts, tuple of str
+    Cutouts, Reading
         Images (n, size, size, n_bands), converted when they are sliced, and columns with their standard names; and
-        what was assumed and converted, in words.
+        what was used, assumed and left out, in words.
 
     Raises
     ------
     InvalidDataset
-        If a band is missing, the axis of the bands is ambiguous, the cutouts are too small, or the pixels have another
-        scale or an unknown unit.
+        If a band is missing, the axis of the bands is ambiguous, the cutouts are too small, the pixels have another
+        scale or an unknown unit, or an option contradicts the file.
     """
-    assumptions = list(cutouts.assumed)
-    columns = _renamed(cutouts.columns, spec, assumptions)
-    source = cutouts.spec or cutouts
-    bands = _band_names(bands or source.bands, spec)
-    order = _order(bands, spec, assumptions)
+    try:
+        return _conform(cutouts, spec, bands, zero_point, override)
+    except InvalidDataset as error:
+        raise InvalidDataset(f"{cutouts.path}: {error}" if cutouts.path else str(error)) from error
+
+
+def _conform(
+    cutouts: Cutouts, spec: ImageSpec, bands: tuple[str, ...], zero_point: float | None, override: bool
+) -> tuple[Cutouts, Reading]:
+    reading = cutouts.reading.copy()
+    columns = standard_columns(cutouts.columns, cutouts.column_units, spec.bands, reading)
+    names = _given_bands(cutouts, spec, bands, override, reading)
+    order = order_of_bands(names, spec.bands, reading)
     shape = cutouts.images.shape
-    bands_first = _bands_first(shape, len(bands or spec.bands))
+    bands_first = _bands_first(shape, len(names or spec.bands))
     height, width = shape[2:4] if bands_first else shape[1:3]
     if min(height, width) < spec.size:
         raise InvalidDataset(f"expected cutouts of at least {spec.size}x{spec.size} pixels, got {height}x{width}")
     if (height, width) != (spec.size, spec.size):
-        assumptions.append(f"the central {spec.size}x{spec.size} of {height}x{width} pixels are used")
-    factor = _factor(cutouts, spec, zero_point, assumptions)
-    _check_scale(source.pixel_scale, spec, assumptions)
+        reading.used.append(f"the central {spec.size}x{spec.size} of {height}x{width} pixels")
+    factors = _factors(cutouts, spec, zero_point, override, reading)
+    _check_scale(cutouts, spec, reading)
     images: Any = cutouts.images
     same = order == tuple(range(shape[1 if bands_first else 3])) and (height, width) == (spec.size, spec.size)
-    if bands_first or not same or factor != 1.0:
-        convert = partial(_convert, images, bands_first, order, spec.size, factor)
+    if bands_first or not same or factors is not None:
+        if factors is not None:
+            factors = np.broadcast_to(factors, (len(factors), len(names or spec.bands)))[:, list(order)].astype(
+                np.float32
+            )
+        convert = partial(_convert, images, bands_first, order, spec.size, factors)
         images = LazyImages(convert, np.array(shape[:1]), spec.shape)
-    return replace(cutouts, images=images, columns=columns, spec=spec), tuple(assumptions)
+    conformed = replace(cutouts, images=images, columns=columns, spec=spec, factors=None, column_units={})
+    return conformed, reading
 
 
-def _renamed(columns: Mapping[str, Column], spec: ImageSpec, assumptions: list[str]) -> dict[str, Column]:
-    renamed = dict(columns)
-    magnitudes = set(spec.bands) if len(set(spec.bands) & set(renamed)) > 1 else set()  # a column z may be one
-    for name, aliases in ALIASES.items():
-        candidates = {*aliases, name} - magnitudes
-        others = [column for column in renamed if column.lower() in candidates and column != name]
-        if name in renamed or not others:
-            continue
-        if name == "object_id":  # several names do no harm: the first in `ALIASES` is taken
-            others = sorted(others, key=lambda column: (name, *aliases).index(column.lower()))[:1]
-        if len(others) > 1:
-            raise InvalidDataset(f"any of the columns {', '.join(others)} may be {name}: rename one of them to {name}")
-        renamed[name] = renamed.pop(others[0])
-        assumptions.append(f"the column {others[0]} is {name}")
-    return renamed
-
-
-def _band_names(names: tuple[str, ...], spec: ImageSpec) -> tuple[str, ...]:
-    """Remove survey prefixes such as "SDSS_" from names if that makes them the bands of a model.
-
-    FITS keywords are often upper case: "G" is g if the model has no band G.
-    """
-    last = tuple(map(without_survey, names))
-    by_lower_case = {band.lower(): band for band in spec.bands}
-    if len(by_lower_case) == len(spec.bands) and not set(last) & set(spec.bands):
-        last = tuple(by_lower_case.get(name.lower(), name) for name in last)
-    return last if set(spec.bands) <= set(last) else names
-
-
-def without_survey(band: str) -> str:
-    """Return the name of a band without a survey prefix: "g" for "SDSS_g"."""
-    return re.split(r"[\s_.\-]", band)[-1]
-
-
-def _order(bands: tuple[str, ...], spec: ImageSpec, assumptions: list[str]) -> tuple[int, ...]:
-    listed = ",".join(spec.bands)
-    if not bands:
-        assumptions.append(f"the bands are {listed} in this order")
-        return tuple(range(len(spec.bands)))
-    if len(set(bands)) < len(bands):
-        raise InvalidDataset(f"expected each band once, got {','.join(bands)}")
-    if missing := [band for band in spec.bands if band not in bands]:
-        raise InvalidDataset(f"expected the bands {listed}, got {','.join(bands)}; missing: {','.join(missing)}")
-    if bands != spec.bands:
-        assumptions.append(f"the bands {listed} are taken from {','.join(bands)}")
-    return tuple(bands.index(band) for band in spec.bands)
+def _given_bands(
+    cutouts: Cutouts, spec: ImageSpec, bands: tuple[str, ...], override: bool, reading: Reading
+) -> tuple[str, ...]:
+    """Return the bands of the images: those of the option, which must not contradict the file, or of the file."""
+    of_file = (cutouts.spec or cutouts).bands
+    if not bands or not of_file or model_bands(of_file, spec.bands) == model_bands(bands, spec.bands):
+        return bands or of_file
+    if not override:
+        raise InvalidDataset(
+            f"the file says that its bands are {','.join(of_file)}, and the option {','.join(bands)}: leave out the "
+            "option, or --override the file"
+        )
+    reading.used.append(f"the bands {','.join(bands)} of the option, although the file says {','.join(of_file)}")
+    return bands
 
 
 def _bands_first(shape: tuple[int, ...], n_bands: int) -> bool:
@@ -223,29 +174,53 @@ def _bands_first(shape: tuple[int, ...], n_bands: int) -> bool:
     return first
 
 
-def _factor(cutouts: Cutouts, spec: ImageSpec, zero_point: float | None, assumptions: list[str]) -> float:
-    """Return the factor by which pixels are multiplied."""
-    unit = (cutouts.spec or cutouts).unit
-    if zero_point is None and not unit:
-        zero_point = cutouts.zero_point
-    if zero_point is None and unit == spec.unit:
-        return 1.0
-    if zero_point is None and not unit:
-        assumptions.append(f"pixels are in {spec.unit}")
-        return 1.0
-    if spec.unit != NANOMAGGY:
-        raise InvalidDataset(f"expected pixels in {spec.unit}, as the model was trained, got {unit or 'a zero point'}")
-    if zero_point is not None:
-        factor, text = float(10.0 ** (0.4 * (ZERO_POINT - zero_point))), f"the zero point {zero_point:g}"
-    elif unit.lower() in NANOMAGGIES:
-        factor, text = NANOMAGGIES[unit.lower()], f"the unit {unit}"
-    else:
-        raise InvalidDataset(
-            f"pixels are in {unit}, which is unknown; expected one of {', '.join(NANOMAGGIES)}, or a zero point"
+def _factors(
+    cutouts: Cutouts, spec: ImageSpec, zero_point: float | None, override: bool, reading: Reading
+) -> FloatArray | None:
+    """Return the factors by which pixels are multiplied, (n or 1, n_bands or 1); None if they are all 1."""
+    of_file = PixelUnit((cutouts.spec or cutouts).unit, cutouts.zero_point if cutouts.spec is None else None)
+    option = None if zero_point is None else PixelUnit(zero_point=zero_point)
+    if option is not None:
+        _check_option(option, of_file, cutouts.factors, override, reading)
+    elif of_file.unit == spec.unit:
+        if cutouts.spec is None:
+            reading.used.append(f"pixels are in {spec.unit}")
+        return None
+    elif cutouts.factors is None and of_file == PixelUnit():
+        reading.assumed.append(f"pixels are in {spec.unit}")
+        return None
+    target, text = nanomaggies_per(spec.unit), str(option or of_file)
+    if target is None:
+        raise InvalidDataset(f"expected pixels in {spec.unit}, as the model was trained, got {text}")
+    if option is None and cutouts.factors is not None:
+        factors = cutouts.factors / target
+        low, high = factors.min(), factors.max()
+        reading.used.append(
+            f"pixels are multiplied by {low:.6g} to {high:.6g}, for the unit or zero point of each image"
         )
-    if factor != 1.0:
-        assumptions.append(f"pixels are multiplied by {factor:.6g}, for {text}")
-    return factor
+        return np.asarray(factors)
+    if (worth := (option or of_file).nanomaggies) is None:
+        raise InvalidDataset(
+            f"pixels of {cutouts.name} are in {of_file.unit}, which is no flux density, such as nanomaggy, Jy or nJy: "
+            "give the AB zero point of such pixels"
+        )
+    factor = worth / target
+    reading.used.append(f"pixels are multiplied by {factor:.6g}, for {text}")
+    return None if factor == 1.0 else np.array([[factor]])
+
+
+def _check_option(
+    option: PixelUnit, of_file: PixelUnit, factors: FloatArray | None, override: bool, reading: Reading
+) -> None:
+    """Refuse a zero point that contradicts what the file says, unless it overrides that."""
+    if factors is None and (of_file.nanomaggies is None or same_flux(of_file.nanomaggies, option.nanomaggies)):
+        return
+    text = str(of_file) if factors is None else "a unit or zero point for each image"
+    if not override:
+        raise InvalidDataset(
+            f"the file gives {text}, and the option {option}: leave out the option, or --override the file"
+        )
+    reading.used.append(f"{option} of the option, although the file gives {text}")
 
 
 def same_scale(scale: float, expected: float) -> bool:
@@ -253,8 +228,11 @@ def same_scale(scale: float, expected: float) -> bool:
     return abs(scale / expected - 1.0) <= SAME_SCALE
 
 
-def _check_scale(scale: float | None, spec: ImageSpec, assumptions: list[str]) -> None:
+def _check_scale(cutouts: Cutouts, spec: ImageSpec, reading: Reading) -> None:
+    scale = (cutouts.spec or cutouts).pixel_scale
     if scale is None:
-        assumptions.append(f"pixels are {spec.pixel_scale:g} arcsec wide")
+        reading.assumed.append(f"pixels are {spec.pixel_scale:g} arcsec wide")
     elif not same_scale(scale, spec.pixel_scale):
         raise InvalidDataset(f"expected pixels of {spec.pixel_scale:g} arcsec, got {scale:.4g}: resample them")
+    elif cutouts.spec is None:
+        reading.used.append(f"pixels are {scale:.4g} arcsec wide")

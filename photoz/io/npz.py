@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz.errors import InvalidDataset, MalformedInput, TooLarge
+from photoz.io.attributes import NAMES, from_attributes
 from photoz.io.cutouts import Cutouts
 
 Array = npt.NDArray[Any]
@@ -171,15 +172,27 @@ def read_arrays(stream: BinaryIO) -> dict[str, Array]:
     return Archive.open(stream).read()
 
 
-def read_npz(stream: BinaryIO) -> Cutouts:
+def read_npz(stream: BinaryIO, path: Path = Path("the .npz file")) -> Cutouts:
     """Read cutouts from a `.npz` stream with an array `images` and any columns.
 
     Raises `MalformedInput` as `read_arrays`, and `InvalidDataset` without images or for a column of another length.
     """
-    columns = read_arrays(stream)
-    if "images" not in columns:
-        raise InvalidDataset(f"expected an array 'images' in the .npz file; it holds {', '.join(columns) or 'none'}")
-    return Cutouts(columns.pop("images"), columns)
+    return cutouts_of(read_arrays(stream), path)
+
+
+def cutouts_of(arrays: Mapping[str, Array], path: Path) -> Cutouts:
+    """Return the cutouts in arrays by name; raises `InvalidDataset` without images, or for another length."""
+    if "images" not in arrays:
+        raise InvalidDataset(f"expected an array 'images' in {path}; it holds {', '.join(arrays) or 'none'}")
+    columns = dict(arrays)
+    images = columns.pop("images")
+    attributes = {name: columns.pop(name) for name in NAMES if name in columns and columns[name].ndim < 2}
+    return from_attributes(of_several(images), columns, {"provenance": "", **attributes}, path)
+
+
+def of_several(images: Array) -> Array:
+    """Return images (n, ...); those of a single cutout may lack the first axis."""
+    return images[np.newaxis] if images.ndim == 3 else images
 
 
 def npz_bytes(arrays: Mapping[str, npt.ArrayLike]) -> bytes:

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz.errors import InvalidDataset, reason
+from photoz.io.attributes import from_attributes, merged
 from photoz.io.cutouts import Column, Cutouts, LazyImages
 from photoz.io.formats import PARQUET
-from photoz.io.layout import from_attributes
 from photoz.io.tables import ResultTable, column_info
 
 if TYPE_CHECKING:
@@ -55,7 +55,10 @@ def _from_file(file: Any, path: Path) -> Cutouts:
     name = next((name for name in IMAGES if name in schema.names), None)
     if name is None:
         raise InvalidDataset(f"{path} has no column 'images'; it has {', '.join(schema.names) or 'none'}")
-    attributes = {key.decode(): _value(value) for key, value in (schema.metadata or {}).items()}
+    of_file, of_images = (
+        {k.decode(): _value(v) for k, v in (m or {}).items()} for m in (schema.metadata, schema.field(name).metadata)
+    )
+    attributes = merged(of_file, of_images, path)
     shape, dtype = _shape(schema.field(name).type, attributes, path)
     rows = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
     if max(rows, default=0) * math.prod(shape) * dtype.itemsize > MAX_GROUP_BYTES:
@@ -64,8 +67,10 @@ def _from_file(file: Any, path: Path) -> Cutouts:
             "write it with row_group_size=1000"
         )
     columns = {column: _column(file, column) for column in schema.names if _is_plain(schema.field(column).type)}
+    units = {column: (schema.field(column).metadata or {}).get(b"unit", b"").decode() for column in columns}
+    others = tuple(f"the column {column}" for column in schema.names if column not in columns and column != name)
     images = LazyImages(_RowGroups(file, name, shape, path).read, np.cumsum(rows, dtype=np.intp), shape)
-    return from_attributes(images, columns, attributes, path)
+    return from_attributes(images, columns, attributes, path, units, others)
 
 
 def _value(text: bytes) -> Any:
@@ -105,8 +110,11 @@ def _is_plain(type_: "pa.DataType") -> bool:
 
 
 def _column(file: Any, name: str) -> Column:
-    """Read a column; a missing number is NaN, missing text is ""."""
-    values = file.read(columns=[name]).column(0).to_numpy()
+    """Read a column; a missing number is NaN, missing text is "", and integers, some missing, are text."""
+    column = file.read(columns=[name]).column(0)
+    if column.null_count and "int" in str(column.type):
+        column = column.cast("string")
+    values = column.to_numpy()
     if values.dtype.kind in "biuf":
         return np.asarray(values)
     return np.array(["" if value is None else value for value in values], dtype=np.str_)

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from photoz.errors import InvalidDataset
 from photoz.io.catalogue_files import read_table
-from photoz.io.cutouts import TEST, TRAIN, VALIDATION, Column, Cutouts, LazyImages, check_lengths
-from photoz.io.fits import native
+from photoz.io.cutouts import TEST, TRAIN, VALIDATION, Column, Cutouts, LazyImages, Reading, check_lengths
+from photoz.io.fits_table import native
 from photoz.io.layout import NANOMAGGY, same_scale
 from photoz.io.npz import map_npy
 
@@ -91,12 +91,13 @@ def read_public_set(datasets: Mapping[str, Any], read_column: Callable[[Any], Co
     columns["object_id"] = np.array(["-".join(part) for part in parts], dtype=np.str_)
     if names != ("object_id",):
         assumed.append(f"object_id is {'-'.join(names)}")
-    if unused:
-        assumed.append(f"not used: {', '.join(sorted(unused))}")
-    return _cutouts(found, images, columns, assumed)
+    left_out = [f"the datasets {', '.join(sorted(unused))}"] if unused else []
+    return _cutouts(found, images, columns, assumed, left_out)
 
 
-def _cutouts(found: PublicSet, images: Any, columns: Mapping[str, Column], assumed: list[str]) -> Cutouts:
+def _cutouts(
+    found: PublicSet, images: Any, columns: Mapping[str, Column], assumed: list[str], left_out: list[str]
+) -> Cutouts:
     unit = found.unit or f"the zero point {found.zero_point:g}"
     first = f"the set is {found.title}: bands {','.join(found.bands)}, {unit}, {found.pixel_scale:g} arcsec per pixel"
     return Cutouts(
@@ -107,7 +108,7 @@ def _cutouts(found: PublicSet, images: Any, columns: Mapping[str, Column], assum
         unit=found.unit,
         zero_point=found.zero_point,
         pixel_scale=found.pixel_scale,
-        assumed=(first, *assumed),
+        reading=Reading(assumed=[first, *assumed], left_out=left_out),
     )
 
 
@@ -162,4 +163,4 @@ def open_piczl(folder: Path, path: Path) -> Cutouts:
     if "FULLID" in columns:
         columns["object_id"] = columns.pop("FULLID")
         assumed.append("the column FULLID is object_id")
-    return _cutouts(PICZL, images, columns, assumed)
+    return _cutouts(PICZL, images, columns, assumed, [])

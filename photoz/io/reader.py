@@ -3,8 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,11 @@ from photoz.io.cutouts import Column, Cutouts, LazyImages
 from photoz.io.fits import open_fits
 from photoz.io.formats import READ_SUFFIXES, Format, read_format
 from photoz.io.hdf5 import open_hdf5
-from photoz.io.npz import map_npy, read_npz
+from photoz.io.npz import map_npy, of_several, read_npz
 from photoz.io.parquet import open_parquet_cutouts
 from photoz.io.pasquet import is_pasquet, open_pasquet
+from photoz.io.pixel_units import PixelUnit, common_unit
+from photoz.io.planes import arrange
 from photoz.io.public_sets import find_piczl, open_piczl
 from photoz.io.zarr import open_zarr
 
@@ -37,14 +38,16 @@ def open_cutouts(path: str | os.PathLike[str]) -> Iterator[Cutouts]:
     Raises `UnsupportedType` if the suffix is another one, or the package that reads it is missing, and
     `InvalidDataset` or `MalformedInput` if the file cannot be used.
     """
-    path = Path(path)
+    with _open_any(Path(path)) as cutouts:
+        yield replace(cutouts, path=str(path))
+
+
+def _open_any(path: Path) -> AbstractContextManager[Cutouts]:
     if path.is_dir() and (images := find_piczl(path)) is not None:
-        yield open_piczl(path, images)
-    elif (paths := _several(path)) is not None:
-        yield _join(paths)
-    else:
-        with _open_file(path) as cutouts:
-            yield cutouts
+        return nullcontext(open_piczl(path, images))
+    if (paths := _several(path)) is not None:
+        return nullcontext(_join(paths))
+    return _open_file(path)
 
 
 def is_pattern(path: Path) -> bool:
@@ -83,32 +86,128 @@ def _open_file(path: Path) -> AbstractContextManager[Cutouts]:
 def _join(paths: Sequence[Path]) -> Cutouts:
     """Join the cutouts of one or more files. Columns that all files have are read now, images when they are sliced.
 
-    A file of a single cutout without an object_id is named after the file. Raises `InvalidDataset` if layouts differ.
+    A file of a single cutout without an object_id is named after the file; units and zero points may differ. Raises
+    `InvalidDataset` if layouts differ otherwise.
     """
+    files: list[Cutouts] = []
     tables: list[dict[str, Column]] = []
-    lengths: list[int] = []
-    first: Cutouts | None = None
     for path in paths:
         with _open_file(path) as cutouts:
-            first = first or cutouts
-            if _layout(cutouts) != _layout(first):
-                raise InvalidDataset(
-                    f"expected files of one layout, got {_layout(first)} in {paths[0]}; {_layout(cutouts)} in {path}"
-                )
-            named = {"object_id": np.array([path.name.partition(".")[0]])} if len(cutouts) == 1 else {}
+            named = {"object_id": np.array([_stem(path)])} if len(cutouts) == 1 else {}
             tables.append(named | dict(cutouts.columns))
-            lengths.append(len(cutouts))
-    assert first is not None
+            files.append(replace(cutouts, images=_Shape(tuple(cutouts.images.shape)), columns={}))
+    if all(file.images.shape[0] == 1 and 1 in file.images.shape[1::2] for file in files) and len(files) > 1:
+        return _join_bands(paths, files, tables)
+    size = min(min(file.images.shape[axis] for axis in _pixel_axes(file)) for file in files)
+    views = [_view(file, files[0], size, path, paths[0]) for path, file in zip(paths, files, strict=True)]
     common = [name for name in tables[0] if all(name in table for table in tables)]
-    images = LazyImages(partial(_read_rows, paths), np.cumsum(lengths), tuple(first.images.shape[1:]))
+    dropped = sorted({name for table in tables for name in table} - set(common))
+    lengths = [file.images.shape[0] for file in files]
+    cutout = np.empty(files[0].images.shape[1:])[views[0]].shape
+    images = LazyImages(
+        lambda number, rows: _read_rows(paths, number, rows)[:, *views[number]], np.cumsum(lengths), cutout
+    )
     columns = {name: np.concatenate([table[name] for table in tables]) for name in common}
     folder = Path(os.path.commonpath([path.parent for path in paths]))
-    return replace(first, images=images, columns=columns, provenance=f"{len(paths)} files in {folder.name}")
+    reading = files[0].reading.copy()
+    for file in files[1:]:
+        reading.add(file.reading)
+    if dropped:
+        reading.left_out.append(f"the columns {', '.join(dropped)}, which not all files have")
+    return replace(
+        files[0],
+        images=images,
+        columns=columns,
+        provenance=f"{len(paths)} files in {folder.name}",
+        reading=reading,
+        **_joined_unit(files, [path.name for path in paths], lengths, folder),
+    )
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """The shape of images in a file that is closed."""
+
+    shape: tuple[int, ...]
+
+    def __getitem__(self, key: Any) -> Any:
+        raise TypeError("the file is closed")
+
+
+def _joined_unit(
+    files: Sequence[Cutouts], names: Sequence[str], lengths: Sequence[int], folder: Path
+) -> dict[str, Any]:
+    """Return the unit of several files, or factors for each row if they differ."""
+    units = [PixelUnit((file.spec or file).unit, file.zero_point) for file in files]
+    if all(file.factors is None for file in files):
+        unit, worth = common_unit(units, names, folder)
+        if worth is None:
+            return {"unit": unit.unit, "zero_point": unit.zero_point}
+        factors = [np.array([[value]]) for value in worth]
+    else:
+        factors = [
+            np.array([[unit.nanomaggies or np.nan]]) if file.factors is None else file.factors
+            for file, unit in zip(files, units, strict=True)
+        ]
+        if unknown := [name for name, part in zip(names, factors, strict=True) if np.isnan(part).any()]:
+            raise InvalidDataset(
+                f"expected a flux unit or a zero point for each image in {folder}, {unknown[0]} has none"
+            )
+    width = max(part.shape[1] for part in factors)
+    rows = [np.broadcast_to(part, (n, width)) for part, n in zip(factors, lengths, strict=True)]
+    return {"unit": "", "zero_point": None, "factors": np.concatenate(rows)}
+
+
+def _join_bands(paths: Sequence[Path], files: Sequence[Cutouts], tables: Sequence[Mapping[str, Column]]) -> Cutouts:
+    """Join files of one image of one band each: those of a galaxy become one cutout."""
+    given = ["".join(file.bands) for file in files]
+    stems = [_stem(path) for path in paths]
+    folder = Path(os.path.commonpath([path.parent for path in paths]))
+    galaxies, bands, numbers = arrange(stems, given if all(given) else [""] * len(given), folder)
+    for path, file in zip(paths, files, strict=True):
+        _check_layout(replace(file, bands=files[0].bands), files[0], path, paths[0])
+    shape = tuple(length for length in files[0].images.shape[1:] if length > 1)
+    images = LazyImages(
+        lambda number, rows: np.stack(
+            [_read_rows(paths, i, slice(None)).reshape(shape) for i in numbers[number]], axis=-1
+        )[np.newaxis][rows],
+        np.arange(1, len(numbers) + 1),
+        (*shape, len(bands)),
+    )
+    firsts = [tables[row[0]] for row in numbers]
+    common = [name for name in firsts[0] if all(name in table for table in firsts) and name != "object_id"]
+    columns = {name: np.concatenate([table[name] for table in firsts]) for name in common}
+    columns["object_id"] = np.array([galaxy or folder.name for galaxy in galaxies])
+    flat = [files[i] for row in numbers for i in row]
+    unit = _joined_unit(flat, [paths[i].name for row in numbers for i in row], [1] * len(flat), folder)
+    if unit.get("factors") is not None:
+        unit["factors"] = unit["factors"].reshape(len(numbers), len(bands))
+    reading = files[0].reading.copy()
+    reading.used.append(f"files of one band each: {','.join(bands)} of {len(numbers)} galaxies")
+    return replace(
+        files[0], images=images, columns=columns, bands=tuple(bands), provenance=f"{len(paths)} files in {folder.name}",
+        reading=reading, **unit,
+    )  # fmt: skip
+
+
+def _stem(path: Path) -> str:
+    """Return the name of a file without suffixes; a dot may belong to a band, as in r.MP9601."""
+    name = path.name
+    while (suffix := Path(name).suffix) and suffix.lower() in (*READ_SUFFIXES, *formats.COMPRESSED):
+        name = name.removesuffix(suffix)
+    return name
 
 
 def _read_rows(paths: Sequence[Path], number: int, rows: slice) -> npt.NDArray[Any]:
     with _open_file(paths[number]) as cutouts:
         return np.asarray(cutouts.images[rows])
+
+
+def _check_layout(cutouts: Cutouts, first: Cutouts, path: Path, first_path: Path) -> None:
+    if _layout(cutouts) != _layout(first):
+        raise InvalidDataset(
+            f"expected files of one layout, got {_layout(first)} in {first_path}; {_layout(cutouts)} in {path}"
+        )
 
 
 def _layout(cutouts: Cutouts) -> str:
@@ -117,22 +216,45 @@ def _layout(cutouts: Cutouts) -> str:
     properties = {
         "images": tuple(cutouts.images.shape[1:]),
         "bands": ",".join(spec.bands),
-        "unit": spec.unit,
-        "zero point": cutouts.zero_point,
         "pixel scale": spec.pixel_scale and f"{spec.pixel_scale:.4g}",
     }
     return ", ".join(f"{name} {value}" for name, value in properties.items() if value)
+
+
+def _pixel_axes(cutouts: Cutouts) -> tuple[int, int]:
+    """Return the numbers of the two axes of pixels."""
+    n_bands = len((cutouts.spec or cutouts).bands)
+    shape = cutouts.images.shape
+    return (2, 3) if len(shape) == 4 and shape[1] == n_bands != shape[3] else (1, 2)
+
+
+def _view(cutouts: Cutouts, first: Cutouts, size: int, path: Path, first_path: Path) -> tuple[Any, ...]:
+    """Return the index of a cutout that gives it the size and the order of bands of the first file."""
+    bands, order = (cutouts.spec or cutouts).bands, (first.spec or first).bands
+    axes = _pixel_axes(cutouts)
+    shape, wanted = list(cutouts.images.shape), list(first.images.shape)
+    for axis in axes:
+        shape[axis] = wanted[axis] = size
+    same = replace(cutouts, images=_Shape(tuple(shape)), bands=order if sorted(bands) == sorted(order) else bands)
+    _check_layout(same, replace(first, images=_Shape(tuple(wanted))), path, first_path)
+    view: list[Any] = [slice(None)] * 3
+    for axis in axes:
+        start = (cutouts.images.shape[axis] - size) // 2
+        view[axis - 1] = slice(start, start + size)
+    if bands != order:
+        view[({1, 2, 3} - set(axes)).pop() - 1] = [bands.index(band) for band in order]
+    return tuple(view)
 
 
 def _open_npz(path: Path) -> AbstractContextManager[Cutouts]:
     if is_pasquet(path):
         return nullcontext(open_pasquet(path))
     with path.open("rb") as stream:
-        return nullcontext(read_npz(stream))
+        return nullcontext(read_npz(stream, path))
 
 
 OPENERS: Mapping[Format, Callable[[Path], AbstractContextManager[Cutouts]]] = {
-    formats.NPY: lambda path: nullcontext(Cutouts(map_npy(path), {})),
+    formats.NPY: lambda path: nullcontext(Cutouts(of_several(map_npy(path)), {})),
     formats.NPZ: _open_npz,
     formats.FITS: open_fits,
     formats.HDF5: open_hdf5,

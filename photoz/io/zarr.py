@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz.errors import InvalidDataset
+from photoz.io.attributes import from_attributes, merged
 from photoz.io.cutouts import Column, Cutouts, LazyImages, refusing
 from photoz.io.formats import ZARR
-from photoz.io.layout import from_attributes
 
 # A whole chunk is unpacked at once.
 MAX_CHUNK_BYTES = 512 * 1024 * 1024
@@ -47,7 +47,9 @@ def _from_node(node: Any, path: Path, zarr: ModuleType) -> Cutouts:
     _check_chunks(images, path)
     columns: Mapping[str, Column] = {name: _column(array, images.shape[0], path) for name, array in arrays.items()}
     lazy = LazyImages(partial(_read, images, path), np.array(images.shape[:1]), tuple(images.shape[1:]))
-    return from_attributes(lazy, columns, dict(node.attrs), path)
+    units = {name: str(array.attrs.get("unit", "")) for name, array in arrays.items()}
+    groups = tuple(f"the group {name}" for name, _ in node.groups()) if isinstance(node, zarr.Group) else ()
+    return from_attributes(lazy, columns, merged(node.attrs, images.attrs, path), path, units, groups)
 
 
 def _check_chunks(images: Any, path: Path) -> None:

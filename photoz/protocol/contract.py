@@ -16,8 +16,8 @@ from photoz.metrics import Score
 # The response header with the name and version of the model.
 MODEL_HEADER = "x-photoz-model"
 
-# The response header that says in words what was assumed about a file, or converted.
-ASSUMED_HEADER = "x-photoz-assumed"
+# The response headers that say in words what was done with a file, by the name of the list in `Reading`.
+READING_HEADERS = {"used": "x-photoz-used", "assumed": "x-photoz-assumed", "left_out": "x-photoz-left-out"}
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)

@@ -17,9 +17,7 @@ from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 
 from photoz.errors import InvalidDataset
-from photoz.images import ZERO_POINT
-from photoz.io.fits import ZERO_POINTS
-from photoz.io.layout import NANOMAGGIES
+from photoz.io.fits_header import ImageHeader
 from photoz_survey.sky.astrometry import astrometry
 from photoz_survey.sky.cutting import Frame, read_frame
 from photoz_survey.sky.psf import Psf, psf_of_stars
@@ -128,14 +126,10 @@ def _read_other(path: Path) -> Observed:
     with fits.open(path) as hdus:
         image = next(hdu for hdu in hdus if hdu.is_image and len(hdu.shape) == 2)
         header, pixels = image.header, np.asarray(image.data, np.float32)
-    if "BSOFTEN" in header:
-        raise InvalidDataset(f"{path} has asinh-scaled pixels (BSOFTEN): convert them to fluxes first")
-    zero_points = [float(header[keyword]) for keyword in ZERO_POINTS if keyword in header]
-    unit = str(header.get("BUNIT", "")).strip().lower()
-    if not zero_points and unit not in NANOMAGGIES:
-        raise InvalidDataset(f"{path} has neither a zero point, such as MAGZERO, nor a unit of flux in BUNIT")
-    factor = 10.0 ** (0.4 * (ZERO_POINT - zero_points[0])) if zero_points else NANOMAGGIES[unit]
-    pixels = pixels * np.float32(factor)
+        unit = ImageHeader(image, hdus.index(image), hdus[0].header, path).pixel_unit()
+    if unit.nanomaggies is None:
+        raise InvalidDataset(f"{path} has {unit}: expected a unit of flux in BUNIT, or a zero point, such as MAGZERO")
+    pixels = pixels * np.float32(unit.nanomaggies)
     return Observed(Frame(pixels, _wcs(header)), psf_of_stars(pixels), None)
 
 

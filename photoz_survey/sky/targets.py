@@ -11,8 +11,8 @@ import numpy.typing as npt
 from photoz.errors import InvalidDataset
 from photoz.grid import FloatArray
 from photoz.io.catalogue_files import NamedTable, read_table
+from photoz.io.columns import ALIASES
 from photoz.io.cutouts import Column
-from photoz.io.layout import ALIASES
 
 # Columns with a meaning here; other columns of a list are passed on.
 NAMES = ("object_id", "ra", "dec", "z_spec", "ebv")

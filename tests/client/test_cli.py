@@ -87,8 +87,8 @@ def test_options_select_what_is_sent_and_how(run, server):
     fits.PrimaryHDU(np.ascontiguousarray(np.moveaxis(pixels, -1, 1)[:, ::-1] * 100)).writeto("images.fits")
     status, _, err = run("predict", "images.*", "--bands", "rg", "--zero-point", 27.5)
     assert (status, err.splitlines()[0]) == (0, "images.*: 3 cutouts read, all used")
-    assert "\n  assumed: the bands g,r are taken from r,g\n" in err
-    assert "\n  assumed: pixels are multiplied by 0.01, for the zero point 27.5\n" in err
+    assert "\n  used: the bands g,r are taken from r,g\n" in err
+    assert "\n  used: pixels are multiplied by 0.01, for the zero point 27.5\n" in err
     sent = decode(server.requests[-1]).inputs
     np.testing.assert_allclose(sent["images"].array, pixels, rtol=1e-6)
     assert ("  assumed: E(B-V) is unknown" in err, "ebv" in sent) == (True, False)

@@ -82,9 +82,9 @@ def test_zarr_group_of_images_and_columns(tmp_path, version):
         np.testing.assert_array_equal(cutouts.read_images(np.array([3, 1])), IMAGES[[3, 1]])
         assert cutouts.column("object_id").tolist() == ["a", "b", "c", "β"]
         np.testing.assert_array_equal(cutouts.column("z_spec"), np.linspace(0.1, 0.3, 4))
-        conformed, assumptions = conform(cutouts, SPEC)
+        conformed, reading = conform(cutouts, SPEC)
         np.testing.assert_allclose(conformed.images[1:3], IMAGES[1:3] * 1e-3 / 3.631, rtol=1e-6)
-        assert assumptions == ("pixels are multiplied by 0.000275406, for the unit nJy",)
+        assert reading.used[0] == "pixels are multiplied by 0.000275406, for the unit nJy"
 
 
 def test_described_zarr_group_plain_array_and_largest_chunk(tmp_path, monkeypatch):

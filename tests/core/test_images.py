@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from photoz import images as module
 from photoz.errors import InvalidDataset, InvalidEbv, InvalidImages
 from photoz.images import SDSS_IMAGES, Batch, ImageSpec, as_reddening, parse_bands, signal_to_noise
-from photoz.io.cutouts import Cutouts
+from photoz.io.cutouts import Cutouts, Reading
 from photoz.io.layout import conform, described, same_scale
 from tests.core.cutout_files import BANDS_FIRST, IMAGES, SPEC, check_images
 
@@ -146,37 +146,41 @@ KNOWN = {"bands": ("g", "r", "i"), "unit": "nanomaggy", "pixel_scale": 0.2}
 
 
 def test_what_fits_is_not_copied_and_of_larger_cutouts_the_central_pixels_are_used():
-    cutouts, assumptions = conform(Cutouts(IMAGES, {}, **KNOWN), SPEC)
+    cutouts, reading = conform(Cutouts(IMAGES, {}, **KNOWN), SPEC)
     assert cutouts.images is IMAGES
-    assert (cutouts.spec, assumptions) == (SPEC, ())
-    assert conform(Cutouts(IMAGES, {}, SPEC), SPEC)[1] == ()
+    assert (cutouts.spec, reading) == (SPEC, Reading(used=["pixels are in nanomaggy", "pixels are 0.2 arcsec wide"]))
+    assert conform(Cutouts(IMAGES, {}, SPEC), SPEC)[1] == Reading()
     bands, unit = "the bands are g,r,i in this order", "pixels are in nanomaggy"
-    assert conform(Cutouts(IMAGES, {}), SPEC)[1] == (bands, unit, "pixels are 0.2 arcsec wide")
+    assert conform(Cutouts(IMAGES, {}), SPEC)[1] == Reading(assumed=[bands, unit, "pixels are 0.2 arcsec wide"])
     for size in (9, 12, 13):
         larger = np.zeros((4, size, size + 1, 3), np.float32)
         top, left = (size - 8) // 2, (size + 1 - 8) // 2
         larger[:, top : top + 8, left : left + 8] = IMAGES
-        cutouts, assumptions = conform(Cutouts(larger, {}, **KNOWN), SPEC)
+        cutouts, reading = conform(Cutouts(larger, {}, **KNOWN), SPEC)
         check_images(cutouts.images, IMAGES)
-        assert assumptions == (f"the central 8x8 of {size}x{size + 1} pixels are used",)
+        assert reading.used[0] == f"the central 8x8 of {size}x{size + 1} pixels"
 
 
 def test_bands_are_known_without_prefixes_and_case_or_given():
     for names in (("SDSS_g", "DES.r", "hsc-i"), ("a G", "R", "I"), ("R", "G", "I")):
-        cutouts, assumptions = conform(Cutouts(IMAGES, {}, **KNOWN | {"bands": names}), SPEC)
+        cutouts, reading = conform(Cutouts(IMAGES, {}, **KNOWN | {"bands": names}), SPEC)
         order = [1, 0, 2] if names[0] == "R" else [0, 1, 2]
         np.testing.assert_array_equal(cutouts.images[:], IMAGES[..., order])
-        assert assumptions == (() if order == [0, 1, 2] else ("the bands g,r,i are taken from r,g,i",))
+        assert reading.used[0] == f"the bands g,r,i are taken from {','.join(names)}"
     both = ImageSpec(size=8, bands=("g", "G", "i"), pixel_scale=0.2)
-    assert conform(Cutouts(IMAGES, {}, **KNOWN | {"bands": ("G", "g", "i")}), both)[1] == (
-        "the bands g,G,i are taken from G,g,i",
-    )
+    reading = conform(Cutouts(IMAGES, {}, **KNOWN | {"bands": ("G", "g", "i")}), both)[1]
+    assert reading.used[0] == "the bands g,G,i are taken from G,g,i"
     more = np.concatenate([IMAGES[..., 2:], 9 * IMAGES[..., :1], IMAGES[..., :2]], axis=-1)
-    cutouts, assumptions = conform(Cutouts(more, {}, **KNOWN | {"bands": ("i", "z", "g", "r")}), SPEC)
+    cutouts, reading = conform(Cutouts(more, {}, **KNOWN | {"bands": ("i", "z", "g", "r")}), SPEC)
     check_images(cutouts.images, IMAGES)
-    assert assumptions == ("the bands g,r,i are taken from i,z,g,r",)
+    assert reading.used[0] == "the bands g,r,i are taken from i,z,g,r"
+    assert reading.left_out == ["the bands z"]
     given = Cutouts(IMAGES, {}, **KNOWN | {"bands": ("a", "b", "c"), "unit": "count"})
-    cutouts, _ = conform(given, SPEC, bands=("i", "r", "g"), zero_point=25.0)
+    with pytest.raises(
+        InvalidDataset, match="^the file says that its bands are a,b,c, and the option i,r,g: leave out"
+    ):
+        conform(given, SPEC, bands=("i", "r", "g"), zero_point=25.0)
+    cutouts, _ = conform(given, SPEC, bands=("i", "r", "g"), zero_point=25.0, override=True)
     np.testing.assert_allclose(cutouts.images[:], IMAGES[..., ::-1] * 0.1, rtol=1e-6)
 
 
@@ -188,18 +192,17 @@ def test_unit_or_zero_point_is_converted_unless_the_model_has_another_unit():
         ("nJy", None, 1e-3 / 3.631, "0.000275406, for the unit nJy"),
         ("maggies", None, 1e9, "1e+09, for the unit maggies"),
         ("maggy", None, 1e9, "1e+09, for the unit maggy"),
-        ("nmgy", None, 1.0, ""),
-        ("nanomaggies", None, 1.0, ""),
-        ("", 22.5, 1.0, ""),
+        ("nmgy", None, 1.0, "1, for the unit nmgy"),
+        ("nanomaggies", None, 1.0, "1, for the unit nanomaggies"),
+        ("", 22.5, 1.0, "1, for the zero point 22.5"),
         ("", 30.0, 1e-3, "0.001, for the zero point 30"),
-        ("nanomaggy", 30.0, 1.0, ""),  # the unit counts
     ):
-        cutouts, assumptions = conform(Cutouts(IMAGES, {}, **KNOWN | {"unit": unit, "zero_point": zero_point}), SPEC)
+        cutouts, reading = conform(Cutouts(IMAGES, {}, **KNOWN | {"unit": unit, "zero_point": zero_point}), SPEC)
         np.testing.assert_allclose(cutouts.images[:], IMAGES * factor, rtol=1e-6)
-        assert assumptions == ((f"pixels are multiplied by {text}",) if text else ())
+        assert reading.used[0] == f"pixels are multiplied by {text}"
     spec = replace(SPEC, unit="count")
-    assert conform(Cutouts(IMAGES, {}, **KNOWN | {"unit": "count"}), spec)[1] == ()
-    for unit, given in (("nanomaggy", "nanomaggy"), ("", "a zero point")):
+    assert conform(Cutouts(IMAGES, {}, **KNOWN | {"unit": "count"}), spec)[1].used[0] == "pixels are in count"
+    for unit, given in (("nanomaggy", "the unit nanomaggy"), ("", "the zero point 25")):
         cutouts = Cutouts(IMAGES, {}, **KNOWN | {"unit": unit, "zero_point": None if unit else 25.0})
         with pytest.raises(InvalidDataset, match=f"^expected pixels in count, as the model was trained, got {given}$"):
             conform(cutouts, spec)
@@ -208,8 +211,12 @@ def test_unit_or_zero_point_is_converted_unless_the_model_has_another_unit():
 def test_what_cannot_be_converted_is_refused():
     for given, images, message in (
         ({"bands": ("g", "r", "z")}, IMAGES, "^expected the bands g,r,i, got g,r,z; missing: i$"),
-        ({"bands": ("g", "g", "i")}, IMAGES, "^expected each band once, got g,g,i$"),
-        ({"unit": "adu"}, IMAGES, "^pixels are in adu, which is unknown; expected one of nanomaggy, .*, njy, "),
+        ({"bands": ("g", "g", "i")}, IMAGES, "^expected each band once, got g,g,i, of which 2 are g$"),
+        (
+            {"unit": "adu"},
+            IMAGES,
+            "^pixels of images are in adu, which is no flux density, .*: give the AB zero point of such pixels$",
+        ),
         ({"pixel_scale": 0.396}, IMAGES, "^expected pixels of 0.2 arcsec, got 0.396: resample them$"),
         ({}, IMAGES[:, :7], "^expected cutouts of at least 8x8 pixels, got 7x8$"),
         ({}, BANDS_FIRST[..., :7], "^expected cutouts of at least 8x8 pixels, got 8x7$"),
@@ -227,18 +234,18 @@ def test_columns_by_other_names():
         InvalidDataset, match="^any of the columns E_BV, ebv_sfd may be ebv: rename one of them to ebv$"
     ):
         conform(Cutouts(IMAGES, two, **KNOWN), SPEC)
-    assert conform(Cutouts(IMAGES, two | {"ebv": np.ones(4)}, **KNOWN), SPEC)[1] == ()
+    assert conform(Cutouts(IMAGES, two | {"ebv": np.ones(4)}, **KNOWN), SPEC)[1].assumed == []
     magnitudes = {"g": np.full(4, 19.0), "z": np.full(4, 17.0)}  # in z, no redshift
     spec = ImageSpec(size=8, bands="grz", pixel_scale=0.2)
     cutouts, _ = conform(Cutouts(IMAGES, magnitudes, **KNOWN | {"bands": ("g", "r", "z")}), spec)
     assert cutouts.columns.keys() == magnitudes.keys()
     names = {"NAME": np.array(["a"] * 4), "OBJID": np.arange(4), "Decl": np.ones(4)}
     hayat = {"e_bv": np.full(4, 0.1), "specz_redshift": np.full(4, 0.2)}  # of Hayat et al. 2021, with bands first
-    cutouts, assumptions = conform(Cutouts(BANDS_FIRST, names | hayat, **KNOWN), SPEC)
+    cutouts, reading = conform(Cutouts(BANDS_FIRST, names | hayat, **KNOWN), SPEC)
     check_images(cutouts.images, IMAGES)
     assert cutouts.columns["object_id"].tolist() == [0, 1, 2, 3]
     expected = {"OBJID": "object_id", "e_bv": "ebv", "specz_redshift": "z_spec", "Decl": "dec"}
-    assert assumptions == tuple(f"the column {column} is {name}" for column, name in expected.items())
+    assert reading.used[:4] == [f"the column {column} is {name}" for column, name in expected.items()]
 
 
 def test_layout_of_a_file_is_described():

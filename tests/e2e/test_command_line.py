@@ -59,7 +59,7 @@ def test_help_is_plain_text_and_ends_with_examples(path):
 
 
 def test_all_commands_are_listed_and_options_of_one_name_have_one_spelling(photoz):
-    assert len(COMMANDS) == 8 + 7 + 4
+    assert len(COMMANDS) == 9 + 7 + 4
     helps = {path: leaf.command.help.partition("\n")[0] for path, leaf in COMMANDS.items() if path[:6] == "photoz"}
     assert {f"photoz {name}": text for name, text in cli.HELP.items()} == helps
     (listed,) = re.findall(r"^```\n(.*?)^```", GUIDE, flags=re.MULTILINE | re.DOTALL)

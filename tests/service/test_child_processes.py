@@ -19,7 +19,8 @@ from pebble import ProcessExpired
 
 from photoz.errors import InvalidDataset, InvalidInput, MalformedInput, TooLarge, UnsupportedType
 from photoz.io import formats
-from photoz.protocol.contract import ASSUMED_HEADER
+from photoz.io.cutouts import Reading
+from photoz.protocol.contract import READING_HEADERS
 from service import files, predict, sky
 from service.errors import RequestError
 from service.jobs import JobQueue
@@ -171,9 +172,8 @@ def test_cutouts_are_converted_to_the_layout_of_the_model(client, post_npz, imag
     nanojansky = cube(images * 3631.0, BANDS="".join(card.image.bands), BUNIT="nJy")
     predicted = client.post("/predict_file", content=nanojansky, headers={"content-type": formats.FITS.media_type})
     np.testing.assert_allclose(predicted.json()["z_mean"], expected["z_mean"], atol=1e-4)
-    assert predicted.headers[ASSUMED_HEADER] == (
-        f"pixels are multiplied by 0.000275406, for the unit nJy; pixels are {card.image.pixel_scale:g} arcsec wide"
-    )
+    assert predicted.headers[READING_HEADERS["used"]] == "pixels are multiplied by 0.000275406, for the unit nJy"
+    assert predicted.headers[READING_HEADERS["assumed"]] == f"pixels are {card.image.pixel_scale:g} arcsec wide"
     labelled = {"images": images, "z_spec": np.linspace(0.05, 0.3, len(images))}
     scores = post_npz("/evaluate", labelled).json()
     assert client.post("/evaluate", content=hdf5_bytes(**labelled)).json() == scores
@@ -250,7 +250,7 @@ def test_a_position_is_cut_out(options, card):
 
 
 def assume(ra, dec, options, spec):
-    return {"images": galaxies(spec, 1), "ra": np.array([ra])}, (f"{dec:g}, {options}",)
+    return {"images": galaxies(spec, 1), "ra": np.array([ra])}, Reading(used=[f"{dec:g}, {options}"])
 
 
 def test_a_child_looks_up_each_position(monkeypatch, small_bundle):
@@ -261,7 +261,7 @@ def test_a_child_looks_up_each_position(monkeypatch, small_bundle):
         monkeypatch.setattr(sky, "cut_out", end)
         refused = post(predict.sky, b'{"ra": 1.5, "dec": -2}')
     check_error(refused, 502, "the process that asked the archive ended with 3")
-    assert (found.status_code, found.headers[ASSUMED_HEADER]) == (200, "-2, ['--cache', 'a cache']")
+    assert (found.status_code, found.headers[READING_HEADERS["used"]]) == (200, "-2, ['--cache', 'a cache']")
     with np.load(io.BytesIO(found.content)) as arrays:
         np.testing.assert_array_equal(arrays["images"], galaxies(GRIZ, 1))
         assert arrays["ra"].tolist() == [1.5]

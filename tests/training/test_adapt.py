@@ -130,7 +130,9 @@ def test_what_cannot_be_adapted_to_is_refused(bundle, galaxies, tmp_path, refuse
     assert "the redshifts do not fit the images" in adapting(galaxies)
     monkeypatch.setattr(adapt_bundle, "MAX_CRPS", 10.0)
     brighter = changed(galaxies, tmp_path / "brighter.h5", images=lambda pixels: 100.0 * pixels)
-    assert re.search(r"\d\d% of the cutouts are unlike those .* expected at most 50%\. Are the unit", adapting(brighter))
+    assert re.search(
+        r"\d\d% of the cutouts are unlike those .* expected at most 50%\. Are the unit", adapting(brighter)
+    )
 
 
 def test_gains_multiply_and_can_be_applied_again(bundle, cutouts):

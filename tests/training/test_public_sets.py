@@ -83,7 +83,7 @@ def converted(run_cli, source, target, *options, used=N):
     report = run_cli("convert", source, target, *options)
     assert f"{target}: {used} cutouts" in report
     with open_cutouts(target) as cutouts:
-        assert cutouts.assumed == ()
+        assert cutouts.reading.assumed == []
         return cutouts.spec, cutouts.images[:], dict(cutouts.columns), report
 
 
@@ -110,9 +110,9 @@ def test_galaxies_ml(run_cli, tmp_path):
         "12 cutouts read, 8 used, 4 left out: not z_spec>=0",
         "assumed: the set is GalaxiesML: bands g,r,i,z,y, the zero point 27, 0.168 arcsec per pixel\n",
         "assumed: the split is that in the name of the file",
-        "assumed: the column specz_redshift is z_spec",
-        "assumed: the central 8x8 of 12x12 pixels are used",
-        "assumed: pixels are multiplied by 0.0158489, for the zero point 27",
+        "used: the column specz_redshift is z_spec",
+        "used: the central 8x8 of 12x12 pixels",
+        "used: pixels are multiplied by 0.0158489, for the zero point 27",
     ):
         assert words in report
 
@@ -145,7 +145,7 @@ def test_multimodal_universe(run_cli, tmp_path):
     assert columns["object_id"][7] == "40000000000000001"
     assert columns["image_psf_fwhm"].shape == (2 * N, 5)
     assert "assumed: image_mask is True for good pixels; the others are NaN" in report
-    assert "assumed: not used: image_ivar" in report
+    assert "left out: the datasets image_ivar" in report
     assert "assumed: there are no redshifts; training needs a column z_spec" in report
     assert "expected a column 'z_spec'" in run_cli("convert", folder, target, "--select", "z_spec>0", exit_codes=(1,))
     legacy = universe(
@@ -166,7 +166,7 @@ def test_multimodal_universe(run_cli, tmp_path):
     np.testing.assert_array_equal(images, bands_last(expected))
     np.testing.assert_array_equal(columns["ebv"], 0.02)
     assert columns["object_id"][0] == "0001p000-12"
-    assert "assumed: not used: image_ivar, image_model, object_mask" in report
+    assert "left out: the datasets image_ivar, image_model, object_mask" in report
     with open_cutouts(source) as cutouts:
         np.testing.assert_array_equal(cutouts.images[2:4], np.where(GOOD[2:4, :1], PIXELS[2:4, :4], np.nan))
 

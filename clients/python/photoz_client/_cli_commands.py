@@ -19,6 +19,7 @@ from photoz.io.writer import open_table
 from photoz.protocol.contract import Plot
 from photoz_client import _cli_text
 from photoz_client._cli_compare import compare_command as compare
+from photoz_client._cli_inspect import inspect
 from photoz_client._cli_options import (
     CutoutOptions,
     bundle_option,
@@ -32,7 +33,7 @@ from photoz_client._client import PhotozClient
 from photoz_client._parts import Part
 from photoz_client._prediction import PredictionIncomplete, check_format
 
-__all__ = ["compare", "evaluate", "model", "predict", "wait"]
+__all__ = ["compare", "evaluate", "inspect", "model", "predict", "wait"]
 
 
 @click.command(

@@ -81,6 +81,7 @@ class CutoutOptions:
     path: Path
     bands: tuple[str, ...]
     zero_point: float | None
+    override: bool
     ebv: float | None
     split: str | None
     in_flight: int
@@ -89,14 +90,14 @@ class CutoutOptions:
 
     @contextmanager
     def open(self, card: Card) -> Iterator[Cutouts]:
-        """Open the cutouts in the layout of a model, and report how many are used and what was assumed."""
+        """Open the cutouts in the layout of a model, and report what was done."""
         with open_cutouts(self.path) as opened:
-            cutouts, assumptions = conform(opened, card.image, self.bands, self.zero_point)
+            cutouts, reading = conform(opened, card.image, self.bands, self.zero_point, self.override)
             if card.inputs.ebv and self.ebv is None and "ebv" not in cutouts.columns:
-                assumptions += ("E(B-V) is unknown",)
+                reading.assumed.append("E(B-V) is unknown")
             used = cutouts if self.split is None else _select_split(cutouts, self.split)
             n_left_out = len(cutouts) - len(used)
-            report = reading_report(self.path, len(cutouts), assumptions, f"not of the split {self.split}", n_left_out)
+            report = reading_report(self.path, len(cutouts), reading, f"not of the split {self.split}", n_left_out)
             click.echo(report, err=True)
             if self.reading_report is not None:
                 self.reading_report.write_text(report + "\n", encoding="utf-8")
@@ -135,7 +136,7 @@ def _select_split(cutouts: Cutouts, split: str) -> Cutouts:
     return replace(cutouts, images=images, columns=columns)
 
 
-def _check_path(context: click.Context, parameter: click.Parameter, path: Path) -> Path:
+def check_path(context: click.Context, parameter: click.Parameter, path: Path) -> Path:
     if not path.exists() and not is_pattern(path):
         raise click.BadParameter(f"{path} does not exist")
     return path
@@ -144,7 +145,7 @@ def _check_path(context: click.Context, parameter: click.Parameter, path: Path) 
 def cutout_options(command: Function) -> Function:
     """Add the argument CUTOUTS and its options to a subcommand, whose first argument is `CutoutOptions`."""
 
-    @click.argument("cutouts", type=click.Path(path_type=Path), callback=_check_path)
+    @click.argument("cutouts", type=click.Path(path_type=Path), callback=check_path)
     @image_options
     @click.option("--split", help="Use only the rows whose column 'split' has this value, such as test.")
     @click.option(

@@ -135,7 +135,7 @@ class PredictionParts:
         rows = np.arange(part.start, part.stop)
         outcome = await self._predict_rows(part, rows)
         is_bad_input = outcome.failed is not None and isinstance(outcome.failed.error, InvalidInput)
-        if not is_bad_input or not self._inputs.needs_several_requests():
+        if not is_bad_input or len(part) < 2:
             return outcome
         # The whole part is refused if one cutout has no finite pixel: send the others again.
         try:

@@ -18,6 +18,7 @@ COMMANDS = {
     "Redshifts": {
         "predict": "Estimate the redshifts of cutouts, with or without a service.",
         "evaluate": "Score the redshifts of cutouts against true ones.",
+        "inspect": "Say what a file of cutouts is taken for, without predicting.",
         "score": "Estimate the redshifts of whole surveys, without a service.",
         "nz": "Stack the PDFs of a survey to n(z) of tomographic bins.",
         "sky": "Cut galaxies out of the images of an archive.",

@@ -1,0 +1,67 @@
+"""The command `photoz inspect`: what a file of cutouts is taken for, without predicting."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from photoz.cli.command import Command
+from photoz.cli.options import image_options
+from photoz.errors import InvalidDataset
+from photoz.images import SDSS_IMAGES
+from photoz.io.cutouts import Cutouts
+from photoz.io.layout import conform
+from photoz.io.pixel_units import PixelUnit
+from photoz.io.reader import open_cutouts
+from photoz.model.bundle import ModelBundle
+from photoz_client._cli_options import bundle_option, check_path
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "photoz inspect examples/cutouts.npz",
+        "photoz inspect examples/cutouts.npz --bundle models/photoz",
+    ),
+)
+@click.argument("cutouts", type=click.Path(path_type=Path), callback=check_path)
+@image_options
+@bundle_option
+def inspect(
+    cutouts: Path,
+    bands: tuple[str, ...],
+    zero_point: float | None,
+    override: bool,
+    ebv: float | None,
+    bundle: Path | None,
+) -> None:
+    """Say what a file of cutouts is taken for, and what would be done with it.
+
+    The cutouts are compared with what the model of --bundle takes, by default with the layout of SDSS. Nothing is
+    predicted.
+    """
+    spec = SDSS_IMAGES if bundle is None else ModelBundle.load(bundle).card.image
+    with open_cutouts(cutouts) as opened:
+        click.echo("\n".join(_description(opened)))
+        try:
+            conformed, reading = conform(opened, spec, bands, zero_point, override)
+        except InvalidDataset as error:
+            raise InvalidDataset(f"it cannot be used: {error}") from error
+        if ebv is not None or "ebv" not in conformed.columns:
+            reading.assumed.append("E(B-V) is unknown" if ebv is None else f"E(B-V) is {ebv:g} mag")
+        click.echo("\n".join(reading.lines()))
+
+
+def _description(cutouts: Cutouts) -> Iterator[str]:
+    """Yield what a file says, a line for each property."""
+    described = cutouts.spec or cutouts
+    n, *shape = cutouts.images.shape
+    yield f"{cutouts.path}: {n:,} {'cutout' if n == 1 else 'cutouts'} of {'x'.join(map(str, shape))} numbers"
+    yield f"bands: {','.join(described.bands) or 'not given'}"
+    unit = PixelUnit(described.unit, None if cutouts.spec else cutouts.zero_point)
+    yield f"pixels: {'a unit or zero point for each image' if cutouts.factors is not None else unit}"
+    yield f"pixel scale: {f'{described.pixel_scale:.4g} arcsec' if described.pixel_scale else 'not given'}"
+    for name, values in cutouts.columns.items():
+        unit_of_column = cutouts.column_units.get(name, "")
+        kind = "text" if values.dtype.kind in "US" else values.dtype.name
+        yield f"column {name}: {kind}" + (f", {unit_of_column}" if unit_of_column else "")

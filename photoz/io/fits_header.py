@@ -1,0 +1,190 @@
+"""What the header of a FITS image says about it: its kind, band, unit, pixel scale and position.
+
+A keyword that its own header lacks is looked for in the primary header of the file.
+"""
+
+import math
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+from photoz.errors import InvalidDataset
+from photoz.io.layout import same_scale
+from photoz.io.pixel_units import PixelUnit, read_pixel_unit
+
+# Kinds of images that are no images of the sky, by a word of their name or type.
+WEIGHT, MASK, OTHER = "weight", "mask", "other"
+KINDS: Mapping[str, str] = {
+    **dict.fromkeys(("IVAR", "INVVAR", "WEIGHT", "WEIGHTS", "WHT", "WGT", "WT"), WEIGHT),
+    **dict.fromkeys(("MASK", "MSK", "BPM", "DQ", "FLAG", "FLAGS", "DQMASK", "OOI"), MASK),
+    **dict.fromkeys(("PSF", "MODEL", "SKY", "BKG", "BACK", "BACKGROUND", "RESID", "RESIDUAL", "RESIDUALS"), OTHER),
+    **dict.fromkeys(("CHI2", "NEXP", "EXP", "EXPMAP", "COVERAGE", "MASKBITS", "SEG", "SEGM", "SEGMENTATION"), OTHER),
+    **dict.fromkeys(("VAR", "VARIANCE", "ERR", "ERROR", "SIGMA", "RMS", "UNC", "UNCERT", "STD", "STDDEV"), OTHER),
+    **dict.fromkeys(("BIAS", "DARK", "FLAT"), OTHER),
+}
+NAMES_OF_KIND = ("IMAGETYP", "EXTTYPE", "OBSTYPE", "IMTYPE", "HDUCLAS2", "HDUCLAS3")
+
+# Keywords for the AB magnitude of a pixel with the value 1. FLUXMAG0 is the value of a pixel with the magnitude 0.
+ZERO_POINTS = ("MAGZERO", "MAGZPT", "MAGZP", "ZEROPNT", "PHOTZP", "ZP", "ZPT", "SEXMGZPT", "ZEROPOINT", "FPA.ZP")
+FLUX_OF_ZERO = "FLUXMAG0"
+
+# Keywords for the system of magnitudes, and those of PS1's asinh scale.
+SYSTEMS = ("MAGSYS", "MAGTYPE", "PHOTSYS", "ZPSYS", "MAG_SYS", "VEGAMAG")
+ASINH = ("BSOFTEN", "BOFFSET")
+
+# Keywords for the pixel scale in arcsec, each of an axis or of both.
+SCALES = (("PIXSCALE",), ("SECPIX",), ("PIXSCAL1", "PIXSCAL2"), ("SECPIX1", "SECPIX2"), ("PIXELSCL",), ("PIXSIZE",))
+
+BANDS = ("FILTER", "BAND", "FILTNAM", "FILTNAME")
+
+WORDS = re.compile(r"[\s_.\-:]+")
+
+
+class ImageHeader:
+    """An image in a FITS file, and its header together with the primary header."""
+
+    def __init__(self, hdu: Any, number: int, primary: Any, path: object) -> None:
+        self.hdu, self._primary = hdu, primary
+        self.name = f"{hdu.name} (HDU {number})" if hdu.name and hdu.name != "PRIMARY" else f"HDU {number}"
+        self.where = f"{self.name} in {path}"
+
+    def get(self, *keywords: str) -> Any:
+        """Return the value of the first keyword that either header has, the image's own before the primary's."""
+        return next(
+            (header[key] for header in (self.hdu.header, self._primary) for key in keywords if key in header), None
+        )
+
+    def text(self, *keywords: str) -> str:
+        """Return such a value as text, "" if there is none."""
+        value = self.get(*keywords)
+        return "" if value is None else str(value).strip()
+
+    @property
+    def kind(self) -> str:
+        """What the image is: weight, mask or other; "" for an image of the sky."""
+        return KINDS.get(self.kind_word, "")
+
+    @cached_property
+    def kind_word(self) -> str:
+        """The word that tells its kind in its name, or in the type that its own header gives; "" if there is none."""
+        types = [self.hdu.name, *(str(self.hdu.header[key]) for key in NAMES_OF_KIND if key in self.hdu.header)]
+        words = (word for text in types for word in WORDS.split(text.upper()))
+        return next((word for word in words if word in KINDS), "")
+
+    def own(self, *keywords: str) -> Any:
+        """Return the value of the first keyword that the image's own header has."""
+        return next((self.hdu.header[key] for key in keywords if key in self.hdu.header), None)
+
+    @property
+    def filter(self) -> str:
+        """Band of an image of two axes, by its own header, "" if that has none."""
+        return str(self.own(*BANDS) or "").strip()
+
+    def bands(self) -> tuple[str, ...]:
+        """Names of the bands of an image with an axis of bands, in its order, () if the headers have none."""
+        for header in (self.hdu.header, self._primary):
+            for first in (0, 1):
+                numbered = (f"BAND{number}" for number in range(first, 100))
+                if f"BAND{first}" in header:
+                    return tuple(str(header[key]).strip() for key in numbered if key in header)
+        text = self.text("BANDS", "FILTERS", *BANDS)
+        return tuple(part.strip() for part in text.split(",")) if "," in text else tuple(text)
+
+    def pixel_unit(self) -> PixelUnit:
+        """Return what pixels are worth; raises `InvalidDataset` if the headers contradict each other."""
+        if asinh := [key for key in ASINH if self.get(key) is not None]:
+            raise InvalidDataset(
+                f"{self.where} has {' and '.join(asinh)}: its pixels are on an asinh scale, expected fluxes"
+            )
+        for key in SYSTEMS:
+            if "VEGA" in f"{key} {self.text(key)}".upper() and self.get(key) not in (None, False):
+                raise InvalidDataset(
+                    f"{self.where} has {key} = {self.text(key)}: expected a zero point on the AB system"
+                )
+        points = {key: self._number(key) for key in ZERO_POINTS if self.get(key) is not None}
+        if self.get(FLUX_OF_ZERO) is not None:
+            flux = self._number(FLUX_OF_ZERO)
+            if not flux > 0:
+                raise InvalidDataset(f"{self.where} has {FLUX_OF_ZERO} = {flux:g}: expected a number above 0")
+            points[FLUX_OF_ZERO] = 2.5 * math.log10(flux)
+        return read_pixel_unit(self.text("BUNIT"), points, self.where)
+
+    def _number(self, key: str) -> float:
+        value = self.get(key)
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise InvalidDataset(f"{self.where} has {key} = {value!r}: expected a number")
+        return number
+
+    @cached_property
+    def _wcs(self) -> Any:
+        """World coordinates of the sky, or None."""
+        header = next((h for h in (self.hdu.header, self._primary) if str(h.get("CTYPE1", "")).strip()), None)
+        if header is None:
+            return None
+        from astropy.wcs import WCS, FITSFixedWarning
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FITSFixedWarning)
+            wcs = WCS(header, naxis=2)
+        return wcs if wcs.has_celestial else None
+
+    def centre(self) -> tuple[float, float] | None:
+        """Return right ascension and declination (ICRS) in degrees, if the header has a WCS or RA and DEC."""
+        if (wcs := self._wcs) is None:
+            given = self.get("RA"), self.get("DEC")
+            return given if all(isinstance(value, float) for value in given) else None
+        centre = (self.hdu.shape[-1] - 1) / 2, (self.hdu.shape[-2] - 1) / 2
+        frame, equinox = wcs.wcs.radesys.strip().upper(), wcs.wcs.equinox
+        if (
+            wcs.wcs.lngtyp.strip() == "RA"
+            and frame in ("", "ICRS", "FK5")
+            and not equinox < 2000
+            and not equinox > 2000
+        ):
+            ra, dec = wcs.pixel_to_world_values(*centre)
+            if wcs.wcs.lng == 1:
+                ra, dec = dec, ra
+            return float(ra), float(dec)
+        sky = wcs.pixel_to_world(*centre).icrs
+        return float(sky.ra.deg), float(sky.dec.deg)
+
+    def pixel_scale(self) -> float | None:
+        """Return the width of a pixel in arcsec, if the headers have it.
+
+        Raises `InvalidDataset` if its height is another, or two statements disagree.
+        """
+        widths = dict(self._scales())
+        for name, scales in widths.items():
+            if not same_scale(scales[0], scales[-1]):
+                raise InvalidDataset(
+                    f"{self.where} has pixels of {scales[0]:.4g} x {scales[-1]:.4g} arcsec by its {name}: expected "
+                    "square ones"
+                )
+        if not widths:
+            return None
+        (first, scales), *others = widths.items()
+        for name, other in others:
+            if not same_scale(other[0], scales[0]):
+                raise InvalidDataset(
+                    f"{self.where} contradicts itself: pixels are {scales[0]:.4g} arcsec wide by its {first}, and "
+                    f"{other[0]:.4g} by its {name}; correct one of them"
+                )
+        return sum(scales) / len(scales)
+
+    def _scales(self) -> Iterator[tuple[str, tuple[float, ...]]]:
+        """Yield what says how wide and high pixels are, and these in arcsec."""
+        if (wcs := self._wcs) is not None:
+            from astropy.wcs.utils import proj_plane_pixel_scales
+
+            yield "WCS", tuple(3600.0 * float(scale) for scale in proj_plane_pixel_scales(wcs))
+        elif not self.text("CTYPE1") and all(self.hdu.header.get(f"CDELT{axis}", 1.0) != 1.0 for axis in (1, 2)):
+            yield "CDELT1 and CDELT2", tuple(3600.0 * abs(self._number(f"CDELT{axis}")) for axis in (1, 2))
+        for keys in SCALES:
+            if all(self.get(key) is not None for key in keys):
+                yield " and ".join(keys), tuple(abs(self._number(key)) for key in keys)

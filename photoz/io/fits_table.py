@@ -1,0 +1,100 @@
+"""Tables in FITS files: columns of images, and columns of numbers and text."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from photoz.errors import InvalidDataset
+from photoz.io.cutouts import Column, ImageSource, LazyImages, Reading
+from photoz.io.fits_header import KINDS, WORDS, ImageHeader
+from photoz.io.pixel_units import PixelUnit, read_pixel_unit
+
+
+def native(values: npt.NDArray[Any]) -> Column:
+    """Copy a column in the byte order of this machine; text becomes numpy strings."""
+    array = np.array(values)
+    return array.astype(np.str_) if array.dtype.kind in "SU" else array.astype(array.dtype.newbyteorder("="))
+
+
+def columns_of(table: Any, reading: Reading, images: Sequence[str] = ()) -> tuple[dict[str, Column], dict[str, str]]:
+    """Return the columns of a table that are no images, and their units; names in lower case if these are distinct."""
+    names = [name for name in table.columns.names if name not in images]
+    lower = [name.lower() for name in names]
+    keys = lower if len(set(lower)) == len(lower) else names
+    columns, units = {}, {}
+    for key, name in zip(keys, names, strict=True):
+        values = table.data[name]
+        if values.dtype.kind not in "biufSU":
+            reading.left_out.append(f"the column {name} of {values.dtype}")
+            continue
+        columns[key] = _unmasked(native(values), table.columns[name].null)
+        units[key] = str(table.columns[name].unit or "").strip()
+    return columns, units
+
+
+def _unmasked(values: Column, null: Any) -> Column:
+    """Return integers with unknown ones, TNULL, as text, which keeps all digits; "" is unknown."""
+    if values.dtype.kind not in "iu" or not isinstance(null, int) or not (unknown := values == null).any():
+        return values
+    return np.where(unknown, "", values.astype(np.str_))
+
+
+def image_table(tables: Sequence[Any], path: Path, reading: Reading) -> tuple[Any, list[str], list[str]]:
+    """Find the table with images: return it, its columns of images, and the band of each; "" for all bands in one.
+
+    Raises `InvalidDataset` if no table has images, or it is not clear which columns they are.
+    """
+    for table in tables:
+        shapes = {name: dtype.shape for name, (dtype, *_) in (table.columns.dtype.fields or {}).items()}
+        of_kind = {name: next((w for w in WORDS.split(name.upper()) if w in KINDS), "") for name in shapes}
+        cubes = [name for name, shape in shapes.items() if len(shape) == 3 and not of_kind[name]]
+        planes = [name for name, shape in shapes.items() if len(shape) == 2 and not of_kind[name]]
+        if len(cubes) > 1:
+            raise InvalidDataset(f"expected one column of images in {path}, got {', '.join(cubes)}")
+        if not cubes and not planes:
+            continue
+        if not cubes and len({shapes[name] for name in planes}) > 1:
+            listed = ", ".join(f"{name} {shapes[name]}" for name in planes)
+            raise InvalidDataset(f"expected columns of images of one shape in {path}, got {listed}")
+        if others := [name for name, shape in shapes.items() if len(shape) > 1 and name not in (cubes or planes)]:
+            reading.left_out.append(f"the columns {', '.join(others)} of {table.name or 'the table'}")
+        return table, cubes or planes, [""] if cubes else [_band(name) for name in planes]
+    raise InvalidDataset(
+        f"{path} holds no images: expected an image of two axes or more, or a column of images, whose shape TDIM gives"
+    )
+
+
+def _band(column: str) -> str:
+    """Return the name of a column without words such as "image"."""
+    words = [
+        word for word in WORDS.split(column) if word.lower() not in ("image", "images", "img", "cutout", "flux", "data")
+    ]
+    return "_".join(words) or column
+
+
+def read_images(table: Any, names: Sequence[str]) -> ImageSource:
+    """Return the images of one column, (n, ...), or of several, (n, size, size, n_bands)."""
+    rows = table.data
+    if len(names) == 1:
+        images: npt.NDArray[Any] = rows[names[0]]
+        return images if images.ndim == 4 else images[..., np.newaxis]
+    shape = rows[names[0]].shape
+    return LazyImages(
+        lambda _, part: np.stack([rows[name][part] for name in names], axis=-1),
+        np.array(shape[:1]),
+        (*shape[1:], len(names)),
+    )
+
+
+def pixel_units(table: Any, names: Sequence[str], header: ImageHeader) -> list[PixelUnit]:
+    """Return what pixels are worth in each column: by its TUNIT, or the header; raises as `ImageHeader.pixel_unit`."""
+    of_table = header.pixel_unit()
+    units = [str(table.columns[name].unit or "").strip() for name in names]
+    points = {} if of_table.zero_point is None else {"the zero point": of_table.zero_point}
+    return [
+        read_pixel_unit(unit, points, f"{header.where}, column {name}") if unit else of_table
+        for unit, name in zip(units, names, strict=True)
+    ]

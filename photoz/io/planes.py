@@ -1,0 +1,56 @@
+"""Images of one band each, in extensions or files: which galaxy and band each of them is."""
+
+import re
+from collections.abc import Sequence
+
+from photoz.errors import InvalidDataset
+
+LETTERS = frozenset("ugrizyUGRIZY")  # words that are surely bands
+
+
+def arrange(names: Sequence[str], bands: Sequence[str], where: object) -> tuple[list[str], list[str], list[list[int]]]:
+    """Arrange images by galaxy and band, given their names and, where they are known, their bands; "" if not.
+
+    Returns the names of galaxies, "" for a single one, their bands, and for each galaxy the numbers of its images in
+    the order of the bands. Raises `InvalidDataset` if no arrangement gives all galaxies the same bands.
+    """
+    if all(bands) and len(set(bands)) == len(bands):
+        return [""], list(bands), [list(range(len(bands)))]
+    options = [_grid(split) for split in _splits(names, bands)]
+    grids = [grid for grid in options if grid is not None]
+    if not grids:
+        raise InvalidDataset(
+            f"expected FILTER, BAND or the name of each image to give its band in {where}, once for each galaxy, got "
+            f"{', '.join(f'{name} ({band})' if band else name for name, band in zip(names[:8], bands, strict=False))}"
+        )
+    return max(grids, key=lambda grid: (len(LETTERS.intersection(grid[1])), len(grid[1])))
+
+
+def _splits(names: Sequence[str], bands: Sequence[str]) -> list[list[tuple[str, str]]]:
+    """Return ways of dividing names into a galaxy and a band."""
+    if all(bands):
+        return [[(_without(name, band), band) for name, band in zip(names, bands, strict=True)]]
+    halves = [
+        [re.fullmatch(pattern, name) for name in names] for pattern in (r"(.*)[_.\- ]+(.+)", r"(.+?)[_.\- ]+(.*)")
+    ]
+    last, first = ([half for half in halves_ if half] for halves_ in halves)
+    splits = [[("", name) for name in names]]
+    if len(last) == len(names):
+        splits += [[(half[1], half[2]) for half in last], [(half[2], half[1]) for half in first]]
+    return splits
+
+
+def _without(name: str, band: str) -> str:
+    """Return a name without the word that is a band."""
+    words = re.split(r"([_.\- ]+)", name)
+    kept = [word for word in words if word.lower() != band.lower()]
+    return "".join(kept).strip("_.- ")
+
+
+def _grid(split: list[tuple[str, str]]) -> tuple[list[str], list[str], list[list[int]]] | None:
+    """Return galaxies, bands and image numbers if each galaxy has each band once."""
+    numbers = {pair: number for number, pair in enumerate(split)}
+    galaxies, bands = (list(dict.fromkeys(part)) for part in zip(*split, strict=True))
+    if len(numbers) < len(split) or len(numbers) != len(galaxies) * len(bands) or len(bands) < 2:
+        return None
+    return galaxies, bands, [[numbers[galaxy, band] for band in bands] for galaxy in galaxies]
