@@ -91,7 +91,7 @@ class Survey(Record):
         Names may be in upper case and begin with that of the survey, "DES_G". Other bands have no extinction.
         """
         bands = bands or tuple(self.bands)
-        records = (self.bands.get(name) for name in model_bands(bands, tuple(self.bands)))
+        records = (self.bands.get(model_bands((name,), tuple(self.bands))[0]) for name in bands)
         coefficients = tuple(band.extinction if band else None for band in records)
         return ImageSpec(size, bands, self.pixel_scale, extinction_coefficients=coefficients)
 

@@ -16,7 +16,7 @@ def arrange(names: Sequence[str], bands: Sequence[str], where: object) -> tuple[
     """
     if all(bands) and len(set(bands)) == len(bands):
         return [""], list(bands), [list(range(len(bands)))]
-    options = [_grid(split) for split in _splits(names, bands)]
+    options = [_grid(split) for split in _splits(names, bands) if all(names)]
     grids = [grid for grid in options if grid is not None]
     if not grids:
         raise InvalidDataset(

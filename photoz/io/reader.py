@@ -98,7 +98,9 @@ def _join(paths: Sequence[Path]) -> Cutouts:
             files.append(replace(cutouts, images=_Shape(tuple(cutouts.images.shape)), columns={}))
     if all(file.images.shape[0] == 1 and 1 in file.images.shape[1::2] for file in files) and len(files) > 1:
         return _join_bands(paths, files, tables)
-    size = min(min(file.images.shape[axis] for axis in _pixel_axes(file)) for file in files)
+    size = 0
+    if len({file.images.shape[1:] for file in files}) > 1:
+        size = min(min(file.images.shape[axis] for axis in _pixel_axes(file)) for file in files)
     views = [_view(file, files[0], size, path, paths[0]) for path, file in zip(paths, files, strict=True)]
     common = [name for name in tables[0] if all(name in table for table in tables)]
     dropped = sorted({name for table in tables for name in table} - set(common))
@@ -229,16 +231,16 @@ def _pixel_axes(cutouts: Cutouts) -> tuple[int, int]:
 
 
 def _view(cutouts: Cutouts, first: Cutouts, size: int, path: Path, first_path: Path) -> tuple[Any, ...]:
-    """Return the index of a cutout that gives it the size and the order of bands of the first file."""
+    """Return the index of a cutout that gives it a size, if that is not 0, and the bands of the first file."""
     bands, order = (cutouts.spec or cutouts).bands, (first.spec or first).bands
     axes = _pixel_axes(cutouts)
     shape, wanted = list(cutouts.images.shape), list(first.images.shape)
-    for axis in axes:
+    for axis in axes if size else ():
         shape[axis] = wanted[axis] = size
     same = replace(cutouts, images=_Shape(tuple(shape)), bands=order if sorted(bands) == sorted(order) else bands)
     _check_layout(same, replace(first, images=_Shape(tuple(wanted))), path, first_path)
     view: list[Any] = [slice(None)] * 3
-    for axis in axes:
+    for axis in axes if size else ():
         start = (cutouts.images.shape[axis] - size) // 2
         view[axis - 1] = slice(start, start + size)
     if bands != order:

@@ -50,12 +50,16 @@ def open_source(
 
 
 def open_targets(position: tuple[float, ...], path: Path | None, sql: str | None, catalogue: str | None) -> Targets:
-    """Return the galaxies at a position, in a list or found by a query."""
+    """Return the galaxies at a position, in a list or found by a query, and say which columns were converted."""
     if path is not None:
-        return read_targets(path)
-    if sql is not None:
-        return sdss.query(sql, catalogue or conf.skyserver_baseurl)
-    return Targets.of(*position)
+        targets = read_targets(path)
+    elif sql is not None:
+        targets = sdss.query(sql, catalogue or conf.skyserver_baseurl)
+    else:
+        targets = Targets.of(*position)
+    for note in targets.notes:
+        click.echo(note, err=True)
+    return targets
 
 
 def locate(targets: Targets, sfd: Path | None, source: Source) -> Targets:

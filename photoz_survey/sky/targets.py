@@ -10,8 +10,7 @@ import numpy.typing as npt
 
 from photoz.errors import InvalidDataset
 from photoz.grid import FloatArray
-from photoz.io.catalogue_files import NamedTable, read_table
-from photoz.io.columns import ALIASES
+from photoz.io.catalogue_files import NamedTable, find_names, read_table
 from photoz.io.cutouts import Column
 
 # Columns with a meaning here; other columns of a list are passed on.
@@ -31,6 +30,7 @@ class Targets:
     z_spec: FloatArray  # (n,), NaN if unknown
     ebv: FloatArray  # (n,), E(B-V) in mag on the scale of SFD, NaN if unknown
     others: Mapping[str, Column] = field(default_factory=dict)  # other columns of a list or a catalogue, (n, ...) each
+    notes: tuple[str, ...] = ()  # columns that were renamed or converted, in words
 
     def __len__(self) -> int:
         return len(self.ra)
@@ -59,18 +59,18 @@ class Targets:
 def read_targets(path: Path) -> Targets:
     """Read a list of positions in any format of `photoz.io.catalogue_files`.
 
-    It has columns `ra` and `dec` in degrees, and may have `object_id`, `z_spec`, `ebv` and others. Raises
-    `InvalidDataset` if positions are missing or invalid.
+    It has columns `ra` and `dec`, in degrees or with another unit, and may have `object_id`, `z_spec`, `ebv` and
+    others. Raises `InvalidDataset` if positions are missing or invalid.
     """
-    return as_targets(path, read_table(path, {name: name for name in TEXT}).columns)
+    table = read_table(path, {name: name for name in (*NAMES, *TEXT)})
+    return as_targets(path, table.columns, table.units)
 
 
-def as_targets(source: Path, columns: Mapping[str, Column]) -> Targets:
+def as_targets(source: Path, columns: Mapping[str, Column], units: Mapping[str, str] | None = None) -> Targets:
     """Return the galaxies of a table with columns (n, ...), as `read_targets`; errors name `source`."""
-    lower = {name.lower(): name for name in columns}
-    aliases = {name: (name, *ALIASES.get(name, ())) for name in NAMES}
-    names = {name: next((lower[alias] for alias in aliases[name] if alias in lower), name) for name in NAMES}
-    table = NamedTable(source, columns, names)
+    units = units or {}
+    names = find_names(source, columns, {name: name for name in NAMES}, units)
+    table = NamedTable(source, columns, names, units)
     if missing := [name for name in ("ra", "dec") if name not in table]:
         raise InvalidDataset(f"{source} lacks {' and '.join(missing)} in degrees; it has {', '.join(table.columns)}")
     ra, dec = table.numbers("ra"), table.numbers("dec")
@@ -79,7 +79,8 @@ def as_targets(source: Path, columns: Mapping[str, Column]) -> Targets:
     if repeated := [name for name, n in Counter(object_id.tolist()).items() if n > 1]:
         raise InvalidDataset(f"{source} has the object_id {repeated[0]!r} more than once: expected one for each row")
     others = {name: _plain(values) for name, values in columns.items() if name not in names.values()}
-    return Targets(object_id, ra, dec, table.numbers("z_spec"), table.numbers("ebv"), others)
+    notes = tuple(table.notes())
+    return Targets(object_id, ra, dec, table.numbers("z_spec"), table.numbers("ebv"), others, notes)
 
 
 def _plain(values: Column) -> Column:

@@ -149,13 +149,13 @@ def images_of(*shapes, **cards):
 FRAME = np.zeros((17, 1024, 1024), np.float32)
 BROKEN = {
     "text": (lambda path: path.write_text("object_id,z\n1,2\n"), "mine.fits is not a readable FITS file: "),
-    "no images": (Table({"z": [0.1]}).write, "holds no images: neither an image of two axes or more"),
+    "no images": (Table({"z": [0.1]}).write, "holds no images: expected an image of two axes or more"),
     "spectrum": (images_of(9), "holds no images"),
     "two columns": (
         Table({"a": BANDS_FIRST, "b": BANDS_FIRST}).write,
         "expected one column of images in .*, got a, b$",
     ),
-    "two shapes": (images_of((3, 8, 8), (3, 9, 9)), r"got the primary image \(3, 8, 8\), .* \(3, 9, 9\)$"),
+    "two shapes": (images_of((3, 8, 8), (3, 9, 9)), r"got HDU 1 \(3, 8, 8\), HDU 2 \(3, 9, 9\)$"),
     "two cubes": (images_of((2, 3, 8, 8), (2, 3, 8, 8)), "^expected one image of four axes, or images of one shape"),
     "five axes": (images_of((2, 2, 3, 8, 8)), "^expected one image of four axes"),
     "bands without names": (

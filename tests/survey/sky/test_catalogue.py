@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("astroquery", reason="needs the packages of photoz[sky]: pip install 'photoz[sky]'")
 
 from astropy.io import fits
+from astropy.table import Table
 
 from photoz import __version__
 from photoz.errors import InvalidDataset, InvalidInput, PhotozError
@@ -43,6 +44,22 @@ def test_lists_that_cannot_be_used(tmp_path):
         (tmp_path / "list.csv").write_text(text)
         with pytest.raises(InvalidDataset, match=message):
             read_targets(tmp_path / "list.csv")
+
+
+def test_units_and_names_of_the_list_are_read(tmp_path):
+    columns = {"TARGETID": [2**62 + 1, 2**62 + 3], "ra": [1.0, 2.0], "dec": [0.5, -0.5], "z": [17.1, 18.2]}
+    table = Table(columns, units={"ra": "rad", "dec": "rad", "z": "mag"})
+    table.write(tmp_path / "list.fits")
+    targets = read_targets(tmp_path / "list.fits")
+    assert targets.object_id.tolist() == ["4611686018427387905", "4611686018427387907"]
+    np.testing.assert_allclose([targets.ra, targets.dec], np.degrees([columns["ra"], columns["dec"]]))
+    assert np.isnan(targets.z_spec).all()
+    assert targets.others["z"].tolist() == columns["z"]
+    assert targets.notes == ("the column TARGETID is object_id", "converted from rad: ra,dec")
+    table["ra"].unit = "km"
+    table.write(tmp_path / "list.fits", overwrite=True)
+    with pytest.raises(InvalidDataset, match="column 'ra' has the unit km; expected deg, rad or h"):
+        read_targets(tmp_path / "list.fits")
 
 
 def test_columns_of_the_list_are_kept(sky, archive, tmp_path):

@@ -38,7 +38,8 @@ def test_a_list_becomes_cutouts(photoz, where, archive, positions, tmp_path):
     output, failed = tmp_path / "cutouts.h5", tmp_path / "cutouts.failed.csv"
     archive.catalogue[1] = (*archive.galaxies[1][:2], 101, 0.3793, 0.2751)  # its cutout begins in the frame before
     found = photoz("sky", "--list", positions, *where, "-o", output, "--workers", 1, "--rate", 1000)
-    assert found == (0, "", f"E(B-V) of 1 of 5 galaxies is unknown\nsome positions have no cutout: see {failed}\n")
+    unknown = "the column redshift is z_spec\nE(B-V) of 1 of 5 galaxies is unknown\n"
+    assert found == (0, "", f"{unknown}some positions have no cutout: see {failed}\n")
     with open_cutouts(output) as cutouts:
         images, columns = cutouts.images[:], dict(cutouts.columns)
         assert cutouts.spec.bands == tuple("ugriz")
