@@ -1,7 +1,7 @@
 """Catalogues of broad-band fluxes and spectroscopic redshifts, such as the one in the package kcorrect."""
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -81,9 +81,17 @@ class Catalogue:
             "median magnitudes as observed: " + ", ".join(f"{band} {median:.1f}" for band, median in medians),
             f"E(B-V): {_range(self.ebv)}",
             f"z_spec: {_range(self.z_spec)}",
+            *self._off_grid(),
             "split: " + ", ".join(sizes),
         )
         return "\n  ".join((str(self.report), *lines))
+
+    def _off_grid(self) -> Iterator[str]:
+        """Say which galaxies are not on the default grid of a training run."""
+        high = self.z_spec > SDSS_GRID.z_max
+        if high.any():
+            example = f"such as {self.z_spec[high][0]:g} of {self.object_id[high][0]}"
+            yield f"z_spec above {SDSS_GRID.z_max:g}: {high.sum():,}, {example}; train uses these only with --z-max"
 
     def take(self, rows: IntArray) -> "Catalogue":
         """Return the galaxies of some rows, (m,), which may repeat."""

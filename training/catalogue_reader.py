@@ -11,7 +11,9 @@ from photoz.errors import InvalidDataset
 from photoz.grid import BoolArray, FloatArray, IntArray
 from photoz.images import EBV_MAX, ZERO_POINT, ImageSpec
 from photoz.io.catalogue_files import NamedTable, read_table
-from training.catalogue import SPLITS, Catalogue, ReadReport
+from photoz.io.cutouts import TEST, TRAIN, VALIDATION
+from photoz.io.units import magnitudes_per, nanomaggies_per
+from training.catalogue import Catalogue, ReadReport
 from training.splits import split_by_object
 
 # Columns of a catalogue that are not bands.
@@ -29,6 +31,21 @@ USUAL_MAGNITUDES = (10.0, 30.0)
 MOST, NEARLY_ALL = 0.5, 0.9
 
 NAMES = {"magnitude": "magnitudes", "flux": "fluxes"}
+
+# Functions that convert units of bands and of their errors, and the units that they take.
+UNITS = {
+    "magnitude": (magnitudes_per, "mag or mmag, of AB magnitudes"),
+    "flux": (nanomaggies_per, "nanomaggy, Jy, uJy, nJy or erg/s/cm2/Hz"),
+}
+
+# Words for the splits, in lower case.
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), VALIDATION),
+    **dict.fromkeys(("test", "testing"), TEST),
+}
+
+Z_SPEC_MAX = 10.0  # far above those of galaxies with broad-band spectroscopy, far below velocities and percent
 
 
 def read_catalogue(
@@ -51,15 +68,16 @@ def read_catalogue(
     spec : ImageSpec
         Bands to read, with their extinction.
     are_magnitudes : bool
-        Whether the file has AB magnitudes and their errors, or fluxes in nanomaggies.
+        Whether the file has AB magnitudes and their errors, or fluxes; without units these are in nanomaggies.
     dereddened : bool
         Whether they are corrected for reddening; the fluxes of the result are as observed.
 
     Raises
     ------
     InvalidDataset
-        If the file cannot be read or lacks a column, its numbers do not look like magnitudes or fluxes, no row can be
-        used, or the extinction of a band is needed but unknown.
+        If the file cannot be read or lacks a column, its numbers do not look like magnitudes, fluxes or redshifts, a
+        unit is unknown or contradicts `are_magnitudes`, a word in `split` is unknown, no row can be used, or the
+        extinction of a band is needed but unknown.
     """
     bands = spec.bands
     if dereddened and None in spec.extinction_coefficients:
@@ -68,20 +86,18 @@ def read_catalogue(
     table = _open(path, columns, bands)
     if dereddened and "ebv" not in table:
         raise InvalidDataset(f"--dereddened needs E(B-V), but {_lacks(table, ['ebv'])}")
-    values = np.stack([table.numbers(band) for band in bands], axis=1)
+    values, errors, converted = _photometry(table, bands, are_magnitudes=are_magnitudes)
     plausible = _find_plausible(values, path, bands, are_magnitudes=are_magnitudes)
     rows, report = _choose_rows(table, plausible, bands, are_magnitudes=are_magnitudes, dereddened=dereddened)
     values, ebv, object_id = values[rows], table.numbers("ebv")[rows], _identifiers(table)[rows]
-    errors = np.stack([table.numbers(band + ERROR)[rows] for band in bands], axis=1)
-    errors = np.where((errors > 0) & ~_is_sentinel(errors), errors, np.nan)
+    errors = np.where((errors > 0) & ~_is_sentinel(errors), errors, np.nan)[rows]
     dust = 10.0 ** (-0.4 * ebv[:, np.newaxis] * spec.extinction) if dereddened else 1.0
     fluxes = (10.0 ** (0.4 * (ZERO_POINT - values)) if are_magnitudes else values) * dust
-    z_spec = table.numbers("z_spec")[rows]
     catalogue = Catalogue(
         fluxes=fluxes,
         flux_errors=errors * (np.log(10.0) / 2.5 * fluxes if are_magnitudes else dust),
         ebv=ebv,
-        z_spec=np.where(_is_sentinel(z_spec), np.nan, z_spec),
+        z_spec=_redshifts(table)[rows],
         object_id=object_id,
         ra=table.numbers("ra")[rows],
         dec=table.numbers("dec")[rows],
@@ -91,7 +107,8 @@ def read_catalogue(
     quantity = ("AB magnitudes" if are_magnitudes else "fluxes in nanomaggies") + (
         ", dereddened: reddened again with E(B-V)" if dereddened else " as observed"
     )
-    return replace(catalogue, report=replace(report, notes=(quantity, *_notes(table, catalogue, bands))))
+    notes = (quantity, *converted, *table.notes(chosen=columns), *_notes(table, catalogue, bands))
+    return replace(catalogue, report=replace(report, notes=notes))
 
 
 def _open(path: Path, columns: Mapping[str, str], bands: tuple[str, ...]) -> NamedTable:
@@ -108,6 +125,58 @@ def _open(path: Path, columns: Mapping[str, str], bands: tuple[str, ...]) -> Nam
 def _lacks(table: NamedTable, missing: list[str]) -> str:
     pairs = ", ".join(f"{name}={table.names[name]}" for name in missing)
     return f"{table.path} lacks the columns {pairs}; it has {', '.join(table.columns)}"
+
+
+def _photometry(
+    table: NamedTable, bands: tuple[str, ...], *, are_magnitudes: bool
+) -> tuple[FloatArray, FloatArray, list[str]]:
+    """Return the bands and their errors, (n, n_bands) each, as AB magnitudes or nanomaggies, and what was converted.
+
+    An error without a unit has that of its band.
+    """
+    errors = {band: band + ERROR for band in bands}
+    factors = {
+        name: _unit_factor(table, name, are_magnitudes=are_magnitudes)
+        for name in (*bands, *errors.values())
+        if name in table and table.unit(name)
+    }
+    converted = [name for name, factor in factors.items() if factor != 1.0]
+    if converted and (without := [band for band in bands if band not in factors]):
+        raise InvalidDataset(
+            f"{table.path}: column {table.names[converted[0]]!r} has the unit {table.unit(converted[0])}, but column "
+            f"{table.names[without[0]]!r} has none: expected a unit for each band"
+        )
+    return (
+        np.stack([table.numbers(band) * factors.get(band, 1.0) for band in bands], axis=1),
+        np.stack([table.numbers(errors[b]) * factors.get(errors[b], factors.get(b, 1.0)) for b in bands], axis=1),
+        list(table.conversions(converted)),
+    )
+
+
+def _unit_factor(table: NamedTable, name: str, *, are_magnitudes: bool) -> float:
+    """Return the value of a unit, in magnitudes or nanomaggies; refuse a unit of the other quantity."""
+    given, other = ("magnitude", "flux") if are_magnitudes else ("flux", "magnitude")
+    if UNITS[other][0](table.unit(name)) is not None:
+        raise InvalidDataset(
+            f"{table.path}: column {table.names[name]!r} has the unit {table.unit(name)}, but --quantity is {given}: "
+            f"use --quantity {other}, or correct the unit"
+        )
+    return table.factor(name, *UNITS[given])
+
+
+def _redshifts(table: NamedTable) -> FloatArray:
+    """Return z_spec (n,), NaN where unknown; refuse a column of other numbers."""
+    z_spec = table.numbers("z_spec")
+    z_spec = np.where(_is_sentinel(z_spec), np.nan, z_spec)
+    known = z_spec[~np.isnan(z_spec)]
+    large = np.abs(known) > Z_SPEC_MAX
+    if len(known) and large.mean() > MOST:
+        raise InvalidDataset(
+            f"{table.path}: most numbers in column {table.names['z_spec']!r} exceed {Z_SPEC_MAX:g}, such as "
+            f"{known[large][0]:g}; expected redshifts. These look like velocities or percent: divide velocities in "
+            "km/s by 299792.458"
+        )
+    return z_spec
 
 
 def _is_sentinel(values: FloatArray) -> BoolArray:
@@ -146,10 +215,16 @@ def _choose_rows(
     low, high = PLAUSIBLE_MAGNITUDES
     quantity = f"magnitude of {low:g} to {high:g}" if are_magnitudes else f"positive flux of {low:g} to {high:g} mag"
     tests = {f"without a {quantity} in {band}": plausible[:, number] for number, band in enumerate(bands)}
-    ebv = table.numbers("ebv")
+    ebv, z_spec = table.numbers("ebv"), _redshifts(table)
     tests[f"with an E(B-V) below 0 or above {EBV_MAX:g}"] = np.isnan(ebv) | ((ebv >= 0) & (ebv <= EBV_MAX))
     if dereddened:
         tests["without an E(B-V)"] = ~np.isnan(ebv)
+    if "split" in table:
+        tests[f"without a word in {table.names['split']}"] = _split(table) != ""
+    impossible = {"with a z_spec below 0": z_spec < 0, f"with a z_spec above {Z_SPEC_MAX:g}": z_spec > Z_SPEC_MAX}
+    for failure, rows in impossible.items():
+        example = f", such as {z_spec[rows][0]:g} of {_identifiers(table)[rows][0]}" if rows.any() else ""
+        tests[failure + example] = ~rows
     usable, left_out = np.ones(len(table), dtype=bool), {}
     for failure, passed in tests.items():
         left_out[failure] = int((usable & ~passed).sum())
@@ -174,14 +249,14 @@ def _identifiers(table: NamedTable) -> npt.NDArray[np.str_]:
 
 
 def _split(table: NamedTable) -> npt.NDArray[np.str_]:
-    """Return the split of each row (n,) in the file; words other than those in `SPLITS` exclude a row."""
-    words = table.text("split")
-    if not np.isin(words, SPLITS).any():
-        examples = ", ".join(map(repr, np.unique(words)[:3].tolist()))
+    """Return the split of each row (n,) in the file, "" for an empty field."""
+    words, rows = np.unique(table.text("split"), return_inverse=True)
+    if unknown := [str(word) for word in words if word and word.lower() not in SPLIT_WORDS]:
         raise InvalidDataset(
-            f"{table.path}: column {table.names['split']!r} has {examples}; expected {', '.join(SPLITS)}"
+            f"{table.path}: column {table.names['split']!r} has {', '.join(map(repr, unknown[:3]))}; expected "
+            f"{', '.join(SPLIT_WORDS)}, or an empty field to leave out a row"
         )
-    return words
+    return np.array([SPLIT_WORDS.get(word.lower(), "") for word in words])[rows]
 
 
 def _notes(table: NamedTable, catalogue: Catalogue, bands: tuple[str, ...]) -> Iterator[str]:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     "--quantity",
     type=click.Choice(["magnitude", "flux"]),
     default="magnitude",
-    help="Quantity in the bands and their errors: AB magnitudes, or fluxes in nanomaggies.",
+    help="Quantity in the bands and their errors: AB magnitudes, or fluxes, in nanomaggies where they have no unit.",
 )
 @click.option("--dereddened", is_flag=True, help="They are corrected for reddening, which is added again; needs ebv.")
 @click.option(
