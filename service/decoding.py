@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from photoz.errors import MalformedInput, TooLarge
-from photoz.images import ImageSpec
+from photoz.io.attributes import NAMES
 from photoz.io.layout import conform
-from photoz.io.npz import MAX_MEMBERS, Archive, cutouts_of, view_array
+from photoz.io.npz import MAX_MEMBERS, Archive, cutouts_of, of_several, view_array
 from photoz.validation import Arrays
 from service import files
 from service.files import FileReader
@@ -36,11 +36,11 @@ async def read_file(request: Request, reader: FileReader, max_bytes: int) -> Arr
     await reserve_decoding(request, archive=archive)
     if archive is not None:
         arrays = await run_step("decode", archive.unpacked_bytes, archive.read)
-        return await _conformed(request, arrays, reader.spec)
+        return await _conformed(request, arrays, reader)
     if body.startswith(NPY_MAGIC):
         with span("decode"):
             arrays = {"images": view_array(body)}
-        return await _conformed(request, arrays, reader.spec)
+        return await _conformed(request, arrays, reader)
     if body.startswith(files.MAGICS):
         with span("decode"):
             return await reader.read(request)
@@ -49,18 +49,20 @@ async def read_file(request: Request, reader: FileReader, max_bytes: int) -> Arr
     )
 
 
-async def _conformed(request: Request, arrays: Arrays, spec: ImageSpec) -> Arrays:
-    """Bring the images of a `.npy` or `.npz` file into the layout of a model; other arrays are kept."""
-    if "images" not in arrays:
+async def _conformed(request: Request, arrays: Arrays, reader: FileReader) -> Arrays:
+    """Bring the images of a `.npy` or `.npz` file into the layout of the model; other arrays are kept."""
+    if "images" not in arrays or "pdfs" in arrays:  # which do not go together
         return arrays
-    cutouts = cutouts_of(arrays, Path("the file"))
-    conformed, request.reading = conform(cutouts, spec)
-    images = conformed.images
-    if images is not cutouts.images:
-        n_bytes = arrays["images"].dtype.itemsize * math.prod(images.shape)
-        request.memory.reserve(request, n_bytes)
-        images = await run_step("convert", n_bytes, images.__getitem__, slice(None))
-    return {"images": np.asarray(images), **conformed.columns}
+    images = of_several(arrays["images"])
+    # Columns of another length are refused later; those that describe the images may have any.
+    others = {k: v for k, v in arrays.items() if v.ndim and len(v) != len(images) and k not in (*NAMES, "images")}
+    cutouts = cutouts_of({k: v for k, v in arrays.items() if k not in others}, Path("the file"))
+    conformed, request.reading = conform(cutouts, reader.spec)
+    if conformed.images is not cutouts.images:
+        size = images.dtype.itemsize * math.prod(conformed.images.shape)
+        request.memory.reserve(request, size)
+        images = await run_step("convert", size, conformed.images.__getitem__, slice(None))
+    return {"images": images, **conformed.columns, **others}
 
 
 async def reserve_decoding(request: Request, *, n_json: int = 0, archive: Archive | None = None) -> None:

@@ -8,7 +8,7 @@ them may be compressed (fpack, .gz, .bz2). Each image is described by its own he
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -47,27 +47,20 @@ def open_fits(path: Path, content: BinaryIO | None = None) -> Iterator[Cutouts]:
     of unknown origin in a process with limits.
     """
     fits = load_astropy()
-    with content or path.open("rb") as stream, _opened(fits, stream, path, memmap=False) as hdus:
-        images, tables = _contents(hdus, fits, path)
-        if any(
-            len(header.hdu.shape) > 1 for header in images
-        ):  # read by sections, which astropy does not do for scaled integers that it maps into memory
-            yield _from_images(images, tables, path)
-            return
-        mapped = content is None and path.suffix.lower() not in COMPRESSED
-        with _opened(fits, stream, path, memmap=True) if mapped else _same(hdus) as again:
-            yield _from_tables(_contents(again, fits, path)[1], path)
+    mapped = content is None and path.suffix.lower() not in COMPRESSED
+    with ExitStack() as stack:
+        stream = stack.enter_context(content or path.open("rb"))  # astropy leaves a damaged file open
+        images, tables = _contents(stack.enter_context(_opened(fits, stream, path, mapped)), fits, path)
+        if any(header.is_scaled for header in images):  # astropy maps no such image into memory
+            images, tables = _contents(stack.enter_context(_opened(fits, stream, path, False)), fits, path)
+        is_image = any(len(header.hdu.shape) > 1 for header in images)
+        yield _from_images(images, tables, path) if is_image else _from_tables(tables, path)
 
 
 def load_astropy() -> ModuleType:
     """Import `astropy.io.fits` and everything else that `open_fits` needs; raises `UnsupportedType` without astropy."""
     FITS.load("astropy.wcs")
     return FITS.load("astropy.io.fits")
-
-
-@contextmanager
-def _same(hdus: Any) -> Iterator[Any]:
-    yield hdus
 
 
 @contextmanager
@@ -158,9 +151,8 @@ def _of_bands(planes: list[Plane], path: Path, reading: Reading) -> Cutouts:
         versions = [f"{header.hdu.name}_{header.hdu.ver}" for header in headers]
         galaxies, bands, numbers = arrange(names if len(set(names)) > 1 else versions, filters, path)
     else:
-        galaxies, bands, numbers = arrange(
-            [header.filter or header.name for header in headers], [""] * len(headers), path
-        )
+        names = [header.filter or header.hdu.name.removeprefix("PRIMARY") for header in headers]
+        galaxies, bands, numbers = arrange(names, [""] * len(headers), path)
     images = LazyImages(
         lambda number, rows: np.stack([planes[i].read() for i in numbers[number]], axis=-1)[np.newaxis][rows],
         np.arange(1, len(numbers) + 1),

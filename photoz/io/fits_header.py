@@ -50,6 +50,11 @@ class ImageHeader:
         self.name = f"{hdu.name} (HDU {number})" if hdu.name and hdu.name != "PRIMARY" else f"HDU {number}"
         self.where = f"{self.name} in {path}"
 
+    @property
+    def is_scaled(self) -> bool:
+        """Whether pixels are not stored as they are meant."""
+        return any(key in self.hdu.header for key in ("BSCALE", "BZERO", "BLANK"))
+
     def get(self, *keywords: str) -> Any:
         """Return the value of the first keyword that either header has, the image's own before the primary's."""
         return next(
@@ -122,37 +127,34 @@ class ImageHeader:
         return number
 
     @cached_property
-    def _wcs(self) -> Any:
-        """World coordinates of the sky, or None."""
+    def _sky(self) -> tuple[tuple[float, float], tuple[float, ...]] | None:
+        """ICRS coordinates of the centre in degrees, and width and height of a pixel in arcsec, by the WCS."""
         header = next((h for h in (self.hdu.header, self._primary) if str(h.get("CTYPE1", "")).strip()), None)
         if header is None:
             return None
         from astropy.wcs import WCS, FITSFixedWarning
+        from astropy.wcs.utils import proj_plane_pixel_scales
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FITSFixedWarning)
             wcs = WCS(header, naxis=2)
-        return wcs if wcs.has_celestial else None
+        if not wcs.has_celestial:
+            return None
+        scales = tuple(3600.0 * float(scale) for scale in proj_plane_pixel_scales(wcs))
+        centre = (self.hdu.shape[-1] - 1) / 2, (self.hdu.shape[-2] - 1) / 2
+        frame, equinox = wcs.wcs.radesys.strip().upper(), wcs.wcs.equinox
+        if wcs.wcs.lngtyp.strip() == "RA" and frame in ("", "ICRS", "FK5") and (equinox == 2000 or math.isnan(equinox)):
+            ra, dec = wcs.pixel_to_world_values(*centre)  # a tenth of the time
+            return ((float(dec), float(ra)) if wcs.wcs.lng == 1 else (float(ra), float(dec))), scales
+        sky = wcs.pixel_to_world(*centre).icrs
+        return (float(sky.ra.deg), float(sky.dec.deg)), scales
 
     def centre(self) -> tuple[float, float] | None:
         """Return right ascension and declination (ICRS) in degrees, if the header has a WCS or RA and DEC."""
-        if (wcs := self._wcs) is None:
-            given = self.get("RA"), self.get("DEC")
-            return given if all(isinstance(value, float) for value in given) else None
-        centre = (self.hdu.shape[-1] - 1) / 2, (self.hdu.shape[-2] - 1) / 2
-        frame, equinox = wcs.wcs.radesys.strip().upper(), wcs.wcs.equinox
-        if (
-            wcs.wcs.lngtyp.strip() == "RA"
-            and frame in ("", "ICRS", "FK5")
-            and not equinox < 2000
-            and not equinox > 2000
-        ):
-            ra, dec = wcs.pixel_to_world_values(*centre)
-            if wcs.wcs.lng == 1:
-                ra, dec = dec, ra
-            return float(ra), float(dec)
-        sky = wcs.pixel_to_world(*centre).icrs
-        return float(sky.ra.deg), float(sky.dec.deg)
+        if self._sky is not None:
+            return self._sky[0]
+        given = self.get("RA"), self.get("DEC")
+        return given if all(isinstance(value, float) for value in given) else None
 
     def pixel_scale(self) -> float | None:
         """Return the width of a pixel in arcsec, if the headers have it.
@@ -179,10 +181,8 @@ class ImageHeader:
 
     def _scales(self) -> Iterator[tuple[str, tuple[float, ...]]]:
         """Yield what says how wide and high pixels are, and these in arcsec."""
-        if (wcs := self._wcs) is not None:
-            from astropy.wcs.utils import proj_plane_pixel_scales
-
-            yield "WCS", tuple(3600.0 * float(scale) for scale in proj_plane_pixel_scales(wcs))
+        if self._sky is not None:
+            yield "WCS", self._sky[1]
         elif not self.text("CTYPE1") and all(self.hdu.header.get(f"CDELT{axis}", 1.0) != 1.0 for axis in (1, 2)):
             yield "CDELT1 and CDELT2", tuple(3600.0 * abs(self._number(f"CDELT{axis}")) for axis in (1, 2))
         for keys in SCALES:

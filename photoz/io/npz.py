@@ -187,6 +187,8 @@ def cutouts_of(arrays: Mapping[str, Array], path: Path) -> Cutouts:
     columns = dict(arrays)
     images = columns.pop("images")
     attributes = {name: columns.pop(name) for name in NAMES if name in columns and columns[name].ndim < 2}
+    if not attributes:
+        return Cutouts(of_several(images), columns)
     return from_attributes(of_several(images), columns, {"provenance": "", **attributes}, path)
 
 

@@ -28,6 +28,8 @@ from tests.attack.corpus import CARD, GRID, MAX_BYTES, MAX_ROWS, SPEC
 from tests.attack.malformed_inputs import NPY_FILES
 from tests.service.requests import make_request
 
+READER = SimpleNamespace(spec=SPEC)  # a child reads FITS and HDF5
+
 
 def infer(body, header_length=None):
     """Decode a request of `/v2/models/{name}/infer`; check that its tensors are unchanged by a round trip."""
@@ -47,12 +49,12 @@ def predict_json(body):
 
 def predict_file(body):
     """Decode a request of `/predict_file`."""
-    return checked(as_batch(run_inline(read_file(make_request(body), None, MAX_BYTES)), CARD, MAX_ROWS))
+    return checked(as_batch(run_inline(read_file(make_request(body), READER, MAX_BYTES)), CARD, MAX_ROWS))
 
 
 def evaluate(body):
     """Decode a request of `/evaluate` and check the result."""
-    state = SimpleNamespace(files=None, max_bytes=MAX_BYTES)  # a child reads FITS and HDF5
+    state = SimpleNamespace(files=READER, max_bytes=MAX_BYTES)
     galaxies = as_labelled(run_inline(evaluation._read(make_request(body), state)), CARD, MAX_ROWS)
     n, source = len(galaxies.z_spec), galaxies.source
     assert 0 < n == len(galaxies.object_id) == len(source)

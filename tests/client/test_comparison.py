@@ -274,7 +274,7 @@ def test_the_failing_service_is_named(run, behaving, card, small_requests, monke
         assert message.startswith("the services take different cutouts; A: 8 x 8 x 2 cutouts, bands g,r, ")
         assert "; B: 64 x 64 x 2 cutouts, bands g,r, " in message
         message = failure(run(a, a, images=np.ones((2, 8, 8, 3))))
-        assert message.startswith("expected 2 bands as the second or the last axis of images, got shape (2, 8, 8, 3)")
+        assert message.startswith("cutouts.npz: expected 2 bands as the second or the last axis of images, got shape")
         assert {request.url.path for request in a.requests} == {"/model"}  # no cutouts
         message = failure(run(a, b))
         assert message.startswith(f"B: 4 of 12 cutouts have no prediction; cutouts 0 to 3: the service at {b.url}/")

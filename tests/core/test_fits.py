@@ -96,8 +96,8 @@ def test_an_image_for_each_band_in_any_order_with_the_primary_header_of_the_gala
             cutouts, reading = conform(opened, SPEC)
             np.testing.assert_array_equal(cutouts.images[:], IMAGES[:1])
             assert cutouts.columns.keys() == {"ra", "dec"}
-        names = "I,G,R" if keyword == "EXTNAME" else ",".join(f"DES_{names[band]}" for band in (2, 0, 1))
-        assert reading.used[0] == f"the bands g,r,i are taken from {names}"
+        taken = "I,G,R" if keyword == "EXTNAME" else ",".join(f"DES_{names[band]}" for band in (2, 0, 1))
+        assert reading.used[0] == f"the bands g,r,i are taken from {taken}"
     primary = fits.PrimaryHDU()
     primary.header.update({"OBJID": 224, "EBV": 0.05, "REDSHIFT": 0.1})
     bands = [fits.ImageHDU(BANDS_FIRST[0][row], name=name) for row, name in enumerate("gri")]
@@ -134,11 +134,11 @@ def test_a_folder_and_a_pattern(tmp_path):
             check_images(cutouts.images, IMAGES)
             assert cutouts.column("object_id").tolist() == [f"galaxy-{row}" for row in range(4)]
     (tmp_path / "galaxy-1.fits").unlink()
-    as_cube(tmp_path / "galaxy-1.fits", BANDS_FIRST[0], "irg")
+    as_cube(tmp_path / "galaxy-1.fits", BANDS_FIRST[0], "irz")
     layout = "images (3, 8, 8), bands {}, pixel scale 0.2"
     assert refusal(tmp_path) == (
         f"expected files of one layout, got {layout.format('g,r,i')} in {tmp_path}/galaxy-0.fits; "
-        f"{layout.format('i,r,g')} in {tmp_path}/galaxy-1.fits"
+        f"{layout.format('i,r,z')} in {tmp_path}/galaxy-1.fits"
     )
 
 

@@ -188,7 +188,7 @@ def test_files_that_do_not_fit_are_refused(monkeypatch, card, images):
         with pytest.raises(error, match=words):
             files.parse_file(content, card.image, 10**9, 60)
 
-    check(cube(images, BUNIT="erg"), "pixels are in erg")
+    check(cube(images, BUNIT="erg"), "pixels of HDU 0 are in erg")
     for content, name in ((cube(images), "FITS"), (hdf5_bytes(images=images), "HDF5")):
         for n in (100, len(content) // 2, len(content) - 3000):
             check(content[:n], f"the {name} file")

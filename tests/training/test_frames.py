@@ -61,8 +61,12 @@ def test_fields_are_found_by_the_names_of_their_frames(folder, tmp_path):
     with pytest.raises(InvalidDataset, match=r"has no field with frames in g,i: expected SDSS's frame-r-000094-3-0100"):
         find_fields(folder, ("g", "i"))
     for name, content, message in (
-        ("a-r.fits", fits.PrimaryHDU(np.ones((40, 40))), "neither a zero point, such as MAGZERO, nor a unit of flux"),
-        ("c-r.fits", fits.PrimaryHDU(np.ones((9, 9)), fits.Header({"BSOFTEN": 3.0})), "has asinh-scaled pixels"),
+        (
+            "a-r.fits",
+            fits.PrimaryHDU(np.ones((40, 40))),
+            "expected a unit of flux in BUNIT, or a zero point, such as MAGZERO",
+        ),
+        ("c-r.fits", fits.PrimaryHDU(np.ones((9, 9)), fits.Header({"BSOFTEN": 3.0})), "its pixels are on an asinh scale"),
         ("b-r.fits", fits.PrimaryHDU(), "cannot be read as a frame"),
         ("fpC-000094-r3-0100.fit", fits.PrimaryHDU(np.ones((40, 40))), "needs the files psField and tsField of its fi"),
     ):

@@ -35,10 +35,9 @@ def inspect(
     ebv: float | None,
     bundle: Path | None,
 ) -> None:
-    """Say what a file of cutouts is taken for, and what would be done with it.
+    """Say what a file of cutouts is taken for, without predicting.
 
-    The cutouts are compared with what the model of --bundle takes, by default with the layout of SDSS. Nothing is
-    predicted.
+    The cutouts are compared with what the model of --bundle takes, by default with the layout of SDSS.
     """
     spec = SDSS_IMAGES if bundle is None else ModelBundle.load(bundle).card.image
     with open_cutouts(cutouts) as opened:

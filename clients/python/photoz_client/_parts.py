@@ -142,7 +142,7 @@ class PredictionParts:
             good = await self._connection.backend.offload(lambda: has_finite_pixel(self._inputs.read(part)))
         except (PhotozError, OSError) as error:
             return _Outcome(len(part), failed=_failed_rows(rows, error))
-        if good.all():
+        if good.all() or not (good.any() or self._inputs.needs_several_requests()):
             return outcome
         no_pixel = InvalidImages("no finite pixel; expected at least one in each cutout")
         empty = FailedRows(rows[~good].tolist(), no_pixel)
