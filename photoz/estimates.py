@@ -11,6 +11,8 @@ from photoz import pdf
 from photoz.flags import flag_pdfs
 from photoz.grid import FloatArray, IntArray, RedshiftGrid
 
+Names = npt.NDArray[np.str_ | np.int64]
+
 
 @dataclass(frozen=True)
 class Estimates:
@@ -18,8 +20,8 @@ class Estimates:
 
     Parameters
     ----------
-    object_id : (n,) str
-        Names of the galaxies, or "0", "1", ... if none were given.
+    object_id : (n,) str or int64
+        Names of the galaxies, of the type in which they were given; by default 0, 1, ...
     z_mean, z_median, z_mode, z_std : (n,) float
         Mean (over bin centres), median, mode and standard deviation of the PDF.
     z_lo68, z_hi68, z_lo95, z_hi95 : (n,) float
@@ -34,7 +36,7 @@ class Estimates:
         Probability mass per bin, rows sum to 1; on request.
     """
 
-    object_id: npt.NDArray[np.str_]
+    object_id: Names
     z_mean: FloatArray
     z_median: FloatArray
     z_mode: FloatArray
@@ -63,19 +65,28 @@ COLUMNS = tuple(field.name for field in fields(Estimates) if field.name != "pdf"
 _INTERVALS = ("z_lo68", "z_hi68", "z_lo95", "z_hi95")
 
 
+def as_names(values: npt.NDArray[Any]) -> Names:
+    """Return names of galaxies, (n,): integers that fit into int64 as int64, anything else as text.
+
+    Raises `ValueError` for bytes that are not ASCII.
+    """
+    is_integer = values.dtype.kind in "iu" and (values.size == 0 or int(values.max()) <= np.iinfo(np.int64).max)
+    return values.astype(np.int64 if is_integer else np.str_)
+
+
 def from_pdfs(
     pdfs: FloatArray,
     grid: RedshiftGrid,
     *,
-    object_id: npt.NDArray[np.str_] | None = None,
+    object_id: Names | None = None,
     include_pdf: bool = False,
 ) -> Estimates:
     """Summarise PDFs, (n, n_bins) with rows that sum to 1, without their images.
 
     So `ood_score` is NaN, and only flags of PDFs are raised. With `include_pdf` the PDFs are a column too. By default
-    the galaxies are named "0", "1", ...
+    the galaxies are named 0, 1, ...
     """
-    names = np.arange(len(pdfs)).astype(str) if object_id is None else object_id
+    names = np.arange(len(pdfs)) if object_id is None else object_id
     columns = summaries(pdfs, grid, COLUMNS) | {"ood_score": np.full(len(pdfs), np.nan)}
     return Estimates(object_id=names, pdf=pdfs if include_pdf else None, **columns)
 

@@ -3,11 +3,12 @@
 from typing import Any, Literal
 
 from photoz import metrics, pdf
+from photoz.estimates import Names
 from photoz.grid import FloatArray, RedshiftGrid
 from photoz.images import Batch
 from photoz.metrics import Score
 from photoz.protocol.contract import EvaluateOptions
-from photoz.validation import LabelledGalaxies, Names
+from photoz.validation import LabelledGalaxies
 
 
 def scores(pdfs: FloatArray, z_spec: FloatArray, grid: RedshiftGrid) -> dict[str, Score]:

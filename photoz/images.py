@@ -102,7 +102,7 @@ class Batch:
     band_missing: BoolArray  # (n,), whether any band has no finite pixel, or only zeros
     ebv: npt.NDArray[np.float32]  # (n,), E(B-V) in magnitudes, SFD scale
     ebv_assumed: BoolArray  # (n,), whether the value was unknown and is the default of the model
-    object_id: npt.NDArray[np.str_] | None = None  # (n,)
+    object_id: npt.NDArray[np.str_ | np.int64] | None = None  # (n,)
 
     @classmethod
     def of(
@@ -111,7 +111,7 @@ class Batch:
         spec: ImageSpec,
         ebv: npt.ArrayLike | None = None,
         ebv_default: float = UNKNOWN_EBV,
-        object_id: npt.NDArray[np.str_] | None = None,
+        object_id: npt.NDArray[np.str_ | np.int64] | None = None,
     ) -> "Batch":
         """Validate cutouts and reddening, and convert them to the form that every engine takes.
 
@@ -124,7 +124,7 @@ class Batch:
             What the model expects.
         ebv, ebv_default : array_like of float or None, float
             E(B-V) as for `as_reddening`, and the value that replaces unknown ones.
-        object_id : (n,) str, optional
+        object_id : (n,) str or int64, optional
             Names of the galaxies.
 
         Raises
@@ -156,9 +156,9 @@ class Batch:
         return Batch(*some)
 
     @property
-    def names(self) -> npt.NDArray[np.str_]:
-        """Names of the galaxies, (n,) str: "0", "1", ... where none were given."""
-        return np.arange(len(self)).astype(np.str_) if self.object_id is None else self.object_id
+    def names(self) -> npt.NDArray[np.str_ | np.int64]:
+        """Names of the galaxies, (n,) str or int64: 0, 1, ... if none were given."""
+        return np.arange(len(self)) if self.object_id is None else self.object_id
 
     @cached_property
     def border(self) -> Border:

@@ -12,13 +12,13 @@ import numpy.typing as npt
 
 from photoz import pdf
 from photoz.errors import InvalidInput, InvalidRedshifts, TooLarge, shortened
+from photoz.estimates import Names, as_names
 from photoz.grid import FloatArray
 from photoz.images import Batch, as_reddening
 from photoz.metrics import as_redshifts
 from photoz.model.card import Card
 from photoz.protocol.contract import MAX_OBJECT_ID
 
-Names = npt.NDArray[np.str_]
 Arrays = dict[str, npt.NDArray[Any]]
 
 # Code points that numpy accepts as text and nothing else does: beyond Unicode, and surrogates.
@@ -69,7 +69,7 @@ def as_labelled(arrays: Arrays, card: Card, max_rows: float = math.inf) -> Label
     n = _count(rows, 4, max_rows) if pdfs is None else _count(rows, 2, PDFS_PER_CUTOUT * max_rows)
     z_spec, magnitudes, ebv = _z_spec(arrays, n), _magnitudes(arrays, n, card), _ebv(arrays, n)
     given_names = _object_id(arrays, n)
-    object_id = np.arange(n).astype(np.str_) if given_names is None else given_names
+    object_id = np.arange(n) if given_names is None else given_names
     keep = card.grid.contains(z_spec)
     if not keep.any():
         raise InvalidRedshifts(f"no z_spec lies on the grid: expected 0 <= z_spec <= {card.grid.z_max:g}")
@@ -82,7 +82,7 @@ def as_labelled(arrays: Arrays, card: Card, max_rows: float = math.inf) -> Label
     return LabelledGalaxies(
         z_spec=z_spec[keep],
         object_id=object_id[keep],
-        dropped=tuple(object_id[~keep].tolist()),
+        dropped=tuple(object_id[~keep].astype(np.str_).tolist()),
         source=source,
         magnitudes=None if magnitudes is None else magnitudes[keep],
     )
@@ -133,9 +133,11 @@ def _object_id(arrays: Arrays, n: int) -> Names | None:
     if given.dtype.kind in "US":  # as wide as the file declares, perhaps millions of times its longest name
         given = given.astype(np.dtype((given.dtype.type, longest)))
     try:
-        names = np.ascontiguousarray(given.astype(np.str_))
+        names = np.ascontiguousarray(as_names(given))
     except ValueError as error:  # UnicodeError is one
         raise InvalidInput(f"expected object_id as text, got other bytes: {error}") from error
+    if names.dtype.kind == "i":
+        return names
     codes = names.view(np.uint32)
     if np.any((codes > MAX_CODE) | ((codes >= SURROGATES[0]) & (codes <= SURROGATES[1]))):
         raise InvalidInput("expected object_id as text, got code points that are not Unicode characters")

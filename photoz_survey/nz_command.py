@@ -13,6 +13,7 @@ from photoz.cli.options import SELECT, json_option, parsed_by
 from photoz.errors import InvalidInput, UnsupportedType
 from photoz.grid import RedshiftGrid
 from photoz.io.formats import written_format
+from photoz.io.provenance import Provenance, now
 from photoz.io.tables import ResultTable
 from photoz.io.writer import write_table
 from photoz.selection import parse_conditions
@@ -94,7 +95,7 @@ def nz(
         raise click.UsageError("name the bins: expected --edges or --bin")
     manifest, stacked = stack(run, chosen, select, seed)
     grid = manifest.plan.grid
-    write_table(ResultTable(as_columns(stacked, grid), manifest.plan.model, grid), output)
+    write_table(ResultTable(as_columns(stacked, grid), Provenance(manifest.plan.model, run, now()), grid), output)
     click.echo(_json(stacked) if as_json else "\n".join(map(_line, stacked)))
     if plot is not None:
         _draw(stacked, grid, plot)

@@ -14,6 +14,7 @@ from rail.estimation.estimator import CatEstimator
 from photoz.errors import InvalidImages, InvalidInput
 from photoz.images import Batch
 from photoz.inference.predictor import Predictor
+from photoz.io.provenance import Provenance
 from photoz.io.qp_ensemble import to_qp
 from photoz.io.tables import ResultTable
 from photoz.model.bundle import ModelBundle
@@ -71,7 +72,7 @@ class PhotozEstimator(CatEstimator):  # type: ignore[misc]  # RAIL has no types
             estimates = self._predictor.predict(_batch(data, card, end - start))
         except InvalidInput as error:
             raise type(error)(f"rows {start} to {end - 1} of the input: {error}") from error
-        table = ResultTable(dict(estimates.columns()) | {"object_id": names}, card.name, card.grid)
+        table = ResultTable(dict(estimates.columns()) | {"object_id": names}, Provenance(card.name), card.grid)
         self._do_chunk_output(to_qp(table), start, end, first, data=data)
 
 

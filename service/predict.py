@@ -7,6 +7,8 @@ from starlette.responses import Response
 
 from photoz.inference.predictor import ALL_COLUMNS, as_estimates
 from photoz.io.formats import JSON, QP
+from photoz.io.provenance import Provenance
+from photoz.io.tables import passed_columns, result_table
 from photoz.protocol.contract import PredictOptions, PredictRequest, SkyRequest
 from photoz.validation import Arrays, as_batch
 from service.decoding import read_file, reserve_conversion, reserve_decoding
@@ -58,12 +60,15 @@ async def _predict(
     reserve_conversion(request, arrays, answer_bytes)
     size = images.nbytes
     batch = await run_step("validate", size, as_batch, arrays, state.card, state.settings.max_rows)
+    passed, left_out = passed_columns(arrays, len(batch))
     arrays.clear()  # if they were converted, they are not needed any more
     estimates = as_estimates(batch, await state.predict_columns(request, batch, ALL_COLUMNS))
     if not with_pdfs:
         estimates = replace(estimates, pdf=None)
-    about = (media_type, state.model_label, state.card.grid)
-    return await run_step("encode", max(size, answer_bytes), encode_estimates, estimates, *about)
+    request.reading.left_out.extend(left_out)
+    provenance = Provenance(state.model_label, "HTTP request", notes=vars(request.reading))
+    table = result_table(estimates, provenance, state.card.grid, passed=passed)
+    return await run_step("encode", max(size, answer_bytes), encode_estimates, table, media_type)
 
 
 async def cutouts(request: Request, state: State) -> Response:

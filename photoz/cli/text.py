@@ -9,10 +9,11 @@ from photoz.io.cutouts import Reading
 
 def text_table(estimates: Estimates) -> str:
     """Format the estimates: one line per galaxy, flags by name."""
-    width = max(len("object_id"), *(len(name) for name in estimates.object_id.tolist()))
+    names = estimates.object_id.astype(str).tolist()
+    width = max(len("object_id"), *map(len, names))
     head = f"{'object_id':<{width}}  z_mean  z_lo68  z_hi68   odds  flags"
     columns = (estimates.z_mean, estimates.z_lo68, estimates.z_hi68, estimates.odds)
-    rows = zip(estimates.object_id.tolist(), *columns, estimates.flags.tolist(), strict=True)
+    rows = zip(names, *columns, estimates.flags.tolist(), strict=True)
     lines = (
         f"{name:<{width}}  {z:6.4f}  {low:6.4f}  {high:6.4f}  {odds:5.3f}  {flag_names(flags)}"
         for name, z, low, high, odds, flags in rows

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from photoz.errors import InvalidInput, PhotozError, reason
+from photoz.estimates import as_names
 from photoz.grid import IntArray
 from photoz.images import Batch, ImageSpec, as_reddening
 from photoz.io.cutouts import Cutouts
@@ -26,7 +27,7 @@ def read_batch(cutouts: Cutouts, rows: IntArray, spec: ImageSpec, ebv_default: f
     first, last = int(rows[0]), int(rows[-1])
     is_slice = last - first == len(rows) - 1 and bool((np.diff(rows) == 1).all())  # much faster to read
     images = np.asarray(cutouts.images[first : last + 1]) if is_slice else cutouts.read_images(rows)
-    return Batch.of(images, spec, reddening, ebv_default, None if names is None else names[rows].astype(np.str_))
+    return Batch.of(images, spec, reddening, ebv_default, None if names is None else as_names(names[rows]))
 
 
 def read_batches(

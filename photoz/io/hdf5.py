@@ -110,11 +110,23 @@ def write_columns(file: h5py.File, columns: Mapping[str, npt.ArrayLike]) -> None
 def write_hdf5(table: ResultTable, target: BinaryIO) -> None:
     """Write each column of a table of estimates, (n, ...), as a dataset with its description and UCD as attributes.
 
-    Text is UTF-8; the attribute `model` of the file names the model.
+    Text is UTF-8. Attributes of the file hold the provenance, and with PDFs the dataset `z_edges`, (n_bins + 1,), holds
+    the edges of their bins.
     """
+    edges = table.z_edges()
     with h5py.File(target, "w") as file:
-        file.attrs["model"] = table.model
+        write_provenance(file, table)
         write_columns(file, dict(table.columns()))
         for name, dataset in file.items():
             info = column_info(name)
             dataset.attrs["description"], dataset.attrs["ucd"] = info.description, info.ucd
+        if edges is not None:
+            file["z_edges"] = edges
+            file["z_edges"].attrs["description"] = "edges of the redshift bins of pdf"
+
+
+def write_provenance(file: h5py.File, table: ResultTable) -> None:
+    """Write the provenance of a table as attributes: text, or arrays of text."""
+    file.attrs["model"] = table.provenance.model
+    for name, value in table.provenance.record().items():
+        file.attrs[name] = np.array(value, dtype=h5py.string_dtype()) if isinstance(value, tuple) else value

@@ -177,17 +177,25 @@ def write_parquet(table: ResultTable, target: BinaryIO) -> None:
 
 
 def to_arrow(table: ResultTable) -> "pa.Table":
-    """Return an Arrow table; fields have the metadata `description`, `ucd` and `unit`, the schema has `model`."""
+    """Return an Arrow table; NaN of columns (n,) is null.
+
+    Fields have the metadata `description`, `ucd` and `unit`. The schema has the provenance and, with PDFs, the edges of
+    their bins, `z_edges`; its lists are JSON.
+    """
     import pyarrow as pa
 
     columns = {name: _to_arrow(values) for name, values in table.columns()}
     fields = [pa.field(name, column.type, metadata=column_info(name)._asdict()) for name, column in columns.items()]
-    return pa.table(list(columns.values()), schema=pa.schema(fields, metadata={"model": table.model}))
+    metadata = {"model": table.provenance.model} | table.provenance.record()
+    if (edges := table.z_edges()) is not None:
+        metadata["z_edges"] = edges.tolist()
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in metadata.items()}
+    return pa.table(list(columns.values()), schema=pa.schema(fields, metadata=texts))
 
 
 def _to_arrow(values: Column) -> "pa.Array":
     import pyarrow as pa
 
     if values.ndim == 1:
-        return pa.array(values)
+        return pa.array(values, from_pandas=True)  # NaN is null
     return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])

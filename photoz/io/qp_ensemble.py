@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 
 from photoz.grid import FloatArray
+from photoz.io.hdf5 import write_provenance
 from photoz.io.tables import ResultTable, check_pdfs
 
 
@@ -22,14 +23,14 @@ def to_qp(table: ResultTable) -> Any:
 
 
 def write_qp(table: ResultTable, target: BinaryIO) -> None:
-    """Write the HDF5 file that qp writes of such an ensemble; its attribute `model` names the model.
+    """Write the HDF5 file that qp writes of such an ensemble; its attributes hold the provenance.
 
     Raises `InvalidPdfs` as `to_qp`.
     """
     edges, densities, ancil = _parts(table)
     meta = {"bins": edges[np.newaxis], "pdf_name": np.array([b"hist"]), "pdf_version": np.array([0])}
     with h5py.File(target, "w") as file:
-        file.attrs["model"] = table.model
+        write_provenance(file, table)
         for group, columns in (("meta", meta), ("data", {"pdfs": densities}), ("ancil", ancil)):
             for name, values in columns.items():
                 file[f"{group}/{name}"] = values

@@ -3,9 +3,10 @@
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
 import numpy.typing as npt
 from pydantic_core import to_json
 
@@ -14,6 +15,7 @@ from photoz.errors import InvalidPdfs
 from photoz.estimates import Estimates
 from photoz.flags import Flag
 from photoz.grid import FloatArray, RedshiftGrid
+from photoz.io.provenance import Provenance
 
 Array = npt.NDArray[Any]
 
@@ -63,25 +65,37 @@ def column_info(name: str) -> ColumnInfo:
 
 @dataclass(frozen=True)
 class ResultTable:
-    """Columns, (n, ...) each, the model that computed them and, where it is known, the grid of the PDFs."""
+    """Columns, (n, ...) each, where they come from and, where it is known, the grid of the PDFs."""
 
     values: Mapping[str, Array]
-    model: str = ""
+    provenance: Provenance = field(default_factory=Provenance)
     grid: RedshiftGrid | None = None
 
     def columns(self) -> Iterator[tuple[str, Array]]:
         """Yield the name and the values of each column."""
         return iter(self.values.items())
 
+    def z_edges(self) -> FloatArray | None:
+        """Return the edges of the bins of the PDFs, (n_bins + 1,); None without PDFs.
+
+        Raises `InvalidPdfs` if their grid is not known, or does not fit them.
+        """
+        if "pdf" not in self.values:
+            return None
+        grid = _known(self.grid)
+        if (shape := self.values["pdf"].shape)[1:] != (grid.n_bins,):
+            raise InvalidPdfs(f"expected pdfs of shape (n, {grid.n_bins}), got {shape}")
+        return grid.edges
+
 
 def result_table(
     estimates: Estimates,
-    model: str = "",
+    provenance: Provenance | None = None,
     grid: RedshiftGrid | None = None,
     quantiles: Sequence[float] = (),
     passed: Mapping[str, Array] | None = None,
 ) -> ResultTable:
-    """Make a table of estimates by a model, whose PDFs have this grid.
+    """Make a table of estimates, whose PDFs have this grid.
 
     A column (n,) for each of the quantiles, the redshift below which a probability in (0, 1) lies, replaces the PDFs.
     `passed` are columns of the cutouts, (n,) each, which follow `object_id`. Raises `InvalidPdfs` if there are
@@ -93,16 +107,34 @@ def result_table(
     if quantiles:
         pdfs, grid = check_pdfs(columns.pop("pdf", None), grid)
         columns |= {quantile_name(q): pdf.quantile(pdfs, grid, q) for q in quantiles}
-    return ResultTable(columns, model, grid)
+    return ResultTable(columns, provenance or Provenance(), grid)
+
+
+def passed_columns(columns: Mapping[str, Array], n: int) -> tuple[dict[str, FloatArray], list[str]]:
+    """Return those of `PASSED_COLUMNS` that are there, (n,) float64 each, and why others are left out, in words."""
+    passed, left_out = dict[str, FloatArray](), list[str]()
+    for name in PASSED_COLUMNS:
+        values = columns.get(name)
+        if values is None:
+            continue
+        if values.size == n and values.dtype.kind in "fiu":
+            passed[name] = values.reshape(n).astype(np.float64)
+        else:
+            left_out.append(f"{name}, expected {n} numbers, got shape {values.shape} and dtype {values.dtype}")
+    return passed, left_out
 
 
 def check_pdfs(pdfs: FloatArray | None, grid: RedshiftGrid | None) -> tuple[FloatArray, RedshiftGrid]:
     """Return PDFs, (n, n_bins), as float64, rows sum to 1, and their grid; raises `InvalidPdfs` without either."""
     if pdfs is None:
         raise InvalidPdfs("there are no PDFs: predict with pdf=True")
+    return pdf.as_pdfs(pdfs, grid := _known(grid)), grid
+
+
+def _known(grid: RedshiftGrid | None) -> RedshiftGrid:
     if grid is None:
         raise InvalidPdfs("the redshift grid of the PDFs is not known: pass grid=client.model().grid")
-    return pdf.as_pdfs(pdfs, grid), grid
+    return grid
 
 
 _QUANTILE = "z_q"
@@ -145,15 +177,25 @@ def csv_bytes(table: Estimates | ResultTable) -> bytes:
     return text.getvalue().encode()
 
 
-def json_bytes(table: Estimates | ResultTable, model: str) -> bytes:
-    """Write the JSON of a `PredictResponse`, with the name and version of the model; NaN is null."""
-    # PDFs row by row: all at once would block the interpreter.
-    columns = {name: v.tolist() if v.ndim == 1 else (row.tolist() for row in v) for name, v in table.columns()}
-    return to_json({"model": model, **columns}, inf_nan_mode="null")
+def json_bytes(table: ResultTable) -> bytes:
+    """Write the JSON of a `PredictResponse`; NaN is null, and names are text, since JavaScript rounds long integers."""
+    record = table.provenance.record()
+    content: dict[str, Any] = {"model": record.pop("model", ""), "provenance": record}
+    if (edges := table.z_edges()) is not None:
+        content["z_edges"] = edges.tolist()
+    for name, values in table.columns():
+        # PDFs row by row: all at once would block the interpreter.
+        content[name] = _json_list(name, values) if values.ndim == 1 else (row.tolist() for row in values)
+    return to_json(content, inf_nan_mode="null")
 
 
-def json_lines_bytes(table: Estimates | ResultTable) -> bytes:
-    """Write one JSON object per galaxy and line; NaN is null, a PDF a list."""
+def json_lines_bytes(table: ResultTable) -> bytes:
+    """Write one JSON object per galaxy and line, values as `json_bytes`."""
     names, columns = zip(*table.columns(), strict=True)
-    rows = zip(*(values.tolist() for values in columns), strict=True)
+    rows = zip(*map(_json_list, names, columns), strict=True)
     return b"".join(to_json(dict(zip(names, row, strict=True)), inf_nan_mode="null") + b"\n" for row in rows)
+
+
+def _json_list(name: str, values: Array) -> list[Any]:
+    texts: list[Any] = (values.astype(np.str_) if name == "object_id" else values).tolist()
+    return texts

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -61,13 +61,17 @@ def _write_csv(table: ResultTable, file: BinaryIO) -> None:
 
 
 def _write_npz(table: ResultTable, file: BinaryIO) -> None:
-    file.write(npz_bytes({**table.values, "model": np.array(table.model)}))
+    """Write the columns and, as arrays beside them, the provenance and the edges of the bins of the PDFs."""
+    others: dict[str, Any] = {"model": table.provenance.model} | table.provenance.record()
+    if (edges := table.z_edges()) is not None:
+        others["z_edges"] = edges
+    file.write(npz_bytes({**table.values, **{name: np.array(value) for name, value in others.items()}}))
 
 
 # Write a table at the end of a binary file.
 WRITERS: Mapping[Format, Callable[[ResultTable, BinaryIO], object]] = {
     formats.CSV: _write_csv,
-    formats.JSON: lambda table, file: file.write(json_bytes(table, table.model)),
+    formats.JSON: lambda table, file: file.write(json_bytes(table)),
     formats.NPZ: _write_npz,
     formats.JSON_LINES: lambda table, file: file.write(json_lines_bytes(table)),
     formats.FITS: write_fits,

@@ -69,11 +69,27 @@ class SkyRequest(_Message):
     dec: Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)]
 
 
+class ProvenanceRecord(_Message):
+    """Where estimates come from; notes on the input are sentences."""
+
+    input: str = ""
+    date: str = Field(default="", description="UTC, ISO 8601")
+    software: str
+    used: list[str] = []
+    assumed: list[str] = []
+    left_out: list[str] = []
+
+
 class PredictResponse(_Message):
-    """Estimates by column, one value per cutout."""
+    """Estimates by column, one value per cutout; `ra`, `dec` and `z_spec` are those of the file, if it has them."""
 
     model: str
+    provenance: ProvenanceRecord
+    z_edges: list[float] | None = Field(default=None, description="edges of the bins of `pdf`")
     object_id: list[str]
+    ra: list[float | None] | None = None
+    dec: list[float | None] | None = None
+    z_spec: list[float | None] | None = None
     z_mean: list[float]
     z_median: list[float]
     z_mode: list[float]

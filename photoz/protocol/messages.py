@@ -77,6 +77,7 @@ class ResponseJson(TypedDict):
     outputs: Tensors[TensorJson]
     model_name: NotRequired[str | None]
     model_version: NotRequired[str | None]
+    parameters: NotRequired[dict[str, Any] | None]
     id: NotRequired[str | None]
 
 

@@ -6,7 +6,7 @@ docs/protocol/extension_binary_data.md). A message may mix tensors in JSON and a
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter
@@ -51,6 +51,7 @@ class DecodedResponse(NamedTuple):
     model_name: str
     model_version: str
     request_id: str | None
+    parameters: dict[str, Any]
 
 
 class EncodedMessage(NamedTuple):
@@ -104,9 +105,12 @@ def encode_response(
     model_name: str,
     model_version: str,
     request_id: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
 ) -> EncodedMessage:
-    """Encode a response; each tensor comes with whether it is encoded as bytes."""
+    """Encode a response; each tensor comes with whether it is encoded as bytes. `parameters` are any, as JSON."""
     content: Content = {"model_name": model_name, "model_version": model_version}
+    if parameters:
+        content["parameters"] = parameters
     if request_id is not None:
         content["id"] = request_id
     return _message(content, "outputs", outputs)
@@ -117,7 +121,11 @@ def decode_response(body: bytes | memoryview, header_length: int | None = None) 
     content, data = _split(messages.RESPONSE, body, header_length)
     outputs = _decode_tensors(content["outputs"], data)
     return DecodedResponse(
-        outputs, content.get("model_name") or "", content.get("model_version") or "", content.get("id")
+        outputs,
+        content.get("model_name") or "",
+        content.get("model_version") or "",
+        content.get("id"),
+        content.get("parameters") or {},
     )
 
 

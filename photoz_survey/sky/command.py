@@ -106,4 +106,4 @@ def sky(
         if result is not None:
             write_table(table, result)
         else:
-            click.echo(json_bytes(table, prediction.model) if as_json else text_table(prediction))
+            click.echo(json_bytes(table) if as_json else text_table(prediction))

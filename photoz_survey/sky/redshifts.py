@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,8 +10,9 @@ from photoz.inference.predictor import Predictor
 from photoz.inference.reading import read_batches
 from photoz.io.cutouts import Cutouts
 from photoz.io.layout import conform
+from photoz.io.provenance import Provenance, now
 from photoz.io.reader import open_cutouts
-from photoz.io.tables import PASSED_COLUMNS, ResultTable, result_table
+from photoz.io.tables import ResultTable, passed_columns, result_table
 from photoz.model.bundle import ModelBundle
 from photoz.model.card import Card
 from photoz_client import PhotozClient, Prediction
@@ -31,10 +33,13 @@ def predict_file(model: str, path: Path, *, pdf: bool) -> tuple[Prediction, Resu
     """
     card, predict = read_card(model), _by_service if _is_service(model) else _by_bundle
     with open_cutouts(path) as opened:
-        cutouts, _ = conform(opened, card.image)
+        cutouts, reading = conform(opened, card.image)
         prediction = predict(model, cutouts, pdf)
-        passed = {name: cutouts.column(name) for name in PASSED_COLUMNS}
-    return prediction, result_table(prediction, prediction.model, card.grid, passed=passed)
+        passed, _ = passed_columns(
+            cutouts.columns, len(cutouts)
+        )  # in the file that `photoz sky` wrote, all are numbers
+    provenance = Provenance(prediction.model, path.name, now(), notes=vars(reading))
+    return prediction, result_table(prediction, provenance, card.grid, passed=passed)
 
 
 def _is_service(model: str) -> bool:
@@ -54,5 +59,5 @@ def _by_bundle(folder: str, cutouts: Cutouts, pdf: bool) -> Prediction:
     for _, batch in read_batches(cutouts, card.image, card.inputs.ebv_default):
         columns = predictor.predict(batch).columns()
         parts.append({name: values for name, values in columns if pdf or name != "pdf"})
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return Prediction(**joined, model=f"{card.name} {card.version}")
+    joined: dict[str, Any] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return Prediction(**joined, model=f"{card.name} {card.version}", grid=card.grid)

@@ -1,16 +1,16 @@
 """Estimates and cutouts as response bodies."""
 
 import io
+from dataclasses import replace
 from http import HTTPStatus
 
 import numpy as np
 from starlette.responses import Response
 
-from photoz.estimates import Estimates
-from photoz.grid import RedshiftGrid
 from photoz.io import formats
 from photoz.io.formats import FORMATS
 from photoz.io.npz import npz_bytes
+from photoz.io.provenance import now
 from photoz.io.tables import ResultTable, json_bytes
 from photoz.io.writer import WRITERS
 from photoz.validation import Arrays
@@ -34,16 +34,13 @@ WRITERS_BY_TYPE = {format.media_type: writer for format, writer in WRITERS.items
 CUTOUT_COLUMNS = ("ebv", "object_id", "z_spec", "ra", "dec")
 
 
-def encode_estimates(estimates: Estimates, media_type: str, model_label: str, grid: RedshiftGrid) -> Response:
-    """Encode estimates; raises `RequestError` (406) if the package that writes the format is missing."""
+def encode_estimates(table: ResultTable, media_type: str) -> Response:
+    """Encode a table; raises `RequestError` (406) if the package that writes the format is missing."""
     if media_type == formats.JSON.media_type:
-        return Response(json_bytes(estimates, model_label), media_type=media_type)
-    columns = dict(estimates.columns())
-    if media_type == formats.NPZ.media_type:
-        return Response(npz_bytes(columns), media_type=media_type)
+        return Response(json_bytes(table), media_type=media_type)
     buffer = io.BytesIO()
     try:
-        WRITERS_BY_TYPE[media_type](ResultTable(columns, model_label, grid), buffer)
+        WRITERS_BY_TYPE[media_type](replace(table, provenance=replace(table.provenance, date=now())), buffer)
     except ImportError as error:
         message = f"cannot answer as {media_type} here: the service lacks {error.name}"
         raise RequestError(HTTPStatus.NOT_ACCEPTABLE, message) from error

@@ -1,7 +1,7 @@
 """Bodies of the Open Inference Protocol: which tensors a model takes and gives, decode beside encode."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -9,13 +9,13 @@ import numpy.typing as npt
 from starlette.responses import Response
 
 from photoz.errors import InvalidInput
-from photoz.estimates import COLUMNS
+from photoz.estimates import COLUMNS, Names
 from photoz.io import formats
 from photoz.model.card import Card
 from photoz.protocol import open_inference as protocol
 from photoz.protocol.open_inference import RequestedOutput
 from photoz.protocol.tensors import BYTES, NUMBERS, Tensor
-from photoz.validation import Arrays, Names
+from photoz.validation import Arrays
 from service.compression import COMPRESSORS
 from service.formats.estimates import TEXT_BYTES
 from service.formats.negotiation import OCTETS
@@ -112,10 +112,16 @@ def encoding_work(outputs: Sequence[RequestedOutput], n: int, card: Card) -> int
 def encode(request: InferRequest, names: Names, columns: Columns, card: Card, accept_encoding: str) -> Response:
     """Encode the outputs that a request asks for, from the names (n,) and columns (n, ...) of its galaxies."""
     tensors = [
-        (Tensor(name, OUTPUTS[name], names if name == "object_id" else columns[name]), binary)
+        (Tensor(name, OUTPUTS[name], names.astype(np.str_) if name == "object_id" else columns[name]), binary)
         for name, binary in request.outputs
     ]
-    message = protocol.encode_response(tensors, model_name=card.name, model_version=card.version, request_id=request.id)
+    message = protocol.encode_response(
+        tensors,
+        model_name=card.name,
+        model_version=card.version,
+        request_id=request.id,
+        parameters=asdict(card.grid) if "pdf" in request.columns else None,
+    )
     content, headers, media_type = message.body, {}, formats.JSON.media_type
     if message.header_length is not None:
         headers[protocol.HEADER_LENGTH] = str(message.header_length)

@@ -1,5 +1,7 @@
 """Answers of the service, and clients whose requests a function answers."""
 
+from dataclasses import asdict
+
 import httpx
 import numpy as np
 
@@ -49,13 +51,14 @@ def prediction(request, model="photoz 1", n=None):
 
 def prediction_of(request, pdfs, grid=SDSS_GRID, model="photoz 1"):
     columns = dict(estimates.from_pdfs(pdfs, grid, include_pdf=True).columns())
-    return prediction_columns({output.name: columns[output.name] for output in decode(request).outputs or ()}, model)
+    wanted = {output.name: columns[output.name] for output in decode(request).outputs or ()}
+    return prediction_columns(wanted, model, grid)
 
 
-def prediction_columns(columns, model="photoz 1"):
+def prediction_columns(columns, model="photoz 1", grid=SDSS_GRID):
     name, _, version = model.partition(" ")
     tensors = [(Tensor.of(column, values), True) for column, values in columns.items()]
-    message = open_inference.encode_response(tensors, model_name=name, model_version=version)
+    message = open_inference.encode_response(tensors, model_name=name, model_version=version, parameters=asdict(grid))
     headers = {"Content-Type": OCTETS, HEADER_LENGTH: str(message.header_length), MODEL_HEADER: model}
     return httpx.Response(200, content=message.body, headers=headers)
 

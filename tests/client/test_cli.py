@@ -24,6 +24,7 @@ from photoz import __version__
 from photoz.grid import SDSS_GRID
 from photoz.images import ImageSpec
 from photoz.io.formats import WRITTEN_SUFFIXES, written_format
+from photoz.io.provenance import Provenance
 from photoz.io.tables import json_bytes, result_table
 from photoz.io.writer import write_table
 from photoz.metrics import Score
@@ -40,12 +41,20 @@ ASSUMED = """\
   assumed: pixels are in nanomaggy
   assumed: pixels are 0.396 arcsec wide
 """
+NOTES = {"assumed": tuple(line.removeprefix("  assumed: ") for line in ASSUMED.splitlines())}
+DATE = "2026-01-02T03:04:05Z"
+
+
+@pytest.fixture(autouse=True)
+def _fixed_date(monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1767323045")
 
 
 def expected_table(server, quantiles=()):
     with PhotozClient(server.url, timeout=TIMEOUT) as client:
         prediction = client.predict(numbered_cutouts(12), pdf=True)
-    return result_table(prediction, "photoz 1", SDSS_GRID, quantiles, {"z_spec": np.linspace(0.01, 0.12, 12)})
+    source = Provenance("photoz 1", "cutouts.npz", DATE, notes=NOTES)
+    return result_table(prediction, source, SDSS_GRID, quantiles, {"z_spec": np.linspace(0.01, 0.12, 12)})
 
 
 @pytest.mark.parametrize("suffix", {written_format(Path("z" + suffix)): suffix for suffix in WRITTEN_SUFFIXES}.values())
@@ -71,7 +80,7 @@ def test_predict_prints_a_table_or_json(run, server):
     assert head == ["object_id", "z_mean", "z_lo68", "z_hi68", "odds", "flags"]
     assert [row[:2] for row in rows] == [[str(i), f"{SDSS_GRID.centres[i + 6]:.4f}"] for i in range(6)]
     status, out, _ = run("predict", "cutouts.npz", "--json", "--pdf")
-    assert (status, out) == (0, json_bytes(expected_table(server), "photoz 1").decode() + "\n")
+    assert (status, out) == (0, json_bytes(expected_table(server)).decode() + "\n")
     status, _, err = run("predict", "cutouts.npz", "--split", "tset")
     assert (status, err) == (1, "Error: no cutout belongs to the split 'tset'; the file has test, train\n")
 
@@ -137,10 +146,10 @@ def test_the_card_is_printed(run):
 @pytest.mark.parametrize("options", [(), ("--in-flight", 1), ("--quantiles", "0.5")])
 def test_other_cutouts_are_printed_or_written_when_some_fail(run, server, card, options):
     server.behave = with_card(card, failing_at(ROWS))
-    rows = ["0", "1", "2", "3", "8", "9", "10", "11"]
+    rows = [0, 1, 2, 3, 8, 9, 10, 11]
     message = "Error: 4 of 12 cutouts have no prediction; cutouts 4 to 7: the service at"
     status, out, _ = run("predict", "cutouts.npz")
-    assert (status, [line.split()[0] for line in out.splitlines()[1:]]) == (1, rows)
+    assert (status, [line.split()[0] for line in out.splitlines()[1:]]) == (1, list(map(str, rows)))
     for suffix in ("csv", "npz", "parquet"):
         status, out, err = run("predict", "cutouts.npz", *options, "-o", f"z.{suffix}")
         assert (status, out) == (1, "")
@@ -149,7 +158,7 @@ def test_other_cutouts_are_printed_or_written_when_some_fail(run, server, card, 
     with np.load("z.npz") as arrays:
         assert arrays["object_id"].tolist() == rows
         assert ("z_q50" in arrays) == ("--quantiles" in options)
-    for table in (pd.read_csv("z.csv", dtype={"object_id": str}), pd.read_parquet("z.parquet")):
+    for table in (pd.read_csv("z.csv"), pd.read_parquet("z.parquet")):
         assert table["object_id"].tolist() == rows
         assert table["z_spec"].tolist() == pytest.approx([0.01 * (int(row) + 1) for row in rows])
 

@@ -62,6 +62,7 @@ def test_files_are_those_of_a_service(
     photoz, service_url, bundle_path, tmp_path, monkeypatch, files, cutouts, written, options
 ):
     monkeypatch.setenv("PHOTOZ_URL", "http://127.0.0.1:9")  # is no reason to refuse --bundle
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     outputs = []
     for source in (("--url", service_url), ("--bundle", bundle_path)):
         path = tmp_path / f"z.{written}"
@@ -166,6 +167,6 @@ def test_many_cutouts_are_predicted_part_by_part_also_in_an_event_loop_and_by_se
         first = next(client.predict_parts(images))[1]
     assert ([len(rows) for rows, _ in parts], counts) == ([256, 256, 88], [256, 256, 88])
     for prediction in whole:
-        assert prediction.object_id.tolist() == [str(row) for row in range(600)]
+        assert prediction.object_id.tolist() == list(range(600))
         assert prediction.z_mean.tolist() == [z for _, part in parts for z in part.z_mean.tolist()]
     assert first.z_mean.tolist() == whole[0].z_mean[:256].tolist()

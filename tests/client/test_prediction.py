@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from astropy.io import fits
 
 from photoz import estimates
 from photoz.cli.text import text_table
@@ -88,7 +89,7 @@ def test_tables_and_files_have_every_column(tmp_path):
     frame = PREDICTION.to_pandas()
     assert (frame.attrs["model"], frame["pdf_1"].tolist()) == ("photoz 1", PREDICTION.pdf[:, 1].tolist())
     PREDICTION.write(str(tmp_path / "z.csv"))
-    read = pd.read_csv(tmp_path / "z.csv", dtype={"object_id": str})
+    read = pd.read_csv(tmp_path / "z.csv")
     pd.testing.assert_frame_equal(frame, read, check_dtype=False)
     PREDICTION.write(tmp_path / "z.csv", grid=SDSS_GRID, quantiles=[0.05])  # replaces the file
     assert pd.read_csv(tmp_path / "z.csv").columns.tolist() == [*COLUMNS, "z_q05"]
@@ -97,8 +98,16 @@ def test_tables_and_files_have_every_column(tmp_path):
     np.testing.assert_allclose(ensemble.mean().ravel(), PREDICTION.z_mean)
     with pytest.raises(InvalidPdfs, match="there are no PDFs"):
         WITHOUT_PDFS.to_qp(SDSS_GRID)
-    with pytest.raises(InvalidPdfs, match=r"pass grid=client\.model\(\)\.grid"):
-        PREDICTION.write(tmp_path / "q.fits", quantiles=[0.5])
+    for options in ({"quantiles": [0.5]}, {}):
+        with pytest.raises(InvalidPdfs, match=r"pass grid=client\.model\(\)\.grid"):
+            PREDICTION.write(tmp_path / "q.fits", **options)
+    known = replace(PREDICTION, grid=SDSS_GRID)  # as clients return it
+    known.write(tmp_path / "q.fits")
+    assert fits.getheader(tmp_path / "q.fits", 1)["ZMAX"] == SDSS_GRID.z_max
+    assert join([known, known])[:4].to_table().meta["z_edges"].tolist() == SDSS_GRID.edges.tolist()
+    assert "z_edges" not in table.meta
+    assert list(known.to_qp().ancil) == list(COLUMNS)
+    assert known[0].plot().axes[0].get_title() == "0"
     with pytest.raises(UnsupportedType, match="z.xls should end in .csv"):
         PREDICTION.write(tmp_path / "z.xls")
 

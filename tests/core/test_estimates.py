@@ -11,6 +11,7 @@ from photoz.errors import InvalidBundle
 from photoz.flags import FLAG_MEANINGS, Flag, flag_inputs, flag_names, flag_ood, flag_pdfs, flag_range
 from photoz.grid import SDSS_GRID, RedshiftGrid
 from photoz.images import Batch, Border, ImageSpec, measure_border
+from photoz.io.tables import PASSED_COLUMNS
 from photoz.model.card import Histogram
 from photoz.ood import FARTHEST, FEATURES, FeatureGroup
 from photoz.protocol import contract
@@ -96,11 +97,13 @@ def test_flag_bits_and_columns_are_those_documented():
     assert FLAG_MEANINGS[Flag.EDGE_MASS].startswith("more than 5 % of the probability lies in the first and last bin")
     assert FLAG_MEANINGS[Flag.BEYOND_TRAINING].startswith("more than 2.5 % of the probability lies where no training")
     assert (flag_names(0), flag_names(8 | 16), flag_names(4096 | 1)) == ("-", "LOW_SNR|EDGE_MASS", "EBV_ASSUMED")
-    assert list(contract.PredictResponse.model_fields) == ["model", *estimates.COLUMNS, "pdf"]
+    name, *columns = estimates.COLUMNS
+    fields = ["model", "provenance", "z_edges", name, *PASSED_COLUMNS, *columns, "pdf"]
+    assert list(contract.PredictResponse.model_fields) == fields
     pdfs = gaussian_pdfs(np.array([0.1, 0.2]), 0.02)
     plain = estimates.from_pdfs(pdfs, SDSS_GRID)
     assert [name for name, _ in plain.columns()] == list(estimates.COLUMNS)
-    assert plain.object_id.tolist() == ["0", "1"]
+    assert plain.object_id.tolist() == [0, 1]
     named = estimates.from_pdfs(pdfs, SDSS_GRID, object_id=np.array(["a", "b"]), include_pdf=True)
     assert [name for name, _ in named.columns()] == [*estimates.COLUMNS, "pdf"]
     assert named.object_id.tolist() == ["a", "b"]

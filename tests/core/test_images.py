@@ -104,7 +104,7 @@ def test_batches_are_sliced_and_concatenated():
     for name in ("images", "ebv", "ebv_assumed", "masked", "band_missing"):
         np.testing.assert_array_equal(getattr(again, name), getattr(batch, name))
     assert again.object_id is None
-    assert again[5:].names.tolist() == [str(i) for i in range(35)]
+    assert again[5:].names.tolist() == list(range(35))
     assert Batch.concatenate([batch]) is batch
 
 

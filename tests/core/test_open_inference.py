@@ -88,13 +88,13 @@ def test_request_round_trip(array, binary):
 def test_response_round_trip(binary):
     array = np.array([["NGC", "é"], ["", "224"]])
     outputs = [(Tensor.of("x", array), binary), (Tensor.of("y", np.array([1.5, np.nan])), not binary)]
-    message = encode_response(outputs, model_name="photoz", model_version="1.2", request_id="7")
+    message = encode_response(outputs, model_name="photoz", model_version="1.2", request_id="7", parameters={"n": 1})
     decoded = decode_response(message.body, message.header_length)
-    assert decoded[1:] == ("photoz", "1.2", "7")
+    assert decoded[1:] == ("photoz", "1.2", "7", {"n": 1})
     assert list(decoded.outputs) == ["x", "y"]
     np.testing.assert_array_equal(decoded.outputs["x"].array, array)
     np.testing.assert_array_equal(decoded.outputs["y"].array, [1.5, np.nan])
-    assert decode_response(b'{"outputs": []}') == ({}, "", "", None)
+    assert decode_response(b'{"outputs": []}') == ({}, "", "", None, {})
 
 
 def test_bytes_and_json_are_those_of_the_protocol_without_copies():

@@ -21,10 +21,15 @@ from photoz.flags import Flag
 from photoz.grid import SDSS_GRID, RedshiftGrid
 from photoz.io import tables
 from photoz.io.formats import FITS, FORMATS, written_format
+from photoz.io.provenance import Provenance
 from photoz.io.qp_ensemble import to_qp
 from photoz.io.writer import open_table, write_table
 
 MODEL = "photoz 1, é"
+NOTES = {"used": ("the column z is z_spec",), "assumed": ("pixels are in é\n", "x" * 100), "left_out": ("y",)}
+SOURCE = Provenance(MODEL, "a\tb.h5", "2026-01-02T03:04:05Z", "photoz 1.0", NOTES)
+RECORD = {"model": MODEL, "input": r"a\tb.h5", "date": SOURCE.date, "software": "photoz 1.0"}
+RECORDED_NOTES = NOTES | {"assumed": (r"pixels are in é\n", "x" * 100)}
 NAMES = np.array(["1237648720693755918", "é€ 😀x", 'b,"c"', "<d>&", "\x01", ""])
 
 
@@ -41,8 +46,8 @@ def make_estimates(dtype=np.float32, names=NAMES):
 
 @pytest.fixture(params=[(), (0.05, 0.5, 0.975)], ids=["pdf", "quantiles"])
 def table(request):
-    passed = {"ra": np.linspace(0, 1, 6), "z_spec": np.linspace(0.1, 0.2, 6)}
-    return tables.result_table(make_estimates(), MODEL, SDSS_GRID, request.param, passed)
+    passed = {"ra": np.linspace(0, 1, 6), "z_spec": np.array([0.1, np.nan, 0.3, 0.4, np.nan, 0.6])}
+    return tables.result_table(make_estimates(), SOURCE, SDSS_GRID, request.param, passed)
 
 
 def check_columns(columns, table, names=NAMES):
@@ -55,11 +60,18 @@ def check_columns(columns, table, names=NAMES):
             np.testing.assert_array_equal(columns[name], values)
 
 
+def check_edges(edges, table):
+    """Check the edges that were read, None if there were none."""
+    assert (edges is not None) == ("pdf" in table.values)
+    if edges is not None:
+        np.testing.assert_array_equal(np.asarray(edges), SDSS_GRID.edges)
+
+
 def test_quantiles_replace_the_pdfs():
     rows = make_estimates(dtype=np.float64)
-    table = tables.result_table(rows, MODEL, SDSS_GRID, (0.05, 0.5, 0.975, 0.001), {"ra": np.ones(6)})
+    table = tables.result_table(rows, SOURCE, SDSS_GRID, (0.05, 0.5, 0.975, 0.001), {"ra": np.ones(6)})
     names = ["object_id", "ra", *estimates.COLUMNS[1:], "z_q05", "z_q50", "z_q97_5", "z_q00_1"]
-    assert (list(table.values), table.model, table.grid) == (names, MODEL, SDSS_GRID)
+    assert (list(table.values), table.provenance, table.grid) == (names, SOURCE, SDSS_GRID)
     np.testing.assert_allclose(table.values["z_q50"], rows.z_median, rtol=0, atol=1e-12)
     for q, name in ((0.05, "z_q05"), (0.975, "z_q97_5")):
         np.testing.assert_allclose(pdf.cdf_at(rows.pdf, SDSS_GRID, table.values[name]), q, rtol=0, atol=1e-12)
@@ -106,17 +118,29 @@ def test_astropy_reads_fits_and_votable(table, tmp_path):
     rows["object_id"] = rows["object_id"].filled("").astype(str)
     check_columns({name: np.asarray(rows[name]) for name in rows.colnames}, table, escaped)
     header = fits.getheader(tmp_path / "z.fits", 1)
-    assert (header["EXTNAME"], header["MODEL"]) == ("PHOTOZ", r"photoz 1, \xe9")
+    keywords = ("EXTNAME", "MODEL", "INPUT", "DATE", "CREATOR")
+    values = ["PHOTOZ", r"photoz 1, \xe9", r"a\tb.h5", "2026-01-02T03:04:05", "photoz 1.0"]
+    assert [header[keyword] for keyword in keywords] == values
+    notes = ["used: the column z is z_spec", r"assumed: pixels are in \xe9\n", f"assumed: {'x' * 100}", "left out: y"]
+    assert "".join(header["HISTORY"]) == "".join(notes)
     for number, name in enumerate(table.values, start=1):
         assert (header[f"TCOMM{number}"], header[f"TUCD{number}"]) == tables.column_info(name)[:2]
     assert rows["ra"].unit == "deg"
     with fits.open(tmp_path / "z.fits") as file:
         file.verify("exception")
+        check_edges(file["Z_EDGES"].data if len(file) > 2 else None, table)
+    if "pdf" in table.values:
+        assert [header[keyword] for keyword in ("ZMIN", "ZMAX", "NZBINS")] == [0.0, 0.4, 180]
     assert votable.validate(str(path), io.StringIO())
     rows = Table.read(path)
+    assert rows["z_spec"].mask.tolist() == np.isnan(table.values["z_spec"]).tolist()
     check_columns({name: np.asarray(rows[name]) for name in rows.colnames}, table)
     fields = votable.parse(str(path), verify="exception").get_first_table()
-    assert {param.name: param.value for param in fields.params} == {"model": MODEL}
+    params = {param.name: param.value for param in fields.params}
+    check_edges(params.pop("z_edges", None), table)
+    assert params == RECORD
+    notes = [(name, note) for name, texts in RECORDED_NOTES.items() for note in texts]
+    assert [(info.name, info.value) for info in fields.infos] == notes
     infos = {
         field.name: (" ".join(field.description.split()), field.ucd, str(field.unit or "")) for field in fields.fields
     }
@@ -128,15 +152,21 @@ def test_hdf5_and_parquet_are_read(table, tmp_path):
         write_table(table, tmp_path / f"z.{suffix}")
     assert (tmp_path / "z.hdf5").read_bytes()[:8] == (tmp_path / "z.h5").read_bytes()[:8]
     with h5py.File(tmp_path / "z.h5") as file:
-        assert file.attrs["model"] == MODEL
+        attributes = {name: value if isinstance(value, str) else tuple(value) for name, value in file.attrs.items()}
+        assert attributes == RECORD | RECORDED_NOTES
+        check_edges(file.get("z_edges"), table)
         datasets = {name: file[name] for name in table.values}
-        assert set(file) == set(datasets)
+        assert set(file) - {"z_edges"} == set(datasets)
         check_columns(datasets | {"object_id": file["object_id"].asstr()[()]}, table)
         for name, item in datasets.items():
             assert (item.attrs["description"], item.attrs["ucd"]) == tables.column_info(name)[:2]
     frame, schema = pd.read_parquet(tmp_path / "z.parquet"), parquet.read_schema(tmp_path / "z.parquet")
     check_columns({name: np.stack(frame[name].to_numpy()) for name in frame}, table)
-    assert schema.metadata[b"model"].decode() == MODEL
+    metadata = {name.decode(): text.decode() for name, text in schema.metadata.items()}
+    check_edges(json.loads(metadata.pop("z_edges", "null")), table)
+    assert metadata == RECORD | {name: json.dumps(texts) for name, texts in RECORDED_NOTES.items()}
+    nulls = parquet.read_table(tmp_path / "z.parquet")["z_spec"].is_null().to_pylist()
+    assert nulls == np.isnan(table.values["z_spec"]).tolist()
     for name in table.values:
         values = [schema.field(name).metadata[key].decode() for key in (b"description", b"ucd", b"unit")]
         assert tuple(values) == tables.column_info(name)
@@ -147,13 +177,17 @@ def test_csv_json_and_npz_are_read(table, tmp_path):
         write_table(table, tmp_path / f"z.{suffix}")
     lines = (tmp_path / "z.jsonl").read_text(encoding="utf-8").splitlines()
     rows, whole = [json.loads(line) for line in lines], json.loads((tmp_path / "z.json").read_bytes())
-    assert whole.pop("model") == MODEL
+    expected = RECORD | {name: list(texts) for name, texts in RECORDED_NOTES.items()}
+    assert {"model": whole.pop("model")} | whole.pop("provenance") == expected
+    check_edges(whole.pop("z_edges", None), table)
     assert [row["ood_score"] is None for row in rows] == np.isnan(table.values["ood_score"]).tolist()
     for columns in (whole, {name: [row[name] for row in rows] for name in rows[0]}):
         check_columns({name: np.array(columns[name], values.dtype) for name, values in table.values.items()}, table)
     with np.load(tmp_path / "z.npz") as arrays:
-        assert arrays["model"] == MODEL
-        check_columns({name: arrays[name] for name in arrays if name != "model"}, table)
+        others = {name: arrays[name] for name in arrays if name not in table.values}
+        check_edges(others.pop("z_edges", None), table)
+        assert {name: array.tolist() for name, array in others.items()} == expected
+        check_columns({name: arrays[name] for name in arrays if name not in others and name != "z_edges"}, table)
     header, *rows = csv.reader((tmp_path / "z.csv").read_text(encoding="utf-8").splitlines())
     flat = dict(tables.flat_columns(table))
     assert header == list(flat)
@@ -170,10 +204,10 @@ def test_parts_make_the_same_table(suffix, tmp_path):
     if suffix != ".parquet":
         del rows["pdf"]  # a part is then smaller than the buffer of a file
     whole, parts = tmp_path / f"whole{suffix}", tmp_path / f"parts{suffix}"
-    write_table(tables.ResultTable(rows), whole)
+    write_table(tables.ResultTable(rows, grid=SDSS_GRID), whole)
     with open_table(parts) as write:
         for part in (slice(0, 3), slice(3, 5), slice(5, 6)):
-            write(tables.ResultTable({name: values[part] for name, values in rows.items()}))
+            write(tables.ResultTable({name: values[part] for name, values in rows.items()}, grid=SDSS_GRID))
             assert suffix == ".parquet" or parts.read_bytes().count(b"\n") == part.stop + (suffix == ".csv")
     if suffix == ".parquet":
         assert parquet.ParquetFile(parts).num_row_groups == 3
@@ -197,10 +231,11 @@ def test_a_file_is_replaced_only_by_a_whole_one(tmp_path, suffix):
 
 def test_qp_reads_the_pdfs_and_computes_the_same_estimates(tmp_path):
     rows = make_estimates(np.float64)
-    table = tables.result_table(rows, MODEL, SDSS_GRID)
+    table = tables.result_table(rows, SOURCE, SDSS_GRID)
     write_table(table, tmp_path / "z.qp.hdf5")
     with h5py.File(tmp_path / "z.qp.hdf5") as file:
-        assert file.attrs["model"] == MODEL
+        attributes = {name: value if isinstance(value, str) else tuple(value) for name, value in file.attrs.items()}
+        assert attributes == RECORD | RECORDED_NOTES
     ensemble = qp.read(str(tmp_path / "z.qp.hdf5"))
     assert ensemble.metadata["pdf_name"].astype(str).tolist() == ["hist"]
     np.testing.assert_array_equal(ensemble.metadata["bins"].ravel(), SDSS_GRID.edges)

@@ -9,12 +9,14 @@ import sys
 import h5py
 import numpy as np
 import pytest
+from astropy.table import Table
 
-from photoz import estimates
+from photoz import __version__, estimates
 from photoz.estimates import COLUMNS
 from photoz.flags import Flag
 from photoz.inference.predictor import Predictor
 from photoz.io import formats, npz
+from photoz.io.tables import result_table
 from photoz.metrics import METRICS
 from photoz.model.bundle import ModelBundle
 from photoz.model.card import Card
@@ -43,6 +45,9 @@ def test_estimates_are_those_of_the_model_in_this_process(client, bundle_path, c
     assert response.headers["content-type"] == "application/json"
     assert response.headers[contract.MODEL_HEADER] == answer.model == f"{card.name} {card.version}"
     assert answer.object_id == [str(i) for i in range(len(images))]
+    assert (answer.z_edges, answer.ra) == (card.grid.edges.tolist(), None)
+    record = {"input": "HTTP request", "software": f"photoz {__version__}"}
+    assert answer.provenance.model_dump(exclude_unset=True) == record
     for name in {*COLUMNS, "pdf"} - {"object_id"}:
         np.testing.assert_allclose(getattr(answer, name), getattr(expected, name), atol=1e-6)
     response = client.get("/model")
@@ -50,15 +55,20 @@ def test_estimates_are_those_of_the_model_in_this_process(client, bundle_path, c
     assert response.headers[contract.MODEL_HEADER] == f"{card.name} {card.version}"
 
 
+def columns_of(response):
+    """Return the answer in JSON without its provenance: files say less about their images than JSON."""
+    return {name: values for name, values in response.json().items() if name != "provenance"}
+
+
 def test_files_of_any_declared_type_give_the_estimates_of_json(client, post_npz, images):
-    answer = client.post("/predict", json={"images": images.tolist(), "ebv": EBV}).json()
+    answer = columns_of(client.post("/predict", json={"images": images.tolist(), "ebv": EBV}))
     with_ebv = npz.npz_bytes({"images": images, "ebv": np.full(len(images), EBV)})
     for media_type in (OCTETS, formats.NPY.media_type, formats.NPZ.media_type, "Application/X-NPY; v=1", FORM):
         for ebv, content in ((EBV, npy_bytes(images)), (1.0, with_ebv)):
             response = client.post(f"/predict_file?ebv={ebv}", content=content, headers={"content-type": media_type})
-            assert response.json() == answer
+            assert columns_of(response) == answer
     names = np.arange(len(images)).astype("U300")  # wider than names may be, but not used
-    arrays = {"images": images, "object_id": names, "z_spec": np.zeros(len(images)), "split": np.array("test")}
+    arrays = {"images": images, "object_id": names, "split": np.array("test")}
     assert post_npz("/predict_file", arrays).json() == post_npz("/predict_file", {"images": images}).json()
     answer = client.post("/predict", json={"images": images[:2].tolist(), "object_id": [17, 2**60]})
     assert answer.json()["object_id"] == ["17", str(2**60)]
@@ -76,7 +86,12 @@ def test_estimates_in_each_format(post_npz, card, images):
     assert expected.pop("model") == label
     assert expected["object_id"] == arrays["object_id"].tolist()
     columns = npz.read_arrays(io.BytesIO(post(formats.NPZ)))
-    assert list(expected) == list(columns) == [*COLUMNS, "pdf"]
+    source = expected.pop("provenance")
+    assert source["assumed"][0] == "the bands are u,g,r,i,z in this order"
+    assert {name: columns.pop(name).tolist() for name in source} == source
+    assert columns.pop("model").item() == label
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", columns.pop("date").item())
+    assert set(expected) == set(columns) == {*COLUMNS, "pdf", "z_edges"}
     for name, values in expected.items():
         np.testing.assert_array_equal(columns[name], values, name)
     starts = {formats.FITS: b"SIMPLE  =", formats.VOTABLE: b"<?xml", formats.HDF5: b"\x89HDF", formats.PARQUET: b"PAR1"}
@@ -96,11 +111,38 @@ def test_estimates_in_each_format(post_npz, card, images):
     post(formats.JSON, accept="text/csv;q=x, application/json;q=0.1")
 
 
+def test_positions_redshifts_and_integer_names_of_a_file_come_back(post_npz, images, tmp_path):
+    n, ids = len(images), 1237648720693755918 + np.arange(len(images))
+    z_spec = np.where(np.arange(n) == 1, np.nan, 0.1)
+    arrays = {"images": images, "object_id": ids, "ra": np.arange(n), "dec": np.zeros((n, 2)), "z_spec": z_spec}
+
+    def post(format):
+        return post_npz("/predict_file", arrays, accept=format.media_type).content
+
+    answer = json.loads(post(formats.JSON))
+    assert (answer["object_id"], answer["ra"]) == (ids.astype(str).tolist(), list(range(n)))
+    assert (answer["z_spec"][:3], "dec" in answer) == ([0.1, None, 0.1], False)
+    assert answer["provenance"]["left_out"] == [f"dec, expected {n} numbers, got shape ({n}, 2) and dtype float64"]
+    header, row, *_ = csv.reader(io.StringIO(post(formats.CSV).decode()))
+    assert (header[:4], row[:3]) == (["object_id", "ra", "z_spec", "z_mean"], [str(ids[0]), "0.0", "0.1"])
+    assert [json.loads(line)["z_spec"] for line in post(formats.JSON_LINES).splitlines()] == answer["z_spec"]
+    for format in (formats.FITS, formats.VOTABLE, formats.HDF5, formats.PARQUET):
+        path = tmp_path / f"z{format.suffixes[0]}"
+        path.write_bytes(post(format))
+        if format is formats.HDF5:
+            with h5py.File(path) as file:
+                columns = {name: file[name][:] for name in ("object_id", "z_spec")}
+        else:
+            columns = Table.read(path)
+        np.testing.assert_array_equal(np.asarray(columns["object_id"]), ids)
+        np.testing.assert_array_equal(np.ma.filled(columns["z_spec"], np.nan), z_spec)
+
+
 def test_missing_package_for_an_answer_is_named(monkeypatch, card):
-    found = estimates.from_pdfs(np.full((2, card.grid.n_bins), 1 / card.grid.n_bins), card.grid)
+    table = result_table(estimates.from_pdfs(np.full((2, card.grid.n_bins), 1 / card.grid.n_bins), card.grid))
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(RequestError, match=r"cannot answer as .*parquet here: the service lacks pyarrow") as refused:
-        encode_estimates(found, formats.PARQUET.media_type, "model", card.grid)
+        encode_estimates(table, formats.PARQUET.media_type)
     assert refused.value.status == 406
 
 
@@ -116,11 +158,11 @@ def test_memory_of_an_answer_is_reserved(small_bundle):
 
 
 def test_one_cutout_needs_no_first_axis_and_may_have_masked_pixels(client, card, post_npy, images):
-    answer = post_npy("/predict_file", images[:1]).json()
+    answer = columns_of(post_npy("/predict_file", images[:1]))
     assert answer["object_id"] == ["0"]
-    assert post_npy("/predict_file", images[0]).json() == answer
+    assert columns_of(post_npy("/predict_file", images[0])) == answer
     content = json.dumps({"images": images[0].tolist()})
-    assert client.post("/predict", content=content, headers={"content-type": FORM}).json() == answer
+    assert columns_of(client.post("/predict", content=content, headers={"content-type": FORM})) == answer
     spoilt = images[:3].copy()
     spoilt[2, :, :, 0] = 0.0
     pixels = spoilt.tolist()

@@ -1,6 +1,7 @@
 """The commands of `photoz` that talk to a service, two of them also without one."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -11,10 +12,11 @@ import numpy as np
 from photoz.cli.command import Command
 from photoz.cli.options import json_option, quantiles_option
 from photoz.cli.text import text_table
-from photoz.grid import IntArray
-from photoz.io.cutouts import Column, Cutouts
+from photoz.grid import RedshiftGrid
+from photoz.io.cutouts import Cutouts
 from photoz.io.formats import HTML, PNG, QP, SVG, WRITTEN_SUFFIXES, written_format
-from photoz.io.tables import PASSED_COLUMNS, ResultTable, json_bytes, result_table
+from photoz.io.provenance import Provenance
+from photoz.io.tables import ResultTable, json_bytes, passed_columns, result_table
 from photoz.io.writer import open_table
 from photoz.protocol.contract import Plot
 from photoz_client import _cli_text
@@ -83,15 +85,12 @@ def predict(
             if output is not None and written_format(output).in_parts
             else _predict_at_once(client, cutouts, predict_options)
         )
-        tables = (
-            result_table(prediction, prediction.model, card.grid, quantiles, _passed_columns(cutouts, rows))
-            for rows, prediction in parts
-        )
+        tables = _tables(parts, options.provenance(cutouts), cutouts, card.grid, quantiles)
         if output is not None:
             _write_parts(tables, output)
         elif as_json:
             for table in tables:
-                click.echo(json_bytes(table, table.model))
+                click.echo(json_bytes(table))
         else:
             for _, prediction in parts:
                 click.echo(text_table(prediction))
@@ -108,10 +107,20 @@ def _predict_at_once(client: PhotozClient, cutouts: Cutouts, options: Mapping[st
     yield np.arange(len(prediction)), prediction
 
 
-def _passed_columns(cutouts: Cutouts, rows: IntArray) -> Mapping[str, Column]:
-    """Return the columns of some rows (m,) of the cutouts that are written beside the estimates, (m,) each."""
-    columns = cutouts.columns
-    return {name: columns[name][rows] for name in PASSED_COLUMNS if name in columns and columns[name].ndim == 1}
+def _tables(
+    parts: Iterator[Part],
+    provenance: Provenance,
+    cutouts: Cutouts,
+    grid: RedshiftGrid,
+    quantiles: tuple[float, ...],
+) -> Iterator[ResultTable]:
+    """Yield a table of each part, with columns of the cutouts."""
+    columns, left_out = passed_columns(cutouts.columns, len(cutouts))
+    notes = {**provenance.notes, "left_out": (*provenance.notes.get("left_out", ()), *left_out)}
+    for rows, prediction in parts:
+        passed = {name: values[rows] for name, values in columns.items()}
+        source = replace(provenance, model=prediction.model, notes=notes)
+        yield result_table(prediction, source, grid, quantiles, passed)
 
 
 def _write_parts(tables: Iterator[ResultTable], path: Path) -> None:

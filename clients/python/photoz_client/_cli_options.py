@@ -16,6 +16,7 @@ from photoz.cli.text import reading_report
 from photoz.errors import InvalidDataset
 from photoz.io.cutouts import Cutouts, LazyImages
 from photoz.io.layout import conform
+from photoz.io.provenance import Provenance, now
 from photoz.io.reader import is_pattern, open_cutouts
 from photoz.model.card import Card
 from photoz_client._auth import ENVIRONMENT_VARIABLE, read_api_key
@@ -101,7 +102,13 @@ class CutoutOptions:
             click.echo(report, err=True)
             if self.reading_report is not None:
                 self.reading_report.write_text(report + "\n", encoding="utf-8")
-            yield used
+            yield replace(used, reading=reading)
+
+    def provenance(self, cutouts: Cutouts) -> Provenance:
+        """Return where estimates of the opened cutouts come from, but for the model."""
+        left_out = [] if self.split is None else [f"cutouts that are not of the split {self.split}"]
+        notes = vars(cutouts.reading) | {"left_out": [*cutouts.reading.left_out, *left_out]}
+        return Provenance("", self.path.name, now(), notes=notes)
 
     def client(self, url: str, key_file: Path | None, bundle: Path | None = None) -> PhotozClient:
         """Make a client that sends the cutouts, or predicts them with a bundle."""

@@ -8,10 +8,9 @@ from http import HTTPStatus
 from typing import TypeVar, get_args
 
 import httpx
-import numpy as np
-import numpy.typing as npt
 
 from photoz.errors import InvalidInput
+from photoz.estimates import Names
 from photoz.io.formats import Format
 from photoz.model.card import Card
 from photoz.protocol.contract import EvaluateResponse
@@ -53,7 +52,7 @@ class ServiceConnection:
     async def predict(
         self,
         read: Callable[[], Arrays],
-        object_id: npt.NDArray[np.str_],
+        object_id: Names,
         pdf: bool,
         first_row: int,
         stop: Event | None = None,

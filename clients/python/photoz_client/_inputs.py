@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from photoz.errors import InvalidImages, InvalidInput
+from photoz.estimates import Names, as_names
 from photoz.grid import BoolArray, IntArray
 from photoz.images import as_reddening
 from photoz.io.cutouts import ImageSource
@@ -38,7 +39,7 @@ class PredictInputs:
 
     images: ImageSource  # (n, size, size, n_bands)
     ebv: NDArray[np.float32] | None = None  # E(B-V) in mag (SFD), () or (n,); NaN is unknown
-    object_id: NDArray[np.str_] | None = None  # (n,); None: the row numbers
+    object_id: Names | None = None  # (n,); None: the row numbers
     # Files can be read by one thread at a time only.
     _read_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -53,9 +54,9 @@ class PredictInputs:
     def __len__(self) -> int:
         return self.images.shape[0]
 
-    def names(self, rows: IntArray) -> NDArray[np.str_]:
+    def names(self, rows: IntArray) -> Names:
         """Return the names (m,) of the given rows (m,); names are not sent to the service."""
-        return rows.astype(np.str_) if self.object_id is None else self.object_id[rows]
+        return rows.astype(np.int64) if self.object_id is None else self.object_id[rows]
 
     def needs_several_requests(self) -> bool:
         """Return whether the cutouts do not fit into one request."""
@@ -185,18 +186,18 @@ def as_numbers(values: ArrayLike, name: str) -> NDArray[np.float64]:
         raise InvalidInput(f"expected {name} as numbers: {error}") from error
 
 
-def as_object_id(object_id: ArrayLike, n: int) -> NDArray[np.str_]:
-    """Return the names of n galaxies as text, shape (n,).
+def as_object_id(object_id: ArrayLike, n: int) -> Names:
+    """Return the names of n galaxies, shape (n,), integers as int64 and all others as text.
 
     Raises `InvalidInput` if their number is wrong, or a name is too long or consists of bytes that are not ASCII.
     """
     try:
-        names = np.asarray(object_id).astype(np.str_)
+        names = as_names(np.asarray(object_id))
     except ValueError as error:
         raise InvalidInput(f"expected object_id as text or numbers: {error}") from error
     if names.shape != (n,):
         raise InvalidInput(f"expected {n} object_id, one for each galaxy, got shape {names.shape}")
-    longest = int(np.char.str_len(names).max(initial=0))
+    longest = max(map(len, names.astype(np.str_).tolist()), default=0)
     if longest > MAX_OBJECT_ID:
         raise InvalidInput(f"expected object_id of at most {MAX_OBJECT_ID} characters, got one of {longest:,}")
     return names

@@ -6,12 +6,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from photoz import estimates, evaluation
 from photoz.cpus import available_cpus
 from photoz.errors import InvalidInput
-from photoz.estimates import Estimates
+from photoz.estimates import Estimates, Names
 from photoz.images import Batch
 from photoz.inference.predictor import Predictor
 from photoz.io.formats import HTML, SVG, Format
@@ -50,7 +49,7 @@ class LocalConnection:
         """Return, since the model is loaded."""
 
     async def predict(
-        self, read: Callable[[], Arrays], object_id: npt.NDArray[np.str_], pdf: bool, first_row: int, stop: Any = None
+        self, read: Callable[[], Arrays], object_id: Names, pdf: bool, first_row: int, stop: Any = None
     ) -> Prediction:
         """See `ServiceConnection.predict`; raises `InvalidInput` where the service would refuse the request."""
         arrays = read()
@@ -60,7 +59,7 @@ class LocalConnection:
             raise type(error)(counted_from(first_row, str(error))) from error
         columns: dict[str, Any] = dict(computed.columns()) | {"object_id": object_id}
         columns["pdf"] = columns["pdf"].astype(np.float32) if pdf else None  # as a service sends them
-        return Prediction(**columns, model=self._label)
+        return Prediction(**columns, model=self._label, grid=self._card.grid)
 
     async def evaluate(self, inputs: EvaluateInputs) -> EvaluateResponse:
         """Return the metrics."""

@@ -50,7 +50,7 @@ class Operations:
         ebv : float or (n,) array_like of float, optional
             E(B-V) in mag (SFD), one for all or one for each; NaN is unknown.
         object_id : (n,) array_like, optional
-            Names of the galaxies; "0", "1", ... by default.
+            Names of the galaxies, as integers or text; 0, 1, ... by default.
         pdf : bool
             Also return the PDFs.
         progress : bool or callable

@@ -17,8 +17,9 @@ from photoz.grid import BoolArray, IntArray, RedshiftGrid
 from photoz.io.astropy_table import to_astropy
 from photoz.io.formats import written_format
 from photoz.io.html_table import estimates_html
+from photoz.io.provenance import Provenance, now
 from photoz.io.qp_ensemble import to_qp
-from photoz.io.tables import check_pdfs, flat_columns, result_table
+from photoz.io.tables import ResultTable, check_pdfs, flat_columns, result_table
 from photoz.io.writer import write_table
 from photoz.metrics import as_redshifts
 from photoz_client._errors import MissingExtra, PhotozClientError
@@ -45,9 +46,12 @@ class Prediction(Estimates):
     model : str
         Name and version of the model, as the service reports them. All other fields are those of
         `photoz.estimates.Estimates`.
+    grid : RedshiftGrid, optional
+        The redshift grid of the PDFs, if it is known.
     """
 
     model: str = ""
+    grid: RedshiftGrid | None = None
 
     def __getitem__(self, rows: int | slice | npt.ArrayLike) -> "Prediction":
         chosen = rows if isinstance(rows, slice) else _row_numbers(rows, len(self))
@@ -67,7 +71,7 @@ class Prediction(Estimates):
 
     def columns(self) -> Iterator[tuple[str, npt.NDArray[np.generic]]]:
         """Yield the name and the values of each column that is present, in the order of the HTTP contract."""
-        return ((name, values) for name, values in super().columns() if name != "model")
+        return ((name, values) for name, values in super().columns() if name not in ("model", "grid"))
 
     def has(self, flag: Flag) -> BoolArray:
         """Return where a flag, or any of several flags joined with `|`, is set, shape (n,)."""
@@ -76,11 +80,11 @@ class Prediction(Estimates):
     def to_table(self) -> "Table":
         """Return an astropy table of n rows, with a description and a UCD per column; no column has a unit.
 
-        `table["z_mean"].meta["ucd"]` is a UCD, and `table.meta["model"]` names the model. Raises `MissingExtra` if
-        astropy is not installed.
+        `table["z_mean"].meta["ucd"]` is a UCD, and `table.meta["model"]` names the model. With PDFs,
+        `table.meta["z_edges"]` has the edges of their bins. Raises `MissingExtra` if astropy is not installed.
         """
         require("to_table", "astropy", "astropy")
-        return to_astropy(result_table(self, self.model))
+        return to_astropy(self._table())
 
     def to_pandas(self) -> "pandas.DataFrame":
         """Return a pandas data frame of n rows; PDFs are one column per bin, pdf_0, pdf_1, ...
@@ -94,24 +98,27 @@ class Prediction(Estimates):
         frame.attrs["model"] = self.model
         return frame
 
-    def to_qp(self, grid: RedshiftGrid) -> "qp.Ensemble":
-        """Return the PDFs as a qp ensemble with all other columns in `ancil`; the grid is `client.model().grid`.
+    def to_qp(self, grid: RedshiftGrid | None = None) -> "qp.Ensemble":
+        """Return the PDFs as a qp ensemble with all other columns in `ancil`; by default on the grid of the prediction.
 
-        Raises `InvalidPdfs` if there are no PDFs, or they do not fit the grid, and `MissingExtra` if qp is not
-        installed.
+        Raises `InvalidPdfs` if there are no PDFs or no grid, or they do not fit each other, and `MissingExtra` if qp is
+        not installed.
         """
         require("to_qp", "qp", "qp")
-        return to_qp(result_table(self, self.model, grid))
+        return to_qp(self._table(grid))
 
-    def plot(self, grid: RedshiftGrid, *, z_spec: npt.ArrayLike | None = None) -> "Figure":
+    def _table(self, grid: RedshiftGrid | None = None, quantiles: Sequence[float] = ()) -> ResultTable:
+        return result_table(self, Provenance(self.model, date=now()), grid or self.grid, quantiles)
+
+    def plot(self, grid: RedshiftGrid | None = None, *, z_spec: npt.ArrayLike | None = None) -> "Figure":
         """Draw the PDFs of the first nine galaxies, with their 68 and 95 % intervals.
 
         Select other galaxies by indexing: `prediction[prediction.odds < 0.5].plot(grid)`.
 
         Parameters
         ----------
-        grid : RedshiftGrid
-            The model's grid: `client.model().grid`.
+        grid : RedshiftGrid, optional
+            The model's grid, by default that of the prediction.
         z_spec : float or (n,) array_like of float, optional
             True redshifts to mark; NaN where unknown.
 
@@ -123,7 +130,7 @@ class Prediction(Estimates):
         Raises
         ------
         InvalidPdfs
-            If there are no galaxies or no PDFs, or the PDFs do not fit the grid.
+            If there are no galaxies, no PDFs or no grid, or the PDFs do not fit the grid.
         InvalidRedshifts
             If `z_spec` is not (n,).
         MissingExtra
@@ -134,7 +141,7 @@ class Prediction(Estimates):
 
         if not len(self):
             raise InvalidPdfs("expected at least one galaxy to plot, got none")
-        pdfs, grid = check_pdfs(self.pdf, grid)
+        pdfs, grid = check_pdfs(self.pdf, grid or self.grid)
         true = np.full(len(self), np.nan) if z_spec is None else as_redshifts(np.atleast_1d(z_spec), len(self))
         return interval_panels(pdfs[:PANELS], grid, z_spec=true[:PANELS], object_id=self.object_id[:PANELS])
 
@@ -149,7 +156,7 @@ class Prediction(Estimates):
             Its suffix selects the format: .csv, .json, .npz, .jsonl (JSON lines), .parquet, .fits, .fit, .vot
             (VOTable), .hdf5, .h5 or .qp.hdf5 (qp ensemble).
         grid : RedshiftGrid, optional
-            The model's grid, `client.model().grid`; needed for .qp.hdf5 and for quantiles.
+            The model's grid, by default that of the prediction. Files with PDFs hold its edges.
         quantiles : sequence of float
             Probabilities in (0, 1). These quantiles of the PDFs, such as z_q05 for 0.05, replace the PDFs in the file.
 
@@ -164,7 +171,7 @@ class Prediction(Estimates):
         """
         path = Path(path)
         check_format(path)
-        write_table(result_table(self, self.model, grid, quantiles), path)
+        write_table(self._table(grid, quantiles), path)
 
 
 def _row_numbers(rows: npt.ArrayLike, n: int) -> IntArray:
@@ -201,8 +208,8 @@ def join(predictions: Sequence[Prediction]) -> Prediction:
     if len(predictions) == 1:
         return first
     names = [name for name, _ in first.columns()]
-    columns = {name: np.concatenate([getattr(part, name) for part in predictions]) for name in names}
-    return Prediction(**columns, model=", ".join(dict.fromkeys(part.model for part in predictions)))
+    columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in predictions]) for name in names}
+    return replace(first, **columns, model=", ".join(dict.fromkeys(part.model for part in predictions)))
 
 
 class FailedRows(NamedTuple):

@@ -6,11 +6,11 @@ from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 import httpx
-import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ValidationError
 
 from photoz.errors import MalformedInput
+from photoz.estimates import Names
+from photoz.grid import RedshiftGrid
 from photoz.protocol import open_inference
 from photoz.protocol.contract import MODEL_HEADER
 from photoz_client import _errors
@@ -33,12 +33,13 @@ def check_response(response: httpx.Response, request: PreparedRequest) -> httpx.
     return response
 
 
-def parse_prediction(response: httpx.Response, object_id: npt.NDArray[np.str_]) -> Prediction:
+def parse_prediction(response: httpx.Response, object_id: Names) -> Prediction:
     """Read the prediction for n cutouts with the names `object_id` (n,); unknown columns are ignored."""
     try:
         header_length = open_inference.read_header_length(response.headers.get(open_inference.HEADER_LENGTH))
-        outputs = open_inference.decode_response(response.content, header_length).outputs
-    except MalformedInput as error:
+        answer = open_inference.decode_response(response.content, header_length)
+        outputs, grid = answer.outputs, RedshiftGrid(**answer.parameters) if answer.parameters else None
+    except (MalformedInput, TypeError, ValidationError) as error:
         raise _unexpected(response, f"gave an answer that cannot be read: {error}") from error
     if missing := [name for name in ESTIMATES if name not in outputs]:
         raise _unexpected(response, f"answered without {', '.join(missing)}")
@@ -47,7 +48,7 @@ def parse_prediction(response: httpx.Response, object_id: npt.NDArray[np.str_]) 
     n = len(object_id)
     if lengths := {values.shape[:1] for values in columns.values()} - {(n,)}:
         raise _unexpected(response, f"answered {n} cutouts with columns of {lengths.pop()} rows")
-    return Prediction(object_id=object_id, **columns, model=response.headers.get(MODEL_HEADER, ""))
+    return Prediction(object_id=object_id, **columns, model=response.headers.get(MODEL_HEADER, ""), grid=grid)
 
 
 def parse_model_name(response: httpx.Response) -> str:

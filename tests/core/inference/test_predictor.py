@@ -50,7 +50,7 @@ def test_flags_are_joined_and_the_network_runs_when_it_is_loaded(make_toy_bundle
     bundle = make_toy_bundle(takes_ebv=True)
     batch, estimates = toy_batch(CUTOUTS, bundle.card), predict(bundle)
     assert np.isnan(estimates.ood_score).all()
-    assert estimates.object_id.tolist() == [str(i) for i in range(40)]
+    assert estimates.object_id.tolist() == list(range(40))
     grid = bundle.card.grid
     expected = flag_pdfs(estimates.pdf, grid, estimates.z_hi68 - estimates.z_lo68)
     expected |= flag_inputs(batch) | flag_range(estimates.pdf, grid, (0.0, 0.7))
@@ -109,14 +109,14 @@ def test_rows_are_read_in_the_order_asked_for_without_rejected_ones():
     batches = list(read_batches(cutouts, GRIZ, 0.03))
     assert [len(rows) for rows, _ in batches] == [len(batch) for _, batch in batches] == [BATCH_ROWS, 44]
     np.testing.assert_array_equal(np.concatenate([batch.images for _, batch in batches]), cutouts.images.images)
-    assert np.concatenate([batch.names for _, batch in batches]).tolist() == [str(row) for row in range(N)]
+    assert np.concatenate([batch.names for _, batch in batches]).tolist() == list(range(N))
     assert batches[0][1].ebv[:10] == pytest.approx([0.03] * 9 + [0.2])
     assert cutouts.images.read == 2
     for rows, n_reads in (([7, 3, 150], 3), ([3, 5, 4], 3), ([4, 4, 6], 3), ([5, 6, 7], 1)):
         cutouts.images.read = 0
         batch = read_batch(cutouts, np.array(rows), GRIZ, 0.03)
         np.testing.assert_array_equal(batch.images, cutouts.images.images[rows])
-        assert batch.names.tolist() == [str(row) for row in rows]
+        assert batch.names.tolist() == rows
         assert cutouts.images.read == n_reads
         assert [chosen.tolist() for chosen, _ in read_batches(cutouts, GRIZ, 0.03, np.array(rows))] == [rows]
     cutouts.columns["ebv"][5] = -1.0
