@@ -11,6 +11,9 @@ from typing import Any
 from fsspec.implementations.local import LocalFileSystem
 
 from photoz.errors import InvalidDataset, PhotozError, reason
+from photoz.estimates import as_names
+from photoz.io.columns import ALIASES
+from photoz.io.cutouts import Cutouts
 from photoz.io.formats import read_format
 from photoz.io.reader import open_cutouts
 from photoz_survey.manifest import InputFile
@@ -99,9 +102,16 @@ def _describe(path: str) -> InputFile:
         return described
     try:
         with open_cutouts(root) as cutouts:
-            return described.model_copy(update={"n_rows": len(cutouts)})
+            return described.model_copy(update={"n_rows": len(cutouts), "integer_ids": _has_integer_ids(cutouts)})
     except (PhotozError, OSError) as error:
         return described.model_copy(update={"error": reason(error)})
+
+
+def _has_integer_ids(cutouts: Cutouts) -> bool:
+    """Whether all columns that may be `object_id` are integers; without any, rows have numbers."""
+    names = {"object_id", *ALIASES["object_id"]}
+    given = [values for name, values in cutouts.columns.items() if name.lower() in names]
+    return all(as_names(values).dtype.kind == "i" for values in given)
 
 
 def has_changed(file: InputFile) -> bool:

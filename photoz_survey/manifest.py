@@ -25,6 +25,7 @@ class InputFile(_Record):
     size: int  # bytes
     modified: str  # date, or the ETag of an object store
     n_rows: int | None = None  # None if it is only known when the file is scored
+    integer_ids: bool = False  # whether the names of its galaxies are known to be integers
     error: str = ""  # why the file cannot be read
 
 
@@ -50,6 +51,11 @@ class Plan(_Record):
     grid: RedshiftGrid
     settings: ScoreOptions
     inputs: tuple[InputFile, ...]
+
+    @property
+    def integer_ids(self) -> bool:
+        """Whether `object_id` is int64 in all parts, and not text: all of the run have the same type."""
+        return all(file.integer_ids for file in self.inputs if not file.error)
 
 
 class Part(_Record):
@@ -91,7 +97,7 @@ def check_same(old: Plan, new: Plan) -> None:
     for name, value in begun.items():
         if got[name] != value:
             raise InvalidInput(f"the run was begun with {name} = {value}, got {got[name]}")
-    before, now = {file.path: file for file in old.inputs}, {file.path: file for file in new.inputs}
+    before, now = ({file.path: file.model_dump(exclude={"integer_ids"}) for file in p.inputs} for p in (old, new))
     if missing := sorted(before.keys() - now.keys()):
         raise InvalidInput(f"{len(missing)} inputs are missing, such as {missing[0]}")
     if added := sorted(now.keys() - before.keys()):

@@ -105,6 +105,7 @@ class Run:
             if not resume:
                 raise InvalidInput(f"{url} holds a run already: give --resume, or another folder")
             check_same(manifest.plan, plan)
+            plan = manifest.plan  # an older version may have written `object_id` as another type
         return cls(plan, loaded, folder, tuple(chunks(plan.inputs, options.rows_per_part)))
 
     def missing(self) -> list[Chunk]:

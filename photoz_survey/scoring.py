@@ -19,6 +19,7 @@ from photoz.inference.reading import BATCH_ROWS, read_batches
 from photoz.io.cutouts import Cutouts
 from photoz.io.layout import conform
 from photoz.io.parquet import to_arrow
+from photoz.io.provenance import Provenance
 from photoz.io.reader import open_cutouts
 from photoz.io.tables import PASSED_COLUMNS, ResultTable, quantile_name
 from photoz.model.bundle import ModelBundle
@@ -54,6 +55,7 @@ class Scorer:
         if bundle.card.digest != plan.digest:
             raise InvalidInput(f"expected the bundle of {plan.model}, got another one at {bundle.path}")
         self._plan, self._card = plan, bundle.card
+        self._type_of_ids = np.int64 if plan.integer_ids else np.str_
         self._predictor = Predictor.load(bundle, engine=plan.engine)
 
     def score(self, chunk: Chunk) -> Scored:
@@ -92,7 +94,7 @@ class Scorer:
                 return
 
             def reject(row: int, why: str) -> None:
-                scored.reject(file.path, row, str(_names(cutouts, np.array([row]))[0]), why)
+                scored.reject(file.path, row, str(self._names(cutouts, np.array([row]))[0]), why)
 
             rows = np.arange(segment.first, len(cutouts) if segment.last is None else segment.last)
             batches = read_batches(cutouts, self._card.image, self._card.inputs.ebv_default, rows, reject=reject)
@@ -111,9 +113,14 @@ class Scorer:
     def _columns(self, cutouts: Cutouts, rows: IntArray, file: str) -> Columns:
         """Return the columns of rows, (m,), that are written beside the estimates."""
         unknown, given = np.full(len(rows), np.nan), cutouts.columns
-        columns: Columns = {"file": np.full(len(rows), file), "row": rows, "object_id": _names(cutouts, rows)}
+        columns: Columns = {"file": np.full(len(rows), file), "row": rows, "object_id": self._names(cutouts, rows)}
         columns |= {name: np.asarray(given[name][rows] if name in given else unknown, float) for name in PASSED_COLUMNS}
         return columns | {name: given[name][rows] for name in self._plan.settings.columns}
+
+    def _names(self, cutouts: Cutouts, rows: IntArray) -> Array:
+        """Return the names of cutouts: their rows if the file has none."""
+        names = cutouts.columns.get("object_id")
+        return (rows if names is None else names[rows]).astype(self._type_of_ids)
 
     def _predict(self, read: Sequence[tuple[Columns, Batch]], scored: Scored) -> None:
         columns = {name: np.concatenate([part[name] for part, _ in read]) for name in read[0][0]}
@@ -122,13 +129,13 @@ class Scorer:
         good = np.isfinite(columns["pdf"][:, 0])
         for row in np.flatnonzero(~good):
             file, number, name = (columns[key][row].item() for key in ("file", "row", "object_id"))
-            scored.reject(file, number, name, OVERFLOW)
+            scored.reject(file, number, str(name), OVERFLOW)
         scored.done.append(self._table({name: values[good] for name, values in columns.items()}))
 
     def _empty(self) -> pa.Table:
         """Return a table without rows."""
         columns = dict[str, Array].fromkeys((*PASSED_COLUMNS, *self._plan.settings.columns, *COLUMNS), np.empty(0))
-        columns |= dict.fromkeys(("file", "object_id"), np.empty(0, np.str_))
+        columns |= {"file": np.empty(0, np.str_), "object_id": np.empty(0, self._type_of_ids)}
         columns |= {"row": np.empty(0, np.int64), "flags": np.empty(0, np.int32)}
         return self._table(columns | {"pdf": np.empty((0, self._card.grid.n_bins))})
 
@@ -140,10 +147,4 @@ class Scorer:
         if settings.pdf is not None:
             flat = pa.array(found["pdf"].astype(np.float32).ravel())  # to float16 five times as fast as numpy
             columns["pdf"] = flat.cast(pa.type_for_alias(settings.pdf)).to_numpy().reshape(found["pdf"].shape)
-        return to_arrow(ResultTable(columns, self._plan.model, self._card.grid))
-
-
-def _names(cutouts: Cutouts, rows: IntArray) -> Array:
-    """Return the names of cutouts: their rows if the file has none."""
-    names = cutouts.columns.get("object_id")
-    return (rows if names is None else names[rows]).astype(np.str_)
+        return to_arrow(ResultTable(columns, Provenance(self._plan.model), self._card.grid))

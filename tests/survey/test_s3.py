@@ -78,9 +78,11 @@ def s3(server, write_cutouts, tmp_path, monkeypatch):
 
 
 def all_rows(folder):
-    """Return all rows of a run, done and rejected, with the names of their files, and without reasons."""
+    """Return all rows of a run, done and rejected: the names of their files and galaxies as text, without reasons."""
     found = rows(folder) + rows(folder, "rejected")
-    return [row | {"file": os.path.basename(row["file"]), "reason": ""} for row in found]
+    return [
+        row | {"file": os.path.basename(row["file"]), "object_id": str(row["object_id"]), "reason": ""} for row in found
+    ]
 
 
 @pytest.mark.parametrize("share", [0.0, pytest.param(0.05, marks=pytest.mark.acceptance)])

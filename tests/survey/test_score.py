@@ -10,6 +10,7 @@ import time
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
@@ -42,8 +43,27 @@ def test_estimates_are_those_of_the_predictor(score, bundle, write_cutouts, tmp_
     for name, values in columns.items():
         np.testing.assert_array_equal([row[name] for row in found[:256]], values)
     some = [(row["object_id"], row["run"], row["z_spec"], row["ra"]) for row in found[298:302]]
-    expected = [("galaxy 298", 298, z_spec[298]), ("galaxy 299", 299, 0.5), ("0", 0, np.nan), ("1", 1, np.nan)]
-    np.testing.assert_equal(some, [(*values, np.nan) for values in expected])
+    expected = [("galaxy 298", 298, z_spec[298]), ("galaxy 299", 299, 0.5), ("0", 0, None), ("1", 1, None)]
+    assert some == [(*values, None) for values in expected]
+    metadata = parquet.read_schema(tmp_path / "out/done/part-0000000.parquet").metadata
+    assert (metadata[b"model"], json.loads(metadata[b"z_edges"])) == (b"toy 1", bundle.card.grid.edges.tolist())
+
+
+def test_integer_names_stay_integers_if_all_inputs_have_them(score, write_cutouts, tmp_path):
+    ids = 1237648720693755918 + np.arange(3)
+    a, b = write_cutouts("a.h5", 3, OBJID=ids), write_cutouts("b.h5", 2)
+    c = write_cutouts("c.h5", 2, images=np.full((2, *GRIZ.shape), np.nan))
+    d = write_cutouts("d.h5", 1, object_id=["e"])
+    for name, paths, expected in (("int", (a, b, c), [*ids, 0, 1]), ("text", (a, d), [*map(str, ids), "e"])):
+        score(*paths, output=tmp_path / name, rows_per_part=3)
+        assert [row["object_id"] for row in rows(tmp_path / name)] == expected
+    assert {parquet.read_schema(path).field("object_id").type for path in tmp_path.glob("int/done/*")} == {pa.int64()}
+    (tmp_path / "int/done/part-0000000.parquet").unlink()
+    manifest = tmp_path / "int/manifest.json"
+    manifest.write_text(manifest.read_text().replace('"integer_ids": true,', ""))  # as an older version wrote it
+    score(a, b, c, output=tmp_path / "int", rows_per_part=3, resume=True)
+    schema = parquet.read_schema(tmp_path / "int/done/part-0000000.parquet")
+    assert schema.field("object_id").type == pa.string()
 
 
 def test_bad_rows_and_files_are_rejected_with_the_reason(score, write_cutouts, tmp_path):

@@ -48,7 +48,9 @@ def test_files_of_folders_and_patterns_are_found_in_order(write_cutouts, tmp_pat
         found = find_inputs([str(tmp_path / path)])
         assert [file.path for file in found] == [str(tmp_path / name) for name in expected]
     info = (tmp_path / "a/c/3.h5").stat()
-    assert found == [InputFile(path=found[0].path, size=info.st_size, modified=str(info.st_mtime), n_rows=2)]
+    assert found == [
+        InputFile(path=found[0].path, size=info.st_size, modified=str(info.st_mtime), n_rows=2, integer_ids=True)
+    ]
     for paths, message in [(["a", "a/1.h5"], "a/1.h5 is given more than once"), (["c*"], "no file of cutouts at ")]:
         with pytest.raises(InvalidDataset, match=re.escape(message)):
             find_inputs([str(tmp_path / path) for path in paths])
