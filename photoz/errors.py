@@ -71,6 +71,12 @@ def reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
+def counted(n: int, noun: str) -> str:
+    """Return a number with its noun: "1 row", "2,000 rows", "0 galaxies"."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{n:,} {noun if n == 1 else plural}"
+
+
 def shortened(text: str, most: int) -> str:
     """Cut a text that a client may have made as long as it likes to `most` characters."""
     return text if len(text) <= most else text[: most - 3] + "..."

@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from photoz import metrics, pdf
+from photoz.errors import counted
 from photoz.estimates import Names
 from photoz.grid import FloatArray, RedshiftGrid
 from photoz.images import Batch
@@ -58,7 +59,7 @@ def report(pdfs: FloatArray, z_spec: FloatArray, grid: RedshiftGrid, details: di
 def details(galaxies: LabelledGalaxies, model_label: str) -> dict[str, Any]:
     """Return title, description and columns of a report."""
     origin = f"predicted by {model_label}" if isinstance(galaxies.source, Batch) else "with PDFs as they were sent"
-    description = f"{len(galaxies.z_spec):,} galaxies, {origin}."
+    description = f"{counted(len(galaxies.z_spec), 'galaxy')}, {origin}."
     if galaxies.dropped:
         description += f" {len(galaxies.dropped):,} others were left out: their true redshift is not on the grid."
     texts = {"title": "Evaluation of photometric redshifts", "description": description}

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from photoz.errors import InvalidInput
+from photoz.errors import InvalidInput, counted
 from photoz.grid import RedshiftGrid
 
 NAME = "manifest.json"
@@ -99,8 +99,8 @@ def check_same(old: Plan, new: Plan) -> None:
             raise InvalidInput(f"the run was begun with {name} = {value}, got {got[name]}")
     before, now = ({file.path: file.model_dump(exclude={"integer_ids"}) for file in p.inputs} for p in (old, new))
     if missing := sorted(before.keys() - now.keys()):
-        raise InvalidInput(f"{len(missing)} inputs are missing, such as {missing[0]}")
+        raise InvalidInput(f"{counted(len(missing), 'input')} missing, such as {missing[0]}")
     if added := sorted(now.keys() - before.keys()):
-        raise InvalidInput(f"{len(added)} inputs were not there when the run was begun, such as {added[0]}")
+        raise InvalidInput(f"{counted(len(added), 'input')} added since the run was begun, such as {added[0]}")
     if changed := [path for path, file in before.items() if now[path] != file]:
         raise InvalidInput(f"{changed[0]} has changed since the run was begun")

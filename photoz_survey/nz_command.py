@@ -9,8 +9,8 @@ import numpy as np
 from pydantic_core import to_json
 
 from photoz.cli.command import Command
-from photoz.cli.options import SELECT, json_option, parsed_by
-from photoz.errors import InvalidInput, UnsupportedType
+from photoz.cli.options import SELECT, json_option, overwrite_option, parsed_by, refuse_existing
+from photoz.errors import InvalidInput, UnsupportedType, counted
 from photoz.grid import RedshiftGrid
 from photoz.io.formats import written_format
 from photoz.io.provenance import Provenance, now
@@ -73,6 +73,7 @@ def _plot(path: Path | None) -> Path | None:
 @click.option("--seed", default=0, show_default=True, help="Seed of the bootstrap.")
 @click.option("-o", "--output", type=FILE, callback=parsed_by(_output), required=True, help="File to write.")
 @click.option("--plot", type=FILE, callback=parsed_by(_plot), help="Draw n(z) to this .png, .svg or .pdf file.")
+@overwrite_option
 @json_option
 def nz(
     run: str,
@@ -90,6 +91,8 @@ def nz(
     RUN is the folder of the results of photoz score --pdf. The suffix of the output file sets the format of the
     distributions and their bootstrap errors, such as .parquet, or .qp.hdf5 for a qp ensemble.
     """
+    refuse_existing(output)
+    refuse_existing(plot)
     chosen = [*(bins_between(by, edges) if edges else ()), *bins]
     if not chosen:
         raise click.UsageError("name the bins: expected --edges or --bin")
@@ -102,7 +105,7 @@ def nz(
 
 
 def _line(nz: NOfZ) -> str:
-    text = f"{nz.name}: {nz.n:,} galaxies, mean {nz.mean:.4f} ± {nz.mean_error:.4f}"
+    text = f"{nz.name}: {counted(nz.n, 'galaxy')}, mean {nz.mean:.4f} ± {nz.mean_error:.4f}"
     if not nz.n_spec:
         return text
     return f"{text}; less the mean z_spec of {nz.n_spec:,}: {nz.mean_difference:+.4f} ± {nz.mean_difference_error:.4f}"

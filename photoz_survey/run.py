@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from photoz import drift
-from photoz.errors import InvalidDataset, InvalidInput
+from photoz.errors import InvalidDataset, InvalidInput, counted
 from photoz.flags import Flag
 from photoz.grid import FloatArray
 from photoz.inference.engines import KERAS, engine_records
@@ -56,7 +56,7 @@ class Summary:
     def lines(self, card: Card) -> list[str]:
         """Describe the run in words."""
         n = self.n_done
-        lines = [f"{n:,} rows with estimates, {self.n_rejected:,} rejected"]
+        lines = [f"{counted(n, 'row')} with estimates, {self.n_rejected:,} rejected"]
         lines += [f"  {name}: {count:,} ({count / n:.1%})" for name, count in self.flags.most_common()]
         if differences := self.differences(card):
             lines.append("largest difference from the distributions of the galaxies in the model card:")
@@ -187,12 +187,12 @@ def estimate_cost(plan: Plan, bundle: ModelBundle, n_rows: int) -> list[str]:
     rate, read, written = n / seconds, file.size / (file.n_rows or n), len(content) / n  # bytes per row
     parts = ceil(n_rows / plan.settings.rows_per_part)
     return [
-        f"on one core: {rate:,.0f} rows/s, of {n:,} rows",
+        f"on one core: {rate:,.0f} rows/s, of {counted(n, 'row')}",
         f"for each row: {read:,.0f} bytes to read, {written:,.0f} to write",
-        f"{n_rows:,} rows:",
+        f"{counted(n_rows, 'row')}:",
         f"  {read * n_rows / 1e9:,.1f} GB to read; if they are not local, "
         f"{read * rate * 8e-9:,.2f} Gbit/s for each core",
-        f"  {written * n_rows / 1e9:,.1f} GB to write, in {parts:,} parts",
+        f"  {written * n_rows / 1e9:,.1f} GB to write, in {counted(parts, 'part')}",
         f"  {n_rows / rate / 3600:,.1f} core hours",
         f"  about {parts * REQUESTS_PER_PART:,} requests of an object store, if each part has an input of its own",
     ]

@@ -10,6 +10,7 @@ import click
 from photoz.cli.command import Command
 from photoz.cli.options import WORKERS, image_options, json_option, parsed_by, quantiles_option
 from photoz.cpus import available_cpus
+from photoz.errors import counted
 from photoz.model.bundle import ModelBundle
 from photoz_survey.inputs import Chunk
 from photoz_survey.manifest import ScoreOptions
@@ -83,7 +84,7 @@ def score(
     stop_at_sigterm("continue with --resume")
     run = Run.begin(inputs, bundle, ScoreOptions(**options), output, resume=resume)
     missing = run.missing()
-    n_rows, parts = sum(chunk.n_rows for chunk in missing), f"{len(missing):,} of {len(run.chunks):,} parts"
+    n_rows, parts = sum(chunk.n_rows for chunk in missing), f"{len(missing):,} of {counted(len(run.chunks), 'part')}"
     click.echo(f"{_inputs(run)}; {parts} are not scored yet", err=True)
     with progress(n_rows, "rows") as advance:
         for chunk in _score(run, bundle, missing, workers, ray):
@@ -96,8 +97,8 @@ def _inputs(run: Run) -> str:
     """Describe the inputs; the rows of files at URLs are not known yet."""
     files = run.plan.inputs
     n_files, n_unknown = len(files), sum(file.n_rows is None and not file.error for file in files)
-    text = f"{n_files:,} file{'s' * (n_files != 1)}"
-    rows = f"{sum(file.n_rows or 0 for file in files):,} rows of {text}" if n_unknown < n_files else text
+    text = counted(n_files, "file")
+    rows = f"{counted(sum(file.n_rows or 0 for file in files), 'row')} of {text}" if n_unknown < n_files else text
     return f"{rows}, {n_unknown:,} of unknown length" if n_unknown else rows
 
 

@@ -82,6 +82,11 @@ class Folder:
         return sorted(name for name in names if name and not name.startswith("."))
 
 
+def parts_folder(output: Path) -> Path:
+    """Return the folder for the parts of a file while it is being made."""
+    return output.with_name(f"{output.name}.parts")
+
+
 def write_local(path: Path, content: bytes) -> None:
     """Write or replace a local file, and make its folder; it appears when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)

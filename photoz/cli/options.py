@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -35,6 +36,28 @@ quantiles_option = click.option(
     callback=parsed_by(parse_quantiles),
     help="Write these quantiles of the PDFs, such as 0.05,0.16,0.5,0.84,0.95.",
 )
+
+OVERWRITE = "photoz.overwrite"  # in `click.Context.meta`
+
+
+def _allow_overwriting(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    context.meta[OVERWRITE] = value
+
+
+overwrite_option = click.option(
+    "--overwrite",
+    is_flag=True,
+    is_eager=True,  # before the options with names of files
+    expose_value=False,
+    callback=_allow_overwriting,
+    help="Replace files that exist.",
+)
+
+
+def refuse_existing(path: Path | None) -> None:
+    """Raise `click.UsageError` if the running command would replace a file without `--overwrite`."""
+    if path is not None and path.is_file() and not click.get_current_context().meta.get(OVERWRITE):
+        raise click.UsageError(f"{path} exists: choose another name, or replace it with --overwrite")
 
 
 def image_options(command: F) -> F:

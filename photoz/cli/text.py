@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from photoz.errors import counted
 from photoz.estimates import Estimates
 from photoz.flags import flag_names
 from photoz.io.cutouts import Reading
@@ -23,6 +24,5 @@ def text_table(estimates: Estimates) -> str:
 
 def reading_report(source: Path, n: int, reading: Reading, left_out: str = "", n_left_out: int = 0) -> str:
     """Report how many of the n cutouts of a source are used, why others are left out, and what was done."""
-    cutouts = "1 cutout" if n == 1 else f"{n:,} cutouts"
     used = f"{n - n_left_out:,} used, {n_left_out:,} left out: {left_out}" if n_left_out else "all used"
-    return "\n  ".join((f"{source}: {cutouts} read, {used}", *reading.lines()))
+    return "\n  ".join((f"{source}: {counted(n, 'cutout')} read, {used}", *reading.lines()))

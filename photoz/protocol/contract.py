@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from photoz.errors import InvalidInput, shortened
+from photoz.errors import InvalidInput, counted, shortened
 from photoz.io.html_table import scores_html
 from photoz.metrics import Score
 
@@ -145,7 +145,7 @@ class EvaluateResponse(_Message):
 
     def _summary(self) -> str:
         dropped = f", {len(self.dropped):,} left out" if self.dropped else ""
-        return f"{self.n_galaxies:,} galaxies by {self.model}{dropped}"
+        return f"{counted(self.n_galaxies, 'galaxy')} by {self.model}{dropped}"
 
 
 class ErrorResponse(_Message):
@@ -170,5 +170,5 @@ def _describe(error: ValidationError) -> str:
     message = first["msg"][:1].lower() + first["msg"][1:]
     if first["type"] not in ("missing", "extra_forbidden"):
         message += f", got {shortened(reprlib.repr(first['input']), 40)}"
-    more = f" (and {len(others)} more such errors)" if others else ""
+    more = f" (and {counted(len(others), 'more such error')})" if others else ""
     return f"{'.'.join(place) or 'the body'}: {message}{more}"

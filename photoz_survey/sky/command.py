@@ -7,12 +7,13 @@ from typing import Any
 import click
 
 from photoz.cli.command import Command
-from photoz.cli.options import WORKERS, json_option
+from photoz.cli.options import WORKERS, json_option, overwrite_option, refuse_existing
 from photoz.cli.text import text_table
 from photoz.io.formats import QP, WRITTEN_SUFFIXES, written_format
 from photoz.io.tables import json_bytes
 from photoz.io.writer import write_table
 from photoz_survey.sky.legacy import LAYERS
+from photoz_survey.storage import parts_folder
 from photoz_survey.terminal import stop_at_sigterm
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -38,6 +39,7 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
     help=f"Write the estimates to this file instead of printing them. Its name ends in {', '.join(WRITTEN_SUFFIXES)}.",
 )
 @click.option("--pdf", is_flag=True, help="Write the PDFs too.")
+@overwrite_option
 @json_option
 @click.option(
     "--source",
@@ -91,6 +93,9 @@ def sky(
         raise click.UsageError("--result, --pdf and --json need --score")
     if model is not None and archive["size"]:
         raise click.UsageError("--size is that of the model: leave it out")
+    if not parts_folder(output).exists():  # otherwise a stopped run is continued
+        refuse_existing(output)
+    refuse_existing(result)
     # These take seconds to import: astropy, astroquery and reproject.
     from photoz_survey.sky.cut_out import cut_out, open_source, open_targets
     from photoz_survey.sky.redshifts import predict_file, read_card

@@ -9,7 +9,7 @@ import numpy as np
 from astroquery.sdss import conf
 from sfdmap2.sfdmap import SFDMap
 
-from photoz.errors import InvalidInput
+from photoz.errors import InvalidInput, counted
 from photoz.grid import FloatArray
 from photoz_survey.sky import sdss
 from photoz_survey.sky.archive import FileCache
@@ -79,7 +79,7 @@ def cut_out(targets: Targets, sfd: Path | None, source: Source, output: Path, wo
     """Write the cutouts of galaxies to a file, and report those without a cutout."""
     targets = locate(targets, sfd, source)
     if unknown := int(np.isnan(targets.ebv).sum()):
-        click.echo(f"E(B-V) of {unknown:,} of {len(targets):,} galaxies is unknown", err=True)
+        click.echo(f"E(B-V) of {unknown:,} of {counted(len(targets), 'galaxy')} is unknown", err=True)
     with progress(len(targets), "galaxies") as advance:
         for n in write_cutouts(targets, source, output, workers):
             advance(n)

@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz import __version__
-from photoz.errors import InvalidDataset
+from photoz.errors import InvalidDataset, counted
 from photoz.io.hdf5 import create_hdf5, write_columns
 from photoz.io.npz import npz_bytes, read_arrays
 from photoz_survey.processes import run_in_processes
 from photoz_survey.sky.frames import SdssFrames
 from photoz_survey.sky.legacy import LegacySurveys
 from photoz_survey.sky.targets import Targets
-from photoz_survey.storage import write_local
+from photoz_survey.storage import parts_folder, write_local
 
 NOT_FOUND = "no object of the catalogue is near, or offline it is not known"
 
@@ -66,7 +66,7 @@ def write_cutouts(targets: Targets, source: Source, output: Path, workers: int) 
     reason in a file that ends in ".failed.csv". Yields the number of galaxies of each job. Raises `InvalidDataset` if
     there is no cutout.
     """
-    parts = output.with_name(f"{output.name}.parts")
+    parts = parts_folder(output)
     parts.mkdir(parents=True, exist_ok=True)
     jobs, todo = [Job.of(rows, targets, source) for rows in source.divide(targets)], []
     for job in jobs:
@@ -102,9 +102,9 @@ def _join(targets: Targets, source: Source, output: Path, parts: Sequence[Path])
     good = reasons == ""
     _write_failed(targets, reasons, output)
     if not good.any():
-        raise InvalidDataset(f"no cutout of {len(targets)} positions; the first: {reasons[0]}")
+        raise InvalidDataset(f"no cutout of {counted(len(targets), 'position')}; the first: {reasons[0]}")
     place = np.cumsum(good) - 1
-    whole = output.with_name(f"{output.name}.parts") / output.name  # removed with the parts after a kill
+    whole = parts_folder(output) / output.name  # removed with the parts after a kill
     with create_hdf5(whole, int(good.sum()), source.image, provenance(source)) as file:
         images = file["images"]
         for part in parts:

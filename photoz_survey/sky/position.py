@@ -41,5 +41,5 @@ def cut_out_position(ra: float, dec: float, options: Sequence[str] = ()) -> Cuto
     except OSError as error:  # of the cache
         raise ArchiveError(str(error)) from error
     if cut is None or cut.reasons[0]:
-        raise InvalidDataset(f"no cutout of 1 positions; the first: {cut.reasons[0] if cut else NOT_FOUND}")
+        raise InvalidDataset(f"no cutout of 1 position: {cut.reasons[0] if cut else NOT_FOUND}")
     return Cutouts(cut.images, targets.columns(), source.image, provenance(source))

@@ -63,7 +63,7 @@ def test_predict_writes_what_the_sdk_returns(run, server, suffix):
     cases = [(("--pdf",), ()), (("--quantiles", "0.16,0.84"), (0.16, 0.84))]
     for options, quantiles in cases[: 1 if suffix == ".qp.hdf5" else 2]:
         report = f"cutouts.npz: 12 cutouts read, all used\n{ASSUMED}wrote 12 rows to {written}\n"
-        assert run("predict", "cutouts.npz", *options, "-o", written) == (0, "", report)
+        assert run("predict", "cutouts.npz", "--overwrite", *options, "-o", written) == (0, "", report)
         write_table(expected_table(server, quantiles), expected)
         if suffix == ".parquet":
             pd.testing.assert_frame_equal(pd.read_parquet(written), pd.read_parquet(expected))
@@ -169,7 +169,14 @@ def test_other_cutouts_are_printed_or_written_when_some_fail(run, server, card, 
         (["predict", "missing.npy"], "missing.npy does not exist"),
         (["predict", "cutouts.npz", "-o", "out.xls"], "out.xls should end in .csv, .json, .npz"),
         (["predict", "cutouts.npz", "-o", "no/such/folder/out.csv"], "there is no folder no/such/folder"),
-        (["predict", "cutouts.npz", "-o", "{cwd}/cutouts.npz"], "holds the cutouts: choose another file"),
+        (
+            ["predict", "cutouts.npz", "-o", "{cwd}/cutouts.npz", "--overwrite"],
+            "holds the cutouts: choose another file",
+        ),
+        (["predict", "cutouts.npz", "-o", "old.csv"], "old.csv exists: choose another name, or replace it with --over"),
+        (["evaluate", "cutouts.npz", "--report", "old.html"], "old.html exists: choose another name"),
+        (["evaluate", "cutouts.npz", "--plot-file", "old.png"], "old.png exists: choose another name"),
+        (["compare", "a", "b", "cutouts.npz", "--reading-report", "old.txt"], "old.txt exists: choose another name"),
         (["predict", "cutouts.npz", "-o", "z.csv", "--json"], "leave out --output, or --json"),
         (["predict", "cutouts.npz", "--pdf"], "--pdf needs --output or --json: tables have no PDFs"),
         (["predict", "cutouts.npz", "--quantiles", "0.5"], "--quantiles needs --output or --json"),
@@ -183,9 +190,18 @@ def test_other_cutouts_are_printed_or_written_when_some_fail(run, server, card, 
 )
 def test_wrong_usage_is_refused_before_anything_is_sent(run, server, monkeypatch, arguments, message):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
+    for name in ("old.csv", "old.html", "old.png", "old.txt"):
+        Path(name).write_text("old")
     status, out, err = run(*(argument.format(cwd=Path.cwd()) for argument in arguments))
     assert (status, out, message in " ".join(err.split())) == (1 if message.startswith("Error") else 2, "", True), err
     assert server.requests == []
+    assert {path.read_text() for path in Path().glob("old.*")} == {"old"}
+
+
+def test_files_are_replaced_if_asked_for(run):
+    for options, n in (((), 12), (("--overwrite", "--split", "test"), 6)):
+        assert run("predict", "cutouts.npz", *options, "-o", "z.csv")[0] == 0
+        assert len(pd.read_csv("z.csv")) == n
 
 
 def test_unusable_files_print_one_line(run):

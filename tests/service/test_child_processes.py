@@ -31,7 +31,7 @@ from tests.toys import GRIZ, galaxies
 
 LONG = 600.0  # seconds, which no job takes here
 RA, DEC, SHAPE = 150.1, -2.2, (420, 500)
-NOT_FOUND = "no cutout of 1 positions; the first: no object of"
+NOT_FOUND = "no cutout of 1 position: no object of"
 
 
 def work(seconds):

@@ -62,8 +62,11 @@ def test_command_writes_a_table_an_ensemble_and_a_plot(scored, photoz, tmp_path)
         ],
     )
     assert [one.name for one in expected] == [f"0-{middle:g}", f"{middle:g}-0.6", "blue"]
+    status, _, err = photoz(*command)
+    message = f"Error: {tmp_path / 'nz.qp.hdf5'} exists: choose another name, or replace it with --overwrite"
+    assert (status, err.splitlines()[-1]) == (2, message)
     assert (tmp_path / "nz.png").read_bytes().startswith(b"\x89PNG")
-    ensemble, records = qp.read(str(tmp_path / "nz.qp.hdf5")), json.loads(photoz(*command, "--json")[1])
+    ensemble, records = qp.read(str(tmp_path / "nz.qp.hdf5")), json.loads(photoz(*command, "--overwrite", "--json")[1])
     np.testing.assert_allclose(ensemble.mean()[:, 0], [one.mean for one in expected], rtol=1e-6)
     for name in set(records[0]) - {"name", "conditions"}:
         assert ensemble.ancil[name].tolist() == [record[name] for record in records]

@@ -124,8 +124,8 @@ def test_what_has_changed_is_noticed(score, bundle, make_toy_bundle, write_cutou
     with pytest.raises(InvalidInput, match="expected the bundle of toy 1, got another one at "):
         Scorer(plan, make_toy_bundle())
     check(r"the run was begun with ebv = None, got 0\.1", a, ebv=0.1)
-    check(r"1 inputs were not there when the run was begun, such as .*b\.h5", a, b)
-    check(r"1 inputs are missing, such as .*a\.h5", b)
+    check(r"1 input added since the run was begun, such as .*b\.h5", a, b)
+    check(r"1 input missing, such as .*a\.h5", b)
     write_cutouts("a.h5", 10, seed=5)
     check(r"a\.h5 has changed since the run was begun", a)
     with pytest.raises(InvalidInput, match=r"a\.h5 has changed since the run was begun"):

@@ -12,6 +12,7 @@ import numpy as np
 from photoz.cli.command import Command
 from photoz.cli.options import json_option, quantiles_option
 from photoz.cli.text import text_table
+from photoz.errors import counted
 from photoz.grid import RedshiftGrid
 from photoz.io.cutouts import Cutouts
 from photoz.io.formats import HTML, PNG, QP, SVG, WRITTEN_SUFFIXES, written_format
@@ -134,7 +135,7 @@ def _write_parts(tables: Iterator[ResultTable], path: Path) -> None:
                 n += len(table.values["object_id"])
     finally:
         if n:
-            click.echo(f"wrote {n} {'row' if n == 1 else 'rows'} to {path}", err=True)
+            click.echo(f"wrote {counted(n, 'row')} to {path}", err=True)
 
 
 def _check_output(cutouts: Path, output: Path | None, as_json: bool, pdf: bool, quantiles: tuple[float, ...]) -> None:

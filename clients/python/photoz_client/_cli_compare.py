@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from photoz.cli.command import Command
 from photoz.cli.options import json_option
-from photoz.errors import InvalidInput, PhotozError
+from photoz.errors import InvalidInput, PhotozError, counted
 from photoz.grid import RedshiftGrid
 from photoz.metrics import OUTLIER_CUT
 from photoz_client._cli_options import INPUT_FILE, CutoutOptions, cutout_options, key_option
@@ -161,7 +161,11 @@ def _service_named(name: str, url: str) -> Iterator[None]:
 def _report_text(report: Report) -> str:
     """Format the two services, the differences and, in the last line, the verdict."""
     comparison, tolerance = report.comparison, report.tolerance
-    lines = [*_side_lines(report.a, report.b), f"{comparison.n_galaxies:,} galaxies of {report.cutouts}", ""]
+    lines = [
+        *_side_lines(report.a, report.b),
+        f"{counted(comparison.n_galaxies, 'galaxy')} of {report.cutouts}",
+        "",
+    ]
     if comparison.identical:
         lines.append("all columns and PDFs are identical, bit for bit")
     else:
@@ -186,7 +190,7 @@ def _change_lines(comparison: Comparison) -> Iterator[str]:
     n_moved = round(z.moved * comparison.n_galaxies)
     yield "z_mean, (z_B - z_A) / (1 + z_A)"
     yield f"  median {z.median:+.5f}, sigma_mad {z.sigma_mad:.5f}, farthest {z.largest:+.5f}"
-    yield f"  moved by more than {OUTLIER_CUT:g}: {n_moved:,} galaxies ({100 * z.moved:.2f} %)"
+    yield f"  moved by more than {OUTLIER_CUT:g}: {counted(n_moved, 'galaxy')} ({100 * z.moved:.2f} %)"
     yield "PDFs, int (F_B - F_A)^2 dz"
     yield f"  median {pdfs.median:.2g}, 95 % below {pdfs.p95:.2g}, largest {pdfs.largest:.2g}"
     yield f"  if A's were the truth, B's CRPS would be {100 * pdfs.crps_loss:.2f} % higher"

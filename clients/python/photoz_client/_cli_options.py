@@ -11,7 +11,7 @@ import click
 import numpy as np
 from click.core import ParameterSource
 
-from photoz.cli.options import image_options
+from photoz.cli.options import image_options, overwrite_option, refuse_existing
 from photoz.cli.text import reading_report
 from photoz.errors import InvalidDataset
 from photoz.io.cutouts import Cutouts, LazyImages
@@ -55,13 +55,17 @@ OF_SERVICES = ("url", "key_file", "in_flight", "wire_dtype")
 
 
 def output_option(*names: str, suffixes: tuple[str, ...], help: str) -> Callable[[Function], Function]:
-    """Make an option for an output file, which refuses a path that cannot be written before any work is done."""
+    """Make an option for an output file, which refuses a path that cannot be written before any work is done.
+
+    The command also needs `overwrite_option`.
+    """
 
     def check(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
         if path is not None and path.suffix.lower() not in suffixes:
             raise click.BadParameter(f"{path} should end in {', '.join(suffixes)}")
         if path is not None and not path.absolute().parent.is_dir():
             raise click.BadParameter(f"there is no folder {path.parent}")
+        refuse_existing(path)
         return path
 
     return click.option(
@@ -174,6 +178,7 @@ def cutout_options(command: Function) -> Function:
         suffixes=(".txt",),
         help="Also write what was read, left out and assumed to this .txt file.",
     )
+    @overwrite_option
     @wraps(command)
     def run(cutouts: Path, **values: Any) -> None:
         names = [field.name for field in fields(CutoutOptions) if field.name != "path"]

@@ -1,5 +1,6 @@
 """Text that the command `photoz` prints."""
 
+from photoz.errors import counted
 from photoz.grid import RedshiftGrid
 from photoz.images import ImageSpec
 from photoz.metrics import Score
@@ -9,7 +10,10 @@ from photoz.protocol.contract import EvaluateResponse
 
 def evaluation_text(evaluation: EvaluateResponse) -> str:
     """Format the metrics with their errors, and the names of the galaxies that were left out."""
-    lines = [f"{evaluation.n_galaxies} galaxies, model {evaluation.model}", *_score_lines(evaluation.scores)]
+    lines = [
+        f"{counted(evaluation.n_galaxies, 'galaxy')}, model {evaluation.model}",
+        *_score_lines(evaluation.scores),
+    ]
     if dropped := evaluation.dropped:
         shown = ", ".join(dropped[:5]) + (", ..." if len(dropped) > 5 else "")
         lines.append(f"left out, z_spec not on the grid: {len(dropped)} ({shown})")
@@ -25,10 +29,10 @@ def card_text(card: Card) -> str:
         f"E(B-V)    {_ebv_text(card)}",
         f"gives     p(z) in {grid_text(grid)}",
         f"network   {card.architecture.name}, {card.architecture.parameters:,} parameters",
-        f"trained   on {training.n_train:,} galaxies: {training.data}",
+        f"trained   on {counted(training.n_train, 'galaxy')}: {training.data}",
     ]
     if card.test is not None:
-        lines.append(f"tested    on {card.test.n_galaxies:,} galaxies: {card.test.data}")
+        lines.append(f"tested    on {counted(card.test.n_galaxies, 'galaxy')}: {card.test.data}")
         for method, scores in card.test.scores.items():
             lines += [f"  {method}", *(f"  {line}" for line in _score_lines(scores))]
     return "\n".join([*lines, *(f"caveat    {caveat}" for caveat in card.caveats)])

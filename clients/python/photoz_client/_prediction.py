@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from photoz.errors import InvalidPdfs
+from photoz.errors import InvalidPdfs, counted
 from photoz.estimates import Estimates
 from photoz.flags import Flag
 from photoz.grid import BoolArray, IntArray, RedshiftGrid
@@ -65,7 +65,7 @@ class Prediction(Estimates):
         return estimates_html(self, self._summary())
 
     def _summary(self) -> str:
-        galaxies = "1 galaxy" if len(self) == 1 else f"{len(self):,} galaxies"
+        galaxies = counted(len(self), "galaxy")
         pdfs = "without PDFs" if self.pdf is None else f"PDFs of {self.pdf.shape[1]} bins"
         return f"{galaxies} by {self.model or 'an unnamed model'}, {pdfs}, {np.count_nonzero(self.flags):,} flagged"
 

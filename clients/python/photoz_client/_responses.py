@@ -8,7 +8,7 @@ from typing import TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from photoz.errors import MalformedInput
+from photoz.errors import MalformedInput, counted
 from photoz.estimates import Names
 from photoz.grid import RedshiftGrid
 from photoz.protocol import open_inference
@@ -47,7 +47,7 @@ def parse_prediction(response: httpx.Response, object_id: Names) -> Prediction:
     columns = {name: outputs[name].array.copy() for name in (*ESTIMATES, "pdf") if name in outputs}
     n = len(object_id)
     if lengths := {values.shape[:1] for values in columns.values()} - {(n,)}:
-        raise _unexpected(response, f"answered {n} cutouts with columns of {lengths.pop()} rows")
+        raise _unexpected(response, f"answered {counted(n, 'cutout')} with columns of {lengths.pop()} rows")
     return Prediction(object_id=object_id, **columns, model=response.headers.get(MODEL_HEADER, ""), grid=grid)
 
 

@@ -54,7 +54,9 @@ def where(archive, tmp_path):
 @pytest.fixture
 def sky(photoz, where, tmp_path, here):
     """Return a function that runs the command, which cuts in this process."""
-    return lambda *arguments: photoz("sky", *arguments, "-o", tmp_path / "cutouts.h5", *where, "--workers", 1)
+    return lambda *arguments: photoz(
+        "sky", *arguments, "--overwrite", "-o", tmp_path / "cutouts.h5", *where, "--workers", 1
+    )
 
 
 @pytest.fixture

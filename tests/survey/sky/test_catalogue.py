@@ -149,7 +149,17 @@ def legacy(archive, tmp_path, photoz, here):
     """Return a function that runs the command with the cutouts of the Legacy Surveys."""
     rows = [f"{ra},{dec},0.1" for ra, dec, _ in archive.galaxies] + ["150.1,70.0,0.1"]
     (tmp_path / "list.csv").write_text("\n".join(["ra,dec,ebv", *rows]))
-    given = ("--list", tmp_path / "list.csv", "-o", tmp_path / "cutouts.h5", "--cache", tmp_path, "--workers", 1)
+    given = (
+        "--list",
+        tmp_path / "list.csv",
+        "-o",
+        tmp_path / "cutouts.h5",
+        "--cache",
+        tmp_path,
+        "--workers",
+        1,
+        "--overwrite",
+    )
     return lambda *arguments: photoz("sky", *arguments, *given, "--archive", f"{archive.url}/viewer/fits-cutout")
 
 

@@ -54,9 +54,15 @@ def test_a_list_becomes_cutouts(photoz, where, archive, positions, tmp_path):
     assert {n for path, n in archive.asked.items() if path in archive.files} == {1}
     assert archive.agents == {f"photoz/{__version__}"}
     assert not list(tmp_path.glob("*.parts"))
+    content = output.read_bytes()
+    status, _, err = photoz("sky", "--list", positions, *where, "-o", output)
+    message = f"Error: {output} exists: choose another name, or replace it with --overwrite"
+    assert (status, err.splitlines()[-1], output.read_bytes()) == (2, message, content)
 
 
-def test_a_frame_that_is_missing_is_the_reason_unless_it_is_a_neighbour(sky, archive, positions, tmp_path):
+def test_a_frame_that_is_missing_is_the_reason_unless_it_is_a_neighbour(
+    photoz, where, sky, archive, positions, tmp_path
+):
     del archive.files[frame_path("i", 100)], archive.files[frame_path("z", 101)]
     status, _, err = sky("--list", positions)
     assert (status, (tmp_path / "cutouts.h5").exists()) == (1, False)
@@ -68,8 +74,12 @@ def test_a_frame_that_is_missing_is_the_reason_unless_it_is_a_neighbour(sky, arc
     np.testing.assert_array_equal(beyond, [[False] * 5] * 3 + [[False] * 4 + [True]])
     asked, (ra, dec, _) = archive.asked.total(), archive.galaxies[1]
     positions.write_text(f"ra,dec,run,rerun,camcol,field\n{ra},{dec},94,301,3,100\n")
-    assert sky("--list", positions, "--offline") == (0, "", "E(B-V) of 1 of 1 galaxies is unknown\n")
+    assert sky("--list", positions, "--offline") == (0, "", "E(B-V) of 1 of 1 galaxy is unknown\n")
     assert (archive.asked.total(), len(images_of(tmp_path / "cutouts.h5"))) == (asked, 1)
+    (tmp_path / "cutouts.h5.parts").mkdir()  # a run that replaces the file was stopped: it is continued
+    assert (
+        photoz("sky", "--list", positions, "--offline", *where, "-o", tmp_path / "cutouts.h5", "--workers", 1)[0] == 0
+    )
 
 
 def test_what_is_left_of_the_same_list_is_used_and_of_another_is_not(archive, tmp_path, here):
@@ -106,8 +116,8 @@ def test_a_position_is_cut_out_by_a_function_as_by_the_command(sky, archive, whe
         expected = (cutouts.images[:], cutouts.spec, cutouts.provenance, dict(cutouts.columns))
     np.testing.assert_equal((found.images, found.spec, found.provenance, dict(found.columns)), expected)
     for at, options, error, message in [
-        (10.0, (), InvalidDataset, "no cutout of 1 positions; the first: no object of the catalogue"),
-        (ra, ("--archive", archive.url, "--cache", str(tmp_path)), InvalidDataset, "the first: .* 404 Not Found"),
+        (10.0, (), InvalidDataset, "no cutout of 1 position: no object of the catalogue"),
+        (ra, ("--archive", archive.url, "--cache", str(tmp_path)), InvalidDataset, "position: .* 404 Not Found"),
         (ra, ("--size", "1"), InvalidInput, "Invalid value for '--size'"),
         (ra, ("--cache", str(tmp_path / "cutouts.h5/cache")), ArchiveError, "Not a directory"),
     ]:
