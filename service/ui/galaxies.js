@@ -61,14 +61,16 @@ export class Galaxies {
     return this.images.numbers(row, row + 1);
   }
 
-  /** All estimates as a .csv file, as the service writes it. */
+  /** All estimates as a .csv file, as the service writes it; a column of the file in which no value is known is left out. */
   toCsv(pdf) {
     const names = Object.keys(this.columns).filter((name) => name !== "pdf");
+    const passed = Object.entries({ ra: this.ra, dec: this.dec, z_spec: this.zSpec }).filter(([, values]) => values);
     const bins = pdf ? Array.from({ length: this.nBins }, (_, bin) => `pdf_${bin}`) : [];
     const quoted = (text) => (/[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-    const lines = [["object_id", ...names, ...bins].join(",")];
+    const lines = [["object_id", ...passed.map(([name]) => name), ...names, ...bins].join(",")];
     for (let row = 0; row < this.done; row += 1) {
-      const values = names.map((name) => this.value(name, row)).map((value) => (Number.isNaN(value) ? "" : value));
+      const numbers = [...passed.map(([, values]) => values[row]), ...names.map((name) => this.value(name, row))];
+      const values = numbers.map((value) => (Number.isNaN(value) ? "" : value));
       lines.push([quoted(this.names[row]), ...values, ...(pdf ? this.pdf(row) : [])].join(","));
     }
     return new Blob([lines.join("\n"), "\n"], { type: "text/csv" });
