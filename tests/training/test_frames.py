@@ -66,7 +66,7 @@ def test_fields_are_found_by_the_names_of_their_frames(folder, tmp_path):
             fits.PrimaryHDU(np.ones((40, 40))),
             "expected a unit of flux in BUNIT, or a zero point, such as MAGZERO",
         ),
-        ("c-r.fits", fits.PrimaryHDU(np.ones((9, 9)), fits.Header({"BSOFTEN": 3.0})), "its pixels are on an asinh scale"),
+        ("c-r.fits", fits.PrimaryHDU(np.ones((9, 9)), fits.Header({"BSOFTEN": 3.0})), "on an asinh scale"),
         ("b-r.fits", fits.PrimaryHDU(), "cannot be read as a frame"),
         ("fpC-000094-r3-0100.fit", fits.PrimaryHDU(np.ones((40, 40))), "needs the files psField and tsField of its fi"),
     ):
