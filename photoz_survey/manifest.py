@@ -74,6 +74,7 @@ class Manifest(_Record):
     plan: Plan
     versions: dict[str, str]
     is_complete: bool = False
+    notes: dict[str, int] = {}  # files by what was used of them, assumed and left out
     parts: tuple[Part, ...] = ()
 
 

@@ -20,7 +20,7 @@ from photoz.model.bundle import ModelBundle
 from photoz.model.card import Card
 from photoz_survey.inputs import Chunk, Segment, chunks, find_inputs
 from photoz_survey.manifest import NAME, Manifest, Part, Plan, ScoreOptions, check_same, read_manifest, versions
-from photoz_survey.parts import DONE, REJECTED, part_name, read_part, to_parquet
+from photoz_survey.parts import DONE, REJECTED, first_reason, part_name, read_notes, read_part, to_parquet
 from photoz_survey.scoring import Scorer
 from photoz_survey.storage import Folder
 
@@ -42,6 +42,8 @@ class Summary:
     parts: list[Part] = field(default_factory=list)
     flags: Counter[str] = field(default_factory=Counter)
     counts: dict[str, FloatArray] = field(default_factory=dict)  # rows at or below each edge of the card's histograms
+    notes: Counter[str] = field(default_factory=Counter)  # files by what was used of them, assumed and left out
+    reason: str = ""  # why the first rejected row was rejected
 
     @property
     def n_done(self) -> int:
@@ -58,6 +60,7 @@ class Summary:
         n = self.n_done
         lines = [f"{counted(n, 'row')} with estimates, {self.n_rejected:,} rejected"]
         lines += [f"  {name}: {count:,} ({count / n:.1%})" for name, count in self.flags.most_common()]
+        lines += [f"  {note} ({counted(count, 'file')})" for note, count in self.notes.most_common()]
         if differences := self.differences(card):
             lines.append("largest difference from the distributions of the galaxies in the model card:")
             lines += [f"  {name}: {difference:.3f}" for name, difference in differences.items()]
@@ -66,6 +69,7 @@ class Summary:
     def record(self, card: Card) -> dict[str, Any]:
         """Return the numbers of `lines` for JSON."""
         counts = {"n_done": self.n_done, "n_rejected": self.n_rejected, "flags": dict(self.flags.most_common())}
+        counts["notes"] = dict(self.notes.most_common())
         return counts | {"differences": self.differences(card)}
 
     def differences(self, card: Card) -> dict[str, float]:
@@ -118,7 +122,9 @@ class Run:
     def finish(self) -> Summary:
         """Read all parts, and complete the manifest."""
         summary = summarise(self.folder, (chunk.number for chunk in self.chunks), self.bundle.card)
-        manifest = Manifest(plan=self.plan, versions=versions(), is_complete=True, parts=tuple(summary.parts))
+        manifest = Manifest(
+            plan=self.plan, versions=versions(), is_complete=True, notes=summary.notes, parts=tuple(summary.parts)
+        )
         self.folder.write(NAME, _json(manifest))
         return summary
 
@@ -129,6 +135,9 @@ def summarise(folder: Folder, numbers: Iterable[int], card: Card) -> Summary:
     for number in numbers:
         part, table = read_part(folder, number, SUMMARISED)
         summary.parts.append(part)
+        summary.notes.update(read_notes(table))
+        if part.n_rejected and not summary.reason:
+            summary.reason = first_reason(folder, number)
         columns = {name: table[name].to_numpy() for name in SUMMARISED}
         for flag in Flag:
             if count := int(np.count_nonzero(columns["flags"] & flag.value)):

@@ -10,7 +10,7 @@ import click
 from photoz.cli.command import Command
 from photoz.cli.options import WORKERS, image_options, json_option, parsed_by, quantiles_option
 from photoz.cpus import available_cpus
-from photoz.errors import counted
+from photoz.errors import InvalidDataset, counted
 from photoz.model.bundle import ModelBundle
 from photoz_survey.inputs import Chunk
 from photoz_survey.manifest import ScoreOptions
@@ -91,6 +91,8 @@ def score(
             advance(chunk.n_rows)
     summary, card = run.finish(), run.bundle.card
     click.echo(json.dumps(summary.record(card), indent=2) if as_json else "\n".join(summary.lines(card)))
+    if not summary.n_done:
+        raise InvalidDataset(f"no row has an estimate: {summary.reason}")
 
 
 def _inputs(run: Run) -> str:

@@ -1,5 +1,6 @@
 """Score chunks of cutouts: the same function on one machine and on a cluster."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -35,10 +36,11 @@ OVERFLOW = "the pixel values overflow the network: mask such pixels with NaN"
 
 @dataclass(frozen=True)
 class Scored:
-    """The result of a chunk: tables of the rows with estimates, and the rejected rows with the reason."""
+    """The result of a chunk: tables of the rows with estimates, the rejected rows with the reason, and notes."""
 
     done: list[pa.Table] = field(default_factory=list)
     rejected: list[dict[str, Any]] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)  # files that begin in the chunk, by what was done with them
 
     def reject(self, file: str, row: int | None, object_id: str, why: str) -> None:
         """Add a row without an estimate; None stands for all rows of a file that cannot be read."""
@@ -88,6 +90,8 @@ class Scorer:
                 raise InvalidInput(f"{file.path} has changed since the run was begun")
             try:
                 cutouts = self._conformed(stack.enter_context(open_cutouts(path)))
+                if segment.first == 0:
+                    scored.notes.update(cutouts.reading.lines())
             except PhotozError as error:
                 for row in [None] if segment.last is None else range(segment.first, segment.last):
                     scored.reject(file.path, row, "" if row is None else str(row), str(error))

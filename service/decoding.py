@@ -10,7 +10,7 @@ import numpy as np
 from photoz.errors import MalformedInput, TooLarge
 from photoz.io.attributes import NAMES
 from photoz.io.layout import conform
-from photoz.io.npz import MAX_MEMBERS, Archive, cutouts_of, of_several, view_array
+from photoz.io.npz import MAX_MEMBERS, Archive, cutouts_of, view_array
 from photoz.validation import Arrays
 from service import files
 from service.files import FileReader
@@ -53,12 +53,15 @@ async def _conformed(request: Request, arrays: Arrays, reader: FileReader) -> Ar
     """Bring the images of a `.npy` or `.npz` file into the layout of the model; other arrays are kept."""
     if "images" not in arrays or "pdfs" in arrays:  # which do not go together
         return arrays
-    images = of_several(arrays["images"])
+    images = arrays["images"]
+    n = len(images) if images.ndim == 4 else 1
     # Columns of another length are refused later; those that describe the images may have any.
-    others = {k: v for k, v in arrays.items() if v.ndim and len(v) != len(images) and k not in (*NAMES, "images")}
+    others = {k: v for k, v in arrays.items() if v.ndim and len(v) != n and k not in (*NAMES, "images")}
     cutouts = cutouts_of({k: v for k, v in arrays.items() if k not in others}, Path("the file"))
     conformed, request.reading = conform(cutouts, reader.spec)
-    if conformed.images is not cutouts.images:
+    if isinstance(conformed.images, np.ndarray):
+        images = conformed.images
+    else:
         size = images.dtype.itemsize * math.prod(conformed.images.shape)
         request.memory.reserve(request, size)
         images = await run_step("convert", size, conformed.images.__getitem__, slice(None))

@@ -31,8 +31,7 @@ def standard_columns(
     renamed, units = dict(columns), dict(units)
     magnitudes = set(bands) if len(set(bands) & set(renamed)) > 1 else set()
     magnitudes |= {name for name, unit in units.items() if "mag" in unit.lower()} - {"ebv"}
-    if "object_id" in renamed:
-        renamed["object_id"] = _names("object_id", renamed["object_id"])
+    name_of_ids = "object_id"
     for name, aliases in ALIASES.items():
         candidates = {*aliases, name}
         others = [
@@ -46,18 +45,17 @@ def standard_columns(
         if len(others) > 1:
             raise InvalidDataset(f"any of the columns {', '.join(others)} may be {name}: rename one of them to {name}")
         renamed[name] = renamed.pop(others[0])
-        if name == "object_id":
-            renamed[name] = _names(others[0], renamed[name])
+        name_of_ids = others[0] if name == "object_id" else name_of_ids
         units[name] = units.pop(others[0], "")
         reading.used.append(f"the column {others[0]} is {name}")
+    if "object_id" in renamed and renamed["object_id"].dtype.kind == "f":
+        renamed["object_id"] = _whole(name_of_ids, renamed["object_id"])
     _convert(renamed, units, reading)
     return renamed
 
 
-def _names(column: str, values: Column) -> Column:
-    """Return names of galaxies as text or integers."""
-    if values.dtype.kind != "f":
-        return values
+def _whole(column: str, values: Column) -> Column:
+    """Return names of galaxies in floating point as integers, or as text if some are unknown."""
     largest_exact = 2**53 if values.dtype.itemsize == 8 else 2**24  # this type has only some of the integers beyond
     numbers = np.asarray(values, dtype=np.float64)
     known = numbers[np.isfinite(numbers)]

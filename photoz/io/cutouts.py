@@ -65,10 +65,6 @@ class Reading:
     assumed: list[str] = field(default_factory=list)  # what it does not say
     left_out: list[str] = field(default_factory=list)  # what it holds and nothing was done with
 
-    def copy(self) -> "Reading":
-        """Return a copy that can be added to."""
-        return Reading(list(self.used), list(self.assumed), list(self.left_out))
-
     def add(self, other: "Reading") -> None:
         """Add the statements of another file that are new."""
         for texts, more in zip(vars(self).values(), vars(other).values(), strict=True):
@@ -88,7 +84,6 @@ class Cutouts:
     columns: Mapping[str, Column]  # (n, ...) each, in memory; names as in `COLUMNS`
     spec: ImageSpec | None = None  # None if the format has none
     provenance: str = ""  # their source, for people
-    path: str = ""  # of their file, for errors
     name: str = "images"  # in their file, for errors
     # What a file without a spec says about its images, for `photoz.io.layout`.
     bands: tuple[str, ...] = ()  # in the order of their axis

@@ -4,6 +4,7 @@ Properties that a file does not give are assumed to be those of the model, and r
 refused if that is not possible.
 """
 
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -111,18 +112,10 @@ def conform(
         If a band is missing, the axis of the bands is ambiguous, the cutouts are too small, the pixels have another
         scale or an unknown unit, or an option contradicts the file.
     """
-    try:
-        return _conform(cutouts, spec, bands, zero_point, override)
-    except InvalidDataset as error:
-        raise InvalidDataset(f"{cutouts.path}: {error}" if cutouts.path else str(error)) from error
-
-
-def _conform(
-    cutouts: Cutouts, spec: ImageSpec, bands: tuple[str, ...], zero_point: float | None, override: bool
-) -> tuple[Cutouts, Reading]:
-    reading = cutouts.reading.copy()
+    reading = deepcopy(cutouts.reading)
     columns = standard_columns(cutouts.columns, cutouts.column_units, spec.bands, reading)
-    names = _given_bands(cutouts, spec, bands, override, reading)
+    of_file = (cutouts.spec or cutouts).bands
+    names = _given_bands(of_file, spec, bands, override, reading) if bands else of_file
     order = order_of_bands(names, spec.bands, reading)
     shape = cutouts.images.shape
     bands_first = _bands_first(shape, len(names or spec.bands))
@@ -142,17 +135,18 @@ def _conform(
             )
         convert = partial(_convert, images, bands_first, order, spec.size, factors)
         images = LazyImages(convert, np.array(shape[:1]), spec.shape)
-    conformed = replace(cutouts, images=images, columns=columns, spec=spec, factors=None, column_units={})
+    conformed = replace(
+        cutouts, images=images, columns=columns, spec=spec, factors=None, column_units={}, reading=reading
+    )
     return conformed, reading
 
 
 def _given_bands(
-    cutouts: Cutouts, spec: ImageSpec, bands: tuple[str, ...], override: bool, reading: Reading
+    of_file: tuple[str, ...], spec: ImageSpec, bands: tuple[str, ...], override: bool, reading: Reading
 ) -> tuple[str, ...]:
-    """Return the bands of the images: those of the option, which must not contradict the file, or of the file."""
-    of_file = (cutouts.spec or cutouts).bands
-    if not bands or not of_file or model_bands(of_file, spec.bands) == model_bands(bands, spec.bands):
-        return bands or of_file
+    """Return the bands of the option; raises `InvalidDataset` if they contradict those of the file."""
+    if not of_file or model_bands(of_file, spec.bands) == model_bands(bands, spec.bands):
+        return bands
     if not override:
         raise InvalidDataset(
             f"the file says that its bands are {','.join(of_file)}, and the option {','.join(bands)}: leave out the "

@@ -186,15 +186,11 @@ def cutouts_of(arrays: Mapping[str, Array], path: Path) -> Cutouts:
         raise InvalidDataset(f"expected an array 'images' in {path}; it holds {', '.join(arrays) or 'none'}")
     columns = dict(arrays)
     images = columns.pop("images")
+    images = images[np.newaxis] if images.ndim == 3 else images  # of a single cutout
     attributes = {name: columns.pop(name) for name in NAMES if name in columns and columns[name].ndim < 2}
     if not attributes:
-        return Cutouts(of_several(images), columns)
-    return from_attributes(of_several(images), columns, {"provenance": "", **attributes}, path)
-
-
-def of_several(images: Array) -> Array:
-    """Return images (n, ...); those of a single cutout may lack the first axis."""
-    return images[np.newaxis] if images.ndim == 3 else images
+        return Cutouts(images, columns)
+    return from_attributes(images, columns, {"provenance": "", **attributes}, path)
 
 
 def npz_bytes(arrays: Mapping[str, npt.ArrayLike]) -> bytes:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from glob import glob
 from pathlib import Path
@@ -13,11 +14,12 @@ import numpy.typing as npt
 
 from photoz.errors import InvalidDataset, UnsupportedType
 from photoz.io import formats
+from photoz.io.columns import ALIASES
 from photoz.io.cutouts import Column, Cutouts, LazyImages
 from photoz.io.fits import open_fits
 from photoz.io.formats import READ_SUFFIXES, Format, read_format
 from photoz.io.hdf5 import open_hdf5
-from photoz.io.npz import map_npy, of_several, read_npz
+from photoz.io.npz import cutouts_of, map_npy, read_npz
 from photoz.io.parquet import open_parquet_cutouts
 from photoz.io.pasquet import is_pasquet, open_pasquet
 from photoz.io.pixel_units import PixelUnit, common_unit
@@ -38,8 +40,11 @@ def open_cutouts(path: str | os.PathLike[str]) -> Iterator[Cutouts]:
     Raises `UnsupportedType` if the suffix is another one, or the package that reads it is missing, and
     `InvalidDataset` or `MalformedInput` if the file cannot be used.
     """
-    with _open_any(Path(path)) as cutouts:
-        yield replace(cutouts, path=str(path))
+    try:
+        with _open_any(Path(path)) as cutouts:
+            yield replace(cutouts, columns=_named(cutouts, Path(path)))
+    except InvalidDataset as error:  # of what is done with the cutouts too
+        raise error if str(path) in str(error) else InvalidDataset(f"{path}: {error}") from error
 
 
 def _open_any(path: Path) -> AbstractContextManager[Cutouts]:
@@ -93,8 +98,7 @@ def _join(paths: Sequence[Path]) -> Cutouts:
     tables: list[dict[str, Column]] = []
     for path in paths:
         with _open_file(path) as cutouts:
-            named = {"object_id": np.array([_stem(path)])} if len(cutouts) == 1 else {}
-            tables.append(named | dict(cutouts.columns))
+            tables.append(_named(cutouts, path))
             files.append(replace(cutouts, images=_Shape(tuple(cutouts.images.shape)), columns={}))
     if all(file.images.shape[0] == 1 and 1 in file.images.shape[1::2] for file in files) and len(files) > 1:
         return _join_bands(paths, files, tables)
@@ -111,7 +115,7 @@ def _join(paths: Sequence[Path]) -> Cutouts:
     )
     columns = {name: np.concatenate([table[name] for table in tables]) for name in common}
     folder = Path(os.path.commonpath([path.parent for path in paths]))
-    reading = files[0].reading.copy()
+    reading = deepcopy(files[0].reading)
     for file in files[1:]:
         reading.add(file.reading)
     if dropped:
@@ -184,12 +188,19 @@ def _join_bands(paths: Sequence[Path], files: Sequence[Cutouts], tables: Sequenc
     unit = _joined_unit(flat, [paths[i].name for row in numbers for i in row], [1] * len(flat), folder)
     if unit.get("factors") is not None:
         unit["factors"] = unit["factors"].reshape(len(numbers), len(bands))
-    reading = files[0].reading.copy()
+    reading = deepcopy(files[0].reading)
     reading.used.append(f"files of one band each: {','.join(bands)} of {len(numbers)} galaxies")
     return replace(
         files[0], images=images, columns=columns, bands=tuple(bands), provenance=f"{len(paths)} files in {folder.name}",
         reading=reading, **unit,
     )  # fmt: skip
+
+
+def _named(cutouts: Cutouts, path: Path) -> dict[str, Column]:
+    """Return the columns; a single cutout without a name has that of its file."""
+    columns = dict(cutouts.columns)
+    is_named = any(name.lower() in ("object_id", *ALIASES["object_id"]) for name in columns)
+    return columns if is_named or len(cutouts) != 1 else {"object_id": np.array([_stem(path)]), **columns}
 
 
 def _stem(path: Path) -> str:
@@ -256,7 +267,7 @@ def _open_npz(path: Path) -> AbstractContextManager[Cutouts]:
 
 
 OPENERS: Mapping[Format, Callable[[Path], AbstractContextManager[Cutouts]]] = {
-    formats.NPY: lambda path: nullcontext(Cutouts(of_several(map_npy(path)), {})),
+    formats.NPY: lambda path: nullcontext(cutouts_of({"images": map_npy(path)}, path)),
     formats.NPZ: _open_npz,
     formats.FITS: open_fits,
     formats.HDF5: open_hdf5,

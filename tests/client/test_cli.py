@@ -82,7 +82,7 @@ def test_predict_prints_a_table_or_json(run, server):
     status, out, _ = run("predict", "cutouts.npz", "--json", "--pdf")
     assert (status, out) == (0, json_bytes(expected_table(server)).decode() + "\n")
     status, _, err = run("predict", "cutouts.npz", "--split", "tset")
-    assert (status, err) == (1, "Error: no cutout belongs to the split 'tset'; the file has test, train\n")
+    assert (status, err) == (1, "Error: cutouts.npz: no cutout belongs to the split 'tset'; the file has test, train\n")
 
 
 def test_options_select_what_is_sent_and_how(run, server):

@@ -95,7 +95,8 @@ def test_an_image_for_each_band_in_any_order_with_the_primary_header_of_the_gala
         with open_cutouts(tmp_path / f"{keyword}.fits") as opened:
             cutouts, reading = conform(opened, SPEC)
             np.testing.assert_array_equal(cutouts.images[:], IMAGES[:1])
-            assert cutouts.columns.keys() == {"ra", "dec"}
+            assert cutouts.columns.keys() == {"object_id", "ra", "dec"}
+            assert cutouts.columns["object_id"].tolist() == [keyword]
         taken = "I,G,R" if keyword == "EXTNAME" else ",".join(f"DES_{names[band]}" for band in (2, 0, 1))
         assert reading.used[0] == f"the bands g,r,i are taken from {taken}"
     primary = fits.PrimaryHDU()

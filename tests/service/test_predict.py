@@ -197,7 +197,7 @@ def test_unusable_arrays_and_json(client, post_npz, card, images):
         ({"images": [[[[1], [1, 2]]]]}, "regular array"),
         ({}, "images: field required"),
         (one | {"image": 1}, "image: extra inputs are not permitted; expected images, ebv, object_id, pdf"),
-        (one | {"ebv": "0.1"}, "got '0.1' (and 1 more such errors)"),
+        (one | {"ebv": "0.1"}, "got '0.1' (and 1 more such error)"),
         (one | {"object_id": ["a" * 257]}, "object_id.0: string should have at most 256 characters"),
         (one | {"object_id": ["a\0"]}, "expected object_id as text, got a NUL character"),
         ([], "expected a JSON object, got a list"),

@@ -147,9 +147,16 @@ def test_a_summary_compares_the_estimates_with_those_of_the_card(photoz, bundle,
     record = json.loads(record)
     assert (record["n_done"], record["n_rejected"], record["flags"]["EBV_ASSUMED"]) == (99, 1, 3)
     assert record["differences"] == {"z_mean": pytest.approx(difference)}
+    assert "assumed: the bands are g,r,i,z in this order" in record["notes"]
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["notes"] == record["notes"]
+    write_cutouts("b.h5", 2, images=np.full_like(images[:2], np.nan))
+    nothing = photoz("score", path.with_name("b.h5"), "--bundle", bundle.path, "-o", tmp_path / "none", "--workers", 1)
+    assert nothing[0] == 1
+    assert "Error: no row has an estimate: the cutout has no finite pixel" in nothing[2]
     assert out.splitlines() == [
         "99 rows with estimates, 1 rejected",
         *(f"  {name}: {count} ({count / 99:.1%})" for name, count in record["flags"].items()),
+        *(f"  {note} (1 file)" for note in record["notes"]),
         "largest difference from the distributions of the galaxies in the model card:",
         f"  z_mean: {difference:.3f}",
     ]

@@ -7,7 +7,7 @@ import click
 
 from photoz.cli.command import Command
 from photoz.cli.options import image_options
-from photoz.errors import InvalidDataset
+from photoz.errors import counted
 from photoz.images import SDSS_IMAGES
 from photoz.io.cutouts import Cutouts
 from photoz.io.layout import conform
@@ -41,21 +41,18 @@ def inspect(
     """
     spec = SDSS_IMAGES if bundle is None else ModelBundle.load(bundle).card.image
     with open_cutouts(cutouts) as opened:
-        click.echo("\n".join(_description(opened)))
-        try:
-            conformed, reading = conform(opened, spec, bands, zero_point, override)
-        except InvalidDataset as error:
-            raise InvalidDataset(f"it cannot be used: {error}") from error
+        click.echo("\n".join(_description(cutouts, opened)))
+        conformed, reading = conform(opened, spec, bands, zero_point, override)
         if ebv is not None or "ebv" not in conformed.columns:
             reading.assumed.append("E(B-V) is unknown" if ebv is None else f"E(B-V) is {ebv:g} mag")
         click.echo("\n".join(reading.lines()))
 
 
-def _description(cutouts: Cutouts) -> Iterator[str]:
+def _description(path: Path, cutouts: Cutouts) -> Iterator[str]:
     """Yield what a file says, a line for each property."""
     described = cutouts.spec or cutouts
     n, *shape = cutouts.images.shape
-    yield f"{cutouts.path}: {n:,} {'cutout' if n == 1 else 'cutouts'} of {'x'.join(map(str, shape))} numbers"
+    yield f"{path}: {counted(n, 'cutout')} of {'x'.join(map(str, shape))} numbers"
     yield f"bands: {','.join(described.bands) or 'not given'}"
     unit = PixelUnit(described.unit, None if cutouts.spec else cutouts.zero_point)
     yield f"pixels: {'a unit or zero point for each image' if cutouts.factors is not None else unit}"
