@@ -113,7 +113,7 @@ class Prediction(Estimates):
     def plot(self, grid: RedshiftGrid | None = None, *, z_spec: npt.ArrayLike | None = None) -> "Figure":
         """Draw the PDFs of the first nine galaxies, with their 68 and 95 % intervals.
 
-        Select other galaxies by indexing: `prediction[prediction.odds < 0.5].plot(grid)`.
+        Select other galaxies by indexing: `prediction[prediction.odds < 0.5].plot()`.
 
         Parameters
         ----------
