@@ -22,6 +22,7 @@ export class Galaxies {
       return values.some(Number.isFinite) ? values : null; // none is known
     };
     [made.ebv, made.zSpec, made.ra, made.dec] = await Promise.all(["ebv", "z_spec", "ra", "dec"].map(column));
+    if (arrays.object_id?.kind?.datatype?.startsWith("FP")) throw new Error("object_id holds floating-point numbers, which lose digits: write it as integers or text.");
     made.names = arrays.object_id?.shape[0] === made.n ? await arrays.object_id.strings() : Array.from({ length: made.n }, (_, row) => String(row));
     made.nBins = card.grid.n_bins;
     made.atOnce = Math.max(1, Math.min(256, Math.floor(REQUEST_BYTES / images.rowBytes)));

@@ -75,13 +75,16 @@ def test_a_file_of_each_format(page, service_url, sample, tmp_path, suffix):
 
 
 def test_unusable_files_are_explained(open_page, service_url, sample, tmp_path):
-    page = open_page(service_url, r"status of 4\d\d")
-    np.save(tmp_path / "a.npy", np.moveaxis(sample["images"], -1, 1))
+    page = open_page(service_url, r"status of 4\d\d|object_id holds")
+    np.save(tmp_path / "a.npy", sample["images"][..., 1:])
     (tmp_path / "a.txt").write_bytes(b"hello")
     page.set_input_files("#file", tmp_path / "a.npy")
-    expect(page.locator("#error")).to_contain_text("the bands come first here")
+    expect(page.locator("#error")).to_contain_text("expected 5 bands as the second or the last axis of images")
     page.set_input_files("#file", tmp_path / "a.txt")
     expect(page.locator("#error")).to_contain_text("expected a .npy, .npz, FITS or HDF5 file, got 5 bytes")
+    np.savez(tmp_path / "floats.npz", images=sample["images"], object_id=np.full(8, 1.2376517e18))
+    page.set_input_files("#file", tmp_path / "floats.npz")
+    expect(page.locator("#error")).to_contain_text("object_id holds floating-point numbers, which lose digits")
 
 
 def test_each_download_is_what_the_service_answers(page, service_url):

@@ -185,7 +185,7 @@ NO_TRAIN = "no galaxy of split 'train' has 0 <= z_spec <= 0.4; the data have 6 i
         ("--precision mixed_bfloat16", {}, "compact sums fluxes, which needs precision float32; got mixed_bfloat16"),
         ("--bands gg", {}, "this does not describe the images: "),
         ("", {"images": np.ones((6, 5, 64, 64))}, "(n, size, size, n_bands), got (6, 5, 64, 64); bring them"),
-        ("", {**Z_SPEC, "magnitudes": np.ones((6, 4))}, f"Error: {PER_BAND} (6, 4)\n"),
+        ("", {**Z_SPEC, "magnitudes": np.ones((6, 4))}, f"mine.npz: {PER_BAND} (6, 4)\n"),
         ("", {**Z_SPEC, "fwhm": np.ones((6, 4))}, "'fwhm' of shape (6, 5), one number per band, got (6, 4)"),
         ("", {**Z_SPEC, "offset": np.ones((6, 3))}, "'offset' of shape (6, 2), got (6, 3)"),
         ("", {**Z_SPEC, "axis_ratio": np.ones((6, 5))}, "'axis_ratio' of shape (6,), got (6, 5)"),
