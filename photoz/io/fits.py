@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from photoz.errors import InvalidDataset
+from photoz.errors import InvalidDataset, counted
 from photoz.io.cutouts import Column, Cutouts, ImageSource, LazyImages, Reading, refusing
 from photoz.io.fits_header import BANDS, ImageHeader
 from photoz.io.fits_masks import Plane, with_masks
@@ -223,14 +223,12 @@ def _with_tables(cutouts: Cutouts, tables: Sequence[Any]) -> Cutouts:
     """Add the columns of the only table that has a row for each cutout; other tables are left out."""
     reading, columns, units = cutouts.reading, dict(cutouts.columns), dict[str, str]()
     fitting = [table for table in tables if len(table.data) == len(cutouts) and len(cutouts) > 1]
-    for table in tables:
-        name = table.name or "a table"
-        if fitting == [table]:
-            columns_, units = columns_of(table, reading)
-            columns = {**columns_, **columns}
-            reading.used.append(f"the columns of {name}, which has a row for each cutout")
-        else:
-            reading.left_out.append(f"{name}, a table of {len(table.data)} rows")
+    if len(fitting) == 1:
+        of_table, units = columns_of(fitting[0], reading)
+        columns = {**of_table, **columns}
+        reading.used.append(f"the columns of {fitting[0].name or 'the table'}, which has a row for each cutout")
+    if others := [table.name or "one without a name" for table in tables if fitting != [table]]:
+        reading.left_out.append(f"{counted(len(others), 'table')}: {', '.join(others)}")
     return replace(cutouts, columns=columns, column_units=units)
 
 

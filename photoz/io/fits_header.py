@@ -27,8 +27,11 @@ KINDS: Mapping[str, str] = {
 NAMES_OF_KIND = ("IMAGETYP", "EXTTYPE", "OBSTYPE", "IMTYPE", "HDUCLAS2", "HDUCLAS3")
 
 # Keywords for the AB magnitude of a pixel with the value 1. FLUXMAG0 is the value of a pixel with the magnitude 0.
-ZERO_POINTS = ("MAGZERO", "MAGZPT", "MAGZP", "ZEROPNT", "PHOTZP", "ZP", "ZPT", "SEXMGZPT", "ZEROPOINT", "FPA.ZP")
+ZERO_POINTS = ("MAGZERO", "MAGZPT", "MAGZP", "ZEROPNT", "PHOTZP", "ZP", "ZPT", "SEXMGZPT", "ZEROPOINT")
 FLUX_OF_ZERO = "FLUXMAG0"
+
+# The zero point of 1 count per second in PS1's images, whose pixels are counts of the whole exposure.
+PER_SECOND = "FPA.ZP"
 
 # Keywords for the system of magnitudes, and those of PS1's asinh scale.
 SYSTEMS = ("MAGSYS", "MAGTYPE", "PHOTSYS", "ZPSYS", "MAG_SYS", "VEGAMAG")
@@ -110,11 +113,15 @@ class ImageHeader:
                 )
         points = {key: self._number(key) for key in ZERO_POINTS if self.get(key) is not None}
         if self.get(FLUX_OF_ZERO) is not None:
-            flux = self._number(FLUX_OF_ZERO)
-            if not flux > 0:
-                raise InvalidDataset(f"{self.where} has {FLUX_OF_ZERO} = {flux:g}: expected a number above 0")
-            points[FLUX_OF_ZERO] = 2.5 * math.log10(flux)
+            points[FLUX_OF_ZERO] = 2.5 * math.log10(self._above_0(FLUX_OF_ZERO))
+        if self.get(PER_SECOND) is not None:
+            points[f"{PER_SECOND} with EXPTIME"] = self._number(PER_SECOND) + 2.5 * math.log10(self._above_0("EXPTIME"))
         return read_pixel_unit(self.text("BUNIT"), points, self.where)
+
+    def _above_0(self, key: str) -> float:
+        if not (value := self._number(key)) > 0:
+            raise InvalidDataset(f"{self.where} has {key} = {value:g}: expected a number above 0")
+        return value
 
     def _number(self, key: str) -> float:
         value = self.get(key)

@@ -73,6 +73,7 @@ CONSISTENT = {
     "Jy, PHOTZP 8.9": (UNITS["Jy"], {"BUNIT": "Jy", "PHOTZP": 8.9}),
     "MAGZERO, PHOTZP of one value": (factor_of(27.0), {"MAGZERO": 27.0, "PHOTZP": 27.0}),
     "MAGZERO, FLUXMAG0 of one value": (factor_of(27.0), {"MAGZERO": 27.0, "FLUXMAG0": 63095734448.0194}),
+    "FPA.ZP 25 and EXPTIME 100": (factor_of(30.0), {"HIERARCH FPA.ZP": 25.0, "EXPTIME": 100.0}),
     "MAGSYS AB": (factor_of(25.0), {"MAGZERO": 25.0, "MAGSYS": "AB"}),
 }
 LAYOUTS |= {f"consistent {name}": row("cubes", same(factor, **cards)) for name, (factor, cards) in CONSISTENT.items()}
