@@ -37,7 +37,7 @@ from training.evaluation import MODEL, Evaluation, table, write_report
 from training.feature_groups import choose_threshold
 from training.pipeline import REPORT_FOLDER, write_bundle
 from training.reference import reference_record
-from training.splits import UNUSED, group_by_galaxy, numbers, with_labels
+from training.splits import UNUSED, as_split, group_by_galaxy, numbers, with_labels
 from training.trained_model import Predictions, TrainedModel
 
 MIN_GALAXIES = 50
@@ -170,7 +170,7 @@ def _prepare(opened: Cutouts, parent: ModelBundle) -> tuple[Cutouts, Reading]:
         raise InvalidDataset(
             f"{error}; {card.name} cannot be adapted to other bands or pixels: train a model on these images"
         ) from error
-    split = cutouts.columns.get("split", np.full(len(cutouts), TRAIN))
+    split = as_split(cutouts.columns.get("split", np.full(len(cutouts), TRAIN)), "the column 'split'")
     on_grid = card.grid.contains(cutouts.column("z_spec"))
     cutouts = with_labels(cutouts, np.where(split == TEST, TEST, np.where(on_grid, TRAIN, UNUSED)))
     n = len(group_by_galaxy(cutouts, cutouts.rows(TRAIN))[0])

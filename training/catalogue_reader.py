@@ -11,10 +11,9 @@ from photoz.errors import InvalidDataset
 from photoz.grid import BoolArray, FloatArray, IntArray
 from photoz.images import EBV_MAX, ZERO_POINT, ImageSpec
 from photoz.io.catalogue_files import NamedTable, read_table
-from photoz.io.cutouts import TEST, TRAIN, VALIDATION
 from photoz.io.units import magnitudes_per, nanomaggies_per
 from training.catalogue import Catalogue, ReadReport
-from training.splits import split_by_object
+from training.splits import as_split, split_by_object
 
 # Columns of a catalogue that are not bands.
 OTHER_COLUMNS = ("z_spec", "ebv", "object_id", "ra", "dec", "split")
@@ -36,13 +35,6 @@ NAMES = {"magnitude": "magnitudes", "flux": "fluxes"}
 UNITS = {
     "magnitude": (magnitudes_per, "mag or mmag, of AB magnitudes"),
     "flux": (nanomaggies_per, "nanomaggy, Jy, uJy, nJy or erg/s/cm2/Hz"),
-}
-
-# Words for the splits, in lower case.
-SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training"), TRAIN),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), VALIDATION),
-    **dict.fromkeys(("test", "testing"), TEST),
 }
 
 Z_SPEC_MAX = 10.0  # far above those of galaxies with broad-band spectroscopy, far below velocities and percent
@@ -250,13 +242,7 @@ def _identifiers(table: NamedTable) -> npt.NDArray[np.str_]:
 
 def _split(table: NamedTable) -> npt.NDArray[np.str_]:
     """Return the split of each row (n,) in the file, "" for an empty field."""
-    words, rows = np.unique(table.text("split"), return_inverse=True)
-    if unknown := [str(word) for word in words if word and word.lower() not in SPLIT_WORDS]:
-        raise InvalidDataset(
-            f"{table.path}: column {table.names['split']!r} has {', '.join(map(repr, unknown[:3]))}; expected "
-            f"{', '.join(SPLIT_WORDS)}, or an empty field to leave out a row"
-        )
-    return np.array([SPLIT_WORDS.get(word.lower(), "") for word in words])[rows]
+    return as_split(table.text("split"), f"{table.path}: column {table.names['split']!r}")
 
 
 def _notes(table: NamedTable, catalogue: Catalogue, bands: tuple[str, ...]) -> Iterator[str]:

@@ -16,6 +16,13 @@ TEST_FRACTION = 0.2
 
 UNUSED = ""  # the split of a galaxy that is not selected
 
+# Words for the splits, in lower case.
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), VALIDATION),
+    **dict.fromkeys(("test", "testing"), TEST),
+}
+
 
 def random_split(n: int, n_test: int, n_validation: int | None = None) -> npt.NDArray[np.str_]:
     """Assign n galaxies to train, validation and test at random, always in the same way; (n,) str.
@@ -48,6 +55,20 @@ def split_by_object(object_id: Column, shares: str = "") -> npt.NDArray[np.str_]
     return np.asarray(split[in_order_of_appearance[number]])
 
 
+def as_split(values: Column, where: str) -> npt.NDArray[np.str_]:
+    """Return the split of each row, (n,), given words for them such as "val"; "" stays.
+
+    Raises `InvalidDataset` for other words; `where` is the column in the error.
+    """
+    words, rows = np.unique(values.astype(np.str_), return_inverse=True)
+    if unknown := [str(word) for word in words if word and word.lower() not in SPLIT_WORDS]:
+        raise InvalidDataset(
+            f"{where} has {', '.join(map(repr, unknown[:3]))}; expected {', '.join(SPLIT_WORDS)}, or an empty field to "
+            "leave out a row"
+        )
+    return np.array([SPLIT_WORDS.get(word.lower(), UNUSED) for word in words])[rows]
+
+
 def with_split(cutouts: Cutouts, select: str = "", shares: str = "") -> Cutouts:
     """Return the cutouts with a column `split`.
 
@@ -55,10 +76,10 @@ def with_split(cutouts: Cutouts, select: str = "", shares: str = "") -> Cutouts:
     or else that of `split_by_object`. Raises `InvalidDataset` if a column is missing or no galaxy meets the conditions.
     """
     if not select and not shares and "split" in cutouts.columns:
-        return cutouts
+        return with_labels(cutouts, as_split(cutouts.column("split"), "the column 'split'"))
     selected = find_selected(cutouts.column, len(cutouts), select)
     if "split" in cutouts.columns and not shares:
-        labels = np.where(selected, cutouts.column("split"), UNUSED)
+        labels = np.where(selected, as_split(cutouts.column("split"), "the column 'split'"), UNUSED)
     else:
         labels = np.full(len(cutouts), UNUSED, dtype=f"<U{len(VALIDATION)}")
         names = cutouts.columns.get("object_id", np.arange(len(cutouts)))

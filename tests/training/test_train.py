@@ -191,6 +191,12 @@ NO_TRAIN = "no galaxy of split 'train' has 0 <= z_spec <= 0.4; the data have 6 i
         ("", {**Z_SPEC, "axis_ratio": np.ones((6, 5))}, "'axis_ratio' of shape (6,), got (6, 5)"),
         ("", {**Z_SPEC, "split": np.array(["train"] * 4 + ["test"] * 2)}, "no galaxy of split 'validation'"),
         ("", {**Z_SPEC, "split": np.array(["test"] * 6)}, NO_TRAIN),
+        ("", {**Z_SPEC, "split": np.array(["TEST", "testing"] * 3)}, NO_TRAIN),
+        (
+            "",
+            {**Z_SPEC, "split": np.array(["train", "holdout"] * 3)},
+            "the column 'split' has 'holdout'; expected train,",
+        ),
     ],
 )
 def test_unusable_options_and_data_are_refused(tmp_path, refused, options, columns, message):
