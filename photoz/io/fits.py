@@ -47,14 +47,15 @@ def open_fits(path: Path, content: BinaryIO | None = None) -> Iterator[Cutouts]:
     of unknown origin in a process with limits.
     """
     fits = load_astropy()
-    mapped = content is None and path.suffix.lower() not in COMPRESSED
+    can_map = content is None and path.suffix.lower() not in COMPRESSED
     with ExitStack() as stack:
         stream = stack.enter_context(content or path.open("rb"))  # astropy leaves a damaged file open
-        images, tables = _contents(stack.enter_context(_opened(fits, stream, path, mapped)), fits, path)
-        if any(header.is_scaled for header in images):  # astropy maps no such image into memory
-            images, tables = _contents(stack.enter_context(_opened(fits, stream, path, False)), fits, path)
-        is_image = any(len(header.hdu.shape) > 1 for header in images)
-        yield _from_images(images, tables, path) if is_image else _from_tables(tables, path)
+        images, tables = _contents(stack.enter_context(_opened(fits, stream, path, False)), fits, path)
+        shapes = [header.hdu.shape for header in images if len(header.hdu.shape) > 1]
+        has_many = not shapes or any(len(shape) == 4 for shape in shapes)  # cutouts in an HDU
+        if can_map and has_many and not any(header.is_scaled for header in images):  # astropy maps no scaled images
+            images, tables = _contents(stack.enter_context(_opened(fits, stream, path, True)), fits, path)
+        yield _from_images(images, tables, path) if shapes else _from_tables(tables, path)
 
 
 def load_astropy() -> ModuleType:

@@ -49,20 +49,19 @@ class ImageHeader:
     """An image in a FITS file, and its header together with the primary header."""
 
     def __init__(self, hdu: Any, number: int, primary: Any, path: object) -> None:
-        self.hdu, self._primary = hdu, primary
+        self.hdu = hdu
+        self._headers = [(header, frozenset(header)) for header in (hdu.header, primary)]  # astropy looks slowly
         self.name = f"{hdu.name} (HDU {number})" if hdu.name and hdu.name != "PRIMARY" else f"HDU {number}"
         self.where = f"{self.name} in {path}"
 
     @property
     def is_scaled(self) -> bool:
         """Whether pixels are not stored as they are meant."""
-        return any(key in self.hdu.header for key in ("BSCALE", "BZERO", "BLANK"))
+        return self.own("BSCALE", "BZERO", "BLANK") is not None
 
     def get(self, *keywords: str) -> Any:
         """Return the value of the first keyword that either header has, the image's own before the primary's."""
-        return next(
-            (header[key] for header in (self.hdu.header, self._primary) for key in keywords if key in header), None
-        )
+        return next((header[key] for header, keys in self._headers for key in keywords if key in keys), None)
 
     def text(self, *keywords: str) -> str:
         """Return such a value as text, "" if there is none."""
@@ -77,13 +76,14 @@ class ImageHeader:
     @cached_property
     def kind_word(self) -> str:
         """The word that tells its kind in its name, or in the type that its own header gives; "" if there is none."""
-        types = [self.hdu.name, *(str(self.hdu.header[key]) for key in NAMES_OF_KIND if key in self.hdu.header)]
+        types = [self.hdu.name, *(str(self.own(key) or "") for key in NAMES_OF_KIND)]
         words = (word for text in types for word in WORDS.split(text.upper()))
         return next((word for word in words if word in KINDS), "")
 
     def own(self, *keywords: str) -> Any:
         """Return the value of the first keyword that the image's own header has."""
-        return next((self.hdu.header[key] for key in keywords if key in self.hdu.header), None)
+        header, keys = self._headers[0]
+        return next((header[key] for key in keywords if key in keys), None)
 
     @property
     def filter(self) -> str:
@@ -92,11 +92,11 @@ class ImageHeader:
 
     def bands(self) -> tuple[str, ...]:
         """Names of the bands of an image with an axis of bands, in its order, () if the headers have none."""
-        for header in (self.hdu.header, self._primary):
+        for header, keys in self._headers:
             for first in (0, 1):
                 numbered = (f"BAND{number}" for number in range(first, 100))
-                if f"BAND{first}" in header:
-                    return tuple(str(header[key]).strip() for key in numbered if key in header)
+                if f"BAND{first}" in keys:
+                    return tuple(str(header[key]).strip() for key in numbered if key in keys)
         text = self.text("BANDS", "FILTERS", *BANDS)
         return tuple(part.strip() for part in text.split(",")) if "," in text else tuple(text)
 
@@ -136,7 +136,7 @@ class ImageHeader:
     @cached_property
     def _sky(self) -> tuple[tuple[float, float], tuple[float, ...]] | None:
         """ICRS coordinates of the centre in degrees, and width and height of a pixel in arcsec, by the WCS."""
-        header = next((h for h in (self.hdu.header, self._primary) if str(h.get("CTYPE1", "")).strip()), None)
+        header = next((h for h, keys in self._headers if "CTYPE1" in keys and str(h["CTYPE1"]).strip()), None)
         if header is None:
             return None
         from astropy.wcs import WCS, FITSFixedWarning
