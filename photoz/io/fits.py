@@ -2,7 +2,7 @@
 
 The layouts: an image of four axes, (n, ...); images of three axes, one for each galaxy; images of two axes, one for
 each band of a galaxy or for each galaxy and band; and a table with a column of images, or one for each band. Any of
-them may be compressed (fpack, .gz, .bz2). Each image is described by its own header (`photoz.io.fits_header`).
+them may be compressed (fpack, .gz, .bz2). Each image is described by its own header.
 """
 
 import math
