@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from photoz.errors import InvalidDataset, PhotozError, UnsupportedType, reason
 from photoz.grid import FloatArray
-from photoz.io.columns import ALIASES
+from photoz.io.columns import ALIASES, whole_names
 from photoz.io.cutouts import Column
 from photoz.io.units import degrees_per, magnitudes_per, nanomaggies_per, redshifts_per
 
@@ -117,25 +117,13 @@ class NamedTable:
 
     def text(self, name: str) -> npt.NDArray[np.str_]:
         """Return a column (n,) as text, "" where it is unknown; raises `InvalidDataset` for rounded integers."""
-        values = self._column(name)
+        values, where = self._column(name), f"{self.path}: column {self.names[name]!r}"
         if values.dtype.kind == "f":
-            self._refuse_rounded(name, values, 2.0**53 if values.dtype.itemsize > 4 else 2.0**24)
-            text = np.array([f"{value:.0f}" if np.isfinite(value) else "" for value in values], dtype=np.str_)
+            text = whole_names(values, where).astype(np.str_)
         else:
             text = np.char.strip(values.astype(str))
-            rounded = [float(word) for word in text if ROUNDED_ID.fullmatch(word)]
-            self._refuse_rounded(name, np.array(rounded), 2.0**53)
+            whole_names(np.array([float(word) for word in text if ROUNDED_ID.fullmatch(word)]), where)
         return np.where(np.isin(np.char.lower(text), UNKNOWN), "", text)
-
-    def _refuse_rounded(self, name: str, values: Column, limit: float) -> None:
-        """Refuse floating-point numbers (m,) that are not integers below the limit to which all are exact."""
-        numbers = np.asarray(values, dtype=np.float64)
-        bad = np.isfinite(numbers) & ((np.abs(numbers) >= limit) | (numbers != np.round(numbers)))
-        if bad.any():
-            raise InvalidDataset(
-                f"{self.path}: column {self.names[name]!r} has floating-point numbers, such as {numbers[bad][0]:.17g}, "
-                "which do not hold all digits of an identifier: write integers or text"
-            )
 
     def _column(self, name: str) -> Column:
         values = self.columns[self.names[name]]

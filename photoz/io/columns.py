@@ -49,20 +49,24 @@ def standard_columns(
         units[name] = units.pop(others[0], "")
         reading.used.append(f"the column {others[0]} is {name}")
     if "object_id" in renamed and renamed["object_id"].dtype.kind == "f":
-        renamed["object_id"] = _whole(name_of_ids, renamed["object_id"])
+        renamed["object_id"] = whole_names(renamed["object_id"], f"column {name_of_ids!r}")
     _convert(renamed, units, reading)
     return renamed
 
 
-def _whole(column: str, values: Column) -> Column:
-    """Return names of galaxies in floating point as integers, or as text if some are unknown."""
-    largest_exact = 2**53 if values.dtype.itemsize == 8 else 2**24  # this type has only some of the integers beyond
+def whole_names(values: Column, where: str) -> Column:
+    """Return names of galaxies in floating point as integers, or as text if some are unknown, "".
+
+    Raises `InvalidDataset`, naming `where` they are, if they are not integers below that to which all are exact.
+    """
+    limit = 2**53 if values.dtype.itemsize == 8 else 2**24
     numbers = np.asarray(values, dtype=np.float64)
     known = numbers[np.isfinite(numbers)]
-    if np.any(np.abs(known) >= largest_exact) or np.any(known != np.round(known)):
+    bad = known[(np.abs(known) >= limit) | (known != np.round(known))]
+    if len(bad):
         raise InvalidDataset(
-            f"{column} holds floating-point numbers such as {known[np.argmax(np.abs(known))]:.17g}, which cannot hold "
-            "all digits of the names of galaxies: expected integers or text"
+            f"{where} has floating-point numbers, such as {bad[0]:.17g}, which do not hold all digits of an "
+            "identifier: write integers or text"
         )
     if len(known) == len(numbers):
         return numbers.astype(np.int64)

@@ -48,7 +48,7 @@ def _bad_bits(mask: ImageHeader) -> int:
 
 
 def with_masks(images: Sequence[ImageHeader], others: Sequence[ImageHeader], reading: Reading) -> list[Plane]:
-    """Find the masks, weights and variances of images among other images, and note what is used and left out."""
+    """Find the masks and weights of images among other images, and note what is used and left out."""
     masks: list[list[ImageHeader]] = [[] for _ in images]
     for kind, rule in RULES.items():
         found = [header for header in others if header.kind == kind]

@@ -43,6 +43,8 @@ def read_pixel_unit(unit: str, zero_points: Mapping[str, float], where: str) -> 
 
     Raises `InvalidDataset` if two of them disagree, or a zero point comes with a unit that is neither flux nor counts.
     """
+    if bad := [name for name, value in zero_points.items() if not math.isfinite(value)]:
+        raise InvalidDataset(f"{where} has {bad[0]} = {zero_points[bad[0]]}: expected a number")
     worth = {f"{name} {value:g}": PixelUnit(zero_point=value).nanomaggies for name, value in zero_points.items()}
     if (of_unit := nanomaggies_per(unit)) is not None:
         worth = {f"the unit {unit}": of_unit, **worth}

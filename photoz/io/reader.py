@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz.errors import InvalidDataset, UnsupportedType
+from photoz.grid import FloatArray
 from photoz.io import formats
 from photoz.io.columns import ALIASES
 from photoz.io.cutouts import Column, Cutouts, LazyImages
@@ -106,6 +107,7 @@ def _join(paths: Sequence[Path]) -> Cutouts:
     if len({file.images.shape[1:] for file in files}) > 1:
         size = min(min(file.images.shape[axis] for axis in _pixel_axes(file)) for file in files)
     views = [_view(file, files[0], size, path, paths[0]) for path, file in zip(paths, files, strict=True)]
+    files = [replace(file, factors=_in_order(file, files[0].bands)) for file in files]
     common = [name for name in tables[0] if all(name in table for table in tables)]
     dropped = sorted({name for table in tables for name in table} - set(common))
     lengths = [file.images.shape[0] for file in files]
@@ -128,6 +130,13 @@ def _join(paths: Sequence[Path]) -> Cutouts:
         reading=reading,
         **_joined_unit(files, [path.name for path in paths], lengths, folder),
     )
+
+
+def _in_order(cutouts: Cutouts, bands: tuple[str, ...]) -> FloatArray | None:
+    """Return the factors of a file in the order of these bands, as `_view` brings its images."""
+    if cutouts.factors is None or cutouts.factors.shape[1] == 1:
+        return cutouts.factors
+    return cutouts.factors[:, [cutouts.bands.index(band) for band in bands]]
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,7 @@ def predict_file(model: str, path: Path, *, pdf: bool) -> tuple[Prediction, Resu
     with open_cutouts(path) as opened:
         cutouts, reading = conform(opened, card.image)
         prediction = predict(model, cutouts, pdf)
-        passed, _ = passed_columns(
-            cutouts.columns, len(cutouts)
-        )  # in the file that `photoz sky` wrote, all are numbers
+        passed, _ = passed_columns(cutouts.columns, len(cutouts))  # all are numbers in what `photoz sky` writes
     provenance = Provenance(prediction.model, path.name, now(), notes=vars(reading))
     return prediction, result_table(prediction, provenance, card.grid, passed=passed)
 

@@ -111,6 +111,22 @@ def test_an_image_for_each_band_in_any_order_with_the_primary_header_of_the_gala
         np.testing.assert_array_equal(cutouts.images[:], IMAGES[:1])
 
 
+def test_files_in_other_orders_of_bands_keep_their_zero_points(tmp_path):
+    powers = (1, 0, 2)  # by band
+    for row, order in enumerate(((0, 1, 2), (2, 0, 1))):
+        planes = [
+            fits.ImageHDU(
+                BANDS_FIRST[row, band] * np.float32(10.0 ** powers[band]),
+                header(FILTER="gri"[band], BUNIT="adu", MAGZERO=22.5 + 2.5 * powers[band]),
+            )
+            for band in order
+        ]
+        write(tmp_path / f"galaxy-{row}.fits", *planes)
+    with open_cutouts(tmp_path) as opened:
+        cutouts, _ = conform(opened, SPEC)
+        np.testing.assert_allclose(cutouts.images[:], IMAGES[:2], rtol=1e-5)
+
+
 def test_numbered_keywords_name_the_bands_and_large_packed_files_are_refused(tmp_path, monkeypatch):
     assert MAX_CUTOUT_BYTES == 67_108_864
     packed = fits.CompImageHDU(BANDS_FIRST[0], header(BAND0="F606W", BAND1=" g", BAND2="z"))

@@ -43,8 +43,10 @@ def inspect(
     with open_cutouts(cutouts) as opened:
         click.echo("\n".join(_description(cutouts, opened)))
         conformed, reading = conform(opened, spec, bands, zero_point, override)
-        if ebv is not None or "ebv" not in conformed.columns:
-            reading.assumed.append("E(B-V) is unknown" if ebv is None else f"E(B-V) is {ebv:g} mag")
+        if ebv is not None:
+            reading.used.append(f"E(B-V) is {ebv:g} mag, by the option")
+        elif "ebv" not in conformed.columns:
+            reading.assumed.append("E(B-V) is unknown")
         click.echo("\n".join(reading.lines()))
 
 
