@@ -24,6 +24,8 @@ Arrays = dict[str, npt.NDArray[Any]]
 # Code points that numpy accepts as text and nothing else does: beyond Unicode, and surrogates.
 MAX_CODE, SURROGATES = 0x10FFFF, (0xD800, 0xDFFF)
 
+NUL = "expected object_id as text, got a NUL character"
+
 # Anything beyond, 99 for "not measured" too, would stretch the plots until nothing is seen.
 MAX_MAGNITUDE = 50.0
 
@@ -127,7 +129,7 @@ def _object_id(arrays: Arrays, n: int) -> Names | None:
     elif given.dtype.kind == "O":
         longest = max(map(len, given), default=0)
         if any("\0" in name for name in given):  # numpy drops it at the end of a text
-            raise InvalidInput("expected object_id as text, got a NUL character")
+            raise InvalidInput(NUL)
     if longest > MAX_OBJECT_ID:  # before each takes the memory of the longest
         raise InvalidInput(f"expected object_id of at most {MAX_OBJECT_ID} characters, got one of {longest:,}")
     if given.dtype.kind in "US":  # as wide as the file declares, perhaps millions of times its longest name
@@ -138,7 +140,9 @@ def _object_id(arrays: Arrays, n: int) -> Names | None:
         raise InvalidInput(f"expected object_id as text, got other bytes: {error}") from error
     if names.dtype.kind == "i":
         return names
-    codes = names.view(np.uint32)
+    codes = names.view(np.uint32).reshape(n, -1)
+    if ((codes[:, :-1] == 0) & (codes[:, 1:] != 0)).any():  # at the end it is numpy's padding
+        raise InvalidInput(NUL)
     if np.any((codes > MAX_CODE) | ((codes >= SURROGATES[0]) & (codes <= SURROGATES[1]))):
         raise InvalidInput("expected object_id as text, got code points that are not Unicode characters")
     return names

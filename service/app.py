@@ -60,7 +60,7 @@ async def openapi_document(request: requests.Request) -> Response:
 
 async def swagger(request: requests.Request) -> Response:
     """Return the page that shows the OpenAPI document."""
-    return FileResponse(Path(__file__).with_name("swagger.html"))
+    return FileResponse(Path(__file__).with_name("swagger.html"), headers=page.HEADERS)
 
 
 V2_MODEL_ROUTES = (("", v2.metadata, "GET"), ("/ready", v2.model_ready, "GET"), ("/infer", v2.infer, "POST"))

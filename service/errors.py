@@ -14,9 +14,9 @@ from photoz.errors import InvalidDataset, InvalidInput, MalformedInput, PhotozEr
 class RequestError(PhotozError):
     """An error with a status of its own."""
 
-    def __init__(self, status: HTTPStatus, message: str) -> None:
-        super().__init__(status, message)  # both, so that a child can send it
-        self.status = status
+    def __init__(self, status: HTTPStatus, message: str, retry_after: int = 1) -> None:
+        super().__init__(status, message, retry_after)  # all, so that a child can send it
+        self.status, self.retry_after = status, retry_after  # seconds, where the status is 429
 
     def __str__(self) -> str:
         return str(self.args[1])
@@ -36,7 +36,6 @@ HEADERS: Mapping[HTTPStatus, Mapping[str, str]] = {
     HTTPStatus.REQUEST_TIMEOUT: {"connection": "close"},
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: {"connection": "close"},
     HTTPStatus.UNAUTHORIZED: {"www-authenticate": "Bearer"},
-    HTTPStatus.TOO_MANY_REQUESTS: {"retry-after": "1"},
 }
 
 
@@ -44,6 +43,8 @@ def error_response(error: PhotozError) -> Response:
     """Return the response to an error: its message and status."""
     if isinstance(error, RequestError):
         status = error.status
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            return JSONResponse({"error": str(error)}, status, {"retry-after": str(error.retry_after)})
     else:
         status = next(status for kind, status in STATUS.items() if isinstance(error, kind))
     return JSONResponse({"error": str(error)}, status, HEADERS.get(status))

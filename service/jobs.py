@@ -1,12 +1,15 @@
 """Jobs in child processes, which would hold up or endanger the process that predicts."""
 
 import asyncio
+import math
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from http import HTTPStatus
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 from pebble import ProcessExpired
 
@@ -20,14 +23,17 @@ NICENESS = 10  # predictions go first
 
 
 class JobQueue:
-    """Runs jobs of one kind in a child process, one at a time; the limits are those of `ConcurrencyLimit`.
+    """Runs jobs of one kind in a child process, one at a time, in turns of the clients.
 
-    The child is replaced after `max_tasks` jobs: 1 isolates jobs on untrusted data from each other.
+    The limits are those of `ConcurrencyLimit`. The child is replaced after `max_tasks` jobs: 1 isolates jobs on
+    untrusted data from each other. A client whose job ended its child is refused for `penalty` seconds.
     """
 
-    def __init__(self, what: str, in_all: int, of_client: int, *, max_tasks: int = 1) -> None:
+    def __init__(self, what: str, in_all: int, of_client: int, *, max_tasks: int = 1, penalty: float = 0.0) -> None:
         self._queued = ConcurrencyLimit(what, in_all, of_client)
         self._lock = asyncio.Lock()
+        self._turns = WeakValueDictionary[str, asyncio.Lock]()  # by client: one of its jobs waits for the child
+        self._penalty, self._refused_until = penalty, dict[str, float]()
         self._make_pool = partial(process_pool, max_tasks=max_tasks, initializer=os.nice, initargs=(NICENESS,))
         self._pool = self._make_pool()
 
@@ -37,7 +43,9 @@ class JobQueue:
         Raises `RequestError` (429 or 504), `pebble.ProcessExpired` if the child has died, or what the function raises.
         """
         with self._queued.enter(client):
-            async with self._lock:
+            turn = self._turns.setdefault(client, asyncio.Lock())
+            async with turn, self._lock:
+                self._check_penalty(client)
                 if not self._pool.active:  # its child died while it had nothing to do
                     self._pool = self._make_pool()
                 try:
@@ -47,3 +55,14 @@ class JobQueue:
                     raise RequestError(HTTPStatus.GATEWAY_TIMEOUT, message) from error
                 except BrokenProcessPool as error:
                     raise ProcessExpired("the child died before it took the job") from error
+                except ProcessExpired:
+                    self._refused_until[client] = time.monotonic() + self._penalty
+                    raise
+
+    def _check_penalty(self, client: str) -> None:
+        now = time.monotonic()
+        self._refused_until = {name: until for name, until in self._refused_until.items() if until > now}
+        if client in self._refused_until:
+            seconds = math.ceil(self._refused_until[client] - now)
+            message = f"what you sent before failed or took too long; try again in {seconds} s"
+            raise RequestError(HTTPStatus.TOO_MANY_REQUESTS, message, seconds)

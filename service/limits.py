@@ -6,6 +6,7 @@ A proxy in front of the service handles clients that are slow or hold connection
 import asyncio
 import contextlib
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
@@ -53,6 +54,16 @@ UNLIMITED = PROBES | {"/metrics"}  # answered under overload too
 BENTOML_TYPES = "application/vnd.bentoml"
 
 
+# The port in a header Host, which may be an IPv6 address in brackets.
+HOST = re.compile(r":\d*$")
+
+# What granian says of a response that is not HTTP, such as a line end in a header.
+NO_HTTP = "Unsupported ASGI message"
+
+# A browser takes an answer for what its content-type says.
+NOSNIFF = (b"x-content-type-options", b"nosniff")
+
+
 class ConcurrencyLimit:
     """Limits how many things run or wait at once, in total and per client; `what` names them in errors."""
 
@@ -89,6 +100,7 @@ class Limits:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.settings, self.metrics = settings, metrics
         self.memory = MemoryBudget(settings.max_memory_bytes)
+        self.hosts = settings.hosts
         self.keys = ApiKeys(settings.api_keys_file) if settings.api_keys_file else None
         limit = settings.max_in_flight
         self.in_flight = ConcurrencyLimit("requests are in flight", limit, max(1, round(CLIENT_SHARE * limit)))
@@ -104,15 +116,23 @@ class Limits:
         """Raise what is wrong with a request before its body is received; identify its client."""
         scope, limit = request.scope, self.settings.max_header_bytes
         size = len(request.method) + len(scope["raw_path"]) + len(scope["query_string"]) + len("   HTTP/1.1\r\n\r\n")
-        hosts = 0
+        hosts = authorizations = 0
         for name, value in scope["headers"]:
             size += len(name) + len(value) + 4
             hosts += name == b"host" and value != b""  # granian adds an empty one where there is none
+            authorizations += name == b"authorization"
         if size > limit:
             message = f"expected a request line and headers of at most {limit:,} bytes, got more"
             raise RequestError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, message)
         if hosts != 1 and (hosts or scope["http_version"] == "1.1"):
             raise MalformedInput(f"expected one header Host, got {hosts}")
+        if authorizations > 1:
+            raise MalformedInput(f"expected one header Authorization, got {authorizations}")
+        if self.hosts and (host := HOST.sub("", request.headers.get("host", "")).lower()) not in self.hosts:
+            message = f"expected the host {', '.join(self.hosts)}, got {host[:60]}: see PHOTOZ_ALLOWED_HOSTS"
+            raise RequestError(HTTPStatus.MISDIRECTED_REQUEST, message)
+        if request.method == "POST" and request.headers.get("sec-fetch-site") == "cross-site":
+            raise RequestError(HTTPStatus.FORBIDDEN, "a page of another site may not send requests here")
         if request.headers.get("transfer-encoding", "chunked").lower() != "chunked":
             raise MalformedInput(
                 f"expected no Transfer-Encoding but chunked, got {request.headers['transfer-encoding'][:40]}"
@@ -161,7 +181,7 @@ class LimitsMiddleware:
         async def send_part(message: Message) -> None:
             if message["type"] == "http.response.start":
                 request.status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request.id.encode())]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request.id.encode()), NOSNIFF]
                 if limits.draining:  # the client's next request finds another instance
                     message["headers"].append((b"connection", b"close"))
             body = message.get("body", b"")
@@ -170,8 +190,11 @@ class LimitsMiddleware:
                 for start in range(0, last, SEND_BYTES):
                     await send({**message, "body": body[start : start + SEND_BYTES], "more_body": True})
                 await send({**message, "body": body[last:]} if last else message)
-            except (RuntimeError, OSError) as error:  # the connection has ended
-                raise ClientDisconnect from error
+            except (RuntimeError, OSError) as error:
+                if str(error) == NO_HTTP:
+                    request.status = 0  # of a response that has not started
+                    raise
+                raise ClientDisconnect from error  # the connection has ended
 
         try:
             await self._admit(request, scope, receive, send_part)

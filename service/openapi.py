@@ -69,7 +69,7 @@ MODELS = (
 )
 
 # Error statuses: of the middleware, at any path; of bodies; of inference; of an archive.
-ANYWHERE = (401, 408, 413, 429, 431, 500, 503, 504)
+ANYWHERE = (401, 403, 408, 413, 421, 429, 431, 500, 503, 504)
 BODIES, INFERENCE, ARCHIVE = (400, 406, 415, 422), (400, 415), (404, 502)
 
 

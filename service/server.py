@@ -40,6 +40,8 @@ MAX_FAILED_STARTS = 3  # in a row: the next would fail too
 
 OUT_OF_MEMORY = " (killed by the system, perhaps for lack of memory: docs/operations.md#size)"
 
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+
 NO_KEYS = (
     "Listening on %s without API keys: anyone who can reach this address can use the service. "
     "Set PHOTOZ_API_KEYS_FILE (docs/operations.md), listen on 127.0.0.1, or restrict the network"
@@ -136,8 +138,11 @@ def serve(host: str, port: int) -> None:
     _check_port(host, port)
     os.environ.update(worker_environment())
     settings = Settings.from_environment()
-    if not settings.api_keys_file and host not in ("localhost", "::1") and not host.startswith("127."):
+    is_local = host in ("localhost", "::1") or host.startswith("127.")
+    if not settings.api_keys_file and not is_local:
         logger.warning(NO_KEYS, host)
+    if is_local and not settings.trusted_proxies:  # a page of any name could be made to mean this address
+        os.environ.setdefault("PHOTOZ_ALLOWED_HOSTS", ",".join(dict.fromkeys((host, *LOCAL_HOSTS))))
     signal.signal(DRAIN_SIGNAL, signal.SIG_IGN)  # inherited by a worker until it has its own handler
     # A fork would inherit the handlers and threads of this process. `force`: the preflight has set the default.
     multiprocessing.set_start_method("spawn", force=True)

@@ -80,11 +80,17 @@ class Settings(BaseSettings):
     header_timeout: Seconds = 10.0  # for a head to arrive, and for an idle connection
     max_header_bytes: Annotated[PositiveInt, Field(ge=1024, le=HEADER_BUFFER_BYTES)] = 32 * 1024
     trusted_proxies: Annotated[str, AfterValidator(_networks)] = ""
+    allowed_hosts: str = ""
 
     @property
     def documented_memory_bytes(self) -> int:
         """Bytes that an instance needs at most, whatever the requests."""
         return BASE_MEMORY_BYTES + 2 * self.max_memory_bytes
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Names of the service in the header Host, in lower case; none if any will do."""
+        return tuple(filter(None, map(str.strip, self.allowed_hosts.lower().split(","))))
 
     @classmethod
     def misspelt_variables(cls) -> dict[str, str]:

@@ -40,7 +40,7 @@ class State:
     def __init__(self, settings: Settings) -> None:
         bundle = ModelBundle.load(settings.bundle)
         self.settings, self.card = settings, bundle.card
-        self.model_label = f"{bundle.card.name} {bundle.card.version}".encode("ascii", "replace").decode("ascii")
+        self.model_label = f"{bundle.card.name} {bundle.card.version}".encode("unicode_escape").decode()
         self.card_json = bundle.card.model_dump_json().encode()
         self.max_bytes = min(unpacked_limit(bundle.card, settings.max_rows), settings.max_body_bytes)
         self.metrics = Metrics(bundle.card)
@@ -83,8 +83,9 @@ class State:
         response.headers[MODEL_HEADER] = self.model_label
         for name, texts in vars(request.reading).items():
             if texts:
-                text = "; ".join(texts).encode("ascii", "replace").decode("ascii")
-                response.headers[READING_HEADERS[name]] = text[:MAX_READING]
+                response.headers[READING_HEADERS[name]] = (
+                    "; ".join(texts).encode("unicode_escape").decode()[:MAX_READING]
+                )
         return response
 
     async def predict_columns(self, request: Request, batch: Batch, columns: frozenset[str]) -> Columns:

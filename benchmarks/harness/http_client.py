@@ -191,7 +191,7 @@ class ResponseParser:
 
 def request_head(first: str, *headers: str) -> bytes:
     """Write the head of a request, "GET /livez" say."""
-    return "\r\n".join([f"{first} HTTP/1.1", "Host: a", *headers, "", ""]).encode("latin-1")
+    return "\r\n".join([f"{first} HTTP/1.1", "Host: localhost", *headers, "", ""]).encode("latin-1")
 
 
 def request(method: str, path: str, body: bytes = b"", *headers: str, content_type: str = "") -> bytes:

@@ -118,10 +118,13 @@ class Cutouts:
 
 @contextmanager
 def refusing(what: str) -> Iterator[None]:
-    """Raise `InvalidDataset` with these words and the reason for any exception but ours, such as of a damaged file."""
+    """Raise `InvalidDataset` with these words and the reason for what a library raises, such as of a damaged file.
+
+    Errors of ours, and a lack of memory, pass through.
+    """
     try:
         yield
-    except PhotozError:
+    except (PhotozError, MemoryError):
         raise
     except Exception as error:  # libraries raise OSError, ValueError, TypeError, KeyError, zlib.error and others
         raise InvalidDataset(f"{what}: {reason(error)}") from error

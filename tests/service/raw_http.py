@@ -64,4 +64,4 @@ class RawConnection:
 
 def head(path: str, *headers: str, method: str = "POST") -> bytes:
     """Write the head of a request."""
-    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: service", *headers, "", ""]).encode()
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: localhost", *headers, "", ""]).encode()

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -22,9 +23,9 @@ from photoz.io import formats
 from photoz.io.cutouts import Reading
 from photoz.protocol.contract import READING_HEADERS
 from service import files, predict, sky
-from service.errors import RequestError
+from service.errors import RequestError, error_response
 from service.jobs import JobQueue
-from tests.service.helpers import check_error
+from tests.service.helpers import PATIENCE, check_error
 from tests.service.requests import local_worker, make_request
 from tests.survey.loopback_archive import draw, frame_bytes, frame_path, frame_wcs, running_archive
 from tests.toys import GRIZ, galaxies
@@ -54,7 +55,7 @@ def wait(*job):
 
 
 def compute(content, spec, allowed, seconds):
-    files.limit_resources(allowed, 1)
+    files.limit_resources(allowed, 0.1)
     while True:
         pass
 
@@ -93,6 +94,27 @@ def test_jobs_run_one_at_a_time_and_places_are_limited():
         assert len({child.pid, alice[2], bob[2]}) == 3  # each has a child of its own
 
     in_queue(check, max_tasks=1)
+
+
+def test_clients_take_turns_and_one_that_ended_the_child_waits():
+    async def check():
+        queue = JobQueue("jobs run or wait", 9, 6, max_tasks=0, penalty=LONG)
+        calls = [queue.run(client, LONG, work, 0.05) for client in ("alice", "alice", "alice", "bob", "bob")]
+        *alice, first, second = await asyncio.gather(*calls)
+        assert alice[0] < first < alice[1] < second < alice[2]
+        calls = [queue.run(client, LONG, job, *arguments) for client, job, *arguments in TURNS]
+        ended, refused, answered = await asyncio.gather(*calls, return_exceptions=True)
+        assert isinstance(ended, ProcessExpired)
+        assert len(answered) == 3
+        assert re.fullmatch(r"what you sent before failed or took too long; try again in \d+ s", str(refused))
+        response = error_response(refused)
+        assert (response.status_code, int(response.headers["retry-after"])) == (429, refused.retry_after)
+        assert LONG - PATIENCE < refused.retry_after <= LONG
+
+    asyncio.run(check())
+
+
+TURNS = [("alice", end), ("alice", work, 0.0), ("bob", work, 0.0)]
 
 
 async def kill(queue, child):
@@ -135,8 +157,9 @@ def cube(images, **header):
     return fits_bytes(fits.PrimaryHDU(np.moveaxis(images, -1, 1), fits.Header(header)))
 
 
-def hdf5_bytes(**columns):
+def hdf5_bytes(attributes=(), **columns):
     with h5py.File(buffer := io.BytesIO(), "w") as file:
+        file.attrs.update(attributes)
         for name, values in columns.items():
             file[name] = values
     return buffer.getvalue()
@@ -174,6 +197,11 @@ def test_cutouts_are_converted_to_the_layout_of_the_model(client, post_npz, imag
     np.testing.assert_allclose(predicted.json()["z_mean"], expected["z_mean"], atol=1e-4)
     assert predicted.headers[READING_HEADERS["used"]] == "pixels are multiplied by 0.000275406, for the unit nJy"
     assert predicted.headers[READING_HEADERS["assumed"]] == f"pixels are {card.image.pixel_scale:g} arcsec wide"
+    hostile = hdf5_bytes(
+        {"bands": [*card.image.bands, "x\x1b[31m\r\nSet-Cookie: a=1"]}, images=spoilt[..., [*range(5), 0]]
+    )
+    answer = client.post("/cutouts", content=hostile)
+    assert answer.headers[READING_HEADERS["left_out"]] == "the bands x\\x1b[31m\\r\\nSet-Cookie: a=1"
     labelled = {"images": images, "z_spec": np.linspace(0.05, 0.3, len(images))}
     scores = post_npz("/evaluate", labelled).json()
     assert client.post("/evaluate", content=hdf5_bytes(**labelled)).json() == scores
@@ -214,6 +242,34 @@ def test_hostile_files_are_refused_by_a_child(read, images, name):
     words = "^the FITS file |^reading the file takes more than 16,777,216 bytes: send it in parts$|its reader failed"
     with pytest.raises((InvalidDataset, MalformedInput, TooLarge), match=words):
         read(hostile_files(images)[name])
+
+
+@pytest.mark.parametrize("keyword", ["NAXIS", "ZNAXIS"])
+@pytest.mark.parametrize("value", ["1000", "+1000000000"])
+def test_too_many_axes_are_refused_before_a_child_starts(monkeypatch, read, images, keyword, value):
+    def refuse_to_start(*arguments):
+        raise AssertionError("a child is started")
+
+    monkeypatch.setattr(JobQueue, "run", refuse_to_start)
+    header = f"{'XTENSION':8}= 'IMAGE   '".ljust(80) + f"{keyword:8}= {value} / axes".ljust(80)
+    with pytest.raises(MalformedInput, match=rf"^the FITS file has {keyword} = \d+: expected at most 999$"):
+        read(cube(images) + header.encode().ljust(2880))
+
+
+def test_lack_of_memory_is_said_and_plugins_of_hdf5_are_not_loaded(monkeypatch, card, images):
+    monkeypatch.setattr(files, "limit_resources", lambda *limits: None)
+
+    def fail(*arguments, **options):
+        raise MemoryError
+
+    content = hdf5_bytes(images=images)
+    h5py.h5pl.append(b"/plugins")
+    with monkeypatch.context() as patched:
+        patched.setattr("astropy.io.fits.open", fail)
+        with pytest.raises(TooLarge, match="^reading the file takes more than 9 bytes: send it in parts$"):
+            files.parse_file(cube(images), card.image, 9, 60)
+    files.parse_file(content, card.image, 9, 60)
+    assert h5py.h5pl.size() == 0
 
 
 def test_reader_that_dies_or_takes_too_long(monkeypatch, read, images):

@@ -120,6 +120,18 @@ def test_connection_that_ends_during_the_response_is_recorded(limits, error):
     assert recorded(limits, 499)
 
 
+def test_response_that_is_not_http_is_an_error_of_the_service(limits, monkeypatch):
+    class Granian(list):
+        def append(self, message):
+            if any(b"\n" in value for _, value in message.get("headers", ())):
+                raise RuntimeError("Unsupported ASGI message")
+            super().append(message)
+
+    monkeypatch.setattr(limits_module.logger, "propagate", True)
+    check_error(post(wrap(PlainTextResponse(headers={"x": "a\nb"}), limits), sent=Granian())[0], 500, "internal error")
+    assert recorded(limits, 500)
+
+
 def test_large_responses_are_sent_in_parts(limits, monkeypatch):
     monkeypatch.setattr(limits_module, "SEND_BYTES", 4)
     for content, sizes in ((b"", [0]), (b"abcd", [4]), (b"abcde", [4, 1]), (b"abcdefgh", [4, 4])):
@@ -165,6 +177,36 @@ def test_key_is_checked_before_the_limits_and_probes_need_neither(limits, tmp_pa
         assert get(wrap(OK, limits), "/metrics").status_code == 200
         check_error(get(wrap(OK, limits)), 429, "128 requests are in flight already; try again later")
     assert get(wrap(OK, limits)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "words"),
+    [
+        ({"host": "localhost:3000", "sec-fetch-site": "same-origin"}, 200, ""),
+        ({"host": "LOCALHOST", "sec-fetch-site": "cross-site"}, 403, "a page of another site may not send requests"),
+        ({"host": "[::1]:3000"}, 200, ""),
+        ({"host": "[::1]", "authorization": "Bearer a", "Authorization": "Bearer b"}, 400, "one header Authorization"),
+        ({"host": "evil.example:3000"}, 421, "expected the host localhost, [::1], got evil.example: "),
+        ({"host": "localhost.evil:1"}, 421, "got localhost.evil: see PHOTOZ_ALLOWED_HOSTS"),
+    ],
+)
+def test_heads_of_other_pages_and_hosts_are_refused(headers, status, words):
+    app = wrap(OK, make_limits(allowed_hosts="localhost, [::1]"))
+    encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    messages = {}
+
+    async def send(message):
+        messages.update(message)
+
+    def request(method):
+        scope = make_scope(method, content_length="0")
+        asyncio.run(app(scope | {"headers": [*encoded, *scope["headers"][1:]]}, None, send))
+        assert (b"x-content-type-options", b"nosniff") in messages["headers"]
+        return messages["status"]
+
+    assert request("POST") == status
+    assert words in messages["body"].decode()
+    assert request("GET") == (200 if status == 403 else status)  # a link on another page
 
 
 def fill_share_of(limits, client):

@@ -187,6 +187,7 @@ def test_unusable_arrays_and_json(client, post_npz, card, images):
         ({"ebv": np.full(n, "0.1")}, "ebv as real numbers"),
         ({"images": None, "cutouts": images}, "expected an array 'images', got cutouts"),
         ({"object_id": np.array(["a"])}, "6 names"),
+        ({"object_id": np.array(["a\0b", *"cdefg"])}, "expected object_id as text, got a NUL character"),
     ):
         arrays = {name: array for name, array in ({"images": images} | change).items() if array is not None}
         refused = post_npz("/predict_file", arrays)
@@ -241,7 +242,9 @@ def test_damaged_bodies_and_refused_requests(client, images):
 
 DOCUMENT = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("http-api.md", "estimates.md"))
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-STATUSES = {*["400", "401", "404", "406", "408", "413", "415", "422", "429", "431", "500", "502", "503", "504"]}
+STATUSES = {
+    *["400", "401", "403", "404", "406", "408", "413", "415", "421", "422", "429", "431", "500", "502", "503", "504"]
+}
 
 
 def test_flags_columns_metrics_options_and_statuses_are_documented():
@@ -262,7 +265,7 @@ def test_settings_are_documented_with_their_defaults():
     fields = Settings.model_fields
     assert set(rows) == {f"PHOTOZ_{name.upper()}" for name in fields}
     defaults = {name: field.default for name, field in fields.items() if type(field.default) in (bool, float, int, str)}
-    assert defaults.pop("trusted_proxies") == ""  # an empty cell
+    assert defaults.pop("trusted_proxies") == defaults.pop("allowed_hosts") == ""  # empty cells
     for name, default in defaults.items():
         text = ("off", "on")[default] if isinstance(default, bool) else str(default).removesuffix(".0")
         assert rows[f"PHOTOZ_{name.upper()}"] == f"`{text}`"

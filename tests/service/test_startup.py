@@ -223,6 +223,8 @@ def test_listening_for_others_without_keys_is_warned_of(start, toy, monkeypatch,
     assert os.environ["BENTOML_DO_NOT_TRACK"] == "true"
     assert server.PhotozServer.call_args.args[2].bundle == toy
     assert [message[:40] for message in caplog.messages] == ["Listening on 0.0.0.0 without API keys: a"] * warns
+    names = [] if host == "0.0.0.0" else list(dict.fromkeys([host, "localhost", "127.0.0.1", "[::1]"]))
+    assert os.environ.get("PHOTOZ_ALLOWED_HOSTS", "") == ",".join(names)
 
 
 def catches_sigterm(service):
