@@ -99,10 +99,10 @@ SECONDS := 900
 fuzz: $(STAMPS)/dev requirements/fuzz.txt
 	$(UV) --python $(BIN)/python --require-hashes -r requirements/fuzz.txt
 	for target in open_inference file json compression; do \
-		$(BIN)/python -m tests.attack.fuzz $$target --seconds $(SECONDS) --corpus runs/fuzz/$$target || exit 1; \
+		$(BIN)/python -m tests.attack.fuzz $$target --seconds $(SECONDS) --seed $(SEED) --corpus runs/fuzz/$$target || exit 1; \
 	done
 	for format in fits hdf5; do \
-		$(BIN)/python -m tests.attack.fuzz_described_files $$format --seconds $(SECONDS) || exit 1; \
+		$(BIN)/python -m tests.attack.fuzz_described_files $$format --seconds $(SECONDS) --seed $(SEED) || exit 1; \
 	done
 
 attack: $(STAMPS)/dev

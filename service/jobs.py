@@ -15,7 +15,7 @@ from pebble import ProcessExpired
 
 from photoz.processes import process_pool
 from service.errors import RequestError
-from service.limits import ConcurrencyLimit
+from service.request import ConcurrencyLimit
 
 T = TypeVar("T")
 

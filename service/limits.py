@@ -7,8 +7,7 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -21,7 +20,7 @@ from service.api_keys import ApiKeys
 from service.compression import decompressed
 from service.errors import RequestError, error_response, internal_error
 from service.metrics import Metrics
-from service.request import CURRENT_REQUEST, INFER, PREDICT, SCOPE_KEY, MemoryBudget, Request
+from service.request import CURRENT_REQUEST, INFER, PREDICT, SCOPE_KEY, ConcurrencyLimit, MemoryBudget, Request
 from service.settings import Settings
 
 logger = logging.getLogger("bentoml.photoz")
@@ -62,36 +61,6 @@ NO_HTTP = "Unsupported ASGI message"
 
 # A browser takes an answer for what its content-type says.
 NOSNIFF = (b"x-content-type-options", b"nosniff")
-
-
-class ConcurrencyLimit:
-    """Limits how many things run or wait at once, in total and per client; `what` names them in errors."""
-
-    def __init__(self, what: str, in_all: int, of_client: int) -> None:
-        self._what, self._in_all, self._of_client = what, in_all, of_client
-        self._counts = Counter[str]()
-        self.total = 0
-
-    def check(self, client: str) -> None:
-        """Raise `RequestError` (429) if a limit is reached."""
-        if self.total >= self._in_all:
-            raise RequestError(HTTPStatus.TOO_MANY_REQUESTS, f"{self.total} {self._what} already; try again later")
-        if (n := self._counts[client]) >= self._of_client:
-            raise RequestError(HTTPStatus.TOO_MANY_REQUESTS, f"{n} of your {self._what} already; try again later")
-
-    @contextlib.contextmanager
-    def enter(self, client: str) -> Iterator[None]:
-        """Count one more within the context; raises as `check`."""
-        self.check(client)
-        self.total += 1
-        self._counts[client] += 1
-        try:
-            yield
-        finally:
-            self.total -= 1
-            self._counts[client] -= 1
-            if not self._counts[client]:
-                del self._counts[client]
 
 
 class Limits:

@@ -1,10 +1,12 @@
-"""One HTTP request, from its head to the end of its response, and the memory that all requests share."""
+"""One HTTP request, from its head to the end of its response, and the memory and places that all requests share."""
 
 import random
 import re
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from http import HTTPStatus
 from urllib.parse import parse_qsl
@@ -83,6 +85,36 @@ class MemoryBudget:
             if not self._of_client[request.client]:
                 del self._of_client[request.client]
             request.held_bytes = 0
+
+
+class ConcurrencyLimit:
+    """Limits how many things run or wait at once, in total and per client; `what` names them in errors."""
+
+    def __init__(self, what: str, in_all: int, of_client: int) -> None:
+        self._what, self._in_all, self._of_client = what, in_all, of_client
+        self._counts = Counter[str]()
+        self.total = 0
+
+    def check(self, client: str) -> None:
+        """Raise `RequestError` (429) if a limit is reached."""
+        if self.total >= self._in_all:
+            raise RequestError(HTTPStatus.TOO_MANY_REQUESTS, f"{self.total} {self._what} already; try again later")
+        if (n := self._counts[client]) >= self._of_client:
+            raise RequestError(HTTPStatus.TOO_MANY_REQUESTS, f"{n} of your {self._what} already; try again later")
+
+    @contextmanager
+    def enter(self, client: str) -> Iterator[None]:
+        """Count one more within the context; raises as `check`."""
+        self.check(client)
+        self.total += 1
+        self._counts[client] += 1
+        try:
+            yield
+        finally:
+            self.total -= 1
+            self._counts[client] -= 1
+            if not self._counts[client]:
+                del self._counts[client]
 
 
 class Request:

@@ -20,6 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("target", choices=SEEDS)
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=1, help="another one tries other inputs")
     parser.add_argument("--corpus", type=Path, required=True, help="folder that keeps the corpus between runs")
     arguments = parser.parse_args()
     target, corpus = arguments.target, arguments.corpus
@@ -28,6 +29,7 @@ def main() -> None:
         (corpus / f"seed-{number}").write_bytes(seed)
     # At most 1024 MB, of which the process starts with about 100, and 10 s for one input.
     limits = ["-max_len=16384", "-rss_limit_mb=1024", "-timeout=10", f"-max_total_time={arguments.seconds}"]
+    limits.append(f"-seed={arguments.seed}")
     output = [f"-artifact_prefix={corpus}/", "-print_final_stats=1", str(corpus)]
 
     def mutate_half(data: bytes, max_size: int, seed: int) -> bytes:

@@ -68,10 +68,10 @@ def main() -> int:
         if time.monotonic() > deadline:
             break
         if code := decode(data):
-            path = folder / f"{'slow' if code == -signal.SIGXCPU else 'crash'}-{number}"
+            path = folder / f"{'slow' if code == -signal.SIGPROF else 'crash'}-{number}"
             path.write_bytes(data)
             print(f"{path}: the child ended with {code}", flush=True)
-            findings += code != -signal.SIGXCPU
+            findings += code != -signal.SIGPROF
     print(f"{number:,} inputs, {findings} findings")
     return int(findings > 0)
 

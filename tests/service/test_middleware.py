@@ -18,9 +18,9 @@ from service import logs
 from service.api_keys import ApiKeys
 from service.app import application
 from service.errors import EXCEPTION_HANDLERS, STATUS, RequestError
-from service.limits import ConcurrencyLimit, Limits, LimitsMiddleware
+from service.limits import Limits, LimitsMiddleware
 from service.metrics import Metrics
-from service.request import SCOPE_KEY
+from service.request import SCOPE_KEY, ConcurrencyLimit
 from service.settings import Settings
 from tests.service.helpers import PATIENCE, check_error
 from tests.service.requests import make_scope
