@@ -10,7 +10,8 @@ import numpy.typing as npt
 from photoz.errors import InvalidDataset
 from photoz.grid import BoolArray, FloatArray, IntArray
 from photoz.images import EBV_MAX, ZERO_POINT, ImageSpec
-from photoz.io.catalogue_files import NamedTable, read_table
+from photoz.io.catalogue_files import read_table
+from photoz.io.columns import NamedTable
 from photoz.io.units import magnitudes_per, nanomaggies_per
 from training.catalogue import Catalogue, ReadReport
 from training.splits import as_split, split_by_object

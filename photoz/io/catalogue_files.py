@@ -4,20 +4,13 @@ import csv
 import gzip
 import re
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from photoz.errors import InvalidDataset, PhotozError, UnsupportedType, reason
-from photoz.grid import FloatArray
-from photoz.io.columns import ALIASES, whole_names
+from photoz.io.columns import NamedTable, find_names, plain
 from photoz.io.cutouts import Column
-from photoz.io.units import degrees_per, magnitudes_per, nanomaggies_per, redshifts_per
 
 # Formats of astropy.table.Table.read.
 ASTROPY_FORMATS = {
@@ -32,106 +25,6 @@ ASTROPY_FORMATS = {
 SUFFIXES = ".csv, .ecsv, .fits, .parquet, .vot or .xml"
 
 NUMBER = re.compile(r"[-+.\deE]+")
-
-# Texts for an unknown value.
-UNKNOWN = ("", "nan", "none", "null", "<na>")
-
-# The functions that convert units of columns, and the units that they take.
-CONVERSIONS: Mapping[str, tuple[Callable[[str], float | None], str]] = {
-    "ra": (degrees_per, "deg, rad or h"),
-    "dec": (degrees_per, "deg or rad"),
-    "ebv": (magnitudes_per, "mag or mmag"),
-    "z_spec": (redshifts_per, "redshifts without a unit, which are velocities in km/s divided by 299792.458"),
-}
-
-# Identifiers as spreadsheets write them, without their last digits.
-ROUNDED_ID = re.compile(r"\d(\.\d+)?[eE]\+?\d+")
-
-
-@dataclass(frozen=True)
-class NamedTable:
-    """The columns of a file with n rows, by our names."""
-
-    path: Path
-    columns: Mapping[str, Column]  # (n, ...) by name in the file
-    names: Mapping[str, str]  # name in the file by our name
-    units: Mapping[str, str] = field(default_factory=dict)  # by name in the file, where it gives one
-
-    def __contains__(self, name: str) -> bool:
-        return self.names[name] in self.columns
-
-    def __len__(self) -> int:
-        return len(next(iter(self.columns.values())))
-
-    def unit(self, name: str) -> str:
-        """Return the unit of a column, "" if the file gives none."""
-        return self.units.get(self.names[name], "")
-
-    def factor(self, name: str, value_of: Callable[[str], float | None], expected: str) -> float:
-        """Return the value of a column's unit, 1 without one; raises `InvalidDataset` for an unknown unit."""
-        if not (unit := self.unit(name)):
-            return 1.0
-        if (value := value_of(unit)) is None:
-            velocities = ": it holds velocities" if re.search(r"/ *s\b|s\W{0,2}-1", unit) else ""
-            raise InvalidDataset(
-                f"{self.path}: column {self.names[name]!r} has the unit {unit}{velocities}; expected {expected}"
-            )
-        return value
-
-    def notes(self, chosen: Collection[str] = ()) -> Iterator[str]:
-        """Describe the columns that were found by another name, unless they were chosen, and those converted."""
-        for name in ALIASES:
-            if name in self and self.names[name].lower() != name and name not in chosen:
-                yield f"the column {self.names[name]} is {name}"
-        yield from self.conversions(
-            [name for name, known in CONVERSIONS.items() if name in self and self.factor(name, *known) != 1.0]
-        )
-
-    def conversions(self, names: Collection[str]) -> Iterator[str]:
-        """Describe the conversion of columns, a line for each unit."""
-        for unit in dict.fromkeys(map(self.unit, names)):
-            yield f"converted from {unit}: {','.join(self.names[name] for name in names if self.unit(name) == unit)}"
-
-    def numbers(self, name: str) -> FloatArray:
-        """Return a column (n,) as float64, NaN where it is unknown or missing; raises `InvalidDataset` for text.
-
-        Columns of `CONVERSIONS` are in degrees, magnitudes or redshifts.
-        """
-        import pandas as pd
-
-        if name not in self:
-            return np.full(len(self), np.nan)
-        factor = self.factor(name, *CONVERSIONS[name]) if name in CONVERSIONS else 1.0
-        values = self._column(name)
-        if values.dtype.kind in "fiub":
-            return np.asarray(values, dtype=np.float64) * factor
-        text = np.char.strip(values.astype(str))
-        numbers = np.asarray(pd.to_numeric(text, errors="coerce"), dtype=np.float64)
-        bad = np.isnan(numbers) & ~np.isin(np.char.lower(text), UNKNOWN)
-        if bad.any():
-            raise InvalidDataset(
-                f"{self.path}: {str(text[bad][0])!r} in column {self.names[name]!r} of row {np.argmax(bad) + 1}: "
-                "expected a number, or an empty field where it is unknown"
-            )
-        return numbers * factor
-
-    def text(self, name: str) -> npt.NDArray[np.str_]:
-        """Return a column (n,) as text, "" where it is unknown; raises `InvalidDataset` for rounded integers."""
-        values, where = self._column(name), f"{self.path}: column {self.names[name]!r}"
-        if values.dtype.kind == "f":
-            text = whole_names(values, where).astype(np.str_)
-        else:
-            text = np.char.strip(values.astype(str))
-            whole_names(np.array([float(word) for word in text if ROUNDED_ID.fullmatch(word)]), where)
-        return np.where(np.isin(np.char.lower(text), UNKNOWN), "", text)
-
-    def _column(self, name: str) -> Column:
-        values = self.columns[self.names[name]]
-        if values.ndim != 1:
-            raise InvalidDataset(
-                f"{self.path}: column {self.names[name]!r} has shape {values.shape}; expected one value in each row"
-            )
-        return values
 
 
 def read_table(path: Path, names: Mapping[str, str]) -> NamedTable:
@@ -160,36 +53,6 @@ def read_table(path: Path, names: Mapping[str, str]) -> NamedTable:
     if not columns or not len(next(iter(columns.values()))):
         raise InvalidDataset(f"{path} has no rows: expected one for each galaxy")
     return NamedTable(path, columns, find_names(path, columns, names, units), units)
-
-
-def find_names(
-    path: Path, columns: Collection[str], names: Mapping[str, str], units: Mapping[str, str]
-) -> dict[str, str]:
-    """Return `names`, with one of `ALIASES` in place of our own name where a file has only that.
-
-    Raises `InvalidDataset` if several columns may be the same; of several identifiers the first in `ALIASES` is taken.
-    """
-    result = dict(names)
-    used = {name.lower() for name in names.values() if name in columns}
-    if len(set("ugriy") & {name.lower() for name in columns}) > 1:
-        used.add("z")  # a band
-    for name, aliases in ALIASES.items():
-        if names.get(name) != name or name in columns:
-            continue
-        ranks = {alias: rank for rank, alias in enumerate((name, *aliases)) if alias not in used}
-        found = [column for column in columns if column.lower() in ranks]
-        if name == "z_spec":
-            found = [column for column in found if not _is_brightness(units.get(column, ""))]
-        if name == "object_id":
-            found = sorted(found, key=lambda column: ranks[column.lower()])[:1]
-        if len(found) > 1:
-            raise InvalidDataset(f"{path}: any of the columns {', '.join(found)} may be {name}: rename one to {name}")
-        result[name] = found[0] if found else name
-    return result
-
-
-def _is_brightness(unit: str) -> bool:
-    return magnitudes_per(unit) is not None or nanomaggies_per(unit) is not None
 
 
 def _read_csv(path: Path, names: Mapping[str, str]) -> dict[str, Column]:
@@ -265,13 +128,4 @@ def _read_astropy(path: Path, format: str) -> tuple[dict[str, Column], dict[str,
             warnings.simplefilter("ignore", category)
         table = Table.read(path, format=format)
     units = {name: str(unit) for name in table.colnames if (unit := getattr(table[name], "unit", None)) is not None}
-    return {name: _unmasked(table[name]) for name in table.colnames}, units
-
-
-def _unmasked(column: Any) -> Column:
-    """Return an astropy column with masked numbers as NaN; masked integers become text, to keep all digits."""
-    if not np.ma.is_masked(column):
-        return np.asarray(column)
-    if column.dtype.kind == "f":
-        return np.ma.filled(column, np.nan)
-    return np.ma.filled(column.astype(str), "")
+    return {name: plain(table[name]) for name in table.colnames}, units

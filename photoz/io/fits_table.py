@@ -8,15 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz.errors import InvalidDataset
+from photoz.io.columns import plain
 from photoz.io.cutouts import Column, ImageSource, LazyImages, Reading
 from photoz.io.fits_header import KINDS, WORDS, ImageHeader
 from photoz.io.pixel_units import PixelUnit, read_pixel_unit
-
-
-def native(values: npt.NDArray[Any]) -> Column:
-    """Copy a column in the byte order of this machine; text becomes numpy strings."""
-    array = np.array(values)
-    return array.astype(np.str_) if array.dtype.kind in "SU" else array.astype(array.dtype.newbyteorder("="))
 
 
 def columns_of(table: Any, reading: Reading, images: Sequence[str] = ()) -> tuple[dict[str, Column], dict[str, str]]:
@@ -30,16 +25,11 @@ def columns_of(table: Any, reading: Reading, images: Sequence[str] = ()) -> tupl
         if values.dtype.kind not in "biufSU":
             reading.left_out.append(f"the column {name} of {values.dtype}")
             continue
-        columns[key] = _unmasked(native(values), table.columns[name].null)
+        if values.dtype.kind in "iu" and isinstance(null := table.columns[name].null, int):
+            values = np.ma.masked_where(values == null, values)
+        columns[key] = plain(values)
         units[key] = str(table.columns[name].unit or "").strip()
     return columns, units
-
-
-def _unmasked(values: Column, null: Any) -> Column:
-    """Return integers with unknown ones, TNULL, as text, which keeps all digits; "" is unknown."""
-    if values.dtype.kind not in "iu" or not isinstance(null, int) or not (unknown := values == null).any():
-        return values
-    return np.where(unknown, "", values.astype(np.str_))
 
 
 def image_table(tables: Sequence[Any], path: Path, reading: Reading) -> tuple[Any, list[str], list[str]]:

@@ -16,7 +16,6 @@ import numpy.typing as npt
 from photoz.errors import InvalidDataset
 from photoz.io.catalogue_files import read_table
 from photoz.io.cutouts import TEST, TRAIN, VALIDATION, Column, Cutouts, LazyImages, Reading, check_lengths
-from photoz.io.fits_table import native
 from photoz.io.layout import NANOMAGGY, same_scale
 from photoz.io.npz import map_npy
 
@@ -157,7 +156,7 @@ def open_piczl(folder: Path, path: Path) -> Cutouts:
     images = LazyImages(
         lambda _, rows: np.moveaxis(array[:, rows], 0, 1), np.array(array.shape[1:2]), (len(array), *array.shape[2:])
     )
-    columns = {name: native(values) for name, values in read_table(catalogues[0], {}).columns.items()}
+    columns = dict(read_table(catalogues[0], {}).columns)
     columns["ebv"] = np.zeros(images.shape[0])
     assumed = ["the images are dereddened, so E(B-V) is 0", f"{path.name} has the only images that are used"]
     if "FULLID" in columns:

@@ -15,7 +15,7 @@ from astroquery.sdss import SDSS, conf
 
 from photoz.errors import InvalidDataset
 from photoz.grid import FloatArray, IntArray
-from photoz.io.catalogue_files import NamedTable
+from photoz.io.columns import NamedTable
 from photoz.io.cutouts import Column
 from photoz.io.npz import npz_bytes
 from photoz_survey.sky.archive import ArchiveError, explain, open_session

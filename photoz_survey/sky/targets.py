@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from photoz.errors import InvalidDataset
 from photoz.grid import FloatArray
-from photoz.io.catalogue_files import NamedTable, find_names, read_table
+from photoz.io.catalogue_files import read_table
+from photoz.io.columns import NamedTable, find_names
 from photoz.io.cutouts import Column
 
 # Columns with a meaning here; other columns of a list are passed on.

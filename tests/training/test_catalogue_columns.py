@@ -130,7 +130,7 @@ def test_a_magnitude_is_never_a_redshift(write):
     path = write(frame.assign(Z=17.0).rename(columns={"g": "mag_g", "r": "mag_r", "i": "mag_i"}), {"Z": "mag"})
     assert np.isnan(read(path, "magnitude", {band: f"mag_{band}" for band in BANDS}).z_spec).all()
     several = write(MAGNITUDES.rename(columns={"z_spec": "specz"}).assign(redshift=0.1))
-    assert "any of the columns specz, redshift may be z_spec: rename one to z_spec" in refusal(several)
+    assert "any of the columns specz, redshift may be z_spec: rename one of them to z_spec" in refusal(several)
 
 
 @pytest.mark.parametrize("name", ["objid", "object_id", "id", "TARGETID", "SOURCE_ID", "objectId", "specObjID"])
