@@ -1,12 +1,15 @@
 """The manifest of a run: its inputs, model and options, and the rows of each part."""
 
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
 
 from photoz.errors import InvalidInput, counted
 from photoz.grid import RedshiftGrid
+from photoz.io.options import ReadOptions
 
 NAME = "manifest.json"
 
@@ -29,13 +32,10 @@ class InputFile(_Record):
     error: str = ""  # why the file cannot be read
 
 
-class ScoreOptions(_Record):
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class ScoreOptions(ReadOptions):
     """Options of the command ``photoz score``: how cutouts are read, and what is written."""
 
-    bands: tuple[str, ...] = ()  # of the images in order
-    zero_point: float | None = None  # AB magnitude of a pixel with the value 1
-    override: bool = False  # whether these replace what files say
-    ebv: float | None = None  # E(B-V) in mag of all cutouts; overrides the files
     columns: tuple[str, ...] = ()  # of the files, written beside the estimates, ra, dec and z_spec
     pdf: Literal["float16", "float32"] | None = None  # type of the PDFs; None leaves them out
     quantiles: tuple[float, ...] = ()  # of the PDFs, to write
@@ -94,7 +94,7 @@ def read_manifest(content: bytes, where: str) -> Manifest:
 
 def check_same(old: Plan, new: Plan) -> None:
     """Raise `InvalidInput` if a run cannot be resumed, because its model, settings or inputs have changed."""
-    begun, got = (p.model_dump(include={"model", "digest", "engine"}) | p.settings.model_dump() for p in (old, new))
+    begun, got = (p.model_dump(include={"model", "digest", "engine"}) | asdict(p.settings) for p in (old, new))
     for name, value in begun.items():
         if got[name] != value:
             raise InvalidInput(f"the run was begun with {name} = {value}, got {got[name]}")

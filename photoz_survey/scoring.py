@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -106,13 +106,10 @@ class Scorer:
                 yield self._columns(cutouts, some, file.path), batch
 
     def _conformed(self, opened: Cutouts) -> Cutouts:
-        settings = self._plan.settings
-        cutouts, _ = conform(opened, self._card.image, settings.bands, settings.zero_point, settings.override)
-        for name in settings.columns:
+        cutouts, _ = conform(opened, self._card.image, self._plan.settings)
+        for name in self._plan.settings.columns:
             cutouts.column(name)  # raises if it is missing
-        if settings.ebv is None:
-            return cutouts
-        return replace(cutouts, columns={**cutouts.columns, "ebv": np.full(len(cutouts), settings.ebv)})
+        return cutouts
 
     def _columns(self, cutouts: Cutouts, rows: IntArray, file: str) -> Columns:
         """Return the columns of rows, (m,), that are written beside the estimates."""

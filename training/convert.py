@@ -14,6 +14,7 @@ from photoz.images import SDSS_IMAGES, ImageSpec
 from photoz.io.cutouts import Column, Cutouts, ImageSource, Reading
 from photoz.io.hdf5 import create_hdf5, write_columns
 from photoz.io.layout import conform, described, same_scale
+from photoz.io.options import ReadOptions
 from photoz.io.pasquet import PROVENANCE, is_pasquet, stream_pasquet
 from photoz.io.reader import open_cutouts
 from photoz.selection import find_selected
@@ -80,22 +81,22 @@ def _conformed(
 ) -> tuple[Cutouts, ImageSpec, Reading]:
     """Bring cutouts into the layout of the file to write, and return it with them and with what was done."""
     names = bands or (tuple(survey.bands) if survey else ())
-    unnamed = names if opened.spec is None and not opened.bands else ()
+    options = ReadOptions(bands=names if opened.spec is None and not opened.bands else ())
     of_file = (opened.spec or opened).pixel_scale
     if pixel_scale and of_file and not same_scale(pixel_scale, of_file):
         raise InvalidDataset(f"the file says that pixels are {of_file:.4g} arcsec wide, and the option {pixel_scale:g}")
     cutouts = replace(opened, pixel_scale=pixel_scale or opened.pixel_scale)
     if survey is None:
         spec = described(cutouts, bands, size, pixel_scale)
-        cutouts, reading = conform(cutouts, spec, unnamed)
+        cutouts, reading = conform(cutouts, spec, options)
         if opened.spec is None:
             reading.assumed.append("Galactic extinction is that of SDSS's bands")
         return cutouts, spec, reading
     if opened.spec is None and not opened.unit and opened.zero_point is None and opened.factors is None:
         cutouts = replace(cutouts, unit=survey.unit, zero_point=survey.zero_point)
-    spec = described(cutouts, bands or unnamed, size, pixel_scale or survey.pixel_scale)
+    spec = described(cutouts, bands or options.bands, size, pixel_scale or survey.pixel_scale)
     spec = replace(spec, extinction_coefficients=survey.images(spec.bands).extinction_coefficients)
-    cutouts, reading = conform(cutouts, spec, unnamed)
+    cutouts, reading = conform(cutouts, spec, options)
     return cutouts, spec, reading
 
 

@@ -18,6 +18,7 @@ from photoz.images import ImageSpec
 from photoz.io.bands import model_bands, order_of_bands
 from photoz.io.columns import standard_columns
 from photoz.io.cutouts import Cutouts, ImageSource, LazyImages, Reading
+from photoz.io.options import NO_OPTIONS, ReadOptions
 from photoz.io.pixel_units import PixelUnit, same_flux
 from photoz.io.units import nanomaggies_per
 
@@ -79,13 +80,7 @@ def _convert(
     return np.asarray(pixels * some[:, np.newaxis, np.newaxis])
 
 
-def conform(
-    cutouts: Cutouts,
-    spec: ImageSpec,
-    bands: tuple[str, ...] = (),
-    zero_point: float | None = None,
-    override: bool = False,
-) -> tuple[Cutouts, Reading]:
+def conform(cutouts: Cutouts, spec: ImageSpec, options: ReadOptions = NO_OPTIONS) -> tuple[Cutouts, Reading]:
     """Convert cutouts to the layout of a model, `spec`.
 
     Parameters
@@ -94,11 +89,8 @@ def conform(
         n cutouts as in their file.
     spec : ImageSpec
         Layout of the model.
-    bands, zero_point : tuple of str, float
-        Bands of the images in their order, and the AB magnitude of a pixel with the value 1, which the file does not
-        give.
-    override : bool
-        Whether these replace what the file says; otherwise a contradiction is refused.
+    options : ReadOptions
+        What the file does not say.
 
     Returns
     -------
@@ -114,8 +106,11 @@ def conform(
     """
     reading = deepcopy(cutouts.reading)
     columns = standard_columns(cutouts.columns, cutouts.column_units, spec.bands, reading)
+    if options.ebv is not None:
+        columns["ebv"] = np.broadcast_to(options.ebv, len(cutouts))
+        reading.used.append(f"E(B-V) is {options.ebv:g} mag, by the option")
     of_file = (cutouts.spec or cutouts).bands
-    names = _given_bands(of_file, spec, bands, override, reading) if bands else of_file
+    names = _given_bands(of_file, spec, options, reading) if options.bands else of_file
     order = order_of_bands(names, spec.bands, reading)
     shape = cutouts.images.shape
     bands_first = _bands_first(shape, len(names or spec.bands))
@@ -124,7 +119,7 @@ def conform(
         raise InvalidDataset(f"expected cutouts of at least {spec.size}x{spec.size} pixels, got {height}x{width}")
     if (height, width) != (spec.size, spec.size):
         reading.used.append(f"the central {spec.size}x{spec.size} of {height}x{width} pixels")
-    factors = _factors(cutouts, spec, zero_point, override, reading)
+    factors = _factors(cutouts, spec, options, reading)
     _check_scale(cutouts, spec, reading)
     images: Any = cutouts.images
     same = order == tuple(range(shape[1 if bands_first else 3])) and (height, width) == (spec.size, spec.size)
@@ -141,13 +136,12 @@ def conform(
     return conformed, reading
 
 
-def _given_bands(
-    of_file: tuple[str, ...], spec: ImageSpec, bands: tuple[str, ...], override: bool, reading: Reading
-) -> tuple[str, ...]:
+def _given_bands(of_file: tuple[str, ...], spec: ImageSpec, options: ReadOptions, reading: Reading) -> tuple[str, ...]:
     """Return the bands of the option; raises `InvalidDataset` if they contradict those of the file."""
+    bands = options.bands
     if not of_file or model_bands(of_file, spec.bands) == model_bands(bands, spec.bands):
         return bands
-    if not override:
+    if not options.override:
         raise InvalidDataset(
             f"the file says that its bands are {','.join(of_file)}, and the option {','.join(bands)}: leave out the "
             "option, or --override the file"
@@ -168,14 +162,12 @@ def _bands_first(shape: tuple[int, ...], n_bands: int) -> bool:
     return first
 
 
-def _factors(
-    cutouts: Cutouts, spec: ImageSpec, zero_point: float | None, override: bool, reading: Reading
-) -> FloatArray | None:
+def _factors(cutouts: Cutouts, spec: ImageSpec, options: ReadOptions, reading: Reading) -> FloatArray | None:
     """Return the factors by which pixels are multiplied, (n or 1, n_bands or 1); None if they are all 1."""
     of_file = PixelUnit((cutouts.spec or cutouts).unit, cutouts.zero_point if cutouts.spec is None else None)
-    option = None if zero_point is None else PixelUnit(zero_point=zero_point)
+    option = None if options.zero_point is None else PixelUnit(zero_point=options.zero_point)
     if option is not None:
-        _check_option(option, of_file, cutouts.factors, override, reading)
+        _check_option(option, of_file, cutouts.factors, options.override, reading)
     elif of_file.unit == spec.unit:
         if cutouts.spec is None:
             reading.used.append(f"pixels are in {spec.unit}")

@@ -12,6 +12,7 @@ from photoz.errors import InvalidDataset, InvalidEbv, InvalidImages
 from photoz.images import SDSS_IMAGES, Batch, ImageSpec, as_reddening, parse_bands, signal_to_noise
 from photoz.io.cutouts import Cutouts, Reading
 from photoz.io.layout import conform, described, same_scale
+from photoz.io.options import ReadOptions
 from tests.core.cutout_files import BANDS_FIRST, IMAGES, SPEC, check_images
 
 
@@ -179,8 +180,8 @@ def test_bands_are_known_without_prefixes_and_case_or_given():
     with pytest.raises(
         InvalidDataset, match="^the file says that its bands are a,b,c, and the option i,r,g: leave out"
     ):
-        conform(given, SPEC, bands=("i", "r", "g"), zero_point=25.0)
-    cutouts, _ = conform(given, SPEC, bands=("i", "r", "g"), zero_point=25.0, override=True)
+        conform(given, SPEC, ReadOptions(("i", "r", "g"), 25.0))
+    cutouts, _ = conform(given, SPEC, ReadOptions(("i", "r", "g"), 25.0, override=True))
     np.testing.assert_allclose(cutouts.images[:], IMAGES[..., ::-1] * 0.1, rtol=1e-6)
 
 
@@ -275,3 +276,10 @@ def test_noise_is_that_of_gaussian_pixels_and_hardly_changes_with_light_or_dead_
         assert np.mean(module.measure_border(spoilt).noise) == pytest.approx(2.0, rel=0.15)
     images[:, :40] = 0.0  # most of the border
     assert (module.measure_border(images).noise == 0).all()
+
+
+def test_an_ebv_for_all_cutouts_replaces_the_column():
+    given = Cutouts(IMAGES, {"ebv": np.zeros(4)}, **KNOWN)
+    cutouts, reading = conform(given, SPEC, ReadOptions(ebv=0.3))
+    assert cutouts.columns["ebv"].tolist() == [0.3] * 4
+    assert reading.used[0] == "E(B-V) is 0.3 mag, by the option"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,6 +12,7 @@ from photoz.errors import counted
 from photoz.images import SDSS_IMAGES
 from photoz.io.cutouts import Cutouts
 from photoz.io.layout import conform
+from photoz.io.options import ReadOptions
 from photoz.io.pixel_units import PixelUnit
 from photoz.io.reader import open_cutouts
 from photoz.model.bundle import ModelBundle
@@ -27,14 +29,7 @@ from photoz_client._cli_options import bundle_option, check_path
 @click.argument("cutouts", type=click.Path(path_type=Path), callback=check_path)
 @image_options
 @bundle_option
-def inspect(
-    cutouts: Path,
-    bands: tuple[str, ...],
-    zero_point: float | None,
-    override: bool,
-    ebv: float | None,
-    bundle: Path | None,
-) -> None:
+def inspect(cutouts: Path, bundle: Path | None, **options: Any) -> None:
     """Say what a file of cutouts is taken for, without predicting.
 
     The cutouts are compared with what the model of --bundle takes, by default with the layout of SDSS.
@@ -42,10 +37,8 @@ def inspect(
     spec = SDSS_IMAGES if bundle is None else ModelBundle.load(bundle).card.image
     with open_cutouts(cutouts) as opened:
         click.echo("\n".join(_description(cutouts, opened)))
-        conformed, reading = conform(opened, spec, bands, zero_point, override)
-        if ebv is not None:
-            reading.used.append(f"E(B-V) is {ebv:g} mag, by the option")
-        elif "ebv" not in conformed.columns:
+        conformed, reading = conform(opened, spec, ReadOptions(**options))
+        if "ebv" not in conformed.columns:
             reading.assumed.append("E(B-V) is unknown")
         click.echo("\n".join(reading.lines()))
 

@@ -16,6 +16,7 @@ from photoz.cli.text import reading_report
 from photoz.errors import InvalidDataset
 from photoz.io.cutouts import Cutouts, LazyImages
 from photoz.io.layout import conform
+from photoz.io.options import ReadOptions
 from photoz.io.provenance import Provenance, now
 from photoz.io.reader import is_pattern, open_cutouts
 from photoz.model.card import Card
@@ -79,15 +80,11 @@ def make_client(url: str, key_file: Path | None, **options: Any) -> PhotozClient
     return PhotozClient(url, api_key=api_key, timeout=TIMEOUT, **options)
 
 
-@dataclass(frozen=True)
-class CutoutOptions:
-    """Which cutouts to predict, and how to send them."""
+@dataclass(frozen=True, kw_only=True)
+class CutoutOptions(ReadOptions):
+    """Which cutouts to predict, how they are read, and how they are sent."""
 
     path: Path
-    bands: tuple[str, ...]
-    zero_point: float | None
-    override: bool
-    ebv: float | None
     split: str | None
     in_flight: int
     wire_dtype: WireDtype
@@ -97,8 +94,8 @@ class CutoutOptions:
     def open(self, card: Card) -> Iterator[Cutouts]:
         """Open the cutouts in the layout of a model, and report what was done."""
         with open_cutouts(self.path) as opened:
-            cutouts, reading = conform(opened, card.image, self.bands, self.zero_point, self.override)
-            if card.inputs.ebv and self.ebv is None and "ebv" not in cutouts.columns:
+            cutouts, reading = conform(opened, card.image, self)
+            if card.inputs.ebv and "ebv" not in cutouts.columns:
                 reading.assumed.append("E(B-V) is unknown")
             used = cutouts if self.split is None else _select_split(cutouts, self.split)
             n_left_out = len(cutouts) - len(used)
@@ -128,7 +125,7 @@ class CutoutOptions:
     def predict_options(self, cutouts: Cutouts, pdf: bool) -> dict[str, Any]:
         """Return the keyword arguments of `PhotozClient.predict` for the opened file."""
         return {
-            "ebv": cutouts.columns.get("ebv") if self.ebv is None else self.ebv,
+            "ebv": cutouts.columns.get("ebv"),
             "object_id": cutouts.columns.get("object_id"),
             "pdf": pdf,
             "progress": PredictInputs.of(cutouts.images).needs_several_requests(),
@@ -182,6 +179,6 @@ def cutout_options(command: Function) -> Function:
     @wraps(command)
     def run(cutouts: Path, **values: Any) -> None:
         names = [field.name for field in fields(CutoutOptions) if field.name != "path"]
-        command(CutoutOptions(cutouts, **{name: values.pop(name) for name in names}), **values)
+        command(CutoutOptions(path=cutouts, **{name: values.pop(name) for name in names}), **values)
 
     return run
