@@ -11,6 +11,7 @@ from photoz.errors import InvalidDataset
 from photoz.images import ImageSpec, parse_bands
 from photoz.io.cutouts import Column, Cutouts, ImageSource, Reading
 from photoz.io.pixel_units import PixelUnit, common_unit, read_pixel_unit
+from photoz.io.unread import find_unread
 
 
 def from_attributes(
@@ -48,6 +49,7 @@ def from_attributes(
         pixel_scale=pixel_scale,
         column_units=column_units or {},
         reading=Reading(left_out=list(left_out)),
+        unread=find_unread({**columns, **attributes}),
     )
 
 

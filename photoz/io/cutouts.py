@@ -92,6 +92,7 @@ class Cutouts:
     factors: FloatArray | None = None  # (n or 1, n_bands or 1) nanomaggies of such a pixel, where they differ
     pixel_scale: float | None = None  # arcseconds
     column_units: Mapping[str, str] = field(default_factory=dict)  # by column
+    unread: Mapping[str, list[str]] = field(default_factory=dict)  # names that may say more, see `photoz.io.unread`
     reading: Reading = field(default_factory=Reading)  # so far
 
     def __post_init__(self) -> None:

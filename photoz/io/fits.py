@@ -194,6 +194,8 @@ def _described(
 ) -> Cutouts:
     """Describe images by the headers of n galaxies, or of n galaxies in each of several bands."""
     unit, factors = common_unit([header.pixel_unit() for header in headers], [header.name for header in headers], path)
+    scale = _common_scale(headers, path)
+    is_known = bands and scale and (factors is not None or unit.nanomaggies is not None)
     return Cutouts(
         images,
         columns,
@@ -203,8 +205,9 @@ def _described(
         unit=unit.unit,
         zero_point=unit.zero_point,
         factors=None if factors is None else factors.reshape(images.shape[0], -1),
-        pixel_scale=_common_scale(headers, path),
+        pixel_scale=scale,
         reading=reading,
+        unread={} if is_known else headers[0].unread(),
     )
 
 
@@ -257,4 +260,5 @@ def _from_tables(tables: list[Any], path: Path) -> Cutouts:
             pixel_scale=header.pixel_scale(),
             column_units=units,
             reading=reading,
+            unread=header.unread(list(columns)),
         )

@@ -6,13 +6,14 @@ A keyword that its own header lacks is looked for in the primary header of the f
 import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from photoz.errors import InvalidDataset
 from photoz.io.layout import same_scale
 from photoz.io.pixel_units import PixelUnit, read_pixel_unit
+from photoz.io.unread import find_unread
 
 # Kinds of images that are no images of the sky, by a word of their name or type.
 WEIGHT, MASK, OTHER = "weight", "mask", "other"
@@ -27,7 +28,19 @@ KINDS: Mapping[str, str] = {
 NAMES_OF_KIND = ("IMAGETYP", "EXTTYPE", "OBSTYPE", "IMTYPE", "HDUCLAS2", "HDUCLAS3")
 
 # Keywords for the AB magnitude of a pixel with the value 1. FLUXMAG0 is the value of a pixel with the magnitude 0.
-ZERO_POINTS = ("MAGZERO", "MAGZPT", "MAGZP", "ZEROPNT", "PHOTZP", "ZP", "ZPT", "SEXMGZPT", "ZEROPOINT")
+ZERO_POINTS = (
+    "MAGZERO",
+    "MAGZPT",
+    "MAGZP",
+    "ZEROPNT",
+    "PHOTZP",
+    "ZP",
+    "ZPT",
+    "SEXMGZPT",
+    "ZEROPOINT",
+    "ZEROPT",
+    "ABMAGZP",
+)
 FLUX_OF_ZERO = "FLUXMAG0"
 
 # The zero point of 1 count per second in PS1's images, whose pixels are counts of the whole exposure.
@@ -38,7 +51,15 @@ SYSTEMS = ("MAGSYS", "MAGTYPE", "PHOTSYS", "ZPSYS", "MAG_SYS", "VEGAMAG")
 ASINH = ("BSOFTEN", "BOFFSET")
 
 # Keywords for the pixel scale in arcsec, each of an axis or of both.
-SCALES = (("PIXSCALE",), ("SECPIX",), ("PIXSCAL1", "PIXSCAL2"), ("SECPIX1", "SECPIX2"), ("PIXELSCL",), ("PIXSIZE",))
+SCALES = (
+    ("PIXSCALE",),
+    ("PIXSCAL",),
+    ("SECPIX",),
+    ("PIXSCAL1", "PIXSCAL2"),
+    ("SECPIX1", "SECPIX2"),
+    ("PIXELSCL",),
+    ("PIXSIZE",),
+)
 
 BANDS = ("FILTER", "BAND", "FILTNAM", "FILTNAME")
 
@@ -84,6 +105,13 @@ class ImageHeader:
         """Return the value of the first keyword that the image's own header has."""
         header, keys = self._headers[0]
         return next((header[key] for key in keywords if key in keys), None)
+
+    def unread(self, columns: Sequence[str] = ()) -> dict[str, list[str]]:
+        """Return keywords, and columns of a table, that may say what no keyword says that is known."""
+        values = {key: header[key] for header, keys in reversed(self._headers) for key in keys if key}
+        if not self.hdu.is_image or self.is_scaled or values["BITPIX"] < 0:  # only whole numbers are counts
+            del values["BITPIX"]
+        return find_unread({**dict.fromkeys(columns, ()), **values})
 
     @property
     def filter(self) -> str:

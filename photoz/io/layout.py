@@ -21,6 +21,7 @@ from photoz.io.cutouts import Cutouts, ImageSource, LazyImages, Reading
 from photoz.io.options import NO_OPTIONS, ReadOptions
 from photoz.io.pixel_units import PixelUnit, same_flux
 from photoz.io.units import nanomaggies_per
+from photoz.io.unread import BANDS, SCALE, UNIT, refuse_unread
 
 NANOMAGGY = "nanomaggy"
 
@@ -111,6 +112,8 @@ def conform(cutouts: Cutouts, spec: ImageSpec, options: ReadOptions = NO_OPTIONS
         reading.used.append(f"E(B-V) is {options.ebv:g} mag, by the option")
     of_file = (cutouts.spec or cutouts).bands
     names = _given_bands(of_file, spec, options, reading) if options.bands else of_file
+    if not names:
+        refuse_unread(cutouts.unread, BANDS)
     order = order_of_bands(names, spec.bands, reading)
     shape = cutouts.images.shape
     bands_first = _bands_first(shape, len(names or spec.bands))
@@ -173,6 +176,7 @@ def _factors(cutouts: Cutouts, spec: ImageSpec, options: ReadOptions, reading: R
             reading.used.append(f"pixels are in {spec.unit}")
         return None
     elif cutouts.factors is None and of_file == PixelUnit():
+        refuse_unread(cutouts.unread, UNIT)
         reading.assumed.append(f"pixels are in {spec.unit}")
         return None
     target, text = nanomaggies_per(spec.unit), str(option or of_file)
@@ -186,9 +190,10 @@ def _factors(cutouts: Cutouts, spec: ImageSpec, options: ReadOptions, reading: R
         )
         return np.asarray(factors)
     if (worth := (option or of_file).nanomaggies) is None:
+        others = f" ({', '.join(cutouts.unread[UNIT])} may be one)" if UNIT in cutouts.unread else ""
         raise InvalidDataset(
             f"pixels of {cutouts.name} are in {of_file.unit}, which is no flux density, such as nanomaggy, Jy or nJy: "
-            "give the AB zero point of such pixels"
+            f"give the AB zero point of such pixels{others}"
         )
     factor = worth / target
     reading.used.append(f"pixels are multiplied by {factor:.6g}, for {text}")
@@ -217,6 +222,7 @@ def same_scale(scale: float, expected: float) -> bool:
 def _check_scale(cutouts: Cutouts, spec: ImageSpec, reading: Reading) -> None:
     scale = (cutouts.spec or cutouts).pixel_scale
     if scale is None:
+        refuse_unread(cutouts.unread, SCALE)
         reading.assumed.append(f"pixels are {spec.pixel_scale:g} arcsec wide")
     elif not same_scale(scale, spec.pixel_scale):
         raise InvalidDataset(f"expected pixels of {spec.pixel_scale:g} arcsec, got {scale:.4g}: resample them")

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from photoz.errors import InvalidDataset, MalformedInput, TooLarge
 from photoz.io.attributes import NAMES, from_attributes
 from photoz.io.cutouts import Cutouts
+from photoz.io.unread import find_unread
 
 Array = npt.NDArray[Any]
 Header = tuple[tuple[int, ...], bool, np.dtype[Any]]  # shape, whether Fortran-ordered, dtype
@@ -189,7 +190,7 @@ def cutouts_of(arrays: Mapping[str, Array], path: Path) -> Cutouts:
     images = images[np.newaxis] if images.ndim == 3 else images  # of a single cutout
     attributes = {name: columns.pop(name) for name in NAMES if name in columns and columns[name].ndim < 2}
     if not attributes:
-        return Cutouts(images, columns)
+        return Cutouts(images, columns, unread=find_unread(columns))
     return from_attributes(images, columns, {"provenance": "", **attributes}, path)
 
 

@@ -128,6 +128,7 @@ def _join(paths: Sequence[Path]) -> Cutouts:
         columns=columns,
         provenance=f"{len(paths)} files in {folder.name}",
         reading=reading,
+        unread={what: names for file in files for what, names in file.unread.items()},
         **_joined_unit(files, [path.name for path in paths], lengths, folder),
     )
 

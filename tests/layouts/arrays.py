@@ -48,6 +48,9 @@ DESCRIPTIONS = {
         {"said": {"left_out": "W1"}},
     ),
 }
+# Names that are not known, and the property that they may describe.
+UNREAD = {"units": "nJy", "BUNIT": "nJy", "flux_unit": "nJy", "zeropoint": 25.0, "zp": 25.0, "mag_zero": 25.0}
+UNREAD |= {"pixscale": 0.2, "plate_scale": 0.2, "filters": "z,i,r,g,u", "channels": "z,i,r,g,u"}
 # Pixels and attributes of all kinds.
 PIXELS = {
     "bands first": (PLANES, DESCRIBED, {}),
@@ -73,6 +76,10 @@ for kind in ("h5", "zarr", "parquet", "npz"):
     for name, (pixels, about, expected) in PIXELS.items():
         if (kind, name) not in {("parquet", "big-endian"), ("parquet", "80x96 pixels")}:
             LAYOUTS[f"{kind}, {name}"] = row(kind, pixels=pixels, about=about, **expected)
+    LAYOUTS |= {f"{kind} with {name}": row(kind, about={name: value}, refused=[name]) for name, value in UNREAD.items()}
+    if kind != "npz":
+        points = {"zero_point": np.full(N, 25.0)}
+        LAYOUTS[f"{kind} with a zero point of each galaxy"] = row(kind, points, about=GEOMETRY, refused=["zero_point"])
     LAYOUTS[f"{kind} with nothing"] = row(kind, about={}, said={"assumed": "nanomagg"})
 LAYOUTS["zarr 2"] = row("zarr", pixels=NJY, about={**GEOMETRY, "unit": "nJy"}, options={"zarr_format": 2})
 

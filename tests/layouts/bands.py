@@ -83,11 +83,22 @@ for kind, make in {**KINDS, "EXTNAME": extnames}.items():
     LAYOUTS[f"all of two surveys in {kind}"] = make(
         [*(f"SDSS_{band}" for band in BANDS), "HSC-G", "HSC-R"], SEVEN, refused=["HSC-[GR]"]
     )
+
+
+def numbered(keyword: str) -> dict[str, str]:
+    return {f"{keyword}{number}": band for number, band in enumerate(BANDS[::-1], start=1)}
+
+
 LAYOUTS |= {
     "letters in another order in BANDS": row("cube", pixels=PLANES[:, ::-1], names=BANDS[::-1]),
     "names in another order in BANDS": row("cubes", pixels=PLANES[:, ::-1], names="z,i,r,g,u"),
     "FILTERS": row("cube", names={"FILTERS": BANDS}),
     "no names of bands": row("cube", names={}, said={"assumed": "u, ?g, ?r, ?i, ?z"}),
+    **{
+        f"{name}1 to {name}5": row("cube", names=numbered(name), refused=[f"{name}1 = z"])
+        for name in ("FILTER", "PLANE")
+    },
+    "wavelengths in CTYPE3": row("cubes", names={"CTYPE3": "WAVE"}, refused=["CTYPE3 = WAVE"]),
     "no names of planes": row("planes", names=[{}] * 5, refused=["band", "FILTER|EXTNAME|BAND"]),
     "planes all called SCI": row("planes", names=["SCI"] * 5, refused=["band", "SCI"]),
     "BAND before EXTNAME": row("planes", names=[{"EXTNAME": f"IM{n}", "BAND": b} for n, b in enumerate(BANDS)]),

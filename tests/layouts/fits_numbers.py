@@ -91,6 +91,10 @@ PLAIN = {
     "NaN, planes": row("planes", pixels=np.where(BLANKS, np.nan, PLANES).astype(np.float32), images=MASKED),
 }
 LAYOUTS: dict[str, Layout] = dict(PLAIN)
+WHOLE = np.clip(PLANES * 20, 0, 255).astype(np.uint8)
+LAYOUTS["whole numbers without a unit"] = Layout(
+    lambda path: save(path, *(hdu_of(image, {"BANDS": BANDS, **wcs(0, 0)}) for image in WHOLE)), refused=["BITPIX"]
+)
 for name in ("float32", "float64", "uint16", "int16 with BSCALE", "int16 with BLANK"):
     for suffix, pack in ((".gz", gzip.compress), (".bz2", bz2.compress)):
         LAYOUTS[name + suffix] = replace(PLAIN[name], write=packed(PLAIN[name].write, pack), file=f"mine.fits{suffix}")

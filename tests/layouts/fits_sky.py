@@ -42,6 +42,7 @@ def declination_first(galaxy: int, band: int) -> dict:
 
 
 ROTATED = {"CDELT1": -STEP, "CDELT2": STEP, "CROTA2": 30.0}
+UNREAD = ("PIXELSCALE", "PLTSCALE", "SCALE", "INSTSCAL", "SECPPIX", "PIX_SCALE", "PIXRES", "ESO INS PIXSCALE")
 SAME = {"x": STEP, "y": STEP}
 # How the scale is said, and whether the position is said too.
 SAID = {
@@ -77,6 +78,9 @@ WRONG = {
     "0.300 x 0.492": (at(**cdelt(0.3, 0.492)), r"0\.3.*0\.492|0\.492.*0\.3"),
     "CD of 0.300 x 0.492, rotated": (at(**matrix("CD", 0.3 / 3600, 0.492 / 3600, 90)), r"0\.3|0\.492"),
     "PIXSCAL1 0.300, PIXSCAL2 0.492": (without_frame(PIXSCAL1=0.3, PIXSCAL2=0.492), r"0\.3|0\.492"),
+    "CD of 0.2 without CTYPE": (without_frame(**matrix("CD", 0.2 / 3600, 0.2 / 3600)), "CD1_1"),
+    "CDELT of LINEAR axes": (without_frame(CTYPE1="LINEAR", CTYPE2="LINEAR", CDELT1=0.2, CDELT2=0.2), "CDELT1 = 0.2"),
+    **{f"{keyword} alone": (without_frame(**{f"HIERARCH {keyword}": 0.2}), rf"{keyword} = 0\.2") for keyword in UNREAD},
     "CD of 0.396, PIXSCALE of 0.262": (lambda *key: {**wcs(*key), "PIXSCALE": 0.262}, r"0\.262"),
 }
 

@@ -11,7 +11,22 @@ UNITS |= dict.fromkeys(("uJy", "microJy"), JANSKY * 1e6) | dict.fromkeys(("nJy",
 UNITS |= {"MJy": JANSKY * 1e-6, "Jy/pixel": JANSKY, "nJy / pix": JANSKY * 1e9, "erg/s/cm2/Hz": JANSKY * 1e-23}
 COUNTS = ("counts", "adu", "electron", "DN", "counts/s")
 UNKNOWN = ("K", "mag", "mag/arcsec2", "furlong")
-KEYWORDS = ("MAGZERO", "MAGZPT", "MAGZP", "ZEROPNT", "PHOTZP", "ZP", "ZPT", "SEXMGZPT", "ZEROPOINT")
+KEYWORDS = (
+    "MAGZERO",
+    "MAGZPT",
+    "MAGZP",
+    "ZEROPNT",
+    "PHOTZP",
+    "ZP",
+    "ZPT",
+    "SEXMGZPT",
+    "ZEROPOINT",
+    "ZEROPT",
+    "ABMAGZP",
+)
+# Keywords that may say what pixels are worth in words that are not known.
+UNREAD = {"ZP_AB": 25.0, "MAG_ZERO": 25.0, "CCDZPT": 25.0, "PHOTFLAM": 7e-20, "PHOTFNU": 1e-7, "PHOTMJSR": 1.5}
+UNREAD |= {"SOFTBIAS": 1000, "GAIN": 4.0, "UNITS": "nJy", "FLUXUNIT": "uJy", "HIERARCH ESO QC MAGZPT": 25.0}
 BY_GALAXY, BY_BAND = (25.0, 26.3, 27.0, 30.0), (30.0, 30.1, 30.25, 29.9, 29.8)
 VALUES = {"cubes": BY_GALAXY, "folder": BY_GALAXY, "planes": BY_BAND}
 MULTIPLIED = {"used": "multipl"}
@@ -77,6 +92,12 @@ CONSISTENT = {
     "MAGSYS AB": (factor_of(25.0), {"MAGZERO": 25.0, "MAGSYS": "AB"}),
 }
 LAYOUTS |= {f"consistent {name}": row("cubes", same(factor, **cards)) for name, (factor, cards) in CONSISTENT.items()}
+
+for keyword, value in UNREAD.items():
+    LAYOUTS[f"{keyword} alone"] = row(
+        "cubes", same(9.0, **{keyword: value}), refused=[keyword.removeprefix("HIERARCH "), "MAGZERO"]
+    )
+LAYOUTS["counts, PHOTZPT"] = row("cubes", same(9.0, BUNIT="counts", PHOTZPT=25.0), refused=["counts", "PHOTZPT"])
 
 MIXED_UNITS = by_unit("uJy", "nJy", "nanomaggy", "Jy", "nJy"), by_unit("nJy", "uJy", "nanomaggy", "Jy")
 LAYOUTS |= {
