@@ -10,6 +10,9 @@ SEPARATORS = re.compile(r"[\s_.\-/]+")
 # What names of broad bands have after their letter: r', rp, rprime.
 PRIMES = ("'", "p", "prime")
 
+# Words in names of bands that are not these broad bands: other systems with the same letters, narrow and medium bands.
+OTHERS = re.compile(r"johnson|cousins|kron|bessell?|gaia|(nb|ia|ib|f)\d+.*", re.IGNORECASE)
+
 
 def order_of_bands(names: tuple[str, ...], bands: tuple[str, ...], reading: Reading) -> tuple[int, ...]:
     """Return the position of each band of a model among the names of a file, and note what was done.
@@ -52,6 +55,8 @@ def model_bands(names: tuple[str, ...], bands: tuple[str, ...]) -> tuple[str, ..
 def _meaning(name: str, bands: dict[str, str]) -> str:
     """Return the only band of which a name has the letter as a word, or the name."""
     words = set(SEPARATORS.split(name.strip()))
+    if any(map(OTHERS.fullmatch, words)):
+        return name
     words |= {word.removesuffix(prime) for word in words for prime in PRIMES if word.removesuffix(prime) in bands}
     meant = {bands[word] for word in words if word in bands}
     return meant.pop() if len(meant) == 1 else name

@@ -24,7 +24,7 @@ from photoz.io.fits_table import columns_of, image_table, pixel_units, read_imag
 from photoz.io.formats import FITS
 from photoz.io.layout import same_scale
 from photoz.io.pixel_units import common_unit
-from photoz.io.planes import arrange
+from photoz.io.planes import arrange, check_positions
 
 # Larger images are not cutouts. A compressed image of many cutouts is unpacked into memory.
 MAX_CUTOUT_BYTES, MAX_UNPACKED_BYTES = 64 * 1024 * 1024, 2 * 1024**3
@@ -163,7 +163,10 @@ def _of_bands(planes: list[Plane], path: Path, reading: Reading) -> Cutouts:
     if len(galaxies) > 1 and "object_id" not in columns:
         columns["object_id"] = np.array(galaxies)
     flat = [headers[i] for row in numbers for i in row]
-    return _described(images, columns, flat, tuple(filter(None, bands)), path, reading)
+    cutouts = _described(images, columns, flat, tuple(filter(None, bands)), path, reading)
+    for row in numbers:
+        check_positions([headers[i].positions() for i in row], [headers[i].name for i in row], path)
+    return cutouts
 
 
 def _columns(headers: Sequence[ImageHeader]) -> dict[str, Column]:

@@ -10,7 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from photoz.errors import InvalidDataset
+from photoz.grid import FloatArray
+from photoz.images import parse_bands
+from photoz.io.cutouts import refusing
 from photoz.io.layout import same_scale
 from photoz.io.pixel_units import PixelUnit, read_pixel_unit
 from photoz.io.unread import find_unread
@@ -23,7 +28,8 @@ KINDS: Mapping[str, str] = {
     **dict.fromkeys(("PSF", "MODEL", "SKY", "BKG", "BACK", "BACKGROUND", "RESID", "RESIDUAL", "RESIDUALS"), OTHER),
     **dict.fromkeys(("CHI2", "NEXP", "EXP", "EXPMAP", "COVERAGE", "MASKBITS", "SEG", "SEGM", "SEGMENTATION"), OTHER),
     **dict.fromkeys(("VAR", "VARIANCE", "ERR", "ERROR", "SIGMA", "RMS", "UNC", "UNCERT", "STD", "STDDEV"), OTHER),
-    **dict.fromkeys(("BIAS", "DARK", "FLAT"), OTHER),
+    **dict.fromkeys(("UNCERTAINTY", "NOISE", "SIG", "STDEV", "CONFIDENCE", "CONF", "CTX", "WHTMAP", "EXPOSURE"), OTHER),
+    **dict.fromkeys(("BIAS", "DARK", "FLAT", "BADPIX", "WEIGHTMAP", "SNR", "NIMG", "STAT", "INVERSE"), OTHER),
 }
 NAMES_OF_KIND = ("IMAGETYP", "EXTTYPE", "OBSTYPE", "IMTYPE", "HDUCLAS2", "HDUCLAS3")
 
@@ -47,6 +53,7 @@ FLUX_OF_ZERO = "FLUXMAG0"
 PER_SECOND = "FPA.ZP"
 
 # Keywords for the system of magnitudes, and those of PS1's asinh scale.
+OTHER_SYSTEM = re.compile(r"VEGA|\bST(MAG)?\b|JOHNSON|COUSINS|BESSELL?|GAIA", re.IGNORECASE)
 SYSTEMS = ("MAGSYS", "MAGTYPE", "PHOTSYS", "ZPSYS", "MAG_SYS", "VEGAMAG")
 ASINH = ("BSOFTEN", "BOFFSET")
 
@@ -71,7 +78,8 @@ class ImageHeader:
 
     def __init__(self, hdu: Any, number: int, primary: Any, path: object) -> None:
         self.hdu = hdu
-        self._headers = [(header, frozenset(header)) for header in (hdu.header, primary)]  # astropy looks slowly
+        inherited = () if hdu.header.get("INHERIT", True) is False else (primary,)
+        self._headers = [(header, frozenset(header)) for header in (hdu.header, *inherited)]  # astropy looks slowly
         self.name = f"{hdu.name} (HDU {number})" if hdu.name and hdu.name != "PRIMARY" else f"HDU {number}"
         self.where = f"{self.name} in {path}"
 
@@ -108,7 +116,7 @@ class ImageHeader:
 
     def unread(self, columns: Sequence[str] = ()) -> dict[str, list[str]]:
         """Return keywords, and columns of a table, that may say what no keyword says that is known."""
-        values = {key: header[key] for header, keys in reversed(self._headers) for key in keys if key}
+        values = {key: header[key] for header, _ in reversed(self._headers) for key in header if key}
         if not self.hdu.is_image or self.is_scaled or values["BITPIX"] < 0:  # only whole numbers are counts
             del values["BITPIX"]
         return find_unread({**dict.fromkeys(columns, ()), **values})
@@ -119,14 +127,23 @@ class ImageHeader:
         return str(self.own(*BANDS) or "").strip()
 
     def bands(self) -> tuple[str, ...]:
-        """Names of the bands of an image with an axis of bands, in its order, () if the headers have none."""
+        """Names of the bands of an image with an axis of bands, in its order, () if the headers have none.
+
+        Raises `InvalidDataset` if two statements disagree.
+        """
+        listed = parse_bands(self.text("BANDS", "FILTERS", *BANDS))
         for header, keys in self._headers:
             for first in (0, 1):
-                numbered = (f"BAND{number}" for number in range(first, 100))
                 if f"BAND{first}" in keys:
-                    return tuple(str(header[key]).strip() for key in numbered if key in keys)
-        text = self.text("BANDS", "FILTERS", *BANDS)
-        return tuple(part.strip() for part in text.split(",")) if "," in text else tuple(text)
+                    numbered = [f"BAND{number}" for number in range(first, 100) if f"BAND{number}" in keys]
+                    names = tuple(str(header[key]).strip() for key in numbered)
+                    if self.get("BANDS") is not None and listed != names:
+                        raise InvalidDataset(
+                            f"{self.where} contradicts itself: {numbered[0]} to {numbered[-1]} are {','.join(names)}, "
+                            f"and BANDS is {','.join(listed)}; correct one of them"
+                        )
+                    return names
+        return listed
 
     def pixel_unit(self) -> PixelUnit:
         """Return what pixels are worth; raises `InvalidDataset` if the headers contradict each other."""
@@ -135,7 +152,7 @@ class ImageHeader:
                 f"{self.where} has {' and '.join(asinh)}: its pixels are on an asinh scale, expected fluxes"
             )
         for key in SYSTEMS:
-            if "VEGA" in f"{key} {self.text(key)}".upper() and self.get(key) not in (None, False):
+            if OTHER_SYSTEM.search(f"{key} {self.text(key)}") and self.get(key) not in (None, False):
                 raise InvalidDataset(
                     f"{self.where} has {key} = {self.text(key)}: expected a zero point on the AB system"
                 )
@@ -162,34 +179,44 @@ class ImageHeader:
         return number
 
     @cached_property
-    def _sky(self) -> tuple[tuple[float, float], tuple[float, ...]] | None:
-        """ICRS coordinates of the centre in degrees, and width and height of a pixel in arcsec, by the WCS."""
+    def _sky(self) -> tuple[FloatArray | None, tuple[float, ...]] | None:
+        """ICRS coordinates (`positions`), and width and height of a pixel in arcsec, by the WCS."""
         header = next((h for h, keys in self._headers if "CTYPE1" in keys and str(h["CTYPE1"]).strip()), None)
         if header is None:
             return None
         from astropy.wcs import WCS, FITSFixedWarning
         from astropy.wcs.utils import proj_plane_pixel_scales
 
-        with warnings.catch_warnings():
+        with refusing(f"correct or remove the world coordinates of {self.where}"), warnings.catch_warnings():
             warnings.simplefilter("ignore", FITSFixedWarning)
             wcs = WCS(header, naxis=2)
-        if not wcs.has_celestial:
-            return None
-        scales = tuple(3600.0 * float(scale) for scale in proj_plane_pixel_scales(wcs))
-        centre = (self.hdu.shape[-1] - 1) / 2, (self.hdu.shape[-2] - 1) / 2
-        frame, equinox = wcs.wcs.radesys.strip().upper(), wcs.wcs.equinox
-        if wcs.wcs.lngtyp.strip() == "RA" and frame in ("", "ICRS", "FK5") and (equinox == 2000 or math.isnan(equinox)):
-            ra, dec = wcs.pixel_to_world_values(*centre)  # a tenth of the time
-            return ((float(dec), float(ra)) if wcs.wcs.lng == 1 else (float(ra), float(dec))), scales
-        sky = wcs.pixel_to_world(*centre).icrs
-        return (float(sky.ra.deg), float(sky.dec.deg)), scales
+            if not wcs.has_celestial:
+                return None
+            return self._positions(wcs), tuple(3600.0 * float(scale) for scale in proj_plane_pixel_scales(wcs))
+
+    def _positions(self, wcs: Any) -> FloatArray | None:
+        height, width = self.hdu.shape[-2:]
+        pixels = np.array([(width - 1) / 2, 0.0]), np.array([(height - 1) / 2, 0.0])
+        kind, frame, equinox = wcs.wcs.lngtyp.strip(), wcs.wcs.radesys.strip().upper(), wcs.wcs.equinox
+        if kind == "RA" and frame in ("", "ICRS", "FK5") and (equinox == 2000 or math.isnan(equinox)):
+            values = wcs.pixel_to_world_values(*pixels)  # a tenth of the time
+            return np.stack(values if wcs.wcs.lng == 0 else values[::-1])
+        if kind not in ("RA", "GLON"):
+            return None  # astropy takes ecliptic coordinates for ICRS
+        sky = wcs.pixel_to_world(*pixels).icrs
+        return np.stack([sky.ra.deg, sky.dec.deg])
+
+    def positions(self) -> FloatArray | None:
+        """Return right ascension and declination (ICRS, degrees) of the centre and of the first pixel, (2, 2)."""
+        return None if self._sky is None else self._sky[0]
 
     def centre(self) -> tuple[float, float] | None:
         """Return right ascension and declination (ICRS) in degrees, if the header has a WCS or RA and DEC."""
-        if self._sky is not None:
-            return self._sky[0]
+        if (positions := self.positions()) is not None:
+            return float(positions[0, 0]), float(positions[1, 0])
         given = self.get("RA"), self.get("DEC")
-        return given if all(isinstance(value, float) for value in given) else None
+        is_given = all(isinstance(value, int | float) for value in given) and self.get("EQUINOX") in (None, 2000.0)
+        return given if is_given and self._sky is None else None
 
     def pixel_scale(self) -> float | None:
         """Return the width of a pixel in arcsec, if the headers have it.
@@ -222,4 +249,4 @@ class ImageHeader:
             yield "CDELT1 and CDELT2", tuple(3600.0 * abs(self._number(f"CDELT{axis}")) for axis in (1, 2))
         for keys in SCALES:
             if all(self.get(key) is not None for key in keys):
-                yield " and ".join(keys), tuple(abs(self._number(key)) for key in keys)
+                yield " and ".join(keys), tuple(map(self._above_0, keys))

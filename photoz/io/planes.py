@@ -3,9 +3,30 @@
 import re
 from collections.abc import Sequence
 
+import numpy as np
+
 from photoz.errors import InvalidDataset
+from photoz.grid import FloatArray
 
 LETTERS = frozenset("ugrizyUGRIZY")  # words that are surely bands
+WORDS = re.compile(r"[_.\- ]+")
+
+MAX_OFFSET = 1.0  # arcsec, between images of one galaxy; those cut out of frames are up to half a pixel off
+
+
+def check_positions(positions: Sequence[FloatArray | None], names: Sequence[str], where: object) -> None:
+    """Raise `InvalidDataset` if images of one galaxy lie apart; right ascensions and declinations (2, m) in degrees."""
+    (first, its_name), *others = [
+        (position, name) for position, name in zip(positions, names, strict=True) if position is not None
+    ] or [(np.empty((2, 0)), "")]
+    for position, name in others:
+        offsets = (position - first + 180.0) % 360.0 - 180.0
+        offset = 3600.0 * np.hypot(offsets[0] * np.cos(np.radians(first[1])), offsets[1]).max()
+        if offset > MAX_OFFSET:
+            raise InvalidDataset(
+                f"expected images of one galaxy in {where} to show the same pixels of the sky, but those of {name} are "
+                f"{offset:.3g} arcsec from those of {its_name}, by their world coordinates: resample them"
+            )
 
 
 def arrange(names: Sequence[str], bands: Sequence[str], where: object) -> tuple[list[str], list[str], list[list[int]]]:
@@ -14,6 +35,8 @@ def arrange(names: Sequence[str], bands: Sequence[str], where: object) -> tuple[
     Returns the names of galaxies, "" for a single one, their bands, and for each galaxy the numbers of its images in
     the order of the bands. Raises `InvalidDataset` if no arrangement gives all galaxies the same bands.
     """
+    for name, band in zip(names, bands, strict=True):
+        _check_name(name, band, where)
     if all(bands) and len(set(bands)) == len(bands):
         return [""], list(bands), [list(range(len(bands)))]
     options = [_grid(split) for split in _splits(names, bands) if all(names)]
@@ -24,6 +47,15 @@ def arrange(names: Sequence[str], bands: Sequence[str], where: object) -> tuple[
             f"{', '.join(f'{name} ({band})' if band else name for name, band in zip(names[:8], bands, strict=False))}"
         )
     return max(grids, key=lambda grid: (len(LETTERS.intersection(grid[1])), len(grid[1])))
+
+
+def _check_name(name: str, band: str, where: object) -> None:
+    """Refuse a name whose only letter of a band is another than the band's."""
+    of_name, of_band = ({word.lower() for word in WORDS.split(text) if word in LETTERS} for text in (name, band))
+    if len(of_name) == len(of_band) == 1 and of_name != of_band:
+        raise InvalidDataset(
+            f"{name} in {where} contradicts itself: its name says band {of_name.pop()}, its header {band}; correct one"
+        )
 
 
 def _splits(names: Sequence[str], bands: Sequence[str]) -> list[list[tuple[str, str]]]:

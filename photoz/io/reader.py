@@ -24,7 +24,7 @@ from photoz.io.npz import cutouts_of, map_npy, read_npz
 from photoz.io.parquet import open_parquet_cutouts
 from photoz.io.pasquet import is_pasquet, open_pasquet
 from photoz.io.pixel_units import PixelUnit, common_unit
-from photoz.io.planes import arrange
+from photoz.io.planes import arrange, check_positions
 from photoz.io.public_sets import find_piczl, open_piczl
 from photoz.io.zarr import open_zarr
 
@@ -182,6 +182,8 @@ def _join_bands(paths: Sequence[Path], files: Sequence[Cutouts], tables: Sequenc
     galaxies, bands, numbers = arrange(stems, given if all(given) else [""] * len(given), folder)
     for path, file in zip(paths, files, strict=True):
         _check_layout(replace(file, bands=files[0].bands), files[0], path, paths[0])
+    for row in numbers:
+        check_positions([_position(tables[i]) for i in row], [paths[i].name for i in row], folder)
     shape = tuple(length for length in files[0].images.shape[1:] if length > 1)
     images = LazyImages(
         lambda number, rows: np.stack(
@@ -204,6 +206,12 @@ def _join_bands(paths: Sequence[Path], files: Sequence[Cutouts], tables: Sequenc
         files[0], images=images, columns=columns, bands=tuple(bands), provenance=f"{len(paths)} files in {folder.name}",
         reading=reading, **unit,
     )  # fmt: skip
+
+
+def _position(table: Mapping[str, Column]) -> FloatArray | None:
+    """Return right ascension and declination in degrees, (2, 1), if both are numbers."""
+    values = np.array([table.get(name, [""]) for name in ("ra", "dec")])
+    return values if values.dtype.kind == "f" else None
 
 
 def _named(cutouts: Cutouts, path: Path) -> dict[str, Column]:

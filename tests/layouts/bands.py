@@ -43,8 +43,11 @@ def extnames(names: Sequence[str], pixels: np.ndarray = PLANES, **expected: obje
 
 
 def cube(names: Sequence[str], pixels: np.ndarray = PLANES, **expected: object) -> Layout:
-    cards = {f"BAND{number}": name for number, name in enumerate(names)}
-    return row("cube", pixels=pixels, names=cards, **expected)
+    return row("cube", pixels=pixels, names=cards_of(names), **expected)
+
+
+def cards_of(names: Sequence[str]) -> dict[str, str]:
+    return {f"BAND{number}": name for number, name in enumerate(names)}
 
 
 def hdf5(names: Sequence[str], pixels: np.ndarray = PLANES, **expected: object) -> Layout:
@@ -92,6 +95,18 @@ def numbered(keyword: str) -> dict[str, str]:
 LAYOUTS |= {
     "letters in another order in BANDS": row("cube", pixels=PLANES[:, ::-1], names=BANDS[::-1]),
     "names in another order in BANDS": row("cubes", pixels=PLANES[:, ::-1], names="z,i,r,g,u"),
+    "names with spaces in BANDS": row("cubes", pixels=PLANES[:, ::-1], names={"BANDS": " ".join(BANDS[::-1])}),
+    "names with semicolons in BANDS": row("cubes", names={"BANDS": "; ".join(BANDS)}),
+    "BANDS and BANDn disagree": row(
+        "cubes", names={"BANDS": BANDS[::-1], **cards_of(BANDS)}, refused=["BAND0", "BANDS"]
+    ),
+    "EXTNAME and FILTER disagree": row(
+        "planes",
+        names=[{"EXTNAME": b, "FILTER": f} for b, f in zip(BANDS, "grizu", strict=True)],
+        refused=["band", "u"],
+    ),
+    "Johnson and Cousins": planes(["U Johnson", "G", "R Cousins", "I Cousins", "Z"], refused=["Cousins"]),
+    "a narrow band": planes(["u", "g", "NB656 r", "i", "z"], refused=["missing.*r"]),
     "FILTERS": row("cube", names={"FILTERS": BANDS}),
     "no names of bands": row("cube", names={}, said={"assumed": "u, ?g, ?r, ?i, ?z"}),
     **{

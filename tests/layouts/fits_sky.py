@@ -104,6 +104,18 @@ for galaxy in range(N):
     LAYOUTS[f"0.30 in HDU {galaxy}"] = row("cubes", sky=off_at(galaxy, 0), refused=[r"0\.3", number])
     LAYOUTS[f"0.30 in file {galaxy}"] = row("folder", sky=off_at(galaxy, 0), refused=[r"0\.3", f"galaxy-{galaxy}"])
 
+# In the band r alone, the frame is that of another cutout.
+APART = {
+    "10 pixels off": {"CRPIX1": 42.5},
+    "another galaxy": {"CRVAL1": RA[1], "CRVAL2": DEC[1]},
+    "rotated": matrix("CD", STEP, STEP, 90),
+    "mirrored": matrix("CD", -STEP, STEP),
+}
+for name, cards in APART.items():
+    apart = lambda galaxy, band, cards=cards: {**wcs(galaxy, band), **(cards if band == 2 else {})}  # noqa: E731
+    LAYOUTS[f"r {name}"] = row("planes", sky=apart, refused=[r"\br\b", "arcsec"])
+LAYOUTS["r 0.2 pixels off"] = row("planes", sky=lambda *key: wcs(*key) | {"CRPIX1": 32.5 + 0.1 * (key[1] == 2)})
+
 SYSTEMS = {
     "FK4 by RADESYS": (FK4(equinox="B1950"), {"RADESYS": "FK4", "EQUINOX": 1950.0}),
     "FK4 by RADECSYS": (FK4(equinox="B1950"), {"RADECSYS": "FK4", "EQUINOX": 1950.0}),
@@ -130,6 +142,18 @@ for shape in ("cubes", "planes"):
         shape, sky=without_frame(), primary={"PIXSCALE": 0.2}, refused=[r"0\.2"]
     )
 
+BROKEN = {"PIXSCALE": 0.0, "CTYPE1": "RA---XYZ"}
+for keyword, value in BROKEN.items():
+    LAYOUTS[f"{keyword} of {value}"] = row(
+        "cubes", sky=lambda *key, cards={keyword: value}: wcs(*key) | cards, refused=[keyword]
+    )
+LAYOUTS |= {
+    "ecliptic": row(
+        "cubes", sky=lambda *key: frame(key[0], "ELON-TAN", "ELAT-TAN") | matrix("CD", **SAME), absent=["ra"]
+    ),
+    "RA and DEC of 1950": row("cubes", sky=without_frame(RA=150.1, DEC=2.1, EQUINOX=1950.0), absent=["ra"]),
+    "RA and DEC of integers": row("cubes", sky=without_frame(RA=150, DEC=2), columns={"ra": [150.0] * N}),
+}
 
 PRIMARY = images("planes", NANOMAGGIES, PLANES, without_frame(), BANDS)
 DESCRIBED = {"BANDS": BANDS, "BUNIT": "nanomaggy", "PIXSCALE": SCALE}

@@ -129,6 +129,12 @@ LAYOUTS: dict[str, Layout] = {
     "band in FILTER and the name of the file": one_band_each(
         "{band}.fits", lambda b: ({**NANOMAGGIES, "FILTER": f"SDSS_{BANDS[b]}"}, 1.0)
     ),
+    "bands of two galaxies": one_band_each(
+        "{band}.fits", lambda b: ({**NANOMAGGIES, **wcs(int(b == 2), b)}, 1.0), refused=["arcsec", r"\br\.fits"]
+    ),
+    "bands in FILTER and the name of the file disagree": one_band_each(
+        "{band}.fits", lambda b: ({**NANOMAGGIES, "FILTER": "grizu"[b]}, 1.0), refused=["band", "disagree|contradict"]
+    ),
     "a band missing": one_band_each("{band}.fits", by_filter, bands=range(1, 5), refused=[r"\bu\b"]),
     "a band in kelvin": one_band_each("{band}.fits", other(2, {"BUNIT": "K"}), refused=[r"\br\.fits", r"\bK\b"]),
     "a band without a unit": one_band_each("{band}.fits", other(2, {}), refused=[r"\br\.fits", "unit"]),
