@@ -69,8 +69,7 @@ class ImageSpec:
     @field_validator("extinction_coefficients")
     @classmethod
     def _one_each(cls, values: tuple[float | None, ...], info: ValidationInfo) -> tuple[float | None, ...]:
-        bands = info.data.get("bands", ())
-        if bands and len(values) != len(bands):
+        if (bands := info.data.get("bands", ())) and len(values) != len(bands):
             raise ValueError(f"expected an extinction coefficient, or null, for each of {','.join(bands)}")
         return values
 

@@ -120,14 +120,13 @@ def test_connection_that_ends_during_the_response_is_recorded(limits, error):
     assert recorded(limits, 499)
 
 
-def test_response_that_is_not_http_is_an_error_of_the_service(limits, monkeypatch):
+def test_response_that_is_not_http_is_an_error_of_the_service(limits):
     class Granian(list):
         def append(self, message):
             if any(b"\n" in value for _, value in message.get("headers", ())):
                 raise RuntimeError("Unsupported ASGI message")
             super().append(message)
 
-    monkeypatch.setattr(limits_module.logger, "propagate", True)
     check_error(post(wrap(PlainTextResponse(headers={"x": "a\nb"}), limits), sent=Granian())[0], 500, "internal error")
     assert recorded(limits, 500)
 
@@ -182,9 +181,8 @@ def test_key_is_checked_before_the_limits_and_probes_need_neither(limits, tmp_pa
 @pytest.mark.parametrize(
     ("headers", "status", "words"),
     [
-        ({"host": "localhost:3000", "sec-fetch-site": "same-origin"}, 200, ""),
+        ({"host": "[::1]:3000", "sec-fetch-site": "same-origin"}, 200, ""),
         ({"host": "LOCALHOST", "sec-fetch-site": "cross-site"}, 403, "a page of another site may not send requests"),
-        ({"host": "[::1]:3000"}, 200, ""),
         ({"host": "[::1]", "authorization": "Bearer a", "Authorization": "Bearer b"}, 400, "one header Authorization"),
         ({"host": "evil.example:3000"}, 421, "expected the host localhost, [::1], got evil.example: "),
         ({"host": "localhost.evil:1"}, 421, "got localhost.evil: see PHOTOZ_ALLOWED_HOSTS"),
