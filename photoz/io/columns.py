@@ -182,13 +182,14 @@ def standard_columns(
     of_bands = [band for band in bands if band in columns]
     names = {name: name for name in (*ALIASES, *(of_bands if len(of_bands) > 1 else ()))}
     units = {name: unit for name, unit in units.items() if name in columns and columns[name].dtype.kind in "fiu"}
-    table = NamedTable(Path(), columns, find_names(Path(), columns, names, units), units)
+    names = find_names(Path(), columns, names, units)
+    ours = {names[name]: name for name in ALIASES if names[name] in columns}
+    has_float_ids = "object_id" in columns and columns["object_id"].dtype.kind == "f"
+    if not units and not has_float_ids and set(ours) == set(ours.values()):
+        return dict(columns)  # as in most requests to the service
+    table = NamedTable(Path(), columns, names, units)
     reading.used.extend(table.notes())
-    ours = {table.names[name]: name for name in ALIASES if name in table}
-    return {
-        ours.get(column, column): table.standard(ours[column]) if column in ours else values
-        for column, values in columns.items()
-    }
+    return {ours.get(name, name): table.standard(ours[name]) if name in ours else columns[name] for name in columns}
 
 
 def plain(values: npt.NDArray[Any]) -> Column:
