@@ -183,7 +183,7 @@ def json_bytes(table: ResultTable) -> bytes:
     content: dict[str, Any] = {"model": record.pop("model", ""), "provenance": record}
     if (edges := table.z_edges()) is not None:
         content["z_edges"] = edges.tolist()
-    for name, values in table.columns():
+    for name, values in table.values.items():
         # PDFs row by row: all at once would block the interpreter.
         content[name] = _json_list(name, values) if values.ndim == 1 else (row.tolist() for row in values)
     return to_json(content, inf_nan_mode="null")
