@@ -37,8 +37,9 @@ def write_fits(table: ResultTable, target: BinaryIO) -> None:
 
     edges, result = table.z_edges(), to_astropy(table)
     result.meta.clear()
-    for name in _texts(result):
-        result[name] = np.char.encode(result[name], "ascii", "backslashreplace")
+    for name in result.colnames:
+        if result[name].dtype.kind == "U":
+            result[name] = np.char.encode(result[name], "ascii", "backslashreplace")
     hdu = fits.table_to_hdu(result)
     hdu.name = "PHOTOZ"
     for number, name in enumerate(result.colnames, start=1):
@@ -74,6 +75,7 @@ def write_votable(table: ResultTable, target: BinaryIO) -> None:
     PARAMs hold the provenance and, with PDFs, the edges of their bins, `z_edges`; INFOs hold the notes on the input.
     """
     from astropy.io.votable.tree import Info, Param, VOTableFile
+    from astropy.table import MaskedColumn
 
     edges, result = table.z_edges(), to_astropy(table)
     result.meta.clear()
@@ -81,7 +83,7 @@ def write_votable(table: ResultTable, target: BinaryIO) -> None:
         if result[name].dtype.kind == "U":  # written with lengths: characters beyond 16 bits take two places
             result[name] = result[name].astype(object)
         elif result[name].ndim == 1 and result[name].dtype.kind == "f" and np.isnan(result[name]).any():
-            result[name] = _masked(result[name])
+            result[name] = MaskedColumn(result[name], mask=np.isnan(result[name]))
     file = VOTableFile.from_table(result)
     content, record = file.get_first_table(), table.provenance.record()
     for name in KEYWORDS:
@@ -93,14 +95,3 @@ def write_votable(table: ResultTable, target: BinaryIO) -> None:
         content.params.append(param)
     content.infos.extend(Info(name=name, value=note) for name in NOTES for note in record.get(name, ()))
     file.to_xml(target, tabledata_format="binary2")
-
-
-def _masked(column: Any) -> Any:
-    """Return a column (n,) whose NaN are masked."""
-    from astropy.table import MaskedColumn
-
-    return MaskedColumn(column, mask=np.isnan(column))
-
-
-def _texts(table: Any) -> list[str]:
-    return [name for name in table.colnames if table[name].dtype.kind == "U"]

@@ -14,12 +14,9 @@ from photoz.io.cutouts import Column
 
 # Formats of astropy.table.Table.read.
 ASTROPY_FORMATS = {
-    ".fits": "fits",
-    ".fit": "fits",
+    **dict.fromkeys((".fits", ".fit"), "fits"),
+    **dict.fromkeys((".vot", ".votable", ".xml"), "votable"),
     ".ecsv": "ascii.ecsv",
-    ".vot": "votable",
-    ".votable": "votable",
-    ".xml": "votable",
 }
 
 SUFFIXES = ".csv, .ecsv, .fits, .parquet, .vot or .xml"

@@ -135,21 +135,19 @@ class _RowGroups:
         return self._group[1][rows]
 
     def _pixels(self, column: "pa.ChunkedArray") -> npt.NDArray[Any]:
+        from pyarrow.compute import list_flatten
+
         parts = []
         for chunk in column.chunks:
-            values, n = getattr(chunk, "storage", chunk), len(chunk)
-            while hasattr(values, "flatten"):
-                if values.null_count:
-                    raise InvalidDataset(f"{self.path} has cutouts without pixels")
-                if not hasattr(values.type, "value_type"):
-                    break
-                values = values.flatten()
-            parts.append(values.to_numpy(zero_copy_only=False).reshape(n, *self.cutout))
+            values = list_flatten(getattr(chunk, "storage", chunk), recursive=True)  # leaves nulls out
+            if values.null_count or len(values) < len(chunk) * math.prod(self.cutout):
+                raise InvalidDataset(f"{self.path} has cutouts without pixels")
+            parts.append(values.to_numpy(zero_copy_only=False).reshape(-1, *self.cutout))
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
 @contextmanager
-def open_parquet(path: Path) -> Iterator[Callable[[ResultTable], None]]:
+def open_parquet(target: Path | BinaryIO) -> Iterator[Callable[[ResultTable], None]]:
     """Open a file for parts with the same columns; the context yields a function that writes one part."""
     from pyarrow import parquet
 
@@ -159,7 +157,7 @@ def open_parquet(path: Path) -> Iterator[Callable[[ResultTable], None]]:
         nonlocal writer
         part = to_arrow(table)
         if writer is None:
-            writer = parquet.ParquetWriter(path, part.schema)
+            writer = parquet.ParquetWriter(target, part.schema)
         writer.write_table(part)
 
     try:
@@ -171,9 +169,8 @@ def open_parquet(path: Path) -> Iterator[Callable[[ResultTable], None]]:
 
 def write_parquet(table: ResultTable, target: BinaryIO) -> None:
     """Write a whole table."""
-    from pyarrow import parquet
-
-    parquet.write_table(to_arrow(table), target)
+    with open_parquet(target) as write:
+        write(table)
 
 
 def to_arrow(table: ResultTable) -> "pa.Table":

@@ -21,7 +21,7 @@ from photoz.io.npz import Header, read_header, read_member
 
 CUBE, LABELS = "cube.npy", "labels.npy"
 
-# Column names of the fields of `labels`, by field in lower case; others keep their names.
+# Column names of the fields of `labels`, by field in lower case; others keep their names, and those that are taken.
 COLUMN_NAMES = {"z": "z_spec", "ebv": "ebv", "dered_petro_r": "dered_petro_r", "objid": "object_id"}
 
 PROVENANCE = "cutouts in the layout of Pasquet et al. 2019"
@@ -129,13 +129,8 @@ def _columns(archive: zipfile.ZipFile, path: Path) -> dict[str, npt.NDArray[Any]
         raise InvalidDataset(f"the labels in {path} are not a readable array of plain values: {error}") from error
     if labels.dtype.names is None:
         raise InvalidDataset(f"expected labels with named fields in {path}, got an array of {labels.dtype}")
-    columns = {_column_name(name, labels.dtype.names): labels[name].copy() for name in labels.dtype.names}
+    names = {field: COLUMN_NAMES.get(field.lower(), field) for field in labels.dtype.names}
+    columns = {field if name in names else name: labels[field].copy() for field, name in names.items()}
     if "object_id" in columns:
         columns["object_id"] = columns["object_id"].astype(np.str_)  # SDSS's are numbers
     return columns
-
-
-def _column_name(field: str, fields: tuple[str, ...]) -> str:
-    """Return the column name of a field, or its own name if another field has that name."""
-    name = COLUMN_NAMES.get(field.lower(), field)
-    return field if name in fields else name

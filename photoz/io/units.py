@@ -10,22 +10,19 @@ from collections.abc import Mapping
 
 NANOMAGGIES_PER_JANSKY = 1e6 / 3.631  # AB: magnitude 0 is 3631 Jy, and 1e9 nanomaggies
 
-PREFIXES = {"": 1.0, "n": 1e-9, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6}  # both signs for micro
-LONG_PREFIXES = {"": 1.0, "nano": 1e-9, "micro": 1e-6, "milli": 1e-3, "kilo": 1e3, "mega": 1e6}
-
-NANOMAGGIES = {
-    **{f"{prefix}Jy": factor * NANOMAGGIES_PER_JANSKY for prefix, factor in PREFIXES.items()},
-    **{
-        prefix + name: factor * NANOMAGGIES_PER_JANSKY
-        for prefix, factor in LONG_PREFIXES.items()
-        for name in ("Jy", "jansky", "janskys")
-    },
-    **{
-        prefix + name: factor * 1e9
-        for prefix, factor in {**LONG_PREFIXES, "n": 1e-9, "u": 1e-6}.items()
-        for name in ("maggy", "maggies", "mgy")
-    },
+PREFIXES = {
+    "": 1.0,
+    **dict.fromkeys(("n", "nano"), 1e-9),
+    **dict.fromkeys(("u", "µ", "μ", "micro"), 1e-6),  # both signs for micro
+    **dict.fromkeys(("m", "milli"), 1e-3),
+    **dict.fromkeys(("k", "kilo"), 1e3),
+    **dict.fromkeys(("M", "mega"), 1e6),
 }
+FLUXES = {
+    **dict.fromkeys(("Jy", "jansky", "janskys"), NANOMAGGIES_PER_JANSKY),
+    **dict.fromkeys(("maggy", "maggies", "mgy"), 1e9),
+}
+NANOMAGGIES = {prefix + name: factor * value for prefix, factor in PREFIXES.items() for name, value in FLUXES.items()}
 DEGREES = {
     **dict.fromkeys(("deg", "degree", "degrees", "°"), 1.0),
     **dict.fromkeys(("rad", "radian", "radians"), 57.29577951308232),
