@@ -15,6 +15,7 @@ from photoz.estimates import as_names
 from photoz.io.columns import ALIASES
 from photoz.io.cutouts import Cutouts
 from photoz.io.formats import read_format
+from photoz.io.options import NO_OPTIONS, ReadOptions
 from photoz.io.reader import open_cutouts
 from photoz_survey.manifest import InputFile
 from photoz_survey.storage import errors_named, find_filesystem, list_folder
@@ -42,7 +43,7 @@ class Chunk:
         return sum(segment.last - segment.first for segment in self.segments if segment.last is not None)
 
 
-def find_inputs(paths: Iterable[str]) -> list[InputFile]:
+def find_inputs(paths: Iterable[str], options: ReadOptions = NO_OPTIONS) -> list[InputFile]:
     """Find the files that paths, folders and patterns stand for, always in the same order, and describe them.
 
     Local files are opened to count their rows. Raises `InvalidDataset` if a path stands for no file, or a file is
@@ -51,7 +52,7 @@ def find_inputs(paths: Iterable[str]) -> list[InputFile]:
     files = [file for path in paths for file in _files(path)]
     if repeated := [file for file, n in Counter(files).items() if n > 1]:
         raise InvalidDataset(f"{repeated[0]} is given more than once")
-    return [_describe(file) for file in files]
+    return [_describe(file, options) for file in files]
 
 
 def _files(path: str) -> list[str]:
@@ -94,14 +95,14 @@ def _is_cutouts(name: str) -> bool:
     return not base.startswith(".") and read_format(Path(base)) is not None
 
 
-def _describe(path: str) -> InputFile:
+def _describe(path: str, options: ReadOptions) -> InputFile:
     """Describe a file; why it cannot be read becomes its `error`."""
     fs, root = find_filesystem(path)
     described = _identify(fs, root, path)
     if not isinstance(fs, LocalFileSystem):
         return described
     try:
-        with open_cutouts(root) as cutouts:
+        with open_cutouts(root, options) as cutouts:
             return described.model_copy(update={"n_rows": len(cutouts), "integer_ids": _has_integer_ids(cutouts)})
     except (PhotozError, OSError) as error:
         return described.model_copy(update={"error": reason(error)})

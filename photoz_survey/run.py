@@ -159,7 +159,7 @@ def make_plan(paths: Iterable[str], bundle: ModelBundle, options: ScoreOptions) 
         engine=_engine(bundle),
         grid=card.grid,
         settings=options,
-        inputs=tuple(find_inputs(paths)),
+        inputs=tuple(find_inputs(paths, options)),
     )
 
 

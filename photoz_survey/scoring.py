@@ -89,7 +89,7 @@ class Scorer:
             if has_changed(file):  # also while it was copied
                 raise InvalidInput(f"{file.path} has changed since the run was begun")
             try:
-                cutouts = self._conformed(stack.enter_context(open_cutouts(path)))
+                cutouts = self._conformed(stack.enter_context(open_cutouts(path, self._plan.settings)))
                 if segment.first == 0:
                     scored.notes.update(cutouts.reading.lines())
             except PhotozError as error:

@@ -24,6 +24,7 @@ from photoz.io.cutouts import Cutouts, Reading
 from photoz.io.fits import load_astropy, open_fits
 from photoz.io.hdf5 import open_hdf5
 from photoz.io.layout import conform
+from photoz.io.options import NO_OPTIONS, ReadOptions
 from photoz.validation import Arrays
 from service.jobs import JobQueue
 from service.request import Request
@@ -33,7 +34,7 @@ logger = logging.getLogger("bentoml.photoz")
 # What files may hold beside the images.
 INPUT_COLUMNS = ("ebv", "object_id", "z_spec", "magnitudes", "ra", "dec")
 
-Opener = Callable[[Path, BinaryIO], AbstractContextManager[Cutouts]]
+Opener = Callable[[Path, ReadOptions, BinaryIO], AbstractContextManager[Cutouts]]
 
 # First bytes of a file -> its name in errors, and its reader.
 READERS: dict[bytes, tuple[str, Opener]] = {
@@ -105,7 +106,7 @@ def parse_file(content: bytes, spec: ImageSpec, allowed: int, seconds: float) ->
     limit_resources(allowed, seconds)
     name, open_file = next(reader for magic, reader in READERS.items() if content.startswith(magic))
     try:
-        with open_file(Path(name), io.BytesIO(content)) as cutouts:
+        with open_file(Path(name), NO_OPTIONS, io.BytesIO(content)) as cutouts:
             return conformed_arrays(cutouts, spec)
     except PhotozError:
         raise

@@ -61,7 +61,7 @@ def refuse_existing(path: Path | None) -> None:
 
 
 def image_options(command: F) -> F:
-    """Add `--bands`, `--zero-point`, `--override` and `--ebv`, for what files of cutouts do not say."""
+    """Add an option for each field of `photoz.io.options.ReadOptions`."""
     ebv = click.option("--ebv", type=float, help="E(B-V) in mag for all cutouts, instead of the column of the files.")
     zero_point = click.option(
         "--zero-point", type=float, help="AB magnitude of a pixel with the value 1, if the files do not say the unit."
@@ -77,4 +77,23 @@ def image_options(command: F) -> F:
         is_flag=True,
         help="Let --bands and --zero-point replace what the files say, which is refused else.",
     )
-    return bands(zero_point(override(ebv(command))))
+    hdu = click.option(
+        "--hdu",
+        multiple=True,
+        metavar="NAME",
+        callback=parsed_by(_names),
+        help="HDUs of FITS files that hold the images, by name or number: 1 or SCI,MASK. Weights and masks among them "
+        "are applied.",
+    )
+    column = click.option(
+        "--column",
+        multiple=True,
+        metavar="NAME",
+        callback=parsed_by(_names),
+        help="Column, array or dataset that holds the images, such as group/images; several for a FITS table.",
+    )
+    return bands(zero_point(override(hdu(column(ebv(command))))))
+
+
+def _names(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name.strip() for value in values for name in value.split(",") if name.strip())

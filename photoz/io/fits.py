@@ -18,11 +18,12 @@ import numpy as np
 
 from photoz.errors import InvalidDataset, counted
 from photoz.io.cutouts import Column, Cutouts, ImageSource, LazyImages, Reading, refusing
-from photoz.io.fits_header import BANDS, ImageHeader
+from photoz.io.fits_header import BANDS, MASK, OTHER, WEIGHT, ImageHeader
 from photoz.io.fits_masks import Plane, with_masks
 from photoz.io.fits_table import columns_of, image_table, pixel_units, read_images
 from photoz.io.formats import FITS
 from photoz.io.layout import same_scale
+from photoz.io.options import NO_OPTIONS, ReadOptions
 from photoz.io.pixel_units import common_unit
 from photoz.io.planes import arrange, check_positions
 
@@ -40,7 +41,7 @@ OF_GALAXY = {
 
 
 @contextmanager
-def open_fits(path: Path, content: BinaryIO | None = None) -> Iterator[Cutouts]:
+def open_fits(path: Path, options: ReadOptions = NO_OPTIONS, content: BinaryIO | None = None) -> Iterator[Cutouts]:
     """Open a FITS file of cutouts, or its content in memory, which is then called `path`.
 
     Raises `InvalidDataset` if it cannot be used, `UnsupportedType` without astropy. astropy trusts files: open those
@@ -50,12 +51,12 @@ def open_fits(path: Path, content: BinaryIO | None = None) -> Iterator[Cutouts]:
     can_map = content is None and path.suffix.lower() not in COMPRESSED
     with ExitStack() as stack:
         stream = stack.enter_context(content or path.open("rb"))  # astropy leaves a damaged file open
-        images, tables = _contents(stack.enter_context(_opened(fits, stream, path, False)), fits, path)
+        images, tables, reading = _contents(stack.enter_context(_opened(fits, stream, path, False)), path, options)
         shapes = [header.hdu.shape for header in images if len(header.hdu.shape) > 1]
         has_many = not shapes or any(len(shape) == 4 for shape in shapes)  # cutouts in an HDU
         if can_map and has_many and not any(header.is_scaled for header in images):  # astropy maps no scaled images
-            images, tables = _contents(stack.enter_context(_opened(fits, stream, path, True)), fits, path)
-        yield _from_images(images, tables, path) if shapes else _from_tables(tables, path)
+            images, tables, reading = _contents(stack.enter_context(_opened(fits, stream, path, True)), path, options)
+        yield _from_images(images, tables, path, reading) if shapes else _from_tables(tables, path, reading, options)
 
 
 def load_astropy() -> ModuleType:
@@ -73,24 +74,47 @@ def _opened(fits: ModuleType, stream: BinaryIO, path: Path, memmap: bool) -> Ite
         yield hdus
 
 
-def _contents(hdus: Any, fits: ModuleType, path: Path) -> tuple[list[ImageHeader], list[Any]]:
-    """Return the images and the tables."""
+def _contents(hdus: Any, path: Path, options: ReadOptions) -> tuple[list[ImageHeader], list[Any], Reading]:
+    """Return the images and the tables that are read, and which others are left out."""
+    fits = load_astropy()
     with refusing(f"{path} cannot be read"), warnings.catch_warnings():
         warnings.simplefilter("error", fits.verify.VerifyWarning)
         warnings.filterwarnings("error", message=".*truncated.*")
-        images = [ImageHeader(hdu, i, hdus[0].header, path) for i, hdu in enumerate(hdus) if hdu.is_image and hdu.shape]
-        return images, [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
+        headers = [ImageHeader(hdu, number, hdus[0].header, path) for number, hdu in enumerate(hdus)]
+    images = [header for header in headers if header.hdu.is_image and header.hdu.shape]
+    tables = [header for header in headers if isinstance(header.hdu, fits.BinTableHDU | fits.TableHDU)]
+    if not options.hdu and not options.column:
+        return images, [table.hdu for table in tables], Reading()
+    chosen = _chosen(headers, options.hdu, path)
+    used = [] if options.column else [header for header in chosen if header in images]
+    all_masks = all(header.kind in (WEIGHT, MASK) for header in used)
+    for header in used:
+        if all_masks or header.kind == OTHER:
+            header.kind = ""  # an image
+    used_tables = [header for header in chosen if header in tables] or tables
+    left_out = [header.name for header in images + tables if header not in used + used_tables]
+    return used, [table.hdu for table in used_tables], Reading(left_out=left_out)
 
 
-def _from_images(headers: list[ImageHeader], tables: list[Any], path: Path) -> Cutouts:
+def _chosen(headers: Sequence[ImageHeader], names: Sequence[str], path: Path) -> list[ImageHeader]:
+    """Return the HDUs of these names or numbers, in their order; raises `InvalidDataset` if one is not there."""
+    chosen: list[ImageHeader] = []
+    for name in names:
+        found = [header for number, header in enumerate(headers) if name.upper() in (header.hdu.name, str(number))]
+        if not found:
+            raise InvalidDataset(f"{path} has no HDU {name}; it has {', '.join(header.name for header in headers)}")
+        chosen += found
+    return list(dict.fromkeys(chosen))
+
+
+def _from_images(headers: list[ImageHeader], tables: list[Any], path: Path, reading: Reading) -> Cutouts:
     with refusing(f"{path} cannot be read"):
         images = [header for header in headers if not header.kind and len(header.hdu.shape) > 1]
         if not images:
             listed = ", ".join(dict.fromkeys(header.kind_word or header.name for header in headers))
-            raise InvalidDataset(f"{path} holds {listed}; expected images of the sky")
+            raise InvalidDataset(f"{path} holds {listed}; expected images of the sky, or --hdu to choose one of these")
         for header in images:
             _check_size(header.hdu, path)
-        reading = Reading()
         reading.left_out.extend(f"{header.name}, of one axis" for header in headers if len(header.hdu.shape) == 1)
         planes = with_masks(
             images, [header for header in headers if header.kind and len(header.hdu.shape) > 1], reading
@@ -124,7 +148,8 @@ def _of_images(planes: list[Plane], path: Path, reading: Reading) -> Cutouts:
     if len(set(shapes)) > 1 or (n_axes == 4 and len(planes) > 1) or n_axes > 4:
         listed = ", ".join(f"{header.name} {header.hdu.shape}" for header in headers[:6])
         raise InvalidDataset(
-            f"expected one image of four axes, or images of one shape with three or two, in {path}; got {listed}"
+            f"expected one image of four axes, or images of one shape with three or two, in {path}; got {listed}: "
+            "choose them by --hdu"
         )
     if n_axes == 4:
         images = LazyImages(lambda _, rows: planes[0].read(rows), np.array(shapes[0][:1]), shapes[0][1:])
@@ -239,13 +264,12 @@ def _with_tables(cutouts: Cutouts, tables: Sequence[Any]) -> Cutouts:
     return replace(cutouts, columns=columns, column_units=units)
 
 
-def _from_tables(tables: list[Any], path: Path) -> Cutouts:
+def _from_tables(tables: list[Any], path: Path, reading: Reading, options: ReadOptions) -> Cutouts:
     """Return the cutouts in the columns of a table."""
     with refusing(f"{path} cannot be read"):
         for hdu in tables if path.suffix.lower() in COMPRESSED else ():
             _check_unpacked(int(hdu.header["NAXIS1"]) * int(hdu.header["NAXIS2"]) + int(hdu.header["PCOUNT"]), path)
-        reading = Reading()
-        table, names, of_columns = image_table(tables, path, reading)
+        table, names, of_columns = image_table(tables, path, reading, options.column)
         header = ImageHeader(table, tables.index(table) + 1, table.header, path)
         bands = header.bands() if of_columns == [""] else tuple(of_columns)
         unit, factors = common_unit(pixel_units(table, names, header), names, path)

@@ -97,7 +97,7 @@ class ImageHeader:
         value = self.get(*keywords)
         return "" if value is None else str(value).strip()
 
-    @property
+    @cached_property
     def kind(self) -> str:
         """What the image is: weight, mask or other; "" for an image of the sky."""
         return KINDS.get(self.kind_word, "")

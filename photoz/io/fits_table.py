@@ -32,26 +32,42 @@ def columns_of(table: Any, reading: Reading, images: Sequence[str] = ()) -> tupl
     return columns, units
 
 
-def image_table(tables: Sequence[Any], path: Path, reading: Reading) -> tuple[Any, list[str], list[str]]:
+def image_table(
+    tables: Sequence[Any], path: Path, reading: Reading, chosen: Sequence[str] = ()
+) -> tuple[Any, list[str], list[str]]:
     """Find the table with images: return it, its columns of images, and the band of each; "" for all bands in one.
 
-    Raises `InvalidDataset` if no table has images, or it is not clear which columns they are.
+    The images are in the chosen columns, if there are any. Raises `InvalidDataset` if no table has images, or it is not
+    clear which columns they are.
     """
     for table in tables:
         shapes = {name: dtype.shape for name, (dtype, *_) in (table.columns.dtype.fields or {}).items()}
         of_kind = {name: next((w for w in WORDS.split(name.upper()) if w in KINDS), "") for name in shapes}
-        cubes = [name for name, shape in shapes.items() if len(shape) == 3 and not of_kind[name]]
-        planes = [name for name, shape in shapes.items() if len(shape) == 2 and not of_kind[name]]
+        by_lower = {name.lower(): name for name in shapes}
+        candidates = [name for name in shapes if not of_kind[name]]
+        if chosen:
+            candidates = [by_lower[name.lower()] for name in chosen if name.lower() in by_lower]
+        cubes = [name for name in candidates if len(shapes[name]) == 3]
+        planes = [name for name in candidates if len(shapes[name]) == 2]
+        if chosen and len(chosen) not in (len(cubes), len(planes)):
+            continue
         if len(cubes) > 1:
-            raise InvalidDataset(f"expected one column of images in {path}, got {', '.join(cubes)}")
+            raise InvalidDataset(
+                f"expected one column of images in {path}, got {', '.join(cubes)}: choose it by --column"
+            )
         if not cubes and not planes:
             continue
         if not cubes and len({shapes[name] for name in planes}) > 1:
             listed = ", ".join(f"{name} {shapes[name]}" for name in planes)
-            raise InvalidDataset(f"expected columns of images of one shape in {path}, got {listed}")
+            raise InvalidDataset(
+                f"expected columns of images of one shape in {path}, got {listed}: choose them by --column"
+            )
         if others := [name for name, shape in shapes.items() if len(shape) > 1 and name not in (cubes or planes)]:
             reading.left_out.append(f"the columns {', '.join(others)} of {table.name or 'the table'}")
         return table, cubes or planes, [""] if cubes else [_band(name) for name in planes]
+    if chosen:
+        listed = "; ".join(", ".join(table.columns.names) for table in tables) or "no table"
+        raise InvalidDataset(f"{path} has no column of images {','.join(chosen)}; it has {listed}")
     raise InvalidDataset(
         f"{path} holds no images: expected an image of two axes or more, or a column of images, whose shape TDIM gives"
     )

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -21,12 +21,13 @@ from photoz.errors import InvalidDataset
 from photoz.images import SDSS_IMAGES, ImageSpec
 from photoz.io.attributes import from_attributes, merged
 from photoz.io.cutouts import Column, Cutouts, check_lengths, refusing
+from photoz.io.options import NO_OPTIONS, ReadOptions
 from photoz.io.public_sets import read_public_set
 from photoz.io.tables import ResultTable, column_info
 
 
 @contextmanager
-def open_hdf5(path: Path, content: BinaryIO | None = None) -> Iterator[Cutouts]:
+def open_hdf5(path: Path, options: ReadOptions = NO_OPTIONS, content: BinaryIO | None = None) -> Iterator[Cutouts]:
     """Open an HDF5 file of cutouts, or its content in memory, which is then called `path`.
 
     Raises `InvalidDataset` if it cannot be used. HDF5 is parsed in C: open files of unknown origin in a process
@@ -39,33 +40,51 @@ def open_hdf5(path: Path, content: BinaryIO | None = None) -> Iterator[Cutouts]:
     except OSError as error:
         raise InvalidDataset(f"{path} is not an HDF5 file: {error}") from error
     with file:
-        yield _from_hdf5(file, path)
+        yield _from_hdf5(file, path, options)
 
 
-def _from_hdf5(file: h5py.File, path: Path) -> Cutouts:
+def _from_hdf5(file: h5py.File, path: Path, options: ReadOptions) -> Cutouts:
     with refusing(f"{path} cannot be read"):
-        datasets = {name: item for name in file if (item := _dataset(file, name, path)) is not None}
-        if "image_spec" not in file.attrs and (cutouts := read_public_set(datasets, _read_column, path)) is not None:
+        folder = options.folder
+        datasets, groups = _contents(_group(file, folder, path), path)
+        may_be_public = not options.column and "image_spec" not in file.attrs
+        if may_be_public and (cutouts := read_public_set(datasets, _read_column, path)) is not None:
             return cutouts
-        images = datasets.pop("images", None)
-        if images is None:
-            raise InvalidDataset(f"{path} holds no dataset 'images'")
+        listed = [*(folder + name for name in datasets), *(f"{folder}{name}/" for name in groups)]
+        images = datasets.pop(options.image_column(listed, path).removeprefix(folder))
+        shapes = {name: dataset.shape for name, dataset in datasets.items()}
+        names, left_out = options.beside(shapes, images.shape, groups)
+        datasets = {name: datasets[name] for name in names}
         check_lengths(images.shape, datasets)  # before a long column is read
         columns = {name: _read_column(dataset) for name, dataset in datasets.items()}
         units = {name: str(dataset.attrs.get("unit", "")) for name, dataset in datasets.items()}
-        groups = tuple(f"the group {name}" for name in file if name not in datasets and name != "images")
         attributes = {"provenance": "", **merged(file.attrs, images.attrs, path)}
-        return from_attributes(images, columns, attributes, path, units, groups)
+        return from_attributes(images, columns, attributes, path, units, tuple(left_out))
 
 
-def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset | None:
-    """Return a dataset of a file, or None for a group; refuse references that make HDF5 open other files."""
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+def _contents(group: h5py.Group, path: Path) -> tuple[dict[str, h5py.Dataset], list[str]]:
+    """Return the datasets in a group, and the names of groups in it."""
+    items = {name: _item(group, name, path) for name in group}
+    datasets = {name: item for name, item in items.items() if isinstance(item, h5py.Dataset)}
+    return datasets, [name for name in items if name not in datasets]
+
+
+def _group(file: h5py.File, folder: str, path: Path) -> h5py.Group:
+    """Return a group by its path; raises `InvalidDataset` if it is not there."""
+    group: h5py.Group = file
+    for name in folder.split("/")[:-1]:
+        if name not in group or not isinstance(item := _item(group, name, path), h5py.Group):
+            raise InvalidDataset(f"{path} has no group {name!r} of {folder}; it has {', '.join(group)}")
+        group = item
+    return group
+
+
+def _item(group: h5py.Group, name: str, path: Path) -> Any:
+    """Return a dataset or a group; refuse references that make HDF5 open other files."""
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
         raise InvalidDataset(f"{name!r} in {path} is a link, perhaps to other files; expected everything in one")
-    item = file.get(name)
-    if not isinstance(item, h5py.Dataset):
-        return None
-    if item.external or item.is_virtual:
+    item = group.get(name)
+    if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
         raise InvalidDataset(f"{name!r} in {path} has its values in other files; expected everything in one")
     return item
 

@@ -17,9 +17,10 @@ from typing import IO, Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from photoz.errors import InvalidDataset, MalformedInput, TooLarge
+from photoz.errors import MalformedInput, TooLarge
 from photoz.io.attributes import NAMES, from_attributes
-from photoz.io.cutouts import Cutouts
+from photoz.io.cutouts import Cutouts, Reading
+from photoz.io.options import NO_OPTIONS, ReadOptions
 from photoz.io.unread import find_unread
 
 Array = npt.NDArray[Any]
@@ -173,25 +174,25 @@ def read_arrays(stream: BinaryIO) -> dict[str, Array]:
     return Archive.open(stream).read()
 
 
-def read_npz(stream: BinaryIO, path: Path = Path("the .npz file")) -> Cutouts:
+def read_npz(stream: BinaryIO, path: Path = Path("the .npz file"), options: ReadOptions = NO_OPTIONS) -> Cutouts:
     """Read cutouts from a `.npz` stream with an array `images` and any columns.
 
     Raises `MalformedInput` as `read_arrays`, and `InvalidDataset` without images or for a column of another length.
     """
-    return cutouts_of(read_arrays(stream), path)
+    return cutouts_of(read_arrays(stream), path, options)
 
 
-def cutouts_of(arrays: Mapping[str, Array], path: Path) -> Cutouts:
+def cutouts_of(arrays: Mapping[str, Array], path: Path, options: ReadOptions = NO_OPTIONS) -> Cutouts:
     """Return the cutouts in arrays by name; raises `InvalidDataset` without images, or for another length."""
-    if "images" not in arrays:
-        raise InvalidDataset(f"expected an array 'images' in {path}; it holds {', '.join(arrays) or 'none'}")
     columns = dict(arrays)
-    images = columns.pop("images")
+    images = columns.pop(options.image_column(arrays, path))
     images = images[np.newaxis] if images.ndim == 3 else images  # of a single cutout
     attributes = {name: columns.pop(name) for name in NAMES if name in columns and columns[name].ndim < 2}
+    names, left_out = options.beside({name: values.shape for name, values in columns.items()}, images.shape)
+    columns = {name: columns[name] for name in names}
     if not attributes:
-        return Cutouts(images, columns, unread=find_unread(columns))
-    return from_attributes(images, columns, {"provenance": "", **attributes}, path)
+        return Cutouts(images, columns, unread=find_unread(columns), reading=Reading(left_out=left_out))
+    return from_attributes(images, columns, {"provenance": "", **attributes}, path, left_out=tuple(left_out))
 
 
 def npz_bytes(arrays: Mapping[str, npt.ArrayLike]) -> bytes:

@@ -20,6 +20,7 @@ from photoz.errors import InvalidDataset, reason
 from photoz.io.attributes import from_attributes, merged
 from photoz.io.cutouts import Column, Cutouts, LazyImages
 from photoz.io.formats import PARQUET
+from photoz.io.options import NO_OPTIONS, ReadOptions
 from photoz.io.tables import ResultTable, column_info
 
 if TYPE_CHECKING:
@@ -32,12 +33,12 @@ MAX_GROUP_BYTES = 2 * 1024**3
 
 
 @contextmanager
-def open_parquet_cutouts(path: Path) -> Iterator[Cutouts]:
+def open_parquet_cutouts(path: Path, options: ReadOptions = NO_OPTIONS) -> Iterator[Cutouts]:
     """Open a Parquet file of cutouts; raises `InvalidDataset` if it is unusable, `UnsupportedType` without pyarrow."""
     parquet = PARQUET.load("pyarrow.parquet")
     try:
         with parquet.ParquetFile(path, memory_map=True) as file:
-            yield _from_file(file, path)
+            yield _from_file(file, path, options)
     except (InvalidDataset, FileNotFoundError):
         raise
     except _arrow_errors() as error:
@@ -50,11 +51,9 @@ def _arrow_errors() -> tuple[type[Exception], ...]:
     return (pa.ArrowException, OSError)
 
 
-def _from_file(file: Any, path: Path) -> Cutouts:
+def _from_file(file: Any, path: Path, options: ReadOptions) -> Cutouts:
     schema = file.schema_arrow
-    name = next((name for name in IMAGES if name in schema.names), None)
-    if name is None:
-        raise InvalidDataset(f"{path} has no column 'images'; it has {', '.join(schema.names) or 'none'}")
+    name = options.image_column(schema.names, path, IMAGES)
     of_file, of_images = (
         {k.decode(): _value(v) for k, v in (m or {}).items()} for m in (schema.metadata, schema.field(name).metadata)
     )

@@ -21,6 +21,7 @@ from photoz.io.fits import open_fits
 from photoz.io.formats import READ_SUFFIXES, Format, read_format
 from photoz.io.hdf5 import open_hdf5
 from photoz.io.npz import cutouts_of, map_npy, read_npz
+from photoz.io.options import NO_OPTIONS, ReadOptions
 from photoz.io.parquet import open_parquet_cutouts
 from photoz.io.pasquet import is_pasquet, open_pasquet
 from photoz.io.pixel_units import PixelUnit, common_unit
@@ -30,7 +31,7 @@ from photoz.io.zarr import open_zarr
 
 
 @contextmanager
-def open_cutouts(path: str | os.PathLike[str]) -> Iterator[Cutouts]:
+def open_cutouts(path: str | os.PathLike[str], options: ReadOptions = NO_OPTIONS) -> Iterator[Cutouts]:
     """Open cutouts; the context yields them as the file has them (`photoz.io.layout.conform` makes them fit a model).
 
     Formats are HDF5 (`.h5`, `.hdf5`), `.npz`, also in the layout of Pasquet et al. 2019, `.npy`, FITS (`.fits`, `.fit`,
@@ -42,18 +43,18 @@ def open_cutouts(path: str | os.PathLike[str]) -> Iterator[Cutouts]:
     `InvalidDataset` or `MalformedInput` if the file cannot be used.
     """
     try:
-        with _open_any(Path(path)) as cutouts:
+        with _open_any(Path(path), options) as cutouts:
             yield replace(cutouts, columns=_named(cutouts, Path(path)))
     except InvalidDataset as error:  # of what is done with the cutouts too
         raise error if str(path) in str(error) else InvalidDataset(f"{path}: {error}") from error
 
 
-def _open_any(path: Path) -> AbstractContextManager[Cutouts]:
+def _open_any(path: Path, options: ReadOptions) -> AbstractContextManager[Cutouts]:
     if path.is_dir() and (images := find_piczl(path)) is not None:
         return nullcontext(open_piczl(path, images))
     if (paths := _several(path)) is not None:
-        return nullcontext(_join(paths))
-    return _open_file(path)
+        return nullcontext(_join(paths, options))
+    return _open_file(path, options)
 
 
 def is_pattern(path: Path) -> bool:
@@ -79,17 +80,19 @@ def _several(path: Path) -> list[Path] | None:
     return files
 
 
-def _open_file(path: Path) -> AbstractContextManager[Cutouts]:
+def _open_file(path: Path, options: ReadOptions) -> AbstractContextManager[Cutouts]:
     format = read_format(path)
     if format is None:
         raise UnsupportedType(
             f"cannot read {path.suffix or 'a file without suffix'}: "
             f"expected {', '.join(READ_SUFFIXES[:-1])} or {READ_SUFFIXES[-1]}"
         )
-    return OPENERS[format](path)
+    if options.hdu and format is not formats.FITS:
+        raise InvalidDataset(f"--hdu is for FITS files, got {path}: use --column")
+    return OPENERS[format](path, options)
 
 
-def _join(paths: Sequence[Path]) -> Cutouts:
+def _join(paths: Sequence[Path], options: ReadOptions) -> Cutouts:
     """Join the cutouts of one or more files. Columns that all files have are read now, images when they are sliced.
 
     A file of a single cutout without an object_id is named after the file; units and zero points may differ. Raises
@@ -98,11 +101,11 @@ def _join(paths: Sequence[Path]) -> Cutouts:
     files: list[Cutouts] = []
     tables: list[dict[str, Column]] = []
     for path in paths:
-        with _open_file(path) as cutouts:
+        with _open_file(path, options) as cutouts:
             tables.append(_named(cutouts, path))
             files.append(replace(cutouts, images=_Shape(tuple(cutouts.images.shape)), columns={}))
     if all(file.images.shape[0] == 1 and 1 in file.images.shape[1::2] for file in files) and len(files) > 1:
-        return _join_bands(paths, files, tables)
+        return _join_bands(paths, files, tables, options)
     size = 0
     if len({file.images.shape[1:] for file in files}) > 1:
         size = min(min(file.images.shape[axis] for axis in _pixel_axes(file)) for file in files)
@@ -113,7 +116,7 @@ def _join(paths: Sequence[Path]) -> Cutouts:
     lengths = [file.images.shape[0] for file in files]
     cutout = np.empty(files[0].images.shape[1:])[views[0]].shape
     images = LazyImages(
-        lambda number, rows: _read_rows(paths, number, rows)[:, *views[number]], np.cumsum(lengths), cutout
+        lambda number, rows: _read_rows(paths[number], options, rows)[:, *views[number]], np.cumsum(lengths), cutout
     )
     columns = {name: np.concatenate([table[name] for table in tables]) for name in common}
     folder = Path(os.path.commonpath([path.parent for path in paths]))
@@ -174,7 +177,9 @@ def _joined_unit(
     return {"unit": "", "zero_point": None, "factors": np.concatenate(rows)}
 
 
-def _join_bands(paths: Sequence[Path], files: Sequence[Cutouts], tables: Sequence[Mapping[str, Column]]) -> Cutouts:
+def _join_bands(
+    paths: Sequence[Path], files: Sequence[Cutouts], tables: Sequence[Mapping[str, Column]], options: ReadOptions
+) -> Cutouts:
     """Join files of one image of one band each: those of a galaxy become one cutout."""
     given = ["".join(file.bands) for file in files]
     stems = [_stem(path) for path in paths]
@@ -187,7 +192,7 @@ def _join_bands(paths: Sequence[Path], files: Sequence[Cutouts], tables: Sequenc
     shape = tuple(length for length in files[0].images.shape[1:] if length > 1)
     images = LazyImages(
         lambda number, rows: np.stack(
-            [_read_rows(paths, i, slice(None)).reshape(shape) for i in numbers[number]], axis=-1
+            [_read_rows(paths[i], options, slice(None)).reshape(shape) for i in numbers[number]], axis=-1
         )[np.newaxis][rows],
         np.arange(1, len(numbers) + 1),
         (*shape, len(bands)),
@@ -229,8 +234,8 @@ def _stem(path: Path) -> str:
     return name
 
 
-def _read_rows(paths: Sequence[Path], number: int, rows: slice) -> npt.NDArray[Any]:
-    with _open_file(paths[number]) as cutouts:
+def _read_rows(path: Path, options: ReadOptions, rows: slice) -> npt.NDArray[Any]:
+    with _open_file(path, options) as cutouts:
         return np.asarray(cutouts.images[rows])
 
 
@@ -277,15 +282,15 @@ def _view(cutouts: Cutouts, first: Cutouts, size: int, path: Path, first_path: P
     return tuple(view)
 
 
-def _open_npz(path: Path) -> AbstractContextManager[Cutouts]:
-    if is_pasquet(path):
+def _open_npz(path: Path, options: ReadOptions) -> AbstractContextManager[Cutouts]:
+    if not options.column and is_pasquet(path):
         return nullcontext(open_pasquet(path))
     with path.open("rb") as stream:
-        return nullcontext(read_npz(stream, path))
+        return nullcontext(read_npz(stream, path, options))
 
 
-OPENERS: Mapping[Format, Callable[[Path], AbstractContextManager[Cutouts]]] = {
-    formats.NPY: lambda path: nullcontext(cutouts_of({"images": map_npy(path)}, path)),
+OPENERS: Mapping[Format, Callable[[Path, ReadOptions], AbstractContextManager[Cutouts]]] = {
+    formats.NPY: lambda path, options: nullcontext(cutouts_of({"images": map_npy(path)}, path, options)),
     formats.NPZ: _open_npz,
     formats.FITS: open_fits,
     formats.HDF5: open_hdf5,

@@ -19,6 +19,7 @@ from photoz.errors import InvalidDataset
 from photoz.io.attributes import from_attributes, merged
 from photoz.io.cutouts import Column, Cutouts, LazyImages, refusing
 from photoz.io.formats import ZARR
+from photoz.io.options import NO_OPTIONS, ReadOptions
 
 # A whole chunk is unpacked at once.
 MAX_CHUNK_BYTES = 512 * 1024 * 1024
@@ -28,28 +29,32 @@ METADATA = ("zarr.json", ".zarray", ".zattrs")
 
 
 @contextmanager
-def open_zarr(path: Path) -> Iterator[Cutouts]:
+def open_zarr(path: Path, options: ReadOptions = NO_OPTIONS) -> Iterator[Cutouts]:
     """Open a Zarr folder of cutouts; raises `InvalidDataset` if it cannot be used, `UnsupportedType` without zarr."""
     zarr = ZARR.load("zarr")
     with refusing(f"{path} is not a readable Zarr folder"), warnings.catch_warnings():
         warnings.simplefilter("ignore", zarr.errors.UnstableSpecificationWarning)  # of text of a fixed length
-        cutouts = _from_node(zarr.open(str(path), mode="r"), path, zarr)
+        cutouts = _from_node(zarr.open(str(path), mode="r"), path, zarr, options)
     yield cutouts
 
 
-def _from_node(node: Any, path: Path, zarr: ModuleType) -> Cutouts:
+def _from_node(node: Any, path: Path, zarr: ModuleType, options: ReadOptions) -> Cutouts:
+    folder, attributes = options.folder, node.attrs
+    if folder:
+        if folder.rstrip("/") not in node:
+            raise InvalidDataset(f"{path} has no group {folder}; it has {', '.join(node)}")
+        node = node[folder.rstrip("/")]
     arrays: dict[str, Any] = {"images": node} if isinstance(node, zarr.Array) else dict(node.arrays())
-    if "images" not in arrays:
-        raise InvalidDataset(f"{path} holds no array 'images'; it has {', '.join(arrays) or 'none'}")
-    images = arrays.pop("images")
+    images = arrays.pop(options.image_column([folder + name for name in arrays], path).removeprefix(folder))
     if len(images.shape) != 4:
         raise InvalidDataset(f"expected images of four axes in {path}, got the shape {images.shape}")
     _check_chunks(images, path)
-    columns: Mapping[str, Column] = {name: _column(array, images.shape[0], path) for name, array in arrays.items()}
+    groups = [name for name, _ in node.groups()] if isinstance(node, zarr.Group) else []
+    names, left_out = options.beside({name: array.shape for name, array in arrays.items()}, images.shape, groups)
+    columns: Mapping[str, Column] = {name: _column(arrays[name], images.shape[0], path) for name in names}
     lazy = LazyImages(partial(_read, images, path), np.array(images.shape[:1]), tuple(images.shape[1:]))
-    units = {name: str(array.attrs.get("unit", "")) for name, array in arrays.items()}
-    groups = tuple(f"the group {name}" for name, _ in node.groups()) if isinstance(node, zarr.Group) else ()
-    return from_attributes(lazy, columns, merged(node.attrs, images.attrs, path), path, units, groups)
+    units = {name: str(arrays[name].attrs.get("unit", "")) for name in names}
+    return from_attributes(lazy, columns, merged(attributes, images.attrs, path), path, units, tuple(left_out))
 
 
 def _check_chunks(images: Any, path: Path) -> None:

@@ -170,9 +170,9 @@ BROKEN = {
     "spectrum": (images_of(9), "holds no images"),
     "two columns": (
         Table({"a": BANDS_FIRST, "b": BANDS_FIRST}).write,
-        "expected one column of images in .*, got a, b$",
+        "expected one column of images in .*, got a, b: choose it by --column$",
     ),
-    "two shapes": (images_of((3, 8, 8), (3, 9, 9)), r"got HDU 1 \(3, 8, 8\), HDU 2 \(3, 9, 9\)$"),
+    "two shapes": (images_of((3, 8, 8), (3, 9, 9)), r"got HDU 1 \(3, 8, 8\), HDU 2 \(3, 9, 9\): choose them by --hdu$"),
     "two cubes": (images_of((2, 3, 8, 8), (2, 3, 8, 8)), "^expected one image of four axes, or images of one shape"),
     "five axes": (images_of((2, 2, 3, 8, 8)), "^expected one image of four axes"),
     "bands without names": (

@@ -152,7 +152,7 @@ def test_broken_and_incomplete_npz_files_are_refused_and_archives_have_limits():
     with pytest.raises(TooLarge, match=r"^expected a \.npz file of at most 271 bytes unpacked, got 272$"):
         npz.Archive.open(io.BytesIO(content), 271)
     for arrays, reason in (
-        ({"cube": IMAGES}, r"^expected an array 'images' in the \.npz file; it holds cube$"),
+        ({"cube": IMAGES}, r"^the \.npz file holds no 'images': name the images by --column; it holds cube$"),
         ({"images": IMAGES, "ebv": np.ones(3)}, "^expected 4 values of 'ebv', one for each cutout, got 3$"),
         ({"images": np.float32(1.0)}, r"^expected images of shape \(n, size, size, n_bands\), got a single number$"),
     ):

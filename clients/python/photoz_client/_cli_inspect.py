@@ -35,9 +35,9 @@ def inspect(cutouts: Path, bundle: Path | None, **options: Any) -> None:
     The cutouts are compared with what the model of --bundle takes, by default with the layout of SDSS.
     """
     spec = SDSS_IMAGES if bundle is None else ModelBundle.load(bundle).card.image
-    with open_cutouts(cutouts) as opened:
+    with open_cutouts(cutouts, given := ReadOptions(**options)) as opened:
         click.echo("\n".join(_description(cutouts, opened)))
-        conformed, reading = conform(opened, spec, ReadOptions(**options))
+        conformed, reading = conform(opened, spec, given)
         if "ebv" not in conformed.columns:
             reading.assumed.append("E(B-V) is unknown")
         click.echo("\n".join(reading.lines()))

@@ -93,7 +93,7 @@ class CutoutOptions(ReadOptions):
     @contextmanager
     def open(self, card: Card) -> Iterator[Cutouts]:
         """Open the cutouts in the layout of a model, and report what was done."""
-        with open_cutouts(self.path) as opened:
+        with open_cutouts(self.path, self) as opened:
             cutouts, reading = conform(opened, card.image, self)
             if card.inputs.ebv and "ebv" not in cutouts.columns:
                 reading.assumed.append("E(B-V) is unknown")
