@@ -47,15 +47,14 @@ def open_fits(path: Path, options: ReadOptions = NO_OPTIONS, content: BinaryIO |
     Raises `InvalidDataset` if it cannot be used, `UnsupportedType` without astropy. astropy trusts files: open those
     of unknown origin in a process with limits.
     """
-    fits = load_astropy()
     can_map = content is None and path.suffix.lower() not in COMPRESSED
     with ExitStack() as stack:
         stream = stack.enter_context(content or path.open("rb"))  # astropy leaves a damaged file open
-        images, tables, reading = _contents(stack.enter_context(_opened(fits, stream, path, False)), path, options)
+        images, tables, reading = contents(stack.enter_context(opened(stream, path, False)), path, options)
         shapes = [header.hdu.shape for header in images if len(header.hdu.shape) > 1]
         has_many = not shapes or any(len(shape) == 4 for shape in shapes)  # cutouts in an HDU
         if can_map and has_many and not any(header.is_scaled for header in images):  # astropy maps no scaled images
-            images, tables, reading = _contents(stack.enter_context(_opened(fits, stream, path, True)), path, options)
+            images, tables, reading = contents(stack.enter_context(opened(stream, path, True)), path, options)
         yield _from_images(images, tables, path, reading) if shapes else _from_tables(tables, path, reading, options)
 
 
@@ -66,15 +65,16 @@ def load_astropy() -> ModuleType:
 
 
 @contextmanager
-def _opened(fits: ModuleType, stream: BinaryIO, path: Path, memmap: bool) -> Iterator[Any]:
+def opened(stream: BinaryIO, path: Path, memmap: bool) -> Iterator[Any]:
+    """Open the HDUs of a stream; raises `InvalidDataset` if that is not possible."""
     stream.seek(0)
     with refusing(f"{path} is not a readable FITS file"):
-        hdus = fits.open(stream, memmap=memmap, lazy_load_hdus=True)
+        hdus = load_astropy().open(stream, memmap=memmap, lazy_load_hdus=True)
     with hdus:
         yield hdus
 
 
-def _contents(hdus: Any, path: Path, options: ReadOptions) -> tuple[list[ImageHeader], list[Any], Reading]:
+def contents(hdus: Any, path: Path, options: ReadOptions) -> tuple[list[ImageHeader], list[Any], Reading]:
     """Return the images and the tables that are read, and which others are left out."""
     fits = load_astropy()
     with refusing(f"{path} cannot be read"), warnings.catch_warnings():

@@ -174,6 +174,14 @@ def read_arrays(stream: BinaryIO) -> dict[str, Array]:
     return Archive.open(stream).read()
 
 
+def member_headers(path: Path) -> dict[str, Header]:
+    """Return the header of each array of a `.npz` file by name; raises any exception for a damaged file."""
+    with path.open("rb") as stream:
+        archive = Archive.open(stream)
+        members = zip(archive.names, archive.file.infolist(), strict=True)
+        return {name: read_header(archive.file.open(member)) for name, member in members}
+
+
 def read_npz(stream: BinaryIO, path: Path = Path("the .npz file"), options: ReadOptions = NO_OPTIONS) -> Cutouts:
     """Read cutouts from a `.npz` stream with an array `images` and any columns.
 

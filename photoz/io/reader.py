@@ -80,6 +80,12 @@ def _several(path: Path) -> list[Path] | None:
     return files
 
 
+def first_file(path: Path) -> tuple[Path, int]:
+    """Return the first of the files that a path stands for, and their number; raises as `open_cutouts`."""
+    files = _several(path) or [path]
+    return files[0], len(files)
+
+
 def _open_file(path: Path, options: ReadOptions) -> AbstractContextManager[Cutouts]:
     format = read_format(path)
     if format is None:

@@ -10,11 +10,12 @@ from photoz.cli.command import Command
 from photoz.cli.options import image_options
 from photoz.errors import counted
 from photoz.images import SDSS_IMAGES
+from photoz.io.contents import list_contents
 from photoz.io.cutouts import Cutouts
 from photoz.io.layout import conform
 from photoz.io.options import ReadOptions
 from photoz.io.pixel_units import PixelUnit
-from photoz.io.reader import open_cutouts
+from photoz.io.reader import first_file, open_cutouts
 from photoz.model.bundle import ModelBundle
 from photoz_client._cli_options import bundle_option, check_path
 
@@ -32,9 +33,14 @@ from photoz_client._cli_options import bundle_option, check_path
 def inspect(cutouts: Path, bundle: Path | None, **options: Any) -> None:
     """Say what a file of cutouts is taken for, without predicting.
 
+    Each HDU, dataset or column is listed, of the first file if there are several, even if the file is refused then.
     The cutouts are compared with what the model of --bundle takes, by default with the layout of SDSS.
     """
     spec = SDSS_IMAGES if bundle is None else ModelBundle.load(bundle).card.image
+    first, n_files = first_file(cutouts)
+    click.echo(f"{first}:" if n_files == 1 else f"{first}, the first of {counted(n_files, 'file')}:")
+    for line in list_contents(first, ReadOptions(**options)):
+        click.echo(f"  {line}")
     with open_cutouts(cutouts, given := ReadOptions(**options)) as opened:
         click.echo("\n".join(_description(cutouts, opened)))
         conformed, reading = conform(opened, spec, given)
