@@ -22,6 +22,7 @@ class Flag(IntFlag):
     MULTIMODAL = 64
     OUT_OF_DISTRIBUTION = 128
     BEYOND_TRAINING = 256
+    RESAMPLED = 512
 
 
 LOW_SNR_LIMIT = 5.0
@@ -51,6 +52,7 @@ FLAG_MEANINGS: Mapping[Flag, str] = {
     Flag.OUT_OF_DISTRIBUTION: "the image is unlike those that the model was trained on",
     Flag.BEYOND_TRAINING: f"more than {100 * RANGE_MASS_LIMIT:g} % of the probability lies where no training galaxy "
     "had its redshift",
+    Flag.RESAMPLED: "the cutout was resampled from pixels of another scale, which correlates their noise",
 }
 
 

@@ -115,6 +115,7 @@ class Scorer:
         """Return the columns of rows, (m,), that are written beside the estimates."""
         unknown, given = np.full(len(rows), np.nan), cutouts.columns
         columns: Columns = {"file": np.full(len(rows), file), "row": rows, "object_id": self._names(cutouts, rows)}
+        columns["flags"] = np.full(len(rows), cutouts.flags, np.int32)
         columns |= {name: np.asarray(given[name][rows] if name in given else unknown, float) for name in PASSED_COLUMNS}
         return columns | {name: given[name][rows] for name in self._plan.settings.columns}
 
@@ -126,7 +127,9 @@ class Scorer:
     def _predict(self, read: Sequence[tuple[Columns, Batch]], scored: Scored) -> None:
         columns = {name: np.concatenate([part[name] for part, _ in read]) for name in read[0][0]}
         batch = Batch.concatenate([batch for _, batch in read])
+        flags = columns["flags"]
         columns |= self._predictor.summarise(batch, self._predictor.run_network(batch))
+        columns["flags"] |= flags
         good = np.isfinite(columns["pdf"][:, 0])
         for row in np.flatnonzero(~good):
             file, number, name = (columns[key][row].item() for key in ("file", "row", "object_id"))

@@ -43,6 +43,7 @@ main.add_command(adapt)
 )
 @click.option("--size", type=int, help="Side of the cutouts in pixels; larger ones are cropped to their centre.")
 @click.option("--pixel-scale", type=float, help="Arcsec per pixel, if neither the file nor the survey gives it.")
+@click.option("--resample", is_flag=True, help="Resample pixels of another scale to that of --pixel-scale or --survey.")
 @click.option("--survey", default="", help=SURVEY_HELP)
 @click.option("--select", default="", callback=checked_by(parse_conditions), help=f"{SELECT} 'z_spec>=0'.")
 @options.report_option
@@ -52,6 +53,7 @@ def convert(
     bands: str,
     size: int | None,
     pixel_scale: float | None,
+    resample: bool,
     survey: str,
     select: str,
     report: Path | None,
@@ -77,7 +79,7 @@ def convert(
     else:
         imaging_survey = read_survey(survey) if survey else None
         n_read, n, reading = convert_cutouts(
-            source, target, parse_bands(bands), size, pixel_scale, imaging_survey, select
+            source, target, parse_bands(bands), size, pixel_scale, imaging_survey, select, resample
         )
     options.print_report(reading_report(source, n_read, reading, f"not {select}", n_read - n), report)
     click.echo(f"{target}: {n} cutouts")

@@ -50,15 +50,17 @@ def convert_cutouts(
     pixel_scale: float | None = None,
     survey: Survey | None = None,
     select: str = "",
+    resample: bool = False,
 ) -> tuple[int, int, Reading]:
     """Convert what `open_cutouts` reads to HDF5 in blocks, or the galaxies that meet the conditions `select`.
 
-    The arguments override the file's description of its images; the survey fills in what neither gives. The target
-    appears when it is complete. Returns the numbers of cutouts read and written, and what was done. Raises
+    The arguments override the file's description of its images; the survey fills in what neither gives. With `resample`
+    images of another pixel scale are resampled to that of the argument or the survey. The target appears when it is
+    complete. Returns the numbers of cutouts read and written, and what was done. Raises
     `InvalidDataset` if the bands or the pixel scale are unknown, or as `open_cutouts` and `find_selected`.
     """
     with open_cutouts(source) as opened:
-        cutouts, spec, reading = _conformed(opened, bands, size, pixel_scale, survey)
+        cutouts, spec, reading = _conformed(opened, bands, size, pixel_scale, survey, resample)
         if "z_spec" not in cutouts.columns:
             reading.assumed.append("there are no redshifts; training needs a column z_spec")
         rows = find_selected(cutouts.column, len(cutouts), select)
@@ -77,15 +79,23 @@ def _selected(images: ImageSource, rows: BoolArray) -> Iterator[Column]:
 
 
 def _conformed(
-    opened: Cutouts, bands: tuple[str, ...], size: int | None, pixel_scale: float | None, survey: Survey | None
+    opened: Cutouts,
+    bands: tuple[str, ...],
+    size: int | None,
+    pixel_scale: float | None,
+    survey: Survey | None,
+    resample: bool,
 ) -> tuple[Cutouts, ImageSpec, Reading]:
     """Bring cutouts into the layout of the file to write, and return it with them and with what was done."""
     names = bands or (tuple(survey.bands) if survey else ())
-    options = ReadOptions(bands=names if opened.spec is None and not opened.bands else ())
+    options = ReadOptions(names if opened.spec is None and not opened.bands else (), resample=resample)
     of_file = (opened.spec or opened).pixel_scale
-    if pixel_scale and of_file and not same_scale(pixel_scale, of_file):
-        raise InvalidDataset(f"the file says that pixels are {of_file:.4g} arcsec wide, and the option {pixel_scale:g}")
-    cutouts = replace(opened, pixel_scale=pixel_scale or opened.pixel_scale)
+    if pixel_scale and of_file and not resample and not same_scale(pixel_scale, of_file):
+        raise InvalidDataset(
+            f"the file says that pixels are {of_file:.4g} arcsec wide, and the option {pixel_scale:g}: give --resample "
+            "too, or neither"
+        )
+    cutouts = replace(opened, pixel_scale=of_file or pixel_scale)
     if survey is None:
         spec = described(cutouts, bands, size, pixel_scale)
         cutouts, reading = conform(cutouts, spec, options)

@@ -77,6 +77,11 @@ def image_options(command: F) -> F:
         is_flag=True,
         help="Let --bands and --zero-point replace what the files say, which is refused else.",
     )
+    resample = click.option(
+        "--resample",
+        is_flag=True,
+        help="Resample cutouts whose pixels have another scale than those of the model; the estimates get a flag.",
+    )
     hdu = click.option(
         "--hdu",
         multiple=True,
@@ -92,7 +97,7 @@ def image_options(command: F) -> F:
         callback=parsed_by(_names),
         help="Column, array or dataset that holds the images, such as group/images; several for a FITS table.",
     )
-    return bands(zero_point(override(hdu(column(ebv(command))))))
+    return bands(zero_point(override(resample(hdu(column(ebv(command)))))))
 
 
 def _names(values: tuple[str, ...]) -> tuple[str, ...]:

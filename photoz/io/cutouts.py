@@ -94,6 +94,7 @@ class Cutouts:
     column_units: Mapping[str, str] = field(default_factory=dict)  # by column
     unread: Mapping[str, list[str]] = field(default_factory=dict)  # names that may say more, see `photoz.io.unread`
     reading: Reading = field(default_factory=Reading)  # so far
+    flags: int = 0  # bits of `photoz.flags.Flag` for all estimates of these cutouts
 
     def __post_init__(self) -> None:
         check_lengths(self.images.shape, self.columns)

@@ -4,6 +4,7 @@ Properties that a file does not give are assumed to be those of the model, and r
 refused if that is not possible.
 """
 
+import math
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz.errors import InvalidDataset
+from photoz.flags import Flag
 from photoz.grid import FloatArray
 from photoz.images import ImageSpec
 from photoz.io.bands import model_bands, order_of_bands
@@ -20,6 +22,7 @@ from photoz.io.columns import standard_columns
 from photoz.io.cutouts import Cutouts, ImageSource, LazyImages, Reading
 from photoz.io.options import NO_OPTIONS, ReadOptions
 from photoz.io.pixel_units import PixelUnit, same_flux
+from photoz.io.resampling import ROUNDING, resample
 from photoz.io.units import nanomaggies_per
 from photoz.io.unread import BANDS, SCALE, UNIT, refuse_unread
 
@@ -33,16 +36,18 @@ def described(
 ) -> ImageSpec:
     """Return the layout of the images in a file; arguments that are given replace what the file says.
 
-    Raises `InvalidDataset` if neither gives the bands or the pixel scale.
+    With another pixel scale, the size is that of the same part of the sky. Raises `InvalidDataset` if neither gives the
+    bands or the pixel scale.
     """
     if (spec := cutouts.spec) is not None:
         known, names = dict(zip(spec.bands, spec.extinction_coefficients, strict=True)), bands or spec.bands
+        new_scale = pixel_scale or spec.pixel_scale
         return replace(
             spec,
             bands=names,
             extinction_coefficients=tuple(map(known.get, names)),
-            size=size or spec.size,
-            pixel_scale=pixel_scale or spec.pixel_scale,
+            size=size or _size_at(spec.size, spec.pixel_scale, new_scale),
+            pixel_scale=new_scale,
         )
     names, scale = bands or cutouts.bands, pixel_scale or cutouts.pixel_scale
     if not names:
@@ -53,11 +58,16 @@ def described(
     sides = shape[2:4] if _bands_first(shape, len(cutouts.bands or names)) else shape[1:3]
     is_flux = cutouts.factors is not None or PixelUnit(cutouts.unit, cutouts.zero_point).nanomaggies is not None
     return ImageSpec(
-        size=size or min(sides),
+        size=size or _size_at(min(sides), cutouts.pixel_scale or scale, scale),
         bands=names,
         pixel_scale=scale,
         unit=NANOMAGGY if is_flux else cutouts.unit or NANOMAGGY,
     )
+
+
+def _size_at(size: int, scale: float, wanted: float) -> int:
+    """Return the size in pixels of another scale, if it is another one."""
+    return size if same_scale(scale, wanted) else int(size * scale / wanted)
 
 
 def _convert(
@@ -65,16 +75,21 @@ def _convert(
     bands_first: bool,
     order: tuple[int, ...],
     size: int,
+    ratio: float,
     factors: npt.NDArray[np.float32] | None,
     _: int,
     rows: slice,
 ) -> npt.NDArray[Any]:
-    """Read some rows of images and convert them: axes, bands, central pixels and unit."""
+    """Read some rows of images and convert them: axes, bands, pixel scale, central pixels and unit."""
     pixels = np.asarray(images[rows])
     if bands_first:
         pixels = np.moveaxis(pixels, -3, -1)
-    top, left = ((length - size) // 2 for length in pixels.shape[-3:-1])
-    pixels = pixels[..., top : top + size, left : left + size, :][..., list(order)]
+    pixels = pixels[..., list(order)]
+    if ratio == 1.0:
+        top, left = ((length - size) // 2 for length in pixels.shape[-3:-1])
+        pixels = pixels[..., top : top + size, left : left + size, :]
+    else:
+        pixels = resample(pixels, ratio, size)
     if factors is None:
         return pixels
     some = factors if len(factors) == 1 else factors[rows]
@@ -118,24 +133,31 @@ def conform(cutouts: Cutouts, spec: ImageSpec, options: ReadOptions = NO_OPTIONS
     shape = cutouts.images.shape
     bands_first = _bands_first(shape, len(names or spec.bands))
     height, width = shape[2:4] if bands_first else shape[1:3]
-    if min(height, width) < spec.size:
-        raise InvalidDataset(f"expected cutouts of at least {spec.size}x{spec.size} pixels, got {height}x{width}")
-    if (height, width) != (spec.size, spec.size):
-        reading.used.append(f"the central {spec.size}x{spec.size} of {height}x{width} pixels")
+    ratio = _ratio(cutouts, spec, options, of_scale := Reading())
+    needed = math.ceil(spec.size * ratio - ROUNDING)
+    if min(height, width) < needed:
+        raise InvalidDataset(f"expected cutouts of at least {needed}x{needed} pixels, got {height}x{width}")
+    if (height, width) != (needed, needed):
+        reading.used.append(f"the central {needed}x{needed} of {height}x{width} pixels")
     factors = _factors(cutouts, spec, options, reading)
-    _check_scale(cutouts, spec, reading)
+    reading.add(of_scale)
     images: Any = cutouts.images
-    same = order == tuple(range(shape[1 if bands_first else 3])) and (height, width) == (spec.size, spec.size)
+    same = (
+        ratio == 1.0
+        and order == tuple(range(shape[1 if bands_first else 3]))
+        and (height, width) == (spec.size, spec.size)
+    )
     if bands_first or not same or factors is not None:
         if factors is not None:
             factors = np.broadcast_to(factors, (len(factors), len(names or spec.bands)))[:, list(order)].astype(
                 np.float32
             )
-        convert = partial(_convert, images, bands_first, order, spec.size, factors)
+        convert = partial(_convert, images, bands_first, order, spec.size, ratio, factors)
         images = LazyImages(convert, np.array(shape[:1]), spec.shape)
     conformed = replace(
-        cutouts, images=images, columns=columns, spec=spec, factors=None, column_units={}, reading=reading
-    )
+        cutouts, images=images, columns=columns, spec=spec, factors=None, column_units={}, reading=reading,
+        flags=Flag.RESAMPLED.value if ratio != 1.0 else 0,
+    )  # fmt: skip
     return conformed, reading
 
 
@@ -219,12 +241,21 @@ def same_scale(scale: float, expected: float) -> bool:
     return abs(scale / expected - 1.0) <= SAME_SCALE
 
 
-def _check_scale(cutouts: Cutouts, spec: ImageSpec, reading: Reading) -> None:
+def _ratio(cutouts: Cutouts, spec: ImageSpec, options: ReadOptions, reading: Reading) -> float:
+    """Return the side of the pixels to make, in pixels of the file: 1 unless cutouts are resampled."""
     scale = (cutouts.spec or cutouts).pixel_scale
     if scale is None:
         refuse_unread(cutouts.unread, SCALE)
         reading.assumed.append(f"pixels are {spec.pixel_scale:g} arcsec wide")
-    elif not same_scale(scale, spec.pixel_scale):
-        raise InvalidDataset(f"expected pixels of {spec.pixel_scale:g} arcsec, got {scale:.4g}: resample them")
-    elif cutouts.spec is None:
-        reading.used.append(f"pixels are {scale:.4g} arcsec wide")
+    elif same_scale(scale, spec.pixel_scale):
+        if cutouts.spec is None:
+            reading.used.append(f"pixels are {scale:.4g} arcsec wide")
+    elif options.resample:
+        reading.used.append(f"pixels of {scale:.4g} arcsec are resampled to {spec.pixel_scale:g} arcsec, RESAMPLED")
+        return spec.pixel_scale / scale
+    else:
+        raise InvalidDataset(
+            f"expected pixels of {spec.pixel_scale:g} arcsec, got {scale:.4g}: resample them, as commands do with "
+            "--resample"
+        )
+    return 1.0

@@ -15,6 +15,7 @@ class ReadOptions:
     zero_point: float | None = None  # AB magnitude of a pixel with the value 1
     override: bool = False  # whether these replace what files say; otherwise a contradiction is refused
     ebv: float | None = None  # E(B-V) in mag of all cutouts, instead of the column of the files
+    resample: bool = False  # whether pixels of another scale are resampled to that of the model
     hdu: tuple[str, ...] = ()  # names or numbers of the HDUs of FITS files that hold the images
     column: tuple[str, ...] = ()  # names of the columns, arrays or datasets that hold them
 

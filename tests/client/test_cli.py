@@ -103,6 +103,18 @@ def test_options_select_what_is_sent_and_how(run, server):
     assert ("  assumed: E(B-V) is unknown" in err, "ebv" in sent) == (True, False)
 
 
+def test_resampled_cutouts_have_a_flag(run):
+    np.savez("fine.npz", images=numbered_cutouts(12).repeat(2, axis=1).repeat(2, axis=2), pixel_scale=0.198)
+    status, _, err = run("predict", "fine.npz")
+    assert (status, err.splitlines()[-1]) == (
+        1, "Error: fine.npz: expected pixels of 0.396 arcsec, got 0.198: resample them, as commands do with --resample"
+    )  # fmt: skip
+    status, out, err = run("predict", "fine.npz", "--resample")
+    assert status == 0
+    assert "used: pixels of 0.198 arcsec are resampled to 0.396 arcsec, RESAMPLED" in err
+    assert all("RESAMPLED" in line for line in out.splitlines()[1:])
+
+
 def test_evaluate_prints_scores_and_writes_report_and_plot(run, server):
     text = "2 galaxies, model photoz 1\n  bias    0.0012 ± 0.0004\nleft out, z_spec not on the grid: 1 (b)\n"
     status, out, _ = run("evaluate", "cutouts.npz", "--report", "r.html", "--plot", "pit", "--plot-file", "p.SVG")

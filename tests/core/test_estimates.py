@@ -91,7 +91,7 @@ def test_each_input_flag_is_raised_alone_and_low_signal_is_below_five_sigma():
 
 def test_flag_bits_and_columns_are_those_documented():
     names = "EBV_ASSUMED MASKED_PIXELS BAND_MISSING LOW_SNR EDGE_MASS BROAD_PDF MULTIMODAL"
-    names += " OUT_OF_DISTRIBUTION BEYOND_TRAINING"
+    names += " OUT_OF_DISTRIBUTION BEYOND_TRAINING RESAMPLED"
     assert {flag.name: flag.value for flag in Flag} == {name: 2**bit for bit, name in enumerate(names.split())}
     assert list(FLAG_MEANINGS) == list(Flag)
     assert FLAG_MEANINGS[Flag.EDGE_MASS].startswith("more than 5 % of the probability lies in the first and last bin")

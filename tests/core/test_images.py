@@ -218,7 +218,11 @@ def test_what_cannot_be_converted_is_refused():
             IMAGES,
             "^pixels of images are in adu, which is no flux density, .*: give the AB zero point of such pixels$",
         ),
-        ({"pixel_scale": 0.396}, IMAGES, "^expected pixels of 0.2 arcsec, got 0.396: resample them$"),
+        (
+            {"pixel_scale": 0.396},
+            IMAGES,
+            "^expected pixels of 0.2 arcsec, got 0.396: resample them, as commands do with --resample$",
+        ),
         ({}, IMAGES[:, :7], "^expected cutouts of at least 8x8 pixels, got 7x8$"),
         ({}, BANDS_FIRST[..., :7], "^expected cutouts of at least 8x8 pixels, got 8x7$"),
         ({"bands": ()}, IMAGES[..., :2], r"^expected 3 bands as the second or the last axis of .* \(4, 8, 8, 2\)$"),

@@ -9,12 +9,14 @@ import sys
 import time
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
 from photoz.errors import InvalidInput
+from photoz.flags import Flag
 from photoz.inference.predictor import Predictor
 from photoz.pdf import quantile
 from photoz_survey.inputs import Chunk, Segment
@@ -47,6 +49,15 @@ def test_estimates_are_those_of_the_predictor(score, bundle, write_cutouts, tmp_
     assert some == [(*values, None) for values in expected]
     metadata = parquet.read_schema(tmp_path / "out/done/part-0000000.parquet").metadata
     assert (metadata[b"model"], json.loads(metadata[b"z_edges"])) == (b"toy 1", bundle.card.grid.edges.tolist())
+
+
+def test_cutouts_of_another_scale_are_resampled_and_flagged(score, write_cutouts, tmp_path):
+    fine = galaxies(GRIZ, 3).repeat(2, axis=1).repeat(2, axis=2)
+    a, b = write_cutouts("a.h5", 3, images=fine), write_cutouts("b.h5", 2)
+    with h5py.File(a, "a") as file:
+        file.attrs["pixel_scale"] = GRIZ.pixel_scale / 2
+    score(a, b, resample=True)
+    assert [bool(row["flags"] & Flag.RESAMPLED) for row in rows(tmp_path / "out")] == [True] * 3 + [False] * 2
 
 
 def test_integer_names_stay_integers_if_all_inputs_have_them(score, write_cutouts, tmp_path):

@@ -65,6 +65,9 @@ def test_files_become_described_hdf5_files(convert):
     header = {"BANDS": "griz", "BUNIT": "nJy", **scale}
     error = convert("--survey legacy", exit_code=1, **header)
     assert "expected pixels of 0.262 arcsec, got 0.4: resample them" in error
+    spec, _, report = convert("--survey legacy --resample --size 10", **header)
+    assert (spec.pixel_scale, spec.size) == (0.262, 10)
+    assert "used: pixels of 0.4 arcsec are resampled to 0.262 arcsec" in report
     spec, images, _ = convert("--survey legacy --pixel-scale 0.4", **header)
     assert (spec.pixel_scale, spec.extinction_coefficients[0]) == (0.4, 3.214)
     np.testing.assert_allclose(images, BANDS_LAST * 1e-3 / 3.631, rtol=1e-6)

@@ -86,6 +86,7 @@ def predict(
             if output is not None and written_format(output).in_parts
             else _predict_at_once(client, cutouts, predict_options)
         )
+        parts = ((rows, replace(some, flags=some.flags | cutouts.flags)) for rows, some in parts)
         tables = _tables(parts, options.provenance(cutouts), cutouts, card.grid, quantiles)
         if output is not None:
             _write_parts(tables, output)
