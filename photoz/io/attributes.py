@@ -49,7 +49,7 @@ def from_attributes(
         pixel_scale=pixel_scale,
         column_units=column_units or {},
         reading=Reading(left_out=list(left_out)),
-        unread=find_unread({**columns, **attributes}),
+        unread=find_unread({**columns, **{name: attributes[name] for name in attributes if name not in NAMES}}),
     )
 
 
@@ -59,12 +59,22 @@ NAMES = ("image_spec", "bands", "unit", "zero_point", "pixel_scale", "provenance
 
 def merged(of_file: Mapping[str, Any], of_images: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """Return the attributes of a file and of its images; raises `InvalidDataset` if they contradict each other."""
+    if scaled := sorted({"scale_factor", "add_offset"}.intersection(of_images)):
+        raise InvalidDataset(
+            f"{path} has images with {' and '.join(scaled)}: apply these, and write the pixels themselves"
+        )
     for name in NAMES:
         if name in of_file and name in of_images and _texts(of_file[name]) != _texts(of_images[name]):
             raise InvalidDataset(
                 f"{path} contradicts itself: {name} is {of_file[name]} of the file, and {of_images[name]} of its images"
             )
     return {**of_file, **of_images}
+
+
+def unit_of(attributes: Mapping[str, Any]) -> str:
+    """Return the unit of a column, "" if its attributes have none."""
+    unit = next((value for name, value in attributes.items() if name.lower() in ("unit", "units")), "")
+    return unit.decode() if isinstance(unit, bytes) else str(unit)
 
 
 def _texts(value: Any) -> list[str]:

@@ -199,8 +199,12 @@ def _columns(headers: Sequence[ImageHeader]) -> dict[str, Column]:
     values: dict[str, list[Any]] = {}
     for name, keywords in OF_GALAXY.items():
         given = [header.get(*keywords) if len(headers) == 1 else header.own(*keywords) for header in headers]
+        if name != "object_id" and any(value is not None for value in given):
+            given = [math.nan if value is None else value for value in given]
         if all(value is not None for value in given):
             values[name] = given
+    if any(isinstance(value, float) for value in values.get("object_id", ())):
+        return {name: np.array(column) for name, column in values.items()}  # such identifiers are refused
     names = [str(value) for value in values.pop("object_id", [header.hdu.name for header in headers])]
     if len(names) == 1 and headers[0].get(*OF_GALAXY["object_id"]) is None:
         names = []  # the name of an image is that of a galaxy if there are several
@@ -221,7 +225,10 @@ def _described(
     reading: Reading,
 ) -> Cutouts:
     """Describe images by the headers of n galaxies, or of n galaxies in each of several bands."""
-    unit, factors = common_unit([header.pixel_unit() for header in headers], [header.name for header in headers], path)
+    units = [header.pixel_unit() for header in headers]
+    unit, factors = common_unit(units, [header.name for header in headers], path)
+    if (note := headers[0].exposure()) and any(unit.zero_point is not None for unit in units):
+        reading.assumed.append(note)
     scale = _common_scale(headers, path)
     is_known = bands and scale and (factors is not None or unit.nanomaggies is not None)
     return Cutouts(

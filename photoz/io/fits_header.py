@@ -26,7 +26,7 @@ KINDS: Mapping[str, str] = {
     **dict.fromkeys(("IVAR", "INVVAR", "WEIGHT", "WEIGHTS", "WHT", "WGT", "WT"), WEIGHT),
     **dict.fromkeys(("MASK", "MSK", "BPM", "DQ", "FLAG", "FLAGS", "DQMASK", "OOI"), MASK),
     **dict.fromkeys(("PSF", "MODEL", "SKY", "BKG", "BACK", "BACKGROUND", "RESID", "RESIDUAL", "RESIDUALS"), OTHER),
-    **dict.fromkeys(("CHI2", "NEXP", "EXP", "EXPMAP", "COVERAGE", "MASKBITS", "SEG", "SEGM", "SEGMENTATION"), OTHER),
+    **dict.fromkeys(("CHI", "NEXP", "EXP", "EXPMAP", "COVERAGE", "MASKBITS", "SEG", "SEGM", "SEGMENTATION"), OTHER),
     **dict.fromkeys(("VAR", "VARIANCE", "ERR", "ERROR", "SIGMA", "RMS", "UNC", "UNCERT", "STD", "STDDEV"), OTHER),
     **dict.fromkeys(("UNCERTAINTY", "NOISE", "SIG", "STDEV", "CONFIDENCE", "CONF", "CTX", "WHTMAP", "EXPOSURE"), OTHER),
     **dict.fromkeys(("BIAS", "DARK", "FLAT", "BADPIX", "WEIGHTMAP", "SNR", "NIMG", "STAT", "INVERSE"), OTHER),
@@ -51,6 +51,9 @@ FLUX_OF_ZERO = "FLUXMAG0"
 
 # The zero point of 1 count per second in PS1's images, whose pixels are counts of the whole exposure.
 PER_SECOND = "FPA.ZP"
+
+# Factors between pixels and counts in a second, to which a zero point may refer; units that leave no doubt.
+EXPOSURE, PER_SECONDS = ("EXPTIME", "FLXSCALE"), re.compile(r"/ *s|s\^?-1|cps", re.IGNORECASE)
 
 # Keywords for the system of magnitudes, and those of PS1's asinh scale.
 OTHER_SYSTEM = re.compile(r"VEGA|\bST(MAG)?\b|JOHNSON|COUSINS|BESSELL?|GAIA", re.IGNORECASE)
@@ -106,7 +109,7 @@ class ImageHeader:
     def kind_word(self) -> str:
         """The word that tells its kind in its name, or in the type that its own header gives; "" if there is none."""
         types = [self.hdu.name, *(str(self.own(key) or "") for key in NAMES_OF_KIND)]
-        words = (word for text in types for word in WORDS.split(text.upper()))
+        words = (word.rstrip("0123456789") for text in types for word in WORDS.split(text.upper()))
         return next((word for word in words if word in KINDS), "")
 
     def own(self, *keywords: str) -> Any:
@@ -116,7 +119,9 @@ class ImageHeader:
 
     def unread(self, columns: Sequence[str] = ()) -> dict[str, list[str]]:
         """Return keywords, and columns of a table, that may say what no keyword says that is known."""
-        values = {key: header[key] for header, _ in reversed(self._headers) for key in header if key}
+        values = {
+            key: header[key] for header, _ in reversed(self._headers) for key in header if key not in ("", "BUNIT")
+        }
         if not self.hdu.is_image or self.is_scaled or values["BITPIX"] < 0:  # only whole numbers are counts
             del values["BITPIX"]
         return find_unread({**dict.fromkeys(columns, ()), **values})
@@ -162,6 +167,13 @@ class ImageHeader:
         if self.get(PER_SECOND) is not None:
             points[f"{PER_SECOND} with EXPTIME"] = self._number(PER_SECOND) + 2.5 * math.log10(self._above_0("EXPTIME"))
         return read_pixel_unit(self.text("BUNIT"), points, self.where)
+
+    def exposure(self) -> str:
+        """Return in words that a zero point may be that of 1 s, "" if the header does not suggest it."""
+        named = [f"{key} = {self.text(key)}" for key in EXPOSURE if self.text(key) not in ("", "0.0", "1.0", "1")]
+        if not named or PER_SECONDS.search(self.text("BUNIT")) or self.get(PER_SECOND) is not None:
+            return ""
+        return f"the zero point is that of the pixels as they are, whatever {' and '.join(named)}"
 
     def _above_0(self, key: str) -> float:
         if not (value := self._number(key)) > 0:

@@ -82,17 +82,30 @@ def _band(column: str) -> str:
 
 
 def read_images(table: Any, names: Sequence[str]) -> ImageSource:
-    """Return the images of one column, (n, ...), or of several, (n, size, size, n_bands)."""
+    """Return the images of one column, (n, ...), or of several, (n, size, size, n_bands); blank pixels are NaN."""
     rows = table.data
-    if len(names) == 1:
-        images: npt.NDArray[Any] = rows[names[0]]
-        return images if images.ndim == 4 else images[..., np.newaxis]
-    shape = rows[names[0]].shape
-    return LazyImages(
-        lambda _, part: np.stack([rows[name][part] for name in names], axis=-1),
-        np.array(shape[:1]),
-        (*shape[1:], len(names)),
-    )
+    blanks = [_blank(table.columns[name]) for name in names]
+    first: npt.NDArray[Any] = rows[names[0]]
+    if len(names) == 1 and blanks == [None]:
+        return first if first.ndim == 4 else first[..., np.newaxis]
+    several = len(names) > 1 or first.ndim == 3
+
+    def read(_: int, part: slice) -> npt.NDArray[Any]:
+        images = [_masked(rows[name][part], blank) for name, blank in zip(names, blanks, strict=True)]
+        return np.stack(images, axis=-1) if several else images[0]
+
+    return LazyImages(read, np.array(first.shape[:1]), (*first.shape[1:], *([len(names)] if several else [])))
+
+
+def _blank(column: Any) -> float | None:
+    """Return the value of pixels that are unknown, which TNULL gives before TSCAL and TZERO are applied."""
+    if not isinstance(column.null, int):
+        return None
+    return float(column.null * (column.bscale or 1.0) + (column.bzero or 0.0))
+
+
+def _masked(pixels: npt.NDArray[Any], blank: float | None) -> npt.NDArray[Any]:
+    return pixels if blank is None else np.where(pixels == blank, np.nan, pixels)
 
 
 def pixel_units(table: Any, names: Sequence[str], header: ImageHeader) -> list[PixelUnit]:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from photoz.errors import InvalidDataset
 from photoz.images import SDSS_IMAGES, ImageSpec
-from photoz.io.attributes import from_attributes, merged
+from photoz.io.attributes import from_attributes, merged, unit_of
 from photoz.io.cutouts import Column, Cutouts, check_lengths, refusing
 from photoz.io.options import NO_OPTIONS, ReadOptions
 from photoz.io.public_sets import read_public_set
@@ -57,7 +57,7 @@ def _from_hdf5(file: h5py.File, path: Path, options: ReadOptions) -> Cutouts:
         datasets = {name: datasets[name] for name in names}
         check_lengths(images.shape, datasets)  # before a long column is read
         columns = {name: _read_column(dataset) for name, dataset in datasets.items()}
-        units = {name: str(dataset.attrs.get("unit", "")) for name, dataset in datasets.items()}
+        units = {name: unit_of(dataset.attrs) for name, dataset in datasets.items()}
         attributes = {"provenance": "", **merged(file.attrs, images.attrs, path)}
         return from_attributes(images, columns, attributes, path, units, tuple(left_out))
 
@@ -87,6 +87,11 @@ def _item(group: h5py.Group, name: str, path: Path) -> Any:
     if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
         raise InvalidDataset(f"{name!r} in {path} has its values in other files; expected everything in one")
     return item
+
+
+def _is_column(dataset: h5py.Dataset) -> bool:
+    """Return whether a dataset holds numbers or text, and no images."""
+    return dataset.ndim < 3 and (dataset.dtype.kind in "biufS" or h5py.check_string_dtype(dataset.dtype) is not None)
 
 
 def _read_column(dataset: h5py.Dataset) -> Column:

@@ -19,9 +19,8 @@ import numpy.typing as npt
 
 from photoz.errors import MalformedInput, TooLarge
 from photoz.io.attributes import NAMES, from_attributes
-from photoz.io.cutouts import Cutouts, Reading
+from photoz.io.cutouts import Cutouts
 from photoz.io.options import NO_OPTIONS, ReadOptions
-from photoz.io.unread import find_unread
 
 Array = npt.NDArray[Any]
 Header = tuple[tuple[int, ...], bool, np.dtype[Any]]  # shape, whether Fortran-ordered, dtype
@@ -198,8 +197,6 @@ def cutouts_of(arrays: Mapping[str, Array], path: Path, options: ReadOptions = N
     attributes = {name: columns.pop(name) for name in NAMES if name in columns and columns[name].ndim < 2}
     names, left_out = options.beside({name: values.shape for name, values in columns.items()}, images.shape)
     columns = {name: columns[name] for name in names}
-    if not attributes:
-        return Cutouts(images, columns, unread=find_unread(columns), reading=Reading(left_out=left_out))
     return from_attributes(images, columns, {"provenance": "", **attributes}, path, left_out=tuple(left_out))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz.errors import InvalidDataset, reason
-from photoz.io.attributes import from_attributes, merged
+from photoz.io.attributes import from_attributes, merged, unit_of
 from photoz.io.cutouts import Column, Cutouts, LazyImages
 from photoz.io.formats import PARQUET
 from photoz.io.options import NO_OPTIONS, ReadOptions
@@ -66,7 +66,7 @@ def _from_file(file: Any, path: Path, options: ReadOptions) -> Cutouts:
             "write it with row_group_size=1000"
         )
     columns = {column: _column(file, column) for column in schema.names if _is_plain(schema.field(column).type)}
-    units = {column: (schema.field(column).metadata or {}).get(b"unit", b"").decode() for column in columns}
+    units = {name: unit_of({k.decode(): v for k, v in (schema.field(name).metadata or {}).items()}) for name in columns}
     others = tuple(f"the column {column}" for column in schema.names if column not in columns and column != name)
     images = LazyImages(_RowGroups(file, name, shape, path).read, np.cumsum(rows, dtype=np.intp), shape)
     return from_attributes(images, columns, attributes, path, units, others)

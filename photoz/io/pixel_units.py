@@ -15,6 +15,8 @@ from photoz.io.units import nanomaggies_per
 # Units that say nothing without a zero point.
 COUNTS = re.compile(r"(adu|dn|counts?|cts?|e-?|electrons?|photons?)( */ *s(ec)?| s-1)?", re.IGNORECASE)
 
+MAX_ZERO_POINT = 60.0  # magnitudes; -99, 99 and -999 stand for unknown ones
+
 SAME_FLUX = 0.01  # largest relative difference of two statements, as they are rounded
 
 
@@ -43,8 +45,8 @@ def read_pixel_unit(unit: str, zero_points: Mapping[str, float], where: str) -> 
 
     Raises `InvalidDataset` if two of them disagree, or a zero point comes with a unit that is neither flux nor counts.
     """
-    if bad := [name for name, value in zero_points.items() if not math.isfinite(value)]:
-        raise InvalidDataset(f"{where} has {bad[0]} = {zero_points[bad[0]]}: expected a number")
+    if bad := [name for name, value in zero_points.items() if not abs(value) <= MAX_ZERO_POINT]:
+        raise InvalidDataset(f"{where} has {bad[0]} = {zero_points[bad[0]]:g}: expected the AB magnitude of a pixel")
     worth = {f"{name} {value:g}": PixelUnit(zero_point=value).nanomaggies for name, value in zero_points.items()}
     if (of_unit := nanomaggies_per(unit)) is not None:
         worth = {f"the unit {unit}": of_unit, **worth}

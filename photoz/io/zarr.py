@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from photoz.errors import InvalidDataset
-from photoz.io.attributes import from_attributes, merged
+from photoz.io.attributes import from_attributes, merged, unit_of
 from photoz.io.cutouts import Column, Cutouts, LazyImages, refusing
 from photoz.io.formats import ZARR
 from photoz.io.options import NO_OPTIONS, ReadOptions
@@ -53,7 +53,7 @@ def _from_node(node: Any, path: Path, zarr: ModuleType, options: ReadOptions) ->
     names, left_out = options.beside({name: array.shape for name, array in arrays.items()}, images.shape, groups)
     columns: Mapping[str, Column] = {name: _column(arrays[name], images.shape[0], path) for name in names}
     lazy = LazyImages(partial(_read, images, path), np.array(images.shape[:1]), tuple(images.shape[1:]))
-    units = {name: str(arrays[name].attrs.get("unit", "")) for name in names}
+    units = {name: unit_of(arrays[name].attrs) for name in names}
     return from_attributes(lazy, columns, merged(attributes, images.attrs, path), path, units, tuple(left_out))
 
 

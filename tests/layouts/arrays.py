@@ -80,7 +80,14 @@ for kind in ("h5", "zarr", "parquet", "npz"):
     if kind != "npz":
         points = {"zero_point": np.full(N, 25.0)}
         LAYOUTS[f"{kind} with a zero point of each galaxy"] = row(kind, points, about=GEOMETRY, refused=["zero_point"])
+    for name in ("ivar", "mask", "images_convolved") if kind != "parquet" else ():
+        LAYOUTS[f"{kind}, {name} beside"] = row(
+            kind, {name: np.ones_like(IMAGES)}, said={"left_out": name}, absent=[name]
+        )
     LAYOUTS[f"{kind} with nothing"] = row(kind, about={}, said={"assumed": "nanomagg"})
+for kind in ("h5", "zarr"):
+    own = {"scale_factor": 0.001}
+    LAYOUTS[f"{kind} scaled as netCDF"] = row(kind, pixels=np.rint(IMAGES * 1e3), own=own, refused=["scale_factor"])
 LAYOUTS["zarr 2"] = row("zarr", pixels=NJY, about={**GEOMETRY, "unit": "nJy"}, options={"zarr_format": 2})
 
 

@@ -58,7 +58,8 @@ def extensions(names=None, **keywords):
     def write(path):
         hdus = [hdu_of(p, {"BANDS": BANDS, "BUNIT": "nanomaggy", **wcs(row, 0)}) for row, p in enumerate(PLANES)]
         for galaxy, hdu in enumerate(hdus):
-            hdu.header.update({keyword: values[galaxy] for keyword, values in keywords.items()})
+            given = {keyword: values[galaxy] for keyword, values in keywords.items() if values[galaxy] is not None}
+            hdu.header.update(given)
             hdu.name = names[galaxy] if names else ""
         save(path, *hdus)
 
@@ -76,6 +77,10 @@ LAYOUTS |= {
     "OBJECT in headers": Layout(extensions(["SCI"] * N, OBJECT=NGC), columns={"object_id": NGC}),
     "OBJID in headers": Layout(extensions(OBJID=INTEGERS), columns={"object_id": IDS}),
     "TARGETID in headers": Layout(extensions(TARGETID=INTEGERS), columns={"object_id": IDS}),
+    "OBJID of floats in headers": Layout(extensions(OBJID=[float(value) for value in INTEGERS]), refused=["object_id"]),
+    "EBV in one header": Layout(
+        extensions(EBV=[0.02, None, None, None]), columns={"ebv": [0.02, np.nan, np.nan, np.nan]}, absent=["z_spec"]
+    ),
     "EBV and Z_SPEC in headers": Layout(
         extensions(EBV=EBV.tolist(), Z_SPEC=Z_SPEC.tolist()), columns={"ebv": EBV, "z_spec": Z_SPEC}
     ),

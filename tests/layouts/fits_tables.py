@@ -8,6 +8,7 @@ import numpy as np
 from astropy.io import fits
 
 from tests.layouts.fits_files import Layout, save
+from tests.layouts.fits_kinds import BAD, MASKED
 from tests.layouts.fits_units import UNITS
 from tests.layouts.galaxies import BANDS, DEC, EBV, IDS, IMAGES, PLANES, RA, SCALE, factor_of
 
@@ -55,6 +56,7 @@ def each_band(name: str, units: Sequence[str | None] = ("nanomaggy",) * 5, order
 
 
 COUNTS = np.rint(PLANES * factor_of(30.0)).astype(np.int32)
+SCALED_PIXELS = np.rint((PLANES - 3.0) / 5e-4)
 STAMPS = fits.Column("IVAR", "20480E", dim="(64, 64, 5)", array=np.ones_like(PLANES))
 PLAIN = fits.Column("IMAGE", "20480E", dim="(64, 64, 5)", unit="nanomaggy", array=PLANES)
 SMALL = fits.Column("PSF", "625E", dim="(25, 25)", array=np.ones((4, 25, 25)))
@@ -65,7 +67,24 @@ LAYOUTS: dict[str, Layout] = {
     "float64": table_of(image(PLANES.astype("f8"), "D")),
     "int32 counts": table_of(image(COUNTS, "J", unit="adu"), header=HEADER | {"MAGZERO": 30.0}),
     "int16 counts": table_of(image(COUNTS.astype(np.int16), "I", unit=None), header=HEADER | {"MAGZERO": 30.0}),
-    "scaled int16": table_of(image(np.rint((PLANES - 3.0) / 5e-4).astype(np.int16), "I"), header=HEADER | SCALED),
+    "scaled int16": table_of(image(SCALED_PIXELS.astype(np.int16), "I"), header=HEADER | SCALED),
+    "blank int16 pixels, scaled": table_of(
+        image(np.where(BAD, -32768, SCALED_PIXELS).astype(np.int16), "I"),
+        header=HEADER | SCALED | {"TNULL1": -32768},
+        images=MASKED,
+    ),
+    "blank int32 counts": table_of(
+        image(np.where(BAD, -99999, COUNTS), "J", unit="adu", null=-99999),
+        header=HEADER | {"MAGZERO": 30.0},
+        images=MASKED,
+    ),
+    "a zero point in each row": table_of(
+        lambda: [*image(COUNTS, "J", unit=None)(), fits.Column("ZEROPOINT", "D", array=[30.0] * 4)],
+        refused=["ZEROPOINT"],
+    ),
+    "a pixel scale in each row": table_of(
+        lambda: [PLAIN, fits.Column("PIXSCALE", "D", array=[0.2] * 4)], header={"BANDS": BANDS}, refused=["PIXSCALE"]
+    ),
     "vector without TDIM": table_of(
         image(PLANES.reshape(4, -1), dim=False), refused=["IMAGE", "axes|axis|TDIM|shape"], or_right=True
     ),

@@ -47,6 +47,7 @@ CONTRADICTIONS = {
     "uJy, MAGZERO 25": ({"BUNIT": "uJy", "MAGZERO": 25.0}, ("uJy", "MAGZERO|zero point", "25")),
     "MAGZERO, PHOTZP": ({"MAGZERO": 25.0, "PHOTZP": 25.4}, ("MAGZERO", "PHOTZP", r"25\.4")),
     "MAGZERO, FLUXMAG0": ({"MAGZERO": 25.0, "FLUXMAG0": 63095734448.0}, ("MAGZERO", "FLUXMAG0")),
+    **{f"MAGZERO, {s}": ({"MAGZERO": 25.0, "MAGSYS": s}, ("MAGSYS", s)) for s in ("STMAG", "ST", "Johnson", "Gaia")},
     "MAGZERO, Vega": ({"MAGZERO": 25.0, "MAGSYS": "Vega"}, ("MAGSYS", "Vega")),
     "nanomaggy, VEGAMAG": ({"BUNIT": "nanomaggy", "MAGSYS": "VEGAMAG"}, ("MAGSYS", "VEGAMAG")),
     "MAGZERO, asinh": ({"BOFFSET": 0.1, "BSOFTEN": 0.2, "MAGZERO": 25.0}, ("BSOFTEN|BOFFSET", "asinh")),
@@ -82,6 +83,7 @@ for unit in COUNTS:
     LAYOUTS[f"{unit} without a zero point"] = row("cubes", same(9.0, BUNIT=unit), refused=missing)
 
 CONSISTENT = {
+    "ZEROPT 0": (factor_of(0.0), {"ZEROPT": 0.0}),
     "nanomaggy, MAGZERO 22.5": (1.0, {"BUNIT": "nanomaggy", "MAGZERO": 22.5}),
     "uJy, MAGZERO 23.9": (UNITS["uJy"], {"BUNIT": "uJy", "MAGZERO": 23.9}),
     "nJy, ZP 31.4": (UNITS["nJy"], {"BUNIT": "nJy", "ZP": 31.4}),
@@ -97,6 +99,12 @@ for keyword, value in UNREAD.items():
     LAYOUTS[f"{keyword} alone"] = row(
         "cubes", same(9.0, **{keyword: value}), refused=[keyword.removeprefix("HIERARCH "), "MAGZERO"]
     )
+for value in (-999.0, -99.0, 99.0):
+    LAYOUTS[f"zero point {value}"] = row("cubes", same(MAGZERO=value), refused=["MAGZERO", f"{value:g}"])
+EXPOSURES = {"EXPTIME": 100.0, "FLXSCALE": 0.5}
+for keyword, value in EXPOSURES.items():
+    state = same(factor_of(25.0), MAGZERO=25.0, BUNIT="adu", **{keyword: value})
+    LAYOUTS[f"counts, {keyword}"] = row("cubes", state, said={"assumed": f"{keyword} = {value}"})
 LAYOUTS["counts, PHOTZPT"] = row("cubes", same(9.0, BUNIT="counts", PHOTZPT=25.0), refused=["counts", "PHOTZPT"])
 
 MIXED_UNITS = by_unit("uJy", "nJy", "nanomaggy", "Jy", "nJy"), by_unit("nJy", "uJy", "nanomaggy", "Jy")
@@ -108,6 +116,9 @@ LAYOUTS |= {
     "unit of the primary header, planes": row("planes", same(UNITS["nJy"]), primary={"BUNIT": "nJy"}),
     "zero point of the primary header": row("cubes", same(factor_of(25.0)), primary={"MAGZERO": 25.0}),
     "zero point of the primary header, planes": row("planes", same(factor_of(25.0)), primary={"MAGZERO": 25.0}),
+    "a zero point that is not inherited": row(
+        "cubes", same(INHERIT=False, BUNIT="nanomaggy"), primary={"MAGZERO": 25.0}
+    ),
     "own zero point before the primary's": row(
         "planes", varied("MAGZERO", BY_BAND, factor_of), primary={"MAGZERO": 25.0, "BUNIT": "counts"}
     ),

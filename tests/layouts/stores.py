@@ -38,7 +38,7 @@ def write_zarr(
     group.attrs.update(about)
     group.create_array("images", data=images).attrs.update(own)
     for name, values in columns.items():
-        group.create_array(name, data=values).attrs.update({"unit": units[name]} if name in units else {})
+        group.create_array(name, data=values).attrs.update({"units": units[name]} if name in units else {})
 
 
 def write_parquet(path: Path, images: np.ndarray, columns: Attributes, about: Attributes, own: Any, units: Any) -> None:
