@@ -39,14 +39,33 @@ def arrange(names: Sequence[str], bands: Sequence[str], where: object) -> tuple[
         _check_name(name, band, where)
     if all(bands) and len(set(bands)) == len(bands):
         return [""], list(bands), [list(range(len(bands)))]
-    options = [_grid(split) for split in _splits(names, bands) if all(names)]
-    grids = [grid for grid in options if grid is not None]
-    if not grids:
+    splits = _splits(names, bands) if all(names) else []
+    grids = [grid for grid in map(_grid, splits) if grid is not None]
+    best = max(grids, key=lambda grid: (len(LETTERS.intersection(grid[1])), len(grid[1])), default=None)
+    if best is None or not LETTERS.intersection(best[1]):
+        for split in splits:
+            _check_complete(split, where)
+    if best is None:
         raise InvalidDataset(
             f"expected FILTER, BAND or the name of each image to give its band in {where}, once for each galaxy, got "
             f"{', '.join(f'{name} ({band})' if band else name for name, band in zip(names[:8], bands, strict=False))}"
         )
-    return max(grids, key=lambda grid: (len(LETTERS.intersection(grid[1])), len(grid[1])))
+    return best
+
+
+def has_letters(bands: Sequence[str]) -> bool:
+    """Return whether names of bands have a word that surely is one."""
+    return not LETTERS.isdisjoint(word for band in bands for word in WORDS.split(band))
+
+
+def _check_complete(split: list[tuple[str, str]], where: object) -> None:
+    """Refuse images whose bands are known, if few galaxies lack one."""
+    galaxies, bands = (list(dict.fromkeys(part)) for part in zip(*split, strict=True))
+    missing = [f"{galaxy} has no {band}" for galaxy in galaxies for band in bands if (galaxy, band) not in split]
+    if 0 < 2 * len(missing) < len(galaxies) * len(bands) and LETTERS.issuperset(bands):
+        raise InvalidDataset(
+            f"expected the bands {','.join(bands)} of each galaxy in {where}; {', '.join(missing[:5])}"
+        )
 
 
 def _check_name(name: str, band: str, where: object) -> None:
@@ -69,14 +88,20 @@ def _splits(names: Sequence[str], bands: Sequence[str]) -> list[list[tuple[str, 
     splits = [[("", name) for name in names]]
     if len(last) == len(names):
         splits += [[(half[1], half[2]) for half in last], [(half[2], half[1]) for half in first]]
+    words = [WORDS.split(name) for name in names]
+    if len(set(map(len, words))) == 1:
+        columns = [column for column in zip(*words, strict=True) if LETTERS.issuperset(column)]
+        splits += [
+            [(_without(name, word), word) for name, word in zip(names, column, strict=True)] for column in columns
+        ]
     return splits
 
 
 def _without(name: str, band: str) -> str:
     """Return a name without the word that is a band."""
     words = re.split(r"([_.\- ]+)", name)
-    kept = [word for word in words if word.lower() != band.lower()]
-    return "".join(kept).strip("_.- ")
+    kept = "".join(word for word in words if word.lower() != band.lower())
+    return re.sub(r"([_.\- ])[_.\- ]+", r"\1", kept).strip("_.- ")
 
 
 def _grid(split: list[tuple[str, str]]) -> tuple[list[str], list[str], list[list[int]]] | None:

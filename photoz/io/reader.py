@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from photoz.grid import FloatArray
 from photoz.io import formats
 from photoz.io.columns import ALIASES
 from photoz.io.cutouts import Column, Cutouts, LazyImages
+from photoz.io.file_list import list_files, stem
 from photoz.io.fits import open_fits
 from photoz.io.formats import READ_SUFFIXES, Format, read_format
 from photoz.io.hdf5 import open_hdf5
@@ -25,7 +25,7 @@ from photoz.io.options import NO_OPTIONS, ReadOptions
 from photoz.io.parquet import open_parquet_cutouts
 from photoz.io.pasquet import is_pasquet, open_pasquet
 from photoz.io.pixel_units import PixelUnit, common_unit
-from photoz.io.planes import arrange, check_positions
+from photoz.io.planes import arrange, check_positions, has_letters
 from photoz.io.public_sets import find_piczl, open_piczl
 from photoz.io.zarr import open_zarr
 
@@ -52,38 +52,12 @@ def open_cutouts(path: str | os.PathLike[str], options: ReadOptions = NO_OPTIONS
 def _open_any(path: Path, options: ReadOptions) -> AbstractContextManager[Cutouts]:
     if path.is_dir() and (images := find_piczl(path)) is not None:
         return nullcontext(open_piczl(path, images))
-    if (paths := _several(path)) is not None:
-        return nullcontext(_join(paths, options))
+    if (found := list_files(path)) is not None:
+        paths, left_out = found
+        cutouts = _join(paths, options)
+        cutouts.reading.left_out.extend(left_out)
+        return nullcontext(cutouts)
     return _open_file(path, options)
-
-
-def is_pattern(path: Path) -> bool:
-    """Whether a path that does not exist may stand for others."""
-    return not path.exists() and any(letter in str(path) for letter in "*?[")
-
-
-def _several(path: Path) -> list[Path] | None:
-    """Return the files of a folder or a pattern; None for a single file."""
-    if path.is_dir() and read_format(path) is not formats.ZARR:
-        folders = (path, *path.glob("healpix=*"))
-        files = sorted(
-            file for folder in folders for file in folder.iterdir() if read_format(file) and file.name[0] != "."
-        )
-        if not files:
-            raise InvalidDataset(f"the folder {path} holds no file of the formats {', '.join(READ_SUFFIXES)}")
-        return files
-    if not is_pattern(path):
-        return None
-    files = sorted(Path(file) for file in glob(str(path)))
-    if not files:
-        raise FileNotFoundError(f"no file fits the pattern {path}")
-    return files
-
-
-def first_file(path: Path) -> tuple[Path, int]:
-    """Return the first of the files that a path stands for, and their number; raises as `open_cutouts`."""
-    files = _several(path) or [path]
-    return files[0], len(files)
 
 
 def _open_file(path: Path, options: ReadOptions) -> AbstractContextManager[Cutouts]:
@@ -188,12 +162,12 @@ def _join_bands(
 ) -> Cutouts:
     """Join files of one image of one band each: those of a galaxy become one cutout."""
     given = ["".join(file.bands) for file in files]
-    stems = [_stem(path) for path in paths]
+    stems = [stem(path) for path in paths]
     folder = Path(os.path.commonpath([path.parent for path in paths]))
     galaxies, bands, numbers = arrange(stems, given if all(given) else [""] * len(given), folder)
     for path, file in zip(paths, files, strict=True):
         _check_layout(replace(file, bands=files[0].bands), files[0], path, paths[0])
-    for row in numbers:
+    for row in numbers if has_letters(bands) else ():
         check_positions([_position(tables[i]) for i in row], [paths[i].name for i in row], folder)
     shape = tuple(length for length in files[0].images.shape[1:] if length > 1)
     images = LazyImages(
@@ -229,15 +203,7 @@ def _named(cutouts: Cutouts, path: Path) -> dict[str, Column]:
     """Return the columns; a single cutout without a name has that of its file."""
     columns = dict(cutouts.columns)
     is_named = any(name.lower() in ("object_id", *ALIASES["object_id"]) for name in columns)
-    return columns if is_named or len(cutouts) != 1 else {"object_id": np.array([_stem(path)]), **columns}
-
-
-def _stem(path: Path) -> str:
-    """Return the name of a file without suffixes; a dot may belong to a band, as in r.MP9601."""
-    name = path.name
-    while (suffix := Path(name).suffix) and suffix.lower() in (*READ_SUFFIXES, *formats.COMPRESSED):
-        name = name.removesuffix(suffix)
-    return name
+    return columns if is_named or len(cutouts) != 1 else {"object_id": np.array([stem(path)]), **columns}
 
 
 def _read_rows(path: Path, options: ReadOptions, rows: slice) -> npt.NDArray[Any]:

@@ -140,10 +140,45 @@ LAYOUTS: dict[str, Layout] = {
     "a band without a unit": one_band_each("{band}.fits", other(2, {}), refused=[r"\br\.fits", "unit"]),
     "bands of four galaxies": one_band_each("{galaxy}_{band}.fits", plain, n=N, columns=NAMED),
 }
+BESIDE = {"weight": "{}_weight", "wt": "{}.wt", "ivar": "{}-ivar", "mask": "mask_{}", "psf": "{}_psf"}
+for word, name in BESIDE.items():
+    files = {NAMES[n]: PLANES[n] for n in range(N)} | {name.format(NAMES[n]): np.ones_like(PLANES[n]) for n in range(N)}
+    LAYOUTS[f"{word} beside each file"] = folder(
+        [(f"{file}.fits", pixels, {**DESCRIBED, "BANDS": BANDS}) for file, pixels in files.items()],
+        said={"left_out": f"4 files.*{word}"},
+    )
+for image, weight in (("{}", "{}.wt"), ("{}_sci", "{}_wht"), ("img_{}", "weight_{}")):
+    files = {image.format(b): PLANES[0, n] for n, b in enumerate(BANDS)}
+    files |= {weight.format(b): np.ones((64, 64)) for b in BANDS}
+    LAYOUTS[f"{weight}.fits beside {image}.fits"] = folder(
+        [(f"{file}.fits", pixels, DESCRIBED) for file, pixels in files.items()], n=1, said={"left_out": "5 files"}
+    )
+LAYOUTS |= {
+    "a file twice": folder(
+        [(f"a.fits{end}", PLANES[0], {**DESCRIBED, "BANDS": BANDS}) for end in ("", ".gz")], refused=["a.fits.gz"]
+    ),
+    "bands in the middle": one_band_each("frame-{band}-{galaxy}-0027.fits", plain, n=N),
+    "a band of one galaxy missing": folder(
+        [(f"{n}_{BANDS[b]}.fits", PLANES[n, b], DESCRIBED) for n in range(N) for b in range(5) if (n, b) != (2, 3)],
+        refused=["2 has no i"],
+    ),
+    "only other formats": folder([], refused=["expected files"]),
+}
 TEMPLATES = ("{band}", "cutout_{band}", "NGC1-{band}", "SDSS_{band}", "frame-{band}-001")
 for template in TEMPLATES:
     LAYOUTS[f"files {template}.fits"] = one_band_each(f"{template}.fits", plain)
     LAYOUTS[f"files {template}.fits with zero points"] = one_band_each(f"{template}.fits", zero_point_of)
+
+
+def with_others(path: Path) -> None:
+    """Write two galaxies, one in another format, and one in a folder."""
+    (path / "more").mkdir(parents=True)
+    (path / "c.fits.xz").write_bytes(b"")
+    for name, pixels in zip(("a", "b", "more/d"), PLANES, strict=False):
+        hdu_of(pixels, {**DESCRIBED, "BANDS": BANDS}, fits.PrimaryHDU).writeto(path / f"{name}.fits")
+
+
+LAYOUTS["other formats and folders"] = Layout(with_others, file="mine", n=2, said={"left_out": "c.fits.xz.*more"})
 LAYOUTS["files {band}.fits.gz"] = one_band_each("{band}.fits.gz", zero_point_of)
 for name in ("units of their own", "zero points of their own"):
     LAYOUTS[f"pattern, {name}"] = replace(LAYOUTS[name], pattern="*.fits")

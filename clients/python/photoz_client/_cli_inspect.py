@@ -12,10 +12,11 @@ from photoz.errors import counted
 from photoz.images import SDSS_IMAGES
 from photoz.io.contents import list_contents
 from photoz.io.cutouts import Cutouts
+from photoz.io.file_list import first_file
 from photoz.io.layout import conform
 from photoz.io.options import ReadOptions
 from photoz.io.pixel_units import PixelUnit
-from photoz.io.reader import first_file, open_cutouts
+from photoz.io.reader import open_cutouts
 from photoz.model.bundle import ModelBundle
 from photoz_client._cli_options import bundle_option, check_path
 

@@ -15,10 +15,11 @@ from photoz.cli.options import image_options, overwrite_option, refuse_existing
 from photoz.cli.text import reading_report
 from photoz.errors import InvalidDataset
 from photoz.io.cutouts import Cutouts, LazyImages
+from photoz.io.file_list import is_pattern
 from photoz.io.layout import conform
 from photoz.io.options import ReadOptions
 from photoz.io.provenance import Provenance, now
-from photoz.io.reader import is_pattern, open_cutouts
+from photoz.io.reader import open_cutouts
 from photoz.model.card import Card
 from photoz_client._auth import ENVIRONMENT_VARIABLE, read_api_key
 from photoz_client._client import IN_FLIGHT, LocalClient, PhotozClient
