@@ -89,8 +89,7 @@ SDSS_IMAGES = ImageSpec()
 
 def parse_bands(text: str) -> tuple[str, ...]:
     """Parse names of bands, such as "griz", "g,r,i,z" or "g r i z"; () for an empty text."""
-    names = text.replace(";", ",").split(",") if "," in text or ";" in text else text.split()
-    return tuple(name.strip() for name in names) if len(names) > 1 else tuple(text.strip())
+    return tuple(text.split(",") if "," in text else text.replace(";", " ").split() if {" ", ";"} & set(text) else text)
 
 
 @plain_dataclass(frozen=True)

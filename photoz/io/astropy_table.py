@@ -93,5 +93,6 @@ def write_votable(table: ResultTable, target: BinaryIO) -> None:
         param = Param(file, name="z_edges", datatype="double", arraysize=str(len(edges)), value=edges)
         param.description = "edges of the redshift bins of pdf"
         content.params.append(param)
-    content.infos.extend(Info(name=name, value=note) for name in NOTES for note in record.get(name, ()))
+    notes = [(name, note) for name in NOTES for note in record.get(name, ())]
+    content.infos.extend(Info(ID=f"note{n}", name=name, value=note) for n, (name, note) in enumerate(notes, start=1))
     file.to_xml(target, tabledata_format="binary2")

@@ -136,7 +136,7 @@ class ImageHeader:
 
         Raises `InvalidDataset` if two statements disagree.
         """
-        listed = parse_bands(self.text("BANDS", "FILTERS", *BANDS))
+        listed = tuple(map(str.strip, parse_bands(self.text("BANDS", "FILTERS", *BANDS))))
         for header, keys in self._headers:
             for first in (0, 1):
                 if f"BAND{first}" in keys:

@@ -24,7 +24,7 @@ from photoz.io.options import NO_OPTIONS, ReadOptions
 from photoz.io.pixel_units import PixelUnit, same_flux
 from photoz.io.resampling import ROUNDING, resample
 from photoz.io.units import nanomaggies_per
-from photoz.io.unread import BANDS, SCALE, UNIT, refuse_unread
+from photoz.io.unread import BANDS, SCALE, UNIT, unread_error
 
 NANOMAGGY = "nanomaggy"
 
@@ -127,8 +127,8 @@ def conform(cutouts: Cutouts, spec: ImageSpec, options: ReadOptions = NO_OPTIONS
         reading.used.append(f"E(B-V) is {options.ebv:g} mag, by the option")
     of_file = (cutouts.spec or cutouts).bands
     names = _given_bands(of_file, spec, options, reading) if options.bands else of_file
-    if not names:
-        refuse_unread(cutouts.unread, BANDS)
+    if not names and BANDS in cutouts.unread:
+        raise unread_error(cutouts.unread, BANDS)
     order = order_of_bands(names, spec.bands, reading)
     shape = cutouts.images.shape
     bands_first = _bands_first(shape, len(names or spec.bands))
@@ -198,7 +198,8 @@ def _factors(cutouts: Cutouts, spec: ImageSpec, options: ReadOptions, reading: R
             reading.used.append(f"pixels are in {spec.unit}")
         return None
     elif cutouts.factors is None and of_file == PixelUnit():
-        refuse_unread(cutouts.unread, UNIT)
+        if UNIT in cutouts.unread:
+            raise unread_error(cutouts.unread, UNIT)
         reading.assumed.append(f"pixels are in {spec.unit}")
         return None
     target, text = nanomaggies_per(spec.unit), str(option or of_file)
@@ -245,7 +246,8 @@ def _ratio(cutouts: Cutouts, spec: ImageSpec, options: ReadOptions, reading: Rea
     """Return the side of the pixels to make, in pixels of the file: 1 unless cutouts are resampled."""
     scale = (cutouts.spec or cutouts).pixel_scale
     if scale is None:
-        refuse_unread(cutouts.unread, SCALE)
+        if SCALE in cutouts.unread:
+            raise unread_error(cutouts.unread, SCALE)
         reading.assumed.append(f"pixels are {spec.pixel_scale:g} arcsec wide")
     elif same_scale(scale, spec.pixel_scale):
         if cutouts.spec is None:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from photoz.errors import MalformedInput, TooLarge
 from photoz.io.attributes import NAMES, from_attributes
-from photoz.io.cutouts import Cutouts
+from photoz.io.cutouts import COLUMNS, Cutouts
 from photoz.io.options import NO_OPTIONS, ReadOptions
 
 Array = npt.NDArray[Any]
@@ -197,6 +197,8 @@ def cutouts_of(arrays: Mapping[str, Array], path: Path, options: ReadOptions = N
     attributes = {name: columns.pop(name) for name in NAMES if name in columns and columns[name].ndim < 2}
     names, left_out = options.beside({name: values.shape for name, values in columns.items()}, images.shape)
     columns = {name: columns[name] for name in names}
+    if not (attributes or left_out or columns.keys() - set(COLUMNS)):
+        return Cutouts(images, columns)
     return from_attributes(images, columns, {"provenance": "", **attributes}, path, left_out=tuple(left_out))
 
 

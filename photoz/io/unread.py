@@ -53,7 +53,6 @@ def _text(name: str, value: Any) -> str:
     return name if np.ndim(value) else f"{name} = {str(value)[:40]}"
 
 
-def refuse_unread(unread: Mapping[str, list[str]], what: str) -> None:
-    """Raise `InvalidDataset` if a file may say what would be assumed."""
-    if names := unread.get(what):
-        raise InvalidDataset(f"no name that is known gives {what}, but {', '.join(names)} may: {NAMES[what][1]}")
+def unread_error(unread: Mapping[str, list[str]], what: str) -> InvalidDataset:
+    """Return the error that a file may say a property that would be assumed."""
+    return InvalidDataset(f"no name that is known gives {what}, but {', '.join(unread[what])} may: {NAMES[what][1]}")

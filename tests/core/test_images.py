@@ -130,7 +130,8 @@ def test_default_spec_is_sdss_and_its_fields_have_limits():
     assert (sdss, SDSS_IMAGES.shape) == (SDSS_IMAGES, (64, 64, 5))
     other = ImageSpec(bands=("r", "F606W"))
     assert (other.extinction.tolist(), other.extinction_coefficients) == ([2.751, 0.0], (2.751, None))
-    assert [parse_bands(text) for text in ("griz", "g,r", "")] == [("g", "r", "i", "z"), ("g", "r"), ()]
+    texts = ("gri", "g,r,i", "g r i", "g; r; i", "")
+    assert [parse_bands(text) for text in texts] == [*[("g", "r", "i")] * 4, ()]
     for field, allowed, refused in (
         ("size", [8, 1024], [7, 1025]),
         ("pixel_scale", [1e-3], [0.0, -0.1, np.inf, np.nan]),
