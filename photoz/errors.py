@@ -14,7 +14,8 @@
     ├── InvalidDataset          a file of cutouts that cannot be used
     └── InvalidBundle           a model bundle that cannot be used
 
-Messages are for the caller: they say what was found and what was expected.
+Messages are for the caller: they say what was found and what was expected. They are one line without control
+characters, whatever the names of files and objects in them hold.
 """
 
 import os
@@ -22,6 +23,9 @@ import os
 
 class PhotozError(Exception):
     """Base class of every exception that this project raises deliberately."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class InvalidInput(PhotozError, ValueError):
@@ -68,7 +72,7 @@ def reason(error: Exception) -> str:
     """Return why a file cannot be read, without its name; for a lack of permission, with the user's number."""
     if isinstance(error, PermissionError) and hasattr(os, "geteuid"):
         return f"permission denied to user {os.geteuid()}"
-    return getattr(error, "strerror", None) or str(error)
+    return getattr(error, "strerror", None) or " ".join(str(error).split())
 
 
 def counted(n: int, noun: str) -> str:
@@ -80,3 +84,10 @@ def counted(n: int, noun: str) -> str:
 def shortened(text: str, most: int) -> str:
     """Cut a text that a client may have made as long as it likes to `most` characters."""
     return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def printable(text: str) -> str:
+    r"""Escape line ends and control characters, as ``\x1b``: terminals obey them, FITS and XML cannot hold them."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -10,6 +10,7 @@ from pydantic_core import to_json
 
 from photoz.cli.command import Command
 from photoz.cli.options import SELECT, json_option, overwrite_option, parsed_by, refuse_existing
+from photoz.cli.printing import show, show_json
 from photoz.errors import InvalidInput, UnsupportedType, counted
 from photoz.grid import RedshiftGrid
 from photoz.io.formats import written_format
@@ -99,7 +100,10 @@ def nz(
     manifest, stacked = stack(run, chosen, select, seed)
     grid = manifest.plan.grid
     write_table(ResultTable(as_columns(stacked, grid), Provenance(manifest.plan.model, run, now()), grid), output)
-    click.echo(_json(stacked) if as_json else "\n".join(map(_line, stacked)))
+    if as_json:
+        show_json(_json(stacked))
+    else:
+        show(*map(_line, stacked))
     if plot is not None:
         _draw(stacked, grid, plot)
 

@@ -9,6 +9,7 @@ import click
 
 from photoz.cli.command import Command
 from photoz.cli.options import WORKERS, image_options, json_option, parsed_by, quantiles_option
+from photoz.cli.printing import show, show_json
 from photoz.cpus import available_cpus
 from photoz.errors import InvalidDataset, counted
 from photoz.model.bundle import ModelBundle
@@ -77,7 +78,7 @@ def score(
         if as_json:
             raise click.UsageError("--json is for the summary of a run: leave out --estimate or --json")
         loaded = ModelBundle.load(bundle)
-        click.echo("\n".join(estimate_cost(make_plan(inputs, loaded, ScoreOptions(**options)), loaded, estimate)))
+        show(*estimate_cost(make_plan(inputs, loaded, ScoreOptions(**options)), loaded, estimate))
         return
     if output is None:
         raise click.UsageError("Missing option '-o' / '--output'.")
@@ -85,12 +86,15 @@ def score(
     run = Run.begin(inputs, bundle, ScoreOptions(**options), output, resume=resume)
     missing = run.missing()
     n_rows, parts = sum(chunk.n_rows for chunk in missing), f"{len(missing):,} of {counted(len(run.chunks), 'part')}"
-    click.echo(f"{_inputs(run)}; {parts} are not scored yet", err=True)
+    show(f"{_inputs(run)}; {parts} are not scored yet", err=True)
     with progress(n_rows, "rows") as advance:
         for chunk in _score(run, bundle, missing, workers, ray):
             advance(chunk.n_rows)
     summary, card = run.finish(), run.bundle.card
-    click.echo(json.dumps(summary.record(card), indent=2) if as_json else "\n".join(summary.lines(card)))
+    if as_json:
+        show_json(json.dumps(summary.record(card), indent=2))
+    else:
+        show(*summary.lines(card))
     if not summary.n_done:
         raise InvalidDataset(f"no row has an estimate: {summary.reason}")
 

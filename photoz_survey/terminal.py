@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import click
 from tqdm import tqdm
+
+from photoz.cli.printing import show
 
 # Exit code after SIGTERM, as in a shell: 128 + 15.
 TERMINATED = 143
@@ -20,7 +21,7 @@ def stop_at_sigterm(how_to_resume: str) -> None:
     """Exit at SIGTERM as after an exception, with a line that says how to resume."""
 
     def stop(*_: object) -> None:
-        click.echo(f"stopped by SIGTERM; {how_to_resume}", err=True)
+        show(f"stopped by SIGTERM; {how_to_resume}", err=True)
         sys.exit(TERMINATED)
 
     signal.signal(signal.SIGTERM, stop)
@@ -42,6 +43,6 @@ def progress(total: int, unit: str) -> Iterator[Callable[[int], object]]:
         if (now := time.monotonic()) - printed >= LINE_EVERY:
             printed, rate = now, n / (now - start)
             left = f", {(total - n) / rate:,.0f} s left" if rate and total else ""
-            click.echo(f"{n:,} of {total:,} {unit}, {rate:,.1f} {unit}/s{left}", err=True)
+            show(f"{n:,} of {total:,} {unit}, {rate:,.1f} {unit}/s{left}", err=True)
 
     yield advance

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from photoz.cli.command import Command
+from photoz.cli.printing import show
 from training import options
 from training.options import ANY_PATH, BUNDLE, EXISTING_FILE, RUNS
 
@@ -51,6 +52,5 @@ def adapt(
         loaded.card, seed=seed, only_calibration=only is not None, from_nothing=from_nothing, resume=resume
     )
     written, reading = adapt_bundle(loaded, data, bundle, run, adaptation, figures=figures, only_f32=only_f32)
-    for line in reading.lines():
-        click.echo(line, err=True)
-    click.echo(f"{written.path}: {written.card.name} {written.card.version}")
+    show(*reading.lines(), err=True)
+    show(f"{written.path}: {written.card.name} {written.card.version}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from photoz.errors import InvalidDataset
+from photoz.errors import InvalidDataset, printable
 from photoz.grid import SDSS_GRID, BoolArray, FloatArray, IntArray
 from photoz.images import SDSS_IMAGES, SFD_COEFFICIENTS, ZERO_POINT
 from photoz.io.cutouts import TEST, TRAIN, VALIDATION
@@ -84,7 +84,7 @@ class Catalogue:
             *self._off_grid(),
             "split: " + ", ".join(sizes),
         )
-        return "\n  ".join((str(self.report), *lines))
+        return "\n  ".join((str(self.report), *map(printable, lines)))
 
     def _off_grid(self) -> Iterator[str]:
         """Say which galaxies are not on the default grid of a training run."""

@@ -9,6 +9,7 @@ import click
 
 from photoz.cli.command import Group
 from photoz.cli.options import SELECT
+from photoz.cli.printing import show
 from photoz.cli.text import reading_report
 from photoz.errors import reason
 from photoz.grid import SDSS_GRID, RedshiftGrid
@@ -82,7 +83,7 @@ def convert(
             source, target, parse_bands(bands), size, pixel_scale, imaging_survey, select, resample
         )
     options.print_report(reading_report(source, n_read, reading, f"not {select}", n_read - n), report)
-    click.echo(f"{target}: {n} cutouts")
+    show(f"{target}: {n} cutouts")
 
 
 @main.command(
@@ -172,7 +173,7 @@ def train(
     grid = RedshiftGrid(z_max, n_bins)
     run = run or RUNS / bundle.name
     written = train_bundle(data, spec, grid, settings, run, bundle, resume=resume, figures=figures, only_f32=only_f32)
-    click.echo(f"{written.path}: {written.card.name} {written.card.version}")
+    show(f"{written.path}: {written.card.name} {written.card.version}")
 
 
 @main.command(examples=("python -m training evaluate models/photoz data/sample.h5 -o reports/photoz",))
@@ -204,7 +205,7 @@ def evaluate(
         loaded, data, folder, recalibrate=calibration, figures=figures, select=select, all_test=all_test
     )
     click.echo(table(evaluation.scores))
-    click.echo(f"{folder}: metrics.json, report.html, figures ({len(evaluation.rows)} galaxies)")
+    show(f"{folder}: metrics.json, report.html, figures ({len(evaluation.rows)} galaxies)")
 
 
 @main.command(examples=("python -m training export models/mine mine.h5",))
@@ -223,8 +224,8 @@ def export(bundle: Path, data: Path, only_f32: bool) -> None:
 
     written = export_bundle(ModelBundle.load(bundle), data, only_f32=only_f32)
     for engine in written.card.engines:
-        click.echo(_engine_line(engine))
-    click.echo(f"{written.path}: {len(written.card.engines)} engines, the first is the default of PHOTOZ_ENGINE=auto")
+        show(_engine_line(engine))
+    show(f"{written.path}: {len(written.card.engines)} engines, the first is the default of PHOTOZ_ENGINE=auto")
 
 
 def _engine_line(engine: EngineRecord) -> str:
@@ -258,7 +259,7 @@ def learning_curve(data: Path, run: Path, sizes: tuple[int, ...], **recipe: Any)
     from training.learning_curve import learning_curve as run_curve
 
     points = run_curve(data, SDSS_GRID, _settings(recipe), run, sizes or SIZES)
-    click.echo(f"{run / RESULT}: {len(points)} networks")
+    show(f"{run / RESULT}: {len(points)} networks")
 
 
 def _settings(recipe: dict[str, Any]) -> TrainingSettings:

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from photoz.cli import options
+from photoz.cli.printing import show
 from training.imaging_surveys import NAMES
 
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -45,6 +46,6 @@ def checked_by(parse: Callable[[str], object]) -> options.Callback:
 
 def print_report(text: str, report: Path | None) -> None:
     """Print a report of what was read to stderr, and write it to a file if one is given."""
-    click.echo(text, err=True)
+    show(*text.split("\n"), err=True)
     if report is not None:
         report.write_text(text + "\n", encoding="utf-8")

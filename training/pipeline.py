@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from photoz import ood
+from photoz.cli.printing import show
 from photoz.grid import RedshiftGrid
 from photoz.images import UNKNOWN_EBV, ImageSpec
 from photoz.io.cutouts import TEST, Cutouts
@@ -54,8 +55,7 @@ def train_bundle(
     with open_cutouts(data) as opened:
         cutouts = with_split(opened, settings.select, settings.shares)
         check_columns(cutouts, spec)
-        for caveat in extinction_caveats(spec):
-            print(caveat)
+        show(*extinction_caveats(spec))
         fitted, model, held_out = fit_and_predict_held_out(cutouts, spec, grid, settings, run, resume=resume)
         calibration = fit_calibration(held_out.pdfs, held_out.z_spec, grid)
         ood_record = choose_threshold(model.feature_groups, held_out.ood_scores)

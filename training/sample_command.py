@@ -7,6 +7,7 @@ import click
 
 from photoz.cli.command import Command
 from photoz.cli.options import SELECT, WORKERS
+from photoz.cli.printing import show
 from photoz.images import SDSS_IMAGES, ImageSpec, parse_bands
 from photoz.selection import parse_conditions
 from training import options
@@ -105,7 +106,7 @@ def sample(
         workers=workers,
         fields=_fields(frames, spec),
     )
-    click.echo(f"{out}: {len(galaxies)} galaxies of {size}x{size} pixels in {','.join(spec.bands)}")
+    show(f"{out}: {len(galaxies)} galaxies of {size}x{size} pixels in {','.join(spec.bands)}")
 
 
 def _spec(survey: Survey, bands: str, size: int) -> ImageSpec:
@@ -136,9 +137,9 @@ def _fields(folder: Path | None, spec: ImageSpec) -> tuple[tuple[Path, ...], ...
     except ModuleNotFoundError as error:
         raise click.UsageError(f"--frames needs {error.name}: pip install 'photoz[frames]'") from error
     fields, incomplete = find_fields(folder, spec.bands)
-    click.echo(f"{folder}: {len(fields)} fields in {','.join(spec.bands)}")
+    show(f"{folder}: {len(fields)} fields in {','.join(spec.bands)}")
     if incomplete:
-        click.echo(f"  left out: {', '.join(incomplete)}, without all of these bands")
+        show(f"  left out: {', '.join(incomplete)}, without all of these bands")
     return tuple(fields.values())
 
 

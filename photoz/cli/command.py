@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from photoz.errors import PhotozError
+from photoz.cli.printing import show
+from photoz.errors import PhotozError, printable
 
 FAILED, INTERRUPTED = 1, 130  # the second by Ctrl-C, as in a shell: 128 + SIGINT
 HELP: Any = {"help_option_names": ["-h", "--help"]}  # click keeps those of the first call
@@ -41,13 +42,16 @@ class Group(click.Group):
         try:
             return super().main(*args, **kwargs)
         except (PhotozError, OSError) as error:
-            click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+            show(f"Error: {' '.join(str(error).split())}", err=True)
             sys.exit(FAILED)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; exit with 130 after Ctrl-C, where click would exit with 1."""
         try:
             return super().invoke(ctx)
+        except click.ClickException as error:  # it may name a file
+            error.message = printable(error.message)  # type: ignore[misc]
+            raise
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(INTERRUPTED)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from photoz import __version__
+from photoz.errors import printable
 
 # Kinds of notes about the input.
 NOTES = ("used", "assumed", "left_out")
@@ -27,13 +28,10 @@ class Provenance:
 
     def record(self) -> dict[str, Any]:
         """Return what is known by name, text and tuples of text, without control characters."""
-        record = {name: getattr(self, name) for name in ("model", "input", "date", "software")}
-        record |= {name: tuple(self.notes.get(name, ())) for name in NOTES}
-        if not "".join(map("".join, record.values())).isprintable():
-            record = {
-                name: printable(v) if isinstance(v, str) else tuple(map(printable, v)) for name, v in record.items()
-            }
-        return {name: value for name, value in record.items() if value}
+        texts = {name: getattr(self, name) for name in ("model", "input", "date", "software")}
+        texts = {name: printable(text) for name, text in texts.items()}
+        notes = {name: tuple(map(printable, self.notes.get(name, ()))) for name in NOTES}
+        return {name: value for name, value in (texts | notes).items() if value}
 
 
 def now() -> str:
@@ -41,8 +39,3 @@ def now() -> str:
     seconds = os.environ.get(SOURCE_DATE_EPOCH)
     time = datetime.now(UTC) if seconds is None else datetime.fromtimestamp(int(seconds), UTC)
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def printable(text: str) -> str:
-    """Escape control characters, which FITS and XML cannot hold."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

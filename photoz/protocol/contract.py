@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from photoz.errors import InvalidInput, counted, shortened
+from photoz.errors import InvalidInput, counted, printable, shortened
 from photoz.io.html_table import scores_html
 from photoz.metrics import Score
 
@@ -138,7 +138,7 @@ class EvaluateResponse(_Message):
 
     def __repr__(self) -> str:
         scores = ", ".join(f"{name} {score}" for name, score in self.scores.items())
-        return f"<EvaluateResponse of {self._summary()}: {scores}>"
+        return f"<EvaluateResponse of {printable(self._summary())}: {printable(scores)}>"
 
     def _repr_html_(self) -> str:
         return scores_html(self.scores, self._summary())

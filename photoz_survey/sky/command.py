@@ -8,6 +8,7 @@ import click
 
 from photoz.cli.command import Command
 from photoz.cli.options import WORKERS, json_option, overwrite_option, refuse_existing
+from photoz.cli.printing import show, show_json
 from photoz.cli.text import text_table
 from photoz.io.formats import QP, WRITTEN_SUFFIXES, written_format
 from photoz.io.tables import json_bytes
@@ -110,5 +111,7 @@ def sky(
         prediction, table = predict_file(model, output, pdf=pdf or is_qp)
         if result is not None:
             write_table(table, result)
+        elif as_json:
+            show_json(json_bytes(table))
         else:
-            click.echo(json_bytes(table) if as_json else text_table(prediction))
+            show(*text_table(prediction))

@@ -4,11 +4,11 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-import click
 import numpy as np
 from astroquery.sdss import conf
 from sfdmap2.sfdmap import SFDMap
 
+from photoz.cli.printing import show
 from photoz.errors import InvalidInput, counted
 from photoz.grid import FloatArray
 from photoz_survey.sky import sdss
@@ -58,7 +58,7 @@ def open_targets(position: tuple[float, ...], path: Path | None, sql: str | None
     else:
         targets = Targets.of(*position)
     for note in targets.notes:
-        click.echo(note, err=True)
+        show(note, err=True)
     return targets
 
 
@@ -79,10 +79,10 @@ def cut_out(targets: Targets, sfd: Path | None, source: Source, output: Path, wo
     """Write the cutouts of galaxies to a file, and report those without a cutout."""
     targets = locate(targets, sfd, source)
     if unknown := int(np.isnan(targets.ebv).sum()):
-        click.echo(f"E(B-V) of {unknown:,} of {counted(len(targets), 'galaxy')} is unknown", err=True)
+        show(f"E(B-V) of {unknown:,} of {counted(len(targets), 'galaxy')} is unknown", err=True)
     with progress(len(targets), "galaxies") as advance:
         for n in write_cutouts(targets, source, output, workers):
             advance(n)
     failed = failed_path(output)
     if failed.exists():
-        click.echo(f"some positions have no cutout: see {failed}", err=True)
+        show(f"some positions have no cutout: see {failed}", err=True)

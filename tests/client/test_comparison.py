@@ -170,7 +170,7 @@ def test_the_report_shows_what_changes():
     comparison = of_two.Comparison(2000, False, shift, distances, flags, 0.506, 1986, pairs)
     sides = Side("http://a", "m 1", 16 * "ab", SDSS_GRID), Side("http://long", "m 2", 16 * "cd", RedshiftGrid(0.6, 90))
     verdict = Verdict("worse", "scores", ("crps by 0.01000 ± 0.00010", "more"))
-    assert _report_text(Report(verdict, 0.02, *sides, "cutouts.h5", comparison)).splitlines() == [
+    assert _report_text(Report(verdict, 0.02, *sides, "cutouts.h5", comparison)) == [
         "A  http://a     m 1, bundle abababababab",
         "B  http://long  m 2, bundle cdcdcdcdcdcd",
         "their grids differ, A: 180 bins, 0 <= z <= 0.4; B: 90 bins, 0 <= z <= 0.6; PDFs are compared by their CDFs",

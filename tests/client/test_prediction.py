@@ -127,7 +127,7 @@ def test_without_a_package_the_error_names_its_extra(monkeypatch):
 
 
 def test_terminals_show_a_table_and_python_one_line():
-    head, *lines = text_table(PREDICTION).splitlines()
+    head, *lines = text_table(PREDICTION)
     assert head == "object_id  z_mean  z_lo68  z_hi68   odds  flags"
     z_mean, low, high, odds = (getattr(PREDICTION, name)[1] for name in ("z_mean", "z_lo68", "z_hi68", "odds"))
     assert lines[1] == f"1          {z_mean:.4f}  {low:.4f}  {high:.4f}  {odds:.3f}  LOW_SNR"

@@ -11,6 +11,7 @@ import numpy as np
 
 from photoz.cli.command import Command
 from photoz.cli.options import json_option, quantiles_option
+from photoz.cli.printing import show, show_json
 from photoz.cli.text import text_table
 from photoz.errors import counted
 from photoz.grid import RedshiftGrid
@@ -92,10 +93,10 @@ def predict(
             _write_parts(tables, output)
         elif as_json:
             for table in tables:
-                click.echo(json_bytes(table))
+                show_json(json_bytes(table))
         else:
             for _, prediction in parts:
-                click.echo(text_table(prediction))
+                show(*text_table(prediction))
 
 
 def _predict_at_once(client: PhotozClient, cutouts: Cutouts, options: Mapping[str, Any]) -> Iterator[Part]:
@@ -136,7 +137,7 @@ def _write_parts(tables: Iterator[ResultTable], path: Path) -> None:
                 n += len(table.values["object_id"])
     finally:
         if n:
-            click.echo(f"wrote {counted(n, 'row')} to {path}", err=True)
+            show(f"wrote {counted(n, 'row')} to {path}", err=True)
 
 
 def _check_output(cutouts: Path, output: Path | None, as_json: bool, pdf: bool, quantiles: tuple[float, ...]) -> None:
@@ -190,7 +191,10 @@ def evaluate(
         # The cutouts are sent once; everything below uses their PDFs.
         pdfs = client.predict(cutouts.images, **options.predict_options(cutouts, pdf=True)).pdf
         evaluation = client.evaluate(z_spec, pdfs=pdfs, object_id=object_id)
-        click.echo(evaluation.model_dump_json(indent=2) if as_json else _cli_text.evaluation_text(evaluation))
+        if as_json:
+            show_json(evaluation.model_dump_json(indent=2))
+        else:
+            show(*_cli_text.evaluation_text(evaluation))
         if report is not None:
             magnitudes = cutouts.columns.get("magnitudes")
             page = client.evaluate_report(z_spec, pdfs=pdfs, object_id=object_id, magnitudes=magnitudes)
@@ -208,7 +212,10 @@ def model(url: str, key_file: Path | None, as_json: bool) -> None:
     """Describe the model of the service."""
     with make_client(url, key_file) as client:
         card = client.model()
-    click.echo(card.model_dump_json(indent=2) if as_json else _cli_text.card_text(card))
+    if as_json:
+        show_json(card.model_dump_json(indent=2))
+    else:
+        show(*_cli_text.card_text(card))
 
 
 @click.command(cls=Command, examples=("photoz wait --timeout 10",))

@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from photoz.cli.command import Command
 from photoz.cli.options import json_option
+from photoz.cli.printing import show, show_json
 from photoz.errors import InvalidInput, PhotozError, counted
 from photoz.grid import RedshiftGrid
 from photoz.metrics import OUTLIER_CUT
@@ -34,7 +35,7 @@ def _failures_exit_with_2() -> Iterator[None]:
     try:
         yield
     except (PhotozError, OSError) as error:
-        click.echo(f"Error: could not compare: {' '.join(str(error).split())}", err=True)
+        show(f"Error: could not compare: {' '.join(str(error).split())}", err=True)
         raise Exit(NOT_COMPARED) from None
     except (click.ClickException, Exit):
         raise
@@ -111,7 +112,10 @@ def compare_command(
     """
     with options.client(url_a, key_file) as client_a, options.client(url_b, key_file_b or key_file) as client_b:
         report = _compare_services(options, (url_a, url_b), (client_a, client_b), tolerance, by)
-    click.echo(TypeAdapter(Report).dump_json(report, indent=2) if as_json else _report_text(report))
+    if as_json:
+        show_json(TypeAdapter(Report).dump_json(report, indent=2))
+    else:
+        show(*_report_text(report))
     context.exit(0 if report.verdict.passes else DIFFERS)
 
 
@@ -158,7 +162,7 @@ def _service_named(name: str, url: str) -> Iterator[None]:
         raise PhotozClientError(f"{name}{where}: {error}") from error
 
 
-def _report_text(report: Report) -> str:
+def _report_text(report: Report) -> list[str]:
     """Format the two services, the differences and, in the last line, the verdict."""
     comparison, tolerance = report.comparison, report.tolerance
     lines = [
@@ -172,7 +176,7 @@ def _report_text(report: Report) -> str:
         lines += [*_change_lines(comparison), *_flag_lines(comparison)]
     if comparison.scores:
         lines += _score_lines(comparison, tolerance)
-    return "\n".join([*lines, "", _verdict_line(report.verdict, tolerance)])
+    return [*lines, "", _verdict_line(report.verdict, tolerance)]
 
 
 def _side_lines(a: Side, b: Side) -> Iterator[str]:

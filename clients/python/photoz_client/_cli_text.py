@@ -1,4 +1,4 @@
-"""Text that the command `photoz` prints."""
+"""Lines of text that the command `photoz` prints."""
 
 from photoz.errors import counted
 from photoz.grid import RedshiftGrid
@@ -8,7 +8,7 @@ from photoz.model.card import Card
 from photoz.protocol.contract import EvaluateResponse
 
 
-def evaluation_text(evaluation: EvaluateResponse) -> str:
+def evaluation_text(evaluation: EvaluateResponse) -> list[str]:
     """Format the metrics with their errors, and the names of the galaxies that were left out."""
     lines = [
         f"{counted(evaluation.n_galaxies, 'galaxy')}, model {evaluation.model}",
@@ -17,10 +17,10 @@ def evaluation_text(evaluation: EvaluateResponse) -> str:
     if dropped := evaluation.dropped:
         shown = ", ".join(dropped[:5]) + (", ..." if len(dropped) > 5 else "")
         lines.append(f"left out, z_spec not on the grid: {len(dropped)} ({shown})")
-    return "\n".join(lines)
+    return lines
 
 
-def card_text(card: Card) -> str:
+def card_text(card: Card) -> list[str]:
     """Format what a user needs to know about a model."""
     grid, training = card.grid, card.training
     lines = [
@@ -35,7 +35,7 @@ def card_text(card: Card) -> str:
         lines.append(f"tested    on {counted(card.test.n_galaxies, 'galaxy')}: {card.test.data}")
         for method, scores in card.test.scores.items():
             lines += [f"  {method}", *(f"  {line}" for line in _score_lines(scores))]
-    return "\n".join([*lines, *(f"caveat    {caveat}" for caveat in card.caveats)])
+    return [*lines, *(f"caveat    {caveat}" for caveat in card.caveats)]
 
 
 def image_text(image: ImageSpec) -> str:

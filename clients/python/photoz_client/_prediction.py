@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from photoz.errors import InvalidPdfs, counted
+from photoz.errors import InvalidPdfs, counted, printable
 from photoz.estimates import Estimates
 from photoz.flags import Flag
 from photoz.grid import BoolArray, IntArray, RedshiftGrid
@@ -59,7 +59,7 @@ class Prediction(Estimates):
         return replace(self, **columns)
 
     def __repr__(self) -> str:
-        return f"<Prediction of {self._summary()}>"
+        return f"<Prediction of {printable(self._summary())}>"
 
     def _repr_html_(self) -> str:
         return estimates_html(self, self._summary())
@@ -242,7 +242,7 @@ class PredictionIncomplete(PhotozClientError):
         n_failed = sum(len(rows) for rows, _ in self.failed)
         reasons = [f"{_row_range(rows)}: {error}" for rows, error in self.failed[:3]]
         more = ["..."] if len(self.failed) > 3 else []
-        return f"{n_failed:,} of {self.n:,} cutouts have no prediction; " + "; ".join(reasons + more)
+        return printable(f"{n_failed:,} of {self.n:,} cutouts have no prediction; " + "; ".join(reasons + more))
 
     @property
     def failed_rows(self) -> IntArray:
