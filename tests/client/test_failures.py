@@ -89,7 +89,7 @@ def test_answers_of_another_service_are_refused():
             predict_one(mock_client(lambda request, models=models: httpx.Response(200, json=models)))
     with pytest.raises(UnexpectedResponse, match="http://service redirects in a circle"):
         mock_client(answers.raising(httpx.TooManyRedirects("enough"))).model()
-    with pytest.raises(UnexpectedResponse, match=r"answered 4 cutouts with columns of \(3,\) rows"):
+    with pytest.raises(UnexpectedResponse, match=r"answered 4 cutouts with z_mean as float64 of shape \(3,\)"):
         mock_client(naming(lambda request: prediction(request, n=3))).predict(numbered_cutouts(4))
 
 

@@ -14,8 +14,11 @@ from typing import Any, TypeVar
 
 import httpx
 
+from photoz_client._body import Body
+
 T = TypeVar("T")
 Event = threading.Event | asyncio.Event
+Start = Callable[[httpx.Response], Body]
 
 
 class BlockingTasks:
@@ -51,12 +54,18 @@ class BlockingBackend(BlockingTasks):
     def __init__(self, http: httpx.Client) -> None:
         self._http = http
 
-    async def send(self, method: str, url: str, **options: Any) -> httpx.Response:
-        """Send a request, as `httpx.Client.request` does."""
-        response = self._http.request(method, url, **options)
+    async def send(self, start: Start, method: str, url: str, *, auth: Any, **options: Any) -> httpx.Response:
+        """Send a request, as `httpx.Client.request` does; `start` makes what the body of the response is added to."""
+        response = self._http.send(self._http.build_request(method, url, **options), auth=auth, stream=True)
+        try:
+            body = start(response)
+            for chunk in response.iter_bytes():
+                body.add(chunk)
+        finally:
+            response.close()
         if self._http.is_closed:  # by another thread; while this one was connecting, that did not close its connection
             response.extensions["network_stream"].close()
-        return response
+        return body.response()
 
 
 def _run(coroutine: Coroutine[Any, Any, T], future: Future[T]) -> None:
@@ -105,8 +114,15 @@ class AsyncBackend:
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
 
-    async def send(self, method: str, url: str, **options: Any) -> httpx.Response:
-        return await self._http.request(method, url, **options)
+    async def send(self, start: Start, method: str, url: str, *, auth: Any, **options: Any) -> httpx.Response:
+        response = await self._http.send(self._http.build_request(method, url, **options), auth=auth, stream=True)
+        try:
+            body = start(response)
+            async for chunk in response.aiter_bytes():
+                body.add(chunk)
+        finally:
+            await response.aclose()
+        return body.response()
 
     async def offload(self, function: Callable[[], T]) -> T:
         return await asyncio.to_thread(function)

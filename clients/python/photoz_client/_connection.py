@@ -17,6 +17,7 @@ from photoz.protocol.contract import EvaluateResponse
 from photoz_client import _requests, _responses
 from photoz_client._auth import ApiKeyAuth
 from photoz_client._backends import Backend, Event
+from photoz_client._body import Body
 from photoz_client._errors import ConnectionFailed, PhotozClientError, RequestRefused, TimedOut, UnexpectedResponse
 from photoz_client._inputs import Arrays, EvaluateInputs, WireDtype, as_float16
 from photoz_client._local import LocalConnection
@@ -132,18 +133,16 @@ class ServiceConnection:
         timeout = self.timeout if timeout is None else timeout
         with _httpx_errors_translated(self.address, timeout):
             response = await self.backend.send(
+                partial(Body, request=request, timeout=timeout),
                 request.method,
                 self.base_url + request.path,
                 params=request.params,
-                headers=request.headers,
+                headers={**request.headers, "Accept-Encoding": "identity"},
                 content=request.content,
                 auth=self.auth or httpx.USE_CLIENT_DEFAULT,
                 # The time until another request frees a connection does not count, so the pool has no limit.
                 timeout=httpx.Timeout(timeout, pool=None),
             )
-        # The response has been read. Its stream refers back to it, and this cycle would keep the body of every request
-        # in memory until the garbage collector runs, which a few large objects do not trigger.
-        response.stream = httpx.ByteStream(b"")
         self._has_answered = True
         return _responses.check_response(response, request)
 

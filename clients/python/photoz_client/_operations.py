@@ -171,7 +171,8 @@ class Operations:
             Adds the residuals by magnitude to the page. The r band is used if there are several.
         """
         inputs = EvaluateInputs(z_spec, images, pdfs, ebv, object_id, magnitudes)
-        return (await self._connection.draw(await self._with_pdfs(inputs), HTML, {})).decode()
+        page = await self._connection.draw(await self._with_pdfs(inputs), HTML, {})
+        return page.decode(errors="replace")
 
     async def evaluate_plot(
         self,

@@ -20,6 +20,9 @@ OCTETS = "application/octet-stream"
 # The columns that the service computes; names of galaxies are not sent to it.
 ESTIMATES = tuple(name for name in COLUMNS if name != "object_id")
 
+# The most bytes of a response: the estimates of a galaxy, its PDF, and a report or a plot.
+MAX_ROW, MAX_PDF, MAX_FIGURES = 16 * len(ESTIMATES), 2**17, 2**26
+
 
 @dataclass(frozen=True)
 class PreparedRequest:
@@ -31,6 +34,7 @@ class PreparedRequest:
     content: bytes = b""
     params: Mapping[str, str] = field(default_factory=dict)
     first_row: int = 0  # number of the caller's row that comes first in this request
+    max_answer: int = 2**20  # bytes of the response that are read
 
 
 MODEL_CARD = PreparedRequest("GET", "/model", {"Accept": JSON.media_type})
@@ -48,7 +52,8 @@ def predict_request(arrays: Arrays, model: str, pdf: bool = False, first_row: in
     message = open_inference.encode_request(inputs, (*ESTIMATES, "pdf") if pdf else ESTIMATES)
     headers = {"Accept": OCTETS, "Content-Type": OCTETS, open_inference.HEADER_LENGTH: str(message.header_length)}
     path = f"/v2/models/{quote(model, safe='')}/infer"
-    return PreparedRequest("POST", path, headers, message.body, first_row=first_row)
+    most = 2**20 + len(arrays["images"]) * (MAX_ROW + pdf * MAX_PDF)
+    return PreparedRequest("POST", path, headers, message.body, first_row=first_row, max_answer=most)
 
 
 def evaluate_request(
@@ -56,7 +61,10 @@ def evaluate_request(
 ) -> PreparedRequest:
     """Ask for scores, a report or a plot, depending on the format; `params` selects the plot."""
     headers = {"Accept": format.media_type, "Content-Type": NPZ.media_type}
-    return PreparedRequest("POST", "/evaluate", headers, npz_bytes(inputs.arrays()), params or {})
+    content = npz_bytes(inputs.arrays())
+    # Scores come with the names of galaxies, in JSON twice as long as in the request at most.
+    most = 2**20 + 2 * len(content) if format is JSON else MAX_FIGURES
+    return PreparedRequest("POST", "/evaluate", headers, content, params or {}, max_answer=most)
 
 
 def check_url(base_url: str) -> str:

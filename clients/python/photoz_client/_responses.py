@@ -6,11 +6,12 @@ from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 import httpx
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from photoz.errors import MalformedInput, counted
+from photoz.errors import MalformedInput, counted, printable, shortened
 from photoz.estimates import Names
 from photoz.grid import RedshiftGrid
+from photoz.model.card import Name
 from photoz.protocol import open_inference
 from photoz.protocol.contract import MODEL_HEADER
 from photoz_client import _errors
@@ -20,6 +21,10 @@ from photoz_client._prediction import Prediction
 from photoz_client._requests import ANY_TYPE, ESTIMATES, PreparedRequest, redact_url
 
 Message = TypeVar("Message", bound=BaseModel)
+
+MAX_TEXT = 1000  # characters of a text of the service in messages
+
+_NAME = TypeAdapter(Name)
 
 
 def check_response(response: httpx.Response, request: PreparedRequest) -> httpx.Response:
@@ -46,17 +51,21 @@ def parse_prediction(response: httpx.Response, object_id: Names) -> Prediction:
     # The tensors are views of the response. Copies are writable, and do not keep the response in memory.
     columns = {name: outputs[name].array.copy() for name in (*ESTIMATES, "pdf") if name in outputs}
     n = len(object_id)
-    if lengths := {values.shape[:1] for values in columns.values()} - {(n,)}:
-        raise _unexpected(response, f"answered {counted(n, 'cutout')} with columns of {lengths.pop()} rows")
-    return Prediction(object_id=object_id, **columns, model=response.headers.get(MODEL_HEADER, ""), grid=grid)
+    for name, values in columns.items():
+        n_bins = values.shape[1:] if grid is None else (grid.n_bins,)
+        shape, kind = (n, *n_bins) if name == "pdf" else (n,), "i" if name == "flags" else "f"
+        if values.shape != shape or values.dtype.kind != kind:
+            found = f"{values.dtype} of shape {values.shape}"
+            raise _unexpected(response, f"answered {counted(n, 'cutout')} with {name} as {found}, not {shape}")
+    return Prediction(object_id=object_id, **columns, model=_printed(response.headers.get(MODEL_HEADER, "")), grid=grid)
 
 
 def parse_model_name(response: httpx.Response) -> str:
     """Read the name of the only model in the model index."""
     try:
         (model,) = json.loads(response.content)
-        return str(model["name"])
-    except (ValueError, TypeError, KeyError) as error:
+        return _NAME.validate_python(model["name"])
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise _unexpected(response, "answered without the name of one model") from error
 
 
@@ -65,14 +74,16 @@ def parse_json(response: httpx.Response, message: type[Message]) -> Message:
     try:
         return message.model_validate_json(response.content)
     except ValidationError as error:
-        text = f"gave an answer that this version of the client does not understand: {error}"
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        text = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        text = f"gave an answer that this version of the client does not understand: {text}"
         raise _unexpected(response, text) from error
 
 
 def _error(response: httpx.Response, request: PreparedRequest) -> _errors.PhotozClientError:
     """Return the error for a status other than 200; a proxy may have sent it, without the service's JSON."""
     status, message = response.status_code, _service_message(response)
-    text = message or f"{status} {response.reason_phrase}"
+    text = message or _printed(f"{status} {response.reason_phrase}")
     url = redact_url(response.url)
     match status:
         case 401:
@@ -112,10 +123,10 @@ def _service_message(response: httpx.Response) -> str | None:
     """Return the error message of the service; None if the response is not the service's JSON."""
     try:
         content = json.loads(response.content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     message = content.get("error") if isinstance(content, dict) else None
-    return message if isinstance(message, str) else None
+    return _printed(message) if isinstance(message, str) else None
 
 
 def _retry_after(response: httpx.Response) -> float | None:
@@ -136,4 +147,9 @@ def _timestamp(date: str) -> float | None:
 
 
 def _unexpected(response: httpx.Response, text: str) -> _errors.UnexpectedResponse:
-    return _errors.UnexpectedResponse(f"{redact_url(response.url)} {text}")
+    return _errors.UnexpectedResponse(f"{redact_url(response.url)} {_printed(text)}")
+
+
+def _printed(text: str) -> str:
+    """Return a text of the service as one that a terminal may print."""
+    return printable(shortened(text, MAX_TEXT))
