@@ -6,20 +6,20 @@ of mean 1: for many rows this equals the ordinary bootstrap, and needs no second
 """
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from pyarrow import parquet
 
 from photoz.errors import InvalidInput, InvalidPdfs
 from photoz.grid import FloatArray, RedshiftGrid
+from photoz.io.cutouts import refusing
 from photoz.selection import meets, parse_conditions
 from photoz_survey.manifest import NAME, Manifest, read_manifest
-from photoz_survey.parts import DONE
+from photoz_survey.parts import DONE, part_name, read_checked
 from photoz_survey.storage import Folder
 
 N_REPLICATES = 100
@@ -124,8 +124,9 @@ def stack(url: str, bins: Sequence[TomographicBin], select: str = "", seed: int 
 
     Raises
     ------
-    InvalidInput
-        If the run is not complete, a bin is empty, or a condition names a column that the run does not have.
+    InvalidInput, InvalidDataset
+        If the run is not complete, a part was changed since, a bin is empty, or a condition names a column that the
+        run does not have.
     InvalidPdfs
         If it has no PDFs.
     """
@@ -140,10 +141,7 @@ def stack(url: str, bins: Sequence[TomographicBin], select: str = "", seed: int 
         raise InvalidPdfs(f"the run in {url} has no PDFs: score with --pdf float16")
     stacks = [_Stack(manifest.plan.grid) for _ in bins]
     names = {name for bin_ in bins for name, *_ in parse_conditions(f"{bin_.conditions},{select}")}
-    for number, batch in enumerate(_batches(folder, sorted(names | {"pdf", "z_spec"}))):
-        columns = {name: batch[name].to_numpy(zero_copy_only=False) for name in names | {"z_spec"}}
-        flat = batch["pdf"].flatten().to_numpy(zero_copy_only=False)
-        pdfs = np.asarray(flat.reshape(len(batch), manifest.plan.grid.n_bins), np.float32)
+    for number, (columns, pdfs) in enumerate(_batches(folder, manifest, names | {"z_spec"})):
         for index, (bin_, stacked) in enumerate(zip(bins, stacks, strict=True)):
             rows = meets(columns.__getitem__, len(pdfs), f"{bin_.conditions},{select}")
             if rows.any():
@@ -151,13 +149,19 @@ def stack(url: str, bins: Sequence[TomographicBin], select: str = "", seed: int 
     return manifest, [stacked.result(bin_) for bin_, stacked in zip(bins, stacks, strict=True)]
 
 
-def _batches(folder: Folder, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Read some columns of all parts, a few rows at a time."""
-    for name in folder.names(DONE):
-        file = parquet.ParquetFile(io.BytesIO(folder.read(f"{DONE}/{name}")))
-        if missing := sorted(set(columns) - set(file.schema_arrow.names)):
-            raise InvalidInput(f"the run has no column {missing[0]}; it has {', '.join(file.schema_arrow.names)}")
-        yield from file.iter_batches(ROWS_AT_ONCE, columns=list(columns))
+def _batches(folder: Folder, manifest: Manifest, names: Set[str]) -> Iterator[tuple[Mapping[str, Any], FloatArray]]:
+    """Read some columns, (m,), and the PDFs, (m, n_bins), of all parts of a run, a few rows at a time."""
+    n_bins = manifest.plan.grid.n_bins
+    for part in manifest.parts:
+        content = read_checked(folder, part)
+        with refusing(f"{folder.url}/{DONE}/{part_name(part.number)} cannot be read"):
+            file = parquet.ParquetFile(io.BytesIO(content))
+            if missing := sorted({*names, "pdf"} - set(file.schema_arrow.names)):
+                raise InvalidInput(f"the run has no column {missing[0]}; it has {', '.join(file.schema_arrow.names)}")
+            for batch in file.iter_batches(ROWS_AT_ONCE, columns=[*sorted(names), "pdf"]):
+                columns = {name: batch[name].to_numpy(zero_copy_only=False) for name in names}
+                flat = batch["pdf"].flatten().to_numpy(zero_copy_only=False)
+                yield columns, np.asarray(flat.reshape(len(batch), n_bins), np.float32)
 
 
 def as_columns(distributions: Sequence[NOfZ], grid: RedshiftGrid) -> Mapping[str, npt.NDArray[Any]]:

@@ -5,10 +5,16 @@ import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import parquet
+from pydantic import TypeAdapter
 
+from photoz.errors import InvalidInput, counted
+from photoz.io.cutouts import refusing
 from photoz_survey.inputs import Chunk
 from photoz_survey.manifest import Part
 from photoz_survey.scoring import Scored
@@ -16,6 +22,7 @@ from photoz_survey.storage import Folder
 
 DONE, REJECTED = "done", "rejected"
 NOTES = b"photoz_notes"  # in the metadata of parts
+_NOTES = TypeAdapter(dict[str, int])
 
 REJECTED_SCHEMA = pa.schema({"file": pa.string(), "row": pa.int64(), "object_id": pa.string(), "reason": pa.string()})
 
@@ -33,27 +40,58 @@ def write_part(folder: Folder, chunk: Chunk, scored: Scored) -> None:
     folder.write(f"{DONE}/{name}", to_parquet(scored.done, scored.notes))
 
 
-def read_part(folder: Folder, number: int, columns: Sequence[str]) -> tuple[Part, pa.Table]:
-    """Read some columns of a part, and describe it; the metadata of the table has its notes."""
-    content = folder.read(f"{DONE}/{part_name(number)}")
-    table = parquet.read_table(io.BytesIO(content), columns=list(columns))
+@dataclass(frozen=True)
+class PartContent:
+    """A part, some columns of its rows, and what the summary of a run says of it."""
+
+    part: Part
+    columns: dict[str, npt.NDArray[Any]]  # (n_done,) numbers each
+    notes: Counter[str]  # files by what was done with them
+    reason: str  # why its first rejected row was rejected
+
+
+def read_part(folder: Folder, number: int, columns: Sequence[str], n_rows: int | None) -> PartContent:
+    """Read some columns of a part, which are numbers; raises `InvalidDataset` if it is not a part of `n_rows` rows."""
+    name = part_name(number)
+    content = folder.read(f"{DONE}/{name}")
     try:
-        n_rejected = parquet.read_metadata(io.BytesIO(folder.read(f"{REJECTED}/{part_name(number)}"))).num_rows
+        of_rejected = folder.read(f"{REJECTED}/{name}")
     except FileNotFoundError:
-        n_rejected = 0
-    sha256 = hashlib.sha256(content).hexdigest()
-    return Part(number=number, n_done=len(table), n_rejected=n_rejected, sha256=sha256), table
+        of_rejected = b""
+    with refusing(f"{folder.url}/{DONE}/{name} or its rejected rows cannot be read; remove both to score it again"):
+        rejected = parquet.ParquetFile(io.BytesIO(of_rejected)) if of_rejected else None
+        done, n_rejected = parquet.ParquetFile(io.BytesIO(content)), rejected.metadata.num_rows if rejected else 0
+        n_done = done.metadata.num_rows
+        if n_rows not in (None, n_done + n_rejected):
+            raise ValueError(f"expected {counted(n_rows or 0, 'row')}, got {n_done + n_rejected:,}")
+        table = done.read(columns=list(columns))
+        return PartContent(
+            Part(number=number, n_done=n_done, n_rejected=n_rejected, sha256=digest_of(content)),
+            {name: _numbers(table, name) for name in columns},
+            Counter(_NOTES.validate_json((table.schema.metadata or {}).get(NOTES, b"{}"))),
+            str(rejected.read(columns=["reason"])["reason"][0]) if rejected and n_rejected else "",
+        )
 
 
-def read_notes(table: pa.Table) -> Counter[str]:
-    """Return the notes of a part: the number of files by what was done with them."""
-    return Counter(json.loads((table.schema.metadata or {}).get(NOTES, b"{}")))
+def _numbers(table: pa.Table, name: str) -> npt.NDArray[Any]:
+    values: npt.NDArray[Any] = table[name].to_numpy()
+    if values.dtype.kind != ("i" if name == "flags" else "f"):
+        raise ValueError(f"{name} has the type {table[name].type}")
+    return values
 
 
-def first_reason(folder: Folder, number: int) -> str:
-    """Return why the first rejected row of a part was rejected."""
-    content = folder.read(f"{REJECTED}/{part_name(number)}")
-    return str(parquet.read_table(io.BytesIO(content), columns=["reason"])["reason"][0])
+def read_checked(folder: Folder, part: Part) -> bytes:
+    """Read the file of a part in `done`; raises `InvalidInput` if it is not the one that the manifest names."""
+    name = f"{DONE}/{part_name(part.number)}"
+    content = folder.read(name)
+    if digest_of(content) != part.sha256:
+        raise InvalidInput(f"{folder.url}/{name} was changed after the run was completed: its sha256 differs")
+    return content
+
+
+def digest_of(content: bytes) -> str:
+    """Return the sha256 of a file."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def to_parquet(tables: Sequence[pa.Table], notes: Mapping[str, int] | None = None) -> bytes:

@@ -2,7 +2,8 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
@@ -20,7 +21,7 @@ from photoz.model.bundle import ModelBundle
 from photoz.model.card import Card
 from photoz_survey.inputs import Chunk, Segment, chunks, find_inputs
 from photoz_survey.manifest import NAME, Manifest, Part, Plan, ScoreOptions, check_same, read_manifest, versions
-from photoz_survey.parts import DONE, REJECTED, first_reason, part_name, read_notes, read_part, to_parquet
+from photoz_survey.parts import DONE, REJECTED, part_name, read_checked, read_part, to_parquet
 from photoz_survey.scoring import Scorer
 from photoz_survey.storage import Folder
 
@@ -94,8 +95,8 @@ class Run:
     def begin(cls, paths: Iterable[str], bundle: Path, options: ScoreOptions, url: str, *, resume: bool) -> "Run":
         """Plan a run and write its manifest; with `resume`, check that the plan has not changed instead.
 
-        Raises `InvalidInput` if the folder holds a run already or, with `resume`, if it has none or the plan has
-        changed; `InvalidDataset` if there is no input; `InvalidBundle`.
+        Raises `InvalidInput` if the folder is a link, holds a run already or, with `resume`, if it has none, or the
+        plan or a part of a complete run has changed; `InvalidDataset` if there is no input; `InvalidBundle`.
         """
         loaded, folder = ModelBundle.load(bundle), Folder(url)
         plan = make_plan(paths, loaded, options)
@@ -109,36 +110,45 @@ class Run:
             if not resume:
                 raise InvalidInput(f"{url} holds a run already: give --resume, or another folder")
             check_same(manifest.plan, plan)
+            for part in manifest.parts:  # of a run that was completed
+                with suppress(FileNotFoundError):  # it is scored again
+                    read_checked(folder, part)
             plan = manifest.plan  # an older version may have written `object_id` as another type
         return cls(plan, loaded, folder, tuple(chunks(plan.inputs, options.rows_per_part)))
 
     def missing(self) -> list[Chunk]:
         """Return the chunks that are not scored yet; removes files that were not written to the end."""
         for kind in (DONE, REJECTED):
-            self.folder.remove_incomplete(kind)
+            self.folder.remove_incomplete(kind, {part_name(chunk.number) for chunk in self.chunks})
         done = set(self.folder.names(DONE))
         return [chunk for chunk in self.chunks if part_name(chunk.number) not in done]
 
     def finish(self) -> Summary:
         """Read all parts, and complete the manifest."""
-        summary = summarise(self.folder, (chunk.number for chunk in self.chunks), self.bundle.card)
+        numbers = {chunk.number: self._n_written(chunk) for chunk in self.chunks}
+        summary = summarise(self.folder, numbers, self.bundle.card)
         manifest = Manifest(
             plan=self.plan, versions=versions(), is_complete=True, notes=summary.notes, parts=tuple(summary.parts)
         )
         self.folder.write(NAME, _json(manifest))
         return summary
 
+    def _n_written(self, chunk: Chunk) -> int | None:
+        """Return the number of rows of a part, one of them for each unreadable file; None if it is not known."""
+        if any(segment.last is None for segment in chunk.segments):
+            return None
+        return chunk.n_rows + sum(bool(self.plan.inputs[segment.file].error) for segment in chunk.segments)
 
-def summarise(folder: Folder, numbers: Iterable[int], card: Card) -> Summary:
-    """Read all parts, one at a time, and count."""
+
+def summarise(folder: Folder, numbers: Mapping[int, int | None], card: Card) -> Summary:
+    """Read all parts, by number with their rows if these are known, one at a time, and count."""
     summary = Summary()
-    for number in numbers:
-        part, table = read_part(folder, number, SUMMARISED)
-        summary.parts.append(part)
-        summary.notes.update(read_notes(table))
-        if part.n_rejected and not summary.reason:
-            summary.reason = first_reason(folder, number)
-        columns = {name: table[name].to_numpy() for name in SUMMARISED}
+    for number, n_rows in numbers.items():
+        content = read_part(folder, number, SUMMARISED, n_rows)
+        columns = content.columns
+        summary.parts.append(content.part)
+        summary.notes.update(content.notes)
+        summary.reason = summary.reason or content.reason
         for flag in Flag:
             if count := int(np.count_nonzero(columns["flags"] & flag.value)):
                 summary.flags[str(flag.name)] += count

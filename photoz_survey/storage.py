@@ -1,10 +1,10 @@
 """Read and write whole files in a local folder, or at an fsspec URL such as s3://bucket/folder."""
 
 import os
-import shutil
+import re
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Container, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,10 @@ from fsspec.config import conf
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from photoz.errors import PhotozError
+from photoz.errors import InvalidInput, PhotozError
+
+# The folder in which `write_local` writes a file before it gets its name.
+SCRATCH = re.compile(r"\.(?P<name>.+)-[a-z0-9_]+")
 
 
 @contextmanager
@@ -50,11 +53,12 @@ class Folder:
     def __init__(self, url: str) -> None:
         self.url = url
         self._fs, self._root = find_filesystem(url)
+        self._is_local = isinstance(self._fs, LocalFileSystem)
 
     def write(self, name: str, content: bytes) -> None:
         """Write or replace a file; it appears when it is complete."""
-        path = f"{self._root}/{name}"
-        if isinstance(self._fs, LocalFileSystem):
+        path = self._path(name)
+        if self._is_local:
             write_local(Path(path), content)
             return
         with errors_named(f"{self.url}/{name}"):
@@ -63,23 +67,36 @@ class Folder:
     def read(self, name: str) -> bytes:
         """Read a file; raises `FileNotFoundError`."""
         with errors_named(f"{self.url}/{name}"):
-            content: bytes = self._fs.cat_file(f"{self._root}/{name}")
+            content: bytes = self._fs.cat_file(self._path(name))
         return content
 
-    def remove_incomplete(self, folder: str) -> None:
-        """Remove files from a folder that a killed process did not write to the end."""
-        for path in Path(self._root, folder).glob(".*") if isinstance(self._fs, LocalFileSystem) else ():
-            shutil.rmtree(path, ignore_errors=True)
+    def remove_incomplete(self, folder: str, names: Container[str]) -> None:
+        """Remove what killed processes did not write to the end of files with these names, and nothing else."""
+        for path in Path(self._path(folder)).glob(".*") if self._is_local else ():
+            if (match := SCRATCH.fullmatch(path.name)) and match["name"] in names and not path.is_symlink():
+                with suppress(OSError):  # it holds other files, or is not ours
+                    (path / match["name"]).unlink(missing_ok=True)
+                    path.rmdir()
 
     def names(self, folder: str) -> list[str]:
         """Return the names of the files in a subfolder, sorted; none if it does not exist."""
         try:
             with errors_named(f"{self.url}/{folder}"):
-                entries = list_folder(self._fs, f"{self._root}/{folder}")
+                entries = list_folder(self._fs, self._path(folder))
         except FileNotFoundError:
             return []
         names = (os.path.basename(entry["name"]) for entry in entries)
         return sorted(name for name in names if name and not name.startswith("."))
+
+    def _path(self, name: str) -> str:
+        """Return the path of a file or subfolder; raises `InvalidInput` if the way to it is a link, or it a device."""
+        path = f"{self._root}/{name}"
+        for part in (Path(self._root), Path(path).parent, Path(path)) if self._is_local else ():
+            if part.is_symlink():
+                raise InvalidInput(f"{part} is a link: a run is in a folder without links")
+            if part.exists() and not (part.is_file() or part.is_dir()):
+                raise InvalidInput(f"{part} is neither a file nor a folder")
+        return path
 
 
 def parts_folder(output: Path) -> Path:
