@@ -111,7 +111,5 @@ def sky(
         prediction, table = predict_file(model, output, pdf=pdf or is_qp)
         if result is not None:
             write_table(table, result)
-        elif as_json:
-            show_json(json_bytes(table))
         else:
-            show(*text_table(prediction))
+            show_json(json_bytes(table)) if as_json else show(*text_table(prediction))
