@@ -1,5 +1,6 @@
 // What the page does: a file becomes a table of galaxies, each with its picture and p(z).
 
+import { evaluationCode, predictionCode } from "./code.js";
 import { evaluateWith, showChosen as showInScatter } from "./evaluate.js";
 import { Galaxies, words } from "./galaxies.js";
 import { showCard } from "./model.js";
@@ -235,20 +236,8 @@ async function download(format) {
 
 function showCode() {
   const url = location.href.replace(/\/ui.*$/, ""), { name } = state.file;
-  $("code-predict").textContent = `curl --data-binary @${name} -H 'Accept: application/fits' -o redshifts.fits '${url}/predict_file?pdf=true'
-
-photoz predict ${name} --url ${url} --pdf -o redshifts.fits     # or .vot, .csv, .parquet, .qp.hdf5
-
-from photoz.io.reader import open_cutouts
-from photoz_client import PhotozClient
-
-with open_cutouts("${name}") as cutouts, PhotozClient("${url}") as client:
-    result = client.predict(cutouts.images, ebv=cutouts.columns.get("ebv"), pdf=True)
-result.write("redshifts.fits")`;
-  $("code-evaluate").textContent = `curl --data-binary @${name} ${url}/evaluate
-curl --data-binary @${name} -o scatter.png '${url}/evaluate?plot=scatter'
-
-photoz evaluate ${name} --url ${url} --report report.html`;
+  $("code-predict").textContent = predictionCode(name, url);
+  $("code-evaluate").textContent = evaluationCode(name, url);
 }
 
 // Tabs
