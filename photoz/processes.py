@@ -1,7 +1,7 @@
 """Child processes for work that may crash, take too long or use too much memory, run by pebble's process pool."""
 
+import fcntl
 import os
-import threading
 from collections.abc import Callable
 from multiprocessing import get_context, parent_process
 from multiprocessing.util import Finalize
@@ -58,13 +58,16 @@ class _PoolManager(PoolManager):
 
 
 def _start(initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _end_with_parent()
     if initializer is not None:
         initializer(*initargs)
 
 
 def _end_with_parent() -> None:
+    """Let the kernel end this process when its parent ends, by SIGIO: a thread would wait for a job in C."""
     parent = parent_process()
     assert parent is not None
-    parent.join()
-    os._exit(1)
+    fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, os.O_ASYNC)
+    if not parent.is_alive():  # it ended before
+        os._exit(1)

@@ -11,6 +11,7 @@ from functools import partial
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
+import psutil
 import pytest
 
 from photoz.errors import InvalidDataset
@@ -76,6 +77,21 @@ def test_a_process_that_always_dies_and_an_error_of_the_function_are_raised(tmp_
     assert len(list(tmp_path.iterdir())) == 3
     with pytest.raises(ZeroDivisionError):
         list(run_in_processes(partial(divmod, 1), [0], 1))
+
+
+@pytest.mark.parametrize("call", ["time.sleep, [600, 600]", "max, [itertools.count(), itertools.count()]"])
+def test_processes_end_with_a_run_that_is_killed(call, tmp_path):
+    """Also where they hold the interpreter's lock, as libraries in C do."""
+    code = f"import itertools, time; from photoz_survey.processes import run_in_processes as run; [*run({call}, 2)]"
+    with subprocess.Popen([sys.executable, "-c", code], env=ENVIRONMENT) as process:
+        parent = psutil.Process(process.pid)
+        while len(children := parent.children()) < 3 or children[-1].cpu_times().user < 0.05:
+            assert process.poll() is None
+        process.kill()
+    ended, alive = psutil.wait_procs(children, timeout=60)
+    for child in alive:
+        child.kill()
+    assert alive == []
 
 
 @pytest.fixture
