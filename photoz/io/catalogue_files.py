@@ -5,6 +5,7 @@ import gzip
 import re
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -53,26 +54,39 @@ def read_table(path: Path, names: Mapping[str, str]) -> NamedTable:
 
 
 def _read_csv(path: Path, names: Mapping[str, str]) -> dict[str, Column]:
-    """Read a file of UTF-8 text, which may be compressed; identifiers and `split` stay text."""
+    """Read a file of UTF-8 text, which may be compressed; identifiers and `split` stay text.
+
+    So do large integers if some are unknown: as float64 they would lose digits.
+    """
     import pandas as pd
 
-    header, n_lines = _check_csv(path)
+    header, n_lines, delimiter = _check_csv(path)
     found = find_names(path, header, names, {})
-    frame = pd.read_csv(
+    read = partial(
+        pd.read_csv,
         path,
+        sep=delimiter,
         header=None,
         names=header,
         skiprows=n_lines,
-        dtype={found[name]: str for name in ("object_id", "split")},
         index_col=False,
         skipinitialspace=True,
         low_memory=False,  # one type for a whole column
     )
+    frame = read(dtype={found[name]: str for name in ("object_id", "split")})
+    for name, values in frame.items():
+        if values.dtype.kind == "f" and (values.abs() >= 2**53).any():
+            words = read(usecols=[name], dtype=str)[name].fillna("")
+            if words.str.fullmatch(r"[-+]?\d*").all():
+                frame[name] = words
     return {str(name): values.to_numpy() for name, values in frame.items()}
 
 
-def _check_csv(path: Path) -> tuple[list[str], int]:
-    """Return the names in the header and the number of lines to its end; refuse rows with too few or many fields."""
+def _check_csv(path: Path) -> tuple[list[str], int, str]:
+    """Return the names in the header, the number of lines to its end, and the delimiter.
+
+    Refuses rows with too few or many fields.
+    """
     opened = gzip.open if path.suffix.lower() == ".gz" else open
     with opened(path, "rt", encoding="utf-8-sig", newline="") as stream:
         n_comments = 0
@@ -84,7 +98,8 @@ def _check_csv(path: Path) -> tuple[list[str], int]:
             n_comments += 1
         else:
             raise InvalidDataset(f"{path} is empty: expected a line of column names, then one line for each galaxy")
-        reader = csv.reader(chain([first], stream))
+        delimiter = ";" if ";" in first and "," not in first else ","
+        reader = csv.reader(chain([first], stream), delimiter=delimiter)
         header = [name.strip() for name in next(reader)]
         n_lines = n_comments + reader.line_num
         if all(NUMBER.fullmatch(name) for name in header):
@@ -99,7 +114,7 @@ def _check_csv(path: Path) -> tuple[list[str], int]:
                     f"{path}: line {n_comments + reader.line_num} has {len(fields)} fields, but the header has "
                     f"{len(header)} names ({', '.join(header)}); expected one field for each name"
                 )
-    return header, n_lines
+    return header, n_lines, delimiter
 
 
 def _read_parquet(path: Path) -> tuple[dict[str, Column], dict[str, str]]:
