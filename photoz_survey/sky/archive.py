@@ -3,85 +3,56 @@
 import bz2
 import contextlib
 import fcntl
+import io
 import os
+import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import urlsplit
 
-import requests
-from urllib3.exceptions import HTTPError
-from urllib3.util.retry import Retry
-
-from photoz import __version__
-from photoz.errors import PhotozError, reason
-
-# Attempts to download a file; requests that fail are also repeated by urllib3.
-ATTEMPTS = 4
-
-TIMEOUT = (10.0, 60.0)  # seconds to connect, and to wait for more of the response
-
-# Abort downloads slower than this (bytes/s) once the second timeout has passed.
-SLOWEST = 1000
+from photoz_survey.sky.session import MAX_BYTES, TIMEOUT, ArchiveError, Missing, Session, quoted, status
 
 # Look for files to remove whenever this fraction of the cache's size has been added.
 CHECKED_AFTER = 0.01
 
-USER_AGENT = f"photoz/{__version__}"
-
-_PIECE = 2**18
-_FITS, _FITS_BLOCK = b"SIMPLE  =", 2880
-
-
-class ArchiveError(PhotozError):
-    """An archive does not have a file, or does not answer."""
-
-
-class Incomplete(Exception):
-    """A download ended early, or is too slow."""
-
-
-def open_session() -> requests.Session:
-    """Return a session that retries, with pauses, while an archive is busy or unreachable."""
-    session = requests.Session()
-    session.headers["User-Agent"] = USER_AGENT
-    busy = (429, 500, 502, 503, 504)
-    retry = Retry(ATTEMPTS, backoff_factor=0.5, status_forcelist=busy, allowed_methods=None, raise_on_status=False)
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retry))
-    return session
-
-
-def explain(error: Exception) -> str:
-    """Return why a request failed, without the addresses that requests and urllib3 repeat."""
-    cause = getattr(error.args[0] if error.args else None, "reason", None)  # of urllib3's MaxRetryError
-    return reason(error) if cause is None else str(cause).partition("): ")[2] or reason(cause)
+# The begin of a FITS file, which says how many axes its image has: astropy reads the length of each, however many.
+FITS, FITS_BLOCK = re.compile(rb"SIMPLE  = .{70}BITPIX  = .{70}NAXIS   = +[0-4] ", re.DOTALL), 2880
 
 
 @dataclass
 class FileCache:
-    """The unpacked FITS files of an archive, in a folder that several processes may use."""
+    """The unpacked FITS files of an archive, in a folder that several processes may use.
+
+    An empty file stands for one that the archive does not have.
+    """
 
     folder: Path  # created when it is needed
     max_bytes: int  # the least recently used files are removed
     offline: bool = False  # download nothing
     interval: float = 0.0  # least time between two requests of this process, in seconds
     timeout: tuple[float, float] = TIMEOUT
-    _session: requests.Session | None = None
+    begun: float = field(default_factory=time.time, compare=False)  # the archive may have now what was missing before
+    _session: Session | None = None
     _next: float = 0.0  # when the next request may be made
     _added: int = 0  # bytes since files were last removed
 
     def open(self, url: str, name: str) -> BinaryIO:
         """Open the file at a URL, called `name` in the cache; a .bz2 file is unpacked.
 
-        Raises `ArchiveError` if the archive does not have the file, or does not answer.
+        Raises `Missing` if the archive does not have the file, and otherwise as `Session.request`.
         """
         cached = self.folder / name
         while True:
-            with contextlib.suppress(FileNotFoundError):
-                file = cached.open("rb")
-                os.utime(file.fileno())
-                return file
+            if self._is_known(cached):
+                with contextlib.suppress(FileNotFoundError):
+                    file = cached.open("rb")
+                    if not os.fstat(file.fileno()).st_size:
+                        file.close()
+                        raise Missing(f"{url}: 404, not found")
+                    os.utime(file.fileno())
+                    return file
             if self.offline:
                 raise ArchiveError(f"{name} is not in {self.folder}, and nothing is downloaded offline")
             self._fetch(url, cached)
@@ -89,36 +60,46 @@ class FileCache:
                 self._evict(cached)
                 self._added = 0
 
+    def discard(self, name: str) -> None:
+        """Remove a file that cannot be used."""
+        (self.folder / name).unlink(missing_ok=True)
+
+    def _is_known(self, cached: Path) -> bool:
+        """Whether a file is in the cache, or known to be missing from the archive."""
+        try:
+            found = cached.stat()
+        except FileNotFoundError:
+            return False
+        return found.st_size > 0 or self.offline or found.st_mtime >= self.begun
+
     def _fetch(self, url: str, cached: Path) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         part = cached.with_name(f".{cached.name}.part")
         with part.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # another process may download the same file
-            if cached.exists():
+            fcntl.flock(file, fcntl.LOCK_EX)  # another process may have downloaded, and even removed, the same file
+            if not part.exists() or not part.samefile(f"/dev/fd/{file.fileno()}"):
                 return
             file.truncate(0)  # a killed process may have written some of it
-            try:
-                self._added += file.write(self._download(url))
-                file.flush()
-                part.replace(cached)
-            except BaseException:
-                file.truncate(0)
-                raise
+            self._added += file.write(self._download(url))
+            file.flush()
+            part.replace(cached)
 
     def _download(self, url: str) -> bytes:
-        """Return a FITS file; an incomplete download is resumed."""
-        self._session = self._session or open_session()
-        download = _Download(url)
-        for left in reversed(range(ATTEMPTS)):
+        """Return a FITS file; empty if the archive does not have it."""
+        self._session = self._session or Session(self.timeout)
+        for is_last in (False, True):
             time.sleep(max(0.0, self._next - time.monotonic()))
             self._next = time.monotonic() + self.interval
+            response = self._session.get(url)
+            if response.status_code == 404:
+                return b""
+            if not response.ok:
+                raise ArchiveError(f"{url}: {status(response)}")
             try:
-                download.resume(self._session, self.timeout)
-                return download.unpacked()
-            except (requests.RequestException, HTTPError, Incomplete) as error:
-                if not left:
-                    raise ArchiveError(f"{url}: {explain(error)}") from error
-            time.sleep(0.5 * 2 ** (ATTEMPTS - left))
+                return _unpacked(response.content, is_packed=urlsplit(url).path.endswith(".bz2"))
+            except (OSError, EOFError, ValueError) as error:
+                if is_last:
+                    raise ArchiveError(f"{url}: {error}") from error
         raise AssertionError("the last attempt returns or raises")
 
     def _evict(self, used: Path) -> None:
@@ -133,39 +114,13 @@ class FileCache:
                 total -= stat.st_size
 
 
-class _Download:
-    """A download that can be resumed."""
-
-    def __init__(self, url: str) -> None:
-        self._url, self._content, self._etag = url, bytearray(), ""
-
-    def resume(self, session: requests.Session, timeout: tuple[float, float]) -> None:
-        """Receive the rest of the file, or all of it if it has changed in the archive."""
-        headers = {"Accept-Encoding": "identity"}
-        if self._content and self._etag:
-            headers |= {"Range": f"bytes={len(self._content)}-", "If-Range": self._etag}
-        start = time.monotonic()
-        with session.get(self._url, headers=headers, stream=True, timeout=timeout) as response:
-            if not response.ok:
-                raise ArchiveError(f"{self._url}: {response.status_code} {response.reason}")
-            if response.status_code != requests.codes.partial:
-                self._content.clear()
-                etag = response.headers.get("ETag", "")
-                self._etag = "" if etag.startswith("W/") else etag  # a weak ETag may stand for different bytes
-            while piece := response.raw.read1(_PIECE):
-                self._content += piece
-                if len(self._content) < SLOWEST * (time.monotonic() - start - timeout[1]):
-                    raise Incomplete(f"it came at less than {SLOWEST} bytes/s")
-
-    def unpacked(self) -> bytes:
-        """Return the FITS file; raises `Incomplete` if it is truncated or in another format."""
-        content = bytes(self._content)
-        try:
-            content = bz2.decompress(content) if self._url.endswith(".bz2") else content
-        except (OSError, ValueError) as error:
-            self._content.clear()
-            raise Incomplete(f"it cannot be unpacked: {error}") from error
-        if not content.startswith(_FITS) or len(content) % _FITS_BLOCK:
-            self._content.clear()
-            raise Incomplete(f"expected a FITS file, got {len(content)} bytes that begin with {content[:60]!r}")
-        return content
+def _unpacked(content: bytes, *, is_packed: bool) -> bytes:
+    """Return a FITS file; raises `OSError`, `EOFError` or `ValueError` if it is truncated or in another format."""
+    if is_packed and content.startswith(b"BZh"):
+        with bz2.open(io.BytesIO(content)) as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise ValueError(f"unpacked, it has more than {MAX_BYTES:,} bytes")
+    if not FITS.match(content) or len(content) % FITS_BLOCK:
+        raise ValueError(f"expected an image in a FITS file, got {len(content):,} bytes: {quoted(content)}")
+    return content

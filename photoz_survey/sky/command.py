@@ -10,11 +10,10 @@ from photoz.cli.command import Command
 from photoz.cli.options import WORKERS, json_option, overwrite_option, refuse_existing
 from photoz.cli.printing import show, show_json
 from photoz.cli.text import text_table
-from photoz.io.formats import QP, WRITTEN_SUFFIXES, written_format
+from photoz.io.formats import HDF5, QP, WRITTEN_SUFFIXES, written_format
 from photoz.io.tables import json_bytes
 from photoz.io.writer import write_table
 from photoz_survey.sky.legacy import LAYERS
-from photoz_survey.storage import parts_folder
 from photoz_survey.terminal import stop_at_sigterm
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -63,6 +62,7 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 )
 @click.option("--cache-gb", type=click.FloatRange(min=0), default=20.0, show_default=True, help="Size of that folder.")
 @click.option("--offline", is_flag=True, help="Download nothing.")
+@click.option("--refresh", is_flag=True, help="Ask the catalogue again for what it answered in the last 30 days.")
 @click.option("--workers", type=click.IntRange(min=1), help=WORKERS)
 @click.option(
     "--rate", type=click.FloatRange(min=0.01), default=10.0, show_default=True, help="Requests a second at most."
@@ -94,11 +94,11 @@ def sky(
         raise click.UsageError("--result, --pdf and --json need --score")
     if model is not None and archive["size"]:
         raise click.UsageError("--size is that of the model: leave it out")
-    if not parts_folder(output).exists():  # otherwise a stopped run is continued
-        refuse_existing(output)
+    if output.suffix.lower() not in HDF5.suffixes:
+        raise click.UsageError(f"cutouts are written as HDF5: expected a name that ends in .h5, got {output}")
     refuse_existing(result)
     # These take seconds to import: astropy, astroquery and reproject.
-    from photoz_survey.sky.cut_out import cut_out, open_source, open_targets
+    from photoz_survey.sky.cut_out import cut_out, open_catalogue, open_source, open_targets
     from photoz_survey.sky.redshifts import predict_file, read_card
 
     stop_at_sigterm("run the same command again to continue")
@@ -106,7 +106,8 @@ def sky(
     source = open_source(workers=workers, **archive)
     if model is not None:
         source = source.for_images(read_card(model).image)
-    cut_out(open_targets(position, path, sql, archive["catalogue"]), sfd, source, output, workers)
+    catalogue = open_catalogue(**{name: archive[name] for name in ("catalogue", "cache", "offline", "refresh")})
+    cut_out(open_targets(position, path, sql, catalogue), sfd, source, output, workers)
     if model is not None:
         prediction, table = predict_file(model, output, pdf=pdf or is_qp)
         if result is not None:

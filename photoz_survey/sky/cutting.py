@@ -34,12 +34,21 @@ class Frame:
         x, y = self.wcs.wcs_world2pix(ra, dec, 0)  # distortions are less than a pixel
         if not np.isfinite([x, y]).all():  # more than 90 degrees from the frame
             return replace(self, pixels=self.pixels[:0])
-        reach = int(np.ceil(width / self.pixel_scale / np.sqrt(2))) + MARGIN
+        reach = self._reach(width)
         box = tuple(
             slice(max(round(float(at)) - reach, 0), max(min(round(float(at)) + reach + 1, length), 0))
             for at, length in zip((y, x), self.pixels.shape, strict=True)
         )
         return Frame(self.pixels[box], self.wcs.slice(box))
+
+    def beyond(self, ra: float, dec: float, width: float) -> tuple[int, ...]:
+        """Return -1 if such a cutout needs rows before the first, and 1 if it needs rows after the last."""
+        _, y = self.wcs.wcs_world2pix(ra, dec, 0)
+        reach = self._reach(width)
+        return (-1,) * bool(y < reach) + (1,) * bool(y > len(self.pixels) - 1 - reach)
+
+    def _reach(self, width: float) -> int:
+        return int(np.ceil(width / self.pixel_scale / np.sqrt(2))) + MARGIN
 
 
 def read_frame(file: BinaryIO) -> Frame:

@@ -1,26 +1,35 @@
 """The frames of the Sloan Digital Sky Survey, as a source of cutouts."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from astropy.io import fits
 
-from photoz.errors import InvalidDataset
+from photoz.errors import InvalidDataset, reason
 from photoz.images import SDSS_IMAGES, ImageSpec
 from photoz_survey.sky import sdss
-from photoz_survey.sky.archive import ArchiveError, FileCache
+from photoz_survey.sky.archive import FileCache
+from photoz_survey.sky.catalogue import RELEASE, Catalogue
 from photoz_survey.sky.cutting import Frame, cut, read_frame
+from photoz_survey.sky.session import ArchiveError, Missing
 from photoz_survey.sky.source import Cut, Pixels, fitting
 from photoz_survey.sky.targets import Targets
 
-TITLE = f"SDSS DR{sdss.RELEASE}"
-PATH = f"/dr{sdss.RELEASE}/eboss/photoObj/frames"  # follows the address of the archive, and comes before a frame's path
+TITLE = f"SDSS DR{RELEASE}"
+PATH = f"/dr{RELEASE}/eboss/photoObj/frames"  # follows the address of the archive, and comes before a frame's path
 
 # Most galaxies of a field that are cut together, which limits memory in crowded fields.
 AT_ONCE = 256
+
+# Frames that the camera reads out of a band after that of r, of the same field: the header counts those.
+LATER = {"r": 0, "i": 2, "u": 4, "z": 6, "g": 8}
+
+OUTSIDE = "it is outside of its field"
 
 
 @dataclass(frozen=True, order=True)
@@ -40,18 +49,21 @@ class Field:
         """Return the path of a frame in the archive."""
         return f"{self.rerun}/{self.run}/{self.camcol}/{self.name(band)}.bz2"
 
-    def neighbours(self) -> Iterator["Field"]:
-        """Yield the fields before and after it in its scan, which overlap it by 128 rows."""
-        yield replace(self, number=self.number - 1)
-        yield replace(self, number=self.number + 1)
+    def check(self, band: str, header: Mapping[str, Any]) -> None:
+        """Raise `InvalidDataset` if the header of a frame is that of another field or band."""
+        frame = self.number if header.get("FRAME") == self.number else self.number + LATER[band]
+        expected = {"RUN": self.run, "RERUN": self.rerun, "CAMCOL": self.camcol, "FRAME": frame, "FILTER": band}
+        for name, value in expected.items():
+            if (found := str(header.get(name, value)).strip()) != str(value):
+                raise InvalidDataset(f"its header has {name} = {found!r}, expected {value}")
 
 
 @dataclass(frozen=True)
 class SdssFrames:
-    """Frames at the address of an archive; the catalogue has its own address, None if it is not used."""
+    """Frames at the address of an archive."""
 
     address: str
-    catalogue: str | None
+    catalogue: Catalogue
     files: FileCache
     image: ImageSpec = SDSS_IMAGES
     title: str = f"frames of {TITLE}"
@@ -62,7 +74,7 @@ class SdssFrames:
 
     def locate(self, targets: Targets) -> Targets:
         """Find the fields of galaxies, E(B-V), and the width of the PSF by band, `fwhm` in arcsec, (n, n_bands)."""
-        located = sdss.locate(targets, self.catalogue, self.files.folder)
+        located = sdss.locate(targets, self.catalogue)
         bands = [SDSS_IMAGES.bands.index(band) for band in self.image.bands]
         by_band = {name: values for name, values in located.others.items() if name in sdss.BY_BAND and values.ndim == 2}
         return replace(located, others={**located.others, **{name: by_band[name][:, bands] for name in by_band}})
@@ -76,37 +88,48 @@ class SdssFrames:
             yield from (np.array(in_field[first : first + AT_ONCE]) for first in range(0, len(in_field), AT_ONCE))
 
     def cut(self, targets: Targets) -> Cut:
-        """Cut galaxies of one field; if one of its frames is missing, none of them has a cutout."""
+        """Cut galaxies of one field, out of its frames and, at their edges, those before and after it in the scan.
+
+        If one of its frames cannot be had, none of them has a cutout. Raises `Unreachable`.
+        """
         field, result = Field(*map(int, sdss.fields(targets)[0])), Cut.empty(len(targets), self.image)
         read = cache(self._read)
-        try:
-            for index, band in enumerate(self.image.bands):
-                for row, (ra, dec) in enumerate(zip(targets.ra, targets.dec, strict=True)):
-                    result.images[row, ..., index] = self._cut_across(field, band, float(ra), float(dec), read)
-                read.cache_clear()
-        except ArchiveError as error:
-            result.reasons[:] = str(error)
-        result.reasons[np.isnan(result.images).all(axis=(1, 2, 3)) & (result.reasons == "")] = (
-            "it is outside of its field"
-        )
+        for index, band in enumerate(self.image.bands):
+            try:
+                read(field, band)
+            except ArchiveError as error:
+                result.reasons[:] = str(error)
+                return result
+            for row in np.flatnonzero(result.reasons == ""):
+                ra, dec = float(targets.ra[row]), float(targets.dec[row])
+                try:
+                    result.images[row, ..., index] = self._cut_across(field, band, ra, dec, read)
+                except ArchiveError as error:
+                    result.reasons[row] = str(error)
+            read.cache_clear()
+        result.reasons[np.isnan(result.images).all(axis=(1, 2, 3)) & (result.reasons == "")] = OUTSIDE
         return result
 
     def _read(self, field: Field, band: str) -> Frame:
-        with self.files.open(f"{self.address.rstrip('/')}{PATH}/{field.path(band)}", field.name(band)) as file:
+        name = field.name(band)
+        with self.files.open(f"{self.address.rstrip('/')}{PATH}/{field.path(band)}", f"{field.rerun}-{name}") as file:
             try:
+                field.check(band, fits.getheader(file))
+                file.seek(0)
                 return read_frame(file)
-            except InvalidDataset as error:
-                raise ArchiveError(f"{field.name(band)}: {error}") from error
+            except (OSError, LookupError, TypeError, ValueError) as error:
+                self.files.discard(f"{field.rerun}-{name}")
+                raise ArchiveError(f"{name}: {reason(error)}") from error
 
     def _cut_across(
         self, field: Field, band: str, ra: float, dec: float, read: Callable[[Field, str], Frame]
     ) -> Pixels:
-        """Cut a galaxy out of a frame and, at its edges, out of the frames before and after it in the scan."""
-        pixels = cut(read(field, band), ra, dec, self.image.size, self.image.pixel_scale)
-        for neighbour in field.neighbours() if np.isnan(pixels).any() else ():
+        frame = read(field, band)
+        pixels = cut(frame, ra, dec, self.image.size, self.image.pixel_scale)
+        for step in frame.beyond(ra, dec, self.image.size * self.image.pixel_scale) if np.isnan(pixels).any() else ():
             try:
-                more = cut(read(neighbour, band), ra, dec, self.image.size, self.image.pixel_scale)
-            except ArchiveError:  # the field is the first or the last of a run
+                beside = read(replace(field, number=field.number + step), band)
+            except Missing:  # the field is the first or the last of a run
                 continue
-            pixels = np.where(np.isnan(pixels), more, pixels)
+            pixels = np.where(np.isnan(pixels), cut(beside, ra, dec, self.image.size, self.image.pixel_scale), pixels)
         return pixels

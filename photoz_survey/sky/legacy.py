@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from photoz.errors import reason
 from photoz.images import ImageSpec
-from photoz_survey.sky.archive import ArchiveError, FileCache
+from photoz_survey.sky.archive import FileCache
+from photoz_survey.sky.session import ArchiveError
 from photoz_survey.sky.source import Cut, Pixels, fitting
 from photoz_survey.sky.targets import Targets
 
@@ -26,6 +27,10 @@ EXTINCTION = {"g": 3.214, "r": 2.165, "i": 1.592, "z": 1.211}
 LAYERS = {"ls-dr9": ("g", "r", "z"), "ls-dr10": ("g", "r", "i", "z")}
 
 AT_ONCE = 32
+
+NOT_COVERED = "no image covers it"
+
+TIMEOUT = (3.0, 30.0)  # seconds to connect, and to wait: the service makes cutouts when they are asked for
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ class LegacySurveys:
                 continue
             result.images[row] = np.where(ivar[row] > 0, pixels, np.nan)
             if not ivar[row].any():
-                result.reasons[row] = "no image covers it"
+                result.reasons[row] = NOT_COVERED
         return replace(result, ivar=ivar)
 
     def _fetch(self, ra: float, dec: float) -> tuple[Pixels, Pixels]:
@@ -88,8 +93,9 @@ class LegacySurveys:
             try:
                 with fits.open(file, memmap=False) as hdus:
                     return self._plane(hdus[0]), self._plane(hdus[1])
-            except (OSError, IndexError) as error:
-                raise ArchiveError(f"the answer for {ra} {dec} cannot be read: {reason(error)}") from error
+            except (OSError, LookupError, TypeError, ValueError, ArchiveError) as error:
+                self.files.discard(name)
+                raise ArchiveError(f"the answer for {ra} {dec} cannot be used: {reason(error)}") from error
 
     def _plane(self, hdu: Any) -> Pixels:
         """Return the pixels, bands last; the service may send other bands, or a smaller size, than requested."""

@@ -1,19 +1,40 @@
 """Cut out a single galaxy in this process, with the options of the command ``photoz sky``."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
 from photoz.errors import InvalidDataset, InvalidInput
+from photoz.images import ImageSpec
 from photoz.io.cutouts import Cutouts
-from photoz_survey.sky.archive import ArchiveError
 from photoz_survey.sky.command import sky
 from photoz_survey.sky.cut_out import SOURCE_OPTIONS, locate, open_source
-from photoz_survey.sky.cutout_file import NOT_FOUND, provenance
+from photoz_survey.sky.cutout_file import NOT_FOUND, Source, provenance
+from photoz_survey.sky.frames import OUTSIDE
+from photoz_survey.sky.legacy import NOT_COVERED
+from photoz_survey.sky.session import ArchiveError
+from photoz_survey.sky.source import Cut
 from photoz_survey.sky.targets import Targets
 
 
-def cut_out_position(ra: float, dec: float, options: Sequence[str] = ()) -> Cutouts:
+def open_position_source(options: Sequence[str], image: ImageSpec | None = None) -> tuple[Source, Path | None]:
+    """Return the source of the options of ``photoz sky``, of the cutouts that a model takes, and the folder of maps.
+
+    Raises `InvalidInput` if the options cannot be used, or the archive does not have such images.
+    """
+    try:
+        with sky.make_context("sky", list(options)) as context:
+            given = context.params
+    except click.ClickException as error:
+        raise InvalidInput(error.format_message()) from error
+    if given["position"]:
+        raise InvalidInput(f"expected options of photoz sky, got {' '.join(map(str, given['position']))}")
+    source = open_source(workers=1, **{name: given[name] for name in SOURCE_OPTIONS})
+    return source if image is None else source.for_images(image), given["sfd"]
+
+
+def cut_out_position(ra: float, dec: float, options: Sequence[str] = (), image: ImageSpec | None = None) -> Cutouts:
     """Cut out the galaxy at a position, as ``photoz sky RA DEC OPTIONS`` does, and return its cutout in memory.
 
     Parameters
@@ -23,23 +44,23 @@ def cut_out_position(ra: float, dec: float, options: Sequence[str] = ()) -> Cuto
     options : sequence of str
         Options of the command that say where images and E(B-V) come from, such as `["--source", "ls-dr10"]`; those for
         output and redshifts have no effect.
+    image : ImageSpec, optional
+        The images that a model takes; by default those of the options.
 
     Raises
     ------
     PhotozError
-        With the reason that the command prints.
+        With the reason that the command prints: `InvalidDataset` if the archive has no image of the position,
+        `ArchiveError` if it gives something else, and `Unreachable`.
     """
+    source, sfd = open_position_source(options, image)
     try:
-        with sky.make_context("sky", list(options)) as context:
-            given = context.params
-        source = open_source(workers=1, **{name: given[name] for name in SOURCE_OPTIONS})
-        targets = locate(Targets.of(ra, dec), given["sfd"], source)
+        targets = locate(Targets.of(ra, dec), sfd, source)
         rows = next(source.divide(targets), None)
-        cut = None if rows is None else source.cut(targets)
-    except click.ClickException as error:
-        raise InvalidInput(error.format_message()) from error
+        cut = source.cut(targets) if rows is not None else Cut.empty(1, source.image)
     except OSError as error:  # of the cache
         raise ArchiveError(str(error)) from error
-    if cut is None or cut.reasons[0]:
-        raise InvalidDataset(f"no cutout of 1 position: {cut.reasons[0] if cut else NOT_FOUND}")
+    if failure := NOT_FOUND if rows is None else cut.reasons[0]:
+        kind = InvalidDataset if failure in (NOT_FOUND, OUTSIDE, NOT_COVERED) else ArchiveError
+        raise kind(f"no cutout of 1 position: {failure}")
     return Cutouts(cut.images, targets.columns(), source.image, provenance(source))

@@ -1,28 +1,18 @@
-"""The catalogue of the Sloan Digital Sky Survey: the fields, extinction and PSF of galaxies."""
+"""Galaxies in the catalogue of the Sloan Digital Sky Survey: their fields, extinction and PSF."""
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import astropy.units as u
 import numpy as np
-from astropy.coordinates import SkyCoord
-from astropy.table import Table
-from astroquery.sdss import SDSS, conf
 
 from photoz.errors import InvalidDataset
 from photoz.grid import FloatArray, IntArray
 from photoz.io.columns import NamedTable
 from photoz.io.cutouts import Column
-from photoz.io.npz import npz_bytes
-from photoz_survey.sky.archive import ArchiveError, explain, open_session
+from photoz_survey.sky.catalogue import Catalogue
 from photoz_survey.sky.targets import Targets, as_targets
-from photoz_survey.storage import write_local
-
-RELEASE = 17
 
 FIELD_COLUMNS = ("run", "rerun", "camcol", "field")
 EXTINCTION = ("extinction_g", "extinction_r")
@@ -36,8 +26,8 @@ BY_BAND = {"fwhm": FWHM, "magnitudes": MAGNITUDES}
 # Schlafly and Finkbeiner 2011 (ApJ 737, 103), table 6.
 EXTINCTION_COEFFICIENTS = ((3.793, 2.751), (3.303, 2.285))
 
-# Largest distance of a catalogue object from a position.
-RADIUS = 5.0 * u.arcsec
+# Values of the column `type`: in answers about positions, and in PhotoObj.
+STARS = ("STAR", "6", "6.0")
 
 # Positions in one query.
 AT_ONCE = 500
@@ -55,36 +45,45 @@ WHERE s.class = 'GALAXY' AND s.zWarning = 0 AND s.z > 0 AND s.z <= 0.4 AND (s.le
 """
 
 
-def query(sql: str, catalogue: str) -> Targets:
-    """Return the galaxies of a query in SQL, or of `MAIN_SAMPLE`, to the catalogue at a URL.
+def query(sql: str, catalogue: Catalogue) -> Targets:
+    """Return the galaxies of a query in SQL, or of `MAIN_SAMPLE`.
 
     The columns of the answer are named as those of a list.
 
-    Raises `ArchiveError` if the catalogue does not answer, `InvalidDataset` if the answer has no positions.
+    Raises `InvalidDataset` if the answer has no positions, and as `Catalogue.select`.
     """
-    sql = MAIN_SAMPLE_SQL if sql == MAIN_SAMPLE else sql
-    columns = _ask(catalogue, partial(SDSS.query_sql, sql, data_release=RELEASE, cache=False, timeout=600))
+    columns = catalogue.select(MAIN_SAMPLE_SQL if sql == MAIN_SAMPLE else sql)
     if not columns:
         raise InvalidDataset("the query found no galaxies")
     return as_targets(Path("the answer of the catalogue"), columns)
 
 
-def locate(targets: Targets, catalogue: str | None, folder: Path) -> Targets:
-    """Find the fields of galaxies, and unknown E(B-V), in their own columns and in the catalogue at a URL.
+def locate(targets: Targets, catalogue: Catalogue) -> Targets:
+    """Find the fields of galaxies, and unknown E(B-V), in their own columns and in the catalogue.
 
-    A position stands for the nearest primary object within `RADIUS`; the field of a position without one stays unknown
-    (-1). Answers are cached in a folder; without a URL only the cache is used. Raises `ArchiveError` if the catalogue
-    does not answer.
+    A position stands for the nearest primary object; the field of a position without one stays unknown (-1). Raises as
+    `Catalogue.select`.
     """
     own = {name: values for name, values in targets.others.items() if name not in FIELD_COLUMNS}
     targets = _with_columns(replace(targets, others=own), np.arange(len(targets)), targets.others)
     unknown = np.flatnonzero((fields(targets) < 0).any(axis=1) | np.isnan(targets.ebv))
     blocks = [unknown[first : first + AT_ONCE] for first in range(0, len(unknown), AT_ONCE)]
-    parts = [part for rows in blocks if (part := _cross_identified(targets, rows, catalogue, folder))]
+    parts = []
+    for rows in blocks:
+        if near := catalogue.near(targets.ra[rows], targets.dec[rows], (*FIELD_COLUMNS, *EXTINCTION, *FWHM)):
+            parts.append({**near, "row": rows[near["row"]]})
     if not parts:
         return targets
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    columns: dict[str, Any] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    types = np.full(len(targets), "", columns["type"].astype(str).dtype)
+    types[columns["row"]] = columns["type"]
+    targets = replace(targets, others={"type": types, **targets.others})
     return _with_columns(targets, columns["row"], columns)
+
+
+def count_stars(targets: Targets) -> int:
+    """Return how many galaxies are stars in the catalogue, or in a column `type` as in the catalogue."""
+    return int(np.isin(targets.others.get("type", np.empty(0)).astype(str), STARS).sum())
 
 
 def fields(targets: Targets) -> IntArray:
@@ -126,40 +125,3 @@ def from_extinction(extinction_g: Any, extinction_r: Any) -> FloatArray:
 def _numbers(columns: Mapping[str, Column], names: Sequence[str]) -> FloatArray:
     table = NamedTable(Path("the list"), columns, {name: name for name in names})
     return np.column_stack([table.numbers(name) for name in names])
-
-
-def _cross_identified(targets: Targets, rows: IntArray, catalogue: str | None, folder: Path) -> dict[str, Column]:
-    """Return columns of the catalogue, and `row`, of the galaxies that it has; empty if it has none."""
-    ra, dec = targets.ra[rows], targets.dec[rows]
-    cached = folder / f"positions-{hashlib.sha256(ra.tobytes() + dec.tobytes()).hexdigest()[:32]}.npz"
-    if not cached.exists():
-        if catalogue is None:
-            return {}
-        answer: dict[str, Any] = _ask(catalogue, partial(_cross_identify, SkyCoord(ra, dec, unit="deg")))
-        write_local(cached, npz_bytes(answer))
-    with np.load(cached) as arrays:
-        columns = dict(arrays)
-    return {**columns, "row": rows[columns["row"]]} if columns else {}
-
-
-def _cross_identify(positions: SkyCoord) -> Table | None:
-    columns = [*FIELD_COLUMNS, *EXTINCTION, *FWHM]
-    names = [f"row{number}" for number in range(len(positions))]
-    table = SDSS.query_crossid(
-        positions, obj_names=names, radius=RADIUS, photoobj_fields=columns, data_release=RELEASE, cache=False
-    )
-    if table is not None:
-        table["row"] = [int(str(name).removeprefix("row")) for name in table["name"]]
-        table.keep_columns(["row", *columns])
-    return table
-
-
-def _ask(catalogue: str, query: Callable[[], Table | None]) -> dict[str, Column]:
-    """Return the columns that a query to the catalogue at a URL finds; empty if it finds no rows."""
-    SDSS._session = open_session()
-    try:
-        with conf.set_temp("skyserver_baseurl", catalogue.rstrip("/")):
-            table = query()
-    except Exception as error:  # of requests, or of astropy's reader if the answer is a web page
-        raise ArchiveError(f"the catalogue at {catalogue} gave no positions: {explain(error)}") from error
-    return {} if table is None else {name: np.asarray(table[name]) for name in table.colnames}

@@ -58,9 +58,11 @@ def fits_bytes(header, *planes):
     return stream.getvalue()
 
 
-def frame_bytes(pixels, wcs):
+def frame_bytes(pixels, wcs, band="r", field=100, **cards):
     """Return a frame as SDSS writes it: the image, and more HDUs that nothing reads; packed."""
-    return bz2.compress(fits_bytes(wcs.to_header(), pixels, pixels[:1]), 1)
+    header, frame = wcs.to_header(), field + {"r": 0, "i": 2, "u": 4, "z": 6, "g": 8}[band]
+    header.update({"RUN": RUN, "RERUN": str(RERUN), "CAMCOL": CAMCOL, "FRAME": frame, "FILTER": band} | cards)
+    return bz2.compress(fits_bytes(header, pixels, pixels[:1]), 1)
 
 
 def frame_path(band, field):
@@ -69,10 +71,13 @@ def frame_path(band, field):
 
 
 class Archive(ThreadingHTTPServer):
-    """`files` by their paths; `catalogue` has (ra, dec, field, extinction_g, extinction_r) of each galaxy.
+    """`files` by their paths; `catalogue` has (ra, dec, field, extinction_g, extinction_r) of each galaxy, and the
+    type if it is another.
 
-    `faults` are lists of what to do to the next requests of a path: "404", "500", "reset", "cut", or a function to
-    call before an answer. `asked` and `sent` count requests and bytes by path. `sql` is the answer to any query.
+    `faults` are lists of what to do to the next requests of a path: a status such as "404", which headers may follow,
+    "reset", "cut", or a function of the handler, which returns whether it has answered; those of "" concern any path.
+    `asked` and `sent` count requests and whole files by path. `sql` is the answer to any query, or a function that
+    returns it; `crossid`, if it is not empty, an answer (status, content) to any cross-identification.
 
     The cutouts of the Legacy Surveys show `galaxies`, (ra, dec, flux) each, times 1, 2, ... in the bands; declinations
     above 60 are not covered, and the western quarter of every image is not.
@@ -85,7 +90,7 @@ class Archive(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.files, self.catalogue, self.faults, self.agents = {}, [], {}, set()
         self.asked, self.sent, self.queries = Counter(), Counter(), []
-        self.sql, self.galaxies = b"", []
+        self.sql, self.galaxies, self.crossid = b"", [], None
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -93,29 +98,38 @@ class Handler(BaseHTTPRequestHandler):
         path, query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query, keep_blank_values=True)
         self.server.asked[path] += 1
         self.server.agents.add(self.headers["User-Agent"])
+        if self.fault(path):
+            return None
         if path.endswith("fits-cutout"):
             return self.cutout(query)
         if "fDocColumns" in self.path:
             return self.answer(200, b'[{"TableName": "Table1", "Rows": [{"name": "run"}]}]')
         if "cmd" in query:
             self.server.queries.append(query["cmd"][0])
-            return self.answer(200, self.server.sql)
-        content, fault = self.server.files.get(path), (self.server.faults.get(path) or [""]).pop(0)
+            sql = self.server.sql
+            return self.answer(200, sql(query["cmd"][0]) if callable(sql) else sql)
+        content = self.server.files.get(path)
+        if content is None:
+            return self.answer(404, b"not here")
+        self.server.sent[path] += 1
+        return self.answer(200, content)
+
+    def fault(self, path):
+        """Do what the next fault of a path says; returns whether that was the answer."""
+        fault, *_ = faults = self.server.faults.get(path) or self.server.faults.get("") or [""]
+        faults.pop(0)
         if callable(fault):
-            fault()
+            return fault(self)
         if fault == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            return self.connection.close()
-        if content is None or fault in ("404", "500"):
-            return self.answer(500 if fault == "500" else 404, b"not here")
-        etag, first = f'"{hash(content):x}"', 0
-        if self.headers["If-Range"] == etag:
-            first = int(re.fullmatch(r"bytes=(\d+)-", self.headers["Range"])[1])
-        rest = content[first:]
-        sent = rest[: len(rest) // 2] if fault == "cut" else rest
-        self.server.sent[path] += len(sent)
-        with suppress(ConnectionError):
-            self.answer(206 if first else 200, sent, len(rest), etag)
+            self.connection.close()
+        elif fault == "cut":
+            content = self.server.files[path]
+            self.answer(200, content[: len(content) // 2], {"Content-Length": str(len(content))})
+        elif fault:
+            status, *headers = fault.split(" ", 1)
+            self.answer(int(status), b"not now", dict(header.split(": ", 1) for header in headers))
+        return bool(fault)
 
     def cutout(self, query):
         """Answer with an image and its inverse variance, in other bands if it lacks some."""
@@ -136,6 +150,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         """Answer a cross-identification with the nearest galaxy within the radius."""
         self.server.asked["crossid"] += 1
+        if self.fault("crossid"):
+            return None
+        if self.server.crossid:
+            return self.answer(*self.server.crossid)
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         radius, rows = float(re.search(r'name="radius"\s+([\d.e-]+)', body)[1]) / 60, ["#Table1", COLUMNS]
         for name, *place in re.findall(r"^\s*(\w+) ([\d.]+) ([-\d.]+)\s*$", body, re.MULTILINE):
@@ -143,16 +161,18 @@ class Handler(BaseHTTPRequestHandler):
             near = [(np.hypot((ra - a) * np.cos(np.radians(dec)), dec - d), k) for a, d, *k in self.server.catalogue]
             distance, known = min(near, default=(np.inf, []))
             if distance <= radius:
-                rows.append(",".join(map(str, (name, RUN, RERUN, CAMCOL, *known, "GALAXY", *FWHM))))
-        self.answer(200, "\n".join(rows).encode() + b"\n")
+                field, *extinction, kind = [*known, "GALAXY"][:4]
+                rows.append(",".join(map(str, (name, RUN, RERUN, CAMCOL, field, *extinction, kind, *FWHM))))
+        return self.answer(200, "\n".join(rows).encode() + b"\n")
 
-    def answer(self, status, content, length=None, etag=""):
+    def answer(self, status, content, headers=None):
         """Send an answer, and claim that it has a length."""
         self.send_response(status)
-        self.send_header("Content-Length", str(len(content) if length is None else length))
-        self.send_header("ETag", etag)
+        for name, value in ({"Content-Length": str(len(content))} | (headers or {})).items():
+            self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(content)
+        with suppress(ConnectionError):
+            self.wfile.write(content)
 
     def log_message(self, *_):
         pass

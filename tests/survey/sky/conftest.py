@@ -1,3 +1,4 @@
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -11,8 +12,9 @@ def clock(monkeypatch):
         clock.slept.append(seconds)
         clock.now += seconds
 
-    clock = SimpleNamespace(now=1000.0, slept=[], sleep=sleep, monotonic=lambda: clock.now)
-    for module in ("photoz_survey.sky.archive", "urllib3.util.retry"):
+    clock = SimpleNamespace(now=1000.0, slept=[], sleep=sleep, monotonic=lambda: clock.now, time=time.time)
+    modules = ("archive", "session", "cutout_file")
+    for module in (*(f"photoz_survey.sky.{name}" for name in modules), "urllib3.util.retry"):
         monkeypatch.setattr(f"{module}.time", clock)
     return clock
 
@@ -31,7 +33,7 @@ def survey():
     for field, wcs in ((100, first), (101, second)):
         drawn = loopback.draw(wcs, loopback.SHAPE, galaxies)
         for number, band in enumerate("ugriz", 1):
-            files[loopback.frame_path(band, field)] = loopback.frame_bytes(number * drawn, wcs)
+            files[loopback.frame_path(band, field)] = loopback.frame_bytes(number * drawn, wcs, band, field)
     return galaxies, files
 
 
@@ -54,9 +56,8 @@ def where(archive, tmp_path):
 @pytest.fixture
 def sky(photoz, where, tmp_path, here):
     """Return a function that runs the command, which cuts in this process."""
-    return lambda *arguments: photoz(
-        "sky", *arguments, "--overwrite", "-o", tmp_path / "cutouts.h5", *where, "--workers", 1
-    )
+    given = ("--overwrite", "-o", tmp_path / "cutouts.h5", *where, "--workers", 1)
+    return lambda *arguments: photoz("sky", *given, *arguments)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Lists of galaxies, the catalogue of SDSS, maps of E(B-V), and the cutout service of the Legacy Surveys."""
 
 import re
+import time
 from dataclasses import replace
 
 import h5py
@@ -17,8 +18,10 @@ from photoz.errors import InvalidDataset, InvalidInput, PhotozError
 from photoz.images import SDSS_IMAGES, ImageSpec
 from photoz.io.reader import open_cutouts
 from photoz_survey.sky import sdss
-from photoz_survey.sky.cut_out import locate
+from photoz_survey.sky.catalogue import Catalogue
+from photoz_survey.sky.cut_out import locate, open_catalogue
 from photoz_survey.sky.legacy import EXTINCTION, LAYERS, LegacySurveys
+from photoz_survey.sky.session import ArchiveError
 from photoz_survey.sky.source import fitting
 from photoz_survey.sky.targets import Targets, read_targets
 from tests.survey.loopback_archive import FWHM
@@ -88,30 +91,122 @@ def test_galaxies_of_a_query(sky, archive, tmp_path, sql):
         assert cutouts.images[0, ..., 0].sum() == pytest.approx(20, rel=0.005)
     for archive.sql, message in [
         (b"#Table1\nra,dec\n", "the query found no galaxies"),
-        (b"<html>", "gave no positions: "),
+        (b"No entries have been found", "the query found no galaxies"),
+        (b"Maximum 60 queries per minute", "gave no table; it said 'Maximum 60 queries per minute'"),
+        (b"<html><h1>We are\n closed</h1></html>", "gave no table; it said 'We are closed'"),
+        (b'[{"error": "x"}]', 'gave no table; it said \'\\[{"error": "x"}\\]\''),
+        (b"#Table1\nra,dec\n1,2\n1", "line 4 has 1 fields"),
     ]:
-        with pytest.raises(PhotozError, match=message):
-            sdss.query(sql, archive.url)
+        for _ in range(2):  # what is no table is not kept
+            with pytest.raises(PhotozError, match=message):
+                sdss.query(sql, Catalogue(archive.url, tmp_path / "none", time.time()))
+    archive.faults["/dr17/en/tools/search/x_results.aspx"] = [
+        lambda handler: handler.answer(500, b"Incorrect syntax near 'FORM'") or True
+    ] * 3
+    with pytest.raises(ArchiveError, match="it said 500 'Internal Server Error': \"Incorrect syntax near 'FORM'\""):
+        sdss.query(sql, Catalogue(archive.url, tmp_path / "none"))
+
+
+@pytest.mark.parametrize("column", ["object_id", "objID", "bestObjID"])
+def test_identifiers_keep_all_digits_beside_unknown_ones(sky, archive, tmp_path, column):
+    ids = ["1237648720693755901", "", "1237648720693755902"]
+    rows = [
+        f"{ra},{dec},{name},{n}" for (ra, dec, _), name, n in zip(archive.galaxies, ids, ["1", "2", ""], strict=False)
+    ]
+    (tmp_path / "list.csv").write_text("\n".join([f"ra,dec,{column},n", *rows]))
+    archive.sql = b"#Table1\n" + (tmp_path / "list.csv").read_bytes()
+    for given in (("--list", tmp_path / "list.csv"), ("--sql", "SELECT")):
+        assert sky(*given)[0] == 0
+        with open_cutouts(tmp_path / "cutouts.h5") as cutouts:
+            assert cutouts.column("bestObjID" if column == "bestObjID" else "object_id").tolist() == ids
+            np.testing.assert_equal(cutouts.column("n"), [1, 2, np.nan])
+
+
+def test_a_large_answer_is_divided_and_counted(archive, tmp_path, monkeypatch):
+    monkeypatch.setattr("photoz_survey.sky.catalogue.MAX_ROWS", 4)
+    rows = [(ra, 2.0, number) for number, ra in enumerate((0, 1, 90, 100, 101, 102, 179.9, 180, 359.9))]
+    counted = len(rows)
+
+    def answer(sql):
+        if "COUNT(*)" in sql:
+            return b"#Table1\nn\n%d\n" % counted
+        low, high = map(float, re.findall(r"q\.ra (?:>=|<) ([\d.]+)", sql) or (0, 361))
+        found = [row for row in rows if low <= row[0] < high][:4]
+        return "\n".join(["#Table1", "ra,dec,object_id", *(",".join(map(str, row)) for row in found), ""]).encode()
+
+    archive.sql, catalogue = answer, Catalogue(archive.url, tmp_path)
+    assert sdss.query("SELECT 1;", catalogue).object_id.tolist() == [str(number) for number in range(9)]
+    assert archive.queries[1].strip().startswith("SELECT * FROM (SELECT 1) AS q WHERE q.ra >= 0.0 AND q.ra < 180.0")
+    n_asked = len(archive.queries)
+    sdss.query("SELECT 1", replace(catalogue, offline=True))
+    assert len(archive.queries) == n_asked
+    counted = 10
+    with pytest.raises(ArchiveError, match=r"the catalogue counts 10 rows, and gave 9 in \d parts"):
+        sdss.query("SELECT 2", catalogue)
+
+
+def test_answers_are_kept_by_address_and_query_for_a_while(archive, tmp_path, monkeypatch):
+    archive.sql = b"#Table1\nra,dec\n1,2\n"
+    targets = Targets.of(10.0, 10.0)
+    for number, (address, newest, offline) in enumerate(
+        [(archive.url, 0, False), (archive.url, 0, True), (f"{archive.url}/", time.time() + 9, False)], 1
+    ):
+        catalogue = Catalogue(address, tmp_path, newest, offline)
+        for _ in range(2):
+            sdss.query("SELECT 1", catalogue)
+            sdss.locate(targets, catalogue)
+        assert (len(archive.queries), archive.asked["crossid"]) == ((1, 1) if number < 3 else (3, 3))
+    sdss.query("SELECT 2", catalogue)
+    assert len(archive.queries) == 4
+    with pytest.raises(ArchiveError, match="not known, and nothing is asked offline"):
+        sdss.query("SELECT 3", Catalogue(archive.url, tmp_path, offline=True))
+    given = {"catalogue": archive.url, "cache": tmp_path, "offline": False}
+    ages = [time.time() - open_catalogue(**given, refresh=refresh).newest for refresh in (True, False)]
+    assert np.round(ages) == pytest.approx([0, 30 * 86_400], abs=60)
+
+
+@pytest.mark.parametrize("answer", [(200, b"Please wait"), (500, b"Please wait"), (200, b"")])
+def test_an_answer_about_positions_that_is_no_table_is_quoted(sky, archive, positions, answer):
+    archive.crossid = answer
+    status, _, err = sky("--list", positions)
+    assert (status, "gave no table; it said " in err, repr(answer[1].decode()) in err) == (1, True, True)
+    archive.crossid = (200, b"No objects have been found")
+    assert "1 of 5" not in sky("--list", positions)[2]
+
+
+def test_a_redirect_keeps_the_positions(sky, archive, positions, tmp_path):
+    archive.faults["crossid"] = ["302 Location: /dr17/elsewhere"]
+    assert "4 of 5 have cutouts" in sky("--list", positions)[2]
+    assert archive.asked["crossid"] == 2
+
+
+def test_stars_are_counted_aloud(sky, archive, positions, tmp_path):
+    archive.catalogue[0] = (*archive.catalogue[0], "STAR")
+    status, _, err = sky("--list", positions)
+    assert (status, "1 of 5 galaxies are stars in the catalogue\n" in err) == (0, True)
+    with open_cutouts(tmp_path / "cutouts.h5") as cutouts:
+        assert cutouts.column("type").tolist() == ["STAR", *["GALAXY"] * 3]
 
 
 def test_positions_are_found_in_blocks_and_once(archive, tmp_path, monkeypatch):
     monkeypatch.setattr(sdss, "AT_ONCE", 2)
+    catalogue, offline = Catalogue(archive.url, tmp_path), Catalogue(archive.url, tmp_path / "none", offline=True)
     ra, dec, _ = np.transpose(archive.galaxies)
     ra, dec, unknown = np.append(ra, 10.0), np.append(dec, 4.9 / 3600), np.full(5, np.nan)
     archive.catalogue.append((10.0, 0.0, 7, 0.3793, 0.2751))  # 4.9 arcsec from the last
     targets = Targets(np.arange(5).astype(str), ra, dec, unknown, unknown)
     for _ in range(2):
-        found = sdss.locate(targets, archive.url, tmp_path)
+        found = sdss.locate(targets, catalogue)
         assert sdss.fields(found).tolist() == [[94, 301, 3, 100]] * 4 + [[94, 301, 3, 7]]
         np.testing.assert_allclose(found.ebv, 0.1)
         assert archive.asked["crossid"] == 3
     without = replace(found.take(np.arange(1)), ebv=np.full(1, np.nan))  # the field is known
-    np.testing.assert_allclose(sdss.locate(without, archive.url, tmp_path).ebv, 0.1)
-    known = sdss.locate(found.take(np.arange(2)), None, tmp_path / "none")
+    np.testing.assert_allclose(sdss.locate(without, catalogue).ebv, 0.1)
+    known = sdss.locate(found.take(np.arange(2)), offline)
     np.testing.assert_allclose(known.others["fwhm"], [FWHM] * 2)
-    assert np.isnan(sdss.locate(targets, None, tmp_path / "none").ebv).all()
+    assert np.isnan(sdss.locate(targets, offline).ebv).all()
     beyond = Targets.of(10.0, 5.1 / 3600)
-    assert sdss.fields(sdss.locate(beyond, archive.url, tmp_path)).tolist() == [[-1] * 4]
+    assert sdss.fields(sdss.locate(beyond, catalogue)).tolist() == [[-1] * 4]
 
 
 def test_maps_give_the_reddening_that_is_unknown(tmp_path):
@@ -182,8 +277,7 @@ def test_cutouts_of_the_legacy_surveys(legacy, archive, tmp_path):
     assert np.isnan(images[:, :, 48:]).all()  # not covered
     np.testing.assert_array_equal(ivar, np.where(np.isfinite(images), 400.0, 0.0))
     np.testing.assert_allclose(np.nansum(images, axis=(1, 2)), np.outer([10, 20, 30, 40], [1, 2, 3, 4]), rtol=0.01)
-    (failed,) = (tmp_path / "cutouts.failed.csv").read_text().splitlines()[1:]
-    assert re.fullmatch("4,150.1,70.0,.*&invvar: 404 Not Found", failed)
+    assert re.search('\n4,150.1,70.0,failed,.*&invvar: "?404, not found', (tmp_path / "cutouts.ledger.csv").read_text())
     asked = archive.asked.total()
     assert legacy("--source", "ls-dr10", "--offline")[0] == 0
     assert archive.asked.total() == asked

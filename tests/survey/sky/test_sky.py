@@ -1,11 +1,14 @@
 """`photoz sky`: from positions to cutouts and redshifts, against an archive on this machine."""
 
 import json
+import subprocess
+import threading
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 pytest.importorskip("astroquery", reason="needs the packages of photoz[sky]: pip install 'photoz[sky]'")
@@ -18,14 +21,17 @@ from photoz.errors import InvalidDataset, InvalidInput
 from photoz.images import SDSS_IMAGES
 from photoz.inference.predictor import Predictor
 from photoz.io.reader import open_cutouts
-from photoz_survey.sky.archive import ArchiveError, FileCache
+from photoz_survey.sky.archive import FileCache
+from photoz_survey.sky.catalogue import Catalogue
 from photoz_survey.sky.cut_out import open_source
-from photoz_survey.sky.cutout_file import NOT_FOUND, write_cutouts
+from photoz_survey.sky.cutout_file import NOT_FOUND, CutoutFile
 from photoz_survey.sky.frames import SdssFrames
-from photoz_survey.sky.legacy import LegacySurveys
+from photoz_survey.sky.legacy import TIMEOUT, LegacySurveys
 from photoz_survey.sky.position import cut_out_position
+from photoz_survey.sky.session import ArchiveError
 from photoz_survey.sky.targets import Targets
-from tests.survey.loopback_archive import FWHM, frame_path
+from tests.survey.conftest import ENVIRONMENT, program
+from tests.survey.loopback_archive import DEC, FWHM, RA, SHAPE, around, draw, frame_bytes, frame_path, frame_wcs
 from tests.toys import toy_batch, write_toy_bundle
 
 
@@ -34,12 +40,14 @@ def images_of(path):
         return cutouts.images[:]
 
 
-def test_a_list_becomes_cutouts(photoz, where, archive, positions, tmp_path):
-    output, failed = tmp_path / "cutouts.h5", tmp_path / "cutouts.failed.csv"
+def test_a_list_becomes_cutouts(photoz, where, archive, positions, tmp_path, monkeypatch):
+    output, ledger = tmp_path / "cutouts.h5", tmp_path / "cutouts.ledger.csv"
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     archive.catalogue[1] = (*archive.galaxies[1][:2], 101, 0.3793, 0.2751)  # its cutout begins in the frame before
-    found = photoz("sky", "--list", positions, *where, "-o", output, "--workers", 1, "--rate", 1000)
+    command = ("sky", "--list", positions, *where, "-o", output, "--workers", 1, "--rate", 1000)
     unknown = "the column redshift is z_spec\nE(B-V) of 1 of 5 galaxies is unknown\n"
-    assert found == (0, "", f"{unknown}some positions have no cutout: see {failed}\n")
+    summary = f"{output}: 4 of 5 have cutouts; 1 failed: {NOT_FOUND}; see {ledger}\n"
+    assert photoz(*command) == (0, "", unknown + summary)
     with open_cutouts(output) as cutouts:
         images, columns = cutouts.images[:], dict(cutouts.columns)
         assert cutouts.spec.bands == tuple("ugriz")
@@ -50,12 +58,23 @@ def test_a_list_becomes_cutouts(photoz, where, archive, positions, tmp_path):
     assert columns["z_spec"].tolist() == [0.1] * 4
     fluxes = np.outer([10, 20, 30, 40], [1, 2, 3, 4, 5])
     np.testing.assert_allclose(images.sum(axis=(1, 2)), fluxes, rtol=0.005)  # the second and last from two frames
-    assert failed.read_text().splitlines() == ["object_id,ra,dec,reason", f'far,10.0,10.0,"{NOT_FOUND}"']
+    header, *done, failed = ledger.read_text().splitlines()[1:]
+    assert (header, failed) == (
+        "object_id,ra,dec,status,reason,when,tries",
+        f'far,10.0,10.0,failed,"{NOT_FOUND}",1970-01-01T00:00:00Z,1',
+    )
+    assert [line.split(",", 3)[3] for line in done] == ["done,,1970-01-01T00:00:00Z,1"] * 4
     assert {n for path, n in archive.asked.items() if path in archive.files} == {1}
     assert archive.agents == {f"photoz/{__version__}"}
     assert not list(tmp_path.glob("*.parts"))
+    asked = archive.asked.total()
+    assert photoz(*command) == (0, "", unknown + summary)  # again: it asks for the rest only
+    np.testing.assert_array_equal(images_of(output), images)
+    assert archive.asked.total() == asked
+    assert ledger.read_text().endswith("Z,2\n")
     content = output.read_bytes()
-    status, _, err = photoz("sky", "--list", positions, *where, "-o", output)
+    positions.write_text("ra,dec\n10,10\n")
+    status, _, err = photoz(*command)
     message = f"Error: {output} exists: choose another name, or replace it with --overwrite"
     assert (status, err.splitlines()[-1], output.read_bytes()) == (2, message, content)
 
@@ -66,46 +85,163 @@ def test_a_frame_that_is_missing_is_the_reason_unless_it_is_a_neighbour(
     del archive.files[frame_path("i", 100)], archive.files[frame_path("z", 101)]
     status, _, err = sky("--list", positions)
     assert (status, (tmp_path / "cutouts.h5").exists()) == (1, False)
-    assert "Error: no cutout of 5 positions; the first: http://" in err
-    assert err.endswith("frame-i-000094-3-0100.fits.bz2: 404 Not Found\n")
-    archive.files[frame_path("i", 100)] = archive.files[frame_path("r", 100)]
+    assert "Error: 0 of 5 have cutouts; 4 failed: 404, not found; 1 failed: no object of the catalogue is near" in err
+    assert "frame-i-000094-3-0100.fits.bz2: 404, not found" in (tmp_path / "cutouts.ledger.csv").read_text()
+    archive.files[frame_path("i", 100)] = frame_bytes(np.ones(SHAPE), frame_wcs(RA, DEC, 0.0, SHAPE), "i")
     assert sky("--list", positions)[0] == 0  # it is asked for again
     beyond = np.isnan(images_of(tmp_path / "cutouts.h5")).any(axis=(1, 2))
     np.testing.assert_array_equal(beyond, [[False] * 5] * 3 + [[False] * 4 + [True]])
     asked, (ra, dec, _) = archive.asked.total(), archive.galaxies[1]
     positions.write_text(f"ra,dec,run,rerun,camcol,field\n{ra},{dec},94,301,3,100\n")
-    assert sky("--list", positions, "--offline") == (0, "", "E(B-V) of 1 of 1 galaxy is unknown\n")
+    status, _, err = sky("--list", positions, "--offline")
+    assert (status, "E(B-V) of 1 of 1 galaxy is unknown\n" in err, "1 of 1 have cutouts" in err) == (0, True, True)
     assert (archive.asked.total(), len(images_of(tmp_path / "cutouts.h5"))) == (asked, 1)
-    (tmp_path / "cutouts.h5.parts").mkdir()  # a run that replaces the file was stopped: it is continued
-    assert (
-        photoz("sky", "--list", positions, "--offline", *where, "-o", tmp_path / "cutouts.h5", "--workers", 1)[0] == 0
+
+
+@pytest.mark.parametrize("fault", ["503", "500", "403", "page"])
+def test_a_neighbour_that_cannot_be_had_is_a_failure(sky, archive, positions, tmp_path, fault):
+    path = frame_path("r", 101)
+    archive.faults[path] = [fault if fault != "page" else lambda handler: handler.answer(200, b"<p>log in") or True] * 9
+    status, _, err = sky("--list", positions)
+    said = {"page": "expected an image in a FITS file, got 9 bytes: 'log in'"}.get(fault, f"1 failed: {fault} '")
+    assert (status, "3 of 5 have cutouts; 1 failed: " in err, said in err) == (0, True, True)
+    first = images_of(tmp_path / "cutouts.h5")
+    archive.faults.clear()
+    archive.asked.clear()
+    assert "4 of 5 have cutouts" in sky("--list", positions)[2]
+    assert set(archive.asked) == {frame_path(band, 101) for band in "riz"}
+    images = images_of(tmp_path / "cutouts.h5")
+    np.testing.assert_array_equal(images[:3], first)
+    assert images[3].sum(axis=(0, 1)) == pytest.approx(40 * np.arange(1, 6), rel=0.005)
+    ledger = (tmp_path / "cutouts.ledger.csv").read_text().splitlines()[2:]
+    assert [line[-1] for line in ledger] == ["1", "1", "1", "2", "2"]
+
+
+@pytest.mark.parametrize("name", ["RUN", "CAMCOL", "FRAME", "FILTER", "RERUN"])
+def test_a_frame_of_another_field_is_refused(sky, archive, positions, tmp_path, name):
+    wrong = {name: "g" if name == "FILTER" else 105}
+    right, wcs = archive.files[frame_path("r", 100)], frame_wcs(RA, DEC, 0.0, SHAPE)
+    archive.files[frame_path("r", 100)] = frame_bytes(np.ones(SHAPE), wcs, "r", 100, **wrong)
+    status, _, err = sky("--list", positions)
+    assert (status, f"4 failed: frame-r-000094-3-0100.fits: its header has {name} = " in err) == (1, True)
+    archive.files[frame_path("r", 100)] = right
+    assert sky("--list", positions)[0] == 0
+
+
+def test_only_the_frames_that_a_cutout_needs_are_fetched(sky, archive, tmp_path):
+    for east, n_frames in ((62.0, 5), (0.0, 5)):  # the first is at the edge beyond which there is no frame
+        archive.asked.clear()
+        (tmp_path / "list.csv").write_text("ra,dec,run,rerun,camcol,field\n{},{},94,301,3,100".format(*around(east, 0)))
+        assert sky("--list", tmp_path / "list.csv", "--cache", tmp_path / f"{east}")[0] == 0
+        assert sum(n for path, n in archive.asked.items() if "frame-" in path) == n_frames
+        assert np.isnan(images_of(tmp_path / "cutouts.h5")).any() == (east > 0)
+    archive.asked.clear()
+    rows = [f"{ra},{dec},94,301,3,101" for ra, dec in (around(0, 43.5), around(1, 43.5))]
+    (tmp_path / "list.csv").write_text("\n".join(["ra,dec,run,rerun,camcol,field", *rows]))
+    archive.files = {path: content for path, content in archive.files.items() if "-0101.fits" in path}
+    assert sky("--list", tmp_path / "list.csv", "--size", 256, "--cache", tmp_path / "large")[0] == 0
+    assert [archive.asked[frame_path("r", field)] for field in (100, 101, 102)] == [1, 1, 1]  # for two galaxies
+
+
+@pytest.fixture
+def apart(archive, tmp_path):
+    """A list of galaxies that are in fields of their own."""
+    ra, dec, _ = archive.galaxies[0]
+    for field in range(200, 208):
+        wcs = frame_wcs(RA, DEC, 0.0, SHAPE)
+        for number, band in enumerate("ugriz", 1):
+            archive.files[frame_path(band, field)] = frame_bytes(
+                number * draw(wcs, SHAPE, [(ra, dec, field)]), wcs, band, field
+            )
+    rows = [f"{field},{ra},{dec},0.1,94,301,3,{field}" for field in range(200, 208)]
+    (tmp_path / "apart.csv").write_text("\n".join(["object_id,ra,dec,ebv,run,rerun,camcol,field", *rows]))
+    return tmp_path / "apart.csv"
+
+
+def frames_sent(archive):
+    return [archive.sent[frame_path(band, field)] for field in range(200, 208) for band in "ugriz"]
+
+
+def test_a_run_waits_while_a_host_is_down_and_ends_with_a_count_if_it_stays_down(sky, archive, apart, clock, tmp_path):
+    down = f"{archive.url.removeprefix('http://')} cannot be reached: 503 'Service Unavailable': 'not now'"
+    archive.faults[frame_path("i", 203)] = [lambda _: archive.faults.update({"": ["503"] * 40})]
+    begin, (status, _, err) = clock.now, sky("--list", apart)
+    assert (status, clock.now - begin > 60) == (0, True)
+    assert f"{down}; 3 of 8 galaxies are done or have failed; trying again for up to 10 minutes\n" in err
+    assert (err.count("cannot be reached"), err.count("8 of 8 have cutouts")) == (1, 1)
+    assert frames_sent(archive) == [1] * 40
+    first = (tmp_path / "cutouts.h5").read_bytes()
+    (tmp_path / "cutouts.h5").unlink()
+    archive.faults[frame_path("i", 203)] = [lambda _: archive.faults.update({"": ["503"] * 9999})]
+    archive.sent.clear()
+    status, _, err = sky("--list", apart, "--cache", tmp_path / "other")
+    assert (status, err.splitlines()[-1]) == (
+        1,
+        f"Error: {down}; 3 of 8 galaxies are done or have failed: run the same command again to continue",
     )
+    archive.faults.clear()
+    assert "8 of 8 have cutouts" in sky("--list", apart, "--cache", tmp_path / "other")[2]
+    assert frames_sent(archive) == [1] * 40
+    assert (tmp_path / "cutouts.h5").read_bytes() == first
+
+
+def test_a_host_that_never_answers_is_said_soon(photoz, archive, apart, clock, tmp_path, here):
+    for source, address in (("ls-dr10", "http://127.0.0.1:9"), ("sdss", archive.url)):
+        archive.faults[""] = ["503"] * 999
+        given = ("--source", source, "--archive", address, "--cache", tmp_path / "cache", "-o", tmp_path / "x.h5")
+        begin, (status, _, err) = clock.now, photoz("sky", "--list", apart, *given)
+        assert (status, clock.now - begin < 15, "0 of 8 galaxies are done" in err) == (1, True, True)
+        assert err.count("cannot be reached") == 1
 
 
 def test_what_is_left_of_the_same_list_is_used_and_of_another_is_not(archive, tmp_path, here):
-    source = SdssFrames(f"{archive.url}/sas", archive.url, FileCache(tmp_path / "frames", 10**9))
+    source = open_source("sdss", f"{archive.url}/sas", archive.url, None, tmp_path, 1, False, False, 99, 1)
     first, second = (source.locate(Targets.of(*archive.galaxies[galaxy][:2])) for galaxy in (0, 1))
     output, parts = tmp_path / "cutouts.h5", []
-    for _ in range(2):
-        run = write_cutouts(first, source, output, workers=1)
-        assert next(run) == 1
+    for expected in ([0, 0, 1], [1]):
+        run = CutoutFile(first, source, output).write(first, workers=1)
+        assert [next(run) for _ in expected] == expected
         run.close()
         parts.append([(path, path.stat().st_mtime_ns) for path in (tmp_path / "cutouts.h5.parts").iterdir()])
     assert parts[0] == parts[1]
-    assert list(write_cutouts(second, source, output, workers=1)) == [1]
+    assert sum(CutoutFile(second, source, output).write(second, workers=1)) == 1
     assert images_of(output)[0, ..., 0].sum() == pytest.approx(20, rel=0.005)
     assert not (tmp_path / "cutouts.h5.parts").exists()
 
 
+def test_two_runs_do_not_write_the_same_file(sky, archive, positions, tmp_path):
+    source = open_source("sdss", f"{archive.url}/sas", archive.url, None, tmp_path, 1, False, False, 99, 1)
+    with CutoutFile(Targets.of(1, 2), source, tmp_path / "cutouts.h5").locked():
+        status, _, err = sky("--list", positions)
+    message = f"Error: another run writes {tmp_path / 'cutouts.h5'}: wait for its end, or choose another name\n"
+    assert (status, message in err, archive.asked.total()) == (1, True, 0)
+    assert not list(tmp_path.glob("*.parts"))
+    assert sky("--list", positions)[0] == 0
+
+
+def test_workers_end_with_a_run_that_is_killed(archive, apart, where, tmp_path):
+    asked, stop = threading.Event(), threading.Event()
+    archive.faults[""] = [lambda _: asked.set() or stop.wait(600)] * 9
+    command = program("sky", "--list", apart, *where, "-o", tmp_path / "x.h5", "--workers", 2)
+    with subprocess.Popen(command, env=ENVIRONMENT) as process:
+        asked.wait(120)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+    assert len(children) >= 2
+    assert psutil.wait_procs(children, timeout=60)[1] == []
+    stop.set()
+
+
 def test_options_describe_the_archive():
     given = {"archive": None, "catalogue": None, "size": None, "cache": Path("c"), "cache_gb": 0.5, "rate": 10.0}
-    open_ = partial(open_source, workers=2, **given, offline=False)
+    open_ = partial(open_source, workers=2, **{"offline": False, "refresh": False, **given})
     files, image = FileCache(Path("c"), 500_000_000, interval=0.2), replace(SDSS_IMAGES, size=32)
-    assert open_("sdss") == SdssFrames(conf.sas_baseurl, conf.skyserver_baseurl, files)
-    offline = SdssFrames("http://a", None, replace(files, offline=True), image)
-    assert open_("sdss", offline=True, archive="http://a", catalogue="http://b", size=32) == offline
+    assert open_("sdss") == SdssFrames(conf.sas_baseurl, Catalogue(conf.skyserver_baseurl, Path("c")), files)
+    offline = Catalogue("http://b", Path("c"), offline=True)
+    expected = SdssFrames("http://a", offline, replace(files, offline=True), image)
+    assert open_("sdss", offline=True, archive="http://a", catalogue="http://b", size=32) == expected
     address = "https://www.legacysurvey.org/viewer/fits-cutout"
-    assert open_("ls-dr9") == LegacySurveys.of(address, "ls-dr9", files)
+    assert open_("ls-dr9") == LegacySurveys.of(address, "ls-dr9", replace(files, timeout=TIMEOUT))
 
 
 def test_a_position_is_cut_out_by_a_function_as_by_the_command(sky, archive, where, tmp_path):
@@ -117,7 +253,8 @@ def test_a_position_is_cut_out_by_a_function_as_by_the_command(sky, archive, whe
     np.testing.assert_equal((found.images, found.spec, found.provenance, dict(found.columns)), expected)
     for at, options, error, message in [
         (10.0, (), InvalidDataset, "no cutout of 1 position: no object of the catalogue"),
-        (ra, ("--archive", archive.url, "--cache", str(tmp_path)), InvalidDataset, "position: .* 404 Not Found"),
+        (ra, ("--archive", archive.url, "--cache", str(tmp_path)), ArchiveError, "position: .*: 404, not found"),
+        (ra, ("1", "2"), InvalidInput, r"expected options of photoz sky, got 1\.0 2\.0"),
         (ra, ("--size", "1"), InvalidInput, "Invalid value for '--size'"),
         (ra, ("--cache", str(tmp_path / "cutouts.h5/cache")), ArchiveError, "Not a directory"),
     ]:
@@ -134,8 +271,9 @@ def test_commands_that_are_refused(photoz):
         ("150 2 --pdf", "--result, --pdf and --json need --score"),
         ("150 2 --score x --size 32", "--size is that of the model"),
         ("150 2 --score x --result z.txt", "z.txt should end in .csv"),
+        ("150 2 -o x.fits", "cutouts are written as HDF5: expected a name that ends in .h5, got x.fits"),
         ("400 -2.5", "expected 0 <= ra <= 360 and -90 <= dec <= 90 degrees, got 400 -2.5"),
-        ("1 -2 --catalogue http://127.0.0.1:9", "9 gave no positions: Failed to establish a new connection"),
+        ("1 -2 --catalogue http://127.0.0.1:9", "127.0.0.1:9 cannot be reached: Failed to establish a new connection"),
     ]:
         status, _, err = photoz("sky", *arguments.split())
         assert (status in (1, 2), message in err) == (True, True), arguments
