@@ -133,14 +133,13 @@ def conform(cutouts: Cutouts, spec: ImageSpec, options: ReadOptions = NO_OPTIONS
     shape = cutouts.images.shape
     bands_first = _bands_first(shape, len(names or spec.bands))
     height, width = shape[2:4] if bands_first else shape[1:3]
-    ratio = _ratio(cutouts, spec, options, of_scale := Reading())
+    factors = _factors(cutouts, spec, options, reading)
+    ratio = _ratio(cutouts, spec, options, reading)
     needed = math.ceil(spec.size * ratio - ROUNDING)
     if min(height, width) < needed:
         raise InvalidDataset(f"expected cutouts of at least {needed}x{needed} pixels, got {height}x{width}")
     if (height, width) != (needed, needed):
         reading.used.append(f"the central {needed}x{needed} of {height}x{width} pixels")
-    factors = _factors(cutouts, spec, options, reading)
-    reading.add(of_scale)
     images: Any = cutouts.images
     same = (
         ratio == 1.0

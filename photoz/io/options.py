@@ -35,7 +35,9 @@ class ReadOptions:
         ]  # fmt: skip
         left_out = [f"{name}, of the shape {shape}" for name, shape in shapes.items() if name not in kept]
         left_out += [f"the group {name}" for name in groups]
-        return kept, left_out + ([f"what is not in the group {self.folder}"] if self.folder else [])
+        if self.column and self.folder:
+            left_out.append(f"what is not in the group {self.folder}")
+        return kept, left_out
 
     def image_column(self, names: Collection[str], path: Path, defaults: Collection[str] = ("images",)) -> str:
         """Return which of the columns of a file holds the images; raises `InvalidDataset` if it is not there."""

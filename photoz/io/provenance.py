@@ -28,10 +28,13 @@ class Provenance:
 
     def record(self) -> dict[str, Any]:
         """Return what is known by name, text and tuples of text, without control characters."""
-        texts = {name: getattr(self, name) for name in ("model", "input", "date", "software")}
-        texts = {name: printable(text) for name, text in texts.items()}
-        notes = {name: tuple(map(printable, self.notes.get(name, ()))) for name in NOTES}
-        return {name: value for name, value in (texts | notes).items() if value}
+        record = {name: getattr(self, name) for name in ("model", "input", "date", "software")}
+        record |= {name: tuple(self.notes.get(name, ())) for name in NOTES}
+        if not "".join(map("".join, record.values())).isprintable():
+            record = {
+                name: printable(v) if isinstance(v, str) else tuple(map(printable, v)) for name, v in record.items()
+            }
+        return {name: value for name, value in record.items() if value}
 
 
 def now() -> str:
