@@ -113,7 +113,8 @@ def write_contact_sheet() -> None:
 
     from benchmarks.science.real_field import FIELD, FOLDER, read_sources
     from photoz.images import SDSS_IMAGES
-    from photoz_survey.sky.cutting import cut, read_frame
+    from photoz.io.frame import cut
+    from photoz_survey.sky.cutting import read_frame
 
     frames = []
     for band in "irg":

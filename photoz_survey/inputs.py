@@ -14,6 +14,7 @@ from photoz.errors import InvalidDataset, PhotozError, reason
 from photoz.estimates import as_names
 from photoz.io.columns import ALIASES
 from photoz.io.cutouts import Cutouts
+from photoz.io.fields import read_positions
 from photoz.io.formats import read_format
 from photoz.io.options import NO_OPTIONS, ReadOptions
 from photoz.io.reader import open_cutouts
@@ -46,10 +47,11 @@ class Chunk:
 def find_inputs(paths: Iterable[str], options: ReadOptions = NO_OPTIONS) -> list[InputFile]:
     """Find the files that paths, folders and patterns stand for, always in the same order, and describe them.
 
-    Local files are opened to count their rows. Raises `InvalidDataset` if a path stands for no file, or a file is
+    Local files are opened to count their rows; with a catalogue of positions, each path is one field, whose rows are
+    those of the catalogue. Raises `InvalidDataset` if a path stands for no file, or a file is
     given twice.
     """
-    files = [file for path in paths for file in _files(path)]
+    files = [*paths] if options.at else [file for path in paths for file in _files(path)]
     if repeated := [file for file, n in Counter(files).items() if n > 1]:
         raise InvalidDataset(f"{repeated[0]} is given more than once")
     return [_describe(file, options) for file in files]
@@ -101,6 +103,10 @@ def _describe(path: str, options: ReadOptions) -> InputFile:
     described = _identify(fs, root, path)
     if not isinstance(fs, LocalFileSystem):
         return described
+    if options.at is not None:
+        columns, _ = read_positions(options.at)
+        is_integer = columns["object_id"].dtype.kind in "iu"
+        return described.model_copy(update={"n_rows": len(columns["ra"]), "integer_ids": is_integer})
     try:
         with open_cutouts(root, options) as cutouts:
             return described.model_copy(update={"n_rows": len(cutouts), "integer_ids": _has_integer_ids(cutouts)})

@@ -16,7 +16,7 @@ from photoz.errors import InvalidDataset
 from photoz.grid import BoolArray, FloatArray
 from photoz.images import ZERO_POINT, ImageSpec
 from photoz.io.cutouts import Column
-from photoz_survey.sky.cutting import MARGIN, Frame, cut
+from photoz.io.frame import MARGIN, Frame, cut
 from photoz_survey.sky.detect import background_noise, find_sources
 from photoz_survey.sky.observed import Observed, read_observed
 from training.galaxies import Galaxies

@@ -60,45 +60,56 @@ def refuse_existing(path: Path | None) -> None:
         raise click.UsageError(f"{path} exists: choose another name, or replace it with --overwrite")
 
 
-def image_options(command: F) -> F:
-    """Add an option for each field of `photoz.io.options.ReadOptions`."""
-    ebv = click.option("--ebv", type=float, help="E(B-V) in mag for all cutouts, instead of the column of the files.")
-    zero_point = click.option(
-        "--zero-point", type=float, help="AB magnitude of a pixel with the value 1, if the files do not say the unit."
-    )
-    bands = click.option(
+def _names(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name.strip() for value in values for name in value.split(",") if name.strip())
+
+
+IMAGE_OPTIONS = (
+    click.option(
         "--bands",
         default="",
         callback=parsed_by(parse_bands),
         help="Bands of the images in order, such as ugriz or u,g,r,i,z, if the files do not say.",
-    )
-    override = click.option(
+    ),
+    click.option(
+        "--zero-point", type=float, help="AB magnitude of a pixel with the value 1, if the files do not say the unit."
+    ),
+    click.option(
         "--override",
         is_flag=True,
         help="Let --bands and --zero-point replace what the files say, which is refused else.",
-    )
-    resample = click.option(
+    ),
+    click.option(
         "--resample",
         is_flag=True,
         help="Resample cutouts whose pixels have another scale than those of the model; the estimates get a flag.",
-    )
-    hdu = click.option(
+    ),
+    click.option(
+        "--at",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="Catalogue with ra and dec: cut its galaxies out of the large FITS images given instead of cutouts.",
+    ),
+    click.option(
         "--hdu",
         multiple=True,
         metavar="NAME",
         callback=parsed_by(_names),
         help="HDUs of FITS files that hold the images, by name or number: 1 or SCI,MASK. Weights and masks among them "
         "are applied.",
-    )
-    column = click.option(
+    ),
+    click.option(
         "--column",
         multiple=True,
         metavar="NAME",
         callback=parsed_by(_names),
         help="Column, array or dataset that holds the images, such as group/images; several for a FITS table.",
-    )
-    return bands(zero_point(override(resample(hdu(column(ebv(command)))))))
+    ),
+    click.option("--ebv", type=float, help="E(B-V) in mag for all cutouts, instead of the column of the files."),
+)
 
 
-def _names(values: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name.strip() for value in values for name in value.split(",") if name.strip())
+def image_options(command: F) -> F:
+    """Add an option for each field of `photoz.io.options.ReadOptions`."""
+    for option in reversed(IMAGE_OPTIONS):
+        command = option(command)
+    return command

@@ -153,7 +153,7 @@ def _of_images(planes: list[Plane], path: Path, reading: Reading) -> Cutouts:
         )
     if n_axes == 4:
         images = LazyImages(lambda _, rows: planes[0].read(rows), np.array(shapes[0][:1]), shapes[0][1:])
-        return _described(images, {}, headers, headers[0].bands(), path, reading)
+        return described(images, {}, headers, headers[0].bands(), path, reading)
     if n_axes == 3:
         stacked = LazyImages(
             lambda number, rows: planes[number].read()[np.newaxis][rows], np.arange(1, len(planes) + 1), shapes[0]
@@ -162,7 +162,7 @@ def _of_images(planes: list[Plane], path: Path, reading: Reading) -> Cutouts:
         if len(bands) > 1:
             listed = "; ".join(f"{','.join(names) or 'none'} ({header.name})" for names, header in bands.items())
             raise InvalidDataset(f"expected the same bands for each galaxy in {path}, got {listed}")
-        return _described(stacked, _columns(headers), headers, headers[0].bands(), path, reading)
+        return described(stacked, _columns(headers), headers, headers[0].bands(), path, reading)
     return _of_bands(planes, path, reading)
 
 
@@ -188,7 +188,7 @@ def _of_bands(planes: list[Plane], path: Path, reading: Reading) -> Cutouts:
     if len(galaxies) > 1 and "object_id" not in columns:
         columns["object_id"] = np.array(galaxies)
     flat = [headers[i] for row in numbers for i in row]
-    cutouts = _described(images, columns, flat, tuple(filter(None, bands)), path, reading)
+    cutouts = described(images, columns, flat, tuple(filter(None, bands)), path, reading)
     for row in numbers:
         check_positions([headers[i].positions() for i in row], [headers[i].name for i in row], path)
     return cutouts
@@ -216,7 +216,7 @@ def _columns(headers: Sequence[ImageHeader]) -> dict[str, Column]:
     return {name: np.array(column) for name, column in values.items()}
 
 
-def _described(
+def described(
     images: ImageSource,
     columns: dict[str, Column],
     headers: Sequence[ImageHeader],
@@ -224,12 +224,12 @@ def _described(
     path: Path,
     reading: Reading,
 ) -> Cutouts:
-    """Describe images by the headers of n galaxies, or of n galaxies in each of several bands."""
+    """Describe images by the headers of n galaxies, or of their bands; raises as they and `common_unit`."""
     units = [header.pixel_unit() for header in headers]
     unit, factors = common_unit(units, [header.name for header in headers], path)
     if (note := headers[0].exposure()) and any(unit.zero_point is not None for unit in units):
         reading.assumed.append(note)
-    scale = _common_scale(headers, path)
+    scale = common_scale(headers, path)
     is_known = bands and scale and (factors is not None or unit.nanomaggies is not None)
     return Cutouts(
         images,
@@ -246,7 +246,7 @@ def _described(
     )
 
 
-def _common_scale(headers: Sequence[ImageHeader], path: Path) -> float | None:
+def common_scale(headers: Sequence[ImageHeader], path: Path) -> float | None:
     """Return the pixel scale of all images in arcsec; raises `InvalidDataset` if they differ."""
     scales = [(scale, header) for header in headers if (scale := header.pixel_scale()) is not None]
     for scale, header in scales[1:]:

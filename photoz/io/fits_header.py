@@ -191,29 +191,43 @@ class ImageHeader:
         return number
 
     @cached_property
-    def _sky(self) -> tuple[FloatArray | None, tuple[float, ...]] | None:
-        """ICRS coordinates (`positions`), and width and height of a pixel in arcsec, by the WCS."""
+    def wcs(self) -> Any:
+        """The `astropy.wcs.WCS` of the two axes of pixels; None if the headers have none."""
         header = next((h for h, keys in self._headers if "CTYPE1" in keys and str(h["CTYPE1"]).strip()), None)
         if header is None:
             return None
         from astropy.wcs import WCS, FITSFixedWarning
-        from astropy.wcs.utils import proj_plane_pixel_scales
 
         with refusing(f"correct or remove the world coordinates of {self.where}"), warnings.catch_warnings():
             warnings.simplefilter("ignore", FITSFixedWarning)
             wcs = WCS(header, naxis=2)
-            if not wcs.has_celestial:
-                return None
-            return self._positions(wcs), tuple(3600.0 * float(scale) for scale in proj_plane_pixel_scales(wcs))
+            return wcs if wcs.has_celestial else None
+
+    @cached_property
+    def _sky(self) -> tuple[FloatArray | None, tuple[float, ...]] | None:
+        """ICRS coordinates (`positions`), and width and height of a pixel in arcsec, by the WCS."""
+        if self.wcs is None:
+            return None
+        from astropy.wcs.utils import proj_plane_pixel_scales
+
+        with refusing(f"correct or remove the world coordinates of {self.where}"):
+            scales = tuple(3600.0 * float(scale) for scale in proj_plane_pixel_scales(self.wcs))
+            return self._positions(self.wcs), scales
+
+    @property
+    def has_icrs(self) -> bool:
+        """Whether the coordinates of the WCS are right ascension and declination, ICRS or FK5 of J2000."""
+        wcs, equinox = self.wcs.wcs, self.wcs.wcs.equinox
+        is_icrs = wcs.radesys.strip().upper() in ("", "ICRS", "FK5") and (equinox == 2000 or math.isnan(equinox))
+        return bool(wcs.lngtyp.strip() == "RA" and is_icrs)
 
     def _positions(self, wcs: Any) -> FloatArray | None:
         height, width = self.hdu.shape[-2:]
         pixels = np.array([(width - 1) / 2, 0.0]), np.array([(height - 1) / 2, 0.0])
-        kind, frame, equinox = wcs.wcs.lngtyp.strip(), wcs.wcs.radesys.strip().upper(), wcs.wcs.equinox
-        if kind == "RA" and frame in ("", "ICRS", "FK5") and (equinox == 2000 or math.isnan(equinox)):
+        if self.has_icrs:
             values = wcs.pixel_to_world_values(*pixels)  # a tenth of the time
             return np.stack(values if wcs.wcs.lng == 0 else values[::-1])
-        if kind not in ("RA", "GLON"):
+        if wcs.wcs.lngtyp.strip() not in ("RA", "GLON"):
             return None  # astropy takes ecliptic coordinates for ICRS
         sky = wcs.pixel_to_world(*pixels).icrs
         return np.stack([sky.ra.deg, sky.dec.deg])

@@ -16,6 +16,7 @@ class ReadOptions:
     override: bool = False  # whether these replace what files say; otherwise a contradiction is refused
     ebv: float | None = None  # E(B-V) in mag of all cutouts, instead of the column of the files
     resample: bool = False  # whether pixels of another scale are resampled to that of the model
+    at: Path | None = None  # catalogue of positions, at which cutouts are cut out of large images
     hdu: tuple[str, ...] = ()  # names or numbers of the HDUs of FITS files that hold the images
     column: tuple[str, ...] = ()  # names of the columns, arrays or datasets that hold them
 

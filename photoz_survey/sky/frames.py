@@ -12,12 +12,13 @@ from astropy.io import fits
 
 from photoz.errors import InvalidDataset, reason
 from photoz.images import SDSS_IMAGES, ImageSpec
+from photoz.io.frame import Frame, Pixels, cut
 from photoz_survey.sky import sdss
 from photoz_survey.sky.archive import FileCache
 from photoz_survey.sky.catalogue import RELEASE, Catalogue
-from photoz_survey.sky.cutting import Frame, cut, read_frame
+from photoz_survey.sky.cutting import read_frame
 from photoz_survey.sky.session import ArchiveError, Missing
-from photoz_survey.sky.source import Cut, Pixels, fitting
+from photoz_survey.sky.source import Cut, fitting
 from photoz_survey.sky.targets import Targets
 
 TITLE = f"SDSS DR{RELEASE}"

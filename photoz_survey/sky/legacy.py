@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from photoz.errors import reason
 from photoz.images import ImageSpec
+from photoz.io.frame import Pixels
 from photoz_survey.sky.archive import FileCache
 from photoz_survey.sky.session import ArchiveError
-from photoz_survey.sky.source import Cut, Pixels, fitting
+from photoz_survey.sky.source import Cut, fitting
 from photoz_survey.sky.targets import Targets
 
 ADDRESS = "https://www.legacysurvey.org/viewer/fits-cutout"

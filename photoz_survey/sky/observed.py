@@ -18,8 +18,9 @@ from astropy.wcs import WCS, FITSFixedWarning
 
 from photoz.errors import InvalidDataset
 from photoz.io.fits_header import ImageHeader
+from photoz.io.frame import Frame
 from photoz_survey.sky.astrometry import astrometry
-from photoz_survey.sky.cutting import Frame, read_frame
+from photoz_survey.sky.cutting import read_frame
 from photoz_survey.sky.psf import Psf, psf_of_stars
 
 SDSS_BANDS = "ugriz"

@@ -7,9 +7,8 @@ import numpy.typing as npt
 
 from photoz.errors import InvalidInput
 from photoz.images import ImageSpec
+from photoz.io.frame import Pixels
 from photoz.io.layout import NANOMAGGY, same_scale
-
-Pixels = npt.NDArray[np.float32]
 
 # Largest relative difference of A/E(B-V) for two surveys' bands to count as the same.
 SAME_EXTINCTION = 0.01

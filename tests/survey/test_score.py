@@ -13,6 +13,8 @@ import h5py
 import numpy as np
 import pyarrow as pa
 import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
 from pyarrow import parquet
 
 from photoz.errors import InvalidInput
@@ -58,6 +60,24 @@ def test_cutouts_of_another_scale_are_resampled_and_flagged(score, write_cutouts
         file.attrs["pixel_scale"] = GRIZ.pixel_scale / 2
     score(a, b, resample=True)
     assert [bool(row["flags"] & Flag.RESAMPLED) for row in rows(tmp_path / "out")] == [True] * 3 + [False] * 2
+
+
+def test_galaxies_of_a_catalogue_are_cut_out_of_large_images(score, tmp_path):
+    folder, wcs, catalogue = tmp_path / "field", WCS(naxis=2), tmp_path / "stars.csv"
+    folder.mkdir()
+    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.crpix = ["RA---TAN", "DEC--TAN"], [150.0, 2.0], [50, 50]
+    wcs.wcs.cdelt = [-GRIZ.pixel_scale / 3600, GRIZ.pixel_scale / 3600]
+    for band, pixels in zip("griz", np.random.default_rng(0).normal(1, 1, (4, 99, 99)), strict=True):
+        image = fits.PrimaryHDU(pixels.astype(np.float32), wcs.to_header())
+        image.header.update({"FILTER": band, "BUNIT": "nanomaggy"})
+        image.writeto(folder / f"{band}.fits")
+    catalogue.write_text("objid,ra,dec,z\n11,150,2,0.1\n12,150,2.001,0.2\n13,151,2,0.3\n")
+    summary = score(folder, at=catalogue)
+    assert (summary.n_done, summary.n_rejected) == (2, 1)
+    assert [(row["object_id"], row["z_spec"]) for row in rows(tmp_path / "out")] == [(11, 0.1), (12, 0.2)]
+    [rejected] = rows(tmp_path / "out", "rejected")
+    assert (rejected["object_id"], "no finite pixel" in rejected["reason"]) == ("13", True)
+    score(folder, at=catalogue, resume=True)
 
 
 def test_integer_names_stay_integers_if_all_inputs_have_them(score, write_cutouts, tmp_path):

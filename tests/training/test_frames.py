@@ -9,8 +9,8 @@ from astropy.io import fits
 from benchmarks.science.real_pixels import FOLDER, ONCE, TWICE
 from photoz.errors import InvalidDataset
 from photoz.images import SDSS_IMAGES, measure_border
+from photoz.io.frame import Frame
 from photoz.io.reader import open_cutouts
-from photoz_survey.sky.cutting import Frame
 from photoz_survey.sky.detect import background_noise
 from photoz_survey.sky.observed import find_fields, read_observed
 from photoz_survey.sky.psf import psf_of_stars

@@ -12,11 +12,11 @@ from photoz.errors import counted
 from photoz.images import SDSS_IMAGES
 from photoz.io.contents import list_contents
 from photoz.io.cutouts import Cutouts
+from photoz.io.fields import open_for
 from photoz.io.file_list import first_file
 from photoz.io.layout import conform
 from photoz.io.options import ReadOptions
 from photoz.io.pixel_units import PixelUnit
-from photoz.io.reader import open_cutouts
 from photoz.model.bundle import ModelBundle
 from photoz_client._cli_options import bundle_option, check_path
 
@@ -38,11 +38,11 @@ def inspect(cutouts: Path, bundle: Path | None, **options: Any) -> None:
     The cutouts are compared with what the model of --bundle takes, by default with the layout of SDSS.
     """
     spec = SDSS_IMAGES if bundle is None else ModelBundle.load(bundle).card.image
-    first, n_files = first_file(cutouts)
+    (first, n_files), given = first_file(cutouts), ReadOptions(**options)
     click.echo(f"{first}:" if n_files == 1 else f"{first}, the first of {counted(n_files, 'file')}:")
-    for line in list_contents(first, ReadOptions(**options)):
+    for line in list_contents(first, given):
         click.echo(f"  {line}")
-    with open_cutouts(cutouts, given := ReadOptions(**options)) as opened:
+    with open_for(cutouts, spec, given) as opened:
         click.echo("\n".join(_description(cutouts, opened)))
         conformed, reading = conform(opened, spec, given)
         if "ebv" not in conformed.columns:

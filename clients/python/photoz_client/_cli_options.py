@@ -15,11 +15,11 @@ from photoz.cli.options import image_options, overwrite_option, refuse_existing
 from photoz.cli.text import reading_report
 from photoz.errors import InvalidDataset
 from photoz.io.cutouts import Cutouts, LazyImages
+from photoz.io.fields import open_for
 from photoz.io.file_list import is_pattern
 from photoz.io.layout import conform
 from photoz.io.options import ReadOptions
 from photoz.io.provenance import Provenance, now
-from photoz.io.reader import open_cutouts
 from photoz.model.card import Card
 from photoz_client._auth import ENVIRONMENT_VARIABLE, read_api_key
 from photoz_client._client import IN_FLIGHT, LocalClient, PhotozClient
@@ -94,7 +94,7 @@ class CutoutOptions(ReadOptions):
     @contextmanager
     def open(self, card: Card) -> Iterator[Cutouts]:
         """Open the cutouts in the layout of a model, and report what was done."""
-        with open_cutouts(self.path, self) as opened:
+        with open_for(self.path, card.image, self) as opened:
             cutouts, reading = conform(opened, card.image, self)
             if card.inputs.ebv and "ebv" not in cutouts.columns:
                 reading.assumed.append("E(B-V) is unknown")

@@ -17,8 +17,9 @@ from astropy.wcs.utils import proj_plane_pixel_scales
 
 from benchmarks.science.real_field import FOLDER
 from photoz.errors import InvalidDataset
+from photoz.io.frame import Frame, cut, tangential_grid
 from photoz_survey.sky.archive import FileCache
-from photoz_survey.sky.cutting import Frame, cut, read_frame, tangential_grid
+from photoz_survey.sky.cutting import read_frame
 from photoz_survey.sky.session import TIMEOUT, ArchiveError, Missing, Session, Unreachable
 from tests.survey.loopback_archive import DEC, RA, SHAPE, around, draw, frame_wcs
 
