@@ -17,7 +17,7 @@ from typing import IO, Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from photoz.errors import MalformedInput, TooLarge
+from photoz.errors import InvalidDataset, MalformedInput, TooLarge
 from photoz.io.attributes import NAMES, from_attributes
 from photoz.io.cutouts import COLUMNS, Cutouts
 from photoz.io.options import NO_OPTIONS, ReadOptions
@@ -33,6 +33,7 @@ METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 MAX_MEMBERS = 64
 MAX_HEADER_BYTES = 10_000  # of a .npy file
 MAX_CACHED_HEADERS = 256
+MAX_ATTRIBUTE_BYTES = 4096  # of what describes images; the time to read it grows faster than its length
 
 NOT_NPY = "not a readable .npy file of numbers"
 
@@ -195,6 +196,10 @@ def cutouts_of(arrays: Mapping[str, Array], path: Path, options: ReadOptions = N
     images = columns.pop(options.image_column(arrays, path))
     images = images[np.newaxis] if images.ndim == 3 else images  # of a single cutout
     attributes = {name: columns.pop(name) for name in NAMES if name in columns and columns[name].ndim < 2}
+    for name, value in attributes.items():
+        if value.nbytes > MAX_ATTRIBUTE_BYTES:
+            message = f"{path} has {value.nbytes:,} bytes of {name}, expected at most {MAX_ATTRIBUTE_BYTES:,}"
+            raise InvalidDataset(message)
     names, left_out = options.beside({name: values.shape for name, values in columns.items()}, images.shape)
     columns = {name: columns[name] for name in names}
     if not (attributes or left_out or columns.keys() - set(COLUMNS)):

@@ -40,9 +40,13 @@ PER_PIXEL = re.compile(r"\s*(/\s*|per\s+)pix(els?)?$|[\s*.]+pix(el)?\s*(\*\*|\^)
 POWER_OF_TEN = r"10(?:(?:\*\*|\^)\(?([+-]?\d{1,2})\)?|([+-]\d{1,2}))"
 SCALED = re.compile(POWER_OF_TEN + r"\s*[*.]?\s*(\D.*)|((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,2})?)\s*[*.]?\s*(\D.*)")
 
+MAX_LENGTH = 200  # characters of a unit: the time to read it grows faster
+
 
 def nanomaggies_per(unit: str) -> float | None:
     """Return the nanomaggies in a unit of flux density, on the AB scale; None if the unit is "" or unknown."""
+    if len(unit) > MAX_LENGTH:
+        return None
     unit = PER_PIXEL.sub("", unit.strip())
     factor = _factor(unit, NANOMAGGIES)
     return _by_astropy(unit) if factor is None and unit else factor

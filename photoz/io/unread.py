@@ -34,9 +34,12 @@ NAMES: Mapping[str, tuple[re.Pattern[str], str]] = {
 }
 UNIT, SCALE, BANDS = NAMES
 
+MAX_NAME = 256  # characters; in a .npz file a name may have 65,535
+
 
 def find_unread(values: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return the names that may say a property, by property, with values that are short."""
+    values = {name: value for name, value in values.items() if len(name) <= MAX_NAME}
     found = {
         what: [_text(name, value) for name, value in values.items() if pattern.search(name.lower()) and _says(value)]
         for what, (pattern, _) in NAMES.items()

@@ -8,7 +8,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from photoz.errors import InvalidInput, TooLarge
+from photoz.errors import InvalidDataset, InvalidInput, TooLarge
+from photoz.io.npz import read_npz
 from photoz.protocol.contract import MAX_OBJECT_ID
 from photoz.validation import as_batch
 from tests.attack.corpus import CARD, IMAGES, MAX_BYTES, MAX_ROWS, MB, Z_SPEC
@@ -93,6 +94,19 @@ def test_a_member_name_is_not_a_path(tmp_path, monkeypatch):
     for name in ("../../etc/passwd", "/etc/passwd", "images/../images.npy", "https://localhost/images", "x" * 60_000):
         assert_refused(predict_file, make_npz({name: WHOLE}), "an array 'images'", InvalidInput, max_length=300)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["bands", "unit", "zero_point", "pixel_scale", "image_spec", "provenance"])
+def test_a_long_description_is_refused_before_it_is_read(name):
+    # Some took the square of its length: seconds for 20,000 characters, which a few hundred bytes unpack into.
+    body = make_npz({}, zipfile.ZIP_DEFLATED, {"images": IMAGES, name: np.array("Jy" + " " * 5000 + "x")})
+    assert_refused(predict_file, body, f"bytes of {name}, expected at most 4,096", InvalidDataset, max_length=100)
+
+
+def test_long_names_of_arrays_are_not_searched():
+    arrays = {"images": IMAGES, "zpt" * 20_000: np.array(22.5), "zpt": np.array(22.5)}
+    (names,) = read_npz(io.BytesIO(make_npz({}, arrays=arrays))).unread.values()
+    assert names == ["zpt = 22.5"]
 
 
 NOT_NAMES = {

@@ -27,6 +27,7 @@ JY = 1e6 / 3.631  # nanomaggies, AB
         (nanomaggies_per, 1e-9 * JY, "nJy|njy|NJY|nanojansky|1e-09 Jy|10**-9 Jy|10**(-9)Jy|10^-9 Jy|10-9 Jy|nJy / pix"),
         (nanomaggies_per, 1e23 * JY, "erg/s/cm2/Hz|erg/s/cm^2/Hz/pixel|erg s-1 cm-2 Hz-1|erg / (Hz s cm2)"),
         (nanomaggies_per, None, "|mjy|MJY|Mjy|mag|mag(AB)|ABmag|counts|adu|K|MJy/sr|Jy/beam|erg/s/cm2/AA|nmgy/arcsec2"),
+        (nanomaggies_per, None, "Jy" + 200 * " "),
         (nanomaggies_per, None, "1e-9|0 Jy|Jy (|m Jy"),
         (degrees_per, 1.0, "deg|degree|degrees|DEG"),
         (degrees_per, 57.29577951308232, "rad|Radian"),
