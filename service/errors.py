@@ -8,7 +8,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from photoz.errors import InvalidDataset, InvalidInput, MalformedInput, PhotozError, TooLarge, UnsupportedType
+from photoz.errors import (
+    InvalidDataset,
+    InvalidInput,
+    MalformedInput,
+    PhotozError,
+    TooLarge,
+    UnsupportedType,
+    shortened,
+)
 
 
 class RequestError(PhotozError):
@@ -31,6 +39,8 @@ STATUS: Mapping[type[PhotozError], HTTPStatus] = {
     InvalidDataset: HTTPStatus.UNPROCESSABLE_ENTITY,
 }
 
+MAX_MESSAGE = 1000  # characters; some repeat what the client has sent
+
 # Headers that some statuses need (RFC 9110; RFC 6750 for the key).
 HEADERS: Mapping[HTTPStatus, Mapping[str, str]] = {
     HTTPStatus.REQUEST_TIMEOUT: {"connection": "close"},
@@ -39,15 +49,19 @@ HEADERS: Mapping[HTTPStatus, Mapping[str, str]] = {
 }
 
 
+def _response(message: str, status: int, headers: Mapping[str, str] | None = None) -> Response:
+    return JSONResponse({"error": shortened(message, MAX_MESSAGE)}, status, headers)
+
+
 def error_response(error: PhotozError) -> Response:
     """Return the response to an error: its message and status."""
     if isinstance(error, RequestError):
         status = error.status
         if status == HTTPStatus.TOO_MANY_REQUESTS:
-            return JSONResponse({"error": str(error)}, status, {"retry-after": str(error.retry_after)})
+            return _response(str(error), status, {"retry-after": str(error.retry_after)})
     else:
         status = next(status for kind, status in STATUS.items() if isinstance(error, kind))
-    return JSONResponse({"error": str(error)}, status, HEADERS.get(status))
+    return _response(str(error), status, HEADERS.get(status))
 
 
 def http_error(request: Request, error: HTTPException) -> Response:
@@ -60,13 +74,13 @@ def http_error(request: Request, error: HTTPException) -> Response:
             message = f"{path} does not support {request.method}"
         case _:
             message = error.detail
-    return JSONResponse({"error": message}, error.status_code, error.headers)
+    return _response(message, error.status_code, error.headers)
 
 
 def internal_error(*_: object) -> Response:
     """Return the response to an unexpected error, which the middleware logs."""
     message = "internal error, not a fault of the request; the log has the details by x-request-id"
-    return JSONResponse({"error": message}, HTTPStatus.INTERNAL_SERVER_ERROR)
+    return _response(message, HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 EXCEPTION_HANDLERS: Mapping[Any, Any] = {HTTPException: http_error, Exception: internal_error}

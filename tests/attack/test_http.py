@@ -5,6 +5,7 @@ an id of its own: it must never be answered. A malformed request ends its connec
 either; after a well-formed one it is.
 """
 
+import httpx
 import pytest
 
 from tests.attack.malformed_http import CASES, get, post
@@ -38,6 +39,17 @@ ODD = (
     *(get(f"GET {path} HTTP/1.1".encode()) for path in PATHS),
     *(post(b"Content-Length: 3", header.encode(), body=b"abc") for header in HEADERS),
 )
+
+
+def test_an_error_does_not_repeat_the_request(service_url):
+    for path, method, accept in (
+        ("a" * 9000, "GET", "*/*"),
+        ("livez", "M" * 9000, "*/*"),
+        ("evaluate", "POST", "a/" * 9000),
+    ):
+        answer = httpx.request(method, f"{service_url}/{path}", headers={"Accept": accept})
+        assert answer.is_client_error
+        assert len(answer.json()["error"]) <= 1000
 
 
 def test_odd_requests_get_no_server_error_and_do_no_harm(service):
