@@ -83,7 +83,7 @@ async def sky(request: Request, state: State) -> Response:
     check_type(request, (JSON.media_type,), "/cutouts reads files")
     check_no_query(request)
     await reserve_decoding(request, n_json=request.received_bytes)
-    position = json.decode(request.body, SkyRequest)
+    position = await run_step("decode", request.received_bytes, json.decode, request.body, SkyRequest)
     return await _as_npz(request, state, await state.archive.cut_out(request, position))
 
 

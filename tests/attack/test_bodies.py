@@ -46,6 +46,11 @@ def test_json_takes_at_most_twice_the_reserved_memory(body):
     assert_refused(decode, body, "expected|should|permitted", errors, max_memory=2 * reserved)
 
 
+def test_a_million_keys_take_more_than_a_small_budget():
+    # Decoding them would block the interpreter for a second.
+    assert estimate_memory(b"{" + b'"a":0,' * 2**20 + b"}") > 128 * MB
+
+
 def test_an_error_does_not_repeat_the_request():
     # pydantic would write half a kB for each element.
     assert_refused(evaluate, repeated(b'{"z_spec":[', b'"",', b"]}"), r"z_spec\.0: .* got ''$", InvalidInput)
