@@ -16,7 +16,7 @@ from photoz.io.cutouts import TEST, TRAIN, Cutouts, Reading
 from photoz.io.layout import conform
 from photoz.io.reader import open_cutouts
 from photoz.metrics import N_RESAMPLES, GalaxyScores, Score, bootstrap, crps, galaxy_scores, summarise
-from photoz.model.bundle import ModelBundle
+from photoz.model.bundle import ModelBundle, check_target
 from photoz.model.card import AdaptationRecord, CalibrationRecord, Card, OodRecord, TestRecord
 from training import provenance
 from training.adapt import (
@@ -103,6 +103,7 @@ def adapt_bundle(
     are not those that the model takes, if fewer than `MIN_GALAXIES` can be used, or if units, bands or redshifts seem
     to be wrong.
     """
+    check_target(path)
     with open_cutouts(data) as opened:
         cutouts, reading = _prepare(opened, parent)
         adapted = adapt_model(TrainedModel.load(parent), cutouts, adaptation, run)

@@ -12,9 +12,11 @@ A run is a folder::
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import keras
 import numpy as np
@@ -22,6 +24,9 @@ import numpy.typing as npt
 
 from photoz.errors import InvalidDataset
 from training.recipes import TrainingSettings
+
+TENSORBOARD = "tensorboard"
+FILES = ("settings.json", "checkpoint.npz", "history.csv", TENSORBOARD)
 
 
 class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no types
@@ -33,9 +38,11 @@ class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc]  # ker
         self.history: list[dict[str, float]] = []
         self.best_weights: list[npt.NDArray[Any]] = []
         self._path = run / "checkpoint.npz"
-        if not resume:
-            shutil.rmtree(run, ignore_errors=True)
         run.mkdir(parents=True, exist_ok=True)
+        if not resume:
+            _clear(run)
+        elif links := [name for name in FILES if (run / name).is_symlink()]:
+            raise InvalidDataset(f"{run / links[0]} is a link: expected the folder of a run, which has none")
         path, expected = run / "settings.json", asdict(settings)
         if self._path.exists() and json.loads(path.read_text()) != expected:
             raise InvalidDataset(f"{run} was started with other settings: resume with those in {path}")
@@ -84,9 +91,8 @@ class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc]  # ker
         arrays: dict[str, Any] = {"history": np.array(json.dumps(self.history))}
         arrays |= {f"state-{number}": np.asarray(variable) for number, variable in enumerate(_state(self.model))}
         arrays |= {f"best-{number}": weights for number, weights in enumerate(self.best_weights)}
-        scratch = self._path.with_name(f".{self._path.name}")
-        np.savez(scratch, **arrays)
-        os.replace(scratch, self._path)
+        with _replacing(self._path) as file:
+            np.savez(file, **arrays)
         lines = [",".join(self.history[0]), *(",".join(map(str, line.values())) for line in self.history)]
         _write_text(self.run / "history.csv", "\n".join(lines) + "\n")
 
@@ -95,7 +101,26 @@ def _state(model: keras.Model) -> list[Any]:
     return [*model.variables, *model.optimizer.variables]
 
 
-def _write_text(path: Path, text: str) -> None:
+def _clear(run: Path) -> None:
+    """Remove what a run has written before, but no other files: any folder may be named as that of a run."""
+    for name in FILES:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            if name == TENSORBOARD and not (run / name).is_symlink():
+                shutil.rmtree(run / name)
+            else:
+                (run / name).unlink()
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file that gets its name when it is complete; a link in its way is not followed."""
     scratch = path.with_name(f".{path.name}")
-    scratch.write_text(text)
+    scratch.unlink(missing_ok=True)
+    with scratch.open("xb") as file:
+        yield file
     os.replace(scratch, path)
+
+
+def _write_text(path: Path, text: str) -> None:
+    with _replacing(path) as file:
+        file.write(text.encode())

@@ -13,7 +13,7 @@ from photoz.images import UNKNOWN_EBV, ImageSpec
 from photoz.io.cutouts import TRAIN, VALIDATION, Cutouts
 from training import architectures
 from training.batches import Augmentation, Batches
-from training.checkpoint import CheckpointCallback
+from training.checkpoint import TENSORBOARD, CheckpointCallback
 from training.objectives import objective
 from training.pixel_statistics import pixel_statistics
 from training.recipes import SCHEDULES, TrainingSettings
@@ -126,7 +126,7 @@ def _run(model: keras.Model, training: Batches, validation: Batches | None, chec
         validation_data=validation,
         initial_epoch=training.epoch,
         epochs=checkpoint.settings.epochs,
-        callbacks=[*averaging, checkpoint, keras.callbacks.TensorBoard(checkpoint.run / "tensorboard")],
+        callbacks=[*averaging, checkpoint, keras.callbacks.TensorBoard(checkpoint.run / TENSORBOARD)],
         shuffle=False,  # the order of the batches is theirs, also in a run that is resumed
     )
 

@@ -15,7 +15,7 @@ from photoz.grid import RedshiftGrid
 from photoz.images import UNKNOWN_EBV, ImageSpec
 from photoz.io.cutouts import TEST, Cutouts
 from photoz.io.reader import open_cutouts
-from photoz.model.bundle import KERAS_NAME, OOD_NAME, ModelBundle
+from photoz.model.bundle import KERAS_NAME, OOD_NAME, ModelBundle, check_target
 from photoz.model.card import Architecture, Card, Inputs, TestRecord, TrainingRecord
 from training import architectures, provenance
 from training.baselines import check_columns
@@ -52,6 +52,7 @@ def train_bundle(
     `spec` describes the images. The model is named after the folder of the bundle. With `resume`, the run continues
     from its checkpoint; `only_f32` leaves out the fast engines.
     """
+    check_target(path)
     with open_cutouts(data) as opened:
         cutouts = with_split(opened, settings.select, settings.shares)
         check_columns(cutouts, spec)

@@ -18,16 +18,19 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from photoz.calibration import Calibration
-from photoz.errors import InvalidBundle, reason
+from photoz.errors import InvalidBundle, counted, reason
 from photoz.model.card import SCHEMA_VERSION, Card
 
 CARD_NAME = "card.json"
 KERAS_NAME = "model.keras"
 OOD_NAME = "ood.npz"
+
+MAX_CARD = 2**24  # bytes
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,10 @@ class ModelBundle:
         """Write a bundle of a card, whose hashes are filled in, and the files of a folder, which stays as it is.
 
         All or nothing is written; an older bundle is replaced last. Raises `InvalidBundle` if the folder has no
-        model.keras, or the card could not be read back (a score that is NaN).
+        model.keras, the card could not be read back (a score that is NaN), or as `check_target`.
         """
         target = Path(path)
+        check_target(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
             folder = Path(scratch) / "new"
@@ -80,16 +84,39 @@ class ModelBundle:
             sealed = card.sealed({name: _sha256(folder / name) for name in _file_names(folder)})
             (folder / CARD_NAME).write_text(sealed.model_dump_json(indent=2) + "\n", encoding="utf-8")
             card = cls.load(folder).card  # raises if it cannot be loaded, before anything is replaced
-            if target.exists():
+            if target.is_symlink() or target.exists():
                 target.rename(Path(scratch) / "old")
             folder.rename(target)
         return cls(target, card)
 
 
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Raise `InvalidBundle` if a folder that a new bundle would replace holds other files than those of a bundle."""
+    folder = Path(path)
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        listed = set(_read_json(folder / CARD_NAME)["files"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise InvalidBundle(f"{folder} exists and is not a model bundle: choose another folder") from error
+    if others := sorted(set(_file_names(folder)) - listed):
+        raise InvalidBundle(f"{folder} holds files that are not of a model bundle, such as {others[0]}")
+
+
+def _read_json(path: Path) -> Any:
+    with path.open("rb") as file:
+        content = file.read(MAX_CARD + 1)
+    if len(content) > MAX_CARD:
+        raise ValueError(f"expected at most {counted(MAX_CARD, 'byte')}")
+    return json.loads(content)
+
+
 def _read_card(folder: Path) -> Card:
     path = folder / CARD_NAME
+    if path.exists() and not path.is_file():  # a pipe, which would wait for a writer
+        raise InvalidBundle(f"{path} is not a file")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = _read_json(path)
     except FileNotFoundError as error:
         raise InvalidBundle(f"{folder} is not a model bundle: it holds no {CARD_NAME}") from error
     except (OSError, ValueError, RecursionError) as error:

@@ -147,3 +147,39 @@ def test_new_bundle_replaces_all_old_files_and_is_readable_by_other_users(writte
     with pytest.raises(InvalidBundle):
         ModelBundle.write(written.path, card_with(test=lost), source)
     assert ModelBundle.load(written.path) == loaded
+
+
+def test_a_bundle_replaces_nothing_but_a_bundle(written, source, tmp_path):
+    ModelBundle.write(written.path, card_with(version="2"), source)
+    (tmp_path / "empty").mkdir()
+    ModelBundle.write(tmp_path / "empty", card_with(), source)
+    (written.path / "notes.txt").write_text("mine")
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for path, message in (
+        (written.path, "compact holds files that are not of a model bundle, such as notes.txt"),
+        (tmp_path / "thesis", "thesis exists and is not a model bundle: choose another folder"),
+        (tmp_path / "file", "file exists and is not a model bundle"),
+    ):
+        with pytest.raises(InvalidBundle, match=message):
+            ModelBundle.write(path, card_with(), source)
+    kept = (written.path / "notes.txt", tmp_path / "thesis" / "chapter.tex", tmp_path / "file")
+    assert [path.read_text() for path in kept] == ["mine"] * 3
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    ModelBundle.write(tmp_path / "link", card_with(version="3"), source)
+    assert [ModelBundle.load(tmp_path / name).card.version for name in ("empty", "link")] == [card_with().version, "3"]
+
+
+def test_a_card_without_end_is_not_read(written):
+    path = written.path / "card.json"
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    assert refusal(written.path).endswith("card.json is not a file")
+    path.unlink()
+    os.mkfifo(path)
+    assert refusal(written.path).endswith("card.json is not a file")
+    path.unlink()
+    path.touch()
+    os.truncate(path, 2**30)
+    assert refusal(written.path).endswith("cannot be read: expected at most 16,777,216 bytes")

@@ -112,6 +112,20 @@ def test_interrupted_run_continues_as_if_it_had_not_been(linear, cutouts, tmp_pa
     assert [path.name for path in run.iterdir()] == ["settings.json"]  # without resume, a run starts again
 
 
+def test_a_run_removes_and_overwrites_nothing_but_its_own_files(cutouts, tmp_path):
+    run, victim = tmp_path / "run", tmp_path / "victim"
+    for path in (run / "thesis" / "a.tex", run / ".bashrc", victim):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    for name in (".checkpoint.npz", ".settings.json", "checkpoint.npz", "tensorboard"):
+        (run / name).symlink_to(victim)
+    with pytest.raises(InvalidDataset, match=r"checkpoint\.npz is a link: expected the folder of a run"):
+        fitted_in(run, cutouts, SETTINGS, resume=True)
+    fitted_in(run, cutouts, replace(SETTINGS, epochs=1))
+    assert [path.read_text() for path in (run / "thesis" / "a.tex", run / ".bashrc", victim)] == ["mine"] * 3
+    assert not (run / "checkpoint.npz").is_symlink()
+
+
 def test_finished_run_is_not_trained_again(trained, cutouts, tmp_path):
     shutil.copytree(trained / "run", tmp_path / "run")
     (tmp_path / "run" / ".checkpoint.npz").write_bytes(b"a checkpoint that a kill interrupted")
