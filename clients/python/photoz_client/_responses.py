@@ -44,7 +44,9 @@ def parse_prediction(response: httpx.Response, object_id: Names) -> Prediction:
         header_length = open_inference.read_header_length(response.headers.get(open_inference.HEADER_LENGTH))
         answer = open_inference.decode_response(response.content, header_length)
         outputs, grid = answer.outputs, RedshiftGrid(**answer.parameters) if answer.parameters else None
-    except (MalformedInput, TypeError, ValidationError) as error:
+    except ValidationError as error:
+        raise _unexpected(response, f"gave an answer that cannot be read: {_first(error)}") from error
+    except (MalformedInput, TypeError) as error:
         raise _unexpected(response, f"gave an answer that cannot be read: {error}") from error
     if missing := [name for name in ESTIMATES if name not in outputs]:
         raise _unexpected(response, f"answered without {', '.join(missing)}")
@@ -74,10 +76,14 @@ def parse_json(response: httpx.Response, message: type[Message]) -> Message:
     try:
         return message.model_validate_json(response.content)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        text = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        text = f"gave an answer that this version of the client does not understand: {text}"
+        text = f"gave an answer that this version of the client does not understand: {_first(error)}"
         raise _unexpected(response, text) from error
+
+
+def _first(error: ValidationError) -> str:
+    """Describe the first thing that is wrong with a message."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the body'}: {first['msg']}"
 
 
 def _error(response: httpx.Response, request: PreparedRequest) -> _errors.PhotozClientError:
