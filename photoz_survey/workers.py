@@ -50,13 +50,18 @@ def score_here(plan: Plan, bundle: Path, folder: Folder, chunks: Sequence[Chunk]
 
 def _load(plan: Plan, bundle: Path, url: str) -> None:
     global _worker
-    _worker = _Worker(plan, bundle, url)
+    try:
+        _worker = _Worker(plan, bundle, url)
+    except (PhotozError, OSError) as error:  # an exception here would kill the process
+        _worker = error
 
 
-_worker: _Worker
+_worker: _Worker | PhotozError | OSError
 
 
 def _score(chunk: Chunk) -> None:
+    if isinstance(_worker, Exception):
+        raise _worker
     _worker.score(chunk)
 
 

@@ -56,7 +56,11 @@ overwrite_option = click.option(
 
 def refuse_existing(path: Path | None) -> None:
     """Raise `click.UsageError` if the running command would replace a file without `--overwrite`."""
-    if path is not None and path.is_file() and not click.get_current_context().meta.get(OVERWRITE):
+    if (
+        path is not None
+        and (path.is_file() or path.is_symlink())
+        and not click.get_current_context().meta.get(OVERWRITE)
+    ):
         raise click.UsageError(f"{path} exists: choose another name, or replace it with --overwrite")
 
 

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import shutil
+import subprocess
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +14,7 @@ from pyarrow import parquet
 from photoz.errors import InvalidDataset, InvalidInput
 from photoz_survey.nz import TomographicBin, stack
 from photoz_survey.parts import digest_of, to_parquet
-from tests.survey.conftest import files
+from tests.survey.conftest import ENVIRONMENT, files, program
 
 ESCAPES = "\x1b]0;owned\x07\x9b31m\x7f\nowned"
 OBEYED = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]|^owned", re.MULTILINE)
@@ -145,6 +147,24 @@ def test_distributions_of_a_damaged_run_are_an_error_of_one_line(resume, tmp_pat
         manifest.write_text(text.replace(sha256, digest_of(part.read_bytes())))
         with pytest.raises((InvalidDataset, InvalidInput), match=r"cannot be read|no column pdf"):
             stack(str(tmp_path / "out"), [TomographicBin("all", "z_mean>=0")])
+
+
+def test_a_bundle_whose_network_does_not_fit_its_card_is_an_error_of_one_line(bundle, write_cutouts, tmp_path):
+    copy = shutil.copytree(bundle.path, tmp_path / "bundle")
+    grid = bundle.card.grid.__class__(0.4, 10**12)
+    card = bundle.card.model_copy(update={"grid": grid}).sealed(bundle.card.files)
+    (copy / "card.json").write_text(card.model_dump_json())
+    arguments = ("score", write_cutouts("a.h5", 2), "--bundle", copy, "-o", tmp_path / "out", "--workers", 1)
+    done = subprocess.run(program(*arguments), env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 1
+    first, last = done.stderr.splitlines()
+    assert (first[:6], last[:31]) == ("2 rows", "Error: the network gives {'pdf'")
+
+
+def test_a_link_to_no_file_is_not_written_through(photoz, resume, tmp_path):
+    (tmp_path / "nz.csv").symlink_to(tmp_path / "victim")
+    status, _, err = photoz("nz", tmp_path / "out", "--bin", "z_mean>=0", "-o", tmp_path / "nz.csv")
+    assert (status, "nz.csv exists: choose another name" in err, (tmp_path / "victim").exists()) == (2, True, False)
 
 
 def test_commands_print_no_escapes_of_files(photoz, bundle, tmp_path, here, monkeypatch):
