@@ -146,3 +146,15 @@ def test_files_and_functions_are_short_and_dataclasses_of_the_core_frozen():
     dataclasses = [cls for cls in classes if is_dataclass(cls) and cls.__module__.startswith("photoz.")]
     assert len(dataclasses) > 10
     assert [cls for cls in dataclasses if not cls.__dataclass_params__.frozen] == []
+
+
+def test_commands_print_text_of_others_by_the_functions_that_escape_it():
+    printed = {
+        (module, call.lineno)
+        for module, tree in read_trees().items()
+        if module.split(".")[0] in ("photoz", "photoz_client", "photoz_survey") and module != "photoz.cli.printing"
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and ast.unparse(call.func) in ("print", "click.echo", "click.secho")
+        if not isinstance(call.args[0], ast.Constant)
+    }
+    assert {module for module, _ in printed} == {"photoz_client._cli_options"}  # a report, whose lines are escaped

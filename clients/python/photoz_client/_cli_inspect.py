@@ -8,6 +8,7 @@ import click
 
 from photoz.cli.command import Command
 from photoz.cli.options import image_options
+from photoz.cli.printing import show
 from photoz.errors import counted
 from photoz.images import SDSS_IMAGES
 from photoz.io.contents import list_contents
@@ -39,15 +40,14 @@ def inspect(cutouts: Path, bundle: Path | None, **options: Any) -> None:
     """
     spec = SDSS_IMAGES if bundle is None else ModelBundle.load(bundle).card.image
     (first, n_files), given = first_file(cutouts), ReadOptions(**options)
-    click.echo(f"{first}:" if n_files == 1 else f"{first}, the first of {counted(n_files, 'file')}:")
-    for line in list_contents(first, given):
-        click.echo(f"  {line}")
+    show(f"{first}:" if n_files == 1 else f"{first}, the first of {counted(n_files, 'file')}:")
+    show(*(f"  {line}" for line in list_contents(first, given)))
     with open_for(cutouts, spec, given) as opened:
-        click.echo("\n".join(_description(cutouts, opened)))
+        show(*_description(cutouts, opened))
         conformed, reading = conform(opened, spec, given)
         if "ebv" not in conformed.columns:
             reading.assumed.append("E(B-V) is unknown")
-        click.echo("\n".join(reading.lines()))
+        show(*reading.lines())
 
 
 def _description(path: Path, cutouts: Cutouts) -> Iterator[str]:
