@@ -7,8 +7,6 @@ import io
 import logging
 import os
 import resource
-import signal
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -25,6 +23,7 @@ from photoz.io.fits import load_astropy, open_fits
 from photoz.io.hdf5 import open_hdf5
 from photoz.io.layout import conform
 from photoz.io.options import NO_OPTIONS, ReadOptions
+from photoz.processes import limit_process
 from photoz.validation import Arrays
 from service.jobs import JobQueue
 from service.request import Request
@@ -125,9 +124,6 @@ def conformed_arrays(cutouts: Cutouts, spec: ImageSpec) -> tuple[Arrays, Reading
 
 def limit_resources(allowed: int, seconds: float) -> None:
     """Allow this process `allowed` bytes more and some seconds more of processor time, and to write no file."""
-    for line in Path("/proc/self/status").read_text().splitlines() if sys.platform == "linux" else ():
-        if line.startswith("VmData:"):
-            resource.setrlimit(resource.RLIMIT_DATA, (limit := 1024 * int(line.split()[1]) + allowed, limit))
-    signal.setitimer(signal.ITIMER_PROF, seconds)  # SIGPROF ends it; RLIMIT_CPU has whole seconds, from the start
+    limit_process(allowed, seconds)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # a warning to a log that is a file would be refused
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))

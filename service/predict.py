@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 from starlette.responses import Response
 
+from photoz.errors import UnsupportedType
 from photoz.inference.predictor import ALL_COLUMNS, as_estimates
 from photoz.io.formats import JSON, QP
 from photoz.io.provenance import Provenance
@@ -80,7 +81,9 @@ async def cutouts(request: Request, state: State) -> Response:
 
 async def sky(request: Request, state: State) -> Response:
     """Cut out a position on the sky of an archive, if the operator allows it: a .npz file as of `/cutouts`."""
-    check_type(request, (JSON.media_type,), "/cutouts reads files")
+    if request.media_type != JSON.media_type:  # pages of other origins can send untyped bodies and forms
+        raise UnsupportedType(f"expected Content-Type: {JSON.media_type}, got {request.media_type or 'none'}")
+    check_type(request, (JSON.media_type,))
     check_no_query(request)
     await reserve_decoding(request, n_json=request.received_bytes)
     position = await run_step("decode", request.received_bytes, json.decode, request.body, SkyRequest)

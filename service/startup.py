@@ -35,14 +35,15 @@ def worker_environment() -> dict[str, str]:
     logs.configure(settings.log_format)
     if settings.api_keys_file:
         read_keys(settings.api_keys_file)
-    if settings.sky is not None:
-        from service.sky import check_packages  # takes 9 MB, which only the worker needs otherwise
-
-        check_packages()
     tracing_options()
     bundle = bundle_path(settings.bundle)
     engine = preflight(bundle, settings.engine, settings.threads)
-    needed = 4 * unpacked_limit(ModelBundle.load(bundle).card, 1)
+    card = ModelBundle.load(bundle).card
+    if settings.sky is not None:
+        from service.sky import check_options  # takes 9 MB, which only the worker needs otherwise
+
+        check_options(settings.sky, card.image)
+    needed = 4 * unpacked_limit(card, 1)
     if settings.max_memory_bytes < needed:
         raise InvalidInput(
             f"PHOTOZ_MAX_MEMORY_BYTES={settings.max_memory_bytes} cannot be used: one cutout of this model needs "

@@ -18,6 +18,10 @@ from photoz_survey.sky.source import Cut
 from photoz_survey.sky.targets import Targets
 
 
+class NoImage(InvalidDataset):
+    """An archive has no image of a position."""
+
+
 def open_position_source(options: Sequence[str], image: ImageSpec | None = None) -> tuple[Source, Path | None]:
     """Return the source of the options of ``photoz sky``, of the cutouts that a model takes, and the folder of maps.
 
@@ -28,6 +32,8 @@ def open_position_source(options: Sequence[str], image: ImageSpec | None = None)
             given = context.params
     except click.ClickException as error:
         raise InvalidInput(error.format_message()) from error
+    except click.exceptions.Exit as error:
+        raise InvalidInput("--help is no option that describes an archive") from error
     if given["position"]:
         raise InvalidInput(f"expected options of photoz sky, got {' '.join(map(str, given['position']))}")
     source = open_source(workers=1, **{name: given[name] for name in SOURCE_OPTIONS})
@@ -50,8 +56,8 @@ def cut_out_position(ra: float, dec: float, options: Sequence[str] = (), image: 
     Raises
     ------
     PhotozError
-        With the reason that the command prints: `InvalidDataset` if the archive has no image of the position,
-        `ArchiveError` if it gives something else, and `Unreachable`.
+        With the reason that the command prints: `NoImage`, `ArchiveError` if the archive gives something else, and
+        `Unreachable`.
     """
     source, sfd = open_position_source(options, image)
     try:
@@ -61,6 +67,6 @@ def cut_out_position(ra: float, dec: float, options: Sequence[str] = (), image: 
     except OSError as error:  # of the cache
         raise ArchiveError(str(error)) from error
     if failure := NOT_FOUND if rows is None else cut.reasons[0]:
-        kind = InvalidDataset if failure in (NOT_FOUND, OUTSIDE, NOT_COVERED) else ArchiveError
+        kind = NoImage if failure in (NOT_FOUND, OUTSIDE, NOT_COVERED) else ArchiveError
         raise kind(f"no cutout of 1 position: {failure}")
     return Cutouts(cut.images, targets.columns(), source.image, provenance(source))

@@ -1,15 +1,12 @@
-"""What runs in child processes of the service: files in FITS and HDF5, and positions on the sky."""
+"""Files in FITS and HDF5, which child processes of the service read."""
 
 import asyncio
 import io
 import os
-import shlex
-import shutil
 import sys
 import time
 
 import h5py
-import httpx
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -17,15 +14,12 @@ from astropy.table import Table
 
 from photoz.errors import InvalidDataset, InvalidInput, MalformedInput, TooLarge, UnsupportedType
 from photoz.io import formats
-from photoz.io.cutouts import Reading
 from photoz.protocol.contract import READING_HEADERS
-from service import files, predict, sky
+from service import files
 from service.errors import RequestError
 from service.jobs import JobQueue
 from tests.service.helpers import check_error
-from tests.service.requests import local_worker, make_request
-from tests.survey.loopback_archive import draw, frame_bytes, frame_path, frame_wcs, running_archive
-from tests.toys import GRIZ, galaxies
+from tests.service.requests import make_request
 
 LONG = 600.0  # seconds, which no job takes here
 RA, DEC, SHAPE = 150.1, -2.2, (420, 500)
@@ -178,72 +172,3 @@ def test_reader_that_dies_or_takes_too_long(monkeypatch, read, images):
     monkeypatch.setattr(files, "TIMEOUT", 0.1)
     with pytest.raises(RequestError, match=r"this took longer than 0\.1 s"):
         read(cube(images))
-
-
-@pytest.fixture(scope="module")
-def options(tmp_path_factory):
-    """Options for an archive with a galaxy at RA, DEC, brighter in each band."""
-    pytest.importorskip("astroquery", reason="needs astroquery: pip install 'photoz[sky]'")
-    wcs = frame_wcs(RA, DEC, 20.0, SHAPE)
-    with running_archive() as archive:
-        for number, band in enumerate("ugriz"):
-            archive.files[frame_path(band, 100)] = frame_bytes(draw(wcs, SHAPE, [(RA, DEC, 10.0 * (number + 1))]), wcs)
-        archive.catalogue = [(RA, DEC, 100, 0.1 * 3.793, 0.1 * 2.751)]
-        cache = str(tmp_path_factory.mktemp("sky") / "a cache")
-        yield ["--archive", f"{archive.url}/sas", "--catalogue", archive.url, "--cache", cache]
-
-
-def test_a_position_is_cut_out(options, card):
-    arrays, _ = sky.cut_out(RA, DEC, options, card.image)
-    np.testing.assert_allclose(arrays["images"].sum(axis=(1, 2)), [[10, 20, 30, 40, 50]], rtol=0.005)
-    np.testing.assert_allclose(arrays["ebv"], [0.1], rtol=1e-6)
-    assert arrays["ra"].tolist() == [RA]
-    with pytest.raises(RequestError, match=NOT_FOUND) as refused:
-        sky.cut_out(10, 10, options, card.image)
-    assert refused.value.status == 502
-
-
-def assume(ra, dec, options, spec):
-    return {"images": galaxies(spec, 1), "ra": np.array([ra])}, Reading(used=[f"{dec:g}, {options}"])
-
-
-def test_a_child_looks_up_each_position(monkeypatch, small_bundle):
-    monkeypatch.setattr(sky, "TIMEOUT", 600)
-    with local_worker(bundle=small_bundle.path, sky="--cache 'a cache'") as post:
-        monkeypatch.setattr(sky, "cut_out", assume)
-        found = post(predict.sky, b'{"ra": 1.5, "dec": -2}')
-        monkeypatch.setattr(sky, "cut_out", end)
-        refused = post(predict.sky, b'{"ra": 1.5, "dec": -2}')
-    check_error(refused, 502, "the process that asked the archive ended with 3")
-    assert (found.status_code, found.headers[READING_HEADERS["used"]]) == (200, "-2, ['--cache', 'a cache']")
-    with np.load(io.BytesIO(found.content)) as arrays:
-        np.testing.assert_array_equal(arrays["images"], galaxies(GRIZ, 1))
-        assert arrays["ra"].tolist() == [1.5]
-
-
-def test_it_is_off_by_default_and_needs_packages(client, monkeypatch):
-    check_error(client.post("/sky", json={"ra": RA, "dec": DEC}), 404, "its operator may allow that, with PHOTOZ_SKY")
-    for ra in (400, "--help"):
-        check_error(client.post("/sky", json={"ra": ra, "dec": DEC}), 422, "ra: input should be")
-    assert client.get("/ui/options.json").json()["sky"] is False
-    monkeypatch.setattr(sky, "PACKAGES", ("numpy", "nowhere"))
-    with pytest.raises(InvalidInput, match=r"PHOTOZ_SKY needs nowhere: install photoz\[sky\]"):
-        sky.check_packages()
-
-
-@pytest.mark.acceptance
-def test_a_position_on_the_page(options, start_service, bundle_path, tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: make acceptance installs it")
-    if not (chromium := shutil.which("chromium")):
-        pytest.skip("needs the browser chromium: install chromium")
-    variables = {"PHOTOZ_BUNDLE": bundle_path, "PHOTOZ_SKY": shlex.join(options)}
-    with start_service(tmp_path, **variables) as running, playwright.sync_playwright() as started:
-        refused = httpx.post(f"{running.url}/sky", json={"ra": 10, "dec": 10}, timeout=180.0)
-        check_error(refused, 502, NOT_FOUND)
-        page = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"]).new_page()
-        page.goto(running.url)
-        page.fill("#ra", str(RA))
-        page.fill("#dec", str(DEC))
-        page.get_by_role("button", name="Look it up").click()
-        page.locator("#status", has_text="1 redshift of").wait_for(timeout=180_000)
-        assert page.locator("#pictures canvas").count() == 6
