@@ -4,10 +4,11 @@ import csv
 import gzip
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from photoz.errors import InvalidDataset, PhotozError, UnsupportedType, reason
 from photoz.io.columns import NamedTable, find_names, plain
@@ -23,6 +24,9 @@ ASTROPY_FORMATS = {
 SUFFIXES = ".csv, .ecsv, .fits, .parquet, .vot or .xml"
 
 NUMBER = re.compile(r"[-+.\deE]+")
+
+# Frames of positions that differ from ICRS by less than 0.1 arcsec, as files spell them, and an equinox.
+SAME_AS_ICRS = re.compile(r"\s*((eq_)?(ICRS|FK5)?\s*(J?2000(\.0*)?)?|GEOCENTER|BARYCENTER)\s*", re.IGNORECASE)
 
 
 def read_table(path: Path, names: Mapping[str, str]) -> NamedTable:
@@ -139,5 +143,26 @@ def _read_astropy(path: Path, format: str) -> tuple[dict[str, Column], dict[str,
         for category in (UnitsWarning, W50):
             warnings.simplefilter("ignore", category)
         table = Table.read(path, format=format)
+        for frame in _frames(path, format, table.meta):
+            if not SAME_AS_ICRS.fullmatch(frame):
+                raise InvalidDataset(f"{path} has positions in the frame {frame}: expected ICRS, or FK5 of J2000")
     units = {name: str(unit) for name in table.colnames if (unit := getattr(table[name], "unit", None)) is not None}
     return {name: plain(table[name]) for name in table.colnames}, units
+
+
+def _frames(path: Path, format: str, meta: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the frames of positions that a file names: in keywords, or of the columns of a VOTable."""
+    yield from (str(meta[name]) for name in ("RADESYS", "RADECSYS", "EQUINOX") if name in meta)
+    if format == "votable":
+        from astropy.io.votable import parse
+
+        file = parse(path)
+        frames = {frame.ID: f"{frame.system or ''} {frame.equinox or ''}" for frame in file.iter_coosys()}
+        names = find_names(
+            path, [field.name for field in file.get_first_table().fields], {"ra": "ra", "dec": "dec"}, {}
+        )
+        yield from (
+            frames[field.ref]
+            for field in file.get_first_table().fields
+            if field.name in names.values() and field.ref in frames
+        )

@@ -1,5 +1,6 @@
 """Lists of galaxies: positions and other columns."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -7,15 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from astropy.coordinates import Angle
 
-from photoz.errors import InvalidDataset
+from photoz.errors import InvalidDataset, InvalidEbv
 from photoz.grid import FloatArray
+from photoz.images import as_reddening
 from photoz.io.catalogue_files import read_table
 from photoz.io.columns import NamedTable, find_names
 from photoz.io.cutouts import Column
 
 # Columns with a meaning here; other columns of a list are passed on.
 NAMES = ("object_id", "ra", "dec", "z_spec", "ebv")
+
+# Names in the file of cutouts that are no columns.
+RESERVED = {"images", "planes"}
+
+SEXAGESIMAL = re.compile(r"\s*[-+]?\d{1,3}[:hd ]\d{1,2}[:m\' ]\d{1,2}(\.\d*)?[s\"]?\s*")
 
 # `split` is text, as `object_id` is.
 TEXT = ("object_id", "split")
@@ -74,14 +82,28 @@ def as_targets(source: Path, columns: Mapping[str, Column], units: Mapping[str, 
     table = NamedTable(source, columns, names, units)
     if missing := [name for name in ("ra", "dec") if name not in table]:
         raise InvalidDataset(f"{source} lacks {' and '.join(missing)} in degrees; it has {', '.join(table.columns)}")
-    ra, dec = table.numbers("ra"), table.numbers("dec")
+    if reserved := RESERVED & (columns.keys() - names.values()):
+        raise InvalidDataset(f"{source} has a column {reserved.pop()!r}, as the file of cutouts has: rename it")
+    ra, dec = _degrees(table, "ra"), _degrees(table, "dec")
     _check_positions(source, ra, dec)
+    try:
+        as_reddening(table.numbers("ebv"), len(ra))
+    except InvalidEbv as error:
+        raise InvalidDataset(f"{source}: {error}; leave it empty where it is unknown") from error
     object_id = table.text("object_id") if "object_id" in table else np.arange(len(ra)).astype(str)
     if repeated := [name for name, n in Counter(object_id.tolist()).items() if n > 1]:
         raise InvalidDataset(f"{source} has the object_id {repeated[0]!r} more than once: expected one for each row")
     others = {name: _plain(values) for name, values in columns.items() if name not in names.values()}
     notes = tuple(table.notes())
     return Targets(object_id, ra, dec, table.numbers("z_spec"), table.numbers("ebv"), others, notes)
+
+
+def _degrees(table: NamedTable, name: str) -> FloatArray:
+    """Return a column (n,), which may be sexagesimal: RA in hours, minutes and seconds."""
+    values = table.columns[table.names[name]].astype(str)
+    if not all(map(SEXAGESIMAL.fullmatch, values)):
+        return table.numbers(name)
+    return np.asarray(Angle(values, "hourangle" if name == "ra" else "deg").deg)
 
 
 def _plain(values: Column) -> Column:

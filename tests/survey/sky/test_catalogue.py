@@ -1,10 +1,10 @@
-"""Lists of galaxies, the catalogue of SDSS, maps of E(B-V), and the cutout service of the Legacy Surveys."""
+"""Lists of galaxies, the catalogue of SDSS, and maps of E(B-V)."""
 
 import re
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 
-import h5py
 import numpy as np
 import pytest
 
@@ -20,12 +20,11 @@ from photoz.io.reader import open_cutouts
 from photoz_survey.sky import sdss
 from photoz_survey.sky.catalogue import Catalogue
 from photoz_survey.sky.cut_out import locate, open_catalogue
-from photoz_survey.sky.legacy import EXTINCTION, LAYERS, LegacySurveys
+from photoz_survey.sky.legacy import LegacySurveys
 from photoz_survey.sky.session import ArchiveError
 from photoz_survey.sky.source import fitting
 from photoz_survey.sky.targets import Targets, read_targets
 from tests.survey.loopback_archive import FWHM
-from training.imaging_surveys import read_survey
 
 
 def test_extinction_of_either_release():
@@ -43,6 +42,9 @@ def test_lists_that_cannot_be_used(tmp_path):
         ("ra,dec\n360.1,90", "got 360.1 90 in row 1"),
         ("ra,dec\n0,-90.5", "got 0 -90.5 in row 1"),
         ("ra,dec,object_id\n1,2,a\n1,3,a", "has the object_id 'a' more than once"),
+        ("ra,dec,ebv\n1,2,\n1,3,-99", "expected 0 <= ebv <= 10 mag, got -99 for cutout 1; leave it empty where"),
+        ("ra,dec,images\n1,2,3", "has a column 'images', as the file of cutouts has: rename it"),
+        ("RAB1950,DEB1950\n1,2", "lacks ra and dec in degrees"),
     ]:
         (tmp_path / "list.csv").write_text(text)
         with pytest.raises(InvalidDataset, match=message):
@@ -63,6 +65,32 @@ def test_units_and_names_of_the_list_are_read(tmp_path):
     table.write(tmp_path / "list.fits", overwrite=True)
     with pytest.raises(InvalidDataset, match="column 'ra' has the unit km; expected deg, rad or h"):
         read_targets(tmp_path / "list.fits")
+
+
+VOTABLE = """<VOTABLE version="1.3"><RESOURCE><COOSYS ID="old" system="eq_FK4" equinox="B1950"/><COOSYS ID="new"
+system="eq_FK5" equinox="J2000"/><TABLE><FIELD name="ra" datatype="double" unit="deg" ref="{}"/><FIELD name="dec"
+datatype="double" unit="deg"/><DATA><TABLEDATA><TR><TD>1</TD><TD>2</TD></TR></TABLEDATA></DATA></TABLE></RESOURCE>
+</VOTABLE>"""
+
+
+def test_frames_of_positions_are_icrs(tmp_path):
+    for ref, refusal in (("new", nullcontext()), ("old", pytest.raises(InvalidDataset, match="frame eq_FK4 B1950"))):
+        (tmp_path / "list.vot").write_text(VOTABLE.format(ref))
+        with refusal:
+            assert read_targets(tmp_path / "list.vot").ra.tolist() == [1.0]
+    for meta, is_old in (({"RADESYS": "FK4"}, True), ({"EQUINOX": 1950.0}, True), ({"EQUINOX": 2000.0}, False)):
+        Table({"ra": [1.0], "dec": [2.0]}, meta=meta).write(tmp_path / "list.fits", overwrite=True)
+        with pytest.raises(InvalidDataset, match="positions in the frame") if is_old else nullcontext():
+            read_targets(tmp_path / "list.fits")
+
+
+def test_positions_as_vizier_writes_them(tmp_path):
+    (tmp_path / "list.csv").write_text(
+        "#VizieR\nName;_RAJ2000;_DEJ2000\nM 51;13 29 52.7;+47 11 43\nM 83;13:37:00.9;-29:51:57"
+    )
+    targets = read_targets(tmp_path / "list.csv")
+    assert targets.object_id.tolist() == ["M 51", "M 83"]
+    np.testing.assert_allclose([targets.ra, targets.dec], [[202.469583, 204.25375], [47.195278, -29.865833]], atol=1e-6)
 
 
 def test_columns_of_the_list_are_kept(sky, archive, tmp_path):
@@ -237,55 +265,3 @@ def test_a_source_fits_models_of_some_bands_and_any_size():
     ]:
         with pytest.raises(InvalidInput, match=re.escape(message)):
             fitting("SDSS", SDSS_IMAGES, other)
-
-
-@pytest.fixture
-def legacy(archive, tmp_path, photoz, here):
-    """Return a function that runs the command with the cutouts of the Legacy Surveys."""
-    rows = [f"{ra},{dec},0.1" for ra, dec, _ in archive.galaxies] + ["150.1,70.0,0.1"]
-    (tmp_path / "list.csv").write_text("\n".join(["ra,dec,ebv", *rows]))
-    given = (
-        "--list",
-        tmp_path / "list.csv",
-        "-o",
-        tmp_path / "cutouts.h5",
-        "--cache",
-        tmp_path,
-        "--workers",
-        1,
-        "--overwrite",
-    )
-    return lambda *arguments: photoz("sky", *arguments, *given, "--archive", f"{archive.url}/viewer/fits-cutout")
-
-
-def test_bands_and_extinction_are_those_of_the_survey():
-    survey = read_survey("legacy")
-    for layer, bands in LAYERS.items():
-        coefficients = tuple(survey.bands[band].extinction for band in bands)
-        expected = ImageSpec(bands=bands, pixel_scale=survey.pixel_scale, extinction_coefficients=coefficients)
-        assert LegacySurveys.of("", layer, None).image == expected
-
-
-def test_cutouts_of_the_legacy_surveys(legacy, archive, tmp_path):
-    assert legacy("--source", "ls-dr10")[0] == 0
-    with open_cutouts(tmp_path / "cutouts.h5") as cutouts, h5py.File(tmp_path / "cutouts.h5") as file:
-        images, ivar = cutouts.images[:], file["planes/ivar"][:]
-        assert (cutouts.spec.bands, cutouts.spec.pixel_scale) == (tuple("griz"), 0.262)
-        assert cutouts.provenance.startswith("layer ls-dr10 of the Legacy Surveys, cut by photoz")
-        assert "ivar" not in cutouts.columns
-    assert images.shape == (4, 64, 64, 4)
-    assert np.isnan(images[:, :, 48:]).all()  # not covered
-    np.testing.assert_array_equal(ivar, np.where(np.isfinite(images), 400.0, 0.0))
-    np.testing.assert_allclose(np.nansum(images, axis=(1, 2)), np.outer([10, 20, 30, 40], [1, 2, 3, 4]), rtol=0.01)
-    assert re.search('\n4,150.1,70.0,failed,.*&invvar: "?404, not found', (tmp_path / "cutouts.ledger.csv").read_text())
-    asked = archive.asked.total()
-    assert legacy("--source", "ls-dr10", "--offline")[0] == 0
-    assert archive.asked.total() == asked
-
-
-def test_answers_with_other_bands_are_refused(legacy, monkeypatch):
-    monkeypatch.setitem(LAYERS, "ls-dr9", ("g", "r", "y"))
-    monkeypatch.setitem(EXTINCTION, "y", 1.0)
-    status, _, err = legacy("--source", "ls-dr9")
-    expected = "expected the bands g,r,y in shape (3, 64, 64), got the bands grz in an image of shape (3, 64, 64)"
-    assert (status, expected in err) == (1, True)
