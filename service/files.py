@@ -119,7 +119,11 @@ def conformed_arrays(cutouts: Cutouts, spec: ImageSpec) -> tuple[Arrays, Reading
     """Return images in the layout of a model and columns, by name, and what was done."""
     conformed, reading = conform(cutouts, spec)
     columns = {name: np.asarray(conformed.columns[name]) for name in INPUT_COLUMNS if name in conformed.columns}
-    return {"images": np.asarray(conformed.images[:]), **columns}, reading
+    arrays = {"images": np.asarray(conformed.images[:]), **columns}
+    for name, values in arrays.items():
+        if values.dtype.hasobject:  # such as references of HDF5, which a child cannot return
+            raise InvalidDataset(f"expected {name} as numbers or text, got dtype {values.dtype}")
+    return arrays, reading
 
 
 def limit_resources(allowed: int, seconds: float) -> None:

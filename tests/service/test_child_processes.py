@@ -113,6 +113,8 @@ def test_files_that_do_not_fit_are_refused(monkeypatch, card, images):
         for n in (100, len(content) // 2, len(content) - 3000):
             check(content[:n], f"the {name} file")
     check(hdf5_bytes(images=h5py.ExternalLink("/etc/hostname", "images")), "is a link, perhaps to other files")
+    references = np.full(images.shape, h5py.Reference(), h5py.ref_dtype)
+    check(hdf5_bytes(images=references), "expected images as numbers or text, got dtype object")
     monkeypatch.setitem(sys.modules, "astropy", None)
     check(cube(images), "FITS files need astropy", UnsupportedType)
 
