@@ -26,7 +26,8 @@ class JobQueue:
     """Runs jobs of one kind in a child process, one at a time, in turns of the clients.
 
     The limits are those of `ConcurrencyLimit`. The child is replaced after `max_tasks` jobs: 1 isolates jobs on
-    untrusted data from each other. A client whose job ended its child is refused for `penalty` seconds.
+    untrusted data from each other. A client whose job ended its child or took too long is refused for `penalty`
+    seconds.
     """
 
     def __init__(self, what: str, in_all: int, of_client: int, *, max_tasks: int = 1, penalty: float = 0.0) -> None:
@@ -42,6 +43,7 @@ class JobQueue:
 
         Raises `RequestError` (429 or 504), `pebble.ProcessExpired` if the child has died, or what the function raises.
         """
+        self._check_penalty(client)
         with self._queued.enter(client):
             turn = self._turns.setdefault(client, asyncio.Lock())
             async with turn, self._lock:
@@ -51,13 +53,17 @@ class JobQueue:
                 try:
                     return await asyncio.wrap_future(self._pool.schedule(function, arguments, timeout=timeout))
                 except TimeoutError as error:
+                    self._penalise(client)
                     message = f"this took longer than {timeout:g} s: send less at a time, or try again later"
                     raise RequestError(HTTPStatus.GATEWAY_TIMEOUT, message) from error
                 except BrokenProcessPool as error:
                     raise ProcessExpired("the child died before it took the job") from error
                 except ProcessExpired:
-                    self._refused_until[client] = time.monotonic() + self._penalty
+                    self._penalise(client)
                     raise
+
+    def _penalise(self, client: str) -> None:
+        self._refused_until[client] = time.monotonic() + self._penalty
 
     def _check_penalty(self, client: str) -> None:
         now = time.monotonic()

@@ -86,6 +86,21 @@ def test_clients_take_turns_and_one_that_ended_the_child_waits():
     asyncio.run(check())
 
 
+def test_client_that_has_to_wait_takes_no_place_and_no_turn():
+    async def check():
+        queue = JobQueue("jobs run or wait", 1, 1, penalty=LONG)
+        with pytest.raises(RequestError, match="took longer than"):
+            await queue.run("alice", 0.1, work, LONG)
+        bob = asyncio.create_task(queue.run("bob", LONG, work, 0.5))
+        await asyncio.sleep(0)
+        with pytest.raises(RequestError, match="what you sent before failed or took too long"):
+            await queue.run("alice", LONG, work, 0.0)
+        assert not bob.done()
+        await bob
+
+    asyncio.run(check())
+
+
 TURNS = [("alice", end), ("alice", work, 0.0), ("bob", work, 0.0)]
 
 
