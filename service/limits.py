@@ -97,7 +97,7 @@ class Limits:
             raise MalformedInput(f"expected one header Host, got {hosts}")
         if authorizations > 1:
             raise MalformedInput(f"expected one header Authorization, got {authorizations}")
-        if self.hosts and (host := HOST.sub("", request.headers.get("host", "")).lower()) not in self.hosts:
+        if self.hosts and hosts and (host := HOST.sub("", request.headers.get("host", "")).lower()) not in self.hosts:
             message = f"expected the host {', '.join(self.hosts)}, got {host[:60]}: see PHOTOZ_ALLOWED_HOSTS"
             raise RequestError(HTTPStatus.MISDIRECTED_REQUEST, message)
         if request.method == "POST" and request.headers.get("sec-fetch-site") == "cross-site":

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import astropy.units as u
-import click
 import numpy as np
 from astropy.coordinates import SkyCoord
 from astroquery.sdss import SDSS, conf
 
+from photoz.cli.printing import show
 from photoz.errors import InvalidDataset
 from photoz.grid import FloatArray
 from photoz.io.catalogue_files import read_table
@@ -120,7 +120,7 @@ class Catalogue:
         except (LookupError, TypeError, ValueError):  # the list of columns is something else
             failure = quoted(session.last)
         if NOTHING.match(content):
-            click.echo(f"the catalogue said {quoted(content)}", err=True)
+            show(f"the catalogue said {quoted(content)}", err=True)
         elif failure or not HEADER.match(content):
             raise ArchiveError(f"the catalogue at {self.address} gave no table; it said {failure or quoted(content)}")
         return content

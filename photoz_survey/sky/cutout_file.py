@@ -13,12 +13,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import click
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from photoz import __version__
+from photoz.cli.printing import show
 from photoz.errors import InvalidDataset, InvalidInput, counted
 from photoz.io.hdf5 import create_hdf5, write_columns
 from photoz.io.npz import npz_bytes, read_arrays
@@ -124,7 +124,7 @@ class CutoutFile:
                 if answered is None or time.monotonic() - answered > PATIENCE:
                     raise Unreachable(f"{error}; {count}: run the same command again to continue") from error
                 if not is_down:
-                    click.echo(f"{error}; {count}; trying again for up to {PATIENCE / 60:g} minutes", err=True)
+                    show(f"{error}; {count}; trying again for up to {PATIENCE / 60:g} minutes", err=True)
                 is_down, jobs = True, [job for job in jobs if not job.part.exists()]
                 time.sleep(PAUSE)
 

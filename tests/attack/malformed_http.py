@@ -4,7 +4,7 @@
 """
 
 LIVEZ = b"GET /livez HTTP/1.1"
-INNER = b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Request-Id: smuggled\r\n\r\n"
+INNER = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: smuggled\r\n\r\n"
 LENGTH = b"%d" % len(INNER)
 EMPTY, ONE_BYTE = b"0\r\n\r\n", b"1\r\nx\r\n0\r\n\r\n"  # in chunks
 
@@ -25,7 +25,7 @@ CHUNKS = (
 
 
 def get(line: bytes = LIVEZ, *headers: bytes) -> bytes:
-    return b"\r\n".join([line, b"Host: a", *headers, b"", b""])
+    return b"\r\n".join([line, b"Host: localhost", *headers, b"", b""])
 
 
 def post(*headers: bytes, body: bytes = b"") -> bytes:
@@ -48,7 +48,7 @@ MALFORMED = (
     *(*map(get, START_LINES), *(get(LIVEZ, line) for line in LINES), *map(with_length, LENGTHS)),
     *(*map(with_coding, CODINGS), *map(chunked, CHUNKS), with_length(b"0", LENGTH), b"GET /livez\r\n\r\n"),
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(40) + b"\r\n\r\n",  # TLS
-    *(b"GET /livez HTTP/1.1\r\n Host: a\r\n\r\n", get(LIVEZ, *[b"X: y"] * 110)),
+    *(b"GET /livez HTTP/1.1\r\n Host: localhost\r\n\r\n", get(LIVEZ, *[b"X: y"] * 110)),
     post(b"Transfer-Encoding : chunked", body=ONE_BYTE),
     post(b"Content-Length: 5", b"Transfer-Encoding: chunked", body=EMPTY + INNER),
     post(b"Transfer-Encoding: chunked", b"Content-Length: %d" % (5 + len(INNER)), body=EMPTY + INNER),

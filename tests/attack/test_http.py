@@ -12,7 +12,7 @@ from tests.attack.malformed_http import CASES, get, post
 from tests.attack.malformed_inputs import HEADERS, METHODS, PATHS
 from tests.service.raw_http import RawConnection
 
-CANARY = b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Request-Id: canary\r\nConnection: close\r\n\r\n"
+CANARY = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: canary\r\nConnection: close\r\n\r\n"
 
 
 def answers(url, content):

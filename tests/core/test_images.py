@@ -160,7 +160,7 @@ def test_what_fits_is_not_copied_and_of_larger_cutouts_the_central_pixels_are_us
         larger[:, top : top + 8, left : left + 8] = IMAGES
         cutouts, reading = conform(Cutouts(larger, {}, **KNOWN), SPEC)
         check_images(cutouts.images, IMAGES)
-        assert reading.used[0] == f"the central 8x8 of {size}x{size + 1} pixels"
+        assert reading.used[-1] == f"the central 8x8 of {size}x{size + 1} pixels"
 
 
 def test_bands_are_known_without_prefixes_and_case_or_given():

@@ -69,9 +69,9 @@ def test_cutouts_of_another_scale_are_resampled_and_flagged_if_they_are_large_en
     np.testing.assert_allclose(cutouts.images[:].sum((1, 2)), [[10, 1], [1, 10]], rtol=1e-4)
     assert cutouts.flags == Flag.RESAMPLED
     assert reading.used[1:] == [
-        "the central 64x64 of 80x80 pixels",
         "pixels are in nanomaggy",
         "pixels of 0.198 arcsec are resampled to 0.396 arcsec, RESAMPLED",
+        "the central 64x64 of 80x80 pixels",
     ]
     first = np.moveaxis(images, -1, 1)
     np.testing.assert_array_equal(conform(Cutouts(first, {}, **known), SPEC, RESAMPLE)[0].images[1], cutouts.images[1])

@@ -66,7 +66,7 @@ def reserved(body, n_json=0):
 
 
 def test_memory_that_decoding_and_conversion_reserve():
-    assert reserved(b'{"a": [1, 2]}', 13) == 512 + 192 + 64
+    assert reserved(b'{"a": [1, 2]}', 13) == 512 + 2 * 192 + 64
     assert reserved(b"{}  [[[[[[[[", 2) == 512  # JSON, and tensors after it
     assert reserved(b"[[[[[[[[", 0) == 0
     assert reserved(npy_bytes(np.zeros(1000))) == 0

@@ -54,9 +54,9 @@ def test_files_become_described_hdf5_files(convert):
     spec, images, report = convert("--pixel-scale 0.2 --size 8", BANDS="griz", BUNIT="nJy")
     assert (
         "/mine.fits: 5 cutouts read, all used\n"
-        "  used: the central 8x8 of 12x12 pixels\n"
         "  used: pixels are multiplied by 0.000275406, for the unit nJy\n"
         "  used: pixels are 0.2 arcsec wide\n"
+        "  used: the central 8x8 of 12x12 pixels\n"
         "  assumed: Galactic extinction is that of SDSS's bands\n"
     ) in report
     assert spec == ImageSpec(size=8, bands="griz", pixel_scale=0.2, unit="nanomaggy")
