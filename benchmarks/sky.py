@@ -1,22 +1,25 @@
 """The speed of `photoz sky` against an archive on this machine: `python -m benchmarks.sky`.
 
-The archive has the one field of `benchmarks.science real_field` under the names of many, so that each frame is
-downloaded, unpacked and read as often as if they were different. Needs Linux.
+The archive has the one field of `benchmarks.science real_field` under the names and headers of many, so that each
+frame is downloaded, unpacked and read as often as if they were different. Needs Linux.
 """
 
 import argparse
+import bz2
 import csv
-import functools
 import resource
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from astropy.io.fits import Header
 
 from benchmarks.harness.environment import RESULTS
 from benchmarks.harness.results import at_least, conclude, reported
@@ -25,25 +28,47 @@ from benchmarks.survey import COMMAND, watched
 from photoz.images import SDSS_IMAGES
 from photoz_survey.sky.archive import FileCache
 from photoz_survey.sky.cutting import read_frame
-from photoz_survey.sky.frames import PATH, Field
+from photoz_survey.sky.frames import LATER, PATH, Field
 
 EDGE = 60  # pixels at the edge of a frame without galaxies
 
+BLOCK = 2880  # bytes, of which FITS headers have whole numbers
 
-class _Quiet(SimpleHTTPRequestHandler):
+
+def packed_frames(fields: list[Field]) -> dict[str, tuple[bytes, bytes]]:
+    """Return the frames of `FIELD` as those of many, by path: the header and the rest, packed on its own."""
+    frames = {}
+    for band in SDSS_IMAGES.bands:
+        content = bz2.decompress((FOLDER / f"frame-{band}-{FIELD}.fits.bz2").read_bytes())
+        end = -(-content.index(b"END".ljust(80)) // BLOCK) * BLOCK
+        header, rest = Header.fromstring(content[:end].decode()), bz2.compress(content[end:])
+        for field in fields:
+            header["RUN"], header["CAMCOL"], header["FRAME"] = field.run, field.camcol, field.number + LATER[band]
+            frames[f"{PATH}/{field.path(band)}"] = bz2.compress(header.tostring().encode()), rest
+    return frames
+
+
+class _Frames(BaseHTTPRequestHandler):
+    def __init__(self, frames: Mapping[str, tuple[bytes, bytes]], *arguments: Any) -> None:
+        self._frames = frames
+        super().__init__(*arguments)
+
+    def do_GET(self) -> None:
+        frame = self._frames.get(self.path, ())
+        self.send_response(200 if frame else 404)
+        self.send_header("Content-Length", str(sum(map(len, frame))))
+        self.end_headers()
+        for part in frame:
+            self.wfile.write(part)
+
     def log_message(self, *_: object) -> None:
         pass
 
 
 @contextmanager
-def archive(fields: list[Field], folder: Path) -> Iterator[str]:
+def archive(fields: list[Field]) -> Iterator[str]:
     """Serve the frames of `FIELD` as those of many; yields the address."""
-    for field in fields:
-        for band in SDSS_IMAGES.bands:
-            path = folder / PATH.lstrip("/") / field.path(band)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.symlink_to(FOLDER / f"frame-{band}-{FIELD}.fits.bz2")
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=folder)) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Frames, packed_frames(fields))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
@@ -85,7 +110,7 @@ def main() -> int:
     options.program, options.output = "sky", RESULTS / "sky.json"
     fields = [Field(94, 301, 3, 100 + 3 * number) for number in range(options.fields)]
     n, more = options.positions, options.positions * options.longer
-    with tempfile.TemporaryDirectory() as name, archive(fields, Path(name) / "archive") as url:
+    with tempfile.TemporaryDirectory() as name, archive(fields) as url:
         folder = Path(name)
         short, long = (write_list(folder / f"{k}.csv", k, fields, folder, url) for k in (n, more))
         cold, warm, longer = run(short, folder, url), run(short, folder, url), run(long, folder, url)
