@@ -103,8 +103,8 @@ class FileCache:
         raise AssertionError("the last attempt returns or raises")
 
     def _evict(self, used: Path) -> None:
-        """Remove the least recently used files until the others fit."""
-        files = [(path.stat(), path) for path in self.folder.glob("[!.]*")]
+        """Remove the least recently used files until the others fit; answers of a catalogue are not among them."""
+        files = [(path.stat(), path) for path in self.folder.glob("[!.]*.fits")]
         total = sum(stat.st_size for stat, _ in files)
         for stat, path in sorted(files, key=lambda file: file[0].st_mtime):
             if total <= self.max_bytes:

@@ -62,7 +62,7 @@ class CutoutFile:
         key = digest.hexdigest()[:32]
         self.path, self._parts, self._source, self._n = output, parts_folder(output), source, len(targets)
         self._key, self.ledger = key, Ledger(output, key, len(targets))
-        if not output.exists() or _length(output) != self.ledger.done.sum():
+        if _length(output) != self.ledger.done.sum():
             self.ledger.forget()
         self._written = np.flatnonzero(self.ledger.done)  # rows of its cutouts
 
@@ -189,5 +189,7 @@ def _copy(file: h5py.File, name: str, places: npt.NDArray[np.intp], planes: Any)
 
 
 def _length(path: Path) -> int:
-    with h5py.File(path) as file:
-        return len(file["images"]) if "images" in file else -1
+    """Return the number of cutouts in a file, -1 if it is missing or something else."""
+    with contextlib.suppress(OSError, KeyError), h5py.File(path) as file:
+        return len(file["images"])
+    return -1

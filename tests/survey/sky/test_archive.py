@@ -159,11 +159,12 @@ def test_what_is_missing_is_asked_for_once_in_a_run(fetch, archive, tmp_path):
 
 def test_requests_are_no_more_than_allowed_and_the_oldest_files_are_removed(fetch, clock, tmp_path):
     files = FileCache(tmp_path, max_bytes=2 * len(FITS), interval=0.25)
+    (tmp_path / "catalogue-1.csv").write_bytes(FITS)  # the answer to the query of a run, which may take days
     for name in "ugurizr":
-        assert fetch(name=name, files=files) == FITS
+        assert fetch(name=f"{name}.fits", files=files) == FITS
         clock.now += 0.0625
     assert clock.slept == [0, 0.1875, 0.125, 0.1875, 0.1875, 0.1875]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["r", "z"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["catalogue-1.csv", "r.fits", "z.fits"]
     with pytest.raises(ArchiveError, match=r"u is not in .*, and nothing is downloaded offline"):
         FileCache(tmp_path, 10**9, offline=True).open("http://127.0.0.1:1/u", "u")
 

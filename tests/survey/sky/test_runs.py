@@ -82,6 +82,19 @@ def test_what_is_left_of_the_same_list_is_used_and_of_another_is_not(archive, tm
     assert not (tmp_path / "cutouts.h5.parts").exists()
 
 
+def test_a_file_that_was_replaced_or_removed_is_made_again(photoz, sky, positions, where, tmp_path):
+    output = tmp_path / "cutouts.h5"
+    for content in (None, b"something else"):
+        assert "4 of 5 have cutouts" in sky("--list", positions)[2]
+        assert len(images_of(output)) == 4
+        output.unlink()
+        if content:
+            output.write_bytes(content)
+    assert "exists: choose another name" in photoz("sky", "--list", positions, *where, "-o", output)[2]
+    assert "4 of 5 have cutouts" in sky("--list", positions)[2]
+    assert len(images_of(output)) == 4
+
+
 def test_two_runs_do_not_write_the_same_file(sky, archive, positions, tmp_path):
     source = open_source("sdss", f"{archive.url}/sas", archive.url, None, tmp_path, 1, False, False, 99, 1)
     with CutoutFile(Targets.of(1, 2), source, tmp_path / "cutouts.h5").locked():
