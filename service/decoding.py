@@ -79,7 +79,7 @@ async def reserve_decoding(request: Request, *, n_json: int = 0, archive: Archiv
     elif archive is not None:
         size = archive.unpacked_bytes
     elif request.body.startswith(files.MAGICS):  # a copy is sent to the child, and the arrays come back
-        size = 2 * request.received_bytes + files.allowed_bytes(request.received_bytes)
+        size = (2 + files.FACTOR) * request.received_bytes
     request.memory.reserve(request, size)
 
 

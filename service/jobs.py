@@ -46,21 +46,25 @@ class JobQueue:
         self._check_penalty(client)
         with self._queued.enter(client):
             turn = self._turns.setdefault(client, asyncio.Lock())
-            async with turn, self._lock:
-                self._check_penalty(client)
-                if not self._pool.active:  # its child died while it had nothing to do
-                    self._pool = self._make_pool()
-                try:
-                    return await asyncio.wrap_future(self._pool.schedule(function, arguments, timeout=timeout))
-                except TimeoutError as error:
-                    self._penalise(client)
-                    message = f"this took longer than {timeout:g} s: send less at a time, or try again later"
-                    raise RequestError(HTTPStatus.GATEWAY_TIMEOUT, message) from error
-                except BrokenProcessPool as error:
-                    raise ProcessExpired("the child died before it took the job") from error
-                except ProcessExpired:
-                    self._penalise(client)
-                    raise
+            async with turn:
+                self._check_penalty(client)  # only jobs of this client change it, and none of them runs now
+                async with self._lock:
+                    return await self._run(client, timeout, function, arguments)
+
+    async def _run(self, client: str, timeout: float, function: Callable[..., T], arguments: tuple[object, ...]) -> T:
+        if not self._pool.active:  # its child died while it had nothing to do
+            self._pool = self._make_pool()
+        try:
+            return await asyncio.wrap_future(self._pool.schedule(function, arguments, timeout=timeout))
+        except TimeoutError as error:
+            self._penalise(client)
+            message = f"this took longer than {timeout:g} s: send less at a time, or try again later"
+            raise RequestError(HTTPStatus.GATEWAY_TIMEOUT, message) from error
+        except BrokenProcessPool as error:
+            raise ProcessExpired("the child died before it took the job") from error
+        except ProcessExpired:
+            self._penalise(client)
+            raise
 
     def _penalise(self, client: str) -> None:
         self._refused_until[client] = time.monotonic() + self._penalty

@@ -88,14 +88,15 @@ def test_clients_take_turns_and_one_that_ended_the_child_waits():
 
 def test_client_that_has_to_wait_takes_no_place_and_no_turn():
     async def check():
-        queue = JobQueue("jobs run or wait", 1, 1, penalty=LONG)
+        queue = JobQueue("jobs run or wait", 3, 2, penalty=LONG)
+        calls = (("alice", 0.1, work, LONG), ("alice", LONG, work, 0.0), ("bob", LONG, work, 0.5))
+        late, waiting, bob = [asyncio.create_task(queue.run(*call)) for call in calls]
+        for refused in (waiting, queue.run("alice", LONG, work, 0.0)):
+            with pytest.raises(RequestError, match="what you sent before failed or took too long"):
+                await refused
+            assert not bob.done()
         with pytest.raises(RequestError, match="took longer than"):
-            await queue.run("alice", 0.1, work, LONG)
-        bob = asyncio.create_task(queue.run("bob", LONG, work, 0.5))
-        await asyncio.sleep(0)
-        with pytest.raises(RequestError, match="what you sent before failed or took too long"):
-            await queue.run("alice", LONG, work, 0.0)
-        assert not bob.done()
+            await late
         await bob
 
     asyncio.run(check())

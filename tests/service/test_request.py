@@ -70,7 +70,7 @@ def test_memory_that_decoding_and_conversion_reserve():
     assert reserved(b"{}  [[[[[[[[", 2) == 512  # JSON, and tensors after it
     assert reserved(b"[[[[[[[[", 0) == 0
     assert reserved(npy_bytes(np.zeros(1000))) == 0
-    assert reserved(b"SIMPLE  =" + bytes(100)) == 2 * 109 + files.LEAST_BYTES
+    assert reserved(b"SIMPLE  =" + bytes(100)) == (2 + files.FACTOR) * 109
     assert reserved(b"\x89HDF\r\n\x1a\n" + bytes(10 * MIB - 8)) == (2 + files.FACTOR) * 10 * MIB
     assert reserved(b"", MAX_JSON_BYTES) == 0
     with pytest.raises(TooLarge, match="at most 16,777,216 bytes of JSON, got 16,777,217: send them as binary"):
