@@ -92,6 +92,7 @@ def _join(paths: Sequence[Path], options: ReadOptions) -> Cutouts:
     views = [_view(file, files[0], size, path, paths[0]) for path, file in zip(paths, files, strict=True)]
     files = [replace(file, factors=_in_order(file, files[0].bands)) for file in files]
     common = [name for name in tables[0] if all(name in table for table in tables)]
+    _check_units(common, files, paths)
     dropped = sorted({name for table in tables for name in table} - set(common))
     lengths = [file.images.shape[0] for file in files]
     cutout = np.empty(files[0].images.shape[1:])[views[0]].shape
@@ -114,6 +115,18 @@ def _join(paths: Sequence[Path], options: ReadOptions) -> Cutouts:
         unread={what: names for file in files for what, names in file.unread.items()},
         **_joined_unit(files, [path.name for path in paths], lengths, folder),
     )
+
+
+def _check_units(columns: Sequence[str], files: Sequence[Cutouts], paths: Sequence[Path]) -> None:
+    """Raise `InvalidDataset` if a column has another unit in another file."""
+    for name in columns:
+        units = [file.column_units.get(name, "") for file in files]
+        for unit, path in zip(units, paths, strict=True):
+            if unit != units[0]:
+                raise InvalidDataset(
+                    f"expected the column {name} in one unit, got {units[0] or 'none'} in {paths[0]}, and "
+                    f"{unit or 'none'} in {path.name}"
+                )
 
 
 def _in_order(cutouts: Cutouts, bands: tuple[str, ...]) -> FloatArray | None:
@@ -179,6 +192,7 @@ def _join_bands(
     )
     firsts = [tables[row[0]] for row in numbers]
     common = [name for name in firsts[0] if all(name in table for table in firsts) and name != "object_id"]
+    _check_units(common, files, paths)
     columns = {name: np.concatenate([table[name] for table in firsts]) for name in common}
     columns["object_id"] = np.array([galaxy or folder.name for galaxy in galaxies])
     flat = [files[i] for row in numbers for i in row]

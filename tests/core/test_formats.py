@@ -234,3 +234,12 @@ def test_unusable_file_is_refused_with_its_name(tmp_path, suffix, spoil, message
     with h5py.File(path, "w") if suffix == "h5" else nullcontext(path) as given:
         spoil(given)
     assert re.search(message, refusal(path))
+
+
+def test_a_column_has_one_unit_in_all_files_of_a_folder(tmp_path):
+    for name, unit in (("a.h5", "deg"), ("b.h5", "rad")):
+        with h5py.File(tmp_path / name, "w") as file:
+            file["images"], file["ra"] = IMAGES, np.full(len(IMAGES), 0.5)
+            file["ra"].attrs["unit"] = unit
+    words = r"^expected the column ra in one unit, got deg in .*/a\.h5, and rad in b\.h5$"
+    assert re.search(words, refusal(tmp_path, InvalidDataset))
