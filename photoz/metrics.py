@@ -116,7 +116,9 @@ def cde_loss(pdfs: FloatArray, z_spec: npt.ArrayLike, grid: RedshiftGrid) -> Flo
 def covered(pdfs: FloatArray, z_spec: npt.ArrayLike, grid: RedshiftGrid, mass: float) -> npt.NDArray[np.bool_]:
     """Whether the shortest interval with the given probability holds the true redshift, shape (n,)."""
     z_spec = _on_grid(z_spec, len(pdfs), grid)
-    z_lo, z_hi = pdf.shortest_interval(pdfs, grid, mass)
+    blocks = [slice(start, start + pdf.ROWS_AT_ONCE) for start in range(0, max(len(pdfs), 1), pdf.ROWS_AT_ONCE)]
+    ends = [pdf.shortest_interval(pdfs[block], grid, mass) for block in blocks]
+    z_lo, z_hi = np.concatenate(ends, axis=1)
     return np.asarray((z_spec >= z_lo) & (z_spec <= z_hi))
 
 

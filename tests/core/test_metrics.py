@@ -1,6 +1,7 @@
 """Metrics by hand and by other methods, and the report that shows them."""
 
 import re
+import tracemalloc
 from collections import Counter
 from html import unescape
 
@@ -65,6 +66,17 @@ def test_calibrated_pdfs_cover_what_they_should_and_a_summary_has_every_metric()
         "coverage_68": scores.in_68.mean(),
         "coverage_95": scores.in_95.mean(),
     }
+
+
+def test_coverage_of_many_wide_pdfs_takes_no_more_memory():
+    z_spec, peaks = np.linspace(0.0, 0.4, 3 * pdf.ROWS_AT_ONCE), []
+    for n in (pdf.ROWS_AT_ONCE, 3 * pdf.ROWS_AT_ONCE):
+        tracemalloc.start()
+        found = metrics.covered(np.full((n, 180), 1 / 180), z_spec[:n], SDSS_GRID, 0.1)
+        peaks.append(tracemalloc.get_traced_memory()[1] - 8 * 180 * n)
+        tracemalloc.stop()
+        assert found.shape == (n,)
+    assert peaks[1] < 1.2 * peaks[0]
 
 
 def test_metrics_of_residuals_and_pit_follow_their_definitions(rng):
