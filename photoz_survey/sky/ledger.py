@@ -14,7 +14,7 @@ from photoz.io.provenance import now
 from photoz_survey.sky.targets import Targets
 from photoz_survey.storage import write_local
 
-ADDRESS = re.compile(r"https?://\S+: ")
+ADDRESS = re.compile(r"^https?://\S+: ")
 SHOWN = 3  # reasons in a summary
 
 

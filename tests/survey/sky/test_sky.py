@@ -112,6 +112,12 @@ def test_a_neighbour_that_cannot_be_had_is_a_failure(sky, archive, positions, tm
     assert [line[-1] for line in ledger] == ["1", "1", "1", "2", "2"]
 
 
+def test_a_redirect_to_another_host_is_said_in_the_summary(sky, archive, positions):
+    archive.faults[frame_path("u", 100)] = ["302 Location: http://127.0.0.1:9/secret"]
+    said = "4 failed: it redirects to another host, 'http://127.0.0.1:9/secret': give that as the address"
+    assert said in sky("--list", positions)[2]
+
+
 @pytest.mark.parametrize("name", ["RUN", "CAMCOL", "FRAME", "FILTER", "RERUN"])
 def test_a_frame_of_another_field_is_refused(sky, archive, positions, tmp_path, name):
     wrong = {name: "g" if name == "FILTER" else 105}
