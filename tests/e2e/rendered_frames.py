@@ -96,7 +96,8 @@ def _draw_field(task):
         pixels = np.zeros((1, *SHAPE, 1), np.float32)
         for (x, y), stamp in zip(corners, _stamps(len(centres), cutout, turned, spec), strict=True):
             pixels[0, y : y + STAMP, x : x + STAMP] += stamp
-        path = folder / "frames" / f"frame-{band}-{RUN:06d}-{CAMCOL}-{number:04d}.fits"
+        frame.update({"RUN": RUN, "RERUN": str(RERUN), "CAMCOL": CAMCOL, "FRAME": number, "FILTER": band})
+        path = folder / "frames" / f"{RERUN}-frame-{band}-{RUN:06d}-{CAMCOL}-{number:04d}.fits"
         fits.PrimaryHDU(add_sky(pixels, _repeat(sky, 1, [index]), rng)[0, ..., 0], frame).writeto(path)
     stamps = _stamps(len(centres), cutout, objects, SDSS_IMAGES)
     cutouts = add_sky(stamps, _repeat(sky, len(stamps), range(len(SDSS_IMAGES.bands))), rng)
