@@ -18,7 +18,7 @@ from photoz.images import Batch
 from photoz.inference.predictor import Predictor
 from photoz.inference.reading import BATCH_ROWS, read_batches
 from photoz.io.cutouts import Cutouts
-from photoz.io.fields import open_for
+from photoz.io.fields import open_or_cut
 from photoz.io.layout import conform
 from photoz.io.parquet import to_arrow
 from photoz.io.provenance import Provenance
@@ -89,7 +89,7 @@ class Scorer:
             if has_changed(file):  # also while it was copied
                 raise InvalidInput(f"{file.path} has changed since the run was begun")
             try:
-                cutouts = self._conformed(stack.enter_context(open_for(path, self._card.image, self._plan.settings)))
+                cutouts = self._conformed(stack.enter_context(open_or_cut(path, self._card.image, self._plan.settings)))
                 if segment.first == 0:
                     scored.notes.update(cutouts.reading.lines())
             except PhotozError as error:

@@ -79,7 +79,7 @@ class FileReader:
 
 
 def _check_axes(body: bytes) -> None:
-    """Refuse FITS headers with more axes than the standard has, in no time; astropy would look for each of them."""
+    """Refuse FITS headers with more axes than the standard allows: astropy would look for the length of each."""
     for keyword in (b"NAXIS   =", b"ZNAXIS  ="):
         start = body.find(keyword)
         while start >= 0:

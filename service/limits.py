@@ -57,7 +57,7 @@ BENTOML_TYPES = "application/vnd.bentoml"
 HOST = re.compile(r":\d*$")
 
 # What granian says of a response that is not HTTP, such as a line end in a header.
-NO_HTTP = "Unsupported ASGI message"
+NOT_HTTP = "Unsupported ASGI message"
 
 # A browser takes an answer for what its content-type says.
 NOSNIFF = (b"x-content-type-options", b"nosniff")
@@ -160,7 +160,7 @@ class LimitsMiddleware:
                     await send({**message, "body": body[start : start + SEND_BYTES], "more_body": True})
                 await send({**message, "body": body[last:]} if last else message)
             except (RuntimeError, OSError) as error:
-                if str(error) == NO_HTTP:
+                if str(error) == NOT_HTTP:
                     request.status = 0  # of a response that has not started
                     raise
                 raise ClientDisconnect from error  # the connection has ended

@@ -37,7 +37,7 @@ UNPACK: Mapping[str, Callable[[bytes], bytes]] = {".gz": gzip.decompress, ".bz2"
 SAME_POSITION = 0.1  # pixels by which bands of one WCS may differ
 
 
-def open_for(path: Path, spec: ImageSpec, options: ReadOptions) -> AbstractContextManager[Cutouts]:
+def open_or_cut(path: Path, spec: ImageSpec, options: ReadOptions) -> AbstractContextManager[Cutouts]:
     """Open cutouts, or cut those that a model takes out of large images if the options name a catalogue.
 
     Raises as `open_cutouts`, or `InvalidDataset` if an image or the catalogue cannot be used.

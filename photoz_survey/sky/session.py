@@ -18,7 +18,7 @@ BUSY = (429, 502, 503, 504)  # statuses of a host that does nothing else either
 TIMEOUT = (3.0, 8.0)  # seconds to connect, and to wait for more of the response
 PROBE = (3.0, 3.0)  # the same, when a host is asked for something else
 
-# Abort responses that are larger, in bytes, or slower than this, in bytes/s, after so many seconds.
+# The most bytes of a response, and the fewest bytes/s at which it may come, on average after a grace period in seconds.
 MAX_BYTES, SLOWEST, GRACE = 2**26, 10_000, 10.0
 
 MAX_REDIRECTS, MAX_RETRY_AFTER = 5, 5  # the second in seconds

@@ -12,7 +12,7 @@ from astropy.wcs import WCS
 from photoz.errors import InvalidDataset
 from photoz.flags import Flag
 from photoz.images import SDSS_IMAGES
-from photoz.io.fields import open_for
+from photoz.io.fields import open_or_cut
 from photoz.io.layout import conform
 from photoz.io.options import ReadOptions
 from tests.core.cutout_files import SPEC
@@ -55,7 +55,7 @@ def field(tmp_path):
 
 
 def cut(path, catalogue, spec=SPEC, **options):
-    with open_for(path, spec, given := ReadOptions(at=catalogue, **options)) as opened:
+    with open_or_cut(path, spec, given := ReadOptions(at=catalogue, **options)) as opened:
         cutouts, reading = conform(opened, spec, given)
         return np.asarray(cutouts.images[:]), cutouts, reading.used
 

@@ -13,7 +13,7 @@ from photoz.errors import counted
 from photoz.images import SDSS_IMAGES
 from photoz.io.contents import list_contents
 from photoz.io.cutouts import Cutouts
-from photoz.io.fields import open_for
+from photoz.io.fields import open_or_cut
 from photoz.io.file_list import first_file
 from photoz.io.layout import conform
 from photoz.io.options import ReadOptions
@@ -42,7 +42,7 @@ def inspect(cutouts: Path, bundle: Path | None, **options: Any) -> None:
     (first, n_files), given = first_file(cutouts), ReadOptions(**options)
     show(f"{first}:" if n_files == 1 else f"{first}, the first of {counted(n_files, 'file')}:")
     show(*(f"  {line}" for line in list_contents(first, given)))
-    with open_for(cutouts, spec, given) as opened:
+    with open_or_cut(cutouts, spec, given) as opened:
         show(*_description(cutouts, opened))
         conformed, reading = conform(opened, spec, given)
         if "ebv" not in conformed.columns:

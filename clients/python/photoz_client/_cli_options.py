@@ -15,7 +15,7 @@ from photoz.cli.options import image_options, overwrite_option, refuse_existing
 from photoz.cli.text import reading_report
 from photoz.errors import InvalidDataset
 from photoz.io.cutouts import Cutouts, LazyImages
-from photoz.io.fields import open_for
+from photoz.io.fields import open_or_cut
 from photoz.io.file_list import is_pattern
 from photoz.io.layout import conform
 from photoz.io.options import ReadOptions
@@ -94,7 +94,7 @@ class CutoutOptions(ReadOptions):
     @contextmanager
     def open(self, card: Card) -> Iterator[Cutouts]:
         """Open the cutouts in the layout of a model, and report what was done."""
-        with open_for(self.path, card.image, self) as opened:
+        with open_or_cut(self.path, card.image, self) as opened:
             cutouts, reading = conform(opened, card.image, self)
             if card.inputs.ebv and "ebv" not in cutouts.columns:
                 reading.assumed.append("E(B-V) is unknown")
