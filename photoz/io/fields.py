@@ -21,6 +21,7 @@ from photoz.io.columns import NamedTable
 from photoz.io.cutouts import Column, Cutouts, LazyImages, Reading
 from photoz.io.file_list import list_files, stem
 from photoz.io.fits import common_scale, contents, described, opened
+from photoz.io.fits_header import ImageHeader, has_icrs
 from photoz.io.fits_masks import Plane, with_masks
 from photoz.io.formats import FITS, read_format
 from photoz.io.frame import Frame, Pixels, cut, cut_pixels
@@ -81,7 +82,7 @@ def _cut_out(path: Path, catalogue: Path, spec: ImageSpec, options: ReadOptions)
         planes, bands = _planes(files, path, options, reading, stack)
         headers = [plane.header for plane in planes]
         scale = common_scale(headers, path) or spec.pixel_scale
-        frames = [Frame(_Section(plane), plane.header.wcs) for plane in planes]
+        frames = [Frame(_Section(plane), _wcs(plane.header)) for plane in planes]
         ratio = 1.0 if same_scale(scale, spec.pixel_scale) else spec.pixel_scale / scale
         size = math.ceil(spec.size * ratio - ROUNDING)
         pixels = _common_pixels(frames, columns)
@@ -95,10 +96,22 @@ def _cut_out(path: Path, catalogue: Path, spec: ImageSpec, options: ReadOptions)
         yield replace(cutouts, images=replace(first, stops=np.array([len(sky)])), columns=columns)
 
 
+def _wcs(header: ImageHeader) -> Any:
+    """Return the `astropy.wcs.WCS` of an image; raises `InvalidDataset` without right ascension and declination."""
+    if (wcs := header.read_wcs()) is None:
+        raise InvalidDataset(f"{header.where} has no WCS: expected one to find the positions of the catalogue")
+    if not has_icrs(wcs) or wcs.wcs.lng:
+        raise InvalidDataset(
+            f"{header.where} has the coordinates {','.join(wcs.wcs.ctype)} {wcs.wcs.radesys}: expected right ascension "
+            "and declination in ICRS or FK5 (J2000); resample it"
+        )
+    return wcs
+
+
 def _planes(
     files: Sequence[Path], path: Path, options: ReadOptions, reading: Reading, stack: ExitStack
 ) -> tuple[list[Plane], list[str]]:
-    """Return the image of each band, and the bands; raises `InvalidDataset` if they are not clear or lack a WCS."""
+    """Return the image of each band, and the bands; raises `InvalidDataset` if they are not clear."""
     planes: list[Plane] = []
     names: list[str] = []
     for file in files:
@@ -115,13 +128,6 @@ def _planes(
         names += [header.hdu.name.removeprefix("PRIMARY") or stem(file) for header in of_sky]
     if not planes:
         raise InvalidDataset(f"{path} holds no image of two axes: expected one for each band")
-    if missing := [plane.header.where for plane in planes if plane.header.wcs is None]:
-        raise InvalidDataset(f"{missing[0]} has no WCS: expected one to find the positions of the catalogue")
-    if other := [plane.header for plane in planes if not plane.header.has_icrs or plane.header.wcs.wcs.lng]:
-        raise InvalidDataset(
-            f"{other[0].where} has the coordinates {','.join(other[0].wcs.wcs.ctype)} {other[0].wcs.wcs.radesys}: "
-            "expected right ascension and declination in ICRS or FK5 (J2000); resample it"
-        )
     given = [plane.header.filter for plane in planes]
     if len(planes) == 1:
         return planes, given

@@ -7,7 +7,7 @@ import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,24 @@ BANDS = ("FILTER", "BAND", "FILTNAM", "FILTNAME")
 
 WORDS = re.compile(r"[\s_.\-:]+")
 
+# Keywords that no world coordinates need: astropy parses what it is given three times.
+NOT_OF_WCS = frozenset(
+    ("", "COMMENT", "HISTORY", "SIMPLE", "XTENSION", "BITPIX", "PCOUNT", "GCOUNT", "EXTNAME", "EXTVER", "CHECKSUM")
+    + ("DATASUM", "ORIGIN", "BUNIT", "BANDS", *BANDS, *ZERO_POINTS, "OBJECT", "OBJID", "EXPTIME", "GAIN")
+)
+
+
+@lru_cache(16)
+def _shared(keywords: frozenset[str]) -> frozenset[str]:
+    """Return the same set for the headers of a file that have the same keywords; astropy looks slowly for them."""
+    return keywords
+
+
+def has_icrs(wcs: Any) -> bool:
+    """Return whether the coordinates of a WCS are right ascension and declination, ICRS or FK5 of J2000."""
+    is_2000 = wcs.wcs.equinox == 2000 or math.isnan(wcs.wcs.equinox)
+    return bool(wcs.wcs.lngtyp.strip() == "RA" and wcs.wcs.radesys.strip().upper() in ("", "ICRS", "FK5") and is_2000)
+
 
 class ImageHeader:
     """An image in a FITS file, and its header together with the primary header."""
@@ -82,7 +100,7 @@ class ImageHeader:
     def __init__(self, hdu: Any, number: int, primary: Any, path: object) -> None:
         self.hdu = hdu
         inherited = () if hdu.header.get("INHERIT", True) is False else (primary,)
-        self._headers = [(header, frozenset(header)) for header in (hdu.header, *inherited)]  # astropy looks slowly
+        self._headers = [(header, _shared(frozenset(header))) for header in (hdu.header, *inherited)]
         self.name = f"{hdu.name} (HDU {number})" if hdu.name and hdu.name != "PRIMARY" else f"HDU {number}"
         self.where = f"{self.name} in {path}"
 
@@ -190,9 +208,8 @@ class ImageHeader:
             raise InvalidDataset(f"{self.where} has {key} = {value!r}: expected a number")
         return number
 
-    @cached_property
-    def wcs(self) -> Any:
-        """The `astropy.wcs.WCS` of the two axes of pixels; None if the headers have none."""
+    def read_wcs(self) -> Any:
+        """Return the `astropy.wcs.WCS` of the two axes of pixels, of 10 kB; None if the headers have none."""
         header = next((h for h, keys in self._headers if "CTYPE1" in keys and str(h["CTYPE1"]).strip()), None)
         if header is None:
             return None
@@ -200,31 +217,25 @@ class ImageHeader:
 
         with refusing(f"correct or remove the world coordinates of {self.where}"), warnings.catch_warnings():
             warnings.simplefilter("ignore", FITSFixedWarning)
-            wcs = WCS(header, naxis=2)
+            cards = (str(card) for card in header.cards if card.keyword not in NOT_OF_WCS)
+            wcs = WCS("".join(cards), naxis=2)
             return wcs if wcs.has_celestial else None
 
     @cached_property
     def _sky(self) -> tuple[FloatArray | None, tuple[float, ...]] | None:
         """ICRS coordinates (`positions`), and width and height of a pixel in arcsec, by the WCS."""
-        if self.wcs is None:
+        if (wcs := self.read_wcs()) is None:
             return None
         from astropy.wcs.utils import proj_plane_pixel_scales
 
         with refusing(f"correct or remove the world coordinates of {self.where}"):
-            scales = tuple(3600.0 * float(scale) for scale in proj_plane_pixel_scales(self.wcs))
-            return self._positions(self.wcs), scales
-
-    @property
-    def has_icrs(self) -> bool:
-        """Whether the coordinates of the WCS are right ascension and declination, ICRS or FK5 of J2000."""
-        wcs, equinox = self.wcs.wcs, self.wcs.wcs.equinox
-        is_icrs = wcs.radesys.strip().upper() in ("", "ICRS", "FK5") and (equinox == 2000 or math.isnan(equinox))
-        return bool(wcs.lngtyp.strip() == "RA" and is_icrs)
+            scales = tuple(3600.0 * float(scale) for scale in proj_plane_pixel_scales(wcs))
+            return self._positions(wcs), scales
 
     def _positions(self, wcs: Any) -> FloatArray | None:
         height, width = self.hdu.shape[-2:]
         pixels = np.array([(width - 1) / 2, 0.0]), np.array([(height - 1) / 2, 0.0])
-        if self.has_icrs:
+        if has_icrs(wcs):
             values = wcs.pixel_to_world_values(*pixels)  # a tenth of the time
             return np.stack(values if wcs.wcs.lng == 0 else values[::-1])
         if wcs.wcs.lngtyp.strip() not in ("RA", "GLON"):
