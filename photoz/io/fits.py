@@ -52,8 +52,7 @@ def open_fits(path: Path, options: ReadOptions = NO_OPTIONS, content: BinaryIO |
         stream = stack.enter_context(content or path.open("rb"))  # astropy leaves a damaged file open
         images, tables, reading = contents(stack.enter_context(opened(stream, path, False)), path, options)
         shapes = [header.hdu.shape for header in images if len(header.hdu.shape) > 1]
-        has_many = not shapes or any(len(shape) == 4 for shape in shapes)  # cutouts in an HDU
-        if can_map and has_many and not any(header.is_scaled for header in images):  # astropy maps no scaled images
+        if can_map and not shapes:  # of images, parts are read
             images, tables, reading = contents(stack.enter_context(opened(stream, path, True)), path, options)
         yield _from_images(images, tables, path, reading) if shapes else _from_tables(tables, path, reading, options)
 
