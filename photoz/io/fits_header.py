@@ -101,8 +101,18 @@ class ImageHeader:
         self.hdu = hdu
         inherited = () if hdu.header.get("INHERIT", True) is False else (primary,)
         self._headers = [(header, _shared(frozenset(header))) for header in (hdu.header, *inherited)]
-        self.name = f"{hdu.name} (HDU {number})" if hdu.name and hdu.name != "PRIMARY" else f"HDU {number}"
-        self.where = f"{self.name} in {path}"
+        self._index, self._path = number, path
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        name = self.hdu.name
+        return f"{name} (HDU {self._index})" if name and name != "PRIMARY" else f"HDU {self._index}"
+
+    @property
+    def where(self) -> str:
+        """Its name and that of its file."""
+        return f"{self.name} in {self._path}"
 
     @property
     def is_scaled(self) -> bool:
