@@ -69,20 +69,20 @@ class SkyArchive:
         if self._options is None:
             message = "this service does not reach an archive: its operator may allow that, with PHOTOZ_SKY"
             raise RequestError(HTTPStatus.NOT_FOUND, message)
-        job = (position.ra, position.dec, self._options, self._spec)
+        job = (str(position), self._options, self._spec)
         try:
             arrays, request.reading = await self._jobs.run(request.client, TIMEOUT, cut_out, *job)
         except ProcessExpired as error:
-            logger.warning("no cutout of %r: the child ended with %s", position, error.exitcode)
+            logger.warning("no cutout of %r: the child ended with %s", str(position), error.exitcode)
             raise RequestError(HTTPStatus.BAD_GATEWAY, UNUSABLE) from error
         except RequestError as error:
             for note in getattr(error, "__notes__", ()):
-                logger.warning("no cutout of %r: %s", position, note)
+                logger.warning("no cutout of %r: %s", str(position), note)
             raise
         return arrays
 
 
-def cut_out(ra: float, dec: float, options: Sequence[str], spec: ImageSpec) -> tuple[Arrays, Reading]:
+def cut_out(position: str, options: Sequence[str], spec: ImageSpec) -> tuple[Arrays, Reading]:
     """Return the arrays of the cutout at a position, and what was used and assumed; runs in a child.
 
     Raises `RequestError`, whose notes are for the log: they may quote the archive.
@@ -93,9 +93,11 @@ def cut_out(ra: float, dec: float, options: Sequence[str], spec: ImageSpec) -> t
 
     limit_process(ALLOWED_BYTES, CPU_SECONDS)
     try:
-        return conformed_arrays(cut_out_position(ra, dec, options, spec), spec)
+        return conformed_arrays(cut_out_position(position, options, spec), spec)
+    except InvalidInput:
+        raise
     except NoImage as error:
-        failure = RequestError(HTTPStatus.BAD_GATEWAY, str(error))
+        failure = RequestError(HTTPStatus.NOT_FOUND, str(error))
     except Exception as error:  # a library that fails on what the archive sent raises anything
         failure = RequestError(HTTPStatus.BAD_GATEWAY, UNREACHABLE if isinstance(error, Unreachable) else UNUSABLE)
         failure.add_note(reason(error) or type(error).__name__)

@@ -5,9 +5,10 @@ Columns are named as in `photoz.estimates.Estimates`. NaN, which JSON does not h
 
 import reprlib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from photoz.errors import InvalidInput, counted, printable, shortened
 from photoz.io.html_table import scores_html
@@ -63,10 +64,22 @@ class PredictOptions(_Message):
 
 
 class SkyRequest(_Message):
-    """A position on the sky in degrees, ICRS."""
+    """A position on the sky: `ra` and `dec` in degrees (ICRS), or `position` as text."""
 
-    ra: Annotated[float, Field(ge=0, le=360, allow_inf_nan=False)]
-    dec: Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)]
+    ra: Annotated[float, Field(ge=0, le=360, allow_inf_nan=False)] | None = None
+    dec: Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)] | None = None
+    position: Annotated[str, Field(pattern=r"^[ -~]{1,100}$")] | None = Field(
+        default=None, description="RA and Dec in degrees, sexagesimal, or the name of an object"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len({self.ra is None, self.dec is None, self.position is not None}) > 1:
+            raise PydanticCustomError("position", "expected ra and dec, or position")
+        return self
+
+    def __str__(self) -> str:
+        return self.position or f"{self.ra} {self.dec}"
 
 
 class ProvenanceRecord(_Message):

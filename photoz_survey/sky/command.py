@@ -20,6 +20,13 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
+def _refuse_options(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> tuple[str, ...]:
+    for word in words:
+        if word.startswith("-") and not word[1:2].isdigit() and word[1:2] != ".":
+            raise click.NoSuchOption(word)
+    return words
+
+
 @click.command(
     cls=Command,
     context_settings={"ignore_unknown_options": True},  # such as negative declinations
@@ -28,7 +35,7 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
         "photoz sky 150.1 2.2 --score models/photoz --result redshifts.csv",
     ),
 )
-@click.argument("position", nargs=-1, type=float)
+@click.argument("position", nargs=-1, callback=_refuse_options)
 @click.option("--list", "path", type=FILE, help="Positions: CSV, ECSV, FITS, Parquet or VOTable with ra and dec.")
 @click.option("--sql", help="Galaxies of a query to SDSS's catalogue; main-sample is that of Pasquet et al. 2019.")
 @click.option("-o", "--output", type=FILE, default=Path("cutouts.h5"), show_default=True, help="Cutouts, HDF5.")
@@ -68,7 +75,7 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
     "--rate", type=click.FloatRange(min=0.01), default=10.0, show_default=True, help="Requests a second at most."
 )
 def sky(
-    position: tuple[float, ...],
+    position: tuple[str, ...],
     path: Path | None,
     sql: str | None,
     output: Path,
@@ -82,14 +89,15 @@ def sky(
 ) -> None:
     """Cut galaxies out of the images of an archive.
 
-    They are at POSITION, RA and Dec in degrees (ICRS), in a list, or found by a query. The cutouts have the bands and
-    pixels of the archive: ugriz and 0.396 arcsec of SDSS, griz and 0.262 arcsec of the Legacy Surveys. photoz predict,
+    They are at POSITION, in a list, or found by a query. POSITION is RA and Dec (ICRS) in degrees, or sexagesimal with
+    RA in hours, or the name of an object, which Sesame is asked for. The cutouts have the bands and pixels of the
+    archive: ugriz and 0.396 arcsec of SDSS, griz and 0.262 arcsec of the Legacy Surveys. photoz predict,
     photoz score and the training read them; with --score, their redshifts are estimated at once. Run the same command
     again to continue a run that was stopped.
     """
     is_qp = result is not None and written_format(result) is QP  # raises before anything is downloaded
-    if [path is not None, sql is not None, bool(position)].count(True) != 1 or len(position) not in (0, 2):
-        raise click.UsageError("expected one of: RA and Dec in degrees, --list FILE, --sql QUERY")
+    if [path is not None, sql is not None, bool(position)].count(True) != 1:
+        raise click.UsageError("expected one of: a position, --list FILE, --sql QUERY")
     if model is None and (result or pdf or as_json):
         raise click.UsageError("--result, --pdf and --json need --score")
     if model is not None and archive["size"]:
@@ -107,7 +115,7 @@ def sky(
     if model is not None:
         source = source.for_images(read_card(model).image)
     catalogue = open_catalogue(**{name: archive[name] for name in ("catalogue", "cache", "offline", "refresh")})
-    cut_out(open_targets(position, path, sql, catalogue), sfd, source, output, workers)
+    cut_out(open_targets(" ".join(position), path, sql, catalogue), sfd, source, output, workers)
     if model is not None:
         prediction, table = predict_file(model, output, pdf=pdf or is_qp)
         if result is not None:

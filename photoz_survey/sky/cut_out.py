@@ -20,6 +20,7 @@ from photoz_survey.sky.cutout_file import CutoutFile, Source
 from photoz_survey.sky.frames import SdssFrames
 from photoz_survey.sky.ledger import ledger_path
 from photoz_survey.sky.legacy import ADDRESS, LAYERS, TIMEOUT, LegacySurveys
+from photoz_survey.sky.names import find_position
 from photoz_survey.sky.targets import Targets, read_targets
 from photoz_survey.terminal import progress
 
@@ -62,14 +63,14 @@ def open_catalogue(catalogue: str | None, cache: Path, offline: bool, refresh: b
     return Catalogue(catalogue or conf.skyserver_baseurl, cache, newest, offline)
 
 
-def open_targets(position: tuple[float, ...], path: Path | None, sql: str | None, catalogue: Catalogue) -> Targets:
+def open_targets(position: str, path: Path | None, sql: str | None, catalogue: Catalogue) -> Targets:
     """Return the galaxies at a position, in a list or found by a query, and say which columns were converted."""
     if path is not None:
         targets = read_targets(path)
     elif sql is not None:
         targets = sdss.query(sql, catalogue)
     else:
-        targets = Targets.of(*position)
+        targets = find_position(position, catalogue.offline)
     for note in targets.notes:
         show(note, err=True)
     return targets

@@ -1,7 +1,7 @@
 """Cut out a single galaxy in this process, with the options of the command ``photoz sky``."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,17 +13,17 @@ from photoz_survey.sky.cut_out import SOURCE_OPTIONS, locate, open_source
 from photoz_survey.sky.cutout_file import NOT_FOUND, Source, provenance
 from photoz_survey.sky.frames import OUTSIDE
 from photoz_survey.sky.legacy import NOT_COVERED
+from photoz_survey.sky.names import find_position
 from photoz_survey.sky.session import ArchiveError
 from photoz_survey.sky.source import Cut
-from photoz_survey.sky.targets import Targets
 
 
 class NoImage(InvalidDataset):
     """An archive has no image of a position."""
 
 
-def open_position_source(options: Sequence[str], image: ImageSpec | None = None) -> tuple[Source, Path | None]:
-    """Return the source of the options of ``photoz sky``, of the cutouts that a model takes, and the folder of maps.
+def open_position_source(options: Sequence[str], image: ImageSpec | None = None) -> tuple[Source, dict[str, Any]]:
+    """Return the source of the options of ``photoz sky``, of the cutouts that a model takes, and these options.
 
     Raises `InvalidInput` if the options cannot be used, or the archive does not have such images.
     """
@@ -37,16 +37,16 @@ def open_position_source(options: Sequence[str], image: ImageSpec | None = None)
     if given["position"]:
         raise InvalidInput(f"expected options of photoz sky, got {' '.join(map(str, given['position']))}")
     source = open_source(workers=1, **{name: given[name] for name in SOURCE_OPTIONS})
-    return source if image is None else source.for_images(image), given["sfd"]
+    return source if image is None else source.for_images(image), given
 
 
-def cut_out_position(ra: float, dec: float, options: Sequence[str] = (), image: ImageSpec | None = None) -> Cutouts:
-    """Cut out the galaxy at a position, as ``photoz sky RA DEC OPTIONS`` does, and return its cutout in memory.
+def cut_out_position(position: str, options: Sequence[str] = (), image: ImageSpec | None = None) -> Cutouts:
+    """Cut out the galaxy at a position, as ``photoz sky POSITION OPTIONS`` does, and return its cutout in memory.
 
     Parameters
     ----------
-    ra, dec : float
-        Degrees, ICRS.
+    position : str
+        RA and Dec in degrees, ICRS, or sexagesimal, or the name of an object.
     options : sequence of str
         Options of the command that say where images and E(B-V) come from, such as `["--source", "ls-dr10"]`; those for
         output and redshifts have no effect.
@@ -59,9 +59,9 @@ def cut_out_position(ra: float, dec: float, options: Sequence[str] = (), image: 
         With the reason that the command prints: `NoImage`, `ArchiveError` if the archive gives something else, and
         `Unreachable`.
     """
-    source, sfd = open_position_source(options, image)
+    source, given = open_position_source(options, image)
     try:
-        targets = locate(Targets.of(ra, dec), sfd, source)
+        targets = locate(find_position(position, given["offline"]), given["sfd"], source)
         rows = next(source.divide(targets), None)
         cut = source.cut(targets) if rows is not None else Cut.empty(1, source.image)
     except OSError as error:  # of the cache

@@ -45,11 +45,12 @@ class Targets:
         return len(self.ra)
 
     @classmethod
-    def of(cls, ra: float, dec: float) -> "Targets":
-        """Return a single position; raises `InvalidDataset` if it is invalid."""
+    def of(cls, ra: float, dec: float, name: str | None = None) -> "Targets":
+        """Return the galaxy at a position, called by its name or position; raises `InvalidDataset` off the sky."""
         unknown = np.full(1, np.nan)
-        _check_positions("the command", np.array([ra]), np.array([dec]))
-        return cls(np.array(["0"]), np.array([ra]), np.array([dec]), unknown, unknown)
+        _check_positions("the position", np.array([ra]), np.array([dec]))
+        object_id = np.array([name or f"{ra:.5f}{dec:+.5f}"])
+        return cls(object_id, np.array([ra]), np.array([dec]), unknown, unknown)
 
     def columns(self) -> dict[str, Column]:
         """Return all columns, (n, ...) each, by name."""

@@ -45,10 +45,10 @@ class Service {
     return (await this.ask("ui/options.json")).json();
   }
 
-  /** The cutout at a position on the sky, in degrees, as a .npz file. */
-  async sky(ra, dec) {
+  /** The cutout at a position on the sky, or of an object by its name, as a .npz file. */
+  async sky(position) {
     const headers = { "Content-Type": "application/json" };
-    return (await this.ask("sky", { method: "POST", headers, body: JSON.stringify({ ra, dec }) })).blob();
+    return (await this.ask("sky", { method: "POST", headers, body: JSON.stringify({ position }) })).blob();
   }
 
   async metrics() {

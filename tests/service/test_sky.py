@@ -59,7 +59,7 @@ def options(archive, tmp_path):
 def cut_out(card, options, monkeypatch):
     """Return a function that looks up a position in this process."""
     monkeypatch.setattr(sky, "limit_process", lambda *limits: None)
-    return lambda ra=RA, dec=DEC: sky.cut_out(ra, dec, options, card.image)
+    return lambda position=f"{RA} {DEC}": sky.cut_out(position, options, card.image)
 
 
 def test_a_position_is_cut_out(cut_out):
@@ -68,8 +68,8 @@ def test_a_position_is_cut_out(cut_out):
     np.testing.assert_allclose(arrays["ebv"], [0.1], rtol=1e-6)
     assert arrays["ra"].tolist() == [RA]
     with pytest.raises(RequestError, match=NOT_FOUND) as refused:
-        cut_out(10, 10)
-    assert refused.value.status == 502
+        cut_out("10 10")
+    assert refused.value.status == 404
 
 
 @pytest.mark.parametrize(
@@ -102,11 +102,14 @@ def limits_of(*job):
 
 def test_memory_and_processor_time_of_a_child_are_limited(options, card):
     with process_pool() as pool:
-        assert pool.schedule(limits_of, (RA, DEC, options, card.image)).result(600) == (sys.platform == "linux", True)
+        assert pool.schedule(limits_of, (f"{RA} {DEC}", options, card.image)).result(600) == (
+            sys.platform == "linux",
+            True,
+        )
 
 
-def assume(ra, dec, options, spec):
-    return {"images": galaxies(spec, 1), "ra": np.array([ra])}, Reading(used=[f"{dec:g}, {options}"])
+def assume(position, options, spec):
+    return {"images": galaxies(spec, 1), "ra": np.array([1.5])}, Reading(used=[f"{position}, {options}"])
 
 
 def end(*job):
@@ -130,7 +133,7 @@ def test_a_child_looks_up_each_position(monkeypatch, small_bundle):
         for function in (end, compute):
             monkeypatch.setattr(sky, "cut_out", function)
             check_error(ask(content_type="application/json"), 502, UNUSABLE)
-    assert (found.status_code, found.headers[READING_HEADERS["used"]]) == (200, "-2, ['--cache', 'a cache']")
+    assert (found.status_code, found.headers[READING_HEADERS["used"]]) == (200, "1.5 -2.0, ['--cache', 'a cache']")
     with np.load(io.BytesIO(found.content)) as arrays:
         np.testing.assert_array_equal(arrays["images"], galaxies(GRIZ, 1))
         assert arrays["ra"].tolist() == [1.5]
@@ -165,7 +168,7 @@ def test_a_position_on_the_page(options, start_service, bundle_path, tmp_path):
     variables = {"PHOTOZ_BUNDLE": bundle_path, "PHOTOZ_SKY": shlex.join(options)}
     with start_service(tmp_path, **variables) as running, playwright.sync_playwright() as started:
         refused = httpx.post(f"{running.url}/sky", json={"ra": 10, "dec": 10}, timeout=180.0)
-        check_error(refused, 502, NOT_FOUND)
+        check_error(refused, 404, NOT_FOUND)
         page = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"]).new_page()
         page.goto(running.url)
         page.fill("#ra", str(RA))

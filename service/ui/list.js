@@ -1,0 +1,71 @@
+// The list of galaxies: a table of those that meet the filter.
+
+import { togglePinned } from "./galaxy.js";
+import { Galaxies, words } from "./galaxies.js";
+import { $, fixed, state } from "./state.js";
+import { GalaxyTable } from "./table.js";
+import { draw, rgbBands } from "./thumbnails.js";
+
+let table;
+
+/** Start with the galaxies of another file. */
+export function makeList() {
+  pictures.clear();
+  const { galaxies } = state, number = (name, digits) => ({ value: (row) => galaxies.value(name, row), fill: (cell, row) => (cell.textContent = fixed(galaxies.value(name, row), digits)) });
+  const columns = [
+    { name: "picture", title: "image", fill: picture },
+    { name: "object_id", title: "name", value: (row) => galaxies.names[row] },
+    { name: "z_mean", title: "z_mean", ...number("z_mean", 4) },
+    { name: "interval", title: "68 % interval", value: (row) => galaxies.value("z_hi68", row) - galaxies.value("z_lo68", row), fill: (cell, row) => (cell.textContent = `${fixed(galaxies.value("z_lo68", row), 3)} to ${fixed(galaxies.value("z_hi68", row), 3)}`) },
+    { name: "odds", title: "odds", ...number("odds", 3) },
+    ...(galaxies.zSpec ? [{ name: "z_spec", title: "z_spec", value: (row) => galaxies.zSpec[row], fill: (cell, row) => (cell.textContent = fixed(galaxies.zSpec[row], 4)) }] : []),
+    { name: "flags", title: "flags", value: (row) => galaxies.value("flags", row), fill: (cell, row) => (cell.textContent = cell.title = words(galaxies.value("flags", row)).map(([name]) => name).join(", ") || "none") },
+  ];
+  const fresh = $("table").cloneNode(false);
+  fresh.append(document.createElement("thead"), document.createElement("tbody"));
+  $("table").replaceWith(fresh);
+  table = new GalaxyTable(fresh, columns, { choose: (row) => state.choose(row), pin: togglePinned });
+  $("filter-flag").replaceChildren(...["any", "none", ...Galaxies.flags.map(([, name]) => name)].map((name) => new Option(name)));
+}
+
+/** Show the rows that meet the filter. */
+export function filter() {
+  const { galaxies } = state, text = $("filter-name").value.toLowerCase(), flag = $("filter-flag").value;
+  const mask = Galaxies.flags.find(([, name]) => name === flag)?.[0] ?? 0;
+  const [low, high] = [$("filter-low"), $("filter-high")].map((input) => (input.value === "" ? null : Number(input.value)));
+  const rows = [];
+  for (let row = 0; row < galaxies.done; row += 1) {
+    const z = galaxies.value("z_mean", row), flags = galaxies.value("flags", row);
+    if (text && !galaxies.names[row].toLowerCase().includes(text)) continue;
+    if ((flag === "none" && flags) || (mask && !(flags & mask))) continue;
+    if ((low !== null && !(z >= low)) || (high !== null && !(z <= high))) continue;
+    rows.push(row);
+  }
+  $("count").textContent = `${rows.length.toLocaleString("en")} of ${galaxies.done.toLocaleString("en")}`;
+  table.show(rows, state.chosen);
+  if (state.chosen === null && rows.length) state.choose(rows[0]);
+}
+
+const pictures = new Map(); // the last that were drawn, by row
+
+function picture(cell, row) {
+  const canvas = pictures.get(row) ?? document.createElement("canvas");
+  canvas.setAttribute("aria-hidden", "true");
+  cell.append(canvas);
+  if (!pictures.has(row)) setTimeout(() => drawPicture(canvas, row), 120); // not of rows that only pass by
+}
+
+async function drawPicture(canvas, row) {
+  const { galaxies, card } = state, { size, bands } = card.image;
+  if (!canvas.isConnected || pictures.has(row)) return;
+  pictures.set(row, canvas);
+  if (pictures.size > 400) pictures.delete(pictures.keys().next().value);
+  draw(canvas, await galaxies.pixels(row), size, bands.length, rgbBands(bands));
+}
+
+/** Bring a galaxy into view. */
+export function reveal(row) {
+  table.reveal(row);
+}
+
+for (const id of ["filter-name", "filter-flag", "filter-low", "filter-high"]) $(id).addEventListener("input", filter);
