@@ -1,4 +1,4 @@
-"""Read tables of galaxies in CSV, ECSV, FITS, Parquet and VOTable files."""
+"""Read tables of galaxies in CSV, ECSV, FITS, Parquet and VOTable files, and in HATS catalogues."""
 
 import csv
 import gzip
@@ -23,6 +23,9 @@ ASTROPY_FORMATS = {
 
 SUFFIXES = ".csv, .ecsv, .fits, .parquet, .vot or .xml"
 
+# The index of HATS, a column of its files that says where they belong.
+HATS_INDEX = "_healpix_29"
+
 NUMBER = re.compile(r"[-+.\deE]+")
 
 # Frames of positions that differ from ICRS by less than 0.1 arcsec, as files spell them, and an equinox.
@@ -30,14 +33,19 @@ SAME_AS_ICRS = re.compile(r"\s*((eq_)?(ICRS|FK5)?\s*(J?2000(\.0*)?)?|GEOCENTER|B
 
 
 def read_table(path: Path, names: Mapping[str, str]) -> NamedTable:
-    """Read a file; `names` gives the names of its columns by ours. `object_id` and `split` are text.
+    """Read a file, or the folder of a HATS catalogue; `names` gives the names of its columns by ours.
+
+    `object_id` and `split` are text.
 
     Raises `UnsupportedType` for an unknown suffix, and `InvalidDataset` for a file that is empty or cannot be read.
     """
     suffix = Path(path.name.lower().removesuffix(".gz")).suffix
     units: dict[str, str] = {}
     try:
-        if suffix == ".csv":
+        if path.is_dir():
+            suffix = "HATS"
+            columns, units = _read_hats(path)
+        elif suffix == ".csv":
             columns = _read_csv(path, names)
         elif suffix == ".parquet":
             columns, units = _read_parquet(path)
@@ -125,13 +133,38 @@ def _read_parquet(path: Path) -> tuple[dict[str, Column], dict[str, str]]:
     """Return columns, and their units from the metadata of fields or of an astropy table."""
     from pyarrow import parquet
 
-    schema = parquet.read_schema(path)
+    schema = parquet.ParquetDataset(path, partitioning=None).schema
     if b"table_meta_yaml" in (schema.metadata or {}):
         return _read_astropy(path, "parquet")
     units = {column.name: column.metadata[b"unit"].decode() for column in schema if b"unit" in (column.metadata or {})}
     # As float64, large integers would lose digits.
-    frame = parquet.read_table(path).to_pandas(ignore_metadata=True, integer_object_nulls=True)
+    frame = parquet.read_table(path, partitioning=None).to_pandas(ignore_metadata=True, integer_object_nulls=True)
     return {str(name): values.to_numpy() for name, values in frame.items()}, units
+
+
+def _read_hats(path: Path) -> tuple[dict[str, Column], dict[str, str]]:
+    """Return the columns of a HATS catalogue or collection, with its names of RA and Dec as `ra` and `dec`.
+
+    https://hats.readthedocs.io
+    """
+    collection = _properties(path / "collection.properties")
+    path = path / collection.get("hats_primary_table_url", "")
+    properties = _properties(path / "hats.properties") or _properties(path / "properties")
+    if not properties:
+        raise InvalidDataset(f"{path} has no hats.properties: expected a file, or the folder of a HATS catalogue")
+    columns, units = _read_parquet(path / "dataset")
+    for name in ("ra", "dec"):
+        given = properties.get(f"hats_col_{name}", name)
+        columns[name] = columns.pop(given)
+        units[name] = units.pop(given, "deg")
+    columns.pop(HATS_INDEX, None)
+    return columns, units
+
+
+def _properties(path: Path) -> dict[str, str]:
+    """Return a file of lines KEY=VALUE; empty if there is none."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in lines) if value}
 
 
 def _read_astropy(path: Path, format: str) -> tuple[dict[str, Column], dict[str, str]]:

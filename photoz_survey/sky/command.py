@@ -36,7 +36,7 @@ def _refuse_options(_: click.Context, __: click.Parameter, words: tuple[str, ...
     ),
 )
 @click.argument("position", nargs=-1, callback=_refuse_options)
-@click.option("--list", "path", type=FILE, help="Positions: CSV, ECSV, FITS, Parquet or VOTable with ra and dec.")
+@click.option("--list", "path", type=click.Path(path_type=Path), help="A table with ra and dec, or a HATS catalogue.")
 @click.option("--sql", help="Galaxies of a query to SDSS's catalogue; main-sample is that of Pasquet et al. 2019.")
 @click.option("-o", "--output", type=FILE, default=Path("cutouts.h5"), show_default=True, help="Cutouts, HDF5.")
 @click.option("--score", "model", metavar="BUNDLE|URL", help="Estimate redshifts by a bundle or a service.")

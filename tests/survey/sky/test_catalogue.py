@@ -6,12 +6,14 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 pytest.importorskip("astroquery", reason="needs the packages of photoz[sky]: pip install 'photoz[sky]'")
 
 from astropy.io import fits
 from astropy.table import Table
+from pyarrow import parquet
 
 from photoz import __version__
 from photoz.errors import InvalidDataset, InvalidInput, PhotozError
@@ -65,6 +67,24 @@ def test_units_and_names_of_the_list_are_read(tmp_path):
     table.write(tmp_path / "list.fits", overwrite=True)
     with pytest.raises(InvalidDataset, match="column 'ra' has the unit km; expected deg, rad or h"):
         read_targets(tmp_path / "list.fits")
+
+
+def test_a_hats_catalogue_is_read(tmp_path):
+    ids = [2**62 + 1, 2**62 + 3]
+    for pixel, (object_id, ra) in enumerate(zip(ids, (1.0, 2.0), strict=True)):
+        columns = {"_healpix_29": [pixel], "objID": [object_id], "raMean": [ra], "decMean": [-ra], "r": [17.5]}
+        folder = tmp_path / "main" / "dataset" / "Norder=0" / "Dir=0"
+        folder.mkdir(parents=True, exist_ok=True)
+        parquet.write_table(pa.table(columns), folder / f"Npix={pixel}.parquet")
+    (tmp_path / "main" / "hats.properties").write_text("#HATS\nhats_col_ra=raMean\nhats_col_dec = decMean\n")
+    (tmp_path / "collection.properties").write_text("hats_primary_table_url=main\n")
+    for path in (tmp_path, tmp_path / "main"):
+        targets = read_targets(path)
+        assert targets.object_id.tolist() == list(map(str, ids))
+        assert (targets.ra.tolist(), targets.dec.tolist()) == ([1.0, 2.0], [-1.0, -2.0])
+        assert list(targets.others) == ["r"]
+    with pytest.raises(InvalidDataset, match=r"dataset has no hats.properties: expected a file, or the folder of a"):
+        read_targets(tmp_path / "main" / "dataset")
 
 
 VOTABLE = """<VOTABLE version="1.3"><RESOURCE><COOSYS ID="old" system="eq_FK4" equinox="B1950"/><COOSYS ID="new"
