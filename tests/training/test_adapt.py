@@ -38,6 +38,16 @@ def galaxies(tmp_path_factory, run_cli):
     return path
 
 
+@pytest.fixture(scope="module")
+def sdss_galaxies(tmp_path_factory, run_cli):
+    """Return a file of 60 galaxies as the shipped model takes them."""
+    path = tmp_path_factory.mktemp("sdss") / "survey.h5"
+    run_cli("sample", path, "--limit", 60, "--seed", 1, "--workers", 1)
+    with h5py.File(path, "r+") as file:
+        del file["split"]
+    return path
+
+
 @pytest.fixture
 def few_steps(monkeypatch):
     """Let networks be adapted in a few steps, on data that the toy model predicts badly."""
@@ -133,6 +143,30 @@ def test_what_cannot_be_adapted_to_is_refused(bundle, galaxies, tmp_path, refuse
     assert re.search(
         r"\d\d% of the cutouts are unlike those .* expected at most 50%\. Are the unit", adapting(brighter)
     )
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize(
+    ("bands", "factor", "is_shuffled", "reason"),
+    [
+        ([1, 0, 2, 3, 4], 1.0, False, "are unlike those"),
+        ([0, 2, 1, 3, 4], 1.0, False, "are unlike those"),
+        ([0, 1, 3, 2, 4], 1.0, False, "are unlike those"),
+        ([0, 1, 2, 4, 3], 1.0, False, "are unlike those"),
+        ([0, 1, 2, 3, 4], 3.6, False, "are unlike those"),
+        ([0, 1, 2, 3, 4], 1.0, True, "the redshifts do not fit the images"),
+    ],
+)
+def test_shipped_model_is_not_adapted_to_bad_data(sdss_galaxies, bands, factor, is_shuffled, reason, tmp_path, refused):
+    with h5py.File(sdss_galaxies) as file:
+        z_spec = file["z_spec"][...]
+    columns = {"z_spec": np.random.default_rng(0).permutation(z_spec)} if is_shuffled else {}
+    data = changed(sdss_galaxies, tmp_path / "bad.h5", lambda images: factor * images[..., bands], **columns)
+    output = refused(
+        "adapt", ROOT / "models" / "photoz", data, "--bundle", tmp_path / "mine", "--run", tmp_path / "run"
+    )
+    assert reason in " ".join(output.split())
+    assert not (tmp_path / "mine").exists()
 
 
 def test_gains_multiply_and_can_be_applied_again(bundle, cutouts):
