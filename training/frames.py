@@ -17,10 +17,10 @@ from photoz.grid import BoolArray, FloatArray
 from photoz.images import ZERO_POINT, ImageSpec
 from photoz.io.cutouts import Column
 from photoz.io.frame import MARGIN, Frame, cut
-from photoz_survey.sky.detect import background_noise, find_sources
-from photoz_survey.sky.observed import Observed, read_observed
+from training.detect import background_noise, find_sources
 from training.galaxies import Galaxies
 from training.imaging_surveys import Survey
+from training.observed import Observed, read_observed
 from training.render import galsim_profile
 
 DETECTION = 1.5  # threshold of a source, in units of the noise of a pixel

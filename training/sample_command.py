@@ -133,7 +133,7 @@ def _fields(folder: Path | None, spec: ImageSpec) -> tuple[tuple[Path, ...], ...
     if folder is None:
         return ()
     try:
-        from photoz_survey.sky.observed import find_fields
+        from training.observed import find_fields
     except ModuleNotFoundError as error:
         raise click.UsageError(f"--frames needs {error.name}: pip install 'photoz[frames]'") from error
     fields, incomplete = find_fields(folder, spec.bands)

@@ -29,13 +29,13 @@ from photoz.io.reader import open_cutouts
 from photoz.metrics import galaxy_scores
 from photoz.model.bundle import ModelBundle
 from photoz.processes import process_pool
-from photoz_survey.sky.observed import find_fields
 from training.adapt import N_OF_RECIPE, Adaptation
 from training.adapt_bundle import adapt_model
 from training.catalogue import read_kcorrect
 from training.fit import fit
 from training.imaging_surveys import Survey, sdss
 from training.learning_curve import scaled
+from training.observed import find_fields
 from training.recipes import COMPACT
 from training.sample import make_sample
 from training.splits import UNUSED, with_labels

@@ -41,11 +41,11 @@ from photoz.metrics import galaxy_scores, summarise
 from photoz.model.bundle import ModelBundle
 from photoz.processes import process_pool
 from photoz_client.comparison import metric_pairs
-from photoz_survey.sky.observed import find_fields
 from training.catalogue import read_kcorrect
 from training.frames import draw_into, read_field
 from training.galaxies import draw_galaxies
 from training.imaging_surveys import sdss
+from training.observed import find_fields
 from training.sky import Sky, add_sky
 
 FOLDER = ROOT.parent / "shared" / "data"

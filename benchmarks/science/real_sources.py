@@ -10,7 +10,7 @@ from astropy.coordinates import SkyCoord
 from photoz.grid import BoolArray, FloatArray
 from photoz.images import SDSS_IMAGES, ZERO_POINT
 from photoz.io.frame import cut
-from photoz_survey.sky.detect import find_sources
+from training.detect import find_sources
 from training.frames import DETECTION, Field
 
 FAINTEST = 18.5  # magnitude in r

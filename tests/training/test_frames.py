@@ -11,12 +11,12 @@ from photoz.errors import InvalidDataset
 from photoz.images import SDSS_IMAGES, measure_border
 from photoz.io.frame import Frame
 from photoz.io.reader import open_cutouts
-from photoz_survey.sky.detect import background_noise
-from photoz_survey.sky.observed import find_fields, read_observed
-from photoz_survey.sky.psf import psf_of_stars
 from training import frames
+from training.detect import background_noise
 from training.galaxies import USUAL, draw_galaxies
 from training.imaging_surveys import read_survey
+from training.observed import find_fields, read_observed
+from training.psf import psf_of_stars
 
 SHAPE, NOISE, SIGMA = (300, 340), 0.02, 1.4  # of the simulated frames; nanomaggies; of the PSF, pixels
 BRIGHT = (220, 140)  # x and y of a bright star

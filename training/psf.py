@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from photoz.errors import InvalidDataset
 from photoz.grid import FloatArray
-from photoz_survey.sky.detect import background_noise, find_sources
+from training.detect import background_noise, find_sources
 
 # Half the side in pixels of images of the PSF.
 REACH = 15

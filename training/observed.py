@@ -21,7 +21,7 @@ from photoz.io.fits_header import ImageHeader
 from photoz.io.frame import Frame
 from photoz_survey.sky.astrometry import astrometry
 from photoz_survey.sky.cutting import read_frame
-from photoz_survey.sky.psf import Psf, psf_of_stars
+from training.psf import Psf, psf_of_stars
 
 SDSS_BANDS = "ugriz"
 EXPOSURE = 53.907456  # seconds, of each SDSS frame
