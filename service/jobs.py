@@ -22,20 +22,35 @@ T = TypeVar("T")
 NICENESS = 10  # predictions go first
 
 
+def _begin(prepare: Callable[[], object] | None) -> None:
+    os.nice(NICENESS)
+    if prepare is not None:
+        prepare()
+
+
 class JobQueue:
     """Runs jobs of one kind in a child process, one at a time, in turns of the clients.
 
     The limits are those of `ConcurrencyLimit`. The child is replaced after `max_tasks` jobs: 1 isolates jobs on
-    untrusted data from each other. A client whose job ended its child or took too long is refused for `penalty`
-    seconds.
+    untrusted data from each other. It calls `prepare` before its first job; after a job, the next child does so at
+    once. A client whose job ended its child or took too long is refused for `penalty` seconds.
     """
 
-    def __init__(self, what: str, in_all: int, of_client: int, *, max_tasks: int = 1, penalty: float = 0.0) -> None:
+    def __init__(
+        self,
+        what: str,
+        in_all: int,
+        of_client: int,
+        *,
+        max_tasks: int = 1,
+        penalty: float = 0.0,
+        prepare: Callable[[], object] | None = None,
+    ) -> None:
         self._queued = ConcurrencyLimit(what, in_all, of_client)
         self._lock = asyncio.Lock()
         self._turns = WeakValueDictionary[str, asyncio.Lock]()  # by client: one of its jobs waits for the child
         self._penalty, self._refused_until = penalty, dict[str, float]()
-        self._make_pool = partial(process_pool, max_tasks=max_tasks, initializer=os.nice, initargs=(NICENESS,))
+        self._make_pool = partial(process_pool, max_tasks=max_tasks, initializer=_begin, initargs=(prepare,))
         self._pool = self._make_pool()
 
     async def run(self, client: str, timeout: float, function: Callable[..., T], *arguments: object) -> T:

@@ -1,5 +1,6 @@
 """Cutouts of a position on the sky, out of an archive, by `photoz sky`: where the operator allows it."""
 
+import importlib
 import logging
 import shlex
 from collections.abc import Sequence
@@ -62,7 +63,7 @@ class SkyArchive:
     def __init__(self, options: str | None, spec: ImageSpec) -> None:
         self._options = None if options is None else shlex.split(options)
         self._spec = spec
-        self._jobs = JobQueue("positions are looked up or wait", MAX_QUEUED, MAX_OF_CLIENT)
+        self._jobs = JobQueue("positions are looked up or wait", MAX_QUEUED, MAX_OF_CLIENT, prepare=load_libraries)
 
     async def cut_out(self, request: Request, position: SkyRequest) -> Arrays:
         """Return the arrays of the cutout at a position; what was used and assumed becomes `reading` of the request."""
@@ -82,12 +83,16 @@ class SkyArchive:
         return arrays
 
 
+def load_libraries() -> None:
+    """Import astropy, astroquery and reproject, which takes seconds, before there is a position."""
+    importlib.import_module("photoz_survey.sky.position")
+
+
 def cut_out(position: str, options: Sequence[str], spec: ImageSpec) -> tuple[Arrays, Reading]:
     """Return the arrays of the cutout at a position, and what was used and assumed; runs in a child.
 
     Raises `RequestError`, whose notes are for the log: they may quote the archive.
     """
-    # These take seconds: astropy, astroquery and reproject.
     from photoz_survey.sky.position import NoImage, cut_out_position
     from photoz_survey.sky.session import Unreachable
 

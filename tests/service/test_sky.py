@@ -109,6 +109,7 @@ def test_memory_and_processor_time_of_a_child_are_limited(options, card):
 
 
 def assume(position, options, spec):
+    assert "photoz_survey.sky.position" in sys.modules
     return {"images": galaxies(spec, 1), "ra": np.array([1.5])}, Reading(used=[f"{position}, {options}"])
 
 
@@ -171,8 +172,7 @@ def test_a_position_on_the_page(options, start_service, bundle_path, tmp_path):
         check_error(refused, 404, NOT_FOUND)
         page = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"]).new_page()
         page.goto(running.url)
-        page.fill("#ra", str(RA))
-        page.fill("#dec", str(DEC))
+        page.fill("#position", f"{RA} {DEC}")
         page.get_by_role("button", name="Look it up").click()
         page.locator("#status", has_text="1 redshift of").wait_for(timeout=180_000)
         assert page.locator("#pictures canvas").count() == 6
