@@ -26,17 +26,19 @@ PAGES = [
 
 
 class Block(NamedTuple):
-    """A block of Python or shell commands in a document."""
+    """A block of Python or shell commands in a document, and why it cannot run, if so."""
 
     place: str
+    not_run: str | None
     language: str
     text: str
 
 
 def read_blocks(path):
     text, name = path.read_text(encoding="utf-8"), path.relative_to(ROOT)
-    blocks = re.finditer(r"^```(python|sh)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return [Block(f"{name}:{text.count(chr(10), 0, block.start()) + 2}", *block.groups()) for block in blocks]
+    pattern = r"(?:^<!-- not run: (.+) -->\n)?^```(python|sh)\n((?s:.*?))^```$"
+    blocks = re.finditer(pattern, text, re.MULTILINE)
+    return [Block(f"{name}:{text.count(chr(10), 0, block.start(3)) + 1}", *block.groups()) for block in blocks]
 
 
 def write_files(folder, bundle):

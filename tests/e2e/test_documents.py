@@ -1,8 +1,8 @@
 """The code in the docs runs as it is written, except for the address of the service; tutorials run as notebooks.
 
-All blocks of a document run in order, in one folder with the files that the docs name. A block that cannot run here
-begins with the line `# Not tested: REASON`. `make` and `training train` would take minutes: only their target and
-arguments are checked. `pip` does not run.
+All blocks of a document run in order, in one folder with the files that the docs name. `<!-- not run: REASON -->` stands
+before a block that cannot run here. `make` and `training train` would take minutes: only their target and arguments are
+checked. `pip` does not run.
 """
 
 import os
@@ -21,8 +21,8 @@ from tests.running import ROOT, free_port
 
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 BLOCKS = {str(path.relative_to(ROOT)): read_blocks(path) for path in PAGES if path not in TUTORIALS}
-NOT_RUN = [block for blocks in BLOCKS.values() for block in blocks if block.text.startswith("# Not tested: ")]
-RUN = {name: run for name, blocks in BLOCKS.items() if (run := [block for block in blocks if block not in NOT_RUN])}
+NOT_RUN = [block for blocks in BLOCKS.values() for block in blocks if block.not_run]
+RUN = {name: run for name, blocks in BLOCKS.items() if (run := [block for block in blocks if not block.not_run])}
 
 PRELUDE = """
 make() { command make --dry-run --directory "$ROOT" "$@" >/dev/null; }
