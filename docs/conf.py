@@ -1,5 +1,6 @@
 """Sphinx configuration of `make docs-site`: the Markdown files of the repository, from its root, as a site."""
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,16 @@ from docutils.utils.math.latex2mathml import tex2mathml
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "clients" / "python"), str(ROOT / "docs")]
 
-from endpoints import markdown  # noqa: E402
+from endpoints import endpoints, messages  # noqa: E402
 
 from photoz import __version__  # noqa: E402
 
 project, version, copyright = "photoz", __version__, "the authors of photoz, Apache-2.0"
-extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc"]
+extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autosummary"]
 
 # The source is the root, so that links between pages work on a forge and on the site.
 root_doc = "docs/index"
-include_patterns = ["*.md", "docs/**.md", "docs/**.rst", "deploy/**.md", "benchmarks/README.md"]
+include_patterns = ["*.md", "docs/**.md", "docs/api/**.rst", "deploy/**.md", "benchmarks/README.md"]
 exclude_patterns = [".*", "build", "data", "dist", "models", "runs", "reports", "requirements", "tests"]
 
 nitpicky = True
@@ -29,13 +30,14 @@ highlight_language = "none"
 default_role = "py:obj"
 myst_heading_anchors = 4
 
+shutil.rmtree(ROOT / "docs" / "api" / "generated", ignore_errors=True)  # pages of modules that are gone
 autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # docstrings have the types, with shapes and units
 numpydoc_show_class_members = False
 toc_object_entries_show_parents = "hide"
 
-templates_path = ["templates"]
+templates_path = [str(ROOT / "docs" / "templates")]  # autosummary looks in the source folder, HTML beside this file
 html_theme = "pydata_sphinx_theme"
 html_title = f"photoz {version}"
 html_copy_source = False
@@ -51,11 +53,11 @@ html_theme_options: dict[str, Any] = {
 
 
 def add_endpoints(app: Any, page: str, source: list[str]) -> None:
-    """Append the endpoints of the service to their page."""
-    if page == "docs/endpoints":
+    """Append the endpoints of the service, and their messages, to their pages."""
+    if append := {"docs/endpoints": endpoints, "docs/messages": messages}.get(page):
         from service import openapi
 
-        source[0] += markdown(openapi.document())
+        source[0] += append(openapi.document())
 
 
 def write_front_page(app: Any, error: Exception | None) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 Schema = Mapping[str, Any]
 
 
-def markdown(document: Mapping[str, Any]) -> str:
-    """List the endpoints of a document by tag, then the fields of its messages."""
+def endpoints(document: Mapping[str, Any]) -> str:
+    """List the endpoints of a document by tag."""
     operations = [
         (f"{method.upper()} {path}", operation)
         for path, methods in document["paths"].items()
@@ -21,9 +21,14 @@ def markdown(document: Mapping[str, Any]) -> str:
         for name, operation in operations:
             if operation["tags"][0] == tag:
                 lines += [f"### {name}", "", *_operation(operation, everywhere)]
-    lines += ["## Messages", ""]
+    return "\n".join(lines)
+
+
+def messages(document: Mapping[str, Any]) -> str:
+    """List the fields of the messages of a document."""
+    lines = []
     for name, schema in document["components"]["schemas"].items():
-        lines += [f"### {name}", "", schema.get("description", ""), "", *_fields(schema), ""]
+        lines += [f"## {name}", "", schema.get("description", ""), "", *_fields(schema), ""]
     return "\n".join(lines)
 
 
@@ -66,7 +71,7 @@ def _type(schema: Schema) -> str:
     """Return the type that a schema describes, in words."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
-        return f"[{name}](#{name.lower()})"
+        return f"[{name}](messages.md#{name.lower()})"
     if "anyOf" in schema:
         return " or ".join(dict.fromkeys(_type(option) for option in schema["anyOf"]))
     if "enum" in schema:

@@ -45,4 +45,7 @@ def test_site_builds_and_needs_no_other_host(tmp_path):
     assert len(files) > 30
     assert [path.name for path in files if LOADED.search(path.read_text(encoding="utf-8"))] == []
     assert "POST /predict_file" in (tmp_path / "site/docs/endpoints.html").read_text(encoding="utf-8")
+    client = (tmp_path / "site/docs/api/client.html").read_text(encoding="utf-8")
+    pages = [f"generated/photoz_client.{name}.html" for name in ("PhotozClient", "AsyncPhotozClient")]
+    assert 0 < client.index(pages[0]) < client.index(pages[1])  # blocking first, a page for each class
     assert "docs/index.html" in (tmp_path / "site/index.html").read_text(encoding="utf-8")

@@ -1,8 +1,8 @@
 """The code in the docs runs as it is written, except for the address of the service; tutorials run as notebooks.
 
-All blocks of a document run in order, in one folder with the files that the docs name. `<!-- not run: REASON -->` stands
-before a block that cannot run here. `make` and `training train` would take minutes: only their target and arguments are
-checked. `pip` does not run.
+All blocks of a document run in order, in one folder with the files that the docs name. `<!-- not run: REASON -->`
+stands before a block that cannot run here. `make` and `training train` would take minutes: only their target and
+arguments are checked. `pip` does not run.
 """
 
 import os

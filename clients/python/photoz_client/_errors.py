@@ -17,7 +17,7 @@
         │   └── ServiceUnavailable  503, or 502 from a proxy: the service is starting or shutting down
         ├── ServiceFailed           any other 5xx: not the caller's fault
         ├── UnexpectedResponse      the response does not come from a photo-z service
-        ├── PredictionIncomplete    some rows failed, others did not; .failed, .prediction (in `_prediction`)
+        ├── PredictionIncomplete    some rows failed, others did not; .failed, .prediction
         ├── NotTried                rows in .failed that were not sent
         └── MissingExtra            an optional package is not installed
 
