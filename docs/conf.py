@@ -16,7 +16,7 @@ from endpoints import endpoints, messages  # noqa: E402
 from photoz import __version__  # noqa: E402
 
 project, version, copyright = "photoz", __version__, "the authors of photoz, Apache-2.0"
-extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autosummary"]
+extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.viewcode"]
 
 # The source is the root, so that links between pages work on a forge and on the site.
 root_doc = "docs/index"
@@ -42,11 +42,13 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"photoz {version}"
 html_copy_source = False
 html_static_path, html_css_files = ["static"], ["site.css"]
+html_logo = html_favicon = "static/logo.svg"
 html_sidebars = {"**": ["contents.html"]}
 html_math_renderer = "mathml"  # pages would load MathJax from another host
 html_theme_options: dict[str, Any] = {
     "logo": {"text": "photoz"},
     "navbar_center": [],
+    "navbar_end": ["version", "theme-switcher"],
     "footer_end": [],
     "show_toc_level": 2,
 }

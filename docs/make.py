@@ -1,8 +1,8 @@
 """`make docs`: write the parts of the docs that describe the shipped model, from its card and its test galaxies.
 
 It writes scores between the marks in README.md, the model card to docs/model-card.md, and figures to docs/scatter.png,
-docs/pdfs.png and, if the frames of `benchmarks.science real_field` are there, docs/real-galaxy.png and
-docs/sky-cutouts.png. The figure docs/real-pixels.png is that of `benchmarks.science real_pixels`.
+docs/pdfs.png, docs/galaxies.png and, if the frames of `benchmarks.science real_field` are there, docs/real-galaxy.png
+and docs/sky-cutouts.png. The figure docs/real-pixels.png is that of `benchmarks.science real_pixels`.
 """
 
 import bz2
@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
+from matplotlib.figure import Figure
 
+from photoz.grid import FloatArray, RedshiftGrid
 from photoz.io.cutouts import Cutouts
 from photoz.metrics import Score
 from photoz.model.bundle import ModelBundle
@@ -74,20 +76,44 @@ def real_pixels(card: Card) -> Any:
 
 
 def write_pdfs(bundle: ModelBundle) -> None:
-    """Draw the PDFs of the galaxies in examples/cutouts.npz."""
+    """Draw the PDFs of the galaxies in examples/cutouts.npz, and four of the galaxies above their PDFs."""
     from benchmarks.science.real_field import predict
     from photoz import plots
 
     with np.load(ROOT / "examples" / "cutouts.npz") as file:
-        pdfs, z_spec = predict(bundle, file["images"], file["ebv"]).pdf, file["z_spec"]
+        images, z_spec = file["images"], file["z_spec"]
+        pdfs = predict(bundle, images, file["ebv"]).pdf
     figure = plots.pdf_panels(pdfs, bundle.card.grid, z_spec)
     (ROOT / "docs" / "pdfs.png").write_bytes(plots.render(figure, "png"))
+    shown = [0, 6, 4, 2]  # every second one, by redshift
+    figure = galaxies_and_pdfs(images[shown], pdfs[shown], z_spec[shown], bundle.card.grid)
+    figure.savefig(ROOT / "docs" / "galaxies.png", dpi=160, metadata={"Software": None})
+
+
+def galaxies_and_pdfs(images: FloatArray, pdfs: FloatArray, z_spec: FloatArray, grid: RedshiftGrid) -> Figure:
+    """Draw galaxies in i, r and g, and below each its p(z) with the 68 % interval and the true redshift."""
+    from astropy.visualization import make_lupton_rgb
+
+    from photoz import pdf
+    from photoz.plots.style import BLUE, GREEN
+
+    figure = Figure(figsize=(8.0, 3.6), layout="constrained")
+    panels = figure.subplots(2, len(images), height_ratios=[1.4, 1.0])
+    for (above, below), image, masses, z in zip(panels.T, images, pdfs, z_spec, strict=True):
+        above.imshow(make_lupton_rgb(image[..., 3], image[..., 2], image[..., 1], stretch=0.8, Q=5), origin="lower")
+        above.set_axis_off()
+        density, ((low,), (high,)) = masses / grid.width, pdf.shortest_interval(masses[np.newaxis], grid, 0.68)
+        below.stairs(density, grid.edges, color=BLUE, label="p(z)")
+        below.stairs(density, np.clip(grid.edges, low, high), fill=True, color=BLUE, alpha=0.3, label="68 %")
+        below.axvline(z, color=GREEN, label="spectroscopic redshift")
+        below.set(xlim=(0.0, 0.25), ylim=(0.0, 1.1 * density.max()), yticks=[], xlabel="redshift")
+        below.spines[["left", "top", "right"]].set_visible(False)
+    figure.legend(*panels[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    return figure
 
 
 def write_real_galaxy(bundle: ModelBundle, sample: Cutouts) -> None:
     """Draw the PDF of the galaxy in the real frames, and the catalogue method's estimate from the same pixels."""
-    from matplotlib.figure import Figure
-
     from benchmarks.science.real_field import FOLDER, GALAXY, GALAXY_EBV, catalogue_method, predict, read_sources
     from photoz import plots
 

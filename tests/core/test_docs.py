@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from photoz import __version__
 from tests.running import ROOT
 
 MODEL_CARD = (ROOT / "docs" / "model-card.md").read_text(encoding="utf-8")
@@ -45,6 +46,9 @@ def test_site_builds_and_needs_no_other_host(tmp_path):
     assert len(files) > 30
     assert [path.name for path in files if LOADED.search(path.read_text(encoding="utf-8"))] == []
     assert "POST /predict_file" in (tmp_path / "site/docs/endpoints.html").read_text(encoding="utf-8")
+    home = (tmp_path / "site/docs/index.html").read_text(encoding="utf-8")
+    for part in ("_static/logo.svg", 'rel="icon"', '../CHANGELOG.html" title', f"version {__version__}"):
+        assert part in home
     client = (tmp_path / "site/docs/api/client.html").read_text(encoding="utf-8")
     pages = [f"generated/photoz_client.{name}.html" for name in ("PhotozClient", "AsyncPhotozClient")]
     assert 0 < client.index(pages[0]) < client.index(pages[1])  # blocking first, a page for each class

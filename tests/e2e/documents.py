@@ -26,17 +26,18 @@ PAGES = [
 
 
 class Block(NamedTuple):
-    """A block of Python or shell commands in a document, and why it cannot run, if so."""
+    """A block of Python or shell commands in a document, why it cannot run, if so, and the output shown below it."""
 
     place: str
     not_run: str | None
     language: str
     text: str
+    output: str | None
 
 
 def read_blocks(path):
     text, name = path.read_text(encoding="utf-8"), path.relative_to(ROOT)
-    pattern = r"(?:^<!-- not run: (.+) -->\n)?^```(python|sh)\n((?s:.*?))^```$"
+    pattern = r"(?:^<!-- not run: (.+) -->\n)?^```(python|sh)\n((?s:.*?))^```$(?:\n\n```text\n((?s:.*?))^```$)?"
     blocks = re.finditer(pattern, text, re.MULTILINE)
     return [Block(f"{name}:{text.count(chr(10), 0, block.start(3)) + 1}", *block.groups()) for block in blocks]
 

@@ -2,9 +2,12 @@
 
 All blocks of a document run in order, in one folder with the files that the docs name. `<!-- not run: REASON -->`
 stands before a block that cannot run here. `make` and `training train` would take minutes: only their target and
-arguments are checked. `pip` does not run.
+arguments are checked. `pip` does not run. A `text` block right below is the output, in which numbers may differ by
+0.02, as they do between processors; a last line `...` stands for the rest.
 """
 
+import contextlib
+import io
 import os
 import re
 import shutil
@@ -14,6 +17,7 @@ import tomllib
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 
 from tests.e2e.documents import PAGES, read_blocks, write_files
@@ -67,13 +71,27 @@ def test_code_runs(document, folder, service_url, files):
     for block in RUN[document]:
         text = re.sub(r"127\.0\.0\.1:300[01]", urlsplit(service_url).netloc, block.text)
         if block.language == "python":
-            exec(compile(text, block.place, "exec"), names)
+            with contextlib.redirect_stdout(io.StringIO()) as printed:
+                exec(compile(text, block.place, "exec"), names)
+            compare_output(block, printed.getvalue())
             continue
         done = subprocess.run(["bash", "-euo", "pipefail", "-c", PRELUDE + text], capture_output=True)
         output, errors = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
         assert done.returncode == 0, f"{block.place}\n{output[-1000:]}\n{errors[-3000:]}"
         for status in set(re.findall(r"<status (\d+)>", errors)) - {"200"}:
             assert f"answers {status} with `{output.strip()}`" in answers, f"{block.place}: {status} {output}"
+        compare_output(block, output)
+
+
+def compare_output(block, output):
+    if block.output is None:
+        return
+    shown, found = block.output.splitlines(), output.splitlines()
+    if shown[-1] == "...":
+        shown, found = shown[:-1], found[: len(shown) - 1]
+    number = re.compile(r"\d+(?:\.\d*)?")
+    assert [number.sub("0", line).split() for line in found] == [number.sub("0", line).split() for line in shown]
+    np.testing.assert_allclose(*([float(n) for n in number.findall("\n".join(x))] for x in (found, shown)), atol=0.02)
 
 
 @pytest.mark.acceptance
