@@ -101,7 +101,7 @@ def convert(
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
-    help="A complete recipe: the document's, or Pasquet et al. 2019 with their selection, split and six seeds.",
+    help="A complete recipe: inception with plain Adam, or Pasquet et al. 2019 with selection, split and six seeds.",
 )
 @click.option(
     "--architecture", type=click.Choice(list(BY_ARCHITECTURE)), help="The network.  [default: by preset, or compact]"

@@ -31,7 +31,7 @@ def objective(name: str, grid: RedshiftGrid) -> Objective:
     """Return an objective by its name.
 
     "crps" is CRPS plus cross-entropy with soft labels, which both use the order of the bins. "one-hot" is the sparse
-    categorical cross-entropy of the document, which does not.
+    categorical cross-entropy, which does not.
     """
     match name:
         case "crps":

@@ -34,8 +34,8 @@ def quantise(network: Any, samples: list[dict[str, np.ndarray]], scope: Scope) -
     """
     nncf = _import_nncf()
     data = nncf.Dataset(samples)
-    # MIXED has asymmetric ranges for activations: with the document's network, z_mean stays the same for 0.82 of the
-    # galaxies, with symmetric ranges for 0.64.
+    # MIXED has asymmetric ranges for activations: with `inception`, z_mean stays the same for 0.82 of the galaxies,
+    # with symmetric ranges for 0.64.
     options: dict[str, Any] = {"subset_size": len(samples), "preset": nncf.QuantizationPreset.MIXED}
     if scope is Scope.CONVOLUTIONS:
         minmax = nncf.quantization.range_estimator.RangeEstimatorParametersSet.MINMAX

@@ -38,10 +38,10 @@ class TrainingSettings:
             raise ValueError(f"compact sums fluxes, which needs precision float32; got {self.precision}")
 
 
-# The document's epochs, batches and rate for its network, one-hot, no early stop; with our schedule.
-DOCUMENT = TrainingSettings("inception", "one-hot", batch_size=32, epochs=20, learning_rate=1e-3, patience=20)
+# One-hot without early stopping, with our schedule.
+INCEPTION = TrainingSettings("inception", "one-hot", batch_size=32, epochs=20, learning_rate=1e-3, patience=20)
 
-# Adam as in the document: a constant rate and nothing else.
+# Adam at a constant rate and nothing else.
 PLAIN_ADAM: dict[str, Any] = {"schedule": "constant", "weight_decay": 0.0, "clip_norm": 0.0, "ema_momentum": 0.0}
 
 # Pasquet et al. 2019. docs/training.md gives the source of each number.
@@ -52,10 +52,10 @@ PASQUET = replace(
 
 COMPACT = TrainingSettings(defects=0.3, unknown_ebv=0.1)
 
-BY_ARCHITECTURE = {"compact": COMPACT, "inception": DOCUMENT, "pasquet": PASQUET}
+BY_ARCHITECTURE = {"compact": COMPACT, "inception": INCEPTION, "pasquet": PASQUET}
 
 PRESETS = {
-    "document": replace(DOCUMENT, **PLAIN_ADAM),
+    "inception": replace(INCEPTION, **PLAIN_ADAM),
     "pasquet2019": replace(PASQUET, seeds=6, select="dered_petro_r<=17.8,z_spec<=0.4", shares="393219,20000,103305"),
 }
 

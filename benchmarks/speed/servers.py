@@ -22,7 +22,7 @@ Measured = dict[str, float]
 
 def add_options(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Read the command line, with the options that all comparisons have."""
-    parser.add_argument("--bundle", type=Path, action="append", help="default: the shipped one, the document's")
+    parser.add_argument("--bundle", type=Path, action="append", help="default: the shipped one and inception")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
     parser.add_argument("--quick", action="store_true", help="one round of one second: whether it works, not how fast")

@@ -26,7 +26,8 @@ def pdf_panels(
 ) -> Figure:
     """PDFs, (n, n_bins), of random galaxies as densities, with their predicted (mean) and true redshift, (n,).
 
-    The seed chooses `num_images` galaxies, or all if there are fewer. `object_id`, (n,) str, gives the titles.
+    The seed chooses `num_images` galaxies, or all if there are fewer. `object_id`, (n,) str, gives the titles. In each
+    panel, gt is the true redshift, pt the predicted one, and diff their difference.
     """
     z_spec, z_mean = np.asarray(z_spec, dtype=np.float64), pdf.mean(pdfs, grid)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(pdfs))[:num_images])

@@ -24,7 +24,7 @@ from photoz.plots.style import (
     three_decimals,
 )
 
-# Labels of the metrics in the scatter plot; users know these words.
+# Labels of the metrics in the scatter plot.
 SCATTER_TEXT = {
     "bias": "pred_bias",
     "sigma_mad": "MAD deviation",
@@ -36,7 +36,8 @@ SCATTER_TEXT = {
 def scatter(z_spec: npt.ArrayLike, z_phot: npt.ArrayLike, *, scores: Mapping[str, Score] | None = None) -> Figure:
     """Predicted against true redshift, (n,) each, with metrics to three decimals.
 
-    The metrics are `scores`, or by default those that need no PDFs.
+    The metrics are `scores`, or by default those that need no PDFs. pred_bias is `photoz.metrics.bias`, MAD deviation
+    is `photoz.metrics.sigma_mad`.
     """
     z_spec, z_phot = np.asarray(z_spec, dtype=np.float64), np.asarray(z_phot, dtype=np.float64)
     top = float(max(z_spec.max(), z_phot.max()))

@@ -1,4 +1,4 @@
-"""Train, serve and evaluate without code changes: another survey, the document's network, cutouts out of frames."""
+"""Train, serve and evaluate without code changes: another survey, the network `inception`, cutouts out of frames."""
 
 from dataclasses import replace
 

@@ -44,7 +44,7 @@ def assert_same_weights(first, second):
         np.testing.assert_array_equal(weights, others)
 
 
-def test_recipes_are_those_of_the_documents_and_the_optimizer_follows_them():
+def test_recipes_have_the_published_numbers_and_the_optimizer_follows_them():
     plain = {"weight_decay": 0.0, "clip_norm": 0.0, "ema_momentum": 0.0}
     paper = TrainingSettings("pasquet", "one-hot", 128, 39, 1e-4, patience=39, schedule="halfway-fifth", **plain)
     selection = {"select": "dered_petro_r<=17.8,z_spec<=0.4", "shares": "393219,20000,103305"}
@@ -54,7 +54,7 @@ def test_recipes_are_those_of_the_documents_and_the_optimizer_follows_them():
     assert changed == replace(PRESETS["pasquet2019"], architecture="compact", epochs=2, select="")
     inception = TrainingSettings("inception", "one-hot", 32, 20, 1e-3, patience=20)
     assert settings_for("inception") == inception
-    assert settings_for(preset="document") == replace(inception, schedule="constant", **plain)
+    assert settings_for(preset="inception") == replace(inception, schedule="constant", **plain)
     compact = TrainingSettings("compact", "crps", 64, 24, 2e-3, 24, 0, "cosine", 1e-3, 1.0, 0.995)
     assert settings_for() == replace(compact, defects=0.3, unknown_ebv=0.1)
     for schedule, expected in {
@@ -67,7 +67,7 @@ def test_recipes_are_those_of_the_documents_and_the_optimizer_follows_them():
             optimizer.iterations.assign(step)
             rates.append(float(optimizer.learning_rate))
         assert rates == pytest.approx(expected, rel=1e-4)
-    config, plain = optimizer.get_config(), _optimizer(PRESETS["document"], 10).get_config()
+    config, plain = optimizer.get_config(), _optimizer(PRESETS["inception"], 10).get_config()
     names = ("weight_decay", "clipnorm", "use_ema", "ema_momentum")
     assert [config[name] for name in names] == [1e-3, 1.0, True, 0.995]
     assert [plain[name] for name in names] == [0.0, None, False, 0.99]

@@ -1,7 +1,6 @@
-"""The network of the user's document: Pasquet et al. 2019, simplified.
+"""The network of Pasquet et al. 2019, simplified: one dense layer, dropout and no E(B-V).
 
-Two errors in its text are corrected: the input has one channel per band (not three), and the pools in a block have
-stride 1 (otherwise the concatenation fails).
+The pools in a block have stride 1, so that its branches have the same size.
 """
 
 from collections.abc import Callable
