@@ -86,7 +86,7 @@ def score(
     run = Run.begin(inputs, bundle, ScoreOptions(**options), output, resume=resume)
     missing = run.missing()
     n_rows, parts = sum(chunk.n_rows for chunk in missing), f"{len(missing):,} of {counted(len(run.chunks), 'part')}"
-    show(f"{_inputs(run)}; {parts} are not scored yet", err=True)
+    show(f"{_inputs(run)}; {parts} to score", err=True)
     with progress(n_rows, "rows") as advance:
         for chunk in _score(run, bundle, missing, workers, ray):
             advance(chunk.n_rows)

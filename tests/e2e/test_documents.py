@@ -80,7 +80,7 @@ def test_code_runs(document, folder, service_url, files):
         assert done.returncode == 0, f"{block.place}\n{output[-1000:]}\n{errors[-3000:]}"
         for status in set(re.findall(r"<status (\d+)>", errors)) - {"200"}:
             assert f"answers {status} with `{output.strip()}`" in answers, f"{block.place}: {status} {output}"
-        compare_output(block, output)
+        compare_output(block, output or errors)
 
 
 def compare_output(block, output):
@@ -107,6 +107,10 @@ def test_tutorial_runs(path, folder, service_url):
     text = path.read_text(encoding="utf-8").replace("http://127.0.0.1:3000", service_url)
     notebook = jupytext.reads(text.replace("3001", str(free_port())), fmt="md")
     nbclient.NotebookClient(notebook, timeout=None, resources={"metadata": {"path": str(here)}}).execute()
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for block, cell in zip(read_blocks(path), cells, strict=True):
+        parts = [output.get("text") or output.get("data", {}).get("text/plain") for output in cell.outputs]
+        compare_output(block, "".join(part for part in parts if part and not part.startswith("<IPython")))
     shown = set(re.findall(r"^!\[.*\]\((.*)\)$", text, flags=re.MULTILINE))
     assert {figure.name for figure in here.iterdir()} == shown != set()
 

@@ -92,7 +92,7 @@ def test_a_run_that_an_error_stopped_is_resumed(photoz, s3, bundle, score, tmp_p
     s3.server.fault = lambda request: "500" * request.startswith("PUT /survey/out/done/part-0000005")
     status, _, err = photoz(*options)
     begun, error = err.splitlines()
-    assert (status, begun) == (1, "9 files, 9 of unknown length; 9 of 9 parts are not scored yet")
+    assert (status, begun) == (1, "9 files, 9 of unknown length; 9 of 9 parts to score")
     name = re.escape("s3://survey/out/done/part-0000005.parquet")
     assert re.fullmatch(rf"Error: {name}: (We encountered an error\.|Internal Server Error)", error)
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "10")  # by default 5
@@ -101,7 +101,7 @@ def test_a_run_that_an_error_stopped_is_resumed(photoz, s3, bundle, score, tmp_p
     s3.server.fault = lambda request: rng.choice(faults, p=[share] * 6 + [1.0 - 6 * share])
     s3.server.injected.clear()
     status, out, err = photoz(*options, "--resume")
-    assert (status, err) == (0, "9 files, 9 of unknown length; 4 of 9 parts are not scored yet\n")
+    assert (status, err) == (0, "9 files, 9 of unknown length; 4 of 9 parts to score\n")
     assert s3.server.injected.total() - s3.server.injected[""] >= 200 * share
     assert out.startswith("156 rows with estimates, 5 rejected\n")
     s3.server.fault = lambda request: ""

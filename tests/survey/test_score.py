@@ -169,12 +169,12 @@ def test_a_summary_compares_the_estimates_with_those_of_the_card(photoz, bundle,
     path = write_cutouts("a.h5", 100, images=images, ebv=np.where(np.arange(100) < 4, np.nan, 0.1))
     options = ("score", path, "--bundle", bundle.path, "-o", tmp_path / "out", "--rows-per-part", 60)
     status, out, err = photoz(*options, "--workers", 1)
-    assert (status, err) == (0, "100 rows of 1 file; 2 of 2 parts are not scored yet\n")
+    assert (status, err) == (0, "100 rows of 1 file; 2 of 2 parts to score\n")
     found = rows(tmp_path / "out")
     fractions = [np.mean([row["z_mean"] <= edge for row in found]) for edge in (0.3044, 0.4)]
     difference = max(abs(fractions[0] - 0.5), abs(fractions[1] - 1.0))
     status, record, err = photoz(*options, "--resume", "--json")
-    assert (status, err) == (0, "100 rows of 1 file; 0 of 2 parts are not scored yet\n")
+    assert (status, err) == (0, "100 rows of 1 file; 0 of 2 parts to score\n")
     record = json.loads(record)
     assert (record["n_done"], record["n_rejected"], record["flags"]["EBV_ASSUMED"]) == (99, 1, 3)
     assert record["differences"] == {"z_mean": pytest.approx(difference)}
