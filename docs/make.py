@@ -38,7 +38,7 @@ MARKS = re.compile(r"(<!-- scores -->\n).*(<!-- /scores -->)", re.DOTALL)
 
 def score_table(scores: Mapping[str, Mapping[str, Score]], metrics: Sequence[str] = METRICS) -> str:
     """Format scores as a Markdown table, one line per method."""
-    lines = ["| | " + " | ".join(metrics) + " |", "| --- |" + " --- |" * len(metrics)]
+    lines = ["| method | " + " | ".join(metrics) + " |", "| --- |" + " --- |" * len(metrics)]
     for method, values in scores.items():
         name = f"**{method}**" if method == "this model" else method
         cells = [str(values[metric]) if metric in values else "" for metric in metrics]

@@ -33,7 +33,7 @@ SAME_AS_ICRS = re.compile(r"\s*((eq_)?(ICRS|FK5)?\s*(J?2000(\.0*)?)?|GEOCENTER|B
 
 
 def read_table(path: Path, names: Mapping[str, str]) -> NamedTable:
-    """Read a file, or the folder of a HATS catalogue; `names` gives the names of its columns by ours.
+    """Read a file, or the folder of a HATS catalogue; `names` maps our names of columns to its own.
 
     `object_id` and `split` are text.
 

@@ -11,7 +11,7 @@ from photoz.io.tables import ResultTable, check_pdfs
 
 
 def to_qp(table: ResultTable) -> Any:
-    """Return the PDFs as a qp ensemble in the parameterisation `hist`, which is ours: density flat inside of each bin.
+    """Return the PDFs as a qp ensemble in the parameterisation `hist`: the density is constant within each bin.
 
     The table has n PDFs and their grid, or `InvalidPdfs` is raised. `ancil` of the ensemble holds the other columns,
     (n,) each, text as UTF-8 bytes.
