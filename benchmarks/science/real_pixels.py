@@ -143,14 +143,14 @@ def measure_drawn(drawn: Drawn, grid: RedshiftGrid) -> tuple[list[Result], dict[
     }
     flagged = is_flagged(drawn.real)
     results = [
-        at_most("drawn into real fields: out of distribution, percent", 100 * flagged.mean(), 3.0),
-        reported("the same on rendered sky, percent", 100 * is_flagged(drawn.on_noise).mean()),
-        at_most("sigma_mad over that on rendered sky", sigma_ratio, 1.08),
-        at_most("CRPS over that on rendered sky", crps_ratio, 1.08),
-        at_most("coverage of 68 %, points off", off["coverage_68"][0], 2.5),
-        at_most("coverage of 95 %, points off", off["coverage_95"][0], 1.0),
-        reported("coverage of 68 % on rendered sky, points off", off["coverage_68"][1]),
-        reported("coverage of 95 % on rendered sky, points off", off["coverage_95"][1]),
+        at_most("real fields: out of distribution, percent", 100 * flagged.mean(), 3.0),
+        reported("rendered sky: out of distribution, percent", 100 * is_flagged(drawn.on_noise).mean()),
+        at_most("real fields: sigma_mad, ratio to rendered sky", sigma_ratio, 1.08),
+        at_most("real fields: CRPS, ratio to rendered sky", crps_ratio, 1.08),
+        at_most("real fields: error of the 68 % coverage, percentage points", off["coverage_68"][0], 2.5),
+        at_most("real fields: error of the 95 % coverage, percentage points", off["coverage_95"][0], 1.0),
+        reported("rendered sky: error of the 68 % coverage, percentage points", off["coverage_68"][1]),
+        reported("rendered sky: error of the 95 % coverage, percentage points", off["coverage_95"][1]),
     ]
     scores = {name: {"rendered sky": pair.a.value, "real fields": pair.b.value} for name, pair in pairs.items()}
     details = {
@@ -176,14 +176,14 @@ def measure_twice(model: Model, folder: Path) -> tuple[list[Result], dict[str, A
     ]
     extended = [row for task in zip(epochs, estimates, farthest, strict=True) for row in _describe_extended(*task)]
     results = [
-        at_most("twice: unlike by more than 3 x the noise share, without a flag", (np.abs(scaled) > UNLIKE).sum(), 1),
-        reported("pairs", n_pairs),
-        reported("pairs without a flag", len(scaled)),
-        reported("rms of their difference over its noise", float(np.sqrt(np.mean(scaled**2)))),
+        at_most("observed twice: pairs 3 sigma apart without a flag", (np.abs(scaled) > UNLIKE).sum(), 1),
+        reported("observed twice: pairs", n_pairs),
+        reported("observed twice: pairs without a flag", len(scaled)),
+        reported("observed twice: rms of their difference, in sigma", float(np.sqrt(np.mean(scaled**2)))),
         reported("extended sources, 15 < r < 18.2, in both epochs", len(extended)),
-        reported("those out of distribution", sum(row["flagged"] for row in extended)),
+        reported("... of which out of distribution", sum(row["flagged"] for row in extended)),
         at_least("stars, 15 < r < 18, in both epochs: out of distribution, percent", _percent(stars), 97.0),
-        reported("such stars", sum(map(len, stars))),
+        reported("number of these stars", sum(map(len, stars))),
     ]
     return results, {"extended sources": extended, "differences over noise": scaled.tolist()}
 
@@ -234,7 +234,7 @@ def measure_m2(model: Model, folder: Path) -> list[Result]:
     flagged = is_flagged(model.predict(sources.cutouts, np.nan)[0])
     galaxy = sources.nearest(*real_field.GALAXY)
     return [
-        at_least(f"M2: out of distribution, of {len(flagged)}", flagged.sum(), len(flagged) - 1),
+        at_least(f"M2: sources out of distribution, of {len(flagged)}", flagged.sum(), len(flagged) - 1),
         at_most("M2's galaxy: out of distribution", float(flagged[galaxy]), 0),
     ]
 
