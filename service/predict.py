@@ -93,6 +93,9 @@ async def sky(request: Request, state: State) -> Response:
 async def _as_npz(request: Request, state: State, arrays: Arrays) -> Response:
     images = arrays.get("images", np.empty(0))
     reserve_conversion(request, arrays, 2 * 4 * images.size)
-    # Raises if they are unusable.
-    await run_step("validate", images.nbytes, as_batch, arrays, state.card, state.settings.max_rows)
+    # Raises if they are unusable. Single galaxies that cannot be predicted are refused when that is asked for.
+    shaped = {name: values for name, values in arrays.items() if name != "ebv"}
+    if "images" in arrays:
+        shaped["images"] = np.broadcast_to(np.ones((), images.dtype), images.shape)
+    await run_step("validate", images.nbytes, as_batch, shaped, state.card, state.settings.max_rows)
     return await run_step("encode", images.nbytes, encode_cutouts, arrays)

@@ -26,7 +26,7 @@ export async function evaluateWith(state, choose, file = null) {
   if (!galaxies || galaxies.done < galaxies.n) throw new Error("Choose a file of cutouts first, under Redshifts.");
   if (file) galaxies.zSpec = file.name.toLowerCase().endsWith(".csv") ? await fromCsv(file, galaxies) : await fromArrays(file, galaxies);
   const body = npzBlob({
-    z_spec: { array: galaxies.zSpec, shape: [galaxies.n] },
+    z_spec: { array: galaxies.zSpec.map((z, row) => (galaxies.reasons.has(row) ? NaN : z)), shape: [galaxies.n] },
     pdfs: { array: galaxies.columns.pdf, shape: [galaxies.n, galaxies.nBins] },
   });
   const found = await (await service.evaluate(body, "application/json")).json();
@@ -39,7 +39,7 @@ export async function evaluateWith(state, choose, file = null) {
       return row;
     }),
   );
-  const rows = Array.from({ length: galaxies.n }, (_, row) => row).filter((row) => galaxies.zSpec[row] >= 0 && galaxies.zSpec[row] <= card.grid.z_max);
+  const rows = Array.from({ length: galaxies.n }, (_, row) => row).filter((row) => !galaxies.reasons.has(row) && galaxies.zSpec[row] >= 0 && galaxies.zSpec[row] <= card.grid.z_max);
   scatter ??= new Scatter($("scatter"), (row) => choose(row));
   shown = () => scatter.show(galaxies.zSpec, galaxies.columns.z_mean, rows, card.grid.z_max, state.chosen);
   shown();

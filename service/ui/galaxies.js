@@ -2,6 +2,8 @@
 
 const REQUEST_BYTES = 16 * 1024 * 1024;
 
+export const NOT_PREDICTED = "not predicted";
+
 export class Galaxies {
   /** Bit, name and meaning of each flag; the service says them. */
   static flags = [];
@@ -26,34 +28,68 @@ export class Galaxies {
     made.names = arrays.object_id?.shape[0] === made.n ? await arrays.object_id.strings() : Array.from({ length: made.n }, (_, row) => String(row));
     made.nBins = card.grid.n_bins;
     made.atOnce = Math.max(1, Math.min(256, Math.floor(REQUEST_BYTES / images.rowBytes)));
-    made.done = 0;
+    made.done = 0; // rows from the first on that have estimates, or a reason why not
+    made.reasons = new Map(); // by row
     made.columns = {};
     return made;
   }
 
-  /** Add the estimates of the next rows. */
-  add(found) {
-    const rows = found.z_mean.length;
-    for (const [name, values] of Object.entries(found)) {
-      this.columns[name] ??= new values.constructor(name === "pdf" ? this.n * this.nBins : this.n);
-      this.columns[name].set(values, this.done * (name === "pdf" ? this.nBins : 1));
+  /** Predict the next rows with `infer(rows)`; those that the service refuses get a reason instead. */
+  async predictNext(infer) {
+    const rows = Array.from({ length: Math.min(this.atOnce, this.n - this.done) }, (_, at) => this.done + at);
+    await this.predict(rows, infer);
+    this.done += rows.length;
+  }
+
+  async predict(rows, infer) {
+    if (!rows.length) return;
+    try {
+      this.add(rows, await infer(rows));
+    } catch (error) {
+      if (error.status !== 400) throw error; // not because of a row
+      const empty = await this.withoutPixels(rows), others = rows.filter((row) => !empty.includes(row));
+      for (const row of empty) this.reasons.set(row, "no finite pixel");
+      if (empty.length) return this.predict(others, infer);
+      if (rows.length === 1) return this.reasons.set(rows[0], error.message.replace(/(cutout|galaxy) 0\b/, "the $1"));
+      const half = Math.ceil(rows.length / 2);
+      await this.predict(rows.slice(0, half), infer);
+      await this.predict(rows.slice(half), infer);
     }
-    this.done += rows;
+  }
+
+  /** Those rows of which no pixel is finite in single precision. */
+  async withoutPixels(rows) {
+    const pixels = await this.images.numbers(rows[0], rows.at(-1) + 1), size = pixels.length / (rows.at(-1) + 1 - rows[0]);
+    return rows.filter((row) => !pixels.subarray((row - rows[0]) * size, (row - rows[0] + 1) * size).some((value) => Number.isFinite(Math.fround(value))));
+  }
+
+  add(rows, found) {
+    for (const [name, values] of Object.entries(found)) {
+      const width = name === "pdf" ? this.nBins : 1;
+      this.columns[name] ??= new values.constructor(this.n * width).fill(name === "pdf" ? 0 : NaN);
+      rows.forEach((row, at) => this.columns[name].set(values.subarray(at * width, (at + 1) * width), row * width));
+    }
   }
 
   value(name, row) {
-    return this.columns[name][row];
+    return this.columns[name]?.[row] ?? NaN;
   }
 
   pdf(row) {
-    return this.columns.pdf.subarray(row * this.nBins, (row + 1) * this.nBins);
+    return this.columns.pdf?.subarray(row * this.nBins, (row + 1) * this.nBins) ?? new Float32Array(this.nBins);
+  }
+
+  /** The flags of a galaxy, [name, meaning] each, or why it has no estimates. */
+  words(row) {
+    if (this.reasons.has(row)) return [[this.reasons.get(row), NOT_PREDICTED]];
+    return Galaxies.flags.filter(([bit]) => this.value("flags", row) & bit).map(([, name, meaning]) => [name, meaning]);
   }
 
   /** What the plot of p(z) shows of a galaxy. */
   curve(row) {
     const value = (name) => this.value(name, row);
     const lines = { mean: value("z_mean"), median: value("z_median"), mode: value("z_mode"), z_spec: this.zSpec?.[row] };
-    const intervals = [[value("z_lo95"), value("z_hi95")], [value("z_lo68"), value("z_hi68")]];
+    const intervals = this.reasons.has(row) ? [] : [[value("z_lo95"), value("z_hi95")], [value("z_lo68"), value("z_hi68")]];
     return { name: this.names[row], pdf: this.pdf(row), lines, intervals };
   }
 
@@ -70,15 +106,11 @@ export class Galaxies {
     const quoted = (text) => (/[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
     const lines = [["object_id", ...passed.map(([name]) => name), ...names, ...bins].join(",")];
     for (let row = 0; row < this.done; row += 1) {
+      if (this.reasons.has(row)) continue;
       const numbers = [...passed.map(([, values]) => values[row]), ...names.map((name) => this.value(name, row))];
       const values = numbers.map((value) => (Number.isNaN(value) ? "" : value));
       lines.push([quoted(this.names[row]), ...values, ...(pdf ? this.pdf(row) : [])].join(","));
     }
     return new Blob([lines.join("\n"), "\n"], { type: "text/csv" });
   }
-}
-
-/** The names and meanings of the flags of a galaxy. */
-export function words(flags) {
-  return Galaxies.flags.filter(([bit]) => flags & bit).map(([, name, meaning]) => [name, meaning]);
 }

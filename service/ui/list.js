@@ -1,11 +1,12 @@
 // The list of galaxies: a table of those that meet the filter.
 
 import { togglePinned } from "./galaxy.js";
-import { Galaxies, words } from "./galaxies.js";
+import { Galaxies, NOT_PREDICTED } from "./galaxies.js";
 import { $, fixed, state } from "./state.js";
 import { GalaxyTable } from "./table.js";
 import { draw, rgbBands } from "./thumbnails.js";
 
+const FILTERS = ["filter-name", "filter-flag", "filter-low", "filter-high"];
 let table;
 
 /** Start with the galaxies of another file. */
@@ -19,13 +20,25 @@ export function makeList() {
     { name: "interval", title: "68 % interval", value: (row) => galaxies.value("z_hi68", row) - galaxies.value("z_lo68", row), fill: (cell, row) => (cell.textContent = `${fixed(galaxies.value("z_lo68", row), 3)} to ${fixed(galaxies.value("z_hi68", row), 3)}`) },
     { name: "odds", title: "odds", ...number("odds", 3) },
     ...(galaxies.zSpec ? [{ name: "z_spec", title: "z_spec", value: (row) => galaxies.zSpec[row], fill: (cell, row) => (cell.textContent = fixed(galaxies.zSpec[row], 4)) }] : []),
-    { name: "flags", title: "flags", value: (row) => galaxies.value("flags", row), fill: (cell, row) => (cell.textContent = cell.title = words(galaxies.value("flags", row)).map(([name]) => name).join(", ") || "none") },
+    { name: "flags", title: "flags", value: (row) => (galaxies.reasons.has(row) ? Infinity : galaxies.value("flags", row)), fill: (cell, row) => cell.append(...chips(row)) },
   ];
   const fresh = $("table").cloneNode(false);
   fresh.append(document.createElement("thead"), document.createElement("tbody"));
   $("table").replaceWith(fresh);
   table = new GalaxyTable(fresh, columns, { choose: (row) => state.choose(row), pin: togglePinned });
-  $("filter-flag").replaceChildren(...["any", "none", ...Galaxies.flags.map(([, name]) => name)].map((name) => new Option(name)));
+  $("filter-flag").replaceChildren(...["any", "none", ...Galaxies.flags.map(([, name]) => name), NOT_PREDICTED].map((name) => new Option(inWords(name), name)));
+  for (const id of FILTERS) if (id !== "filter-flag") $(id).value = "";
+}
+
+const inWords = (name) => name.toLowerCase().replaceAll("_", " ");
+
+/** The flags of a galaxy in words, or why it has no estimates. */
+function chips(row) {
+  const refused = state.galaxies.reasons.has(row);
+  return state.galaxies.words(row).map(([name, meaning]) => {
+    const text = refused ? `${name}: ${meaning}` : inWords(name);
+    return Object.assign(document.createElement("span"), { className: "chip", textContent: text, title: refused ? text : `${name}: ${meaning}` });
+  });
 }
 
 /** Show the rows that meet the filter. */
@@ -37,11 +50,12 @@ export function filter() {
   for (let row = 0; row < galaxies.done; row += 1) {
     const z = galaxies.value("z_mean", row), flags = galaxies.value("flags", row);
     if (text && !galaxies.names[row].toLowerCase().includes(text)) continue;
-    if ((flag === "none" && flags) || (mask && !(flags & mask))) continue;
+    const refused = galaxies.reasons.has(row);
+    if ((flag === "none" && (flags || refused)) || (flag === NOT_PREDICTED && !refused) || (mask && !(flags & mask))) continue;
     if ((low !== null && !(z >= low)) || (high !== null && !(z <= high))) continue;
     rows.push(row);
   }
-  $("count").textContent = `${rows.length.toLocaleString("en")} of ${galaxies.done.toLocaleString("en")}`;
+  $("count").textContent = `${rows.length.toLocaleString("en")} of ${galaxies.n.toLocaleString("en")}`;
   table.show(rows, state.chosen);
   if (state.chosen === null && rows.length) state.choose(rows[0]);
 }
@@ -68,4 +82,4 @@ export function reveal(row) {
   table.reveal(row);
 }
 
-for (const id of ["filter-name", "filter-flag", "filter-low", "filter-high"]) $(id).addEventListener("input", filter);
+for (const id of FILTERS) $(id).addEventListener("input", filter);

@@ -17,14 +17,16 @@ function say(text) {
   $("status").textContent = text;
 }
 
-/** Show what went wrong, and a way on: the key, or another try. */
-function fail(error, retry = null) {
+/** Show what went wrong, and a way on: the key, or another try where that may help. */
+function fail(error, retry) {
+  const mayHelp = error instanceof ServiceError && (!error.status || error.status === 429 || error.status >= 500);
   if (!(error instanceof ServiceError)) console.warn(error);
   $("error").textContent = error.message;
   $("error").hidden = false;
   $("key-form").hidden = $("key-form").hidden && error.status !== 401;
   if (error.status === 401) $("key").focus();
-  $("retry").hidden = !retry;
+  $("retry").hidden = !mayHelp;
+  $("retry").textContent = error.again ?? "Try again";
   $("retry").onclick = retry;
   say("");
 }
@@ -96,23 +98,28 @@ async function lookUp(position) {
 /** Predict what has no redshift yet; what has one is shown meanwhile. */
 async function predict() {
   const { galaxies, card } = state, begun = performance.now(), before = galaxies.done;
+  const many = (n) => n.toLocaleString("en"), soFar = () => `${many(galaxies.done)} of ${many(galaxies.n)}`;
   $("progress").hidden = false;
   $("progress").max = galaxies.n;
+  $("progress").value = galaxies.done;
   try {
     while (galaxies.done < galaxies.n) {
-      const last = Math.min(galaxies.n, galaxies.done + galaxies.atOnce);
-      galaxies.add(await service.infer(card, galaxies.images, galaxies.ebv, galaxies.done, last));
+      await galaxies.predictNext((rows) => service.infer(card, galaxies, rows));
       if (galaxies !== state.galaxies) return; // another file was opened
       $("progress").value = galaxies.done;
       const rate = (galaxies.done - before) / ((performance.now() - begun) / 1000);
-      say(`${galaxies.done.toLocaleString("en")} of ${galaxies.n.toLocaleString("en")} cutouts, ${Math.round(rate).toLocaleString("en")} a second`);
+      say(`${soFar()} cutouts, ${many(Math.round(rate))} a second`);
       filter();
     }
+  } catch (error) {
+    if (galaxies !== state.galaxies) return;
+    throw Object.assign(error, { message: `${soFar()}, stopped: ${error.message}`, again: "Continue" });
   } finally {
     $("progress").hidden = true;
+    for (const button of $("downloads").querySelectorAll("button")) button.disabled = !galaxies.done;
   }
-  say(`${galaxies.n.toLocaleString("en")} redshift${galaxies.n === 1 ? "" : "s"} of ${state.file.name}.${state.assumed ? ` Assumed: ${state.assumed}.` : ""}`);
-  for (const button of $("downloads").querySelectorAll("button")) button.disabled = false;
+  const refused = galaxies.reasons.size, n = galaxies.n - refused;
+  say(`${many(n)} redshift${n === 1 ? "" : "s"} of ${state.file.name}.${refused ? ` ${many(refused)} not predicted: flags say why.` : ""}${state.assumed ? ` Assumed: ${state.assumed}.` : ""}`);
   if (galaxies.zSpec) await evaluateWith(state, state.choose);
 }
 
@@ -181,7 +188,10 @@ function wire() {
   $("key-form").addEventListener("submit", (event) => {
     event.preventDefault();
     service.key = $("key").value;
-    attempt(start);
+    attempt(async () => {
+      await start();
+      if (state.galaxies?.done < state.galaxies?.n) await predict();
+    });
   });
   service.onWait = say;
 }

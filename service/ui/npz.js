@@ -26,7 +26,9 @@ export class ArrayFile {
     const descr = header.match(/'descr':\s*'([^']+)'/)?.[1];
     const shape = header.match(/'shape':\s*\(([^)]*)\)/)?.[1].split(",").filter((part) => part.trim()).map(Number);
     if (!descr || !shape) throw new Error("an array of a type that this page cannot read");
-    return new ArrayFile(blob.slice(offset + length), descr, shape, /'fortran_order':\s*True/.test(header));
+    const array = new ArrayFile(blob.slice(offset + length), descr, shape, /'fortran_order':\s*True/.test(header));
+    if (array.data.size < array.rowBytes * (shape[0] ?? 1)) throw new Error("an array that ends too early");
+    return array;
   }
 
   constructor(data, descr, shape, fortran) {
@@ -42,6 +44,16 @@ export class ArrayFile {
   /** The bytes of some rows. */
   rows(first, last) {
     return this.data.slice(first * this.rowBytes, last * this.rowBytes);
+  }
+
+  /** The bytes of rows that are listed in ascending order. */
+  pick(rows) {
+    const runs = [];
+    for (const row of rows) {
+      if (runs.at(-1)?.[1] === row) runs.at(-1)[1] += 1;
+      else runs.push([row, row + 1]);
+    }
+    return new Blob(runs.map(([first, last]) => this.rows(first, last)));
   }
 
   /** Some rows as numbers. */

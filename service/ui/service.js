@@ -62,10 +62,10 @@ class Service {
   }
 
   /** Estimates of some rows, by column; https://github.com/kserve/open-inference-protocol with binary tensors. */
-  async infer(card, images, ebv, first, last) {
-    const n = last - first, pixels = images.rows(first, last);
+  async infer(card, { images, ebv }, rows) {
+    const n = rows.length, pixels = images.pick(rows);
     const tensors = [{ name: "images", shape: [n, ...images.shape.slice(1)], datatype: images.kind.datatype, bytes: pixels }];
-    if (ebv) tensors.push({ name: "ebv", shape: [n], datatype: "FP32", bytes: new Blob([Float32Array.from(ebv.subarray(first, last))]) });
+    if (ebv) tensors.push({ name: "ebv", shape: [n], datatype: "FP32", bytes: new Blob([Float32Array.from(rows, (row) => ebv[row])]) });
     const inputs = tensors.map(({ bytes, ...input }) => ({ ...input, parameters: { binary_data_size: bytes.size } }));
     const outputs = this.columns.map((name) => ({ name, parameters: { binary_data: true } }));
     const json = JSON.stringify({ inputs, outputs });

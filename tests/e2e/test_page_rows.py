@@ -1,0 +1,53 @@
+"""The rows of the page in a browser: cutouts that cannot be predicted, stops, names, filters and downloads."""
+
+import io
+from contextlib import nullcontext
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+from photoz.io.npz import npz_bytes
+from tests.e2e.test_page import ask, cells, download, expect
+from tests.running import ROOT
+
+pytestmark = pytest.mark.acceptance
+
+
+@pytest.mark.parametrize("suffix", ["npz", "h5"])
+def test_cutouts_that_cannot_be_predicted_are_rows_with_a_reason(open_page, service_url, sample, tmp_path, suffix):
+    many = {name: np.concatenate([values] * 63)[:500] for name, values in sample.items()}
+    many |= {"object_id": np.arange(10**18, 10**18 + 500), "images": many["images"].astype(np.float64)}
+    many["images"][[300, 301]] = np.nan
+    many["images"][302, ..., 0] = np.nan  # one band, which is only flagged
+    many["images"][7] = 1e300  # beyond single precision
+    many["images"][9] = 3e38
+    many["ebv"][499] = -1.0
+    path = tmp_path / f"many.{suffix}"
+    with h5py.File(path, "w") if suffix == "h5" else nullcontext() as file:
+        file.update(many) if file else np.savez(path, **many)
+    page = open_page(service_url, "status of 400")
+    page.set_input_files("#file", path)
+    expect(page.locator("#status")).to_contain_text(f"495 redshifts of many.{suffix}. 5 not predicted: flags say why.")
+    page.select_option("#filter-flag", "not predicted")
+    expect(page.locator("#count")).to_have_text("5 of 500")
+    overflow = "NaN for the galaxy: its pixel values overflow the network; mask such pixels with NaN"
+    reddening = "expected 0 <= ebv <= 10 mag, got -1 for the cutout"
+    reasons = ["no finite pixel", overflow, "no finite pixel", "no finite pixel", reddening]
+    assert cells(page, "flags") == [f"{reason}: not predicted" for reason in reasons]
+    assert cells(page, "object_id") == [str(10**18 + row) for row in (7, 9, 300, 301, 499)]
+    assert set(cells(page, "z_mean")) == {"–"}
+    page.get_by_role("row", name=str(10**18 + 300)).click()
+    expect(page.locator("#flags li")).to_have_text("no finite pixel: not predicted")
+    page.click("#tab-evaluate")
+    expect(page.locator("#scores caption")).to_contain_text("495 galaxies; 5 without")
+    page.click("#tab-redshifts")
+    table = pd.read_csv(io.BytesIO(download(page, "[data-format=csv]")[1]))
+    good = np.delete(np.arange(500), [7, 9, 300, 301, 499])
+    assert table["object_id"].tolist() == many["object_id"][good].tolist()
+    few = good[299:303]
+    expected = ask(service_url, "predict_file", npz_bytes({name: values[few] for name, values in many.items()}))
+    np.testing.assert_allclose(table["z_mean"][299:303], expected["z_mean"], atol=1e-6)
+    page.set_input_files("#file", ROOT / "examples" / "cutouts.npz")
+    expect(page.locator("#count")).to_have_text("8 of 8")  # the filter is that of the other file
