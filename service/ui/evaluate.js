@@ -84,5 +84,8 @@ async function fromCsv(file, galaxies) {
   const number = (text) => (text ? Number(text) : NaN);
   if (name < 0) return Float64Array.from(rows, (row) => number(row[at]));
   const known = new Map(rows.map((row) => [row[name], number(row[at])]));
+  if (!galaxies.names.some((id) => known.has(id))) {
+    throw new Error(`None of the ${rows.length.toLocaleString("en")} names of ${file.name} is in this table; its first is ${rows[0]?.[name]}, the table's first is ${galaxies.names[0]}.`);
+  }
   return Float64Array.from(galaxies.names, (id) => known.get(id) ?? NaN);
 }

@@ -184,6 +184,8 @@ function wire() {
     attempt(() => lookUp($("position").value));
   });
   for (const button of $("downloads").querySelectorAll("button")) button.addEventListener("click", () => attempt(() => download(button.dataset.format)));
+  $("copy-name").hidden = !navigator.clipboard; // browsers have none on pages without TLS
+  $("copy-name").addEventListener("click", () => navigator.clipboard.writeText(state.galaxies.names[state.chosen]));
   $("truth").addEventListener("change", ({ target }) => target.files.length && attempt(() => evaluateWith(state, state.choose, target.files[0])));
   $("key-form").addEventListener("submit", (event) => {
     event.preventDefault();

@@ -3,7 +3,7 @@
 const ROW = 44, MORE = 6; // height of a row in pixels, as in style.css, and rows beyond the view
 
 export class GalaxyTable {
-  /** @param columns {name, title, value(row), fill(cell, row)}; `choose` and `pin` are told of rows */
+  /** @param columns {name, title, value(row), fill(cell, row), width}; `choose` and `pin` are told of rows */
   constructor(table, columns, { choose, pin }) {
     this.columns = columns;
     this.choose = choose;
@@ -25,6 +25,7 @@ export class GalaxyTable {
       const cell = document.createElement("th");
       cell.scope = "col";
       cell.className = column.name;
+      if (column.width) cell.style.width = column.width;
       if (column.value) {
         const button = document.createElement("button");
         button.type = "button";

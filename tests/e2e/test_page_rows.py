@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from photoz.io.npz import npz_bytes
-from tests.e2e.test_page import ask, cells, download, expect
+from tests.e2e.test_page import ask, cells, download, expect, open_sample, wait_for_redshifts
 from tests.running import ROOT
 
 pytestmark = pytest.mark.acceptance
@@ -37,7 +37,7 @@ def test_cutouts_that_cannot_be_predicted_are_rows_with_a_reason(open_page, serv
     reasons = ["no finite pixel", overflow, "no finite pixel", "no finite pixel", reddening]
     assert cells(page, "flags") == [f"{reason}: not predicted" for reason in reasons]
     assert cells(page, "object_id") == [str(10**18 + row) for row in (7, 9, 300, 301, 499)]
-    assert set(cells(page, "z_mean")) == {"–"}
+    assert set(cells(page, "z_mean")) == {""}
     page.get_by_role("row", name=str(10**18 + 300)).click()
     expect(page.locator("#flags li")).to_have_text("no finite pixel: not predicted")
     page.click("#tab-evaluate")
@@ -51,3 +51,32 @@ def test_cutouts_that_cannot_be_predicted_are_rows_with_a_reason(open_page, serv
     np.testing.assert_allclose(table["z_mean"][299:303], expected["z_mean"], atol=1e-6)
     page.set_input_files("#file", ROOT / "examples" / "cutouts.npz")
     expect(page.locator("#count")).to_have_text("8 of 8")  # the filter is that of the other file
+
+
+def test_names_are_whole_and_can_be_copied(browser, service_url, sample, tmp_path):
+    names = np.array([f"SDSS J{row:02d}2345.67+012345.6 of a field with a long name" for row in range(8)])
+    np.savez(tmp_path / "a.npz", images=sample["images"], object_id=names)
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.goto(service_url)
+    page.set_input_files("#file", tmp_path / "a.npz")
+    wait_for_redshifts(page)
+    for div in page.locator("#table td.object_id div").all():
+        assert div.evaluate("it => it.scrollHeight <= it.clientHeight && it.scrollWidth <= it.clientWidth")
+    assert "monospace" in page.locator("#table td.object_id").first.evaluate("it => getComputedStyle(it).fontFamily")
+    page.get_by_role("row", name=names[3]).click()
+    page.click("#copy-name")
+    assert page.evaluate("navigator.clipboard.readText()") == names[3]
+    context.close()
+
+
+def test_a_second_file_with_other_names_is_refused(open_page, service_url, sample, tmp_path):
+    page = open_page(service_url, "None of the")
+    open_sample(page)
+    page.click("#tab-evaluate")
+    pd.DataFrame({"object_id": ["a", "b"], "z_spec": [0.1, 0.2]}).to_csv(tmp_path / "z.csv", index=False)
+    page.set_input_files("#truth", tmp_path / "z.csv")
+    said = (
+        f"None of the 2 names of z.csv is in this table; its first is a, the table's first is {sample['object_id'][0]}."
+    )
+    expect(page.locator("#error")).to_have_text(said)
