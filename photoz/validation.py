@@ -4,6 +4,7 @@ It raises `TooLarge` or `InvalidInput`.
 """
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,9 @@ NUL = "expected object_id as text, got a NUL character"
 
 # Anything beyond, 99 for "not measured" too, would stretch the plots until nothing is seen.
 MAX_MAGNITUDE = 50.0
+
+# Column names that every format can hold.
+COLUMN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,60}")
 
 # A PDF is a fiftieth of a cutout of the shipped model, and metrics cannot be combined from parts.
 PDFS_PER_CUTOUT = 25
@@ -90,6 +94,35 @@ def as_labelled(arrays: Arrays, card: Card, max_rows: float = math.inf) -> Label
     )
 
 
+def as_table_columns(arrays: Arrays, card: Card, max_rows: float = math.inf) -> Arrays:
+    """Validate columns of a table of at most 25 times as many rows: `object_id`, others (n,), and perhaps `pdf`.
+
+    Returns them with types that every format can hold: bool, int16 to int64, float32, float64 or text.
+    """
+    if "object_id" not in arrays:
+        raise InvalidInput(f"expected an array object_id, got {_listed(arrays)}")
+    n = _count(arrays["object_id"], 1, PDFS_PER_CUTOUT * max_rows)
+    if bad := [name for name in arrays if not COLUMN_NAME.fullmatch(name) or name.lower() == "z_edges"]:
+        raise InvalidInput(f"expected names of letters, digits and _, and not z_edges, got {bad[0][:60]!r}")
+    if len({name.lower() for name in arrays}) < len(arrays):
+        raise InvalidInput("expected names that differ in more than case")
+    return {name: _column(np.asarray(values), n, name, card) for name, values in arrays.items()}
+
+
+def _column(values: npt.NDArray[Any], n: int, name: str, card: Card) -> npt.NDArray[Any]:
+    expected = (n, card.grid.n_bins) if name == "pdf" else (n,)
+    if values.shape != expected or values.dtype.kind not in "biufUS":
+        raise InvalidInput(
+            f"expected {name} of shape {expected}, numbers or text, got shape {values.shape} and dtype {values.dtype}"
+        )
+    if values.dtype.kind in "US" or values.dtype == np.uint64 or name == "object_id":
+        return _names(values, n, name)
+    if values.dtype.kind == "b":
+        return values
+    smallest = np.float32 if values.dtype.kind == "f" else np.int16
+    return values.astype(min(np.promote_types(values.dtype, smallest), np.dtype(np.float64)))
+
+
 def _numbers(arrays: Arrays, name: str) -> npt.NDArray[Any] | None:
     if name not in arrays:
         return None
@@ -116,13 +149,13 @@ def _ebv(arrays: Arrays, n: int) -> npt.NDArray[np.float32]:
 
 
 def _object_id(arrays: Arrays, n: int) -> Names | None:
-    if "object_id" not in arrays:
-        return None
-    given = np.asarray(arrays["object_id"])
+    return _names(np.asarray(arrays["object_id"]), n) if "object_id" in arrays else None
+
+
+def _names(given: npt.NDArray[Any], n: int, name: str = "object_id") -> Names:
+    """Return a column of text or integers, (n,), as text or int64."""
     if given.shape != (n,) or given.dtype.kind not in "OUTSiu":
-        raise InvalidInput(
-            f"expected object_id as {n} names or integers, got shape {given.shape} and dtype {given.dtype}"
-        )
+        raise InvalidInput(f"expected {name} as {n} names or integers, got shape {given.shape} and dtype {given.dtype}")
     longest = 0
     if given.dtype.kind in "US":
         longest = int(np.char.str_len(given).max(initial=1))
@@ -131,20 +164,20 @@ def _object_id(arrays: Arrays, n: int) -> Names | None:
         if any("\0" in name for name in given):  # numpy drops it at the end of a text
             raise InvalidInput(NUL)
     if longest > MAX_OBJECT_ID:  # before each takes the memory of the longest
-        raise InvalidInput(f"expected object_id of at most {MAX_OBJECT_ID} characters, got one of {longest:,}")
+        raise InvalidInput(f"expected {name} of at most {MAX_OBJECT_ID} characters, got one of {longest:,}")
     if given.dtype.kind in "US":  # as wide as the file declares, perhaps millions of times its longest name
         given = given.astype(np.dtype((given.dtype.type, longest)))
     try:
         names = np.ascontiguousarray(as_names(given))
     except ValueError as error:  # UnicodeError is one
-        raise InvalidInput(f"expected object_id as text, got other bytes: {error}") from error
+        raise InvalidInput(f"expected {name} as text, got other bytes: {error}") from error
     if names.dtype.kind == "i":
         return names
     codes = names.view(np.uint32).reshape(n, -1)
     if ((codes[:, :-1] == 0) & (codes[:, 1:] != 0)).any():  # at the end it is numpy's padding
         raise InvalidInput(NUL)
     if np.any((codes > MAX_CODE) | ((codes >= SURROGATES[0]) & (codes <= SURROGATES[1]))):
-        raise InvalidInput("expected object_id as text, got code points that are not Unicode characters")
+        raise InvalidInput(f"expected {name} as text, got code points that are not Unicode characters")
     return names
 
 

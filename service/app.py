@@ -17,12 +17,12 @@ from photoz.protocol.contract import MODEL_HEADER
 from service import openapi, page, v2
 from service.errors import EXCEPTION_HANDLERS
 from service.evaluate import evaluate
-from service.predict import cutouts, predict, predict_file, sky
+from service.predict import cutouts, predict, predict_file, sky, table
 from service.request import SCOPE_KEY
 from service.state import Endpoint, state_of
 
 # The endpoints that BentoML knows as APIs.
-APIS: Mapping[str, Endpoint] = {api.__name__: api for api in (predict, predict_file, cutouts, sky, evaluate)}
+APIS: Mapping[str, Endpoint] = {api.__name__: api for api in (predict, predict_file, cutouts, table, sky, evaluate)}
 
 
 def _route(endpoint: Endpoint) -> Route:
@@ -50,7 +50,7 @@ async def metrics(request: requests.Request) -> Response:
 
 async def page_options(request: requests.Request) -> Response:
     """Return what the page needs to know of the service."""
-    return page.options(state_of(request.app).settings.sky is not None)
+    return page.options(state_of(request.app).settings)
 
 
 async def openapi_document(request: requests.Request) -> Response:

@@ -141,6 +141,7 @@ class Photoz:
     predict = _api("predict", contract.PredictResponse)
     predict_file = _api("predict_file", contract.PredictResponse)
     cutouts = _api("cutouts", contract.PredictResponse)
+    table = _api("table", contract.PredictResponse)
     sky = _api("sky", contract.PredictResponse)
     evaluate = _api("evaluate", contract.EvaluateResponse)
 

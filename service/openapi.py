@@ -12,7 +12,7 @@ from photoz.io import formats
 from photoz.model.card import Card
 from photoz.protocol import contract, messages
 from photoz.protocol.open_inference import HEADER_LENGTH
-from service.formats.negotiation import EVALUATIONS, FILE_TYPES, OCTETS, PREDICTIONS
+from service.formats.negotiation import EVALUATIONS, FILE_TYPES, OCTETS, PREDICTIONS, TABLES
 
 Document = dict[str, Any]
 Schemas = Mapping[str, str | None]  # media type -> name of the schema, None for bytes
@@ -22,6 +22,7 @@ SCHEMAS = "#/components/schemas/{model}"
 
 FILES: Schemas = dict.fromkeys(FILE_TYPES)
 ESTIMATES: Schemas = dict.fromkeys(PREDICTIONS) | {formats.JSON.media_type: "PredictResponse"}
+TABLE: Schemas = dict.fromkeys(TABLES)
 CUTOUTS: Schemas = {formats.NPZ.media_type: None}
 EVALUATION: Schemas = dict.fromkeys(EVALUATIONS) | {formats.JSON.media_type: "EvaluateResponse"}
 
@@ -30,6 +31,7 @@ APIS: Mapping[str, tuple[str, Schemas, Schemas, type[BaseModel] | None]] = {
     "/predict": ("Predict redshifts of cutouts in JSON", {formats.JSON.media_type: "PredictRequest"}, ESTIMATES, None),
     "/predict_file": ("Predict redshifts of cutouts in a file", FILES, ESTIMATES, contract.PredictOptions),
     "/cutouts": ("Convert a file to a .npz file in the layout of the model", FILES, CUTOUTS, None),
+    "/table": ("Write estimates of a .npz file in another format", FILES, TABLE, contract.TableOptions),
     "/sky": (
         "Cut out a position on the sky of an archive, if the operator allows it",
         {formats.JSON.media_type: "SkyRequest"},

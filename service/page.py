@@ -8,6 +8,9 @@ from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Re
 from photoz.estimates import COLUMNS
 from photoz.flags import FLAG_MEANINGS
 from photoz.io.formats import FORMATS
+from photoz.io.npz import MAX_MEMBERS
+from photoz.validation import PDFS_PER_CUTOUT
+from service.settings import Settings
 
 FOLDER = Path(__file__).with_name("ui")
 SAMPLE = Path(__file__).parents[1] / "examples" / "cutouts.npz"
@@ -44,9 +47,15 @@ async def home(request: Request) -> Response:
     return RedirectResponse(PATH.lstrip("/"))
 
 
-def options(sky: bool) -> Response:
-    """Return what the page shows: flags, columns and formats, and whether positions on the sky can be looked up."""
+def options(settings: Settings) -> Response:
+    """Return what the page shows: flags, columns and formats; what `/table` takes; whether positions can be looked up.
+
+    Each number in a table takes 4 to 8 bytes in its body, again when it is unpacked, and 24 in the answer.
+    """
     flags = [[flag, flag.name, meaning] for flag, meaning in FLAG_MEANINGS.items()]
     columns = [*(name for name in COLUMNS if name != "object_id"), "pdf"]
     formats = {item.name.lower(): [item.media_type, item.suffixes[0]] for item in FORMATS if item.written}
-    return JSONResponse({"flags": flags, "columns": columns, "formats": formats, "sky": sky}, headers=HEADERS)
+    numbers = min(settings.max_body_bytes // 8, settings.max_memory_bytes // 48)
+    table = {"rows": PDFS_PER_CUTOUT * settings.max_rows, "columns": MAX_MEMBERS, "numbers": numbers}
+    answer = {"flags": flags, "columns": columns, "formats": formats, "table": table, "sky": settings.sky is not None}
+    return JSONResponse(answer, headers=HEADERS)

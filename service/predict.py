@@ -9,15 +9,16 @@ from photoz.errors import UnsupportedType
 from photoz.inference.predictor import ALL_COLUMNS, as_estimates
 from photoz.io.formats import JSON, QP
 from photoz.io.provenance import Provenance
-from photoz.io.tables import passed_columns, result_table
-from photoz.protocol.contract import PredictOptions, PredictRequest, SkyRequest
-from photoz.validation import Arrays, as_batch
+from photoz.io.tables import ResultTable, passed_columns, result_table
+from photoz.protocol.contract import PredictOptions, PredictRequest, SkyRequest, TableOptions
+from photoz.validation import Arrays, as_batch, as_table_columns
 from service.decoding import read_file, reserve_conversion, reserve_decoding
 from service.formats import json
 from service.formats.estimates import BYTES_PER_NUMBER, encode_cutouts, encode_estimates
 from service.formats.negotiation import (
     FILE_TYPES,
     PREDICTIONS,
+    TABLES,
     check_no_query,
     check_type,
     negotiate,
@@ -77,6 +78,25 @@ async def cutouts(request: Request, state: State) -> Response:
     check_type(request, FILE_TYPES)
     check_no_query(request)
     return await _as_npz(request, state, await read_file(request, state.files, state.max_bytes))
+
+
+async def table(request: Request, state: State) -> Response:
+    """Write estimates that were predicted before, and other columns of their galaxies, in another format."""
+    media_type = negotiate(request.accept, TABLES)
+    check_type(request, FILE_TYPES)
+    options = query_options(request, TableOptions)
+    arrays = await read_file(request, state.files, state.max_bytes)
+    size = sum(values.nbytes for values in arrays.values())
+    request.memory.reserve(request, BYTES_PER_NUMBER[media_type] * sum(values.size for values in arrays.values()))
+    columns = await run_step("validate", size, as_table_columns, arrays, state.card, state.settings.max_rows)
+    provenance = Provenance(
+        options.model or state.model_label,
+        options.input,
+        notes={name: [text] for name in ("assumed", "left_out") if (text := getattr(options, name))},
+    )
+    return await run_step(
+        "encode", size, encode_estimates, ResultTable(columns, provenance, state.card.grid), media_type
+    )
 
 
 async def sky(request: Request, state: State) -> Response:

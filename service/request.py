@@ -25,7 +25,7 @@ PREDICT, SKY, EVALUATE, INFER = "/predict", "/sky", "/evaluate", "/v2/infer"
 PATHS = frozenset(
     {
         *("/", "/ui", "/docs.json", "/metrics", "/livez", "/healthz", "/readyz", "/model"),
-        *(PREDICT, "/predict_file", "/cutouts", SKY, EVALUATE),
+        *(PREDICT, "/predict_file", "/cutouts", "/table", SKY, EVALUATE),
     }
 )
 INFER_PATH = re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?/infer")

@@ -63,6 +63,15 @@ class PredictOptions(_Message):
     ebv: float | None = Field(default=None, description="E(B-V) in mag (SFD) of all cutouts, if the file has none")
 
 
+class TableOptions(_Message):
+    """The query string of `/table`: what the table says of its origin."""
+
+    model: Annotated[str, Field(max_length=200)] = Field(default="", description="name and version of the model")
+    input: Annotated[str, Field(max_length=300)] = Field(default="HTTP request", description="name of the file")
+    assumed: Annotated[str, Field(max_length=2000)] = Field(default="", description="what was assumed of the file")
+    left_out: Annotated[str, Field(max_length=2000)] = Field(default="", description="what of the file is not here")
+
+
 class SkyRequest(_Message):
     """A position on the sky: `ra` and `dec` in degrees (ICRS), or `position` as text."""
 

@@ -18,6 +18,9 @@ UNTYPED = ("", "application/x-www-form-urlencoded")
 # Media types of predictions, the default first.
 PREDICTIONS = (JSON.media_type, *(format.media_type for format in FORMATS if format.written and format is not JSON))
 
+# Media types of tables that were predicted before.
+TABLES = tuple(media_type for media_type in PREDICTIONS if media_type != JSON.media_type)
+
 PLOTS = (PNG.media_type, SVG.media_type)
 EVALUATIONS = (JSON.media_type, HTML.media_type, *PLOTS)
 

@@ -1,6 +1,11 @@
 // The galaxies of a file, and what is known about them so far.
 
+import { service } from "./service.js";
+
 const REQUEST_BYTES = 16 * 1024 * 1024;
+
+const MOST_TEXT = 256; // bytes of a text in a column of the file
+const NAME = /^[A-Za-z]\w{0,60}$/; // of a column, in every format
 
 export const NOT_PREDICTED = "not predicted";
 
@@ -11,7 +16,7 @@ export class Galaxies {
   /** Whether the images of a file can be sent as they are. */
   static fits({ images }, { size, bands }) {
     const shape = images?.shape ?? [];
-    return Boolean(images?.readable && !images.text && shape.length === 4 && shape[1] === size && shape[2] === size && shape[3] === bands.length && images.kind.datatype !== "BOOL");
+    return Boolean(images?.readable && !images.swapped && !images.text && shape.length === 4 && shape[1] === size && shape[2] === size && shape[3] === bands.length && images.kind.datatype !== "BOOL");
   }
 
   static async of(arrays, card) {
@@ -19,13 +24,19 @@ export class Galaxies {
     made.images = images;
     made.n = images.shape[0];
     const column = async (name) => {
-      if (!arrays[name]?.readable || arrays[name].shape[0] !== made.n) return null;
+      if (!arrays[name]?.readable || arrays[name].text || arrays[name].shape[0] !== made.n) return null;
       const values = Float64Array.from(await arrays[name].numbers());
       return values.some(Number.isFinite) ? values : null; // none is known
     };
     [made.ebv, made.zSpec, made.ra, made.dec] = await Promise.all(["ebv", "z_spec", "ra", "dec"].map(column));
     if (arrays.object_id?.kind?.datatype?.startsWith("FP")) throw new Error("object_id holds floating-point numbers, which lose digits: write it as integers or text.");
-    made.names = arrays.object_id?.shape[0] === made.n ? await arrays.object_id.strings() : Array.from({ length: made.n }, (_, row) => String(row));
+    made.names = arrays.object_id?.readable && arrays.object_id.shape[0] === made.n ? await arrays.object_id.strings() : Array.from({ length: made.n }, (_, row) => String(row));
+    const names = new Set(["images", "ra", "dec", "z_spec", "pdf", ...service.columns]); // those that are written anyway
+    const isOther = ([name, { readable, shape, text, kind }]) => {
+      const fits = readable && shape.length === 1 && shape[0] === made.n && (name === "object_id" || !text || kind.size <= MOST_TEXT);
+      return fits && NAME.test(name) && !names.has(name.toLowerCase()) && names.add(name.toLowerCase());
+    };
+    made.others = Object.fromEntries(Object.entries({ object_id: arrays.object_id, ...arrays }).filter(([, array]) => array).filter(isOther));
     made.nBins = card.grid.n_bins;
     made.atOnce = Math.max(1, Math.min(256, Math.floor(REQUEST_BYTES / images.rowBytes)));
     made.done = 0; // rows from the first on that have estimates, or a reason why not
@@ -96,21 +107,5 @@ export class Galaxies {
   /** The pixels of a cutout. */
   pixels(row) {
     return this.images.numbers(row, row + 1);
-  }
-
-  /** All estimates as a .csv file, as the service writes it; a column of the file in which no value is known is left out. */
-  toCsv(pdf) {
-    const names = Object.keys(this.columns).filter((name) => name !== "pdf");
-    const passed = Object.entries({ ra: this.ra, dec: this.dec, z_spec: this.zSpec }).filter(([, values]) => values);
-    const bins = pdf ? Array.from({ length: this.nBins }, (_, bin) => `pdf_${bin}`) : [];
-    const quoted = (text) => (/[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-    const lines = [["object_id", ...passed.map(([name]) => name), ...names, ...bins].join(",")];
-    for (let row = 0; row < this.done; row += 1) {
-      if (this.reasons.has(row)) continue;
-      const numbers = [...passed.map(([, values]) => values[row]), ...names.map((name) => this.value(name, row))];
-      const values = numbers.map((value) => (Number.isNaN(value) ? "" : value));
-      lines.push([quoted(this.names[row]), ...values, ...(pdf ? this.pdf(row) : [])].join(","));
-    }
-    return new Blob([lines.join("\n"), "\n"], { type: "text/csv" });
   }
 }

@@ -1,5 +1,6 @@
 // The list of galaxies: a table of those that meet the filter.
 
+import { offerDownloads } from "./download.js";
 import { togglePinned } from "./galaxy.js";
 import { Galaxies, NOT_PREDICTED } from "./galaxies.js";
 import { $, fixed, state } from "./state.js";
@@ -61,7 +62,9 @@ export function filter() {
     rows.push(row);
   }
   $("count").textContent = `${rows.length.toLocaleString("en")} of ${galaxies.n.toLocaleString("en")}`;
+  state.shown = rows;
   table.show(rows, state.chosen);
+  offerDownloads();
   if (state.chosen === null && rows.length) state.choose(rows[0]);
 }
 

@@ -1,13 +1,13 @@
 // What the page does: a file becomes a table of galaxies, each with its picture and p(z).
 
 import { evaluationCode, predictionCode } from "./code.js";
+import { download } from "./download.js";
 import { evaluateWith, showChosen as showInScatter } from "./evaluate.js";
 import { Galaxies } from "./galaxies.js";
 import { showGalaxy } from "./galaxy.js";
 import { filter, makeList, reveal } from "./list.js";
 import { showCard } from "./model.js";
 import { openArrays } from "./npz.js";
-import { save } from "./save.js";
 import { ServiceError, service } from "./service.js";
 import { $, state } from "./state.js";
 
@@ -52,6 +52,7 @@ async function start() {
   Galaxies.flags = options.flags;
   service.columns = options.columns;
   state.formats = options.formats;
+  state.limits = options.table;
   state.card = card;
   $("sky").hidden = !options.sky;
   const { image, inputs } = card;
@@ -116,7 +117,6 @@ async function predict() {
     throw Object.assign(error, { message: `${soFar()}, stopped: ${error.message}`, again: "Continue" });
   } finally {
     $("progress").hidden = true;
-    for (const button of $("downloads").querySelectorAll("button")) button.disabled = !galaxies.done;
   }
   const refused = galaxies.reasons.size, n = galaxies.n - refused;
   say(`${many(n)} redshift${n === 1 ? "" : "s"} of ${state.file.name}.${refused ? ` ${many(refused)} not predicted: flags say why.` : ""}${state.assumed ? ` Assumed: ${state.assumed}.` : ""}`);
@@ -129,15 +129,6 @@ state.choose = (row) => {
   showGalaxy();
   showInScatter(row);
 };
-
-// Downloads
-
-async function download(format) {
-  const name = state.file.name.replace(/\.[^.]*$/, ""), pdf = $("with-pdfs").checked;
-  const [type, suffix] = state.formats[format];
-  const blob = format === "csv" ? state.galaxies.toCsv(pdf) : await service.table(state.file, type, pdf || format === "qp");
-  save(blob, `${name}-redshifts${suffix}`);
-}
 
 function showCode() {
   const url = location.href.replace(/\/ui.*$/, ""), { name } = state.file;

@@ -33,11 +33,13 @@ export class ArrayFile {
 
   constructor(data, descr, shape, fortran) {
     this.data = data;
+    this.descr = descr;
     this.shape = shape;
     this.text = /^[<>|][US]\d+$/.test(descr);
     this.kind = this.text ? { size: Number(descr.slice(2)) * (descr[1] === "U" ? 4 : 1) } : KINDS[descr.slice(1)];
     this.utf32 = descr[1] === "U";
-    this.readable = Boolean(this.kind) && descr[0] !== ">" && !(fortran && shape.length > 1);
+    this.swapped = descr[0] === ">";
+    this.readable = Boolean(this.kind) && !(fortran && shape.length > 1);
     this.rowBytes = this.kind ? this.kind.size * shape.slice(1).reduce((a, b) => a * b, 1) : 0;
   }
 
@@ -56,9 +58,23 @@ export class ArrayFile {
     return new Blob(runs.map(([first, last]) => this.rows(first, last)));
   }
 
+  /** The bytes of some rows, each number in the order of this computer. */
+  async bytes(first, last) {
+    const bytes = await this.rows(first, last).arrayBuffer(), size = this.utf32 ? 4 : this.kind.size;
+    if (this.swapped) for (let at = 0; at < bytes.byteLength; at += size) new Uint8Array(bytes, at, size).reverse();
+    return bytes;
+  }
+
+  /** The rows of a column that are listed, as `npzBlob` takes them. */
+  async column(rows) {
+    const all = new Uint8Array(await this.data.arrayBuffer()), size = this.rowBytes, array = new Uint8Array(rows.length * size);
+    rows.forEach((row, at) => array.set(all.subarray(row * size, (row + 1) * size), at * size));
+    return { array, shape: [rows.length], descr: this.descr };
+  }
+
   /** Some rows as numbers. */
   async numbers(first = 0, last = this.shape[0] ?? 1) {
-    const bytes = await this.rows(first, last).arrayBuffer();
+    const bytes = await this.bytes(first, last);
     if (this.kind.datatype === "FP16") return Float32Array.from(new Uint16Array(bytes), half);
     const values = new this.kind.array(bytes);
     return typeof values[0] === "bigint" ? Float64Array.from(values, Number) : values;
@@ -66,8 +82,10 @@ export class ArrayFile {
 
   /** A column as text. */
   async strings() {
-    if (!this.text) return Array.from(new (this.kind.array)(await this.data.arrayBuffer()), String);
-    const bytes = await this.data.arrayBuffer();
+    const bytes = await this.bytes(0, this.shape[0]);
+    if (this.kind.datatype === "BOOL") return Array.from(new Uint8Array(bytes), (value) => (value ? "True" : "False"));
+    if (this.kind.datatype?.endsWith("64")) return Array.from(new this.kind.array(bytes), decimal);
+    if (!this.text) return Array.from(await this.numbers(), decimal);
     const decode = (start) => {
       if (!this.utf32) return new TextDecoder().decode(new Uint8Array(bytes, start, this.kind.size)).replace(/\0+$/, "");
       const codes = new Uint32Array(bytes.slice(start, start + this.kind.size));
@@ -75,6 +93,11 @@ export class ArrayFile {
     };
     return Array.from({ length: this.shape[0] }, (_, row) => decode(row * this.kind.size));
   }
+}
+
+/** A number as text, as Python's; empty if it is unknown. */
+export function decimal(value) {
+  return Number.isNaN(value) ? "" : String(value).replace("Infinity", "inf");
 }
 
 /** A number of half precision from its bits. */
@@ -146,9 +169,9 @@ function crc32(bytes) {
 
 const DESCR = new Map([[Float32Array, "<f4"], [Float64Array, "<f8"], [Int32Array, "<i4"]]);
 
-function npyBytes(array, shape) {
+function npyBytes(array, shape, descr = DESCR.get(array.constructor)) {
   const dims = shape.length === 1 ? `${shape[0]},` : shape.join(", ");
-  let header = `{'descr': '${DESCR.get(array.constructor)}', 'fortran_order': False, 'shape': (${dims}), }`;
+  let header = `{'descr': '${descr}', 'fortran_order': False, 'shape': (${dims}), }`;
   header = header.padEnd(header.length + 63 - ((header.length + 10) % 64)) + "\n";
   const bytes = new Uint8Array(10 + header.length + array.byteLength);
   bytes.set([0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59, 1, 0, header.length & 255, header.length >> 8]);
@@ -157,12 +180,12 @@ function npyBytes(array, shape) {
   return bytes;
 }
 
-/** Write typed arrays, `{name: {array, shape}}`, as a .npz file. */
+/** Write typed arrays, or bytes of a type `descr`, `{name: {array, shape, descr}}`, as a .npz file. */
 export function npzBlob(arrays) {
   const parts = [], directory = [];
   let offset = 0;
-  for (const [name, { array, shape }] of Object.entries(arrays)) {
-    const bytes = npyBytes(array, shape), file = new TextEncoder().encode(`${name}.npy`);
+  for (const [name, { array, shape, descr }] of Object.entries(arrays)) {
+    const bytes = npyBytes(array, shape, descr), file = new TextEncoder().encode(`${name}.npy`);
     const common = new DataView(new ArrayBuffer(26)); // of both headers, from "version needed" on
     common.setUint16(0, 20, true);
     common.setUint32(10, crc32(bytes), true);

@@ -84,9 +84,9 @@ class Service {
     return this.ask(`evaluate${plot ? `?plot=${plot}` : ""}`, { method: "POST", headers, body });
   }
 
-  /** The estimates of a file in another format. */
-  async table(file, accept, pdf) {
-    return (await this.ask(`predict_file?pdf=${pdf}`, { method: "POST", headers: { ...BYTES, Accept: accept }, body: file })).blob();
+  /** Columns in a .npz file as a table in another format, which says of itself what `about` does. */
+  async table(body, accept, about) {
+    return (await this.ask(`table?${new URLSearchParams(about)}`, { method: "POST", headers: { ...BYTES, Accept: accept }, body })).blob();
   }
 }
 

@@ -1,4 +1,4 @@
-"""The rows of the page in a browser: cutouts that cannot be predicted, stops, names, filters and downloads."""
+"""The rows of the page in a browser: cutouts that cannot be predicted, names and files of other names."""
 
 import io
 from contextlib import nullcontext
