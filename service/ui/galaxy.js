@@ -1,5 +1,6 @@
 // The chosen galaxy: its pictures, p(z) and estimates.
 
+import { skyLinks } from "./links.js";
 import { PdfPlot } from "./pdf-plot.js";
 import { save } from "./save.js";
 import { $, fixed, state } from "./state.js";
@@ -27,6 +28,7 @@ export async function showGalaxy() {
   if (galaxies.zSpec) rows.push(["z_spec", fixed(galaxies.zSpec[chosen], 4)]);
   for (const [name, column] of [["RA", galaxies.ra], ["Dec", galaxies.dec]]) if (column) rows.push([name, `${fixed(column[chosen], 5)}°`]);
   $("values").replaceChildren(...rows.flatMap(([name, value]) => [Object.assign(document.createElement("dt"), { textContent: name }), Object.assign(document.createElement("dd"), { textContent: value })]));
+  $("links").replaceChildren(...skyLinks(galaxies.ra?.[chosen], galaxies.dec?.[chosen]));
   const flags = galaxies.words(chosen).map(([name, meaning]) => `${name}: ${meaning}`);
   $("flags").replaceChildren(...(flags.length ? flags : ["no flags: a clean estimate"]).map((text) => Object.assign(document.createElement("li"), { textContent: text })));
   const pixels = await galaxies.pixels(chosen);

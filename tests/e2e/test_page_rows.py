@@ -80,3 +80,29 @@ def test_a_second_file_with_other_names_is_refused(open_page, service_url, sampl
         f"None of the 2 names of z.csv is in this table; its first is a, the table's first is {sample['object_id'][0]}."
     )
     expect(page.locator("#error")).to_have_text(said)
+
+
+def test_columns_are_chosen_and_kept_and_positions_have_links(page, sample, tmp_path):
+    ra, dec = np.linspace(150.0, 150.7, 8), np.linspace(-1.0, 1.0, 8)
+    np.savez(tmp_path / "a.npz", **sample, ra=ra, dec=np.where(np.arange(8) == 3, np.nan, dec))
+    page.set_input_files("#file", tmp_path / "a.npz")
+    wait_for_redshifts(page)
+    heads = page.locator("#table th")
+    usual = ["image", "name", "z_mean", "68 % interval", "odds", "z_spec", "flags", "ra", "dec"]
+    expect(heads).to_have_text(usual)
+    assert [float(text) for text in cells(page, "ra")] == pytest.approx(ra, abs=1e-5)
+    links = page.locator("#links a")
+    expect(links).to_have_text(["Legacy Surveys", "SkyServer", "Aladin Lite"])
+    for link in links.all():
+        assert (link.get_attribute("rel"), link.get_attribute("target")) == ("noreferrer", "_blank")
+        assert "150.000000" in link.get_attribute("href")
+        assert "-1.000000" in link.get_attribute("href")
+    page.locator("#table tbody tr[aria-rowindex='5']").click()  # whose position is not known
+    expect(links).to_have_count(0)
+    page.get_by_text("Columns", exact=True).click()
+    page.get_by_role("checkbox", name="dec").uncheck()
+    page.get_by_role("checkbox", name="z_std").check()
+    expect(heads).to_have_text([*usual[:3], "z_std", *usual[3:8]])
+    page.reload()
+    open_sample(page)
+    expect(heads).to_have_text([*usual[:3], "z_std", *usual[3:7]])
