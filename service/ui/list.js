@@ -1,5 +1,6 @@
 // The list of galaxies: a table of those that meet the filter.
 
+import { writeAddress } from "./address.js";
 import { chosenColumns, inWords } from "./columns.js";
 import { offerDownloads } from "./download.js";
 import { togglePinned } from "./galaxy.js";
@@ -44,7 +45,8 @@ export function filter() {
   state.shown = rows;
   table.show(rows, state.chosen);
   offerDownloads();
-  if (state.chosen === null && rows.length) state.choose(rows[0]);
+  const first = state.wanted ?? rows[0];
+  if (state.chosen === null && first < galaxies.done) state.choose(first, true);
 }
 
 const pictures = new Map(); // the last that were drawn, by row
@@ -69,4 +71,4 @@ export function reveal(row) {
   table.reveal(row);
 }
 
-for (const id of FILTERS) $(id).addEventListener("input", filter);
+for (const id of FILTERS) $(id).addEventListener("input", () => (filter(), writeAddress(true)));

@@ -1,10 +1,12 @@
 // What the page does: a file becomes a table of galaxies, each with its picture and p(z).
 
+import { readAddress, readAddressOfFile, readTab, writeAddress } from "./address.js";
 import { evaluationCode, predictionCode } from "./code.js";
 import { download } from "./download.js";
 import { evaluateWith, showChosen as showInScatter } from "./evaluate.js";
 import { Galaxies } from "./galaxies.js";
 import { showGalaxy } from "./galaxy.js";
+import { forget, keep, recall } from "./keep.js";
 import { filter, makeList, reveal } from "./list.js";
 import { showCard } from "./model.js";
 import { openArrays } from "./npz.js";
@@ -71,22 +73,48 @@ async function showModel() {
 
 async function open(file) {
   Object.assign(state, { file, galaxies: null, chosen: null, pinned: [] });
+  $("forget").hidden = true;
   say(`Reading ${file.name} ...`);
+  await forget();
   const { image } = state.card ?? (await start(), state.card);
-  let arrays = null, assumed = "";
+  let arrays = null, assumed = "", source = file;
   try {
     arrays = await openArrays(file);
   } catch { /* another format, which the service reads */ }
   if (!arrays || !Galaxies.fits(arrays, image)) {
-    const converted = await service.convert(file);
-    arrays = await openArrays(converted.blob);
-    ({ assumed } = converted);
+    ({ blob: source, assumed } = await service.convert(file));
+    arrays = await openArrays(source);
   }
-  state.galaxies = await Galaxies.of(arrays, state.card);
-  state.assumed = assumed;
+  await show(file, source, assumed, await Galaxies.of(arrays, state.card));
+}
+
+/** Show again what was shown before the page was loaded, if it is from this model. */
+async function restore() {
+  const record = await recall();
+  if (!record || state.file) return;
+  if (record.model !== label()) return open(record.file);
+  const galaxies = await Galaxies.of(await openArrays(record.source), state.card);
+  if (state.file) return;
+  $("forget").hidden = false;
+  await show(record.file, record.source, record.assumed, Object.assign(galaxies, record.galaxies));
+}
+
+const label = () => `${state.card.name} ${state.card.version}`;
+
+/** Keep the file and its estimates for a reload; not where the service asks for a key, as others may use this browser. */
+async function keepFile() {
+  const { file, source, assumed, galaxies: { columns, reasons, done } } = state;
+  $("forget").hidden = Boolean(service.key) || !(await keep({ file, source, assumed, model: label(), galaxies: { columns, reasons, done } }));
+}
+
+/** Show the galaxies of a file, of which `source` has the arrays. */
+async function show(file, source, assumed, galaxies) {
+  if (state.file && state.file !== file) return; // another file was opened
+  Object.assign(state, { file, source, assumed, galaxies });
   document.body.classList.add("small");
   $("results").hidden = false;
   makeList();
+  state.wanted = readAddressOfFile();
   showCode();
   await attempt(predict);
 }
@@ -103,6 +131,7 @@ async function predict() {
   $("progress").hidden = false;
   $("progress").max = galaxies.n;
   $("progress").value = galaxies.done;
+  if (galaxies.done) filter();
   try {
     while (galaxies.done < galaxies.n) {
       await galaxies.predictNext((rows) => service.infer(card, galaxies, rows));
@@ -116,15 +145,17 @@ async function predict() {
     if (galaxies !== state.galaxies) return;
     throw Object.assign(error, { message: `${soFar()}, stopped: ${error.message}`, again: "Continue" });
   } finally {
-    $("progress").hidden = true;
+    if (galaxies === state.galaxies) $("progress").hidden = true;
+    if (galaxies === state.galaxies && galaxies.done > before) await keepFile();
   }
   const refused = galaxies.reasons.size, n = galaxies.n - refused;
   say(`${many(n)} redshift${n === 1 ? "" : "s"} of ${state.file.name}.${refused ? ` ${many(refused)} not predicted: flags say why.` : ""}${state.assumed ? ` Assumed: ${state.assumed}.` : ""}`);
   if (galaxies.zSpec) await evaluateWith(state, state.choose);
 }
 
-state.choose = (row) => {
+state.choose = (row, replaces = false) => {
   state.chosen = row;
+  writeAddress(replaces);
   reveal(row);
   showGalaxy();
   showInScatter(row);
@@ -154,15 +185,27 @@ function wire() {
   const files = (list) => list.length && attempt(() => open(list[0]));
   const tabs = [...document.querySelectorAll("[role='tab']")];
   for (const [index, tab] of tabs.entries()) {
-    tab.addEventListener("click", () => showTab(tab));
+    tab.addEventListener("click", () => (showTab(tab), writeAddress()));
     tab.addEventListener("keydown", ({ key }) => {
       const step = { ArrowLeft: -1, ArrowRight: 1 }[key];
       if (!step) return;
       const next = tabs[(index + step + tabs.length) % tabs.length];
       next.focus();
       showTab(next);
+      writeAddress();
     });
   }
+  window.addEventListener("popstate", () => {
+    readTab(showTab);
+    const row = state.galaxies && readAddress();
+    if (state.galaxies) filter();
+    if (row !== null && row !== state.chosen && row < state.galaxies.done) state.choose(row);
+  });
+  $("forget").addEventListener("click", async () => {
+    await forget();
+    history.replaceState(null, "", location.pathname);
+    location.reload();
+  });
   for (const kind of ["dragover", "dragenter"]) document.addEventListener(kind, (event) => (event.preventDefault(), $("drop").classList.add("over")));
   for (const kind of ["dragleave", "drop"]) document.addEventListener(kind, () => $("drop").classList.remove("over"));
   document.addEventListener("drop", (event) => (event.preventDefault(), files(event.dataTransfer.files)));
@@ -190,4 +233,8 @@ function wire() {
 }
 
 wire();
-attempt(start);
+readTab(showTab);
+attempt(async () => {
+  await start();
+  await restore();
+});

@@ -2,8 +2,11 @@
 
 export const $ = (id) => document.getElementById(id);
 
-/** `choose(row)` shows a galaxy in every view. */
-export const state = { card: null, formats: null, limits: null, file: null, galaxies: null, shown: [], chosen: null, pinned: [], choose: null };
+/**
+ * `source` has the arrays of `file`, `shown` are the rows that meet the filter, `wanted` is the row to choose first, and
+ * `choose(row)` shows a galaxy in every view.
+ */
+export const state = { card: null, formats: null, limits: null, file: null, source: null, assumed: "", galaxies: null, shown: [], chosen: null, wanted: null, pinned: [], choose: null };
 
 export function fixed(value, digits) {
   return Number.isFinite(value) ? value.toFixed(digits) : "–";
