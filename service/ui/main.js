@@ -71,11 +71,12 @@ async function showModel() {
 
 // A file
 
+let opening = null; // the file that is being read
+
+/** Open a file; what was shown stays if it cannot be used. */
 async function open(file) {
-  Object.assign(state, { file, galaxies: null, chosen: null, pinned: [] });
-  $("forget").hidden = true;
+  opening = file;
   say(`Reading ${file.name} ...`);
-  await forget();
   const { image } = state.card ?? (await start(), state.card);
   let arrays = null, assumed = "", source = file;
   try {
@@ -85,16 +86,20 @@ async function open(file) {
     ({ blob: source, assumed } = await service.convert(file));
     arrays = await openArrays(source);
   }
-  await show(file, source, assumed, await Galaxies.of(arrays, state.card));
+  const galaxies = await Galaxies.of(arrays, state.card);
+  if (opening !== file) return; // another file was opened
+  $("forget").hidden = true;
+  await forget();
+  await show(file, source, assumed, galaxies);
 }
 
 /** Show again what was shown before the page was loaded, if it is from this model. */
 async function restore() {
   const record = await recall();
-  if (!record || state.file) return;
+  if (!record || opening) return;
   if (record.model !== label()) return open(record.file);
   const galaxies = await Galaxies.of(await openArrays(record.source), state.card);
-  if (state.file) return;
+  if (opening) return;
   $("forget").hidden = false;
   await show(record.file, record.source, record.assumed, Object.assign(galaxies, record.galaxies));
 }
@@ -109,8 +114,7 @@ async function keepFile() {
 
 /** Show the galaxies of a file, of which `source` has the arrays. */
 async function show(file, source, assumed, galaxies) {
-  if (state.file && state.file !== file) return; // another file was opened
-  Object.assign(state, { file, source, assumed, galaxies });
+  Object.assign(state, { file, source, assumed, galaxies, chosen: null, pinned: [] });
   document.body.classList.add("small");
   $("results").hidden = false;
   makeList();

@@ -75,6 +75,7 @@ def test_a_file_of_each_format(page, service_url, sample, tmp_path, suffix):
 
 def test_unusable_files_are_explained(open_page, service_url, sample, tmp_path):
     page = open_page(service_url, r"status of 4\d\d|object_id holds")
+    open_sample(page)
     np.save(tmp_path / "a.npy", sample["images"][..., 1:])
     (tmp_path / "a.txt").write_bytes(b"hello")
     page.set_input_files("#file", tmp_path / "a.npy")
@@ -85,6 +86,8 @@ def test_unusable_files_are_explained(open_page, service_url, sample, tmp_path):
     page.set_input_files("#file", tmp_path / "floats.npz")
     expect(page.locator("#error")).to_contain_text("object_id holds floating-point numbers, which lose digits")
     expect(page.locator("#retry")).to_be_hidden()  # it would not help
+    page.get_by_role("row", name=sample["object_id"][2]).click()  # what was shown is still there
+    expect(page.locator("#galaxy-name")).to_have_text(sample["object_id"][2])
 
 
 def test_flags_sort_filter_and_choose(page, sample):
