@@ -1,11 +1,13 @@
-// Redshifts compared with true ones.
+// Redshifts compared with true ones: plots drawn here, scores from the service.
 
+import { calibration, Diagnostics } from "./diagnostics.js";
 import { npzBlob, openArrays } from "./npz.js";
 import { save } from "./save.js";
 import { Scatter } from "./scatter.js";
 import { service } from "./service.js";
+import { $, fixed, state } from "./state.js";
+import { draw, rgbBands, sparkline } from "./thumbnails.js";
 
-const PLOTS = [["pit", "PIT"], ["coverage", "coverage"], ["residuals", "residuals"]];
 const WORDS = {
   bias: "bias: mean of dz = (z - z_spec) / (1 + z_spec)",
   sigma_mad: "sigma_MAD: 1.4826 median |dz - median dz|",
@@ -16,56 +18,83 @@ const WORDS = {
   coverage_68: "true redshifts in the 68 % interval",
   coverage_95: "true redshifts in the 95 % interval",
 };
-const $ = (id) => document.getElementById(id);
 
-let scatter, shown;
+let scatter, diagnostics, evaluated = {}; // {galaxies, rows, facts, isDrawn}
 
 /** Evaluate the galaxies of the page, with the true redshifts of a file if there is one. */
-export async function evaluateWith(state, choose, file = null) {
-  const { galaxies, card } = state;
+export async function evaluateWith({ galaxies, card }, choose, file = null) {
   if (!galaxies || galaxies.done < galaxies.n) throw new Error("Choose a file of cutouts first, under Redshifts.");
   if (file) galaxies.zSpec = file.name.toLowerCase().endsWith(".csv") ? await fromCsv(file, galaxies) : await fromArrays(file, galaxies);
   const body = npzBlob({
     z_spec: { array: galaxies.zSpec.map((z, row) => (galaxies.reasons.has(row) ? NaN : z)), shape: [galaxies.n] },
     pdfs: { array: galaxies.columns.pdf, shape: [galaxies.n, galaxies.nBins] },
   });
-  const found = await (await service.evaluate(body, "application/json")).json();
-  $("evaluation").hidden = false;
+  const rows = Array.from(galaxies.zSpec.keys()).filter((row) => !galaxies.reasons.has(row) && galaxies.zSpec[row] >= 0 && galaxies.zSpec[row] <= card.grid.z_max);
+  evaluated = { galaxies, rows };
+  scatter ??= new Scatter($("scatter"), { choose, describe, viewed });
+  diagnostics ??= new Diagnostics($("plots"));
+  showChosen(state.chosen);
+  $("report").onclick = async () => save(await (await service.evaluate(body, "text/html")).blob(), "report.html");
+  await showScores(body, galaxies);
+}
+
+/** Mark the chosen galaxy; nothing is drawn before it can be seen. */
+export function showChosen(row) {
+  const { galaxies, rows, isDrawn } = evaluated;
+  $("evaluation").hidden = !galaxies || galaxies !== state.galaxies;
+  if ($("evaluation").hidden || $("evaluate").hidden) return;
+  if (isDrawn) return scatter.mark(row);
+  evaluated.isDrawn = true;
+  evaluated.facts = new Map(rows.map((of) => [of, factsOf(galaxies, of, state.card.grid.z_max)]));
+  showScatter();
+}
+
+/** Show the galaxies that have a flag, or none, or both. */
+function showScatter() {
+  const { galaxies, rows } = evaluated, isFlagged = (row) => galaxies.value("flags", row) !== 0;
+  const shown = rows.filter((row) => $(isFlagged(row) ? "with-flags" : "without-flags").checked);
+  scatter.show({ zSpec: galaxies.zSpec, zPhot: galaxies.columns.z_mean, rows: shown, zMax: state.card.grid.z_max, isFlagged, chosen: state.chosen });
+}
+
+function factsOf(galaxies, row, zMax) {
+  const z = galaxies.zSpec[row], mean = galaxies.value("z_mean", row), pdf = galaxies.pdf(row);
+  return { z, mean, pdf, dz: (mean - z) / (1 + z), ...calibration(pdf, z, zMax) };
+}
+
+function viewed(rows) {
+  $("in-view").textContent = `${rows.length.toLocaleString("en")} of ${evaluated.rows.length.toLocaleString("en")} galaxies in view`;
+  diagnostics.show(rows.map((row) => evaluated.facts.get(row)), state.card.grid.z_max);
+}
+
+/** Fill the card of a galaxy. */
+async function describe(row, card) {
+  const { galaxies } = evaluated, { image: { size, bands }, grid } = state.card, [picture] = card.getElementsByTagName("canvas");
+  card.querySelector("p").textContent = `${galaxies.names[row]}: z_mean ${fixed(galaxies.value("z_mean", row), 4)}, z_spec ${fixed(galaxies.zSpec[row], 4)}`;
+  card.querySelector("svg").replaceWith(sparkline(galaxies.pdf(row), galaxies.zSpec[row], grid.z_max));
+  const pixels = await galaxies.pixels(row);
+  if (scatter.hovered === row) draw(picture, pixels, size, bands.length, rgbBands(bands));
+}
+
+async function showScores(body, galaxies) {
+  $("scoring").hidden = false;
+  $("scores").hidden = true;
+  const found = await (await service.evaluate(body, "application/json")).json().finally(() => ($("scoring").hidden = true));
+  if (evaluated.galaxies !== galaxies) return;
+  $("scores").hidden = false;
   $("scores").caption.textContent = `${found.n_galaxies.toLocaleString("en")} galaxies${found.dropped.length ? `; ${found.dropped.length} without a z_spec on the grid are left out` : ""}`;
   $("scores").tBodies[0].replaceChildren(
     ...Object.entries(found.scores).map(([name, { value, error }]) => {
       const row = document.createElement("tr");
-      row.append(...[WORDS[name] ?? name, value.toFixed(4), error.toFixed(4)].map((text) => Object.assign(document.createElement("td"), { textContent: text })));
+      row.append(...[WORDS[name] ?? name, value.toFixed(4), `± ${error.toFixed(4)}`].map((text) => Object.assign(document.createElement("td"), { textContent: text })));
       return row;
     }),
   );
-  const rows = Array.from({ length: galaxies.n }, (_, row) => row).filter((row) => !galaxies.reasons.has(row) && galaxies.zSpec[row] >= 0 && galaxies.zSpec[row] <= card.grid.z_max);
-  scatter ??= new Scatter($("scatter"), (row) => choose(row));
-  shown = () => scatter.show(galaxies.zSpec, galaxies.columns.z_mean, rows, card.grid.z_max, state.chosen);
-  shown();
-  $("report").onclick = async () => save(await (await service.evaluate(body, "text/html")).blob(), "report.html");
-  await drawPlots(body);
 }
 
-/** Mark the chosen galaxy. */
-export function showChosen(row) {
-  if (!shown) return;
-  scatter.chosen = row;
-  if (!$("evaluate").hidden) scatter.draw();
-}
-
-async function drawPlots(body) {
-  const figures = [];
-  for (const [plot, name] of PLOTS) {
-    const image = new Image();
-    image.alt = name;
-    image.src = URL.createObjectURL(await (await service.evaluate(body, "image/svg+xml", plot)).blob());
-    const figure = document.createElement("figure");
-    figure.append(image);
-    figures.push(figure);
-  }
-  $("plots").replaceChildren(...figures);
-}
+for (const id of ["with-flags", "without-flags"]) $(id).addEventListener("change", showScatter);
+$("scatter-in").addEventListener("click", () => scatter.scale(0.5));
+$("scatter-out").addEventListener("click", () => scatter.scale(2));
+$("scatter-all").addEventListener("click", () => scatter.zoom());
 
 async function fromArrays(file, galaxies) {
   const arrays = await openArrays(file), column = arrays.z_spec ?? arrays.images;

@@ -180,6 +180,7 @@ function showTab(tab) {
     other.tabIndex = shown ? 0 : -1;
     $(other.getAttribute("aria-controls")).hidden = !shown;
   }
+  if (tab.id !== "tab-model") $(tab.id === "tab-evaluate" ? "evaluation" : "results").append($("galaxy"));
   if (tab.id === "tab-redshifts" && state.chosen !== null) reveal(state.chosen);
   if (tab.id === "tab-evaluate") showInScatter(state.chosen);
   if (tab.id === "tab-model" && state.card) showModel();

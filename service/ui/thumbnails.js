@@ -1,4 +1,6 @@
-// Pictures of cutouts. RGB as by Lupton et al. 2004 (PASP 116, 133).
+// Pictures of cutouts, RGB as by Lupton et al. 2004 (PASP 116, 133), and small plots of p(z).
+
+import { element } from "./chart.js";
 
 const SOFTENING = 8, STRETCH = 15; // the stretch is in units of the noise
 
@@ -47,4 +49,14 @@ function noise(pixels, size, nBands, band) {
 
 function median(values) {
   return values.sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
+}
+
+/** A small p(z), and z_spec as a line where it is known. */
+export function sparkline(pdf, zSpec, zMax) {
+  const svg = element("svg", { viewBox: "0 0 120 36", class: "sparkline", "aria-hidden": true }), most = pdf.reduce((a, b) => Math.max(a, b), 1e-9);
+  const points = Array.from(pdf, (mass, bin) => `${((bin + 0.5) * 120) / pdf.length},${(35 - (33 * mass) / most).toFixed(1)}`).join(" ");
+  svg.append(element("polyline", { points: `0,35 ${points} 120,35`, fill: "var(--plot-1)", "fill-opacity": 0.25, stroke: "var(--plot-1)", "stroke-width": 1.5 }));
+  const x = (zSpec / zMax) * 120;
+  if (Number.isFinite(x)) svg.append(element("line", { x1: x, x2: x, y1: 0, y2: 36, stroke: "var(--plot-true)", "stroke-width": 1.5 }));
+  return svg;
 }

@@ -163,7 +163,7 @@ def test_evaluation(page, service_url, sample):
     by_z_spec = sample["object_id"][np.argsort(sample["z_spec"])]
     open_sample(page)
     page.click("#tab-evaluate")
-    expect(page.locator("#plots img")).to_have_count(3)
+    expect(page.locator("#scores tbody tr")).to_have_count(8)
     scores = ask(service_url, "evaluate")["scores"]
     shown = [float(text) for text in page.locator("#scores tbody td:nth-child(2)").all_inner_texts()]
     assert shown == pytest.approx([score["value"] for score in scores.values()], abs=1e-4)
