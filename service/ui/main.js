@@ -12,6 +12,7 @@ import { showCard } from "./model.js";
 import { openArrays } from "./npz.js";
 import { ServiceError, service } from "./service.js";
 import { $, state } from "./state.js";
+import { sampleFile, welcome } from "./welcome.js";
 
 // Messages
 
@@ -58,11 +59,12 @@ async function start() {
   state.card = card;
   $("sky").hidden = !options.sky;
   const { image, inputs } = card;
-  $("model-name").textContent = `${card.name} ${card.version}`;
+  $("model-name").textContent = `Model: ${card.name} ${card.version}`;
   const unit = image.unit === "nanomaggy" ? "nanomaggies" : image.unit;
   $("wanted").textContent = `The model takes cutouts of ${image.size}x${image.size} pixels of ${image.pixel_scale} arcsec in the bands ${image.bands.join(", ")}, in ${unit}${inputs.ebv ? ", and E(B-V)" : ""}.`;
   $("sample").hidden = image.size !== 64 || image.bands.join("") !== "ugriz";
   await showModel();
+  welcome((row) => attempt(() => openSample(row))).catch(() => {}); // not waited for, and of little harm if the service is full
 }
 
 async function showModel() {
@@ -121,6 +123,11 @@ async function show(file, source, assumed, galaxies) {
   state.wanted = readAddressOfFile();
   showCode();
   await attempt(predict);
+}
+
+async function openSample(row) {
+  await open(await sampleFile());
+  if (row !== undefined) state.choose(row);
 }
 
 async function lookUp(position) {
@@ -215,9 +222,7 @@ function wire() {
   for (const kind of ["dragleave", "drop"]) document.addEventListener(kind, () => $("drop").classList.remove("over"));
   document.addEventListener("drop", (event) => (event.preventDefault(), files(event.dataTransfer.files)));
   $("file").addEventListener("change", ({ target }) => files(target.files));
-  $("sample").addEventListener("click", () =>
-    attempt(async () => open(new File([await (await service.ask("ui/sample.npz")).blob()], "sample.npz"))),
-  );
+  $("sample").addEventListener("click", () => attempt(() => openSample()));
   $("sky").addEventListener("submit", (event) => {
     event.preventDefault();
     attempt(() => lookUp($("position").value));

@@ -53,7 +53,7 @@ function median(values) {
 
 /** A small p(z), and z_spec as a line where it is known. */
 export function sparkline(pdf, zSpec, zMax) {
-  const svg = element("svg", { viewBox: "0 0 120 36", class: "sparkline", "aria-hidden": true }), most = pdf.reduce((a, b) => Math.max(a, b), 1e-9);
+  const svg = element("svg", { viewBox: "0 0 120 36", preserveAspectRatio: "none", class: "sparkline", "aria-hidden": true }), most = pdf.reduce((a, b) => Math.max(a, b), 1e-9);
   const points = Array.from(pdf, (mass, bin) => `${((bin + 0.5) * 120) / pdf.length},${(35 - (33 * mass) / most).toFixed(1)}`).join(" ");
   svg.append(element("polyline", { points: `0,35 ${points} 120,35`, fill: "var(--plot-1)", "fill-opacity": 0.25, stroke: "var(--plot-1)", "stroke-width": 1.5 }));
   const x = (zSpec / zMax) * 120;

@@ -254,6 +254,7 @@ def test_a_service_with_keys(open_page, start_service, bundle_path, tmp_path):
 def test_a_service_that_is_busy_and_then_goes_away(open_page, service_url, sample, tmp_path):
     np.save(tmp_path / "many.npy", np.tile(sample["images"], (100, 1, 1, 1)))  # four requests
     page = open_page(service_url, "status of 429", "ERR_CONNECTION")
+    expect(page.locator("#answers button")).to_have_count(8)  # which are a request too
     plan, rows, said = ["busy"] * 3 + ["answer"] * 2 + ["go away"], [], []
 
     def handle(route):
