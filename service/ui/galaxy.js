@@ -1,5 +1,6 @@
 // The chosen galaxy: its pictures, p(z) and estimates.
 
+import { element } from "./chart.js";
 import { skyLinks } from "./links.js";
 import { PdfPlot } from "./pdf-plot.js";
 import { save } from "./save.js";
@@ -7,6 +8,7 @@ import { $, fixed, state } from "./state.js";
 import { draw, rgbBands } from "./thumbnails.js";
 
 const MOST_PINNED = 5;
+let brightness = 1;
 const plot = new PdfPlot($("pdf"), $("readout"));
 
 /** Keep a galaxy in the plot beside the chosen one, or no longer. */
@@ -18,7 +20,7 @@ export function togglePinned(row) {
 
 /** Show the chosen galaxy. */
 export async function showGalaxy() {
-  const { galaxies, chosen, card, pinned } = state, { size, bands } = card.image;
+  const { galaxies, chosen, card, pinned } = state;
   $("galaxy-name").textContent = galaxies.names[chosen];
   $("pin").setAttribute("aria-pressed", pinned.includes(chosen));
   plot.show([...new Set([chosen, ...pinned])].map((row) => galaxies.curve(row)), card.grid.z_max);
@@ -32,18 +34,42 @@ export async function showGalaxy() {
   const flags = galaxies.words(chosen).map(([name, meaning]) => `${name}: ${meaning}`);
   $("flags").replaceChildren(...(flags.length ? flags : ["no flags: a clean estimate"]).map((text) => Object.assign(document.createElement("li"), { textContent: text })));
   const pixels = await galaxies.pixels(chosen);
-  if (chosen !== state.chosen) return;
-  const shown = [[rgbBands(bands).map((band) => bands[band]).join(", "), rgbBands(bands)], ...bands.map((band, index) => [band, [index]])];
-  $("pictures").replaceChildren(
-    ...shown.map(([name, which]) => {
-      const figure = document.createElement("figure"), canvas = document.createElement("canvas");
-      canvas.setAttribute("role", "img");
-      canvas.setAttribute("aria-label", `${galaxies.names[chosen]} in ${name}`);
-      draw(canvas, pixels, size, bands.length, which);
-      figure.append(canvas, Object.assign(document.createElement("figcaption"), { textContent: name }));
-      return figure;
-    }),
-  );
+  if (chosen === state.chosen && galaxies === state.galaxies) showPictures(pixels);
+}
+
+/** The galaxy in colour, and each of its bands. */
+function showPictures(pixels) {
+  const { galaxies, chosen, card: { image } } = state, { size, bands } = image, rgb = rgbBands(bands);
+  const picture = (which, name, caption) => {
+    const figure = document.createElement("figure"), canvas = document.createElement("canvas");
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", `${galaxies.names[chosen]} in ${name}`);
+    figure.isMasked = draw(canvas, pixels, size, bands.length, which, brightness);
+    figure.append(canvas, Object.assign(document.createElement("figcaption"), { textContent: caption }));
+    return figure;
+  };
+  const name = rgb.map((band) => bands[band]).join(", "), colour = picture(rgb, name, `${name} as red, green, blue; ${(size * image.pixel_scale).toFixed(0)}″ wide`);
+  colour.append(overlay(image));
+  const single = bands.map((band, index) => picture([index], band, band));
+  $("picture").replaceChildren(colour);
+  $("bands").replaceChildren(...single);
+  $("masked").hidden = !single.some(({ isMasked }) => isMasked);
+  $("softer").onclick = () => ((brightness *= 2), showPictures(pixels));
+  $("harder").onclick = () => ((brightness /= 2), showPictures(pixels));
+}
+
+/** A scale bar, and a compass where the orientation is known, in percent of the picture. */
+function overlay({ size, pixel_scale: scale }) {
+  const svg = element("svg", { viewBox: "0 0 100 100", "aria-hidden": true, stroke: "#fff", fill: "none" });
+  const text = (x, y, label) => svg.append(element("text", { x, y, "font-size": 5, "text-anchor": "middle", fill: "#fff", stroke: "none" }, label));
+  const arcsec = [60, 30, 20, 10, 5, 2, 1, 0.5].find((length) => length <= (size * scale) / 3) ?? scale, length = (100 * arcsec) / (size * scale);
+  svg.append(element("path", { d: `M5 95h${length}` }));
+  text(5 + length / 2, 92, `${arcsec}″`);
+  if (!state.northUp) return svg;
+  svg.append(element("path", { d: "M94 22V9M94 22H81", class: "compass" }));
+  text(94, 7, "N");
+  text(78, 24, "E");
+  return svg;
 }
 
 $("zoom-in").addEventListener("click", () => plot.scale(0.5));

@@ -75,7 +75,7 @@ async function showModel() {
 
 let opening = null; // the file that is being read
 
-/** Open a file; what was shown stays if it cannot be used. */
+/** Open a file; what was shown stays if it cannot be used. Its `northUp` says that north is up in the cutouts, as files do not. */
 async function open(file) {
   opening = file;
   say(`Reading ${file.name} ...`);
@@ -99,6 +99,7 @@ async function open(file) {
 async function restore() {
   const record = await recall();
   if (!record || opening) return;
+  record.file.northUp = record.northUp;
   if (record.model !== label()) return open(record.file);
   const galaxies = await Galaxies.of(await openArrays(record.source), state.card);
   if (opening) return;
@@ -111,12 +112,12 @@ const label = () => `${state.card.name} ${state.card.version}`;
 /** Keep the file and its estimates for a reload; not where the service asks for a key, as others may use this browser. */
 async function keepFile() {
   const { file, source, assumed, galaxies: { columns, reasons, done } } = state;
-  $("forget").hidden = Boolean(service.key) || !(await keep({ file, source, assumed, model: label(), galaxies: { columns, reasons, done } }));
+  $("forget").hidden = Boolean(service.key) || !(await keep({ file, northUp: file.northUp, source, assumed, model: label(), galaxies: { columns, reasons, done } }));
 }
 
 /** Show the galaxies of a file, of which `source` has the arrays. */
 async function show(file, source, assumed, galaxies) {
-  Object.assign(state, { file, source, assumed, galaxies, chosen: null, pinned: [] });
+  Object.assign(state, { file, source, assumed, galaxies, northUp: Boolean(file.northUp), chosen: null, pinned: [] });
   document.body.classList.add("small");
   $("results").hidden = false;
   makeList();
@@ -132,7 +133,7 @@ async function openSample(row) {
 
 async function lookUp(position) {
   say(`Looking at ${position} in the archive ...`);
-  await open(new File([await service.sky(position)], `${position.replace(/[^\w.+-]+/g, "_")}.npz`));
+  await open(Object.assign(new File([await service.sky(position)], `${position.replace(/[^\w.+-]+/g, "_")}.npz`), { northUp: true }));
 }
 
 /** Predict what has no redshift yet; what has one is shown meanwhile. */

@@ -3,6 +3,7 @@
 import { element } from "./chart.js";
 
 const SOFTENING = 8, STRETCH = 15; // the stretch is in units of the noise
+const MASKED = [255, 0, 255, 255];
 
 /** Which bands are red, green and blue. */
 export function rgbBands(bands) {
@@ -14,16 +15,22 @@ export function rgbBands(bands) {
   return [last, Math.floor(last / 2), 0];
 }
 
-/** Draw a cutout, (size, size, n_bands) numbers, on a canvas: three of its bands, or one in grey. */
-export function draw(canvas, pixels, size, nBands, bands) {
+/** Draw a cutout, (size, size, n_bands) numbers, on a canvas: three of its bands, or one in grey; say whether pixels are masked. */
+export function draw(canvas, pixels, size, nBands, bands, brightness = 1) {
   const colours = bands.length === 1 ? [bands[0], bands[0], bands[0]] : bands;
-  const scale = colours.map((band) => 1 / (STRETCH * noise(pixels, size, nBands, band)));
+  const scale = colours.map((band) => brightness / (STRETCH * noise(pixels, size, nBands, band)));
   canvas.width = canvas.height = size;
   const context = canvas.getContext("2d"), image = context.createImageData(size, size);
+  let isMasked = false;
   for (let y = 0; y < size; y += 1) {
     for (let x = 0; x < size; x += 1) {
       const from = ((size - 1 - y) * size + x) * nBands, to = 4 * (y * size + x); // the first row is the lowest
-      const light = colours.map((band, colour) => Math.max(0, pixels[from + band] * scale[colour]) || 0);
+      if (colours.some((band) => !Number.isFinite(pixels[from + band]))) {
+        image.data.set(MASKED, to);
+        isMasked = true;
+        continue;
+      }
+      const light = colours.map((band, colour) => Math.max(0, pixels[from + band] * scale[colour]));
       const mean = (light[0] + light[1] + light[2]) / 3;
       const factor = mean ? (255 * Math.asinh(SOFTENING * mean)) / (SOFTENING * mean * 0.5) : 0;
       const most = Math.max(255, ...light.map((value) => value * factor)) / 255;
@@ -32,6 +39,7 @@ export function draw(canvas, pixels, size, nBands, bands) {
     }
   }
   context.putImageData(image, 0, 0);
+  return isMasked;
 }
 
 /** 1.4826 times the median absolute deviation of the border's pixels. */

@@ -3,6 +3,7 @@
 import re
 import time
 
+import numpy as np
 import pytest
 
 from tests.e2e.test_page import TIMEOUT, ask, open_sample, wait_for_redshifts
@@ -86,3 +87,44 @@ def test_zoom_keeps_the_peak_in_view_or_the_pointer(page):
     low, high = shown_range()
     assert low - 0.01 < at < high + 0.01
     assert high - low <= 0.4 / 8
+
+
+def test_the_picture_has_a_scale_masked_pixels_and_a_stretch(page, sample, tmp_path):
+    images = sample["images"].copy()
+    images[0, :8] = np.nan  # the lowest rows of the picture
+    np.savez(tmp_path / "a.npz", **sample | {"images": images})
+    page.set_input_files("#file", tmp_path / "a.npz")
+    wait_for_redshifts(page)
+    canvas, scale = page.locator("#picture canvas"), page.locator("#picture text")
+    pixel = "(canvas, y) => Array.from(canvas.getContext('2d').getImageData(32, y, 1, 1).data)"
+    expect(page.locator("#masked")).to_be_visible()
+    assert canvas.evaluate(pixel, 60) == [255, 0, 255, 255]
+    expect(scale).to_have_text(["5″"])  # and no compass: the orientation is not known
+    assert canvas.bounding_box()["width"] > 200
+    tops = {round(band.bounding_box()["y"]) for band in page.locator("#bands canvas").all()}
+    assert (len(tops), page.locator("#bands canvas").count()) == (1, 5)
+    page.get_by_role("row", name=sample["object_id"][2]).click()
+    expect(page.locator("#masked")).to_be_hidden()
+    total = "canvas => canvas.getContext('2d').getImageData(0, 0, 64, 64).data.reduce((a, b) => a + b)"
+    before = canvas.evaluate(total)
+    page.click("#softer")
+    assert canvas.evaluate(total) > before
+    page.click("#harder")
+    page.click("#harder")
+    assert canvas.evaluate(total) < before
+
+
+def test_a_cutout_of_a_position_has_a_compass(open_page, service_url, sample, tmp_path):
+    np.savez(tmp_path / "a.npz", **{name: values[:1] for name, values in sample.items()})
+    page = open_page("about:blank", f"^{service_url}")
+
+    def with_sky(route):
+        answer = route.fetch()
+        route.fulfill(response=answer, json=answer.json() | {"sky": True})
+
+    page.route("**/options.json", with_sky)
+    page.route("**/sky", lambda route: route.fulfill(body=(tmp_path / "a.npz").read_bytes()))  # in place of an archive
+    page.goto(service_url)
+    page.fill("#position", "150.1 2.2")
+    page.get_by_role("button", name="Look it up").click()
+    expect(page.locator("#picture text")).to_have_text(["5″", "N", "E"])
