@@ -19,6 +19,8 @@ const WORDS = {
   coverage_95: "true redshifts in the 95 % interval",
 };
 
+const MOST = 20_000; // galaxies of the plots beside the scatter
+
 let scatter, diagnostics, evaluated = {}; // {galaxies, rows, facts, isDrawn}
 
 /** Evaluate the galaxies of the page, with the true redshifts of a file if there is one. */
@@ -40,12 +42,12 @@ export async function evaluateWith({ galaxies, card }, choose, file = null) {
 
 /** Mark the chosen galaxy; nothing is drawn before it can be seen. */
 export function showChosen(row) {
-  const { galaxies, rows, isDrawn } = evaluated;
+  const { galaxies, isDrawn } = evaluated;
   $("evaluation").hidden = !galaxies || galaxies !== state.galaxies;
   if ($("evaluation").hidden || $("evaluate").hidden) return;
   if (isDrawn) return scatter.mark(row);
   evaluated.isDrawn = true;
-  evaluated.facts = new Map(rows.map((of) => [of, factsOf(galaxies, of, state.card.grid.z_max)]));
+  evaluated.facts = new Map();
   showScatter();
 }
 
@@ -56,14 +58,17 @@ function showScatter() {
   scatter.show({ zSpec: galaxies.zSpec, zPhot: galaxies.columns.z_mean, rows: shown, zMax: state.card.grid.z_max, isFlagged, chosen: state.chosen });
 }
 
-function factsOf(galaxies, row, zMax) {
-  const z = galaxies.zSpec[row], mean = galaxies.value("z_mean", row), pdf = galaxies.pdf(row);
-  return { z, mean, pdf, dz: (mean - z) / (1 + z), ...calibration(pdf, z, zMax) };
+/** What the plots show of a galaxy; computed once, when it is first shown. */
+function factsOf(row) {
+  const { galaxies, facts } = evaluated, z = galaxies.zSpec[row], mean = galaxies.value("z_mean", row), pdf = galaxies.pdf(row);
+  if (!facts.has(row)) facts.set(row, { z, mean, pdf, dz: (mean - z) / (1 + z), ...calibration(pdf, z, state.card.grid.z_max) });
+  return facts.get(row);
 }
 
 function viewed(rows) {
-  $("in-view").textContent = `${rows.length.toLocaleString("en")} of ${evaluated.rows.length.toLocaleString("en")} galaxies in view`;
-  diagnostics.show(rows.map((row) => evaluated.facts.get(row)), state.card.grid.z_max);
+  const every = Math.ceil(rows.length / MOST), count = `${rows.length.toLocaleString("en")} of ${evaluated.rows.length.toLocaleString("en")} galaxies in view`;
+  $("in-view").textContent = every > 1 ? `${count}; the plots below have one in ${every} of them` : count;
+  diagnostics.show(rows.filter((_, at) => at % every === 0).map(factsOf), state.card.grid.z_max);
 }
 
 /** Fill the card of a galaxy. */
