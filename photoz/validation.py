@@ -106,17 +106,18 @@ def as_table_columns(arrays: Arrays, card: Card, max_rows: float = math.inf) -> 
         raise InvalidInput(f"expected names of letters, digits and _, and not z_edges, got {bad[0][:60]!r}")
     if len({name.lower() for name in arrays}) < len(arrays):
         raise InvalidInput("expected names that differ in more than case")
-    return {name: _column(np.asarray(values), n, name, card) for name, values in arrays.items()}
+    return {name: _column(arrays, n, name, card) for name in arrays}
 
 
-def _column(values: npt.NDArray[Any], n: int, name: str, card: Card) -> npt.NDArray[Any]:
+def _column(arrays: Arrays, n: int, name: str, card: Card) -> npt.NDArray[Any]:
+    values = arrays[name]
     expected = (n, card.grid.n_bins) if name == "pdf" else (n,)
     if values.shape != expected or values.dtype.kind not in "biufUS":
         raise InvalidInput(
             f"expected {name} of shape {expected}, numbers or text, got shape {values.shape} and dtype {values.dtype}"
         )
     if values.dtype.kind in "US" or values.dtype == np.uint64 or name == "object_id":
-        return _names(values, n, name)
+        return np.asarray(_object_id(arrays, n, name))
     if values.dtype.kind == "b":
         return values
     smallest = np.float32 if values.dtype.kind == "f" else np.int16
@@ -148,12 +149,11 @@ def _ebv(arrays: Arrays, n: int) -> npt.NDArray[np.float32]:
     return as_reddening(_numbers(arrays, "ebv"), n)
 
 
-def _object_id(arrays: Arrays, n: int) -> Names | None:
-    return _names(np.asarray(arrays["object_id"]), n) if "object_id" in arrays else None
-
-
-def _names(given: npt.NDArray[Any], n: int, name: str = "object_id") -> Names:
+def _object_id(arrays: Arrays, n: int, name: str = "object_id") -> Names | None:
     """Return a column of text or integers, (n,), as text or int64."""
+    if name not in arrays:
+        return None
+    given = np.asarray(arrays[name])
     if given.shape != (n,) or given.dtype.kind not in "OUTSiu":
         raise InvalidInput(f"expected {name} as {n} names or integers, got shape {given.shape} and dtype {given.dtype}")
     longest = 0

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from pathlib import Path
 
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -41,6 +42,13 @@ async def model_card(request: requests.Request) -> Response:
     """Return the card of the model."""
     state = state_of(request.app)
     return Response(state.card_json, media_type=JSON.media_type, headers={MODEL_HEADER: state.model_label})
+
+
+async def shared_table(request: requests.Request) -> Response:
+    """Return a table that was shared."""
+    found = state_of(request.app).shared.get(request.url.path)
+    missing = JSONResponse({"error": "there is no such table here, or no longer"}, HTTPStatus.NOT_FOUND)
+    return missing if found is None else Response(found.body, media_type=found.media_type)
 
 
 async def metrics(request: requests.Request) -> Response:
@@ -84,6 +92,7 @@ ROUTES = [
     Route("/docs", swagger),
     Route("/docs.json", openapi_document),
     Route("/model", model_card),
+    Route("/table/{name}", shared_table),
     Route("/metrics", metrics),
 ]
 

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from photoz.errors import MalformedInput, PhotozError, TooLarge, UnsupportedType
-from service import logs, page
+from service import logs, page, shared
 from service.api_keys import ApiKeys
 from service.compression import decompressed
 from service.errors import RequestError, error_response, internal_error
@@ -108,7 +108,7 @@ class Limits:
             )
         if self.draining and request.path in READY_PATHS:
             raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, "the service is shutting down and takes no new work")
-        if self.keys is not None and request.path not in WITHOUT_KEY:
+        if self.keys is not None and request.path not in WITHOUT_KEY and not request.path.startswith(shared.PREFIX):
             request.client = request.api_key = self.keys.check(request.headers.get("authorization", ""))
         if request.media_type.startswith(BENTOML_TYPES):
             raise UnsupportedType(f"{request.media_type[:60]} is not allowed: nothing is unpickled here")

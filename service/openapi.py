@@ -53,6 +53,7 @@ OTHERS: Mapping[tuple[str, str], tuple[str, Schemas]] = {
     ("get", "/readyz"): ("Whether the service is ready", {}),
     ("get", "/metrics"): ("Metrics in the text format of Prometheus", {}),
     ("get", "/model"): ("What the model is", {formats.JSON.media_type: "Card"}),
+    ("get", "/table/{name}"): ("A table that was shared", dict.fromkeys(TABLES)),
     ("get", "/v2"): ("What the server is", {}),
     ("get", "/v2/health/live"): ("Whether the server is alive", {}),
     ("get", "/v2/health/ready"): ("Whether the server is ready", {}),
@@ -117,7 +118,7 @@ def _operation(
     statuses: Iterable[int] = (),
     options: type[BaseModel] | None = None,
 ) -> Document:
-    in_path = [name for name in ("model_name", "model_version") if f"{{{name}}}" in path]
+    in_path = [name for name in ("name", "model_name", "model_version") if f"{{{name}}}" in path]
     error = _content({formats.JSON.media_type: "ErrorResponse"})
     properties = options.model_json_schema()["properties"] if options else {}
     operation = {

@@ -11,6 +11,7 @@ from photoz.io.formats import FORMATS
 from photoz.io.npz import MAX_MEMBERS
 from photoz.validation import PDFS_PER_CUTOUT
 from service.settings import Settings
+from service.shared import MAX_BYTES
 
 FOLDER = Path(__file__).with_name("ui")
 SAMPLE = Path(__file__).parents[1] / "examples" / "cutouts.npz"
@@ -27,9 +28,10 @@ FILES = {
 
 WITHOUT_KEY = frozenset({HOME, OPTIONS, *FILES})
 
-# Only what the service itself sends is run, shown or asked.
+# Only what the service itself sends is run, shown or asked, and a SAMP hub of the user's computer.
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "connect-src 'self' http://127.0.0.1:21012; "
     "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
@@ -56,6 +58,11 @@ def options(settings: Settings) -> Response:
     columns = [*(name for name in COLUMNS if name != "object_id"), "pdf"]
     formats = {item.name.lower(): [item.media_type, item.suffixes[0]] for item in FORMATS if item.written}
     numbers = min(settings.max_body_bytes // 8, settings.max_memory_bytes // 48)
-    table = {"rows": PDFS_PER_CUTOUT * settings.max_rows, "columns": MAX_MEMBERS, "numbers": numbers}
+    table = {
+        "rows": PDFS_PER_CUTOUT * settings.max_rows,
+        "columns": MAX_MEMBERS,
+        "numbers": numbers,
+        "shared": MAX_BYTES // 12,
+    }
     answer = {"flags": flags, "columns": columns, "formats": formats, "table": table, "sky": settings.sky is not None}
     return JSONResponse(answer, headers=HEADERS)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from photoz.errors import UnsupportedType
 from photoz.inference.predictor import ALL_COLUMNS, as_estimates
@@ -94,9 +94,9 @@ async def table(request: Request, state: State) -> Response:
         options.input,
         notes={name: [text] for name in ("assumed", "left_out") if (text := getattr(options, name))},
     )
-    return await run_step(
-        "encode", size, encode_estimates, ResultTable(columns, provenance, state.card.grid), media_type
-    )
+    table = ResultTable(columns, provenance, state.card.grid)
+    response = await run_step("encode", size, encode_estimates, table, media_type)
+    return JSONResponse({"path": state.shared.add(response).lstrip("/")}) if options.share else response
 
 
 async def sky(request: Request, state: State) -> Response:

@@ -22,6 +22,7 @@ from service.metrics import Metrics
 from service.request import Request
 from service.resources import lower_priority
 from service.settings import Settings
+from service.shared import SharedTables
 from service.sky import SkyArchive
 from service.steps import span
 
@@ -61,6 +62,7 @@ class State:
             "evaluations run or wait", MAX_EVALUATIONS, MAX_EVALUATIONS_OF_CLIENT, max_tasks=EVALUATIONS_OF_CHILD
         )
         self.archive = SkyArchive(settings.sky, bundle.card.image)
+        self.shared = SharedTables()
         self.files = FileReader(bundle.card.image)
         self._add_gauges()
         keys = self.limits.keys

@@ -70,6 +70,9 @@ class TableOptions(_Message):
     input: Annotated[str, Field(max_length=300)] = Field(default="HTTP request", description="name of the file")
     assumed: Annotated[str, Field(max_length=2000)] = Field(default="", description="what was assumed of the file")
     left_out: Annotated[str, Field(max_length=2000)] = Field(default="", description="what of the file is not here")
+    share: bool = Field(
+        default=False, description="answer the path at which other programs find the table for 10 minutes"
+    )
 
 
 class SkyRequest(_Message):

@@ -1,6 +1,7 @@
 // Estimates as files: CSV, of any length, is written here, the other formats by the service.
 
 import { decimal, npzBlob } from "./npz.js";
+import { sendTable } from "./samp.js";
 import { save } from "./save.js";
 import { service } from "./service.js";
 import { $, state } from "./state.js";
@@ -26,10 +27,10 @@ const isInFile = (column) => !ArrayBuffer.isView(column);
 
 async function csv(galaxies, rows, withPdfs) {
   const columns = columnsOf(galaxies), names = Object.keys(columns);
-  const quoted = (text) => (/[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  const field = (value) => (typeof value === "number" ? decimal(value) : /[",\n\r]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
   const texts = await Promise.all(Object.values(columns).map((column) => (isInFile(column) ? column.strings() : column)));
   const bins = withPdfs ? Array.from({ length: galaxies.nBins }, (_, bin) => `pdf_${bin}`) : [];
-  const line = (row) => [...texts.map((values) => quoted(decimal(values[row]))), ...(withPdfs ? galaxies.pdf(row) : [])].join(",") + "\n";
+  const line = (row) => [...texts.map((values) => field(values[row])), ...(withPdfs ? galaxies.pdf(row) : [])].join(",") + "\n";
   return new Blob([[...names, ...bins].join(",") + "\n", ...rows.map(line)], { type: "text/csv" });
 }
 
@@ -46,14 +47,26 @@ async function npz(galaxies, rows, withPdfs) {
   return npzBlob(arrays);
 }
 
+/** What a table says of its origin. */
+function about() {
+  const { galaxies, card, file, assumed } = state, refused = galaxies.reasons.size;
+  const said = { model: `${card.name} ${card.version}`, input: file.name.slice(-300), assumed: assumed.slice(0, 2000) };
+  return refused ? { ...said, left_out: `${many(refused)} of ${many(galaxies.n)} cutouts that cannot be predicted` } : said;
+}
+
 /** Save the chosen rows in a format. */
 export async function download(format) {
-  const { galaxies, card, formats, file, assumed } = state, [type, suffix] = formats[format];
-  const rows = chosenRows(), withPdfs = $("with-pdfs").checked || format === "qp", refused = galaxies.reasons.size;
-  const about = { model: `${card.name} ${card.version}`, input: file.name.slice(-300), assumed: assumed.slice(0, 2000) };
-  if (refused) about.left_out = `${many(refused)} of ${many(galaxies.n)} cutouts that cannot be predicted`;
-  const blob = await (format === "csv" ? csv(galaxies, rows, withPdfs) : service.table(await npz(galaxies, rows, withPdfs), type, about));
+  const { galaxies, formats, file } = state, [type, suffix] = formats[format];
+  const rows = chosenRows(), withPdfs = $("with-pdfs").checked || format === "qp";
+  const blob = await (format === "csv" ? csv(galaxies, rows, withPdfs) : service.table(await npz(galaxies, rows, withPdfs), type, about()));
   save(blob, `${file.name.replace(/\.[^.]*$/, "")}-redshifts${suffix}`);
+}
+
+/** Send the chosen rows to other programs on this computer; returns their number. */
+export async function send() {
+  const rows = chosenRows(), url = async () => new URL(await service.share(await npz(state.galaxies, rows, false), state.formats.votable[0], about()), location).href;
+  await sendTable(url, `photoz: ${state.file.name}`);
+  return rows.length;
 }
 
 /** Say which rows can be saved, and disable the buttons of formats that cannot hold them. */
@@ -66,11 +79,11 @@ export function offerDownloads() {
   if (second.disabled) choice.value = "all";
   const rows = choice.value === "all" ? all : these, columns = Object.values(columnsOf(galaxies)), plain = columns.reduce((sum, { kind }) => sum + (kind?.size ?? 8) / 8, 0);
   for (const button of buttons()) {
-    const { format } = button.dataset, withPdfs = $("with-pdfs").checked || format === "qp";
+    const { format } = button.dataset, withPdfs = format && ($("with-pdfs").checked || format === "qp");
     const numbers = rows * (Math.max(plain, columns.length) + (withPdfs ? galaxies.nBins : 0));
-    const tooMany = format !== "csv" && (rows > limits.rows || columns.length >= limits.columns || numbers > limits.numbers);
+    const tooMany = format !== "csv" && (rows > limits.rows || columns.length >= limits.columns || numbers > (format ? limits.numbers : limits.shared));
     button.disabled = !rows || tooMany;
-    button.title = tooMany ? `The service cannot write so many: choose fewer rows${withPdfs && format !== "qp" ? ", no PDFs," : ""} or CSV.` : "";
+    button.title = tooMany ? `The service cannot write so many: choose fewer rows${withPdfs && format !== "qp" ? ", no PDFs," : ""} or CSV.` : (button.dataset.title ?? "");
   }
 }
 

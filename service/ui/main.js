@@ -2,7 +2,7 @@
 
 import { readAddress, readAddressOfFile, readTab, writeAddress } from "./address.js";
 import { evaluationCode, predictionCode } from "./code.js";
-import { download } from "./download.js";
+import { download, send } from "./download.js";
 import { evaluateWith, showChosen as showInScatter } from "./evaluate.js";
 import { Galaxies } from "./galaxies.js";
 import { showGalaxy } from "./galaxy.js";
@@ -228,7 +228,8 @@ function wire() {
     event.preventDefault();
     attempt(() => lookUp($("position").value));
   });
-  for (const button of $("downloads").querySelectorAll("button")) button.addEventListener("click", () => attempt(() => download(button.dataset.format)));
+  $("samp").addEventListener("click", () => attempt(async () => say(`Sent ${(await send()).toLocaleString("en")} rows by SAMP.`)));
+  for (const button of $("downloads").querySelectorAll("[data-format]")) button.addEventListener("click", () => attempt(() => download(button.dataset.format)));
   $("copy-name").hidden = !navigator.clipboard; // browsers have none on pages without TLS
   $("copy-name").addEventListener("click", () => navigator.clipboard.writeText(state.galaxies.names[state.chosen]));
   $("truth").addEventListener("change", ({ target }) => target.files.length && attempt(() => evaluateWith(state, state.choose, target.files[0])));

@@ -84,6 +84,11 @@ class Service {
     return this.ask(`evaluate${plot ? `?plot=${plot}` : ""}`, { method: "POST", headers, body });
   }
 
+  /** The path at which other programs find such a table for some minutes. */
+  async share(body, accept, about) {
+    return JSON.parse(await (await this.table(body, accept, { ...about, share: true })).text()).path;
+  }
+
   /** Columns in a .npz file as a table in another format, which says of itself what `about` does. */
   async table(body, accept, about) {
     return (await this.ask(`table?${new URLSearchParams(about)}`, { method: "POST", headers: { ...BYTES, Accept: accept }, body })).blob();

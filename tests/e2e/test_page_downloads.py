@@ -55,7 +55,7 @@ def test_downloads_hold_all_rows_or_those_of_the_filter_and_every_column(open_pa
         "mag_r": np.linspace(17, 19, n, dtype=np.float32),
         "run": np.arange(n, dtype=np.int16),
         "is_red": np.arange(n) % 3 == 0,
-        "survey": np.array(["SDSS", "HSC, wide"] * (n // 2)),
+        "survey": np.array(["Infinity", "HSC, wide"] * (n // 2)),
         "wcs": np.zeros((n, 2)),  # no column
     }
     file["images"][5] = np.nan

@@ -1,6 +1,7 @@
 """The rows of the page in a browser: cutouts that cannot be predicted, names and files of other names."""
 
 import io
+import re
 from contextlib import nullcontext
 
 import h5py
@@ -11,6 +12,7 @@ import pytest
 from photoz.io.npz import npz_bytes
 from tests.e2e.test_page import ask, cells, download, expect, open_sample, wait_for_redshifts
 from tests.running import ROOT
+from tests.toys import GRIZ, galaxies
 
 pytestmark = pytest.mark.acceptance
 
@@ -106,3 +108,19 @@ def test_columns_are_chosen_and_kept_and_positions_have_links(page, sample, tmp_
     page.reload()
     open_sample(page)
     expect(heads).to_have_text([*usual[:3], "z_std", *usual[3:7]])
+
+
+def test_a_service_that_dies_leaves_what_has_arrived(open_page, start_service, make_toy_bundle, tmp_path):
+    np.save(tmp_path / "a.npy", np.tile(galaxies(GRIZ, 10).astype(np.float16), (4000, 1, 1, 1)))
+    with start_service(tmp_path, PHOTOZ_BUNDLE=make_toy_bundle().path) as running:
+        page = open_page(running.url, "ERR_CONNECTION", "ERR_EMPTY")
+        page.set_input_files("#file", tmp_path / "a.npy")
+        expect(page.locator("#count")).to_have_text(re.compile(r" of 40,000$"))
+        for process in (running.process, *running.workers):
+            process.kill()
+        stopped = re.compile(r"^([\d,]+) of 40,000, stopped: The service does not answer. Is it still running\?$")
+        expect(page.locator("#error")).to_have_text(stopped)
+        n = stopped.match(page.locator("#error").inner_text())[1]
+        expect(page.locator("#count")).to_have_text(f"{n} of 40,000")
+        expect(page.locator("#download-rows option").first).to_have_text(f"all {n}")
+        expect(page.get_by_role("button", name="Continue")).to_be_visible()

@@ -7,8 +7,11 @@ import httpx
 import numpy as np
 import pytest
 from astropy.table import Table
+from starlette.responses import Response
 
+from photoz.errors import TooLarge
 from photoz.io import formats
+from service.shared import MAX_BYTES, SECONDS, SharedTables
 from tests.service.helpers import check_error
 
 OTHERS = {
@@ -88,3 +91,26 @@ def test_unusable_columns_are_refused(post_npz, changes, words):
 
 def test_a_table_is_no_json(post_npz):
     check_error(post_npz("/table", {"object_id": np.arange(3)}, accept="application/json"), 406, "cannot answer as")
+
+
+def test_shared_tables_are_found_by_anyone_who_knows_their_path(post_npz, client):
+    columns = {"object_id": np.arange(3), "z_mean": np.array([0.1, 0.2, 0.3])}
+    path = post_npz("/table?share=true", columns, accept="text/csv").json()["path"]
+    assert len(path) > len("table/") + 20
+    for _ in range(2):
+        answer = client.get(f"/{path}")
+        assert answer.headers["content-type"].startswith("text/csv")
+        assert answer.text.splitlines()[:2] == ["object_id,z_mean", "0,0.1"]
+    check_error(client.get("/table/none"), 404, "there is no such table here, or no longer")
+
+
+def test_shared_tables_expire_and_make_room(monkeypatch):
+    clock, tables = [0.0], SharedTables()
+    monkeypatch.setattr("service.shared.time.monotonic", lambda: clock[0])
+    half = Response(bytes(MAX_BYTES // 2))
+    paths = [tables.add(half) for _ in range(3)]
+    assert [tables.get(path) for path in paths] == [None, half, half]
+    with pytest.raises(TooLarge, match="expected a table of at most 8,388,608 bytes to share, got 8,388,609"):
+        tables.add(Response(bytes(MAX_BYTES + 1)))
+    clock[0] = SECONDS + 1
+    assert tables.get(paths[1]) is None
