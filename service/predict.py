@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from starlette.responses import JSONResponse, Response
 
-from photoz.errors import UnsupportedType
+from photoz.errors import UnsupportedType, printable
 from photoz.inference.predictor import ALL_COLUMNS, as_estimates
 from photoz.io.formats import JSON, QP
 from photoz.io.provenance import Provenance
@@ -90,7 +90,7 @@ async def table(request: Request, state: State) -> Response:
     request.memory.reserve(request, BYTES_PER_NUMBER[media_type] * sum(values.size for values in arrays.values()))
     columns = await run_step("validate", size, as_table_columns, arrays, state.card, state.settings.max_rows)
     provenance = Provenance(
-        options.model or state.model_label,
+        printable(options.model) or state.model_label,
         options.input,
         notes={name: [text] for name in ("assumed", "left_out") if (text := getattr(options, name))},
     )
