@@ -100,10 +100,10 @@ async function restore() {
   const record = await recall();
   if (!record || opening) return;
   record.file.northUp = record.northUp;
+  $("forget").hidden = false;
   if (record.model !== label()) return open(record.file);
   const galaxies = await Galaxies.of(await openArrays(record.source), state.card);
   if (opening) return;
-  $("forget").hidden = false;
   await show(record.file, record.source, record.assumed, Object.assign(galaxies, record.galaxies));
 }
 

@@ -75,7 +75,9 @@ class Service {
       headers: { "Inference-Header-Content-Length": head.length, ...BYTES },
       body: new Blob([head, ...tensors.map(({ bytes }) => bytes)]),
     });
-    return decodeTensors(await answer.arrayBuffer(), Number(answer.headers.get("Inference-Header-Content-Length")));
+    const { version, columns } = decodeTensors(await answer.arrayBuffer(), Number(answer.headers.get("Inference-Header-Content-Length")));
+    if (version !== card.version) throw new ServiceError(`The service now has another model, version ${version}. Load the page and the file again.`, 409);
+    return columns;
   }
 
   /** An evaluation, as JSON, HTML or a plot. */
@@ -108,10 +110,11 @@ function words(text, answer) {
 function decodeTensors(buffer, headerLength) {
   const head = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 0, headerLength)));
   let at = headerLength;
-  return Object.fromEntries(
+  const columns = Object.fromEntries(
     head.outputs.map(({ name, datatype, parameters }) => {
       const bytes = buffer.slice(at, (at += parameters.binary_data_size));
       return [name, new ARRAYS[datatype](bytes)];
     }),
   );
+  return { version: head.model_version, columns };
 }

@@ -124,3 +124,20 @@ def test_a_service_that_dies_leaves_what_has_arrived(open_page, start_service, m
         expect(page.locator("#count")).to_have_text(f"{n} of 40,000")
         expect(page.locator("#download-rows option").first).to_have_text(f"all {n}")
         expect(page.get_by_role("button", name="Continue")).to_be_visible()
+
+
+def test_estimates_of_two_models_are_not_mixed(page, card, sample, tmp_path):
+    np.save(tmp_path / "a.npy", np.tile(sample["images"], (50, 1, 1, 1)))  # two requests
+    asked = []
+
+    def handle(route):
+        asked.append(route)
+        answer = route.fetch()
+        body = answer.body().replace(card.version.encode(), card.version[::-1].encode(), len(asked) - 1)
+        route.fulfill(response=answer, body=body)
+
+    page.route("**/infer", handle)
+    page.set_input_files("#file", tmp_path / "a.npy")
+    said = f"The service now has another model, version {card.version[::-1]}. Load the page and the file again."
+    expect(page.locator("#error")).to_have_text(f"204 of 400, stopped: {said}")
+    expect(page.locator("#retry")).to_be_hidden()
