@@ -17,7 +17,7 @@ export async function welcome(open) {
   $("caveats").hidden = false;
   if ($("sample").hidden || $("answers").children.length) return;
   const galaxies = await Galaxies.of(await openArrays(await sampleFile()), card);
-  galaxies.add(await service.infer(card, galaxies.images, galaxies.ebv, 0, galaxies.n));
+  await galaxies.predictNext((rows) => service.infer(card, galaxies, rows));
   const cards = await Promise.all(galaxies.names.map((_, row) => answer(galaxies, row)));
   cards.forEach((button, row) => button.addEventListener("click", () => open(row)));
   $("answers").replaceChildren(...cards);
