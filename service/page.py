@@ -7,6 +7,7 @@ from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Re
 
 from photoz.estimates import COLUMNS
 from photoz.flags import FLAG_MEANINGS
+from photoz.images import EBV_MAX
 from photoz.io.formats import FORMATS
 from photoz.io.npz import MAX_MEMBERS
 from photoz.validation import PDFS_PER_CUTOUT
@@ -50,7 +51,7 @@ async def home(request: Request) -> Response:
 
 
 def options(settings: Settings) -> Response:
-    """Return what the page shows: flags, columns and formats; what `/table` takes; whether positions can be looked up.
+    """Return what the page needs to know: flags, columns and formats, limits, and whether positions can be looked up.
 
     Each number in a table takes 4 to 8 bytes in its body, again when it is unpacked, and 24 in the answer.
     """
@@ -64,5 +65,5 @@ def options(settings: Settings) -> Response:
         "numbers": numbers,
         "shared": MAX_BYTES // 12,
     }
-    answer = {"flags": flags, "columns": columns, "formats": formats, "table": table, "sky": settings.sky is not None}
-    return JSONResponse(answer, headers=HEADERS)
+    answer = {"flags": flags, "columns": columns, "formats": formats, "table": table, "ebv_max": EBV_MAX}
+    return JSONResponse(answer | {"sky": settings.sky is not None}, headers=HEADERS)

@@ -12,6 +12,7 @@ export const NOT_PREDICTED = "not predicted";
 export class Galaxies {
   /** Bit, name and meaning of each flag; the service says them. */
   static flags = [];
+  static mostEbv = Infinity;
 
   /** Whether the images of a file can be sent as they are. */
   static fits({ images }, { size, bands }) {
@@ -31,7 +32,7 @@ export class Galaxies {
     [made.ebv, made.zSpec, made.ra, made.dec] = await Promise.all(["ebv", "z_spec", "ra", "dec"].map(column));
     if (arrays.object_id?.kind?.datatype?.startsWith("FP")) throw new Error("object_id holds floating-point numbers, which lose digits: write it as integers or text.");
     made.names = arrays.object_id?.readable && arrays.object_id.shape[0] === made.n ? await arrays.object_id.strings() : Array.from({ length: made.n }, (_, row) => String(row));
-    const names = new Set(["images", "ra", "dec", "z_spec", "pdf", ...service.columns]); // those that are written anyway
+    const names = new Set(["images", "ra", "dec", "z_spec", "pdf", "z_edges", ...service.columns]); // those that are written anyway
     const isOther = ([name, { readable, shape, text, kind }]) => {
       const fits = readable && shape.length === 1 && shape[0] === made.n && (name === "object_id" || !text || kind.size <= MOST_TEXT);
       return fits && NAME.test(name) && !names.has(name.toLowerCase()) && names.add(name.toLowerCase());
@@ -58,9 +59,9 @@ export class Galaxies {
       this.add(rows, await infer(rows));
     } catch (error) {
       if (error.status !== 400) throw error; // not because of a row
-      const empty = await this.withoutPixels(rows), others = rows.filter((row) => !empty.includes(row));
-      for (const row of empty) this.reasons.set(row, "no finite pixel");
-      if (empty.length) return this.predict(others, infer);
+      const known = await this.refusals(rows);
+      for (const [row, reason] of known) this.reasons.set(row, reason);
+      if (known.size) return this.predict(rows.filter((row) => !known.has(row)), infer);
       if (rows.length === 1) return this.reasons.set(rows[0], error.message.replace(/(cutout|galaxy) 0\b/, "the $1"));
       const half = Math.ceil(rows.length / 2);
       await this.predict(rows.slice(0, half), infer);
@@ -68,10 +69,16 @@ export class Galaxies {
     }
   }
 
-  /** Those rows of which no pixel is finite in single precision. */
-  async withoutPixels(rows) {
-    const pixels = await this.images.numbers(rows[0], rows.at(-1) + 1), size = pixels.length / (rows.at(-1) + 1 - rows[0]);
-    return rows.filter((row) => !pixels.subarray((row - rows[0]) * size, (row - rows[0] + 1) * size).some((value) => Number.isFinite(Math.fround(value))));
+  /** Why rows cannot be predicted, by row, where the page can tell: no pixel is finite in single precision, or E(B-V). */
+  async refusals(rows) {
+    const [first, last] = [rows[0], rows.at(-1) + 1], pixels = await this.images.numbers(first, last), size = pixels.length / (last - first);
+    const found = new Map();
+    for (const row of rows) {
+      const start = (row - first) * size, ebv = this.ebv?.[row];
+      if (!pixels.subarray(start, start + size).some((value) => Number.isFinite(Math.fround(value)))) found.set(row, "no finite pixel");
+      else if (ebv < 0 || ebv > Galaxies.mostEbv) found.set(row, `E(B-V) of ${ebv} mag, not 0 to ${Galaxies.mostEbv}`);
+    }
+    return found;
   }
 
   add(rows, found) {

@@ -53,6 +53,7 @@ async function attempt(action) {
 async function start() {
   const [options, card] = await Promise.all([service.options(), service.model()]);
   Galaxies.flags = options.flags;
+  Galaxies.mostEbv = options.ebv_max;
   service.columns = options.columns;
   state.formats = options.formats;
   state.limits = options.table;

@@ -35,7 +35,7 @@ def test_cutouts_that_cannot_be_predicted_are_rows_with_a_reason(open_page, serv
     page.select_option("#filter-flag", "not predicted")
     expect(page.locator("#count")).to_have_text("5 of 500")
     overflow = "NaN for the galaxy: its pixel values overflow the network; mask such pixels with NaN"
-    reddening = "expected 0 <= ebv <= 10 mag, got -1 for the cutout"
+    reddening = "E(B-V) of -1 mag, not 0 to 10"
     reasons = ["no finite pixel", overflow, "no finite pixel", "no finite pixel", reddening]
     assert cells(page, "flags") == [f"{reason}: not predicted" for reason in reasons]
     assert cells(page, "object_id") == [str(10**18 + row) for row in (7, 9, 300, 301, 499)]
