@@ -163,7 +163,7 @@ async function predict() {
   }
   const refused = galaxies.reasons.size, n = galaxies.n - refused;
   say(`${many(n)} redshift${n === 1 ? "" : "s"} of ${state.file.name}.${refused ? ` ${many(refused)} not predicted: flags say why.` : ""}${state.assumed ? ` Assumed: ${state.assumed}.` : ""}`);
-  if (galaxies.zSpec) await evaluateWith(state, state.choose);
+  if (galaxies.zSpec && n) await evaluateWith(state, state.choose);
 }
 
 state.choose = (row, replaces = false) => {

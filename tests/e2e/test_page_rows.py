@@ -141,3 +141,14 @@ def test_estimates_of_two_models_are_not_mixed(page, card, sample, tmp_path):
     said = f"The service now has another model, version {card.version[::-1]}. Load the page and the file again."
     expect(page.locator("#error")).to_have_text(f"204 of 400, stopped: {said}")
     expect(page.locator("#retry")).to_be_hidden()
+
+
+def test_a_file_of_which_no_cutout_can_be_predicted(open_page, service_url, sample, tmp_path):
+    np.savez(tmp_path / "a.npz", **sample | {"ebv": np.full(8, -99.0)})
+    page = open_page(service_url, "status of 400")
+    page.set_input_files("#file", tmp_path / "a.npz")
+    expect(page.locator("#status")).to_have_text("0 redshifts of a.npz. 8 not predicted: flags say why.")
+    assert cells(page, "flags") == ["E(B-V) of -99 mag, not 0 to 10: not predicted"] * 8
+    expect(page.locator("#error")).to_be_hidden()
+    expect(page.locator("[data-format=csv]")).to_be_disabled()
+    expect(page.locator("#flags li")).to_have_text("E(B-V) of -99 mag, not 0 to 10: not predicted")

@@ -60,8 +60,9 @@ def test_the_last_file_survives_a_reload_until_it_is_forgotten(page, sample, tmp
     page.click("#tab-evaluate")
     expect(page.locator("#scores caption")).to_contain_text("8 galaxies")
     page.click("#tab-redshifts")
-    page.click("#forget")
-    expect(page.locator("#model-name")).to_contain_text("photoz ")
+    with page.expect_navigation():
+        page.click("#forget")
+    expect(page.locator("#results")).to_be_hidden()
     page.reload()
     expect(page.locator("#model-name")).to_contain_text("photoz ")
     expect(page.locator("#results")).to_be_hidden()
