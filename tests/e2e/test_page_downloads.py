@@ -65,10 +65,12 @@ def test_downloads_hold_all_rows_or_those_of_the_filter_and_every_column(open_pa
     expect(page.locator("#download-rows option")).to_have_text(["all 59", "these 59"])
     page.fill("#filter-name", "00000000001")  # 1, and 10 to 19
     expect(page.locator("#download-rows option")).to_have_text(["all 59", "these 11"])
+    saved = {}
     for choice, rows in (("all", np.delete(np.arange(n), 5)), ("these", np.array([1, *range(10, 20)]))):
         page.select_option("#download-rows", choice)
         for name in ("csv", "fits", "votable", "hdf5", "qp"):
-            columns = read_columns(download(page, f"[data-format={name}]")[1], name)
+            saved[name] = download(page, f"[data-format={name}]")[1]  # Chromium takes ten at once
+            columns = read_columns(saved[name], name)
             assert columns["object_id"].astype(np.int64).tolist() == file["object_id"][rows].tolist(), name
             for column in ("ra", "dec", "z_spec", "ebv", "mag_r", "run"):
                 np.testing.assert_allclose(columns[column], file[column][rows], rtol=1e-7)
@@ -76,7 +78,7 @@ def test_downloads_hold_all_rows_or_those_of_the_filter_and_every_column(open_pa
             assert (columns["is_red"].astype(str) == "True").tolist() == file["is_red"][rows].tolist()
             assert ("pdf" in columns) == (name == "qp")
             assert "wcs" not in columns
-    table = Table.read(io.BytesIO(download(page, "[data-format=fits]")[1]), format="fits")
+    table = Table.read(io.BytesIO(saved["fits"]), format="fits")
     dtypes = {"object_id": ">i8", "ra": ">f8", "mag_r": ">f4", "run": ">i2", "is_red": "|b1", "flags": ">i4"}
     assert {name: table[name].dtype.str for name in dtypes} == dtypes
     assert (str(table["ra"].unit), table.meta["INPUT"]) == ("deg", "a.npz")
