@@ -48,7 +48,7 @@ export class PdfPlot {
     const width = this.zMax / curves[0].pdf.length;
     const densities = curves.map(({ pdf }) => Array.from(pdf, (mass) => mass / width));
     const shown = densities.flatMap((curve) => curve.filter((_, bin) => (bin + 1) * width >= low && bin * width <= high));
-    const top = Math.max(...shown, 1e-9) * 1.06;
+    const top = (Math.max(...shown, 0) || 1) * 1.06;
     chart.width = window.innerWidth < 500 ? 400 : 640;
     chart.begin(`p(z) of ${curves.map(({ name }) => name).join(", ")}`, this.range, [0, top]);
     curves.forEach(({ lines, intervals }, number) => {

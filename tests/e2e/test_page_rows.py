@@ -152,3 +152,4 @@ def test_a_file_of_which_no_cutout_can_be_predicted(open_page, service_url, samp
     expect(page.locator("#error")).to_be_hidden()
     expect(page.locator("[data-format=csv]")).to_be_disabled()
     expect(page.locator("#flags li")).to_have_text("E(B-V) of -99 mag, not 0 to 10: not predicted")
+    assert "1.0" in page.locator("#pdf text").all_text_contents()  # the axis of an empty plot can be read
