@@ -76,11 +76,11 @@ export class Scatter {
     const { canvas, inView } = this, scale = (window.devicePixelRatio || 1) * 1.4, context = canvas.getContext("2d"), style = getComputedStyle(canvas);
     canvas.width = canvas.height = SIZE * scale;
     context.scale(scale, scale);
-    context.globalAlpha = Math.max(0.08, Math.min(0.8, 600 / inView.length));
+    const opacity = Math.max(0.08, Math.min(0.8, 1000 / inView.length));
     const half = inView.length < 200 ? 3.5 : inView.length < 5000 ? 2 : 1.2;
     for (const flagged of [false, true]) {
       context.fillStyle = style.getPropertyValue(flagged ? "--plot-2" : "--plot-1");
-      context.beginPath();
+      context.globalAlpha = flagged ? Math.sqrt(opacity) : opacity; // they are few
       for (const row of inView) {
         if (this.isFlagged(row) !== flagged) continue;
         const [x, y] = this.place(row);
