@@ -32,6 +32,7 @@ myst_heading_anchors = 4
 
 shutil.rmtree(ROOT / "docs" / "api" / "generated", ignore_errors=True)  # pages of modules that are gone
 autodoc_default_options = {"members": True}
+autosummary_ignore_module_all = False  # photoz.plots imports its functions
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # docstrings have the types, with shapes and units
 numpydoc_show_class_members = False
