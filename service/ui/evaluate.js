@@ -68,6 +68,7 @@ function factsOf(row) {
 function viewed(rows) {
   const every = Math.ceil(rows.length / MOST), count = `${rows.length.toLocaleString("en")} of ${evaluated.rows.length.toLocaleString("en")} galaxies in view`;
   $("in-view").textContent = every > 1 ? `${count}; the plots below have one in ${every} of them` : count;
+  $("plots").hidden = !rows.length;
   diagnostics.show(rows.filter((_, at) => at % every === 0).map(factsOf), state.card.grid.z_max);
 }
 

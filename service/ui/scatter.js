@@ -17,6 +17,7 @@ export class Scatter {
     parent.addEventListener("pointermove", (event) => this.move(event));
     parent.addEventListener("pointerleave", () => this.hover(null));
     window.addEventListener("pointerup", (event) => this.release(event));
+    window.addEventListener("pointercancel", () => (this.from = null)); // a touch that scrolls
     parent.addEventListener("dblclick", () => this.zoom());
     parent.addEventListener("keydown", (event) => this.type(event));
     parent.addEventListener("blur", () => this.hover(null));

@@ -152,7 +152,7 @@ def test_the_plot_is_overlaid_zoomed_read_and_saved(page, sample):
     page.mouse.up()
     expect(axes).not_to_have_text(before)
     name, svg = download(page, "#plot-svg")
-    assert (name, svg.startswith(b"<svg"), svg.count(b"<polyline")) == ("pdf.svg", True, 1)
+    assert (name, svg.startswith(b"<svg"), svg.count(b"<polyline"), b"var(" in svg) == ("pdf.svg", True, 1, False)
     name, png = download(page, "#plot-png")
     with Image.open(io.BytesIO(png)) as image:
         assert (name, image.size) == ("pdf.png", (1280, 600))
@@ -245,6 +245,7 @@ def test_a_service_with_keys(open_page, start_service, bundle_path, tmp_path):
         page.fill("#key", "secret")
         page.get_by_role("button", name="Use").click()
         expect(page.locator("#error")).to_be_hidden()
+        expect(page.locator("#answers button")).to_have_count(8)
         open_sample(page)
         assert page.evaluate("localStorage.length + sessionStorage.length + document.cookie.length") == 0
         page.reload()

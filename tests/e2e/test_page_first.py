@@ -128,3 +128,15 @@ def test_a_cutout_of_a_position_has_a_compass(open_page, service_url, sample, tm
     page.fill("#position", "150.1 2.2")
     page.get_by_role("button", name="Look it up").click()
     expect(page.locator("#picture text")).to_have_text(["5″", "N", "E"])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_serious_is_found_by_axe_before_a_file_is_opened(open_page, service_url, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
+    page = open_page(service_url, color_scheme=scheme)
+    expect(page.locator("#answers button")).to_have_count(8)
+    violations = axe.run(page).response["violations"]
+    assert [violation["id"] for violation in violations if violation["impact"] in ("serious", "critical")] == []
+    for width in (390, 1440):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")

@@ -75,6 +75,9 @@ def test_dragging_keys_and_flags_choose_which_galaxies_all_plots_show(page, many
         expect(in_view).to_have_text(everything)
     page.uncheck("#with-flags")
     expect(in_view).not_to_have_text(everything)
+    page.uncheck("#without-flags")
+    expect(in_view).to_have_text(f"0 of {N} galaxies in view")
+    expect(page.locator("#plots")).to_be_hidden()
 
 
 def test_a_card_shows_the_galaxy_under_the_pointer_and_a_click_opens_it_beside(page, sample):
