@@ -39,7 +39,7 @@ def test_the_page_can_be_used_while_the_answers_are_awaited(browser, service_url
     started = time.monotonic()
     page.goto(service_url)
     page.locator("#wanted", has_text="The model takes").wait_for(timeout=TIMEOUT)
-    assert time.monotonic() - started < 5.0  # 0.3 s on a free machine
+    assert time.monotonic() - started < 5.0
     expect(page.locator("#answered")).to_be_hidden()
     expect(page.locator("#sample")).to_be_enabled()
     page.close()
