@@ -111,7 +111,10 @@ def test_columns_are_chosen_and_kept_and_positions_have_links(page, sample, tmp_
     page.get_by_text("Columns", exact=True).click()
     page.get_by_role("checkbox", name="dz").check()
     page.get_by_role("button", name="dz").click(click_count=2)  # the worst first
-    dz = [(float(z) - float(true)) / (1 + float(true)) for z, true in zip(cells(page, "z_mean"), cells(page, "z_spec"))]
+    dz = [
+        (float(z) - float(true)) / (1 + float(true))
+        for z, true in zip(cells(page, "z_mean"), cells(page, "z_spec"), strict=True)
+    ]
     assert [float(text) for text in cells(page, "dz")] == pytest.approx(dz, abs=2e-4)
     assert dz == sorted(dz, key=abs, reverse=True)
 
