@@ -22,7 +22,7 @@ SCHEMAS = "#/components/schemas/{model}"
 
 FILES: Schemas = dict.fromkeys(FILE_TYPES)
 ESTIMATES: Schemas = dict.fromkeys(PREDICTIONS) | {formats.JSON.media_type: "PredictResponse"}
-TABLE: Schemas = dict.fromkeys(TABLES)
+TABLE: Schemas = dict.fromkeys(TABLES) | {formats.JSON.media_type: "SharedTable"}
 CUTOUTS: Schemas = {formats.NPZ.media_type: None}
 EVALUATION: Schemas = dict.fromkeys(EVALUATIONS) | {formats.JSON.media_type: "EvaluateResponse"}
 
@@ -68,7 +68,7 @@ INFER_PATHS = ("/v2/models/{model_name}/infer", "/v2/models/{model_name}/version
 
 MODELS = (
     *(contract.PredictRequest, contract.PredictResponse, contract.SkyRequest, contract.EvaluateRequest),
-    *(contract.EvaluateResponse, contract.ErrorResponse, Card),
+    *(contract.EvaluateResponse, contract.SharedTable, contract.ErrorResponse, Card),
 )
 
 # Error statuses: of the middleware, at any path; of bodies; of inference; of an archive.

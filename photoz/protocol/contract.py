@@ -173,6 +173,12 @@ class EvaluateResponse(_Message):
         return f"{counted(self.n_galaxies, 'galaxy')} by {self.model}{dropped}"
 
 
+class SharedTable(_Message):
+    """Body of a response of `/table?share=true`."""
+
+    path: str = Field(description="path of the table, from that of the service")
+
+
 class ErrorResponse(_Message):
     """Body of every error response."""
 

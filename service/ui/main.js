@@ -65,7 +65,11 @@ async function start() {
   $("wanted").textContent = `The model takes cutouts of ${image.size}x${image.size} pixels of ${image.pixel_scale} arcsec in the bands ${image.bands.join(", ")}, in ${unit}${inputs.ebv ? ", and E(B-V)" : ""}.`;
   $("sample").hidden = image.size !== 64 || image.bands.join("") !== "ugriz";
   await showModel();
-  welcome((row) => attempt(() => openSample(row))).catch(() => {}); // not waited for, and of little harm if the service is full
+}
+
+/** Fill the first screen, unless a file is shown; not waited for, and of little harm if the service is full. */
+function greet() {
+  if (!state.galaxies) welcome((row) => attempt(() => openSample(row))).catch(() => {});
 }
 
 async function showModel() {
@@ -239,6 +243,7 @@ function wire() {
     service.key = $("key").value;
     attempt(async () => {
       await start();
+      greet();
       if (state.galaxies?.done < state.galaxies?.n) await predict();
     });
   });
@@ -250,4 +255,5 @@ readTab(showTab);
 attempt(async () => {
   await start();
   await restore();
+  greet();
 });

@@ -52,8 +52,9 @@ def test_generated_requests(operations, mode):
 
 
 def test_well_formed_requests(operations, card):
+    names = {"model_name": card.name, "model_version": card.version}
+
     def succeed(label, media_type=None, **parts):
-        names = {"model_name": card.name, "model_version": card.version}
         path = {name: value for name, value in names.items() if f"{{{name}}}" in label}
         case = operations[label].Case(path_parameters=path, media_type=media_type, **parts)
         response = case.call_and_validate(**CHECKS)
@@ -76,6 +77,9 @@ def test_well_formed_requests(operations, card):
         message, text = (encode_request([Tensor.of("images", images)], binary=binary) for binary in (True, False))
         succeed(label, OCTETS, body=message.body, headers={HEADER_LENGTH: str(message.header_length)})
         succeed(label, formats.JSON.media_type, body=json.loads(text.body), headers={})
+    table, headers = npz_bytes({"object_id": np.arange(2)}), {"accept": formats.VOTABLE.media_type}
+    shared = succeed("POST /table", formats.NPZ.media_type, body=table, headers=headers, query={"share": True})
+    names["name"] = shared.json()["path"].removeprefix("table/")
     for label, operation in operations.items():
         if not operation.body:
             succeed(label)
