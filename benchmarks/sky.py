@@ -65,10 +65,14 @@ class Archive:
     down: float = math.inf  # when the outage began
     downloads: list[str] = dataclasses.field(default_factory=list)  # paths of the frames that were sent
 
-    def is_down(self) -> bool:
-        """Begin the outage if it is time, and say whether it lasts."""
+    def record(self, path: str) -> None:
+        """Record that a frame is sent; after half of them the outage begins."""
+        self.downloads.append(path)
         if self.outage and len(self.downloads) >= len(self.frames) / 2:
             self.down = min(self.down, time.monotonic())
+
+    def is_down(self) -> bool:
+        """Whether the outage lasts."""
         return 0 <= time.monotonic() - self.down < self.outage
 
     def restart(self, outage: float) -> None:
@@ -89,7 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         is_down, frame = self._archive.is_down(), self._archive.frames.get(self.path, ())
         if frame and not is_down:
-            self._archive.downloads.append(self.path)
+            self._archive.record(self.path)
         frame = () if is_down else frame
         self.send_response(503 if is_down else 200 if frame else 404)
         self.send_header("Content-Length", str(sum(map(len, frame))))
@@ -150,7 +154,7 @@ def through_outage(path: Path, folder: Path, archive: Archive, seconds: float, *
     archive.restart(seconds)
     if stopped:
         with subprocess.Popen(sky_command(path, folder, archive.url), cwd=ROOT) as first:
-            while not archive.is_down():
+            while not archive.is_down() and first.poll() is None:
                 time.sleep(0.1)
             time.sleep(seconds / 2)
             first.terminate()

@@ -25,7 +25,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 # Code points that numpy accepts as text and nothing else does: beyond Unicode, and surrogates.
 MAX_CODE, SURROGATES = 0x10FFFF, (0xD800, 0xDFFF)
 
-NUL = "expected object_id as text, got a NUL character"
+NUL = "expected {} as text, got a NUL character"
 
 # Anything beyond, 99 for "not measured" too, would stretch the plots until nothing is seen.
 MAX_MAGNITUDE = 50.0
@@ -59,7 +59,9 @@ def as_batch(arrays: Arrays, card: Card, max_rows: float = math.inf) -> Batch:
         raise InvalidInput(f"expected an array 'images', got {_listed(arrays)}")
     n = _count(arrays["images"], 4, max_rows)
     ebv = _ebv(arrays, n)
-    return Batch.of(arrays["images"], card.image, ebv, card.inputs.ebv_default, _object_id(arrays, n))
+    return Batch.of(
+        arrays["images"], card.image, ebv, card.inputs.ebv_default, _text_or_integers(arrays, n, "object_id")
+    )
 
 
 def as_labelled(arrays: Arrays, card: Card, max_rows: float = math.inf) -> LabelledGalaxies:
@@ -74,7 +76,7 @@ def as_labelled(arrays: Arrays, card: Card, max_rows: float = math.inf) -> Label
     rows = arrays["images"] if pdfs is None else pdfs
     n = _count(rows, 4, max_rows) if pdfs is None else _count(rows, 2, PDFS_PER_CUTOUT * max_rows)
     z_spec, magnitudes, ebv = _z_spec(arrays, n), _magnitudes(arrays, n, card), _ebv(arrays, n)
-    given_names = _object_id(arrays, n)
+    given_names = _text_or_integers(arrays, n, "object_id")
     object_id = np.arange(n) if given_names is None else given_names
     keep = card.grid.contains(z_spec)
     if not keep.any():
@@ -117,7 +119,7 @@ def _column(arrays: Arrays, n: int, name: str, card: Card) -> npt.NDArray[Any]:
             f"expected {name} of shape {expected}, numbers or text, got shape {values.shape} and dtype {values.dtype}"
         )
     if values.dtype.kind in "US" or values.dtype == np.uint64 or name == "object_id":
-        return np.asarray(_object_id(arrays, n, name))
+        return np.asarray(_text_or_integers(arrays, n, name))
     if values.dtype.kind == "b":
         return values
     smallest = np.float32 if values.dtype.kind == "f" else np.int16
@@ -149,7 +151,7 @@ def _ebv(arrays: Arrays, n: int) -> npt.NDArray[np.float32]:
     return as_reddening(_numbers(arrays, "ebv"), n)
 
 
-def _object_id(arrays: Arrays, n: int, name: str = "object_id") -> Names | None:
+def _text_or_integers(arrays: Arrays, n: int, name: str) -> Names | None:
     """Return a column of text or integers, (n,), as text or int64."""
     if name not in arrays:
         return None
@@ -162,7 +164,7 @@ def _object_id(arrays: Arrays, n: int, name: str = "object_id") -> Names | None:
     elif given.dtype.kind == "O":
         longest = max(map(len, given), default=0)
         if any("\0" in name for name in given):  # numpy drops it at the end of a text
-            raise InvalidInput(NUL)
+            raise InvalidInput(NUL.format(name))
     if longest > MAX_OBJECT_ID:  # before each takes the memory of the longest
         raise InvalidInput(f"expected {name} of at most {MAX_OBJECT_ID} characters, got one of {longest:,}")
     if given.dtype.kind in "US":  # as wide as the file declares, perhaps millions of times its longest name
@@ -175,7 +177,7 @@ def _object_id(arrays: Arrays, n: int, name: str = "object_id") -> Names | None:
         return names
     codes = names.view(np.uint32).reshape(n, -1)
     if ((codes[:, :-1] == 0) & (codes[:, 1:] != 0)).any():  # at the end it is numpy's padding
-        raise InvalidInput(NUL)
+        raise InvalidInput(NUL.format(name))
     if np.any((codes > MAX_CODE) | ((codes >= SURROGATES[0]) & (codes <= SURROGATES[1]))):
         raise InvalidInput(f"expected {name} as text, got code points that are not Unicode characters")
     return names

@@ -86,7 +86,8 @@ class SkyRequest(_Message):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if len({self.ra is None, self.dec is None, self.position is not None}) > 1:
+        has_both, has_neither = None not in (self.ra, self.dec), self.ra is None and self.dec is None
+        if not (has_neither if self.position is not None else has_both):
             raise PydanticCustomError("position", "expected ra and dec, or position")
         return self
 

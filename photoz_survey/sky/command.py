@@ -1,6 +1,7 @@
 """The command `photoz sky`."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 
 def _refuse_options(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> tuple[str, ...]:
     for word in words:
-        if word.startswith("-") and not word[1:2].isdigit() and word[1:2] != ".":
+        if re.match(r"-[^\d.]", word):
             raise click.NoSuchOption(word)
     return words
 

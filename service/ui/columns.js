@@ -24,7 +24,6 @@ function columnsOf(galaxies) {
   const number = (name, value, digits) => ({ name, title: name, value, fill: (cell, row) => (cell.textContent = fixed(value(row), digits)) });
   const estimate = (name, digits) => ({ name, title: name, value: (row) => galaxies.value(name, row), fill: (cell, row) => (cell.textContent = text(name, digits)(row)) });
   const ofFile = (name, values, digits) => (values ? [number(name, (row) => values[row], digits)] : []);
-  const dz = (row) => (galaxies.value("z_mean", row) - galaxies.zSpec[row]) / (1 + galaxies.zSpec[row]);
   const low = text("z_lo68", 3), high = text("z_hi68", 3);
   const longest = galaxies.names.reduce((most, name) => Math.max(most, name.length), 5);
   return [
@@ -37,7 +36,7 @@ function columnsOf(galaxies) {
     estimate("odds", 3),
     estimate("ood_score", 2),
     ...ofFile("z_spec", galaxies.zSpec, 4),
-    ...(galaxies.zSpec ? [{ ...number("dz", dz, 4), title: "dz", value: (row) => Math.abs(dz(row)) }] : []), // sorted by size
+    ...(galaxies.zSpec ? [{ ...number("dz", (row) => galaxies.dz(row), 4), value: (row) => Math.abs(galaxies.dz(row)) }] : []), // sorted by size
     { name: "flags", title: "flags", value: (row) => (galaxies.reasons.has(row) ? Infinity : galaxies.value("flags", row)), fill: inDiv((cell, row) => cell.append(...chips(row))) },
     ...ofFile("ra", galaxies.ra, 5),
     ...ofFile("dec", galaxies.dec, 5),

@@ -83,7 +83,7 @@ export function offerDownloads() {
     const numbers = rows * (Math.max(plain, columns.length) + (withPdfs ? galaxies.nBins : 0));
     const tooMany = format !== "csv" && (rows > limits.rows || columns.length >= limits.columns || numbers > (format ? limits.numbers : limits.shared));
     button.disabled = !rows || tooMany;
-    button.title = tooMany ? `The service cannot write so many: choose fewer rows${withPdfs && format !== "qp" ? ", no PDFs," : ""} or CSV.` : (button.dataset.title ?? "");
+    button.title = tooMany ? `This is more than the service can write: choose fewer rows${withPdfs && format !== "qp" ? ", no PDFs," : ""} or CSV.` : (button.dataset.title ?? "");
   }
 }
 

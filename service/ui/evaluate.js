@@ -61,7 +61,7 @@ function showScatter() {
 /** What the plots show of a galaxy; computed once, when it is first shown. */
 function factsOf(row) {
   const { galaxies, facts } = evaluated, z = galaxies.zSpec[row], mean = galaxies.value("z_mean", row), pdf = galaxies.pdf(row);
-  if (!facts.has(row)) facts.set(row, { z, mean, pdf, dz: (mean - z) / (1 + z), ...calibration(pdf, z, state.card.grid.z_max) });
+  if (!facts.has(row)) facts.set(row, { z, mean, pdf, dz: galaxies.dz(row), ...calibration(pdf, z, state.card.grid.z_max) });
   return facts.get(row);
 }
 

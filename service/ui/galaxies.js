@@ -89,6 +89,11 @@ export class Galaxies {
     }
   }
 
+  /** The residual of z_mean. */
+  dz(row) {
+    return (this.value("z_mean", row) - this.zSpec[row]) / (1 + this.zSpec[row]);
+  }
+
   value(name, row) {
     return this.columns[name]?.[row] ?? NaN;
   }

@@ -65,7 +65,7 @@ function overlay({ size, pixel_scale: scale }) {
   const arcsec = [60, 30, 20, 10, 5, 2, 1, 0.5].find((length) => length <= (size * scale) / 3) ?? scale, length = (100 * arcsec) / (size * scale);
   svg.append(element("path", { d: `M5 95h${length}` }));
   text(5 + length / 2, 92, `${arcsec}″`);
-  if (!state.northUp) return svg;
+  if (!state.file.northUp) return svg;
   svg.append(element("path", { d: "M94 22V9M94 22H81", class: "compass" }));
   text(94, 7, "N");
   text(78, 24, "E");

@@ -68,7 +68,7 @@ async function start() {
 }
 
 /** Fill the first screen, unless a file is shown; not waited for, and of little harm if the service is full. */
-function greet() {
+function showWelcome() {
   if (!state.galaxies) welcome((row) => attempt(() => openSample(row))).catch(() => {});
 }
 
@@ -122,7 +122,7 @@ async function keepFile() {
 
 /** Show the galaxies of a file, of which `source` has the arrays. */
 async function show(file, source, assumed, galaxies) {
-  Object.assign(state, { file, source, assumed, galaxies, northUp: Boolean(file.northUp), chosen: null, pinned: [] });
+  Object.assign(state, { file, source, assumed, galaxies, chosen: null, pinned: [] });
   document.body.classList.add("small");
   $("results").hidden = false;
   makeList();
@@ -243,7 +243,7 @@ function wire() {
     service.key = $("key").value;
     attempt(async () => {
       await start();
-      greet();
+      showWelcome();
       if (state.galaxies?.done < state.galaxies?.n) await predict();
     });
   });
@@ -255,5 +255,5 @@ readTab(showTab);
 attempt(async () => {
   await start();
   await restore();
-  greet();
+  showWelcome();
 });

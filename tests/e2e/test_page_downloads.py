@@ -100,7 +100,7 @@ def test_twenty_thousand_rows_are_saved_if_the_service_writes_so_many(
             for name in ("fits", "votable", "hdf5", "qp"):
                 button = page.locator(f"[data-format={name}]")
                 expect(button).to_be_disabled()
-                expect(button).to_have_attribute("title", re.compile("The service cannot write so many"))
+                expect(button).to_have_attribute("title", re.compile("This is more than the service can write"))
             page.fill("#filter-name", "000000000000001")
             page.select_option("#download-rows", "these")
             expect(page.locator("[data-format=fits]")).to_be_enabled()
