@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 DEV = [
-    *("pyproject.toml", "--extra=bento", "--extra=training", "--extra=qp", "--extra=s3", "--extra=sky", "--extra=zarr"),
-    *("--group=test", "--group=lint"),
+    *("pyproject.toml", "--extra=bento", "--extra=training", "--extra=qp", "--extra=s3", "--extra=samp", "--extra=sky"),
+    *("--extra=zarr", "--group=test", "--group=lint"),
 ]
 SETS = {
     "all": [*DEV, "--extra=rail", "--extra=ray", "--group=acceptance", "--group=docs"],

@@ -8,10 +8,11 @@ import httpx
 import numpy as np
 import pytest
 from astropy.table import Table
+from pyvo.samp import SAMPHubServer, SAMPIntegratedClient, WebProfileDialog
 
 from tests.e2e.test_page import expect, open_sample
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.filterwarnings("ignore:astropy.samp was deprecated")]
+pytestmark = pytest.mark.acceptance
 
 PATIENCE = 60.0  # seconds
 
@@ -19,8 +20,6 @@ PATIENCE = 60.0  # seconds
 @pytest.fixture
 def hub(tmp_path):
     """Run a hub whose user consents to each registration."""
-    from astropy.samp import SAMPHubServer
-    from astropy.samp.hub import WebProfileDialog
 
     class Consent(WebProfileDialog):
         asked = ()
@@ -48,8 +47,6 @@ def hub(tmp_path):
 
 
 def test_tables_are_sent_to_programs_that_load_them(open_page, service_url, sample, hub):
-    from astropy.samp import SAMPIntegratedClient
-
     page = open_page(service_url, "^http://127.0.0.1:21012/$", "No program that takes tables")
     open_sample(page)
     button = page.get_by_role("button", name="Send to TOPCAT / Aladin")

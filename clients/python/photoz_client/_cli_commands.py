@@ -1,6 +1,7 @@
 """The commands of `photoz` that talk to a service, two of them also without one."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -33,6 +34,7 @@ from photoz_client._cli_options import (
     output_option,
     url_option,
 )
+from photoz_client._cli_samp import samp_sender
 from photoz_client._client import PhotozClient
 from photoz_client._parts import Part
 from photoz_client._prediction import PredictionIncomplete, check_format
@@ -60,6 +62,7 @@ __all__ = ["compare", "evaluate", "inspect", "model", "predict", "wait"]
     suffixes=WRITTEN_SUFFIXES,
     help=f"Write all columns to this file instead of printing a table. Its name ends in {', '.join(WRITTEN_SUFFIXES)}.",
 )
+@click.option("--samp", is_flag=True, help="Also send the FITS file or VOTable to TOPCAT, Aladin and others by SAMP.")
 def predict(
     options: CutoutOptions,
     url: str,
@@ -69,6 +72,7 @@ def predict(
     quantiles: tuple[float, ...],
     as_json: bool,
     output: Path | None,
+    samp: bool,
 ) -> None:
     """Estimate the redshifts of cutouts, with or without a service.
 
@@ -80,7 +84,11 @@ def predict(
     """
     pdf = pdf or (output is not None and written_format(output) is QP)
     _check_output(options.path, output, as_json, pdf, quantiles)
-    with options.client(url, key_file, bundle) as client, options.open(card := client.model()) as cutouts:
+    with (
+        samp_sender(output) if samp else nullcontext() as send,
+        options.client(url, key_file, bundle) as client,
+        options.open(card := client.model()) as cutouts,
+    ):
         predict_options = options.predict_options(cutouts, pdf or bool(quantiles))
         parts = (
             client.predict_parts(cutouts.images, **predict_options)
@@ -90,7 +98,7 @@ def predict(
         parts = ((rows, replace(some, flags=some.flags | cutouts.flags)) for rows, some in parts)
         tables = _tables(parts, options.provenance(cutouts), cutouts, card.grid, quantiles)
         if output is not None:
-            _write_parts(tables, output)
+            _write_parts(tables, output, send)
         elif as_json:
             for table in tables:
                 show_json(json_bytes(table))
@@ -126,7 +134,7 @@ def _tables(
         yield result_table(prediction, source, grid, quantiles, passed)
 
 
-def _write_parts(tables: Iterator[ResultTable], path: Path) -> None:
+def _write_parts(tables: Iterator[ResultTable], path: Path, send: Callable[[Path], int] | None) -> None:
     """Write the parts of a table as they arrive, even if an error ends them; without any part there is no file."""
     n = 0
     try:
@@ -138,6 +146,8 @@ def _write_parts(tables: Iterator[ResultTable], path: Path) -> None:
     finally:
         if n:
             show(f"wrote {counted(n, 'row')} to {path}", err=True)
+    if send is not None:
+        show(f"sent it to {counted(send(path), 'program')}", err=True)
 
 
 def _check_output(cutouts: Path, output: Path | None, as_json: bool, pdf: bool, quantiles: tuple[float, ...]) -> None:
