@@ -20,6 +20,13 @@ function ticks(low, high) {
   return found;
 }
 
+/** How many values are in each of n bins from 0 to `high`; what has no value is in none. */
+export function countsOf(values, n, high) {
+  const counts = new Array(n).fill(0);
+  for (const value of values) if (value >= 0) counts[Math.min(n - 1, Math.floor((value / high) * n))] += 1;
+  return counts;
+}
+
 let charts = 0;
 
 export class Chart {
@@ -49,6 +56,7 @@ export class Chart {
       ticked += `M${LEFT} ${this.y(text)}h-5`;
       this.text(y1 < 10_000 ? text : Number(text).toLocaleString("en", { notation: "compact" }), LEFT - 8, this.y(text) + 4, { "text-anchor": "end" });
     }
+    this.brush = this.add("rect", { fill: "currentColor", opacity: 0.15 });
     svg.append(element("path", { d: `M${LEFT} ${TOP}V${bottom}H${right}${ticked}`, fill: "none", stroke: "currentColor" }));
     this.text(this.labels.x, (LEFT + right) / 2, height - 6);
     this.text(this.labels.y, 0, 0, { transform: `translate(13 ${(TOP + bottom) / 2}) rotate(-90)` });
@@ -63,6 +71,34 @@ export class Chart {
     const box = this.svg.getBoundingClientRect(), [[x0, x1], [y0, y1]] = this.ranges;
     const x = ((clientX - box.left) / box.width) * this.width, y = ((clientY - box.top) / box.height) * this.height;
     return [x0 + ((x - LEFT) / (this.width - LEFT - RIGHT)) * (x1 - x0), y0 + ((this.height - BOTTOM - y) / (this.height - TOP - BOTTOM)) * (y1 - y0)];
+  }
+
+  /**
+   * Let a part be dragged out on `target`: `select(x, y)` gets [low, high] of each axis, `press(event)` what moves nowhere.
+   * With `inX` any height counts.
+   */
+  onDrag(target, select, { press = () => {}, inX = false } = {}) {
+    const parts = (event) => this.at(event).map((to, axis) => {
+      const [low, high] = this.ranges[axis], ends = [Math.min(this.from[axis], to), Math.max(this.from[axis], to)];
+      return axis && inX ? [low, high] : ends.map((end) => Math.max(low, Math.min(high, end)));
+    });
+    target.addEventListener("pointerdown", (event) => event.button === 0 && this.ranges && (this.from = this.at(event)));
+    target.addEventListener("pointermove", (event) => this.from && this.shade(...parts(event)));
+    window.addEventListener("pointerup", (event) => {
+      if (!this.from) return;
+      const found = parts(event);
+      this.from = null;
+      this.shade();
+      if (found.every(([low, high], axis) => high - low > (this.ranges[axis][1] - this.ranges[axis][0]) / 50)) select(...found);
+      else press(event);
+    });
+    window.addEventListener("pointercancel", () => (this.from = null)); // a touch that scrolls
+  }
+
+  /** Shade a part of the plot, or none. */
+  shade([x0, x1] = [0, 0], [y0, y1] = [0, 0]) {
+    const box = { x: this.x(x0), y: this.y(y1), width: this.x(x1) - this.x(x0), height: this.y(y0) - this.y(y1) };
+    for (const [name, value] of Object.entries(box)) this.brush.setAttribute(name, value);
   }
 
   add(name, attributes) {

@@ -1,6 +1,6 @@
 // The columns of the list of galaxies, and the menu that chooses them.
 
-import { $, fixed, state } from "./state.js";
+import { $, fixed, make, state } from "./state.js";
 
 const WIDEST_NAME = 30; // characters in a line
 const SHOWN = ["object_id", "z_mean", "interval", "odds", "z_spec", "flags", "ra", "dec"]; // unless others are chosen
@@ -13,13 +13,13 @@ function chips(row) {
   const refused = state.galaxies.reasons.has(row);
   return state.galaxies.words(row).map(([name, meaning]) => {
     const text = refused ? `${name}: ${meaning}` : inWords(name);
-    return Object.assign(document.createElement("span"), { className: "chip", textContent: text, title: refused ? text : `${name}: ${meaning}` });
+    return make("span", { className: "chip", title: refused ? text : `${name}: ${meaning}` }, text);
   });
 }
 
 /** All columns that the galaxies have, as `GalaxyTable` takes them. */
 function columnsOf(galaxies) {
-  const inDiv = (fill) => (cell, row) => fill(cell.appendChild(document.createElement("div")), row);
+  const inDiv = (fill) => (cell, row) => fill(cell.appendChild(make("div")), row);
   const text = (name, digits) => (row) => (galaxies.reasons.has(row) ? "" : fixed(galaxies.value(name, row), digits));
   const number = (name, value, digits) => ({ name, title: name, value, fill: (cell, row) => (cell.textContent = fixed(value(row), digits)) });
   const estimate = (name, digits) => ({ name, title: name, value: (row) => galaxies.value(name, row), fill: (cell, row) => (cell.textContent = text(name, digits)(row)) });
@@ -49,15 +49,14 @@ export function chosenColumns(galaxies, change) {
   const all = columnsOf(galaxies), shown = new Set(JSON.parse(localStorage.getItem(KEPT)) ?? SHOWN);
   $("columns").replaceChildren(
     ...all.map(({ name, title }) => {
-      const label = document.createElement("label"), box = Object.assign(document.createElement("input"), { type: "checkbox", checked: shown.has(name), disabled: name === "object_id" });
+      const box = make("input", { type: "checkbox", checked: shown.has(name), disabled: name === "object_id" });
       box.addEventListener("change", () => {
         if (box.checked) shown.add(name);
         else shown.delete(name);
         localStorage.setItem(KEPT, JSON.stringify([...shown]));
         change(all.filter((column) => shown.has(column.name)));
       });
-      label.append(box, ` ${title}`);
-      return label;
+      return make("label", {}, box, ` ${title}`);
     }),
   );
   return all.filter((column) => shown.has(column.name));

@@ -1,6 +1,6 @@
 // Whether redshifts and their PDFs are right: residuals, PIT, coverage and n(z), defined as in photoz/metrics.py and photoz/plots.
 
-import { Chart } from "./chart.js";
+import { Chart, countsOf } from "./chart.js";
 
 const CUT = 0.05; // |dz| of an outlier
 const LEVELS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.68, 0.8, 0.9, 0.95, 0.99];
@@ -43,12 +43,6 @@ function quantile(sorted, q) {
 
 function ascending(values) {
   return Float64Array.from(values).sort();
-}
-
-function histogram(values, n, high) {
-  const counts = new Array(n).fill(0);
-  for (const value of values) counts[Math.min(n - 1, Math.floor((value / high) * n))] += 1;
-  return counts;
 }
 
 /** The plots, one figure each in `parent`. */
@@ -100,7 +94,7 @@ export class Diagnostics {
 
   drawPit(values) {
     const n = values.length, bins = Math.max(5, Math.min(20, Math.floor(n / 20))), sorted = ascending(values), chart = this.pit;
-    const counts = histogram(values, bins, 1).map((count) => (count * bins) / n), sigma = Math.sqrt((bins - 1) / n);
+    const counts = countsOf(values, bins, 1).map((count) => (count * bins) / n), sigma = Math.sqrt((bins - 1) / n);
     chart.begin("Histogram of the PIT", [0, 1], [0, 1.35 * Math.max(...counts, 1 + 1.96 * sigma)]);
     for (const width of [1.96, 1]) chart.band([0, 1].map((x) => [x, Math.max(0, 1 - width * sigma), 1 + width * sigma]), "currentColor", 0.1);
     chart.line([[0, 1], [1, 1]], "currentColor", DASHED);
@@ -126,7 +120,7 @@ export class Diagnostics {
     for (const { pdf } of shown) pdf.forEach((mass, bin) => (sum[bin] += mass));
     const most = Math.min(45, Math.max(Math.floor(shown.length / 10), 10));
     const step = Array.from({ length: nBins }, (_, at) => at + 1).find((size) => nBins % size === 0 && nBins / size <= most);
-    const bins = nBins / step, counts = histogram(shown.map(({ z }) => z), bins, zMax), wide = step * width;
+    const bins = nBins / step, counts = countsOf(shown.map(({ z }) => z), bins, zMax), wide = step * width;
     const top = 1.25 * Math.max(...counts.map((count) => (count + Math.sqrt(count)) / wide), ...sum.map((mass) => mass / width));
     chart.begin("n(z)", [0, zMax], [0, top]);
     counts.forEach((count, bin) => {

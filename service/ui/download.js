@@ -2,9 +2,8 @@
 
 import { decimal, npzBlob } from "./npz.js";
 import { sendTable } from "./samp.js";
-import { save } from "./save.js";
 import { service } from "./service.js";
-import { $, state } from "./state.js";
+import { $, save, state } from "./state.js";
 
 const buttons = () => $("downloads").querySelectorAll("button");
 const many = (n) => n.toLocaleString("en");

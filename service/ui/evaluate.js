@@ -2,10 +2,9 @@
 
 import { calibration, Diagnostics } from "./diagnostics.js";
 import { npzBlob, openArrays } from "./npz.js";
-import { save } from "./save.js";
 import { Scatter } from "./scatter.js";
 import { service } from "./service.js";
-import { $, fixed, state } from "./state.js";
+import { $, fixed, make, save, state } from "./state.js";
 import { draw, rgbBands, sparkline } from "./thumbnails.js";
 
 const WORDS = {
@@ -89,11 +88,7 @@ async function showScores(body, galaxies) {
   $("scores").hidden = false;
   $("scores").caption.textContent = `${found.n_galaxies.toLocaleString("en")} galaxies${found.dropped.length ? `; ${found.dropped.length} without a z_spec on the grid are left out` : ""}`;
   $("scores").tBodies[0].replaceChildren(
-    ...Object.entries(found.scores).map(([name, { value, error }]) => {
-      const row = document.createElement("tr");
-      row.append(...[WORDS[name] ?? name, value.toFixed(4), `± ${error.toFixed(4)}`].map((text) => Object.assign(document.createElement("td"), { textContent: text })));
-      return row;
-    }),
+    ...Object.entries(found.scores).map(([name, { value, error }]) => make("tr", {}, ...[WORDS[name] ?? name, value.toFixed(4), `± ${error.toFixed(4)}`].map((text) => make("td", {}, text)))),
   );
 }
 

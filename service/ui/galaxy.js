@@ -3,8 +3,7 @@
 import { element } from "./chart.js";
 import { skyLinks } from "./links.js";
 import { PdfPlot } from "./pdf-plot.js";
-import { save } from "./save.js";
-import { $, fixed, state } from "./state.js";
+import { $, fixed, make, save, state } from "./state.js";
 import { draw, rgbBands } from "./thumbnails.js";
 
 const MOST_PINNED = 5;
@@ -29,10 +28,10 @@ export async function showGalaxy() {
   rows.push(["odds", fixed(galaxies.value("odds", chosen), 3)], ["ood_score", fixed(galaxies.value("ood_score", chosen), 2)]);
   if (galaxies.zSpec) rows.push(["z_spec", fixed(galaxies.zSpec[chosen], 4)]);
   for (const [name, column] of [["RA", galaxies.ra], ["Dec", galaxies.dec]]) if (column) rows.push([name, `${fixed(column[chosen], 5)}°`]);
-  $("values").replaceChildren(...rows.flatMap(([name, value]) => [Object.assign(document.createElement("dt"), { textContent: name }), Object.assign(document.createElement("dd"), { textContent: value })]));
+  $("values").replaceChildren(...rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
   $("links").replaceChildren(...skyLinks(galaxies.ra?.[chosen], galaxies.dec?.[chosen]));
   const flags = galaxies.words(chosen).map(([name, meaning]) => `${name}: ${meaning}`);
-  $("flags").replaceChildren(...(flags.length ? flags : ["no flags: a clean estimate"]).map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+  $("flags").replaceChildren(...(flags.length ? flags : ["no flags: a clean estimate"]).map((text) => make("li", {}, text)));
   const pixels = await galaxies.pixels(chosen);
   if (chosen === state.chosen && galaxies === state.galaxies) showPictures(pixels);
 }
@@ -41,11 +40,10 @@ export async function showGalaxy() {
 function showPictures(pixels) {
   const { galaxies, chosen, card: { image } } = state, { size, bands } = image, rgb = rgbBands(bands);
   const picture = (which, name, caption) => {
-    const figure = document.createElement("figure"), canvas = document.createElement("canvas");
+    const canvas = make("canvas"), figure = make("figure", {}, canvas, make("figcaption", {}, caption));
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", `${galaxies.names[chosen]} in ${name}`);
     figure.isMasked = draw(canvas, pixels, size, bands.length, which, brightness);
-    figure.append(canvas, Object.assign(document.createElement("figcaption"), { textContent: caption }));
     return figure;
   };
   const name = rgb.map((band) => bands[band]).join(", "), colour = picture(rgb, name, `${name} as red, green, blue; ${(size * image.pixel_scale).toFixed(0)}″ wide`);

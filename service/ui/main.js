@@ -3,7 +3,6 @@
 import { readAddress, readAddressOfFile, readTab, writeAddress } from "./address.js";
 import { evaluationCode, predictionCode } from "./code.js";
 import { download, send } from "./download.js";
-import { evaluateWith, showChosen as showInScatter } from "./evaluate.js";
 import { Galaxies } from "./galaxies.js";
 import { showGalaxy } from "./galaxy.js";
 import { forget, keep, recall } from "./keep.js";
@@ -34,13 +33,9 @@ function fail(error, retry) {
   say("");
 }
 
-function clear() {
-  $("error").hidden = $("retry").hidden = true;
-}
-
 /** Run something that may fail; on failure the same can be tried again. */
 async function attempt(action) {
-  clear();
+  $("error").hidden = $("retry").hidden = true;
   try {
     await action();
   } catch (error) {
@@ -167,7 +162,14 @@ async function predict() {
   }
   const refused = galaxies.reasons.size, n = galaxies.n - refused;
   say(`${many(n)} redshift${n === 1 ? "" : "s"} of ${state.file.name}.${refused ? ` ${many(refused)} not predicted: flags say why.` : ""}${state.assumed ? ` Assumed: ${state.assumed}.` : ""}`);
-  if (galaxies.zSpec && n) await evaluateWith(state, state.choose);
+  if (galaxies.zSpec && n) await evaluate(galaxies);
+}
+
+let evaluation = null; // the module, which is loaded when there are true redshifts
+
+async function evaluate(galaxies, file) {
+  evaluation ??= await import("./evaluate.js");
+  if (galaxies === state.galaxies) await evaluation.evaluateWith(state, state.choose, file);
 }
 
 state.choose = (row, replaces = false) => {
@@ -175,7 +177,7 @@ state.choose = (row, replaces = false) => {
   writeAddress(replaces);
   reveal(row);
   showGalaxy();
-  showInScatter(row);
+  evaluation?.showChosen(row);
 };
 
 function showCode() {
@@ -195,7 +197,7 @@ function showTab(tab) {
   }
   if (tab.id !== "tab-model") $(tab.id === "tab-evaluate" ? "evaluation" : "results").append($("galaxy"));
   if (tab.id === "tab-redshifts" && state.chosen !== null) reveal(state.chosen);
-  if (tab.id === "tab-evaluate") showInScatter(state.chosen);
+  if (tab.id === "tab-evaluate") evaluation?.showChosen(state.chosen);
   if (tab.id === "tab-model" && state.card) showModel();
 }
 
@@ -237,7 +239,7 @@ function wire() {
   for (const button of $("downloads").querySelectorAll("[data-format]")) button.addEventListener("click", () => attempt(() => download(button.dataset.format)));
   $("copy-name").hidden = !navigator.clipboard; // browsers have none on pages without TLS
   $("copy-name").addEventListener("click", () => navigator.clipboard.writeText(state.galaxies.names[state.chosen]));
-  $("truth").addEventListener("change", ({ target }) => target.files.length && attempt(() => evaluateWith(state, state.choose, target.files[0])));
+  $("truth").addEventListener("change", ({ target }) => target.files.length && attempt(() => evaluate(state.galaxies, target.files[0])));
   $("key-form").addEventListener("submit", (event) => {
     event.preventDefault();
     service.key = $("key").value;

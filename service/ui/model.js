@@ -1,25 +1,18 @@
 // The model card in words.
 
-function make(name, text = "", children = []) {
-  const made = Object.assign(document.createElement(name), { textContent: text });
-  made.append(...children);
-  return made;
-}
+import { make } from "./state.js";
 
 function list(pairs) {
-  return make("dl", "", pairs.filter(([, value]) => value).flatMap(([name, value]) => [make("dt", name), make("dd", value)]));
+  return make("dl", {}, ...pairs.filter(([, value]) => value).flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
 }
 
 function scoreTable(scores) {
   const metrics = [...new Set(Object.values(scores).flatMap((found) => Object.keys(found)))];
-  const head = make("tr", "", ["method", ...metrics].map((name) => Object.assign(make("th", name), { scope: "col" })));
+  const head = make("tr", {}, ...["method", ...metrics].map((name) => make("th", { scope: "col" }, name)));
   const rows = Object.entries(scores).map(([method, found]) =>
-    make("tr", "", [make("td", method), ...metrics.map((name) => make("td", found[name] ? `${found[name].value.toFixed(4)} ± ${found[name].error.toFixed(4)}` : ""))]),
+    make("tr", {}, make("td", {}, method), ...metrics.map((name) => make("td", {}, found[name] ? `${found[name].value.toFixed(4)} ± ${found[name].error.toFixed(4)}` : ""))),
   );
-  const table = make("table", "", [make("thead", "", [head]), make("tbody", "", rows)]), wide = make("div", "", [table]);
-  wide.className = "wide";
-  wide.tabIndex = 0;
-  return wide;
+  return make("div", { className: "wide", tabIndex: 0 }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)));
 }
 
 const QUANTITIES = { z_mean: "z_mean", z_width68: "width of the 68 % interval", ood_score: "ood_score" };
@@ -43,7 +36,7 @@ export function showCard(parent, card, metrics) {
   const drifted = drift(metrics);
   const ebv = !inputs.ebv ? "not used" : inputs.ebv_assumed === null ? "used; where it is not given, p(z) is broader" : `used; where it is not given, ${inputs.ebv_assumed} mag`;
   parent.replaceChildren(
-    make("h2", `${card.name} ${card.version}`),
+    make("h2", {}, `${card.name} ${card.version}`),
     list([
       ["made", new Date(card.created).toISOString().slice(0, 10)],
       ["takes", `cutouts of ${image.size}x${image.size} pixels of ${image.pixel_scale} arcsec, bands ${image.bands.join(", ")}, in ${image.unit}`],
@@ -53,10 +46,10 @@ export function showCard(parent, card, metrics) {
       ["trained on", `${training.n_train.toLocaleString("en")} galaxies of ${training.z_range[0].toFixed(3)} < z < ${training.z_range[1].toFixed(3)}: ${training.data}`],
       ["licence", card.licence],
     ]),
-    ...(card.caveats.length ? [make("h2", "Limits"), make("ul", "", card.caveats.map((caveat) => make("li", caveat)))] : []),
-    ...(test ? [make("h2", "Scores"), make("p", `of ${test.n_galaxies.toLocaleString("en")} galaxies: ${test.data}`), scoreTable(test.scores)] : []),
+    ...(card.caveats.length ? [make("h2", {}, "Limits"), make("ul", {}, ...card.caveats.map((caveat) => make("li", {}, caveat)))] : []),
+    ...(test ? [make("h2", {}, "Scores"), make("p", {}, `of ${test.n_galaxies.toLocaleString("en")} galaxies: ${test.data}`), scoreTable(test.scores)] : []),
     ...(drifted.length
-      ? [make("h2", "Drift"), make("p", "Largest difference between the cumulative distributions of what was asked since the service started and of the galaxies of the card: 0 is none, 1 is the most."), list(drifted)]
+      ? [make("h2", {}, "Drift"), make("p", {}, "Largest difference between the cumulative distributions of what was asked since the service started and of the galaxies of the card: 0 is none, 1 is the most."), list(drifted)]
       : []),
   );
 }

@@ -1,6 +1,7 @@
 // p(z) of one or several galaxies, with intervals, zoom and the value under the pointer.
 
 import { Chart, element } from "./chart.js";
+import { make } from "./state.js";
 
 const COLOURS = [1, 2, 3, 4, 5, 6].map((number) => `var(--plot-${number})`);
 const DASHES = { mean: "7 4", median: "2 3", mode: "9 3 2 3", z_spec: "none" };
@@ -15,8 +16,7 @@ export class PdfPlot {
     svg.setAttribute("tabindex", 0);
     svg.addEventListener("pointermove", (event) => this.curves.length && this.point(this.chart.at(event)[0]));
     svg.addEventListener("pointerleave", () => this.point(null));
-    svg.addEventListener("pointerdown", (event) => (this.from = this.chart.at(event)[0]));
-    window.addEventListener("pointerup", (event) => this.release(event));
+    this.chart.onDrag(svg, ([low, high]) => this.zoom(low, high), { inX: true });
     svg.addEventListener("dblclick", () => this.zoom());
     svg.addEventListener("keydown", (event) => this.type(event));
   }
@@ -76,12 +76,6 @@ export class PdfPlot {
     this.chart.legend((alone ? known : several).map(([name, [stroke, attributes]]) => [name, { stroke, ...attributes }]));
   }
 
-  release(event) {
-    const to = this.from === undefined ? 0 : this.chart.at(event)[0];
-    if (this.from !== undefined && Math.abs(to - this.from) > (this.range[1] - this.range[0]) / 50) this.zoom(Math.min(this.from, to), Math.max(this.from, to));
-    this.from = undefined;
-  }
-
   /** Say what p(z) is at a redshift. */
   point(z) {
     this.at = z;
@@ -116,7 +110,7 @@ export class PdfPlot {
     const image = new Image(), url = URL.createObjectURL(this.toSvg());
     image.src = url;
     await image.decode();
-    const canvas = Object.assign(document.createElement("canvas"), { width: 2 * image.width, height: 2 * image.height });
+    const canvas = make("canvas", { width: 2 * image.width, height: 2 * image.height });
     canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
     URL.revokeObjectURL(url);
     return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));

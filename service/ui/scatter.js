@@ -13,11 +13,9 @@ export class Scatter {
     Object.assign(this, actions, { parent, canvas: parent.querySelector("canvas"), card: parent.querySelector(".card") });
     this.chart = new Chart(parent, { width: SIZE, height: SIZE, x: "z_spec", y: "z_mean" });
     parent.append(this.card); // over the axes
-    parent.addEventListener("pointerdown", (event) => event.button === 0 && (this.from = this.chart.at(event)));
-    parent.addEventListener("pointermove", (event) => this.move(event));
+    this.chart.onDrag(parent, (x, y) => this.zoom(x, y), { press: (event) => this.press(event) });
+    parent.addEventListener("pointermove", (event) => this.rows && !this.chart.from && this.hover(this.nearest(event)));
     parent.addEventListener("pointerleave", () => this.hover(null));
-    window.addEventListener("pointerup", (event) => this.release(event));
-    window.addEventListener("pointercancel", () => (this.from = null)); // a touch that scrolls
     parent.addEventListener("dblclick", () => this.zoom());
     parent.addEventListener("keydown", (event) => this.type(event));
     parent.addEventListener("blur", () => this.hover(null));
@@ -69,7 +67,6 @@ export class Scatter {
     this.inView = this.rows.filter((row) => this.zSpec[row] >= x0 && this.zSpec[row] <= x1 && this.zPhot[row] >= y0 && this.zPhot[row] <= y1);
     this.drawDots();
     this.marker = chart.add("circle", { r: 8, fill: "none", stroke: "var(--warn)", "stroke-width": 2.5 });
-    this.brush = chart.add("rect", { fill: "currentColor", opacity: 0.15 });
     this.mark(this.chosen);
   }
 
@@ -123,26 +120,9 @@ export class Scatter {
     return best;
   }
 
-  move(event) {
-    if (!this.rows) return;
-    if (!this.from) return this.hover(this.nearest(event));
-    const [x, y] = this.corners(event), box = { x: this.chart.x(x[0]), y: this.chart.y(y[1]), width: this.chart.x(x[1]) - this.chart.x(x[0]), height: this.chart.y(y[0]) - this.chart.y(y[1]) };
-    for (const [name, value] of Object.entries(box)) this.brush.setAttribute(name, value);
-  }
-
-  /** The redshifts between where dragging began and the pointer. */
-  corners(event) {
-    const to = this.chart.at(event).map((value) => Math.max(0, Math.min(this.most, value)));
-    return [0, 1].map((axis) => [Math.min(this.from[axis], to[axis]), Math.max(this.from[axis], to[axis])]);
-  }
-
-  release(event) {
-    if (!this.from) return;
-    const [x, y] = this.corners(event), [[x0, x1], [y0, y1]] = this.ranges, row = this.nearest(event);
-    this.from = null;
-    this.brush.setAttribute("width", 0);
-    if (x[1] - x[0] > (x1 - x0) / 50 && y[1] - y[0] > (y1 - y0) / 50) this.zoom(x, y);
-    else if (row !== null) this.choose(row);
+  press(event) {
+    const row = this.nearest(event);
+    if (row !== null) this.choose(row);
   }
 
   type(event) {

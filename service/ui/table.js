@@ -1,18 +1,13 @@
 // A table of which only the rows in view are in the page, so that it may have any number.
 
+import { make } from "./state.js";
+
 const ROW = 44, MORE = 6; // height of a row in pixels, as in style.css, and rows beyond the view
 
 export class GalaxyTable {
   /** @param columns {name, title, value(row), fill(cell, row), width}; `choose` and `pin` are told of rows */
   constructor(table, columns, { choose, pin }) {
-    this.columns = columns;
-    this.choose = choose;
-    this.pin = pin;
-    this.order = [];
-    this.sorted = null;
-    this.scroller = table.parentElement;
-    this.table = table;
-    this.body = table.tBodies[0];
+    Object.assign(this, { table, columns, choose, pin, order: [], sorted: null, scroller: table.parentElement, body: table.tBodies[0] });
     this.head();
     this.scroller.addEventListener("scroll", () => this.later());
     new ResizeObserver(() => this.later()).observe(this.scroller);
@@ -22,14 +17,10 @@ export class GalaxyTable {
   head() {
     const row = this.table.tHead.insertRow();
     for (const column of this.columns) {
-      const cell = document.createElement("th");
-      cell.scope = "col";
-      cell.className = column.name;
+      const cell = make("th", { scope: "col", className: column.name });
       if (column.width) cell.style.width = column.width;
       if (column.value) {
-        const button = document.createElement("button");
-        button.type = "button";
-        button.textContent = column.title;
+        const button = make("button", { type: "button" }, column.title);
         button.addEventListener("click", () => this.sort(column));
         cell.append(button);
       } else cell.textContent = column.title;
@@ -88,18 +79,14 @@ export class GalaxyTable {
   }
 
   space(n) {
-    const row = document.createElement("tr");
-    row.hidden = !n;
+    const row = make("tr", { hidden: !n });
     row.setAttribute("aria-hidden", "true");
-    const cell = row.insertCell();
-    cell.colSpan = this.columns.length;
-    cell.style.height = `${n * ROW}px`;
-    cell.className = "space";
+    Object.assign(row.insertCell(), { colSpan: this.columns.length, className: "space" }).style.height = `${n * ROW}px`;
     return row;
   }
 
   row(at) {
-    const row = document.createElement("tr"), galaxy = this.order[at];
+    const row = make("tr"), galaxy = this.order[at];
     row.setAttribute("aria-rowindex", at + 2);
     row.setAttribute("aria-selected", galaxy === this.chosen);
     row.tabIndex = galaxy === this.chosen || (at === 0 && !this.order.includes(this.chosen)) ? 0 : -1;

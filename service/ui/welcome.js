@@ -3,7 +3,7 @@
 import { Galaxies } from "./galaxies.js";
 import { openArrays } from "./npz.js";
 import { service } from "./service.js";
-import { $, fixed, state } from "./state.js";
+import { $, fixed, make, state } from "./state.js";
 import { draw, rgbBands, sparkline } from "./thumbnails.js";
 
 export async function sampleFile() {
@@ -25,12 +25,11 @@ export async function welcome(open) {
 }
 
 async function answer(galaxies, row) {
-  const { image: { size, bands }, grid } = state.card, make = (name, textContent) => Object.assign(document.createElement(name), { textContent });
-  const button = make("button", ""), canvas = make("canvas", ""), z = `z = ${fixed(galaxies.value("z_mean", row), 3)} ± ${fixed(galaxies.value("z_std", row), 3)}`;
+  const { image: { size, bands }, grid } = state.card;
+  const canvas = make("canvas"), z = `z = ${fixed(galaxies.value("z_mean", row), 3)} ± ${fixed(galaxies.value("z_std", row), 3)}`;
   draw(canvas, await galaxies.pixels(row), size, bands.length, rgbBands(bands));
   canvas.setAttribute("aria-hidden", true);
-  button.append(canvas, sparkline(galaxies.pdf(row), galaxies.zSpec?.[row], grid.z_max), make("b", z));
-  if (galaxies.zSpec) button.append(Object.assign(make("span", `z_spec ${fixed(galaxies.zSpec[row], 3)}`), { className: "true" }));
-  button.title = `Open the sample with ${galaxies.names[row]}`;
+  const button = make("button", { title: `Open the sample with ${galaxies.names[row]}` }, canvas, sparkline(galaxies.pdf(row), galaxies.zSpec?.[row], grid.z_max), make("b", {}, z));
+  if (galaxies.zSpec) button.append(make("span", { className: "true" }, `z_spec ${fixed(galaxies.zSpec[row], 3)}`));
   return button;
 }

@@ -84,6 +84,31 @@ def test_a_second_file_with_other_names_is_refused(open_page, service_url, sampl
     expect(page.locator("#error")).to_have_text(said)
 
 
+def test_dragging_over_the_histogram_filters_by_redshift_and_a_click_shows_all(page, sample):
+    open_sample(page)
+    histogram, low, high = page.locator("#histogram svg"), page.locator("#filter-low"), page.locator("#filter-high")
+    expect(histogram.locator("path[d]:not([d=''])")).to_have_count(4)  # bars of all and of those in range, p(z), axes
+    box = histogram.bounding_box()
+
+    def drag(first, last):
+        for share, press in ((first, page.mouse.down), (last, page.mouse.up)):
+            page.mouse.move(box["x"] + share * box["width"], box["y"] + box["height"] / 3)
+            press()
+
+    drag(0.05, 0.4)
+    z = np.array(cells(page, "z_mean"), np.float64)
+    limits = [float(end.input_value()) for end in (low, high)]
+    assert limits[0] == 0.0
+    assert 0.1 < limits[1] < 0.2
+    assert 0 < len(z) < len(sample["object_id"])
+    assert ((z >= limits[0]) & (z <= limits[1])).all()
+    expect(page.locator("#count")).to_have_text(f"{len(z)} of 8")
+    assert f"to={limits[1]:.3f}" in page.url
+    drag(0.3, 0.3)
+    expect(page.locator("#count")).to_have_text("8 of 8")
+    expect(low).to_have_value("")
+
+
 def test_columns_are_chosen_and_kept_and_positions_have_links(page, sample, tmp_path):
     ra, dec = np.linspace(150.0, 150.7, 8), np.linspace(-1.0, 1.0, 8)
     np.savez(tmp_path / "a.npz", **sample, ra=ra, dec=np.where(np.arange(8) == 3, np.nan, dec))
