@@ -133,6 +133,11 @@ def half_head(budget: int) -> Iterator[bytes]:
     yield request_head("GET /model", "X-Junk: " + "a" * 32_000)[:-4]
 
 
+def nothing(budget: int) -> tuple[bytes, ...]:
+    """Connect, and send nothing."""
+    return ()
+
+
 WHOLE = {
     **{"json": Siege(json_bomb), "small-types": Siege(small_types), "small-archive": Siege(small_archive)},
     **{"large": Siege(large), "described": Siege(described), "upgrade": Siege(upgrade)},
@@ -142,5 +147,5 @@ HOLDING = {
     **{"trailers": Siege(trailers, reads=False), "pipelined": Siege(pipelined, reads=False)},
     **{"unread": Siege(unread, 170, reads=False), "stopped": Siege(stopped_upload, 12, reads=False)},
     **{"slow": Siege(slow_upload, 40, reads=False), "half-heads": Siege(half_head, 2500, reads=False)},
-    "idle": Siege(lambda budget: (), 2500, reads=False),
+    "idle": Siege(nothing, 2500, reads=False),
 }

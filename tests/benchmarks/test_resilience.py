@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import pickle
 import shutil
 
 import numpy as np
@@ -15,6 +16,7 @@ from benchmarks.resilience.known_answers import Reference, WrongAnswer
 from benchmarks.resilience.rollout import Record, Rollout
 from photoz.protocol import open_inference
 from photoz.protocol.tensors import Tensor
+from tests.attack.sieges import HOLDING, WHOLE
 
 REFERENCE = Reference("/v2", np.random.default_rng(0).random((64, 180), np.float32), np.linspace(0, 1, 64))
 RIGHT = [62, 63, 0, 1]
@@ -58,6 +60,10 @@ def test_faults_of_a_roll_out_are_noticed():
         assert not is_good(lambda record, name=name, value=value: setattr(record.sdk, name, value))
     for code in (1, -9, None):
         assert not is_good(lambda record, code=code: setattr(record.rollouts[1], "exit_code", code))
+
+
+def test_sieges_can_be_sent_to_the_process_that_attacks():
+    assert pickle.loads(pickle.dumps(HOLDING | WHOLE)) == HOLDING | WHOLE
 
 
 @pytest.mark.acceptance
