@@ -175,7 +175,7 @@ def _text_or_integers(arrays: Arrays, n: int, name: str) -> Names | None:
         raise InvalidInput(f"expected {name} as text, got other bytes: {error}") from error
     if names.dtype.kind == "i":
         return names
-    codes = names.view(np.uint32).reshape(n, -1)
+    codes = names.view(np.uint32).reshape(n, names.dtype.itemsize // 4)
     if ((codes[:, :-1] == 0) & (codes[:, 1:] != 0)).any():  # at the end it is numpy's padding
         raise InvalidInput(NUL.format(name))
     if np.any((codes > MAX_CODE) | ((codes >= SURROGATES[0]) & (codes <= SURROGATES[1]))):

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from photoz.errors import TooLarge
 
 PREFIX = "/table/"
-MAX_BYTES, SECONDS = 8 * 1024 * 1024, 600.0  # of all tables; how long each is kept
+MAX_TABLES, MAX_BYTES, SECONDS = 64, 8 * 1024 * 1024, 600.0  # of all tables together; how long each is kept
 
 
 class SharedTables:
@@ -23,7 +23,7 @@ class SharedTables:
             raise TooLarge(f"expected a table of at most {MAX_BYTES:,} bytes to share, got {len(response.body):,}")
         path = PREFIX + secrets.token_urlsafe(16)
         self._tables[path] = (time.monotonic() + SECONDS, response)
-        while sum(len(other.body) for _, other in self._tables.values()) > MAX_BYTES:
+        while len(self._tables) > MAX_TABLES or sum(len(other.body) for _, other in self._tables.values()) > MAX_BYTES:
             del self._tables[next(iter(self._tables))]
         return path
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from photoz.errors import TooLarge
 from photoz.io import formats
-from service.shared import MAX_BYTES, SECONDS, SharedTables
+from service.shared import MAX_BYTES, MAX_TABLES, SECONDS, SharedTables
 from tests.service.helpers import check_error
 
 OTHERS = {
@@ -89,6 +89,12 @@ def test_unusable_columns_are_refused(post_npz, changes, words):
     check_error(post_npz("/table", arrays), 422, words)
 
 
+@pytest.mark.parametrize("object_id", [np.zeros(0, np.int64), np.zeros(0, "U5"), np.zeros(0, "S5")])
+def test_a_table_may_have_no_rows(post_npz, object_id):
+    answer = post_npz("/table", {"object_id": object_id, "z_mean": np.zeros(0)}, accept="text/csv")
+    assert (answer.status_code, answer.text.split()) == (200, ["object_id,z_mean"])
+
+
 def test_a_table_is_no_json(post_npz):
     check_error(post_npz("/table", {"object_id": np.arange(3)}, accept="application/json"), 406, "cannot answer as")
 
@@ -112,5 +118,7 @@ def test_shared_tables_expire_and_make_room(monkeypatch):
     assert [tables.get(path) for path in paths] == [None, half, half]
     with pytest.raises(TooLarge, match="expected a table of at most 8,388,608 bytes to share, got 8,388,609"):
         tables.add(Response(bytes(MAX_BYTES + 1)))
+    paths = [tables.add(Response(b"")) for _ in range(MAX_TABLES + 1)]
+    assert [tables.get(path) is not None for path in paths] == [False] + [True] * MAX_TABLES
     clock[0] = SECONDS + 1
     assert tables.get(paths[1]) is None
