@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from logging.handlers import QueueHandler, QueueListener
 from typing import Any
 
-from photoz.errors import shortened
+from photoz.errors import printable, shortened
 from service.request import CURRENT_REQUEST, Request
 from service.resources import available_memory
 from service.settings import MIB, Settings
@@ -55,7 +55,7 @@ class TextFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Format its first line."""
         request = CURRENT_REQUEST.get()
-        text = shortened(super().formatMessage(record), MAX_TEXT)
+        text = shortened(printable(super().formatMessage(record)), MAX_TEXT)
         return f"{text} (request {request.id})" if request else text
 
 
@@ -98,7 +98,14 @@ def configure(log_format: str) -> None:
         owner.propagate = False
     logging.getLogger("bentoml").setLevel(logging.INFO)
     logging.captureWarnings(True)
-    for name in ("_granian", "uvicorn.error"):  # they report every start, and every client that sends garbage
+    # They report every start, and every client that sends garbage.
+    for name in (
+        "_granian",
+        "uvicorn.error",
+        "opentelemetry.attributes",
+        "opentelemetry.baggage",
+        "opentelemetry.trace",
+    ):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

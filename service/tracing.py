@@ -11,6 +11,11 @@ from photoz.errors import InvalidInput
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 PROBES = "livez,healthz,readyz,v2/health,metrics"
 
+# Characters of a span's name and, unless the environment says otherwise, of its attributes. Clients choose both, and up
+# to 2,048 spans wait for a collector.
+MAX_NAME = 200
+os.environ.setdefault("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "500")  # read when BentoML makes its application
+
 
 def is_enabled(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether a collector is named."""
@@ -37,8 +42,14 @@ def traced(app: ASGIApp) -> ASGIApp:
     if not is_enabled():
         return app
     from bentoml._internal.configuration.containers import BentoMLContainer
-    from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+    from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware, get_default_span_details
 
     excluded, provider = BentoMLContainer.tracing_excluded_urls.get(), BentoMLContainer.tracer_provider.get()
-    traced: ASGIApp = OpenTelemetryMiddleware(app, excluded_urls=excluded, tracer_provider=provider)
+    traced: ASGIApp = OpenTelemetryMiddleware(
+        app,
+        excluded_urls=excluded,
+        tracer_provider=provider,
+        default_span_details=lambda scope: (get_default_span_details(scope)[0][:MAX_NAME], {}),
+        exclude_spans=["receive", "send"],
+    )
     return traced

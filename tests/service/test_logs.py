@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import logging
+import re
 import sys
 import threading
 import weakref
@@ -144,11 +145,13 @@ def test_request_is_traced_with_its_parts(make_toy_bundle, tmp_path):
         recording_server(port) as received,
         running_service(tmp_path, PHOTOZ_BUNDLE=make_toy_bundle().path, **variables) as running,
     ):
+        post(running.url, f"/{'x' * 5_000}", b"", **{"user-agent": "y" * 5_000})
         post(running.url, "/predict_file", npy_bytes(galaxies(GRIZ, 3)), **headers)
-        # The whole ends last, and it alone names the parent; receiving and sending are spans of the trace, too.
-        wait_for(lambda: PARENT in b"".join(body for _, body in received))
+        wait_for(lambda: PARENT in b"".join(body for _, body in received))  # the whole ends last, and alone names it
         spans = b"".join(body for _, body in received)
     assert {word for word in (b"decode", b"predict", b"encode", b"traced", TRACE) if word not in spans} == set()
+    assert {char * 200 in spans for char in (b"x", b"y")} == {True}
+    assert not re.findall(rb"x{501}|y{501}", spans)
 
 
 @pytest.mark.parametrize(("size", "in_thread"), [(256 * 1024, False), (256 * 1024 + 1, True)])
