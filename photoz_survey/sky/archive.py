@@ -4,6 +4,7 @@ import bz2
 import contextlib
 import fcntl
 import io
+import math
 import os
 import re
 import time
@@ -36,7 +37,7 @@ class FileCache:
     begun: float = field(default_factory=time.time, compare=False)  # the archive may have now what was missing before
     _session: Session | None = None
     _next: float = 0.0  # when the next request may be made
-    _added: int = 0  # bytes since files were last removed
+    _added: float = math.inf  # bytes since files were last removed; others may have added some before
 
     def open(self, url: str, name: str) -> BinaryIO:
         """Open the file at a URL, called `name` in the cache; a .bz2 file is unpacked.

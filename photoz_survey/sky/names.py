@@ -18,8 +18,8 @@ EXPECTED = "expected RA and Dec in degrees, sexagesimal RA in hours and Dec, or 
 def find_position(text: str, offline: bool = False) -> Targets:
     """Return the galaxy at a position, or with a name, for which astropy asks Sesame unless `offline`.
 
-    Its identifier is the name, or RA and Dec in degrees. Raises `InvalidInput` if the text is neither or the name is
-    not known, and `InvalidDataset` if the position is not on the sky.
+    Its identifier is the name, or RA and Dec in degrees. Raises `InvalidInput` if the text is neither, the name is
+    not known or the position is not on the sky.
     """
     text = " ".join(text.replace(",", " ").split())
     numbers = text.split()

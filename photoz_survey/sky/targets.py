@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from astropy.coordinates import Angle
 
-from photoz.errors import InvalidDataset, InvalidEbv
+from photoz.errors import InvalidDataset, InvalidEbv, InvalidInput, PhotozError
 from photoz.grid import FloatArray
 from photoz.images import as_reddening
 from photoz.io.catalogue_files import read_table
@@ -46,9 +46,9 @@ class Targets:
 
     @classmethod
     def of(cls, ra: float, dec: float, name: str | None = None) -> "Targets":
-        """Return the galaxy at a position, called by its name or position; raises `InvalidDataset` off the sky."""
+        """Return the galaxy at a position, called by its name or position; raises `InvalidInput` off the sky."""
         unknown = np.full(1, np.nan)
-        _check_positions("the position", np.array([ra]), np.array([dec]))
+        _check_positions("the position", np.array([ra]), np.array([dec]), InvalidInput)
         object_id = np.array([name or f"{ra:.5f}{dec:+.5f}"])
         return cls(object_id, np.array([ra]), np.array([dec]), unknown, unknown)
 
@@ -111,11 +111,13 @@ def _plain(values: Column) -> Column:
     return values if values.dtype.kind in "fiub" else values.astype(str)
 
 
-def _check_positions(source: object, ra: FloatArray, dec: FloatArray) -> None:
+def _check_positions(
+    source: object, ra: FloatArray, dec: FloatArray, error: type[PhotozError] = InvalidDataset
+) -> None:
     bad = ~((ra >= 0.0) & (ra <= 360.0) & (np.abs(dec) <= 90.0))
     if bad.any():
         row = int(np.argmax(bad))
-        raise InvalidDataset(
+        raise error(
             f"{source}: expected 0 <= ra <= 360 and -90 <= dec <= 90 degrees, got {ra[row]:g} {dec[row]:g} in row "
             f"{row + 1}"
         )

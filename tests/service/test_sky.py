@@ -70,6 +70,8 @@ def test_a_position_is_cut_out(cut_out):
     with pytest.raises(RequestError, match=NOT_FOUND) as refused:
         cut_out("10 10")
     assert refused.value.status == 404
+    with pytest.raises(InvalidInput, match="expected 0 <= ra <= 360 and -90 <= dec <= 90 degrees, got 400 10"):
+        cut_out("400 10")
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,8 @@ def test_requests_are_no_more_than_allowed_and_the_oldest_files_are_removed(fetc
         clock.now += 0.0625
     assert clock.slept == [0, 0.1875, 0.125, 0.1875, 0.1875, 0.1875]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["catalogue-1.csv", "r.fits", "z.fits"]
+    fetch(name="y.fits", files=FileCache(tmp_path, max_bytes=2 * len(FITS)))  # by a process that adds no more than this
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["catalogue-1.csv", "r.fits", "y.fits"]
     with pytest.raises(ArchiveError, match=r"u is not in .*, and nothing is downloaded offline"):
         FileCache(tmp_path, 10**9, offline=True).open("http://127.0.0.1:1/u", "u")
 
