@@ -81,9 +81,9 @@ class Limits:
             self.draining = True
             logger.info("shutting down: not ready, new connections for another %g s", self.settings.drain_seconds)
 
-    def check_head(self, request: Request) -> None:
+    def check_head(self, request: Request, scope: Scope) -> None:
         """Raise what is wrong with a request before its body is received; identify its client."""
-        scope, limit = request.scope, self.settings.max_header_bytes
+        limit = self.settings.max_header_bytes
         size = len(request.method) + len(scope["raw_path"]) + len(scope["query_string"]) + len("   HTTP/1.1\r\n\r\n")
         hosts = authorizations = 0
         for name, value in scope["headers"]:
@@ -184,7 +184,7 @@ class LimitsMiddleware:
         """Check a request, receive its body, and let the application respond; or respond with what is wrong."""
         limits = self._limits
         try:
-            limits.check_head(request)
+            limits.check_head(request, scope)
             if request.path in UNLIMITED:
                 await self._app(scope, receive, send)
                 return

@@ -122,7 +122,7 @@ class Request:
 
     def __init__(self, scope: Scope, memory: MemoryBudget) -> None:
         self.begin = time.perf_counter()
-        self.scope, self.memory = scope, memory
+        self.memory = memory
         self.method, self.path = scope["method"], scope["path"]
         self.route = self.path if self.path in PATHS else fold(self.path)
         self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}

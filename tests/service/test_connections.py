@@ -100,9 +100,9 @@ HEADS = {
 @pytest.mark.parametrize(("headers", "fields", "status"), HEADS.values(), ids=HEADS)
 def test_heads_that_are_refused(headers, fields, status):
     limits = Limits(Settings(max_header_bytes=1024), Metrics(toy_card(GRIZ, GRID_90, False)))
-    request, found = Request(make_scope(path="/", **headers) | fields, limits.memory), 200
+    scope, found = make_scope(path="/", **headers) | fields, 200
     try:
-        limits.check_head(request)
+        limits.check_head(Request(scope, limits.memory), scope)
     except PhotozError as error:
         found = error_response(error).status_code
     assert found == status

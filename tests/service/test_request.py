@@ -1,20 +1,24 @@
 """One request without a server: its body, and the memory that it reserves."""
 
 import asyncio
+import gc
+import weakref
 
 import numpy as np
 import pytest
+from starlette.responses import PlainTextResponse
 
 from photoz.errors import MalformedInput, TooLarge
 from photoz.io.npz import npz_bytes
 from service import files
 from service.decoding import read_file, reserve_conversion, reserve_decoding
 from service.errors import RequestError
-from service.limits import MAX_JSON_BYTES, receive_body
+from service.limits import MAX_JSON_BYTES, Limits, LimitsMiddleware, receive_body
+from service.metrics import Metrics
 from service.request import MemoryBudget, Request
 from service.settings import Settings
 from tests.service.requests import make_request, make_scope, receive
-from tests.toys import npy_bytes
+from tests.toys import GRID_90, GRIZ, npy_bytes, toy_card
 
 MIB = 1024 * 1024
 
@@ -40,14 +44,15 @@ def test_body_is_complete_when_its_declared_length_has_arrived_and_refused_if_it
         return {"type": "http.disconnect"}
 
     budget = MemoryBudget(100)
-    declared = Request(make_scope(path="/predict_file", content_length="40"), budget)
+    scope = make_scope(path="/predict_file", content_length="40")
+    declared = Request(scope, budget)
     settings = Settings(max_memory_bytes=100, max_body_bytes=100)
     with pytest.raises(MalformedInput, match="the body ended too early"):
         asyncio.run(receive_body(declared, disconnect, settings))
     budget.release(declared)
     budget.reserve(Request(make_scope(), budget), 70)
     with pytest.raises(RequestError, match="other requests hold all memory"):  # before it arrives
-        asyncio.run(receive_body(Request(declared.scope, budget), None, settings))
+        asyncio.run(receive_body(Request(scope, budget), None, settings))
 
 
 def test_limit_on_a_body():
@@ -133,3 +138,26 @@ def test_memory_budget():
     budget.release(of_one[0])
     budget.reserve(of_one[3], 10)
     assert budget.used_bytes == 70
+
+
+@pytest.mark.parametrize(("agent", "status"), [("short", 200), ("long" * 300, 431)])
+def test_request_is_freed_at_its_end(monkeypatch, agent, status):
+    """The garbage collector runs rarely in the service, and requests may hold megabytes."""
+    limits = Limits(Settings(api_keys_file=None, max_header_bytes=1024), Metrics(toy_card(GRIZ, GRID_90, False)))
+    ended, freed = [], []
+
+    def record(request):
+        ended.append(request.status)
+        weakref.finalize(request, freed.append, request.status)
+
+    async def send(message):
+        pass
+
+    monkeypatch.setattr(limits.metrics, "record_request", record)
+    gc.disable()
+    try:
+        app = LimitsMiddleware(PlainTextResponse(""), limits=lambda: limits)
+        asyncio.run(app(make_scope("GET", user_agent=agent), None, send))
+        assert ended == freed == [status]
+    finally:
+        gc.enable()
