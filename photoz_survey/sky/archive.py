@@ -18,6 +18,9 @@ from photoz_survey.sky.session import MAX_BYTES, TIMEOUT, ArchiveError, Missing,
 # Look for files to remove whenever this fraction of the cache's size has been added.
 CHECKED_AFTER = 0.01
 
+# Seconds for which answers of a catalogue, which are in the cache too, are used again.
+MAX_AGE = 30 * 86_400
+
 # The begin of a FITS file, which says how many axes its image has: astropy reads the length of each, however many.
 FITS, FITS_BLOCK = re.compile(rb"SIMPLE  = .{70}BITPIX  = .{70}NAXIS   = +[0-4] ", re.DOTALL), 2880
 
@@ -104,8 +107,10 @@ class FileCache:
         raise AssertionError("the last attempt returns or raises")
 
     def _evict(self, used: Path) -> None:
-        """Remove the least recently used files until the others fit; answers of a catalogue are not among them."""
+        """Remove the least recently used files until the others fit; answers of a catalogue only if they are old."""
         files = [(path.stat(), path) for path in self.folder.glob("[!.]*.fits")]
+        answers = [(path.stat(), path) for path in self.folder.glob("catalogue-*.csv")]
+        files += [(stat, path) for stat, path in answers if stat.st_mtime < self.begun - MAX_AGE]
         total = sum(stat.st_size for stat, _ in files)
         for stat, path in sorted(files, key=lambda file: file[0].st_mtime):
             if total <= self.max_bytes:

@@ -15,7 +15,7 @@ from astropy.coordinates import SkyCoord
 from astroquery.sdss import SDSS, conf
 
 from photoz.cli.printing import show
-from photoz.errors import InvalidDataset
+from photoz.errors import InvalidDataset, reason
 from photoz.grid import FloatArray
 from photoz.io.catalogue_files import read_table
 from photoz.io.cutouts import Column
@@ -30,7 +30,8 @@ RADIUS = 5.0 * u.arcsec
 # Rows at which the catalogue ends an answer.
 MAX_ROWS = 500_000
 
-TIMEOUT, MAX_BYTES = (3.0, 600.0), 2**30
+# Bytes of an answer, and of an answer to a position.
+TIMEOUT, MAX_BYTES, MAX_BYTES_EACH = (3.0, 600.0), 2**30, 2**12
 
 # The first line of an answer with columns, and an answer without them.
 HEADER = re.compile(rb'(#[^\n]*\n)?"?\w+"?(,"?\w+"?)*\s*?(\n|$)')
@@ -74,10 +75,14 @@ class Catalogue:
         """
         rows, positions = [f"row{number}" for number in range(len(ra))], SkyCoord(ra, dec, unit="deg")
         ask = partial(SDSS.query_crossid_async, positions, obj_names=rows, radius=RADIUS, photoobj_fields=[*names])
-        columns = self._answer(ask, f"{RADIUS} {names} {ra.tolist()} {dec.tolist()}") or {}
-        if columns:
-            columns["row"] = np.array([int(str(name).removeprefix("row")) for name in columns["name"]])
-        return {name: columns[name] for name in ("row", "type", *names) if name in columns}
+
+        def check(columns: Columns) -> Columns:
+            numbers = {name: np.asarray(columns[name], float) for name in names}
+            found = [rows.index(str(name)) for name in columns["name"]]
+            return {"row": np.array(found, int), "type": columns["type"], **numbers}
+
+        query = f"{RADIUS} {names} {ra.tolist()} {dec.tolist()}"
+        return self._answer(ask, query, check, MAX_BYTES_EACH * (1 + len(rows))) or {}
 
     def _rows(self, sql: str) -> Columns:
         columns = self._answer(partial(SDSS.query_sql_async, sql), sql)
@@ -91,8 +96,17 @@ class Catalogue:
             return [columns] if columns else []
         return self._divided(sql, low, middle) + self._divided(sql, middle, high)
 
-    def _answer(self, ask: Callable[..., Any], query: str) -> Columns | None:
-        """Return the columns of an answer, empty if it has no rows; None if it is not known offline."""
+    def _answer(
+        self,
+        ask: Callable[..., Any],
+        query: str,
+        check: Callable[[Columns], Columns] = dict,
+        max_bytes: int = MAX_BYTES,
+    ) -> Columns | None:
+        """Return the columns of an answer, empty if it has no rows; None if it is not known offline.
+
+        An answer is not kept if `check` raises `LookupError` or `ValueError`; without rows, its columns are empty.
+        """
         digest = hashlib.sha256(f"{self.address} {RELEASE} {query}".encode()).hexdigest()
         path = self.folder / f"catalogue-{digest[:32]}.csv"
         if not path.exists() or (path.stat().st_mtime < self.newest and not self.offline):
@@ -101,13 +115,18 @@ class Catalogue:
             write_local(path, self._ask(ask))
         with path.open("rb") as file:
             header = HEADER.match(first := file.read(2**16))
-        if not header or not first[header.end() :].strip():
+        if not header:
             return {}
         try:
-            return dict(read_table(path, {"object_id": "object_id", "split": "split"}).columns)
-        except InvalidDataset as error:
+            if path.stat().st_size > max_bytes:
+                raise InvalidDataset(f"expected at most {max_bytes:,} bytes, got more")
+            if first[header.end() :].strip():
+                return check(dict(read_table(path, {"object_id": "object_id", "split": "split"}).columns))
+            check(dict.fromkeys(re.findall(r"\w+", header[0].decode()), np.empty(0)))
+        except (InvalidDataset, LookupError, ValueError) as error:
             path.unlink()
-            raise ArchiveError(f"the catalogue at {self.address}: {error}") from error
+            raise ArchiveError(f"the catalogue at {self.address} gave no such table: {reason(error)}") from error
+        return {}
 
     def _ask(self, ask: Callable[..., Any]) -> bytes:
         session = SDSS._session = Session(TIMEOUT, MAX_BYTES)

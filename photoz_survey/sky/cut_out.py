@@ -14,7 +14,7 @@ from photoz.cli.printing import show
 from photoz.errors import InvalidInput, counted
 from photoz.grid import FloatArray
 from photoz_survey.sky import sdss
-from photoz_survey.sky.archive import FileCache
+from photoz_survey.sky.archive import MAX_AGE, FileCache
 from photoz_survey.sky.catalogue import Catalogue
 from photoz_survey.sky.cutout_file import CutoutFile, Source
 from photoz_survey.sky.frames import SdssFrames
@@ -26,9 +26,6 @@ from photoz_survey.terminal import progress
 
 # The options of the command that `open_source` takes.
 SOURCE_OPTIONS = ("source", "archive", "catalogue", "size", "cache", "cache_gb", "offline", "refresh", "rate")
-
-# Seconds for which answers of the catalogue are used again.
-MAX_AGE = 30 * 86_400
 
 # The published maps of Schlegel, Finkbeiner and Davis 1998 (SFD), north and south of the Galactic equator.
 MAPS = ("SFD_dust_4096_ngp.fits", "SFD_dust_4096_sgp.fits")
@@ -81,10 +78,15 @@ def locate(targets: Targets, sfd: Path | None, source: Source) -> Targets:
     return source.locate(targets if sfd is None else targets.with_ebv(from_maps(targets, sfd)))
 
 
-def from_maps(targets: Targets, folder: Path) -> FloatArray:
-    """Return E(B-V), (n,), interpolated in the maps in a folder; raises `InvalidInput` if a map is missing."""
+def check_maps(folder: Path) -> None:
+    """Raise `InvalidInput` if a map is missing."""
     if missing := [name for name in MAPS if not (folder / name).is_file()]:
         raise InvalidInput(f"expected the maps {' and '.join(MAPS)} in {folder}; missing: {', '.join(missing)}")
+
+
+def from_maps(targets: Targets, folder: Path) -> FloatArray:
+    """Return E(B-V), (n,), interpolated in the maps in a folder; raises `InvalidInput` if a map is missing."""
+    check_maps(folder)
     maps = SFDMap(str(folder), *MAPS, scaling=1.0)  # the default is the scale of Schlafly and Finkbeiner 2011
     return np.asarray(maps.ebv(targets.ra, targets.dec), np.float64)
 

@@ -108,7 +108,8 @@ class SdssFrames:
                 except ArchiveError as error:
                     result.reasons[row] = str(error)
             read.cache_clear()
-        result.reasons[np.isnan(result.images).all(axis=(1, 2, 3)) & (result.reasons == "")] = OUTSIDE
+        covered = np.isfinite(result.images).any(axis=(1, 2))  # (n, n_bands)
+        result.reasons[~np.all(covered, axis=-1) & (result.reasons == "")] = OUTSIDE
         return result
 
     def _read(self, field: Field, band: str) -> Frame:
@@ -117,10 +118,10 @@ class SdssFrames:
             try:
                 field.check(band, fits.getheader(file))
                 file.seek(0)
-                return read_frame(file)
-            except (OSError, LookupError, TypeError, ValueError) as error:
+                return _checked(read_frame(file))
+            except Exception as error:  # astropy raises anything on what an archive may send
                 self.files.discard(f"{field.rerun}-{name}")
-                raise ArchiveError(f"{name}: {reason(error)}") from error
+                raise ArchiveError(f"{name}: {reason(error) or type(error).__name__}") from error
 
     def _cut_across(
         self, field: Field, band: str, ra: float, dec: float, read: Callable[[Field, str], Frame]
@@ -134,3 +135,13 @@ class SdssFrames:
                 continue
             pixels = np.where(np.isnan(pixels), cut(beside, ra, dec, self.image.size, self.image.pixel_scale), pixels)
         return pixels
+
+
+def _checked(frame: Frame) -> Frame:
+    """Return a frame; raises `InvalidDataset` if it is no image of the sky in pixels of SDSS's size."""
+    if frame.pixels.ndim != 2 or not frame.wcs.has_celestial:
+        raise InvalidDataset(f"expected an image of the sky, got shape {frame.pixels.shape} on {frame.wcs.wcs.ctype}")
+    centre = frame.wcs.all_pix2world(*np.divide(frame.pixels.shape[::-1], 2), 0)
+    if not (0.9 < frame.pixel_scale / SDSS_IMAGES.pixel_scale < 1.1 and np.isfinite(centre).all()):
+        raise InvalidDataset(f"expected pixels of {SDSS_IMAGES.pixel_scale} arcsec, got {frame.pixel_scale:.3g}")
+    return frame

@@ -94,9 +94,10 @@ class LegacySurveys:
             try:
                 with fits.open(file, memmap=False) as hdus:
                     return self._plane(hdus[0]), self._plane(hdus[1])
-            except (OSError, LookupError, TypeError, ValueError, ArchiveError) as error:
+            except Exception as error:  # astropy raises anything on what an archive may send
                 self.files.discard(name)
-                raise ArchiveError(f"the answer for {ra} {dec} cannot be used: {reason(error)}") from error
+                found = reason(error) or type(error).__name__
+                raise ArchiveError(f"the answer for {ra} {dec} cannot be used: {found}") from error
 
     def _plane(self, hdu: Any) -> Pixels:
         """Return the pixels, bands last; the service may send other bands, or a smaller size, than requested."""

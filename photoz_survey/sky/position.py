@@ -9,7 +9,7 @@ from photoz.errors import InvalidDataset, InvalidInput
 from photoz.images import ImageSpec
 from photoz.io.cutouts import Cutouts
 from photoz_survey.sky.command import sky
-from photoz_survey.sky.cut_out import SOURCE_OPTIONS, locate, open_source
+from photoz_survey.sky.cut_out import SOURCE_OPTIONS, check_maps, locate, open_source
 from photoz_survey.sky.cutout_file import NOT_FOUND, Source, provenance
 from photoz_survey.sky.frames import OUTSIDE
 from photoz_survey.sky.legacy import NOT_COVERED
@@ -36,6 +36,8 @@ def open_position_source(options: Sequence[str], image: ImageSpec | None = None)
         raise InvalidInput("--help is no option that describes an archive") from error
     if given["position"]:
         raise InvalidInput(f"expected options of photoz sky, got {' '.join(map(str, given['position']))}")
+    if given["sfd"] is not None:
+        check_maps(given["sfd"])
     source = open_source(workers=1, **{name: given[name] for name in SOURCE_OPTIONS})
     return source if image is None else source.for_images(image), given
 

@@ -2,6 +2,7 @@
 
 import bz2
 import io
+import os
 import re
 import threading
 from contextlib import nullcontext, suppress
@@ -159,7 +160,9 @@ def test_what_is_missing_is_asked_for_once_in_a_run(fetch, archive, tmp_path):
 
 def test_requests_are_no_more_than_allowed_and_the_oldest_files_are_removed(fetch, clock, tmp_path):
     files = FileCache(tmp_path, max_bytes=2 * len(FITS), interval=0.25)
-    (tmp_path / "catalogue-1.csv").write_bytes(FITS)  # the answer to the query of a run, which may take days
+    for number in (1, 2):  # the answer to the query of a run, which may take days, and one that is too old to be used
+        (tmp_path / f"catalogue-{number}.csv").write_bytes(FITS)
+    os.utime(tmp_path / "catalogue-2.csv", (0, 0))
     for name in "ugurizr":
         assert fetch(name=f"{name}.fits", files=files) == FITS
         clock.now += 0.0625

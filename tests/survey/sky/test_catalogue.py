@@ -26,7 +26,7 @@ from photoz_survey.sky.legacy import LegacySurveys
 from photoz_survey.sky.session import ArchiveError
 from photoz_survey.sky.source import fitting
 from photoz_survey.sky.targets import Targets, read_targets
-from tests.survey.loopback_archive import FWHM
+from tests.survey.loopback_archive import COLUMNS, FWHM
 
 
 def test_extinction_of_either_release():
@@ -220,6 +220,15 @@ def test_an_answer_about_positions_that_is_no_table_is_quoted(sky, archive, posi
     assert (status, "gave no table; it said " in err, repr(answer[1].decode()) in err) == (1, True, True)
     archive.crossid = (200, b"No objects have been found")
     assert "1 of 5" not in sky("--list", positions)[2]
+
+
+@pytest.mark.parametrize("answer", [b"busy\n", COLUMNS[:30].encode(), b"name,ra\nrow0,1\n", b"\n" * 2**16])
+def test_an_answer_about_positions_that_lacks_columns_is_not_kept(sky, archive, positions, answer):
+    archive.crossid = (200, answer if answer.strip() else COLUMNS.encode() + answer)
+    status, _, err = sky("--list", positions)
+    assert (status, "gave no such table: " in err) == (1, True)
+    archive.crossid = None
+    assert "4 of 5 have cutouts" in sky("--list", positions)[2]
 
 
 def test_a_redirect_keeps_the_positions(sky, archive, positions, tmp_path):

@@ -8,7 +8,7 @@ from photoz.errors import InvalidInput
 from photoz.io.reader import open_cutouts
 from photoz_survey.sky.names import find_position
 from photoz_survey.sky.position import cut_out_position
-from photoz_survey.sky.session import Unreachable
+from photoz_survey.sky.session import ArchiveError, Unreachable
 
 
 @pytest.fixture
@@ -68,6 +68,25 @@ def test_a_galaxy_by_its_name(sky, sesame, where, tmp_path):
         cut_out_position("M 87", where)
     with (
         sesame_url.set(["http://127.0.0.1:9/"]),
-        pytest.raises(Unreachable, match="'M 87' was not looked up: .*refused"),
+        pytest.raises(Unreachable, match="127.0.0.1:9 cannot be reached: .*refused"),
     ):
         cut_out_position("M 87", where)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("302 Location: http://localhost:9/", "it redirects to another host, 'http://localhost:9/'"),
+        (b"#" * 2**17, "the answer has more than 65,536 bytes"),
+        (b"# M 87\n%J 12 -12345.678 = \n", "Sesame's position of 'M 87' is none: .* got 12 -12345.7"),
+        (b"\xd3\x00", "Sesame cannot say where 'M 87' is: 200, "),
+        ("404", "Sesame cannot say where 'M 87' is: 404, 'not now'"),
+    ],
+)
+def test_what_sesame_says_is_not_trusted(sesame, answer, message):
+    if isinstance(answer, bytes):
+        sesame.files["/SNV"] = answer
+    else:
+        sesame.faults["/SNV"] = [answer]
+    with pytest.raises(ArchiveError, match=message):
+        find_position("M 87")

@@ -220,3 +220,25 @@ def test_a_model_of_another_survey_is_refused_before_anything_is_fetched(sky, ar
     error = sky("--list", positions, "--score", bundle.path, "--source", "ls-dr9")[2]
     assert "trained on another g band than that of layer ls-dr9 of the Legacy Surveys: A/E(B-V) is 3.793 there" in error
     assert not archive.asked
+
+
+@pytest.mark.parametrize(
+    ("shape", "cards"),
+    [
+        ((3, 8, 8), {}),
+        (SHAPE, {"CTYPE1": "FOO", "CTYPE2": "BAR"}),
+        (SHAPE, {"CDELT1": 1e-300, "CDELT2": 1e-300}),
+        (SHAPE, {"CDELT1": 0.5}),
+        (SHAPE, {"A_ORDER": 1_000_000_000}),
+    ],
+)
+def test_a_frame_that_is_no_image_of_the_sky_is_not_kept(sky, archive, positions, shape, cards):
+    path = frame_path("u", 100)
+    archive.files[path], good = (
+        frame_bytes(np.ones(shape), frame_wcs(RA, DEC, 0, SHAPE), "u", **cards),
+        archive.files[path],
+    )
+    status, _, err = sky("--list", positions)
+    assert (status, "failed: frame-u-000094-3-0100.fits: " in err) == (1, True)
+    archive.files[path] = good
+    assert "4 of 5 have cutouts" in sky("--list", positions)[2]
