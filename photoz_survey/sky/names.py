@@ -14,7 +14,7 @@ DEGREES = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?")
 SEXAGESIMAL = re.compile(r"[-+]?\d[\d:.hdms°'\"+\- ]*")
 
 # The position in an answer of Sesame: https://cds.unistra.fr/cgi-bin/nph-sesame
-FOUND, MAX_BYTES = re.compile(rb"^%J +(\d+\.?\d*) +([-+]\d+\.?\d*)", re.MULTILINE), 2**16
+FOUND, MAX_BYTES = re.compile(rb"^%J\s+(\d+\.?\d*)\s+([-+]?\d+\.?\d*)", re.MULTILINE), 2**16
 
 EXPECTED = "expected RA and Dec in degrees, sexagesimal RA in hours and Dec, or the name of an object"
 
@@ -53,6 +53,6 @@ def _find_name(name: str) -> Targets:
             return Targets.of(float(found[1]), float(found[2]), name)
         except InvalidInput as error:
             raise ArchiveError(f"Sesame's position of {name!r} is none: {error}") from error
-    if response.ok and response.content.startswith(b"#"):
+    if response.ok and response.content.lstrip().startswith(b"#"):
         raise InvalidInput(f"{EXPECTED}, got {name!r}, which Sesame does not know")
     raise ArchiveError(f"Sesame cannot say where {name!r} is: {response.status_code}, {quoted(response.content)}")
