@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from functools import partial
 from types import SimpleNamespace
 from unittest.mock import MagicMock
@@ -85,8 +86,9 @@ def test_processes_end_with_a_run_that_is_killed(call, tmp_path):
     code = f"import itertools, time; from photoz_survey.processes import run_in_processes as run; [*run({call}, 2)]"
     with subprocess.Popen([sys.executable, "-c", code], env=ENVIRONMENT) as process:
         parent = psutil.Process(process.pid)
-        while len(children := parent.children()) < 3 or children[-1].cpu_times().user < 0.05:
+        while len(children := parent.children()) < 3:
             assert process.poll() is None
+        time.sleep(1.0)  # so that they have begun their items, most likely
         process.kill()
     ended, alive = psutil.wait_procs(children, timeout=60)
     for child in alive:
