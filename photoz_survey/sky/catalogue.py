@@ -115,11 +115,13 @@ class Catalogue:
             write_local(path, self._ask(ask))
         with path.open("rb") as file:
             header = HEADER.match(first := file.read(2**16))
-        if not header:
-            return {}
         try:
             if path.stat().st_size > max_bytes:
                 raise InvalidDataset(f"expected at most {max_bytes:,} bytes, got more")
+            if NOTHING.match(first):
+                return {}
+            if not header:
+                raise InvalidDataset(f"expected a line with the names of columns, got {quoted(first)}")
             if first[header.end() :].strip():
                 return check(dict(read_table(path, {"object_id": "object_id", "split": "split"}).columns))
             check(dict.fromkeys(re.findall(r"\w+", header[0].decode()), np.empty(0)))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from astropy.io import fits
+from astropy.wcs.utils import proj_plane_pixel_scales
 
 from photoz.errors import InvalidDataset, reason
 from photoz.images import SDSS_IMAGES, ImageSpec
@@ -29,6 +30,9 @@ AT_ONCE = 256
 
 # Frames that the camera reads out of a band after that of r, of the same field: the header counts those.
 LATER = {"r": 0, "i": 2, "u": 4, "z": 6, "g": 8}
+
+# Of the distortions that a header may describe: astropy takes seconds for one of order 3,000.
+SIP_ORDERS, MAX_ORDER = ("A_ORDER", "B_ORDER", "AP_ORDER", "BP_ORDER"), 9
 
 OUTSIDE = "it is outside of its field"
 
@@ -53,6 +57,8 @@ class Field:
     def check(self, band: str, header: Mapping[str, Any]) -> None:
         """Raise `InvalidDataset` if the header of a frame is that of another field or band."""
         frame = self.number if header.get("FRAME") == self.number else self.number + LATER[band]
+        if (order := max(header.get(name, 0) for name in SIP_ORDERS)) > MAX_ORDER:
+            raise InvalidDataset(f"expected distortions of at most order {MAX_ORDER}, got {order}")
         expected = {"RUN": self.run, "RERUN": self.rerun, "CAMCOL": self.camcol, "FRAME": frame, "FILTER": band}
         for name, value in expected.items():
             if (found := str(header.get(name, value)).strip()) != str(value):
@@ -120,21 +126,32 @@ class SdssFrames:
                 file.seek(0)
                 return _checked(read_frame(file))
             except Exception as error:  # astropy raises anything on what an archive may send
-                self.files.discard(f"{field.rerun}-{name}")
-                raise ArchiveError(f"{name}: {reason(error) or type(error).__name__}") from error
+                raise self._unusable(field, band, error) from error
 
     def _cut_across(
         self, field: Field, band: str, ra: float, dec: float, read: Callable[[Field, str], Frame]
     ) -> Pixels:
         frame = read(field, band)
-        pixels = cut(frame, ra, dec, self.image.size, self.image.pixel_scale)
+        pixels = self._cut(field, band, ra, dec, read)
         for step in frame.beyond(ra, dec, self.image.size * self.image.pixel_scale) if np.isnan(pixels).any() else ():
             try:
-                beside = read(replace(field, number=field.number + step), band)
+                beside = self._cut(replace(field, number=field.number + step), band, ra, dec, read)
             except Missing:  # the field is the first or the last of a run
                 continue
-            pixels = np.where(np.isnan(pixels), cut(beside, ra, dec, self.image.size, self.image.pixel_scale), pixels)
+            pixels = np.where(np.isnan(pixels), beside, pixels)
         return pixels
+
+    def _cut(self, field: Field, band: str, ra: float, dec: float, read: Callable[[Field, str], Frame]) -> Pixels:
+        frame = read(field, band)
+        try:
+            return cut(frame, ra, dec, self.image.size, self.image.pixel_scale)
+        except Exception as error:  # of astrometry that fails only when it is used
+            raise self._unusable(field, band, error) from error
+
+    def _unusable(self, field: Field, band: str, error: Exception) -> ArchiveError:
+        """Discard a frame, and return why."""
+        self.files.discard(f"{field.rerun}-{field.name(band)}")
+        return ArchiveError(f"{field.name(band)}: {reason(error) or type(error).__name__}")
 
 
 def _checked(frame: Frame) -> Frame:
@@ -142,6 +159,7 @@ def _checked(frame: Frame) -> Frame:
     if frame.pixels.ndim != 2 or not frame.wcs.has_celestial:
         raise InvalidDataset(f"expected an image of the sky, got shape {frame.pixels.shape} on {frame.wcs.wcs.ctype}")
     centre = frame.wcs.all_pix2world(*np.divide(frame.pixels.shape[::-1], 2), 0)
-    if not (0.9 < frame.pixel_scale / SDSS_IMAGES.pixel_scale < 1.1 and np.isfinite(centre).all()):
+    scales = np.array([*proj_plane_pixel_scales(frame.wcs) * 3600, frame.pixel_scale])  # differ if pixels are sheared
+    if not (np.abs(scales / SDSS_IMAGES.pixel_scale - 1) < 0.1).all() or not np.isfinite(centre).all():
         raise InvalidDataset(f"expected pixels of {SDSS_IMAGES.pixel_scale} arcsec, got {frame.pixel_scale:.3g}")
     return frame

@@ -14,7 +14,7 @@ DEGREES = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?")
 SEXAGESIMAL = re.compile(r"[-+]?\d[\d:.hdms°'\"+\- ]*")
 
 # The position in an answer of Sesame: https://cds.unistra.fr/cgi-bin/nph-sesame
-FOUND, MAX_BYTES = re.compile(rb"^%J\s+(\d+\.?\d*)\s+([-+]?\d+\.?\d*)", re.MULTILINE), 2**16
+FOUND, MAX_BYTES = re.compile(rb"^%J +(\d{1,3}\.?\d{0,20}) +([-+]?\d{1,5}\.?\d{0,20})", re.MULTILINE), 2**16
 
 EXPECTED = "expected RA and Dec in degrees, sexagesimal RA in hours and Dec, or the name of an object"
 

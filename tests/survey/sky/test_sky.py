@@ -229,7 +229,9 @@ def test_a_model_of_another_survey_is_refused_before_anything_is_fetched(sky, ar
         (SHAPE, {"CTYPE1": "FOO", "CTYPE2": "BAR"}),
         (SHAPE, {"CDELT1": 1e-300, "CDELT2": 1e-300}),
         (SHAPE, {"CDELT1": 0.5}),
-        (SHAPE, {"A_ORDER": 1_000_000_000}),
+        (SHAPE, {"CDELT1": 4.0, "CDELT2": 0.25}),
+        (SHAPE, {"A_ORDER": 10}),
+        (SHAPE, {"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP", "A_ORDER": 2, "B_ORDER": 2, "A_2_0": 1e30}),
     ],
 )
 def test_a_frame_that_is_no_image_of_the_sky_is_not_kept(sky, archive, positions, shape, cards):
