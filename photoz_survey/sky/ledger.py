@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from photoz.io.provenance import now
 from photoz_survey.sky.targets import Targets
@@ -28,6 +27,8 @@ class Ledger:
 
     def __init__(self, output: Path, key: str, n: int) -> None:
         """Read the ledger of a file, unless it has another `key`, which stands for the list and the source."""
+        import pandas as pd  # 60 MB, which processes that cut do not need
+
         self._path, self._key = ledger_path(output), key
         self._rows = pd.DataFrame({"reason": "", "when": "", "tries": 0}, range(n))
         with contextlib.suppress(FileNotFoundError), self._path.open(encoding="utf-8", newline="") as file:
@@ -52,7 +53,8 @@ class Ledger:
         """Write or replace the file."""
         status = np.where(self.done, "done", "failed")
         columns = {"object_id": targets.object_id, "ra": targets.ra, "dec": targets.dec, "status": status}
-        table = pd.DataFrame(columns).join(self._rows).to_csv(index=False, lineterminator="\n")
+        rows = self._rows.assign(**columns)[[*columns, *self._rows]]
+        table = rows.to_csv(index=False, lineterminator="\n")
         write_local(self._path, f"# {self._key}\n{table}".encode())
 
     def summary(self) -> str:

@@ -1,5 +1,8 @@
 """Runs of `photoz sky` that are stopped, or whose archive is down."""
 
+import subprocess
+import sys
+
 import pytest
 
 pytest.importorskip("astroquery", reason="needs the packages of photoz[sky]: pip install 'photoz[sky]'")
@@ -8,6 +11,7 @@ from photoz.io.reader import open_cutouts
 from photoz_survey.sky.cut_out import open_source
 from photoz_survey.sky.cutout_file import CutoutFile
 from photoz_survey.sky.targets import Targets
+from tests.survey.conftest import ENVIRONMENT
 from tests.survey.loopback_archive import DEC, RA, SHAPE, draw, frame_bytes, frame_path, frame_wcs
 
 
@@ -103,3 +107,8 @@ def test_two_runs_do_not_write_the_same_file(sky, archive, positions, tmp_path):
     assert (status, message in err, archive.asked.total()) == (1, True, 0)
     assert not list(tmp_path.glob("*.parts"))
     assert sky("--list", positions)[0] == 0
+
+
+def test_processes_that_cut_do_not_load_pandas():
+    code = "import sys, photoz_survey.sky.cut_out; sys.exit('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT).returncode == 0
