@@ -30,7 +30,7 @@ RADIUS = 5.0 * u.arcsec
 # Rows at which the catalogue ends an answer.
 MAX_ROWS = 500_000
 
-# Bytes of an answer, and of an answer to a position.
+# Seconds to connect, and to wait for more; bytes of an answer, and for each position of one about positions.
 TIMEOUT, MAX_BYTES, MAX_BYTES_EACH = (3.0, 600.0), 2**30, 2**12
 
 # The first line of an answer with columns, and an answer without them.
